@@ -1,0 +1,133 @@
+"""Which frames of a clip are looked at: from the times of its shown frames to their indices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.errors import HeliographError
+
+Times = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+
+class TooShort(HeliographError):
+    """A clip with fewer frames, or less time, than the sampling needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """A rule that picks `frames` frames of a clip.
+
+    uniform    `linspace(0, n - 1, frames)` cut to integers, over the n shown frames
+    fps        one frame every 1/`fps` seconds from the clip's first: what is shown at that time
+    window     `frames` neighbours, every `stride`-th, around the clip's middle
+    middle     frame n // 2, the paper's static feature (`frames` must be 1)
+    published  `uniform` over the frames that the *header claims*, as the paper's code does through
+               OpenCV; what lies beyond the last shown frame repeats it
+
+    `pad` repeats the last frame of a clip that is too short, as the paper does; without it such a
+    clip raises `TooShort`.
+    """
+
+    name: str = "uniform"
+    frames: int = 8
+    fps: float | None = None
+    stride: int = 1
+    pad: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLERS:
+            raise ValueError(f"no sampling {self.name!r}; there are {', '.join(SAMPLERS)}")
+        if self.frames < 1:
+            raise ValueError(f"frames must be at least 1, not {self.frames}")
+        if self.stride < 1:
+            raise ValueError(f"stride must be at least 1, not {self.stride}")
+        if self.stride != 1 and self.name != "window":
+            raise ValueError(f"stride belongs to the sampling window, not to {self.name}")
+        if (self.fps is not None) != (self.name == "fps"):
+            raise ValueError("the sampling fps needs a rate, and no other sampling takes one")
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise ValueError(f"fps must be a positive number, not {self.fps}")
+        if self.name == "middle" and self.frames != 1:
+            raise ValueError(f"the sampling middle picks 1 frame, not {self.frames}")
+
+    def indices(self, pts_seconds: Times, *, claimed: int | None = None) -> Indices:
+        """The places to read, int64 (frames,), never decreasing.
+
+        pts_seconds: float64 (n,), times of the clip's shown frames, never decreasing.
+        claimed: the header's count, which only `published` looks at.
+        Raises TooShort, with both numbers, unless `pad`.
+        """
+        times = np.asarray(pts_seconds, dtype=np.float64)
+        if times.ndim != 1:
+            raise ValueError(f"pts_seconds must have one axis, not shape {times.shape}")
+        if not len(times):
+            raise TooShort(f"the clip has 0 frames, {self.frames} are asked for")
+        return SAMPLERS[self.name](self, times, claimed).astype(np.int64)
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON values; `Sampling(**sampling.describe())` is the same sampling."""
+        return dataclasses.asdict(self)
+
+
+def _padded(sampling: Sampling, indices: Indices, n: int, needed: int) -> Indices:
+    """`indices` cut at the clip's end, which is an error unless the sampling pads."""
+    if n < needed and not sampling.pad:
+        raise TooShort(f"the clip has {n} frames, {needed} are asked for")
+    return np.minimum(indices, n - 1)
+
+
+def _uniform(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
+    n, wanted = len(times), sampling.frames
+    if n < wanted:
+        return _padded(sampling, np.arange(wanted), n, wanted)
+    return np.linspace(0, n - 1, wanted).astype(np.int64)
+
+
+def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
+    assert sampling.fps is not None
+    at = times[0] + np.arange(sampling.frames) / sampling.fps
+    # The last frame is shown for as long as the one before it.
+    last = times[-1] - times[-2] if len(times) > 1 else 0.0
+    tolerance = 1e-6  # container clocks tick in microseconds at their finest
+    if at[-1] >= times[-1] + max(last, 2 * tolerance) - tolerance and not sampling.pad:
+        shown = times[-1] + last - times[0]
+        raise TooShort(
+            f"the clip lasts {shown:.3f} s, {sampling.frames} frames at {sampling.fps:g} per "
+            f"second need more than {at[-1] - times[0]:.3f} s"
+        )
+    return np.searchsorted(times, at + tolerance, side="right") - 1
+
+
+def _window(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
+    n, span = len(times), (sampling.frames - 1) * sampling.stride + 1
+    start = max((n - span) // 2, 0)
+    return _padded(sampling, start + np.arange(sampling.frames) * sampling.stride, n, span)
+
+
+def _middle(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
+    return np.array([len(times) // 2])
+
+
+def _published(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
+    n = claimed or len(times)
+    if n < sampling.frames:
+        indices = _padded(sampling, np.arange(sampling.frames), n, sampling.frames)
+    else:
+        indices = np.linspace(0, n - 1, sampling.frames).astype(np.int64)
+    return np.minimum(indices, len(times) - 1)
+
+
+SAMPLERS: dict[str, Callable[[Sampling, Times, int | None], Indices]] = {
+    "uniform": _uniform,
+    "fps": _fps,
+    "window": _window,
+    "middle": _middle,
+    "published": _published,
+}
