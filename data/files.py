@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all, and the hash of a file's bytes.
+
+A file is written under a temporary name in its own folder, forced to disk, renamed over the target,
+and the folder is forced to disk: a reader, and a machine that loses power, see the old file or the
+new one and nothing between.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from data.errors import HeliographError
+
+_TEMPORARY = re.compile(r"^\..+\.[0-9]+-[0-9a-f]{8}\.tmp$")
+
+
+class WriteError(HeliographError):
+    """A file could not be written; nothing of the old one, if there was one, is lost."""
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of the bytes of a file, as 64 hex digits; raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries (renames, removals) to disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file object, readable and writable, that becomes `path` when the block ends without error.
+
+    Parents are created. On any error the temporary file is removed and `path` stays as it was;
+    an operating-system error of the write itself (disk full, no permission) raises `WriteError`.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "x+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        # Reading some other file inside the block is not a failure of this write.
+        if error.filename is not None and Path(error.filename) not in (temporary, path):
+            if not path.parent.is_relative_to(error.filename):
+                raise
+        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write a whole file at once, as `replacing` does; text is UTF-8."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:
+    """Remove what killed writers left in a folder (only temporaries of the file name `of`, if given).
+
+    Call it only while nobody else writes there. Returns what was removed.
+    """
+    stale = [
+        path
+        for path in sorted(folder.glob(".*.tmp"))
+        if _TEMPORARY.match(path.name) and (of is None or path.name.startswith(f".{of}."))
+    ]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
