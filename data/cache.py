@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from data import cachefile
 from data.features import CacheError, Features
+from data.store import Store, StoreBusy
 
-__all__ = ["CacheError", "Features", "load", "save"]
+__all__ = ["CacheError", "Features", "Store", "StoreBusy", "load", "save"]
 
 
 def load(path: Path | str) -> Features:

@@ -263,11 +263,13 @@ def read(path: Path) -> Features:
         return replace(table.clips, features=features)
 
 
-def read_rows(path: Path, table: Table, rows: range) -> NDArray[Any]:
-    """Features (n, T, D) of consecutive rows of the cache whose table this is."""
+def read_at(
+    path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """An array of features that starts at this offset of a cache's file (see `Table`)."""
     with _opened(path) as file:
-        features = np.empty((len(rows), *table.clips.features.shape[1:]), table.clips.features.dtype)
-        _read_into(path, file, table.features_offset + rows.start * table.row_bytes, features)
+        features = np.empty(shape, dtype=dtype)
+        _read_into(path, file, offset, features)
         return features
 
 

@@ -124,6 +124,8 @@ class Features:
 
 
 def _same(left: Any, right: Any) -> bool:
+    if left is right:
+        return True
     if isinstance(left, np.ndarray):
         same_kind = left.shape == right.shape and left.dtype == right.dtype
         return bool(same_kind and np.array_equal(left, right, equal_nan=True))

@@ -1,0 +1,433 @@
+"""The folder of shards behind a cache that is being extracted: resumable, and never half-written.
+
+Beside `spring.h5` lie, while clips are being extracted,
+
+    spring.h5.parts/<key>.h5     one shard per clip, itself a small cache, published whole by rename
+    spring.h5.parts/store.json   fingerprint, sampler and decoder, with which all of them were made
+    spring.h5.parts/lock         held by the process that writes; it only saves duplicate work
+    spring.h5.ledger.jsonl       one line per clip and run: outcome, reason, frames, seconds, bytes
+
+`consolidate` streams shards and earlier clips into one new `spring.h5`, and then removes the shards
+that are in it: from there on the consolidated file is what the next run resumes from. The folder goes
+when it is empty; the ledger stays. A failed clip is tried again by every run.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import cachefile
+from data.cachefile import Table
+from data.clips import Clip
+from data.features import CacheError, Features
+from data.files import atomic_write, sweep_temporaries, sync_folder
+
+IDENTITY = ("fingerprint", "sampler", "decoder")
+
+
+class StoreBusy(CacheError):
+    """Another process is writing the same cache."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a cache to be: who it is, what was seen, and where its features lie."""
+
+    clip: Clip
+    frame_index: NDArray[np.int64]  # (F,)
+    pts_seconds: NDArray[np.float64]  # (F,)
+    source_sha256: str
+    key: str
+    path: Path
+    number: int
+    offset: int
+    features_sha256: str | None
+
+    @classmethod
+    def of(cls, clip: Clip, path: Path, table: Table, number: int) -> "_Row":
+        return cls(
+            clip=clip,
+            frame_index=table.clips.frame_index[number].copy(),
+            pts_seconds=table.clips.pts_seconds[number].copy(),
+            source_sha256=table.clips.source_sha256[number],
+            key=table.clips.key[number],
+            path=path,
+            number=number,
+            offset=table.features_offset + number * table.row_bytes,
+            features_sha256=table.features_sha256[number] if table.features_sha256 else None,
+        )
+
+    def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The features (1, T, D); raises `CacheError` when they are not those that were written."""
+        features = cachefile.read_at(self.path, self.offset, (1, *shape), dtype)
+        if self.features_sha256:
+            found = hashlib.sha256(features.data).hexdigest()
+            if found != self.features_sha256:
+                raise CacheError(f"{self.path}: the features of {self.clip.id} are damaged")
+        return features
+
+
+class Store:
+    """Collects the features of clips for the cache `target`; use it in a `with` block.
+
+    All features of a cache share `fingerprint`, `sampler` and `decoder`: an existing `target` or
+    folder of shards that was made with others is refused, naming the field. Raises `StoreBusy` while
+    another process writes the same cache.
+    """
+
+    def __init__(
+        self,
+        target: Path | str,
+        *,
+        fingerprint: Mapping[str, Any],
+        sampler: Mapping[str, Any],
+        decoder: Mapping[str, Any],
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        self.target = Path(target)
+        self.parts = self.target.with_name(self.target.name + ".parts")
+        self.ledger = ledger_path(self.target)
+        self._identity = _as_json(
+            {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
+        )
+        self._versions = {**cachefile.package_versions(), **(versions or {})}
+        self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+        self._keys: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
+        self._lock: int | None = _lock(self.target, self.parts)
+        try:
+            self._read_target()
+            self._open_parts()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_target(self) -> None:
+        self._old = cachefile.read_table(self.target) if self.target.exists() else None
+        self._old_rows: dict[str, int] = {}
+        if self._old:
+            self._refuse_other(
+                self.target, {name: getattr(self._old.clips, name) for name in IDENTITY}
+            )
+            self._old_rows = {key: row for row, key in enumerate(self._old.clips.key) if key}
+            if len(self._old.clips):
+                self._check_shape("", self._old.clips.features)
+
+    def _open_parts(self) -> None:
+        sweep_temporaries(self.parts)
+        sweep_temporaries(self.target.parent, of=self.target.name)
+        note = self.parts / "store.json"
+        if note.exists():
+            self._refuse_other(self.parts, json.loads(note.read_text()))
+        else:
+            if not self._old:
+                self.ledger.unlink(missing_ok=True)
+            atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
+        _drop_torn_line(self.ledger)
+        if self._shape is None and (shard := next(self.parts.glob("[0-9a-f]*.h5"), None)):
+            self._check_shape("", cachefile.read_table(shard).clips.features)
+
+    def _refuse_other(self, path: Path, found: Mapping[str, Any]) -> None:
+        if difference := first_difference(found, self._identity):
+            name, there, here = difference
+            raise CacheError(
+                f"{path} was made with {name} {there!r}, and this run has {here!r}; "
+                "choose another output or remove it"
+            )
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lock; the folder of shards goes when no shard is left in it."""
+        if self._lock is None:
+            return
+        if next(self.parts.glob("*.h5"), None) is None:
+            (self.parts / "store.json").unlink(missing_ok=True)
+            (self.parts / "lock").unlink(missing_ok=True)
+            if not any(self.parts.iterdir()):
+                self.parts.rmdir()
+        os.close(self._lock)
+        self._lock = None
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Clip id -> reason, of this run."""
+        return dict(self._failures)
+
+    def key(self, clip: Clip, source_sha256: str) -> str:
+        """Hash of everything that the features of a clip depend on."""
+        return self._key(source_sha256, clip.start, clip.end)
+
+    def _key(self, source_sha256: str, start: float | None, end: float | None) -> str:
+        source = {"source_sha256": source_sha256, "start": start, "end": end}
+        return hashlib.sha256(
+            json.dumps({**self._identity, **source}, sort_keys=True).encode()
+        ).hexdigest()
+
+    def done(self, clip: Clip, source_sha256: str) -> bool:
+        """Whether the features of this clip are kept already; a damaged shard of it is removed."""
+        key = self.key(clip, source_sha256)
+        shard = self._shard(key)
+        if key not in self._old_rows:
+            if not shard.exists():
+                return False
+            if not cachefile.seal_is_intact(shard):
+                shard.unlink()
+                self._note(clip, "damaged", key=key, reason=f"{shard} is damaged")
+                return False
+        self._keys[clip.id] = key
+        self._note(clip, "kept", key=key)
+        return True
+
+    def forget(self, clip_ids: Sequence[str]) -> None:
+        """Do not trust what `target` holds for these clips: `done` will say no (for repair)."""
+        if self._old:
+            ids = set(clip_ids)
+            for clip, key in zip(self._old.clips.clip_id, self._old.clips.key, strict=True):
+                if clip in ids:
+                    self._old_rows.pop(key, None)
+
+    def add(
+        self,
+        clip: Clip,
+        features: NDArray[Any],
+        frame_index: NDArray[np.int64],
+        pts_seconds: NDArray[np.float64],
+        *,
+        source_sha256: str,
+        **details: Any,
+    ) -> None:
+        """Keep the features (T, D) of a clip, seen at frames (F,) and seconds (F,), for good.
+
+        `details` (claimed and decoded frames, seconds, bytes) go into the ledger. Raises `CacheError`
+        for features that are not finite or not of the shape of the others, `WriteError` on a full disk.
+        """
+        features = np.asarray(features)
+        key = self.key(clip, source_sha256)
+        one = Features(
+            features=features[None],
+            clip_id=[clip.id],
+            object=[clip.object],
+            scenario=[clip.scenario],
+            labels={name: np.array([value]) for name, value in clip.labels.items()},
+            frame_index=np.asarray(frame_index)[None],
+            pts_seconds=np.asarray(pts_seconds)[None],
+            source_sha256=[source_sha256],
+            key=[key],
+            versions=self._versions,
+            **self._identity,
+        )
+        self._check_shape(f"{clip.id}: ", one.features)
+        if not np.isfinite(features).all():
+            raise CacheError(f"{clip.id}: its features are not finite numbers")
+        cachefile.write(self._shard(key), one, [one.features])
+        self._keys[clip.id] = key
+        self._failures.pop(clip.id, None)
+        self._note(clip, "done", key=key, **details)
+
+    def fail(self, clip: Clip, reason: str, **details: Any) -> None:
+        """Record that a clip has no features, and why."""
+        self._failures[clip.id] = reason
+        self._note(clip, "failed", reason=reason, **details)
+
+    def consolidate(self, clips: Sequence[Clip]) -> Path:
+        """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
+
+        Identities and labels are those of `clips`. A clip that is neither done nor failed (after
+        Ctrl-C) is left out. Memory holds no features but those of one clip. The shards that are in
+        the new file are removed. Raises `CacheError` when a shard or an earlier row is damaged.
+        """
+        rows = [*self._other_rows({clip.id for clip in clips}), *self._given_rows(clips)]
+        header = self._header(rows, clips)
+        if not self._is_current(header, rows):
+            shape, dtype = header.features.shape[1:], header.features.dtype
+            cachefile.write(self.target, header, (row.read(shape, dtype) for row in rows))
+            self._read_target()
+        for key in set(header.key):
+            self._shard(key).unlink(missing_ok=True)
+        sync_folder(self.parts)
+        return self.target
+
+    def _other_rows(self, given: set[str]) -> Iterator[_Row]:
+        """What `target` holds of clips that are not given."""
+        if not self._old:
+            return
+        old = self._old.clips
+        for row, clip_id in enumerate(old.clip_id):
+            if clip_id not in given:
+                clip = Clip(
+                    id=clip_id,
+                    path=Path(clip_id),
+                    object=old.object[row],
+                    scenario=old.scenario[row],
+                    labels={name: float(column[row]) for name, column in old.labels.items()},
+                )
+                yield _Row.of(clip, self.target, self._old, row)
+
+    def _given_rows(self, clips: Sequence[Clip]) -> Iterator[_Row]:
+        for clip in clips:
+            key = self._keys.get(clip.id)
+            if key is None:
+                continue
+            if self._old and key in self._old_rows:
+                yield _Row.of(clip, self.target, self._old, self._old_rows[key])
+            else:
+                table = cachefile.read_table(self._shard(key))
+                self._check_shape(f"{clip.id}: ", table.clips.features)
+                yield _Row.of(clip, self._shard(key), table, 0)
+
+    def _header(self, rows: Sequence[_Row], clips: Sequence[Clip]) -> Features:
+        """Everything of the consolidated file but the content of its features."""
+        given = {clip.id for clip in clips}
+        failures = [f for f in self._old.clips.failures if f[0] not in given] if self._old else []
+        failures += [(c.id, self._failures[c.id]) for c in clips if c.id in self._failures]
+        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
+        label_names = dict.fromkeys(name for row in rows for name in row.clip.labels)
+        return Features(
+            features=cachefile.blank(len(rows), *shape, dtype),
+            clip_id=[row.clip.id for row in rows],
+            object=[row.clip.object for row in rows],
+            scenario=[row.clip.scenario for row in rows],
+            labels={
+                name: np.array([row.clip.labels.get(name, np.nan) for row in rows])
+                for name in label_names
+            },
+            frame_index=_padded([row.frame_index for row in rows], np.int64(-1)),
+            pts_seconds=_padded([row.pts_seconds for row in rows], np.float64(np.nan)),
+            source_sha256=[row.source_sha256 for row in rows],
+            key=[row.key for row in rows],
+            failures=failures,
+            versions=self._versions,
+            **self._identity,
+        )
+
+    def _is_current(self, header: Features, rows: Sequence[_Row]) -> bool:
+        """Whether `target` holds exactly this already, whatever packages wrote it."""
+        if not self._old or self._old.clips.features.shape != header.features.shape:
+            return False
+        if any(row.path != self.target or row.number != at for at, row in enumerate(rows)):
+            return False
+        same = replace(self._old.clips, features=header.features, versions=header.versions)
+        return not same.differences(header)
+
+    def _check_shape(self, who: str, features: NDArray[Any]) -> None:
+        shape = (features.shape[1:], features.dtype)
+        if self._shape is None:
+            self._shape = shape
+        if shape != self._shape:
+            raise CacheError(
+                f"{who}features of {shape[1]} {shape[0]}, and the cache {self.target} has "
+                f"{self._shape[1]} {self._shape[0]}"
+            )
+
+    def _shard(self, key: str) -> Path:
+        return self.parts / f"{key}.h5"
+
+    def _note(self, clip: Clip, outcome: str, **details: Any) -> None:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": time, "clip": clip.id, "outcome": outcome, **details})
+        with open(self.ledger, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def ledger_path(target: Path) -> Path:
+    """Where the ledger of a cache lies."""
+    return target.with_name(target.name + ".ledger.jsonl")
+
+
+def read_ledger(target: Path) -> list[dict[str, Any]]:
+    """The lines of a cache's ledger, oldest first; empty when there is none."""
+    path = ledger_path(target)
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn
+    except json.JSONDecodeError as error:
+        raise CacheError(f"{path} is damaged: {error}") from error
+
+
+def first_difference(
+    left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = ""
+) -> tuple[str, Any, Any] | None:
+    """The dotted name of the first field in which two JSON objects differ, and both values."""
+    for name in sorted({*left, *right}):
+        ours, theirs = left.get(name), right.get(name)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            if found := first_difference(ours, theirs, f"{prefix}{name}."):
+                return found
+        elif ours != theirs or (name in left) != (name in right):
+            return f"{prefix}{name}", ours, theirs
+    return None
+
+
+def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What the value is once it has been through JSON (lists for tuples, and no sharing)."""
+    return json.loads(json.dumps(value, sort_keys=True, allow_nan=False))
+
+
+def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:
+    """Rows of different lengths as one array (N, longest)."""
+    table = np.full((len(rows), max(map(len, rows), default=0)), filler)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return table
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off the part of a line that a killed process left at the end of a ledger."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        os.truncate(path, whole)
+
+
+def _lock(target: Path, parts: Path) -> int:
+    """Take the lock of a folder of shards, or say who has it; returns its file descriptor."""
+    while True:
+        parts.mkdir(parents=True, exist_ok=True)
+        path = parts / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # the folder went between the two calls
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise StoreBusy(f"{target} is being written by {holder or 'another process'}") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                os.close(descriptor)
+                raise
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            break
+        os.close(descriptor)  # whoever held it has removed it meanwhile
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
+    return descriptor
