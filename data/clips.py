@@ -12,9 +12,9 @@ from typing import Any
 from data.errors import HeliographError
 from data.files import atomic_write
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv"
-    .split()
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 _TEXT_KEYS = ("id", "path", "object", "scenario")
 _TIME_KEYS = ("start", "end")
@@ -28,9 +28,10 @@ class ClipError(HeliographError):
 class Clip:
     """A stretch of a video file: who it is, where it is, and what is known about it.
 
-    `id` is unique among the clips of a run. `start` and `end` are seconds of presentation time; None
-    means the ends of the file. `object` is the identity by which clips are split into train and test;
-    a clip for which none is given is its own object. `labels` are numbers, NaN where unknown.
+    `id` is unique among the clips of a run. `start` and `end` are seconds of presentation time;
+    None means the ends of the file. `object` is the identity by which clips are split into train
+    and test; a clip for which none is given is its own object. `labels` are numbers, NaN where
+    unknown. Raises `ClipError` for anything else.
     """
 
     id: str
@@ -66,9 +67,11 @@ class Clip:
 def find(paths: Sequence[Path | str]) -> list[Clip]:
     """The clips that manifests, folders and video files name, in the order given.
 
-    A manifest is .jsonl, .csv or .txt (see `READERS`); a folder gives the video files below it,
-    sorted, hidden ones left out; any other file is a clip, whatever its name. Raises `ClipError` for
-    a path that does not exist, a line that is wrong, a folder without videos, two clips of one id.
+    A manifest is .jsonl, .csv or .txt (see `READERS`). A folder gives the video files below it,
+    sorted, hidden ones left out; their ids are relative to it. Any other file is a clip, whatever
+    its name; its id is its name, with as many parent folders as tell it from the others. Raises
+    `ClipError` for a path that does not exist, a line that is wrong, a folder without videos, and
+    two clips of one id.
     """
     clips: list[Clip] = []
     single = [path for path in map(Path, paths) if _is_single(path)]
@@ -117,7 +120,8 @@ def write_manifest(clips: Sequence[Clip], path: Path) -> None:
         if target.is_relative_to(folder):
             target = target.relative_to(folder)
         entry: dict[str, Any] = {"id": clip.id, "path": target.as_posix()}
-        entry |= {name: getattr(clip, name) for name in _TIME_KEYS if getattr(clip, name) is not None}
+        times = {name: getattr(clip, name) for name in _TIME_KEYS}
+        entry |= {name: seconds for name, seconds in times.items() if seconds is not None}
         entry["object"] = clip.object
         if clip.scenario:
             entry["scenario"] = clip.scenario
@@ -176,9 +180,10 @@ def _read_jsonl(path: Path, lines: Iterator[str]) -> _Entries:
 
 
 def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
-    """Columns `path`, `id`, `object`, `scenario`, `start`, `end`; every other one of numbers is a label.
+    """A header with `path`, and `id`, `object`, `scenario`, `start`, `end` as wanted.
 
-    A column without a single number is text and left out; an empty cell is unknown.
+    Every other column with numbers is a label, an empty cell of it unknown; text columns are left
+    out.
     """
     reader = csv.DictReader(lines, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
@@ -199,15 +204,9 @@ def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
     for number, row in rows:
         entry: dict[str, Any] = {name: row[name] for name in _TEXT_KEYS if name in row}
         for name in _TIME_KEYS:
-            if row.get(name, "").strip():
-                value = _number(row[name])
-                entry[name] = row[name] if value is None else value
-        entry["labels"] = {
-            name: (_number(row[name]) if row[name].strip() else None, row[name])[0]
-            if not row[name].strip() or _number(row[name]) is not None
-            else row[name]
-            for name in labels
-        }
+            if name in row:
+                entry[name] = _cell(row[name])
+        entry["labels"] = {name: _cell(row[name]) for name in labels}
         yield number, entry
 
 
@@ -223,6 +222,14 @@ READERS: dict[str, Callable[[Path, Iterator[str]], _Entries]] = {
     ".csv": _read_csv,
     ".txt": _read_txt,
 }
+
+
+def _cell(text: str) -> float | str | None:
+    """A number; None for an empty cell; for anything else the text, which `_clip` refuses."""
+    if not text.strip():
+        return None
+    value = _number(text)
+    return text if value is None else value
 
 
 def _number(text: str) -> float | None:

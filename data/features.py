@@ -57,8 +57,8 @@ class Features:
             values = [str(value) for value in getattr(self, name)]
             columns[name] = values or [""] * count
         for name, kind in (("frame_index", np.int64), ("pts_seconds", np.float64)):
-            values = np.asarray(getattr(self, name), dtype=kind)
-            columns[name] = values if values.size else np.zeros((count, 0), dtype=kind)
+            array = np.asarray(getattr(self, name), dtype=kind)
+            columns[name] = array if array.size else np.zeros((count, 0), dtype=kind)
         columns["labels"] = {
             name: np.asarray(values, dtype=np.float64) for name, values in self.labels.items()
         }

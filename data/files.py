@@ -61,9 +61,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     except OSError as error:
         # Reading some other file inside the block is not a failure of this write.
-        if error.filename is not None and Path(error.filename) not in (temporary, path):
-            if not path.parent.is_relative_to(error.filename):
-                raise
+        ours = (temporary, path, *path.parents)
+        if error.filename is not None and Path(error.filename) not in ours:
+            raise
         raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
@@ -74,7 +74,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 
 def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:
-    """Remove what killed writers left in a folder (only temporaries of the file name `of`, if given).
+    """Remove what killed writers left in a folder, or only what was to become the file name `of`.
 
     Call it only while nobody else writes there. Returns what was removed.
     """

@@ -8,8 +8,8 @@ Beside `spring.h5` lie, while clips are being extracted,
     spring.h5.ledger.jsonl       one line per clip and run: outcome, reason, frames, seconds, bytes
 
 `consolidate` streams shards and earlier clips into one new `spring.h5`, and then removes the shards
-that are in it: from there on the consolidated file is what the next run resumes from. The folder goes
-when it is empty; the ledger stays. A failed clip is tried again by every run.
+that are in it: from there on the consolidated file is what the next run resumes from. The folder
+goes when it is empty; the ledger stays. A failed clip is tried again by every run.
 """
 
 import errno
@@ -19,7 +19,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,63 +28,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data import cachefile
-from data.cachefile import Table
 from data.clips import Clip
+from data.consolidate import IDENTITY, Row, first_difference, header, rows_of, write_rows
 from data.features import CacheError, Features
 from data.files import atomic_write, sweep_temporaries, sync_folder
-
-IDENTITY = ("fingerprint", "sampler", "decoder")
+from data.h5read import read_table, seal_is_intact
+from data.h5write import package_versions, write
 
 
 class StoreBusy(CacheError):
     """Another process is writing the same cache."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One row of a cache to be: who it is, what was seen, and where its features lie."""
-
-    clip: Clip
-    frame_index: NDArray[np.int64]  # (F,)
-    pts_seconds: NDArray[np.float64]  # (F,)
-    source_sha256: str
-    key: str
-    path: Path
-    number: int
-    offset: int
-    features_sha256: str | None
-
-    @classmethod
-    def of(cls, clip: Clip, path: Path, table: Table, number: int) -> "_Row":
-        return cls(
-            clip=clip,
-            frame_index=table.clips.frame_index[number].copy(),
-            pts_seconds=table.clips.pts_seconds[number].copy(),
-            source_sha256=table.clips.source_sha256[number],
-            key=table.clips.key[number],
-            path=path,
-            number=number,
-            offset=table.features_offset + number * table.row_bytes,
-            features_sha256=table.features_sha256[number] if table.features_sha256 else None,
-        )
-
-    def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The features (1, T, D); raises `CacheError` when they are not those that were written."""
-        features = cachefile.read_at(self.path, self.offset, (1, *shape), dtype)
-        if self.features_sha256:
-            found = hashlib.sha256(features.data).hexdigest()
-            if found != self.features_sha256:
-                raise CacheError(f"{self.path}: the features of {self.clip.id} are damaged")
-        return features
-
-
 class Store:
     """Collects the features of clips for the cache `target`; use it in a `with` block.
 
     All features of a cache share `fingerprint`, `sampler` and `decoder`: an existing `target` or
-    folder of shards that was made with others is refused, naming the field. Raises `StoreBusy` while
-    another process writes the same cache.
+    folder of shards that was made with others is refused, naming the field. Raises `StoreBusy`
+    while another process writes the same cache.
     """
 
     def __init__(
@@ -102,7 +63,7 @@ class Store:
         self._identity = _as_json(
             {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
         )
-        self._versions = {**cachefile.package_versions(), **(versions or {})}
+        self._versions = {**package_versions(), **(versions or {})}
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
@@ -115,7 +76,7 @@ class Store:
             raise
 
     def _read_target(self) -> None:
-        self._old = cachefile.read_table(self.target) if self.target.exists() else None
+        self._old = read_table(self.target) if self.target.exists() else None
         self._old_rows: dict[str, int] = {}
         if self._old:
             self._refuse_other(
@@ -137,7 +98,7 @@ class Store:
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         _drop_torn_line(self.ledger)
         if self._shape is None and (shard := next(self.parts.glob("[0-9a-f]*.h5"), None)):
-            self._check_shape("", cachefile.read_table(shard).clips.features)
+            self._check_shape("", read_table(shard).clips.features)
 
     def _refuse_other(self, path: Path, found: Mapping[str, Any]) -> None:
         if difference := first_difference(found, self._identity):
@@ -192,7 +153,7 @@ class Store:
         if key not in self._old_rows:
             if not shard.exists():
                 return False
-            if not cachefile.seal_is_intact(shard):
+            if not seal_is_intact(shard):
                 shard.unlink()
                 self._note(clip, "damaged", key=key, reason=f"{shard} is damaged")
                 return False
@@ -220,8 +181,9 @@ class Store:
     ) -> None:
         """Keep the features (T, D) of a clip, seen at frames (F,) and seconds (F,), for good.
 
-        `details` (claimed and decoded frames, seconds, bytes) go into the ledger. Raises `CacheError`
-        for features that are not finite or not of the shape of the others, `WriteError` on a full disk.
+        `details` (claimed and decoded frames, seconds, bytes) go into the ledger. Raises
+        `CacheError` for features that are not finite or not of the shape of the others,
+        `WriteError` on a full disk.
         """
         features = np.asarray(features)
         key = self.key(clip, source_sha256)
@@ -241,7 +203,7 @@ class Store:
         self._check_shape(f"{clip.id}: ", one.features)
         if not np.isfinite(features).all():
             raise CacheError(f"{clip.id}: its features are not finite numbers")
-        cachefile.write(self._shard(key), one, [one.features])
+        write(self._shard(key), one, [one.features])
         self._keys[clip.id] = key
         self._failures.pop(clip.id, None)
         self._note(clip, "done", key=key, **details)
@@ -258,78 +220,51 @@ class Store:
         Ctrl-C) is left out. Memory holds no features but those of one clip. The shards that are in
         the new file are removed. Raises `CacheError` when a shard or an earlier row is damaged.
         """
-        rows = [*self._other_rows({clip.id for clip in clips}), *self._given_rows(clips)]
-        header = self._header(rows, clips)
-        if not self._is_current(header, rows):
-            shape, dtype = header.features.shape[1:], header.features.dtype
-            cachefile.write(self.target, header, (row.read(shape, dtype) for row in rows))
+        given = {clip.id for clip in clips}
+        rows: list[Row] = []
+        failures: list[tuple[str, str]] = []
+        if self._old:
+            rows += [r for r in rows_of(self.target, self._old) if r.clip.id not in given]
+            failures += [f for f in self._old.clips.failures if f[0] not in given]
+        rows += self._given_rows(clips)
+        failures += [(c.id, self._failures[c.id]) for c in clips if c.id in self._failures]
+        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
+        new = header(
+            rows,
+            shape,
+            dtype,
+            identity=self._identity,
+            failures=failures,
+            versions=self._versions,
+        )
+        if not self._is_current(new, rows):
+            write_rows(self.target, new, rows)
             self._read_target()
-        for key in set(header.key):
+        for key in set(new.key):
             self._shard(key).unlink(missing_ok=True)
         sync_folder(self.parts)
         return self.target
 
-    def _other_rows(self, given: set[str]) -> Iterator[_Row]:
-        """What `target` holds of clips that are not given."""
-        if not self._old:
-            return
-        old = self._old.clips
-        for row, clip_id in enumerate(old.clip_id):
-            if clip_id not in given:
-                clip = Clip(
-                    id=clip_id,
-                    path=Path(clip_id),
-                    object=old.object[row],
-                    scenario=old.scenario[row],
-                    labels={name: float(column[row]) for name, column in old.labels.items()},
-                )
-                yield _Row.of(clip, self.target, self._old, row)
-
-    def _given_rows(self, clips: Sequence[Clip]) -> Iterator[_Row]:
+    def _given_rows(self, clips: Sequence[Clip]) -> Iterator[Row]:
         for clip in clips:
             key = self._keys.get(clip.id)
             if key is None:
                 continue
             if self._old and key in self._old_rows:
-                yield _Row.of(clip, self.target, self._old, self._old_rows[key])
+                yield Row.of(clip, self.target, self._old, self._old_rows[key])
             else:
-                table = cachefile.read_table(self._shard(key))
+                table = read_table(self._shard(key))
                 self._check_shape(f"{clip.id}: ", table.clips.features)
-                yield _Row.of(clip, self._shard(key), table, 0)
+                yield Row.of(clip, self._shard(key), table, 0)
 
-    def _header(self, rows: Sequence[_Row], clips: Sequence[Clip]) -> Features:
-        """Everything of the consolidated file but the content of its features."""
-        given = {clip.id for clip in clips}
-        failures = [f for f in self._old.clips.failures if f[0] not in given] if self._old else []
-        failures += [(c.id, self._failures[c.id]) for c in clips if c.id in self._failures]
-        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
-        label_names = dict.fromkeys(name for row in rows for name in row.clip.labels)
-        return Features(
-            features=cachefile.blank(len(rows), *shape, dtype),
-            clip_id=[row.clip.id for row in rows],
-            object=[row.clip.object for row in rows],
-            scenario=[row.clip.scenario for row in rows],
-            labels={
-                name: np.array([row.clip.labels.get(name, np.nan) for row in rows])
-                for name in label_names
-            },
-            frame_index=_padded([row.frame_index for row in rows], np.int64(-1)),
-            pts_seconds=_padded([row.pts_seconds for row in rows], np.float64(np.nan)),
-            source_sha256=[row.source_sha256 for row in rows],
-            key=[row.key for row in rows],
-            failures=failures,
-            versions=self._versions,
-            **self._identity,
-        )
-
-    def _is_current(self, header: Features, rows: Sequence[_Row]) -> bool:
+    def _is_current(self, new: Features, rows: Sequence[Row]) -> bool:
         """Whether `target` holds exactly this already, whatever packages wrote it."""
-        if not self._old or self._old.clips.features.shape != header.features.shape:
+        if not self._old or self._old.clips.features.shape != new.features.shape:
             return False
         if any(row.path != self.target or row.number != at for at, row in enumerate(rows)):
             return False
-        same = replace(self._old.clips, features=header.features, versions=header.versions)
-        return not same.differences(header)
+        same = replace(self._old.clips, features=new.features, versions=new.versions)
+        return not same.differences(new)
 
     def _check_shape(self, who: str, features: NDArray[Any]) -> None:
         shape = (features.shape[1:], features.dtype)
@@ -368,31 +303,9 @@ def read_ledger(target: Path) -> list[dict[str, Any]]:
         raise CacheError(f"{path} is damaged: {error}") from error
 
 
-def first_difference(
-    left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = ""
-) -> tuple[str, Any, Any] | None:
-    """The dotted name of the first field in which two JSON objects differ, and both values."""
-    for name in sorted({*left, *right}):
-        ours, theirs = left.get(name), right.get(name)
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            if found := first_difference(ours, theirs, f"{prefix}{name}."):
-                return found
-        elif ours != theirs or (name in left) != (name in right):
-            return f"{prefix}{name}", ours, theirs
-    return None
-
-
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """What the value is once it has been through JSON (lists for tuples, and no sharing)."""
     return json.loads(json.dumps(value, sort_keys=True, allow_nan=False))
-
-
-def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:
-    """Rows of different lengths as one array (N, longest)."""
-    table = np.full((len(rows), max(map(len, rows), default=0)), filler)
-    for line, row in zip(table, rows, strict=True):
-        line[: len(row)] = row
-    return table
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -419,7 +332,8 @@ def _lock(target: Path, parts: Path) -> int:
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            raise StoreBusy(f"{target} is being written by {holder or 'another process'}") from error
+            holder = holder or "another process"
+            raise StoreBusy(f"{target} is being written by {holder}") from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
                 os.close(descriptor)
@@ -428,6 +342,7 @@ def _lock(target: Path, parts: Path) -> int:
             break
         os.close(descriptor)  # whoever held it has removed it meanwhile
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"
     os.truncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
+    os.pwrite(descriptor, holder.encode(), 0)
     return descriptor

@@ -1,0 +1,203 @@
+"""Reading a .pt file as data, never as code.
+
+The names in its pickle are checked before anything is built, against a short list. PyTorch's own
+restricted unpickler then reads it, with inert stand-ins for NumPy's constructors: those trust what
+a pickle tells them about an array's type and size, and the stand-ins check it.
+"""
+
+import math
+import pickletools
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import HeliographError
+
+_STORAGES = ("Half", "BFloat16", "Float", "Double", "Byte", "Char", "Short", "Int", "Long", "Bool")
+_TORCH_GLOBALS = frozenset(
+    {
+        "collections.OrderedDict",
+        "_codecs.encode",
+        "torch._utils._rebuild_tensor_v2",
+        *(f"torch.{kind}Storage" for kind in _STORAGES),
+    }
+)
+_FOREIGN_OPERATIONS = ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID")
+_PICKLE_LIMIT = 1 << 30
+_DTYPE = re.compile(r"[<>|=]?([biufcSU])([0-9]{1,9})")
+
+
+class InterchangeError(HeliographError):
+    """A file of features that is refused, or that does not hold what it should."""
+
+
+def read_pt(path: Path | str) -> dict[str, Any]:
+    """The dict in a .pt file: NumPy arrays and numbers, tensors, strings, numbers, lists, dicts.
+
+    Nothing in the file is executed. Raises `InterchangeError` for anything else, with the name of
+    what the file tried to load.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise InterchangeError(f"{path} is not a file")
+    with open(path, "rb") as file:
+        size = _check_archive(path, file)
+        file.seek(0)
+        try:
+            with torch.serialization.safe_globals([*_stand_ins()]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
+            content = _plain(content, size, {})
+        except InterchangeError as error:
+            raise InterchangeError(f"{path} is refused: {error}") from error
+        except Exception as error:  # whatever a forged pickle provokes in the unpickler
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise InterchangeError(f"{path} is refused: {reason}") from error
+    if not isinstance(content, dict):
+        raise InterchangeError(f"{path} holds a {type(content).__name__}, not a dict")
+    return content
+
+
+def _check_archive(path: Path, file: BinaryIO) -> int:
+    """Refuse what is not a plain archive of torch.save; returns the file's size in bytes."""
+    try:
+        archive = zipfile.ZipFile(file)
+        entries = archive.infolist()
+        size = file.seek(0, 2)
+        pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise InterchangeError(f"{path} is refused: a zip file, but not one of torch.save")
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+                raise InterchangeError(f"{path} is refused: {entry.filename} is compressed")
+        claimed = sum(entry.file_size for entry in entries)
+        if claimed > size or pickles[0].file_size > _PICKLE_LIMIT:
+            raise InterchangeError(
+                f"{path} is refused: it claims {claimed} bytes in a file of {size}"
+            )
+        content = archive.read(pickles[0])
+    except zipfile.BadZipFile as error:
+        raise InterchangeError(
+            f"{path} is refused: not a zip file of torch.save (truncated, or of before torch 1.6)"
+        ) from error
+    _check_globals(path, content)
+    return size
+
+
+def _check_globals(path: Path, content: bytes) -> None:
+    allowed = _TORCH_GLOBALS | {name for _, name in _stand_ins()}
+    try:
+        for operation, argument, _ in pickletools.genops(content):
+            if operation.name == "GLOBAL":
+                name = str(argument).replace(" ", ".")
+                if name not in allowed:
+                    raise InterchangeError(f"{path} is refused: it tries to load {name}")
+            if operation.name in _FOREIGN_OPERATIONS:
+                raise InterchangeError(
+                    f"{path} is refused: its pickle uses {operation.name}, as torch.save never does"
+                )
+    except ValueError as error:
+        raise InterchangeError(f"{path} is refused: its pickle is damaged: {error}") from error
+
+
+class _Dtype:
+    """Stands in for numpy.dtype: plain numbers and text, no objects, no fields."""
+
+    def __init__(self, spec: Any, *_: Any) -> None:
+        match = _DTYPE.fullmatch(spec) if isinstance(spec, str) else None
+        if not match:
+            what = "an array of Python objects" if str(spec).startswith("O") else f"type {spec!r}"
+            raise InterchangeError(f"it holds {what}; only numbers and text are read")
+        self.dtype = np.dtype(f"{match[1]}{match[2]}")
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) != 8 or state[2:5] != (None, None, None):
+            raise InterchangeError("it holds an array type with fields or metadata")
+        if state[1] not in ("<", ">", "|", "="):
+            raise InterchangeError(f"it holds an array of byte order {state[1]!r}")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for numpy.ndarray until its bytes have been counted."""
+
+    array: NDArray[Any] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
+            raise InterchangeError("it holds an array that is not plain bytes")
+        if not all(isinstance(length, int) and length >= 0 for length in shape):
+            raise InterchangeError(f"it holds an array of shape {shape!r}")
+        claimed = math.prod(shape) * dtype.dtype.itemsize
+        if claimed != len(raw):
+            raise InterchangeError(f"an array claims {claimed} bytes and has {len(raw)}")
+        values = np.frombuffer(raw, dtype=dtype.dtype) if raw else np.empty(0, dtype.dtype)
+        self.array = values.reshape(shape, order="F" if fortran else "C")
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    if kind is not _Array:
+        raise InterchangeError("it holds an array of a foreign class")
+    return _Array()
+
+
+def _scalar(dtype: Any, raw: Any) -> Any:
+    array = _Array()
+    array.__setstate__((1, (), dtype, False, raw))
+    assert array.array is not None
+    return array.array[()]
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _stand_ins() -> Sequence[tuple[Callable[..., Any], str]]:
+    pairs: list[tuple[Callable[..., Any], str]] = [
+        (_Array, "numpy.ndarray"),
+        (_Dtype, "numpy.dtype"),
+        (_no_bytes, "__builtin__.bytes"),
+    ]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        pairs += [(_reconstruct, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
+    return pairs
+
+
+def _plain(value: Any, size: int, seen: dict[int, Any]) -> Any:
+    """Arrays for stand-ins, in every container; raises for what has no place in a file of data."""
+    import torch
+
+    if isinstance(value, str | bool | int | float | None | np.generic):
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    if isinstance(value, _Array):
+        if value.array is None:
+            raise InterchangeError("it holds an array without content")
+        result: Any = value.array
+    elif type(value) is torch.Tensor:
+        if value.layout != torch.strided or value.numel() * value.element_size() > size:
+            raise InterchangeError(f"a tensor of shape {tuple(value.shape)} is not in the file")
+        result = value
+    elif isinstance(value, dict):
+        result = seen[id(value)] = {}
+        for key, item in value.items():
+            if not isinstance(key, str | int | float | bool):
+                raise InterchangeError(f"a dict in it has a key of type {type(key).__name__}")
+            result[key] = _plain(item, size, seen)
+    elif isinstance(value, list):
+        result = seen[id(value)] = []
+        result.extend(_plain(item, size, seen) for item in value)
+    elif isinstance(value, tuple):
+        result = tuple(_plain(item, size, seen) for item in value)
+    else:
+        raise InterchangeError(f"it holds a {type(value).__name__}")
+    seen[id(value)] = result
+    return result
