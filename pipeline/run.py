@@ -1,0 +1,349 @@
+"""The folder of a training run: everything needed to repeat it, read it, and speak with it.
+
+config.json        the configuration, the seeds, and where the features came from
+model.safetensors  sender and receiver of the best seed on validation (else of the lowest seed)
+model.pt           the same as the paper publishes it: keys `sender_2x8`, `receiver_2x8`
+metrics.json       accuracies over seeds; `evaluate` adds to it
+history.csv        every look at every seed
+messages.jsonl     what the best seed says of every clip of the cache
+seeds/<seed>/      model, messages and metrics of each seed
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from data.errors import HeliographError
+from data.features import Features
+from data.files import atomic_write, replacing, sha256_file
+from pipeline.agents import (
+    CompositionalReceiver,
+    CompositionalSender,
+    MultiAgentSender,
+    build_sender,
+    checkpoint_key,
+    message_text,
+)
+from pipeline.config import TrainConfig
+from pipeline.game import Accuracy
+from pipeline.train import HistoryRow, SeedResult
+
+SCHEMA_VERSION = 1
+_Module = TypeVar("_Module", bound=torch.nn.Module)
+SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The cache that a run was trained on: how its features came to be, and their shape."""
+
+    path: Path
+    sha256: str
+    fingerprint: Mapping[str, Any]
+    sampler: Mapping[str, Any]
+    decoder: Mapping[str, Any]
+    dtype: str
+    steps: int
+    dim: int
+
+    @classmethod
+    def of(cls, path: Path, features: Features) -> Source:
+        """Describes a cache that has just been loaded from `path`."""
+        _, steps, dim = features.features.shape
+        return cls(
+            path.resolve(),
+            sha256_file(path),
+            features.fingerprint,
+            features.sampler,
+            features.decoder,
+            str(features.features.dtype),
+            steps,
+            dim,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON types; `Source(**...)` with a Path reads it back."""
+        return dataclasses.asdict(self) | {"path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that has been opened: its configuration, not its weights."""
+
+    folder: Path
+    config: TrainConfig
+    seeds: tuple[int, ...]
+    source: Source
+
+    def __repr__(self) -> str:
+        what = ", ".join(self.config.properties)
+        return f"Run({self.folder}, {what}, {self.config.agents} agents, {len(self.seeds)} seeds)"
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """Opens a run folder; raises HeliographError for any other, or one of a newer version."""
+        folder = Path(folder)
+        path = folder / "config.json"
+        try:
+            stored = json.loads(path.read_text())
+            if stored["schema_version"] != SCHEMA_VERSION:
+                raise HeliographError(
+                    f"{path} has schema version {stored['schema_version']}, "
+                    f"this Heliograph reads {SCHEMA_VERSION}"
+                )
+            source = stored["cache"]
+            return cls(
+                folder,
+                TrainConfig.from_json(stored["config"]),
+                tuple(stored["seeds"]),
+                Source(**source | {"path": Path(source["path"])}),
+            )
+        except FileNotFoundError:
+            raise HeliographError(f"{folder} is no run: it has no config.json") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise HeliographError(f"{path} is not the configuration of a run: {error}") from error
+
+    def sender(self) -> CompositionalSender | MultiAgentSender:
+        """The sender of `model.safetensors`, ready to speak."""
+        config, source = self.config, self.source
+        sender = build_sender(
+            input_dim=source.dim,
+            steps=source.steps,
+            agents=config.agents,
+            heads=config.heads,
+            vocab=config.vocab,
+            hidden_dim=config.hidden_dim,
+        )
+        return _loaded(sender, self._weights("sender"))
+
+    def receiver(self) -> CompositionalReceiver:
+        """The receiver of `model.safetensors`."""
+        config = self.config
+        size = config.agents * config.heads * config.vocab
+        receiver = CompositionalReceiver(size, config.hidden_dim, config.properties)
+        return _loaded(receiver, self._weights("receiver"))
+
+    def metrics(self) -> dict[str, Any]:
+        """What stands in `metrics.json`."""
+        path = self.folder / "metrics.json"
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise HeliographError(f"{path} is missing: the training did not finish") from None
+
+    def add_metrics(self, more: Mapping[str, Any]) -> None:
+        """Merges into `metrics.json`, as one write."""
+        _write_json(self.folder / "metrics.json", self.metrics() | dict(more))
+
+    def messages(self, seed: int | None = None) -> list[dict[str, Any]]:
+        """The lines of `messages.jsonl`, of the chosen seed or of the one asked for."""
+        folder = self.folder if seed is None else self.folder / "seeds" / str(seed)
+        lines = (folder / "messages.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def tokens(self, seed: int | None = None) -> np.ndarray:
+        """Tokens int64 (N, agents, heads) of every clip of the cache, in its order."""
+        return np.array([line["tokens"] for line in self.messages(seed)])
+
+    def _weights(self, part: str) -> dict[str, Tensor]:
+        path = self.folder / "model.safetensors"
+        prefix = checkpoint_key(part, self.config.heads, self.config.vocab) + "."
+        try:
+            state = safetensors.torch.load_file(path)
+        except FileNotFoundError:
+            raise HeliographError(f"{path} is missing: the training did not finish") from None
+        except safetensors.SafetensorError as error:
+            raise HeliographError(f"{path} is damaged: {error}") from error
+        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def write_run(
+    folder: Path,
+    config: TrainConfig,
+    source: Source,
+    features: Features,
+    results: Sequence[SeedResult],
+) -> Run:
+    """Writes the run folder, `metrics.json` last: its presence says that the run is whole."""
+    seeds = tuple(result.seed for result in results)
+    chosen = choose(results)
+    _write_json(
+        folder / "config.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "config": config.to_json(),
+            "seeds": list(seeds),
+            "cache": source.to_json(),
+            "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
+        },
+    )
+    labels = np.stack([features.labels[name] for name in config.properties], axis=1)
+    for result in results:
+        own = folder / "seeds" / str(result.seed)
+        _write_model(own, config, result)
+        _write_messages(own, features, config, labels, result)
+        _write_json(own / "metrics.json", _seed_metrics(result, config))
+    _write_model(folder, config, chosen)
+    _write_messages(folder, features, config, labels, chosen)
+    _write_history(folder / "history.csv", [row for result in results for row in result.history])
+    _write_json(folder / "metrics.json", summarise(config, results))
+    return Run(folder, config, seeds, source)
+
+
+def choose(results: Sequence[SeedResult]) -> SeedResult:
+    """The seed that did best on validation; without validation objects the lowest seed."""
+    if any(result.accuracy_validation is None for result in results):
+        return min(results, key=lambda result: result.seed)
+    return max(results, key=lambda result: _together(result.accuracy_validation))
+
+
+def summarise(config: TrainConfig, results: Sequence[SeedResult]) -> dict[str, Any]:
+    """The accuracies of `metrics.json`: over seeds, all properties at once and one by one.
+
+    Fractions; `std` is the standard deviation over seeds with S - 1, 0 for a single seed.
+    """
+    metrics: dict[str, Any] = {"seeds": [result.seed for result in results]}
+    for score in SCORES:
+        metrics[score] = _over_seeds([getattr(result, score) for result in results])
+    metrics["accuracy_validation"] = _over_seeds([r.accuracy_validation for r in results])
+    metrics["accuracy_published_protocol"]["selected_on_test"] = True
+    metrics["properties"] = {
+        name: {
+            score: _over_seeds([getattr(result, score) for result in results], number)
+            for score in SCORES
+        }
+        for number, name in enumerate(config.properties)
+    }
+    metrics["chosen_seed"] = choose(results).seed
+    metrics["chosen_epoch"] = [result.epoch for result in results]
+    metrics["skipped_batches"] = [result.skipped_batches for result in results]
+    return metrics
+
+
+def _over_seeds(
+    scores: Sequence[Accuracy | None], number: int | None = None
+) -> dict[str, Any] | None:
+    if any(score is None for score in scores):
+        return None
+    values = [_together(s) if number is None else s.each[number] for s in scores if s is not None]
+    return spread(values)
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """How `metrics.json` states a fraction over seeds.
+
+    >>> spread([0.5, 1.0])["mean"]
+    0.75
+    """
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": std, "per_seed": list(values)}
+
+
+def _together(score: Accuracy | None) -> float:
+    return math.nan if score is None else score.together
+
+
+def _seed_metrics(result: SeedResult, config: TrainConfig) -> dict[str, Any]:
+    scores = {score: getattr(result, score) for score in (*SCORES, "accuracy_validation")}
+    return {
+        "seed": result.seed,
+        "epoch": result.epoch,
+        "skipped_batches": result.skipped_batches,
+        **{
+            score: value
+            and {
+                "together": value.together,
+                **dict(zip(config.properties, value.each, strict=True)),
+            }
+            for score, value in scores.items()
+        },
+    }
+
+
+def _write_model(folder: Path, config: TrainConfig, result: SeedResult) -> None:
+    parts = {
+        checkpoint_key("sender", config.heads, config.vocab): result.sender.state_dict(),
+        checkpoint_key("receiver", config.heads, config.vocab): result.receiver.state_dict(),
+    }
+    flat = {
+        f"{part}.{name}": value.contiguous()
+        for part, state in parts.items()
+        for name, value in state.items()
+    }
+    atomic_write(folder / "model.safetensors", safetensors.torch.save(flat))
+    with replacing(folder / "model.pt") as file:
+        torch.save(parts, file)
+
+
+def _write_messages(
+    folder: Path, features: Features, config: TrainConfig, labels: np.ndarray, result: SeedResult
+) -> None:
+    parts = np.full(len(features), "", dtype=object)
+    for name in ("train", "validation", "test"):
+        parts[getattr(result.split, name)] = name
+    lines = [
+        json.dumps(
+            {
+                "clip": features.clip_id[number],
+                "message": message_text(tokens),
+                "tokens": tokens,
+                "object": features.object[number],
+                "part": parts[number] or None,
+                "labels": {
+                    name: None if math.isnan(value) else value
+                    for name, value in zip(config.properties, labels[number].tolist(), strict=True)
+                },
+            }
+        )
+        for number, tokens in enumerate(result.tokens.tolist())
+    ]
+    atomic_write(folder / "messages.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def _write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, [f.name for f in dataclasses.fields(HistoryRow)], lineterminator="\n"
+    )
+    writer.writeheader()
+    for row in rows:
+        cells = dataclasses.asdict(row)
+        writer.writerow({k: "" if v != v else v for k, v in cells.items()})  # NaN: an empty cell
+    atomic_write(path, text.getvalue())
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    atomic_write(path, json.dumps(_plain(content), indent=1) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """NaN is not JSON: null instead."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _loaded(module: _Module, state: dict[str, Tensor]) -> _Module:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise HeliographError(f"the model does not fit its configuration: {error}") from error
+    return module.eval()

@@ -1,0 +1,159 @@
+"""Who may be in training, validation and test: never one object in two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.errors import HeliographError
+
+# The paper's Latin square of a 5x5 grid (its `HOLDOUT_CELLS`): each row and each column once.
+PAPER_CELLS = ((0, 1), (1, 3), (2, 0), (3, 4), (4, 2))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Clip numbers (int64, ascending) of each part, and the generator that drew them.
+
+    The published recipe goes on to draw its training pairs from the same generator.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    generator: np.random.RandomState
+
+    def __post_init__(self) -> None:
+        together = np.concatenate([self.train, self.validation, self.test])
+        if len(np.unique(together)) < len(together):
+            raise ValueError("a clip stands in two parts of a split")
+
+    def __repr__(self) -> str:
+        sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
+        return f"Split({sizes} clips)"
+
+
+def published(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
+    """The paper's objects held out for test, and no validation.
+
+    `max(4, objects // 5)` of them, `RandomState(1000 * seed + 42).choice` (`_phase87_phys101.py`).
+    """
+    generator, held_out = _published_test(objects, seed)
+    is_test = np.isin(np.asarray(objects), held_out)
+    return _split(is_test, np.zeros_like(is_test), generator)
+
+
+def by_object(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
+    """The published test objects, and `max(3, objects // 6)` of the others for validation."""
+    generator, test = _published_test(objects, seed)
+    rest = np.setdiff1d(np.asarray(objects), test)
+    count = max(3, len(set(objects)) // 6)
+    if len(rest) < count + 2:
+        raise HeliographError(
+            f"{len(set(objects))} objects are too few for train, validation and test: "
+            "at least 9 are needed"
+        )
+    validation = np.random.RandomState(seed).choice(rest, count, replace=False)
+    names = np.asarray(objects)
+    return _split(np.isin(names, test), np.isin(names, validation), generator)
+
+
+def by_cell(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
+    """The cells of a Latin square for test, and no validation: the paper's split of property grids.
+
+    `cells` is (N, 2) level numbers. On 5x5 the paper's five cells; on g x g the cells (i, i+1 mod
+    g). The generator is `RandomState(seed)`, as in `_phase54c_multiseed.py`.
+    """
+    is_test = _in_cells(cells, latin_square(cells))
+    return _split(is_test, np.zeros_like(is_test), np.random.RandomState(seed))
+
+
+def by_cell_validated(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
+    """Test cells as `by_cell`, and a second Latin square, drawn per seed, for validation."""
+    test = latin_square(cells)
+    generator = np.random.RandomState(seed)
+    columns = np.array([column for _, column in test])
+    validation = generator.permutation(len(test))
+    while (validation == columns).any():
+        validation = generator.permutation(len(test))
+    is_validation = _in_cells(cells, list(enumerate(validation.tolist())))
+    return _split(_in_cells(cells, test), is_validation, np.random.RandomState(seed))
+
+
+SPLITS: dict[str, Callable[[Sequence[str], np.ndarray, int], Split]] = {
+    "published": published,
+    "objects": by_object,
+    "cells": by_cell,
+    "cells-validated": by_cell_validated,
+}
+
+
+def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int) -> Split:
+    """Splits clips by the named rule.
+
+    Args:
+        name: a key of `SPLITS`, or "auto": cells where two properties form a full grid, else
+        objects.
+        objects: identity of each clip, (N,).
+        labels: (N, properties) float; only which values are equal matters here, and their order.
+        seed: which of the splits.
+
+    Raises HeliographError for an unknown name or too few objects or cells.
+    """
+    if name == "auto":
+        name = "cells-validated" if is_grid(labels) else "objects"
+    if name not in SPLITS:
+        raise HeliographError(f"no split {name!r}: choose one of auto, {', '.join(SPLITS)}")
+    if name.startswith("cells") and not is_grid(labels):
+        raise HeliographError(
+            f"the split {name!r} needs clips of two properties in every cell of a square grid"
+        )
+    return SPLITS[name](objects, levels(labels), seed)
+
+
+def levels(labels: np.ndarray) -> np.ndarray:
+    """(N, properties) values -> (N, properties) int64 numbers of their levels, from the lowest."""
+    columns = [np.unique(column, return_inverse=True)[1] for column in labels.T]
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def is_grid(labels: np.ndarray) -> bool:
+    """Whether two properties take at least 3 values each and every pair of values has its clips."""
+    if labels.shape[1] != 2:
+        return False
+    numbers = levels(labels)
+    rows, columns = numbers.max(axis=0) + 1
+    return bool(rows == columns >= 3) and len(np.unique(numbers, axis=0)) == rows * columns
+
+
+def latin_square(cells: np.ndarray) -> list[tuple[int, int]]:
+    """The held-out cells of a square grid: one in each row and each column."""
+    size = int(cells.max()) + 1
+    return list(PAPER_CELLS) if size == 5 else [(i, (i + 1) % size) for i in range(size)]
+
+
+def _published_test(objects: Sequence[str], seed: int) -> tuple[np.random.RandomState, np.ndarray]:
+    names = sorted(set(objects))
+    count = max(4, len(names) // 5)
+    if len(names) < count + 2:
+        raise HeliographError(
+            f"{len(names)} objects are too few to hold {count} of them out: at least 6 are needed"
+        )
+    generator = np.random.RandomState(1000 * seed + 42)
+    return generator, generator.choice(names, count, replace=False)
+
+
+def _in_cells(cells: np.ndarray, chosen: Sequence[tuple[int, int]]) -> np.ndarray:
+    return np.isin(
+        cells[:, 0] * (cells.max() + 1) + cells[:, 1],
+        [row * (cells.max() + 1) + column for row, column in chosen],
+    )
+
+
+def _split(
+    is_test: np.ndarray, is_validation: np.ndarray, generator: np.random.RandomState
+) -> Split:
+    train = np.flatnonzero(~is_test & ~is_validation)
+    return Split(train, np.flatnonzero(is_validation), np.flatnonzero(is_test), generator)
