@@ -198,7 +198,8 @@ def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
                 raise ClipError(f"{path}, line {reader.line_num}: not {len(header)} cells")
             rows.append((reader.line_num, row))
     except csv.Error as error:
-        raise ClipError(f"{path}, line {reader.line_num}: {error}") from error
+        start = (rows[-1][0] if rows else 1) + 1  # of the row that could not be read
+        raise ClipError(f"{path}, line {start}: {error}") from error
     others = [name for name in header if name not in (*_TEXT_KEYS, *_TIME_KEYS)]
     labels = [name for name in others if any(_number(row[name]) is not None for _, row in rows)]
     for number, row in rows:
