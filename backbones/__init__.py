@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backbones import efficientnet
+from backbones import clip, dinov2, efficientnet, vjepa2
 from backbones.base import (
     Backbone,
     BackboneError,
@@ -22,7 +22,9 @@ from backbones.plugins import find_plugins
 
 __all__ = ["BACKBONES", "Backbone", "BackboneError", "Entry", "Preprocess", "describe", "load"]
 
-BACKBONES: dict[str, Entry] = {entry.name: entry for entry in efficientnet.ENTRIES}
+BACKBONES: dict[str, Entry] = {
+    entry.name: entry for family in (dinov2, clip, vjepa2, efficientnet) for entry in family.ENTRIES
+}
 
 
 def load(

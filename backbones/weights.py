@@ -1,8 +1,13 @@
-"""Reading weight files: as data, never as code, checked against what was published."""
+"""Weight files: found or fetched, checked against what was published, read as data."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import is_zipfile
@@ -13,19 +18,114 @@ if TYPE_CHECKING:
     import torch
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A weight file as its authors publish it.
+
+    `file` is its name on this machine, in torch.hub's folder `checkpoints`. `hugging_face` is
+    (repository, revision, file) for a file of the Hugging Face hub, whose cache is asked too.
+    """
+
+    file: str
+    url: str
+    size_bytes: int
+    sha256: str
+    hugging_face: tuple[str, str, str] | None = None
 
 
-def check_sha256(path: Path, expected: str) -> None:
-    """Refuse a file that is not the published one."""
-    found = file_sha256(path)
-    if found != expected:
+def hugging_face_file(
+    repository: str, revision: str, *, name: str, file: str, size_bytes: int, sha256: str
+) -> Published:
+    """A file of the Hugging Face hub at one revision; `file` is what it is called here."""
+    return Published(
+        file=file,
+        url=f"https://huggingface.co/{repository}/resolve/{revision}/{name}",
+        size_bytes=size_bytes,
+        sha256=sha256,
+        hugging_face=(repository, revision, name),
+    )
+
+
+def checkpoints() -> Path:
+    """Where torch.hub keeps weight files, and so do we."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def find(published: Published, hub_dir: Path | None) -> Path | None:
+    """The published file on this machine, or None.
+
+    Asked, in this order: `hub_dir` (with its `checkpoints` and `hub/checkpoints`), torch.hub's
+    folder, and the cache of the Hugging Face hub.
+    """
+    folders = [] if hub_dir is None else [hub_dir, hub_dir / "checkpoints"]
+    folders += [] if hub_dir is None else [hub_dir / "hub" / "checkpoints"]
+    for folder in [*folders, checkpoints()]:
+        if (folder / published.file).is_file():
+            return folder / published.file
+    if published.hugging_face is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        repository, revision, name = published.hugging_face
+        cached = try_to_load_from_cache(repository, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
+def obtain(published: Published, *, weights: Path | None, hub_dir: Path | None) -> Path:
+    """The file to load: the user's own, or the published one, checked, and fetched if need be.
+
+    A file that bears the published name must be the published file. `HF_ENDPOINT` names a mirror
+    of the Hugging Face hub, as for its own tools.
+
+    Raises:
+        BackboneError: nothing here and no way to fetch it, or a file that is not what it says.
+    """
+    path = weights or find(published, hub_dir)
+    if path is None:
+        return _fetch(published)
+    if not path.is_file():
+        raise BackboneError(f"the weights {path} are not a file")
+    if path.name == published.file or weights is None:
+        check(path, published)
+    return path
+
+
+def check(path: Path, published: Published) -> None:
+    """Refuse a file that is not the published one, byte for byte."""
+    size = path.stat().st_size
+    if size != published.size_bytes:
         raise BackboneError(
-            f"{path} is not the published file: its sha256 is {found}, not {expected}"
+            f"{path} is not the published file: it has {size:,} bytes, not "
+            f"{published.size_bytes:,}; delete it or fetch it again from {published.url}"
         )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != published.sha256:
+        raise BackboneError(
+            f"{path} is not the published file: its sha256 is {found}, not {published.sha256}; "
+            f"delete it or fetch it again from {published.url}"
+        )
+
+
+def _fetch(published: Published) -> Path:
+    import torch
+
+    url = published.url
+    if published.hugging_face is not None and os.environ.get("HF_ENDPOINT"):
+        url = url.replace("https://huggingface.co", os.environ["HF_ENDPOINT"].rstrip("/"), 1)
+    path = checkpoints() / published.file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256)
+    except (OSError, RuntimeError) as error:  # no network, no space; a hash that does not fit
+        raise BackboneError(
+            f"the weights cannot be fetched ({error}): get {url} ({published.size_bytes:,} bytes, "
+            f"sha256 {published.sha256}) and put it at {path}, or name it with --weights"
+        ) from error
+    return path
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -34,8 +134,6 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         BackboneError: the file is missing, unreadable, or holds more than tensors.
     """
-    import pickle
-
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -47,12 +145,46 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BackboneError(f"the weights {path} cannot be read as tensors: {reason}") from error
+    if not isinstance(state, dict):
+        raise BackboneError(f"the weights {path} hold a {type(state).__name__}, not a state dict")
     return state
 
 
-def state_sha256(state: dict[str, torch.Tensor]) -> str:
+def rename(
+    state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str | None]]
+) -> dict[str, torch.Tensor]:
+    """Rename a state dict by the first rule whose pattern matches a name whole.
+
+    A rule's replacement of None drops the tensor. A replacement that ends in `#0`, `#1`, ... names
+    a part of one tensor, and the parts are joined along their first axis, in that order (layouts
+    differ in whether query, key and value are one matrix). A name without a rule stays.
+    """
+    import torch
+
+    renamed: dict[str, torch.Tensor] = {}
+    parts: dict[str, dict[int, torch.Tensor]] = {}
+    for name, tensor in state.items():
+        new: str | None = name
+        for pattern, replacement in rules:
+            match = re.fullmatch(pattern, name)
+            if match is not None:
+                new = None if replacement is None else match.expand(replacement)
+                break
+        if new is None:
+            continue
+        whole, hash_sign, place = new.partition("#")
+        if hash_sign:
+            parts.setdefault(whole, {})[int(place)] = tensor
+        else:
+            renamed[whole] = tensor
+    for whole, pieces in parts.items():
+        renamed[whole] = torch.cat([pieces[place] for place in sorted(pieces)])
+    return renamed
+
+
+def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
     """The SHA-256 of a state dict: each name, type, shape and bytes, in the order of names.
 
     The same weights give the same digest from any file format and under any key map that ends
@@ -70,8 +202,13 @@ def state_sha256(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path | str) -> None:
-    """Load a state dict of which every name and shape must fit.
+def load_strictly(
+    model: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path | str
+) -> str:
+    """Load a state dict of which every name and shape must fit; returns its `state_sha256`.
+
+    The model's tensors are replaced by copies of the file's, in the model's types, so that their
+    place in memory (and with it the last bits of a product) does not depend on the file.
 
     Raises:
         BackboneError: a sentence with the first names that do not fit.
@@ -89,4 +226,6 @@ def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], path: 
     ]
     if faults:
         raise BackboneError(f"the weights {path} do not fit this model: {'; '.join(faults)}")
-    model.load_state_dict(state, strict=True, assign=True)
+    copies = {name: tensor.to(own[name].dtype, copy=True) for name, tensor in state.items()}
+    model.load_state_dict(copies, strict=True, assign=True)
+    return state_sha256(copies)

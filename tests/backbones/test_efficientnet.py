@@ -20,7 +20,7 @@ def test_it_classifies_photographs(photograph: str, classes: set[int]) -> None:
     data = pytest.importorskip("skimage.data")
     path = efficientnet.packaged_weights(None, None)
     assert path is not None
-    classifier = efficientnet.classifier(path)
+    classifier, _ = efficientnet.classifier(path)
     official = efficientnet.PREPROCESSING["official"]
     pixels = official.normalise(official(getattr(data, photograph)()[None]))
     with torch.inference_mode():
@@ -34,7 +34,7 @@ def test_features_are_what_timm_puts_before_its_classifier(model: backbones.Back
     batch = model.preprocess(frames)
     path = efficientnet.packaged_weights(None, None)
     assert path is not None
-    classifier = efficientnet.classifier(path)
+    classifier, _ = efficientnet.classifier(path)
     with torch.inference_mode():
         expected = classifier.forward_head(
             classifier.forward_features(model.preprocess.normalise(batch)), pre_logits=True

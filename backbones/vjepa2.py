@@ -1,0 +1,128 @@
+"""V-JEPA 2 ViT-L, from the authors' code through torch.hub.
+
+A feature is the mean over the 256 patch tokens of one time step, and a step is a tubelet of two
+frames. The published weights are those of `facebook/vjepa2-vitl-fpc64-256` (1.3 GB); the authors'
+own `vitl.pt`, a training checkpoint of 5.1 GB, gives the same encoder through `weights=`. Their
+loader is not used: its URL points at localhost, and it loads with `strict=False`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones import hub, weights
+from backbones.base import Backbone, BackboneError, Entry, LoadOptions, Preprocess, choose
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "vjepa2_vitl"
+DIM = 1024
+FRAMES_PER_STEP = 2
+
+REPOSITORY = hub.Repository(
+    github="facebookresearch/vjepa2",
+    commit="c2963a47433ecca0ad4f06ec28bcfa8cb5b5cefb",
+    packages=("src", "evals"),
+    sources_sha256="54792dff7cf2488d39cb5439905081b0382cab49159a7e784360dbdf271c9ac7",
+)
+PUBLISHED = weights.hugging_face_file(
+    "facebook/vjepa2-vitl-fpc64-256",
+    "b3c1679b7c34d3255ef3547f27c7b226aefab26f",
+    name="model.safetensors",
+    file="vjepa2-vitl-fpc64-256.safetensors",
+    size_bytes=1_303_947_864,
+    sha256="25466aef85727d16546c6cf8c99f12fcfad9cbca8225d45f23685e2e025b786b",
+)
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+PREPROCESSING = {
+    name: Preprocess(
+        name=name, short_side=short_side, crop=256, interpolation="bilinear", mean=MEAN, std=STD
+    )
+    for name, short_side in {"official": 292, "paper": 256}.items()
+}
+
+
+CHECKPOINT_RULES: list[tuple[str, str | None]] = [
+    (r"(?:module\.)?(?:backbone\.)?pos_embed", None),  # stale: the encoder is rotary
+    (r"(?:module\.)?(?:backbone\.)?(.+)", r"\1"),
+]
+HUGGING_FACE_RULES: list[tuple[str, str | None]] = [
+    (r"predictor\..+", None),
+    (r"encoder\.embeddings\.patch_embeddings\.proj\.(\w+)", r"patch_embed.proj.\1"),
+    (r"encoder\.layernorm\.(\w+)", r"norm.\1"),
+    (r"encoder\.layer\.(\d+)\.attention\.query\.(\w+)", r"blocks.\1.attn.qkv.\2#0"),
+    (r"encoder\.layer\.(\d+)\.attention\.key\.(\w+)", r"blocks.\1.attn.qkv.\2#1"),
+    (r"encoder\.layer\.(\d+)\.attention\.value\.(\w+)", r"blocks.\1.attn.qkv.\2#2"),
+    (r"encoder\.layer\.(\d+)\.attention\.proj\.(\w+)", r"blocks.\1.attn.proj.\2"),
+    (r"encoder\.layer\.(\d+)\.(.+)", r"blocks.\1.\2"),
+]
+
+
+def official_names(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The encoder's state dict under the authors' names.
+
+    Takes their training checkpoint (the encoder of which is `encoder`), the Hugging Face layout
+    (whose predictor is left out), or a state dict that has the names already.
+    """
+    if isinstance(state.get("encoder"), Mapping):
+        return weights.rename(state["encoder"], CHECKPOINT_RULES)
+    return weights.rename(state, HUGGING_FACE_RULES)
+
+
+def build(options: LoadOptions) -> Backbone:
+    """The authors' encoder with the published weights, or with those of `options.weights`."""
+    preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
+    output = options.output or "patch_mean"
+    choose("output", output, {"patch_mean": None})
+    if importlib.util.find_spec("einops") is None:
+        raise BackboneError(f"{NAME} needs the package einops: pip install einops")
+    path = weights.obtain(PUBLISHED, weights=options.weights, hub_dir=options.hub_dir)
+    (encoder, _predictor), revision = hub.load(
+        REPOSITORY, "vjepa2_vit_large", hub_dir=options.hub_dir
+    )
+    digest = weights.load_strictly(encoder, official_names(weights.read(path)), path)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        steps = pixels.shape[1] // FRAMES_PER_STEP
+        tokens = encoder(pixels.transpose(1, 2))  # (B, steps * patches, dim), steps outermost
+        return tokens.unflatten(1, (steps, -1)).mean(2)  # (B, steps, dim)
+
+    return Backbone(
+        name=NAME,
+        dim=DIM,
+        frames_per_step=FRAMES_PER_STEP,
+        model=encoder,
+        encode=encode,
+        preprocess=preprocess,
+        options=options,
+        source=f"github.com/{REPOSITORY.github}",
+        revision=revision,
+        weights_sha256=digest,
+        output=output,
+    )
+
+
+def weights_at(weights_file: Path | None, hub_dir: Path | None) -> Path | None:
+    """The weights that would be read without a network."""
+    return weights_file or weights.find(PUBLISHED, hub_dir)
+
+
+ENTRIES = [
+    Entry(
+        name=NAME,
+        family="V-JEPA 2",
+        dim=DIM,
+        frames_per_step=FRAMES_PER_STEP,
+        parameters=303_885_312,
+        size_bytes=PUBLISHED.size_bytes,
+        licence="MIT (code), Apache-2.0 (weights)",
+        build=build,
+        weights_at=weights_at,
+    )
+]
