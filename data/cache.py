@@ -86,6 +86,8 @@ def verify(path: Path | str) -> list[Problem]:
     the ledger says are done but that are nowhere. Raises `CacheError` when there is no such file.
     """
     path = Path(path)
+    if not h5read.has_seal(path):
+        return [Problem(None, f"{path} has no seal to check it by: not a cache, or damaged there")]
     sealed = h5read.seal_is_intact(path)
     try:
         table = h5read.read_table(path)
@@ -97,9 +99,7 @@ def verify(path: Path | str) -> list[Problem]:
         if (reason := _wrong_with(row, table))
     ]
     if not sealed and not any(problem.reason == _DAMAGED for problem in problems):
-        problems.append(
-            Problem(None, f"{path} is damaged outside its features: in names, labels or seal")
-        )
+        problems.append(Problem(None, f"{path} does not match the hash in its seal"))
     return problems + _missing(path, table)
 
 

@@ -26,8 +26,45 @@ SCHEMA_VERSION = 1
 USER_BLOCK = 512
 STRINGS = ("clip_id", "object", "scenario", "source_sha256", "key")
 JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")
-_SEAL = re.compile(rb"heliograph cache sha256=([0-9a-f]{64}) bytes=([0-9]{1,19})\n\0*")
+OPTIONAL = ("source_sha256", "key", "features_sha256")
+_SEAL = re.compile(
+    rb"heliograph cache sha256=([0-9a-f]{64}) bytes=([0-9]{1,19}) "
+    rb"features=([0-9]{1,19})-([0-9]{1,19}) rest_sha256=([0-9a-f]{64})\n\0*"
+)
 _BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What the user block of a cache says about the bytes after it.
+
+    `sha256` is that of all `byte_count` bytes; `rest_sha256` that of all but the features, which
+    lie at offsets `features_start` to `features_stop` of the file.
+    """
+
+    sha256: str
+    byte_count: int
+    features_start: int
+    features_stop: int
+    rest_sha256: str
+
+    def block(self) -> bytes:
+        """The user block, 512 bytes."""
+        text = (
+            f"heliograph cache sha256={self.sha256} bytes={self.byte_count} "
+            f"features={self.features_start}-{self.features_stop} rest_sha256={self.rest_sha256}\n"
+        )
+        return text.encode().ljust(USER_BLOCK, b"\0")
+
+    @classmethod
+    def of(cls, file: io.FileIO) -> "Seal | None":
+        """The seal of an open file; None when it has none that can be read."""
+        file.seek(0)
+        match = _SEAL.fullmatch(file.read(USER_BLOCK))
+        if not match:
+            return None
+        sha256, rest = match[1].decode(), match[5].decode()
+        return cls(sha256, int(match[2]), int(match[3]), int(match[4]), rest)
 
 
 @dataclass(frozen=True)
@@ -77,16 +114,44 @@ def read_at(
 
 
 def seal_is_intact(path: Path) -> bool:
-    """Whether the file's bytes are those that its user block vouches for."""
+    """Whether all bytes of the file are those that its user block vouches for."""
     with _opened(path) as file:
-        seal = _SEAL.fullmatch(file.read(USER_BLOCK))
-        if not seal:
-            return False
-        digest, count = hashlib.sha256(), 0
-        while block := file.read(_BLOCK):
+        seal = Seal.of(file)
+        return seal is not None and seal.sha256 == _digest(file, (USER_BLOCK, _size(file)))
+
+
+def has_seal(path: Path) -> bool:
+    """Whether the file begins with a seal that can be read."""
+    with _opened(path) as file:
+        return Seal.of(file) is not None
+
+
+def _size(file: io.FileIO) -> int:
+    return file.seek(0, io.SEEK_END)
+
+
+def _digest(file: io.FileIO, *ranges: tuple[int, int]) -> str:
+    """SHA-256 of the bytes in these ranges of offsets, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for start, stop in ranges:
+        file.seek(start)
+        while start < stop and (block := file.read(min(_BLOCK, stop - start))):
             digest.update(block)
-            count += len(block)
-        return count == int(seal[2]) and digest.hexdigest().encode() == seal[1]
+            start += len(block)
+    return digest.hexdigest()
+
+
+def _check_structure(path: Path, file: io.FileIO) -> None:
+    """Refuse a sealed file with other bytes outside the features: HDF5 could crash on it."""
+    seal, size = Seal.of(file), _size(file)
+    if seal is None:
+        return
+    if seal.byte_count + USER_BLOCK != size:
+        raise CacheError(f"{path} has {size} bytes, not {seal.byte_count + USER_BLOCK}: truncated?")
+    if _digest(file, (USER_BLOCK, seal.features_start), (seal.features_stop, size)) != (
+        seal.rest_sha256
+    ):
+        raise CacheError(f"{path} is damaged outside its features: in names, labels or structure")
 
 
 @contextmanager
@@ -116,7 +181,8 @@ def _read_into(path: Path, file: io.FileIO, offset: int, array: NDArray[Any]) ->
 
 
 def _read_table(path: Path, raw: io.FileIO) -> Table:
-    size = raw.seek(0, io.SEEK_END)
+    _check_structure(path, raw)
+    size = _size(raw)
     raw.seek(0)
     try:
         file = h5py.File(raw, "r")
@@ -215,7 +281,7 @@ class _Reader:
         return dataset[()]
 
     def _strings(self, name: str) -> list[str]:
-        if name not in self.file:
+        if name in OPTIONAL and name not in self.file:
             return []
         dataset = self._dataset(self.file, name)
         if dataset.dtype.kind != "S" or dataset.ndim != 1:

@@ -1,7 +1,10 @@
 """Writing a feature cache: schema version 1, sealed, and published whole.
 
 A cache is an HDF5 file behind a user block of 512 bytes that holds the SHA-256 of everything after
-it. HDF5 never writes to the disk here: it lays the file out in memory, without the features, whose
+it, the place of the features, and the SHA-256 of everything but them. The second hash is quick to
+check, and is checked before HDF5 sees a file: on damage to its structure HDF5 can crash.
+
+HDF5 never writes to the disk here: it lays the file out in memory, without the features, whose
 place is reserved; the features are streamed into that place and the whole is published by rename.
 So a full disk is an `OSError` of ours (HDF5 answers it by crashing), memory stays bounded, and
 every dataset is contiguous.
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 
 from data.features import CacheError, Features
 from data.files import WriteError, replacing
-from data.h5read import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS, USER_BLOCK
+from data.h5read import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS, USER_BLOCK, Seal
 
 _PAGE = 1 << 16
 _ATTRIBUTE_LIMIT = 60_000  # HDF5 keeps an attribute within a 64 KiB object header
@@ -105,12 +108,14 @@ def write(path: Path, clips: Features, rows: Iterable[NDArray[Any]]) -> None:
     image, features_offset, hashes_offset = _layout(path, clips)
     features_stop = features_offset + math.prod(clips.features.shape) * clips.features.itemsize
     _check_free_space(path, image.size)
-    digest = hashlib.sha256()
+    digest, digest_of_rest = hashlib.sha256(), hashlib.sha256()
     row_hashes = []
     with replacing(path) as file:
 
-        def emit(content: Any) -> None:
+        def emit(content: Any, *, is_features: bool = False) -> None:
             digest.update(content)
+            if not is_features:
+                digest_of_rest.update(content)
             file.write(content)
 
         file.write(bytes(USER_BLOCK))
@@ -123,15 +128,22 @@ def write(path: Path, clips: Features, rows: Iterable[NDArray[Any]]) -> None:
                 )
             for row in block:
                 row_hashes.append(hashlib.sha256(row.data).hexdigest().encode())
-            emit(block.data.cast("B") if block.size else b"")
+            if block.size:
+                emit(block.data.cast("B"), is_features=True)
         if file.tell() != features_stop or len(row_hashes) != len(clips):
             raise CacheError(f"{path}: {len(row_hashes)} rows of features for {len(clips)} clips")
         image.seek(hashes_offset)
         image.write(b"".join(row_hashes))
         emit(image.bytes(features_stop, image.size))
-        seal = f"heliograph cache sha256={digest.hexdigest()} bytes={image.size - USER_BLOCK}\n"
+        seal = Seal(
+            sha256=digest.hexdigest(),
+            byte_count=image.size - USER_BLOCK,
+            features_start=features_offset,
+            features_stop=features_stop,
+            rest_sha256=digest_of_rest.hexdigest(),
+        )
         file.seek(0)
-        file.write(seal.encode().ljust(USER_BLOCK, b"\0"))
+        file.write(seal.block())
 
 
 def _layout(path: Path, clips: Features) -> tuple[_Image, int, int]:
