@@ -266,8 +266,8 @@ class _Reader:
             raise CacheError(f"{self.path}: {name} is empty of shape")
         claimed = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
         offset = dataset.id.get_offset() or 0
-        stored = plan.get_layout() == h5py.h5d.COMPACT or offset > 0
-        if claimed and (not stored or offset + claimed > self.size):
+        # Of a dataset that was never written, HDF5 gives a nonsensical offset and no storage.
+        if dataset.id.get_storage_size() < claimed or offset + claimed > self.size:
             raise CacheError(
                 f"{self.path}: {name} claims {claimed} bytes, which a file of {self.size} bytes "
                 "does not hold"
