@@ -4,10 +4,10 @@ Container flags are claims (an MP4 without a sync table calls every packet a key
 decides where decoding may start is the bitstream. A codec without a reader here is decoded from
 the start, which is always right.
 
-Sources: ITU-T H.264 7.3.1 and 7.4.1 (nal_unit_type, nal_ref_idc), D.2.8 (recovery point);
-ITU-T H.265 7.4.2.2 (nal_unit_type, TemporalId) and C.5.2.2; the VP8 data format (RFC 6386 9.1);
-VP9 bitstream 6.2 and annex B; AV1 bitstream 5.3 to 5.9; ISO/IEC 14496-2 6.2.5 (vop_coding_type);
-ISO/IEC 13818-2 6.2.3 (picture_coding_type).
+Sources: ITU-T H.264 7.3.1, 7.3.3 and D.2.8 (NAL unit types, slice types, recovery points); ITU-T
+H.265 7.4.2.2 (NAL unit types, TemporalId); RFC 6386 9.1 (VP8); VP9 bitstream 6.2 and annex B; AV1
+bitstream 5.3 to 5.9; ISO/IEC 14496-2 6.2.5 (vop_coding_type); ISO/IEC 13818-2 6.2.3
+(picture_coding_type).
 """
 
 from __future__ import annotations
@@ -15,49 +15,74 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-CLOSED = 2  # all packets that follow decode from here
-OPEN = 1  # those that are shown at or after this one do
+CLOSED = 2
+OPEN = 1
 NOWHERE = 0
 
-# Every frame of these codecs stands alone.
-INTRA_ONLY = frozenset(
-    {"mjpeg", "mjpegb", "ljpeg", "png", "apng_still", "prores", "dnxhd", "rawvideo", "v210",
-     "huffyuv", "dvvideo", "jpeg2000", "v410", "r210", "cfhd"}
-)  # fmt: skip
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
-    """entry: CLOSED, OPEN or NOWHERE. droppable: no other packet depends on this one, provided
-    that its temporal layer is the stream's highest. shown: the decoder shows a frame for it."""
+    """One packet.
+
+    entry: CLOSED where all packets that follow decode from here, OPEN where those do that are
+        shown at or after this one, NOWHERE otherwise.
+    droppable: no packet depends on this one, if its temporal `layer` is the stream's highest.
+    shown: the decoder shows a frame for it.
+    bidirectional: of the kind that is shown before packets which it follows in the file.
+    parameters: the parameter sets that it carries, which later packets may rely on.
+    unclear: whether it is exactly one frame is known only by decoding it.
+    """
 
     entry: int = NOWHERE
     droppable: bool = False
     shown: bool = True
     layer: int = 0
+    bidirectional: bool = False
+    parameters: tuple[bytes, ...] = ()
+    unclear: bool = False
+
+
+UNCLEAR = Unit(unclear=True)
 
 
 def _nal_units(data: memoryview, length_size: int) -> list[memoryview]:
-    """The first bytes of each NAL unit; `length_size` 0 means start codes (Annex B)."""
-    units = []
+    """The NAL units of a packet; `length_size` 0 means start codes (Annex B)."""
+    units: list[memoryview] = []
     if length_size:
         at = 0
         while at + length_size < len(data):
             size = int.from_bytes(data[at : at + length_size], "big")
             at += length_size
-            units.append(data[at : at + min(size, 64)])
+            units.append(data[at : at + size])
             at += size
         return units
     text = bytes(data)
     at = text.find(b"\0\0\1")
     while at >= 0:
-        units.append(data[at + 3 : at + 67])
-        at = text.find(b"\0\0\1", at + 3)
+        end = text.find(b"\0\0\1", at + 3)
+        units.append(data[at + 3 : end if end >= 0 else len(data)])
+        at = end
     return units
 
 
+def _exp_golomb(data: memoryview, count: int) -> list[int]:
+    """The first `count` ue(v) codes of `data`; fewer where it ends."""
+    bits = int.from_bytes(data, "big")
+    at = 8 * len(data)
+    values = []
+    for _ in range(count):
+        zeros = at - (bits & ((1 << at) - 1)).bit_length()
+        if 2 * zeros + 1 > at:
+            break
+        at -= 2 * zeros + 1
+        values.append((bits >> at & ((1 << (zeros + 1)) - 1)) - 1)
+    return values
+
+
 def _h264(data: memoryview, length_size: int) -> Unit:
-    idr, recovers, slices, referenced = False, False, 0, False
+    idr = recovers = referenced = bidirectional = False
+    parameters: tuple[bytes, ...] = ()
+    slices = 0
     for unit in _nal_units(data, length_size):
         if not len(unit):
             continue
@@ -66,62 +91,83 @@ def _h264(data: memoryview, length_size: int) -> Unit:
             slices += 1
             referenced |= bool(unit[0] & 0x60)
             idr |= kind == 5
-        elif kind == 6 and len(unit) > 3:
+            if kind in (1, 2) and not bidirectional:
+                header = _exp_golomb(unit[1:17], 2)  # first_mb_in_slice, slice_type
+                bidirectional = len(header) == 2 and header[1] % 5 == 1
+        elif kind == 6:
             recovers |= _recovers_at_once(unit)
-    entry = CLOSED if idr else OPEN if recovers else NOWHERE
-    return Unit(entry=entry, droppable=slices > 0 and not referenced)
+        elif kind in (7, 8, 13, 15):
+            parameters += (bytes(unit),)
+    return Unit(
+        entry=CLOSED if idr else OPEN if recovers else NOWHERE,
+        droppable=not referenced,
+        bidirectional=bidirectional,
+        parameters=parameters,
+        unclear=not slices,
+    )
 
 
 def _recovers_at_once(sei: memoryview) -> bool:
     """Whether the SEI unit holds a recovery point that is exact and takes no frames."""
     at = 1
     while at + 2 < len(sei):
-        kind = size = 0
-        while at < len(sei) and sei[at] == 255:
-            kind, at = kind + 255, at + 1
-        if at >= len(sei):
-            return False
-        kind, at = kind + sei[at], at + 1
-        while at < len(sei) and sei[at] == 255:
-            size, at = size + 255, at + 1
-        if at >= len(sei):
-            return False
-        size, at = size + sei[at], at + 1
-        if kind == 6 and at < len(sei):
-            # recovery_frame_cnt ue(v) == 0 is the bit 1; exact_match_flag is the next.
+        numbers = []
+        for _ in range(2):  # payload type, payload size
+            value = 0
+            while at < len(sei) and sei[at] == 255:
+                value, at = value + 255, at + 1
+            if at >= len(sei):
+                return False
+            numbers.append(value + sei[at])
+            at += 1
+        if numbers[0] == 6 and at < len(sei):
+            # recovery_frame_cnt 0 is the bit 1 in ue(v); exact_match_flag is the next bit.
             return sei[at] & 0xC0 == 0xC0
-        at += size
+        at += numbers[1]
     return False
 
 
 def _hevc(data: memoryview, length_size: int) -> Unit:
+    parameters: tuple[bytes, ...] = ()
+    picture: Unit | None = None
     for unit in _nal_units(data, length_size):
         if len(unit) < 2:
             continue
         kind, layer = (unit[0] >> 1) & 63, (unit[1] & 7) - 1
-        if kind > 31:
-            continue
-        entry = CLOSED if kind in (19, 20) else OPEN if 16 <= kind <= 21 else NOWHERE
-        return Unit(entry=entry, droppable=kind in (0, 2, 4, 6, 8, 10, 12, 14), layer=layer)
-    return Unit()
+        if kind in (32, 33, 34):
+            parameters += (bytes(unit),)
+        elif kind < 32 and picture is None:
+            no_reference = kind < 16 and not kind & 1
+            picture = Unit(
+                entry=CLOSED if kind in (19, 20) else OPEN if 16 <= kind <= 21 else NOWHERE,
+                droppable=no_reference,
+                layer=layer,
+                bidirectional=no_reference or 6 <= kind <= 9,
+            )
+    if picture is None:
+        return Unit(parameters=parameters, unclear=True)
+    return Unit(
+        entry=picture.entry,
+        droppable=picture.droppable,
+        layer=picture.layer,
+        bidirectional=picture.bidirectional,
+        parameters=parameters,
+    )
 
 
 def _vp8(data: memoryview, _: int) -> Unit:
-    if not len(data):
-        return Unit()
     return Unit(entry=NOWHERE if data[0] & 1 else CLOSED, shown=bool(data[0] & 0x10))
 
 
 def _vp9(data: memoryview, _: int) -> Unit:
-    if not len(data) or data[0] >> 6 != 2:
-        return Unit()
-    superframe = data[-1] & 0xE0 == 0xC0
-    shift = 3 if data[0] & 0x30 != 0x30 else 2  # profile 3 has a reserved bit
-    repeats = bool(data[0] >> shift & 1)
-    if repeats:
+    if data[0] >> 6 != 2:
+        return UNCLEAR
+    shift = 2 if data[0] & 0x30 == 0x30 else 3  # profile 3 has a reserved bit
+    if data[0] >> shift & 1:  # show_existing_frame
         return Unit()
     key = not data[0] >> (shift - 1) & 1
     shown = bool(data[0] >> (shift - 2) & 1)
+    superframe = data[-1] & 0xE0 == 0xC0
     return Unit(entry=CLOSED if key and shown else NOWHERE, shown=shown or superframe)
 
 
@@ -131,47 +177,59 @@ def _av1(data: memoryview, _: int) -> Unit:
         head = data[at]
         kind, extended, sized = head >> 3 & 15, head >> 2 & 1, head >> 1 & 1
         at += 1 + extended
-        size, shift = len(data) - at, 0
+        size = len(data) - at
         if sized:
-            size = 0
+            size = shift = 0
             while at < len(data):
                 byte = data[at]
                 size |= (byte & 127) << shift
                 at, shift = at + 1, shift + 7
                 if byte < 128:
                     break
-        if kind == 1 and at < len(data):
-            # reduced_still_picture_header leaves out what is read below.
-            sequence = not data[at] & 0x08
-        elif kind in (3, 6) and at < len(data):
+        if at >= len(data):
+            break
+        if kind == 1:
+            sequence = not data[at] & 0x08  # reduced_still_picture_header
+        elif kind in (3, 6):
             # show_existing_frame 0, frame_type 0 (key), show_frame 1
             return Unit(entry=CLOSED if sequence and data[at] >> 4 == 1 else NOWHERE)
         at += size
-    return Unit()
-
-
-def _after(code: bytes) -> Callable[[memoryview], bytes]:
-    def read(data: memoryview) -> bytes:
-        text = bytes(data)
-        at = text.find(code)
-        return text[at + len(code) : at + len(code) + 2] if at >= 0 else b""
-
-    return read
-
-
-_vop, _picture = _after(b"\0\0\1\xb6"), _after(b"\0\0\1\0")
+    return UNCLEAR
 
 
 def _mpeg4(data: memoryview, _: int) -> Unit:
-    header = _vop(data)
-    return Unit(entry=OPEN if header and header[0] >> 6 == 0 else NOWHERE)
+    text = bytes(data)
+    at = text.find(b"\0\0\1\xb6")
+    # Two pictures in a packet, or one of a few bytes that says "nothing new" and shows nothing.
+    if at < 0 or len(text) < at + 16 or text.find(b"\0\0\1\xb6", at + 4) >= 0:
+        return UNCLEAR
+    kind = text[at + 4] >> 6
+    layers = any(code in text[:at] for code in (b"\0\0\1\x20", b"\0\0\1\x00", b"\0\0\1\xb0"))
+    return Unit(
+        entry=OPEN if kind == 0 else NOWHERE,
+        bidirectional=kind == 2,
+        parameters=(text[:at],) if layers else (),
+    )
 
 
 def _mpeg2(data: memoryview, _: int) -> Unit:
-    header = _picture(data)
-    with_sequence = bytes(data[:4]) == b"\0\0\1\xb3"
-    intra = len(header) == 2 and header[1] >> 3 & 7 == 1
-    return Unit(entry=OPEN if intra and with_sequence else NOWHERE)
+    text = bytes(data)
+    at = text.find(b"\0\0\1\0")
+    if at < 0 or at + 5 >= len(text):
+        return UNCLEAR
+    kind = text[at + 5] >> 3 & 7
+    starts = kind == 1 and text.startswith(b"\0\0\1\xb3")  # with a sequence header of its own
+    return Unit(entry=OPEN if starts else NOWHERE, bidirectional=kind == 3)
+
+
+def _mjpeg(data: memoryview, _: int) -> Unit:
+    # A JPEG that leaves out its tables uses those of an earlier one.
+    head = bytes(data[:4096])
+    return Unit(entry=CLOSED if b"\xff\xdb" in head and b"\xff\xc4" in head else NOWHERE)
+
+
+def _in_order(data: memoryview, _: int) -> Unit:
+    return Unit()
 
 
 def _intra(data: memoryview, _: int) -> Unit:
@@ -179,6 +237,8 @@ def _intra(data: memoryview, _: int) -> Unit:
 
 
 Reader = Callable[[memoryview, int], Unit]
+
+# By FFmpeg's name of the codec.
 READERS: dict[str, Reader] = {
     "h264": _h264,
     "hevc": _hevc,
@@ -188,15 +248,24 @@ READERS: dict[str, Reader] = {
     "mpeg4": _mpeg4,
     "mpeg1video": _mpeg2,
     "mpeg2video": _mpeg2,
-} | dict.fromkeys(INTRA_ONLY, _intra)
+    "mjpeg": _mjpeg,
+}
+# In these every frame stands alone; of the second table's only that a packet is a frame is known.
+INTRA_ONLY = ("prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png")
+READERS.update(dict.fromkeys(INTRA_ONLY, _intra))
+READERS.update(dict.fromkeys(("ffv1", "gif", "qtrle"), _in_order))
 
 
-def reader_for(codec: str, extradata: bytes | None) -> tuple[Reader | None, int]:
+def _unknown(data: memoryview, _: int) -> Unit:
+    return UNCLEAR
+
+
+def reader_for(codec: str, extradata: bytes) -> tuple[Reader, int]:
     """The reader of a codec's packets, and the bytes of a NAL unit's length (0: start codes)."""
     length_size = 0
-    if codec == "h264" and extradata and len(extradata) > 6 and extradata[0] == 1:
+    configured = extradata.startswith(b"\1")  # avcC and hvcC begin with a version
+    if configured and codec == "h264" and len(extradata) > 4:
         length_size = (extradata[4] & 3) + 1
-    if codec == "hevc" and extradata and len(extradata) > 22 and extradata[:3] != b"\0\0\1":
-        if extradata[:4] != b"\0\0\0\1":
-            length_size = (extradata[21] & 3) + 1
-    return READERS.get(codec), length_size
+    if configured and codec == "hevc" and len(extradata) > 21:
+        length_size = (extradata[21] & 3) + 1
+    return READERS.get(codec, _unknown), length_size

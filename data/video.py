@@ -1,40 +1,75 @@
-"""The right frames of a video file: `read`, `read_sampled` and `probe`."""
+"""The right frames of a video file, fast: `read`, `read_sampled` and `probe`.
+
+An index counts the *shown* frames in the order of presentation: the packets that the container
+presents (edit lists honoured), which the decoder can show. Times are of timestamps, in seconds
+after the first shown frame; where a frame has none, or one that lies before that of the frame shown
+before it, the clip's times are counted at its average rate, and `VideoInfo.times_from` says so.
+
+Nothing here can end native code that spins for ever: run over files of unknown origin through
+`data.sandbox.DecoderPool`, which does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from data.container import Container, open_video
-from data.decoders import Pass, Unexpected, by_index, one_pass, upright
+from data.container import open_video
+from data.decoders import Frames, Places
 from data.frames import FrameBatch, Limits, VideoError, VideoInfo
+from data.other_decoders import (
+    GREY_LEVELS,
+    CannotAgree,
+    decord_frames,
+    largest_difference,
+    torchcodec_frames,
+)
+from data.reading import Reading, Recounted
 from data.sampling import Sampling, TooShort
 
 __all__ = [
-    "DECODERS", "FrameBatch", "Limits", "VideoError", "VideoInfo", "describe", "probe", "read",
+    "DECODERS", "CannotAgree", "FrameBatch", "Limits", "VideoError", "VideoInfo", "describe", "probe", "read",
     "read_sampled",
 ]  # fmt: skip
 
-DECODERS = {"pyav": None}
+# Each returns uint8 (T, H, W, 3), or raises CannotAgree where it would show other frames.
+Decoder = Callable[[Reading, Places], Frames]
+DECODERS: dict[str, Decoder] = {
+    "pyav": Reading.frames,
+    "decord": decord_frames,
+    "torchcodec": torchcodec_frames,
+}
+
+DEFAULT_LIMITS = Limits()
 
 
 def read(
     path: Path | str,
-    indices: Sequence[int] | npt.NDArray[np.int64],
+    indices: Sequence[int] | Places,
     *,
     decoder: str = "pyav",
     accept_damaged: bool = False,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
+    threads: int = 0,
 ) -> FrameBatch:
-    """The frames at `indices` (places among the shown frames), in that order, repeats included."""
-    with open_video(path, limits=limits) as container:
-        info, full = _info(container, accept_damaged=accept_damaged)
-        places = np.asarray(indices, dtype=np.int64).reshape(-1)
-        return _batch(container, info, full, places)
+    """The frames at `indices`, in that order, repeats included.
+
+    indices: places among the shown frames, counted from 0; `threads`: FFmpeg's, 0 for one a core.
+    Raises VideoError where the file cannot be read, is damaged (unless `accept_damaged`, which
+    counts what does decode) or is beyond `limits`, and CannotAgree, a VideoError, where `decoder`
+    would return other frames than the reference, PyAV.
+    """
+    take, places = _decoder(decoder), np.asarray(indices, dtype=np.int64).reshape(-1)
+    with open_video(path, limits=limits, threads=threads, quick=True) as container:
+        reading = Reading(container, accept_damaged=accept_damaged)
+        try:
+            frames = take(reading, places)
+        except Recounted:
+            frames = take(reading, places)
+        return FrameBatch(frames, places, reading.times()[0][places])
 
 
 def read_sampled(
@@ -45,103 +80,106 @@ def read_sampled(
     end: float | None = None,
     decoder: str = "pyav",
     accept_damaged: bool = False,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
+    threads: int = 0,
 ) -> tuple[FrameBatch, VideoInfo]:
-    """The frames that `sampling` picks between `start` and `end` (seconds)."""
-    with open_video(path, limits=limits) as container:
-        info, full = _info(container, accept_damaged=accept_damaged)
-        times = info.pts_seconds
-        first = 0 if start is None else int(np.searchsorted(times, start - 1e-6))
-        last = len(times) if end is None else int(np.searchsorted(times, end - 1e-6))
+    """The frames that `sampling` picks from `start` up to `end` (seconds), and what is known.
+
+    Where `decoder` would return other frames than the reference, the reference reads them;
+    `VideoInfo.decoder` and `.notes` say so. Raises as `read` does, and for a clip too short.
+    """
+    take = _decoder(decoder)
+    with open_video(path, limits=limits, threads=threads, quick=True) as container:
+        reading = Reading(container, accept_damaged=accept_damaged)
         try:
-            picked = sampling.indices(times[first:last], claimed=info.claimed_frames)
-        except TooShort as error:
-            raise VideoError(path, str(error)) from None
-        return _batch(container, info, full, picked + first), info
+            places = _places(reading, sampling, start, end)
+            frames = take(reading, places)
+        except Recounted:
+            places = _places(reading, sampling, start, end)
+            frames = take(reading, places)
+        except CannotAgree as error:
+            batch, info = read_sampled(
+                path, sampling, start=start, end=end, accept_damaged=accept_damaged,
+                limits=limits, threads=threads,
+            )  # fmt: skip
+            return batch, replace(info, notes=(*info.notes, f"read by pyav: {error.reason}"))
+        batch = FrameBatch(frames, places, reading.times()[0][places])
+        return batch, reading.info(decoder=decoder)
 
 
 def probe(
-    path: Path | str, *, decode: bool = True, accept_damaged: bool = True, limits: Limits = Limits()
+    path: Path | str,
+    *,
+    decode: bool = True,
+    decoders: Sequence[str] = ("decord", "torchcodec"),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> VideoInfo:
-    """What is known of a file; `decode` decodes it whole to know what it really holds."""
-    with open_video(path, limits=limits) as container:
-        return _info(container, accept_damaged=True)[0]
+    """What is known of a file, damaged or not.
+
+    decode: decode it whole, which tells what really can be shown; `decoders`: see at a few places
+    which of these return the reference's frames. Raises VideoError where it is no video at all.
+    """
+    for name in decoders:
+        _decoder(name)
+    with open_video(path, limits=limits, quick=False) as container:
+        reading = Reading(container, accept_damaged=True, believe=not decode)
+        info = reading.info()
+        if not decode:
+            return info
+        places = np.unique(np.linspace(0, reading.shown - 1, 8).astype(np.int64))
+        return replace(info, agreement={name: _agrees(reading, places, name) for name in decoders})
+
+
+def _agrees(reading: Reading, places: Places, name: str) -> str:
+    try:
+        frames = DECODERS[name](reading, places)
+    except CannotAgree as error:
+        return error.reason
+    apart = largest_difference(frames, reading.frames(places))
+    return "agrees" if apart <= GREY_LEVELS else f"its pixels are up to {apart} grey levels off"
 
 
 def describe(info: VideoInfo) -> str:
-    return "\n".join(f"{key}: {value}" for key, value in info.to_json().items())
+    """A table of what `probe` found, for people."""
+    rate = "unknown" if info.frames_per_second is None else f"{info.frames_per_second:.6g}"
+    claimed = "nothing" if info.claimed_frames is None else f"{info.claimed_frames:,}"
+    decodable = "not tried" if info.decodable_frames is None else f"{info.decodable_frames:,}"
+    turned = f", turned by {info.rotation} degrees" if info.rotation else ""
+    odd = f", pixels {info.pixel_aspect}" if info.pixel_aspect != "1" else ""
+    fields = ", interlaced" if info.interlaced else ""
+    starts = "possible" if info.random_access else "not possible"
+    rows = [
+        ("file", f"{info.path} ({info.bytes:,} bytes)"),
+        ("format", info.format),
+        ("streams", "; ".join(info.streams)),
+        ("read", f"stream {info.stream}: {info.codec}, {info.pixel_format}"),
+        ("picture", f"{info.width}x{info.height}{turned}{odd}{fields}"),
+        ("frames", f"{info.shown_frames:,} shown; header claims {claimed}, decodable {decodable}"),
+        ("times", f"{info.duration_seconds:.3f} s first to last, {rate} per second, "
+         f"from {info.times_from}"),
+        ("structure", f"{info.keyframes:,} keyframes, longest group {info.longest_gop:,} frames, "
+         f"random access {starts}"),
+        ("damage", "; ".join(info.damage) or "none found"),
+    ]  # fmt: skip
+    rows += [(name, outcome) for name, outcome in info.agreement.items()]
+    rows += [("note", note) for note in info.notes]
+    return "\n".join(f"{name:<10} {value}" for name, value in rows)
 
 
-def _info(container: Container, *, accept_damaged: bool) -> tuple[VideoInfo, Pass | None]:
-    index, stream = container.index, container.stream
-    context = stream.codec_context
-    full = None
-    if accept_damaged or not index.distinct:
-        full, _ = one_pass(container)
-    if full is not None:
-        pts = [0 if p is None else p for p in full.pts]
-    else:
-        pts = index.pts[index.order].tolist()
-    ticks = np.array(pts, np.int64)
-    seconds = (ticks - ticks[:1]) * float(stream.time_base)
-    damage = index.damage
-    if damage and not accept_damaged:
-        raise VideoError(container.path, "; ".join(damage))
-    gaps = np.diff(np.append(np.flatnonzero(index.entry), len(index.pts)))
-    info = VideoInfo(
-        path=container.path,
-        bytes=container.bytes,
-        format=container.input.format.name,
-        codec=context.codec.canonical_name,
-        pixel_format=context.pix_fmt or "unknown",
-        stream=stream.index,
-        streams=tuple(f"{s.index}: {s.type}" for s in container.input.streams),
-        width=context.width,
-        height=context.height,
-        rotation=0,
-        pixel_aspect=str(context.sample_aspect_ratio or 1),
-        interlaced=False,
-        frames_per_second=float(stream.average_rate) if stream.average_rate else None,
-        claimed_frames=stream.frames or None,
-        presented_frames=int((~index.hidden).sum()),
-        decodable_frames=None if full is None else len(full.pts),
-        shown_frames=len(pts),
-        pts_seconds=seconds,
-        times_from="timestamps",
-        keyframes=int(index.key.sum()),
-        longest_gop=int(gaps.max(initial=0)),
-        random_access=index.distinct,
-        damage=damage,
-    )
-    return info, full
+def _decoder(name: str) -> Decoder:
+    if name not in DECODERS:
+        raise ValueError(f"no decoder {name!r}; there are {', '.join(DECODERS)}")
+    return DECODERS[name]
 
 
-def _batch(
-    container: Container, info: VideoInfo, full: Pass | None, places: npt.NDArray[np.int64]
-) -> FrameBatch:
-    if len(places) and not (0 <= places.min() and places.max() < info.shown_frames):
-        raise VideoError(
-            container.path, f"shows {info.shown_frames} frames: no index {places.max()}"
-        )
-    distinct = np.unique(places)
-    frames: dict[int, npt.NDArray[np.uint8]]
-    if full is None:
-        numbers = container.index.order[distinct]
-        try:
-            got = by_index(container, np.sort(numbers))
-            frames = {int(p): got[int(n)] for p, n in zip(distinct, numbers, strict=True)}
-        except Unexpected as error:
-            full, frames = one_pass(container, distinct)
-            if len(full.pts) != info.shown_frames or full.failed or full.corrupt:
-                raise VideoError(
-                    container.path,
-                    f"damaged: {info.presented_frames} frames are presented, {len(full.pts)} "
-                    f"decode ({error})",
-                ) from None
-    else:
-        frames = one_pass(container, distinct)[1]
-    if not len(places):
-        shape = (0, info.height, info.width, 3)
-        return FrameBatch(np.zeros(shape, np.uint8), places, info.pts_seconds[places])
-    stacked = np.stack([frames[int(p)] for p in places])
-    return FrameBatch(stacked, places, info.pts_seconds[places])
+def _places(reading: Reading, sampling: Sampling, start: float | None, end: float | None) -> Places:
+    """The places that are sampled among the frames shown at `start` <= time < `end`."""
+    times = reading.times()[0]
+    tick = 1e-6  # clocks of containers run no finer
+    first = 0 if start is None else int(np.searchsorted(times, start - tick))
+    last = len(times) if end is None else int(np.searchsorted(times, end - tick))
+    claimed = reading.claimed if start is None and end is None else None
+    try:
+        return sampling.indices(times[first:last], claimed=claimed) + first
+    except TooShort as error:
+        raise VideoError(reading.container.path, str(error)) from None
