@@ -1,0 +1,62 @@
+"""A pinhole camera that keeps a box of the scene in its picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """Position (3,) in metres; axes (3, 3): rows right, up, forward; focal length in pixels."""
+
+    position: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    focal_pixels: float
+    size: int
+
+    @classmethod
+    def around(
+        cls, view: tuple[float, float, float, float], *, size: int, yaw: float, pitch: float,
+        roll: float, field: float, zoom: float, shift: tuple[float, float],
+    ) -> Camera:  # fmt: skip
+        """Looks at the middle of `view`, from as far away as its corners need.
+
+        Angles in radians (`field`: the whole field of view); `zoom` > 1 leaves a margin; `shift`
+        moves the picture, as a fraction of its width.
+        """
+        left, bottom, right, top = view
+        forward = np.array(
+            [-math.sin(yaw) * math.cos(pitch), -math.sin(pitch), -math.cos(yaw) * math.cos(pitch)]
+        )
+        level = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
+        above = np.cross(level, forward)
+        x_axis = level * math.cos(roll) + above * math.sin(roll)
+        y_axis = np.cross(x_axis, forward)
+        axes = np.stack([x_axis, y_axis, forward])
+        focal = size / 2 / math.tan(field / 2)
+        middle = np.array([(left + right) / 2, (bottom + top) / 2, 0.0])
+        corners = np.array([[x, y, 0.0] for x in (left, right) for y in (bottom, top)])
+        across, up, deep = ((corners - middle) @ axes.T).T  # each (4,)
+        reach = np.maximum(np.abs(across), np.abs(up)) * focal / (size / 2)
+        distance = float(np.max(reach - deep)) * zoom
+        slip = distance * size / focal
+        position = middle - distance * forward - slip * (shift[0] * x_axis + shift[1] * y_axis)
+        return cls(position=position, axes=axes, focal_pixels=focal, size=size)
+
+    def project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """World points (..., 3) to pixel x, pixel y and depth in metres, each (...)."""
+        x, y, depth = np.moveaxis((points - self.position) @ self.axes.T, -1, 0)
+        middle = self.size / 2
+        return middle + self.focal_pixels * x / depth, middle - self.focal_pixels * y / depth, depth
+
+    def rays(self, *, per_pixel: int = 1) -> NDArray[np.float32]:
+        """Directions float32 (n, n, 3), n = size * per_pixel; a step of 1 along one is 1 m deep."""
+        n = self.size * per_pixel
+        at = ((np.arange(n) + 0.5) / per_pixel - self.size / 2) / self.focal_pixels
+        return (
+            self.axes[2] + at[None, :, None] * self.axes[0] - at[:, None, None] * self.axes[1]
+        ).astype(np.float32)

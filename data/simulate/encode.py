@@ -1,0 +1,37 @@
+"""Frames to H.264 in MP4, the same bytes for the same frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+# One thread (the processes of `simulate` are the parallelism, and the output does not depend on
+# the number of threads); a key frame every second and two B-frames, as cameras write.
+X264 = {"preset": "veryfast", "crf": "18", "threads": "1", "bf": "2"}
+
+
+def write(frames: Iterable[NDArray[np.uint8]], path: Path, *, fps: float, size: int) -> None:
+    """Writes frames uint8 (size, size, 3) RGB under a temporary name, then renames it to `path`."""
+    import av
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    rate = Fraction(fps).limit_denominator(1001)
+    try:
+        with av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as out:
+            stream = out.add_stream("libx264", rate=rate, options=X264)
+            stream.width = stream.height = size
+            stream.pix_fmt = "yuv420p"
+            stream.gop_size = max(1, round(fps))
+            for pixels in frames:
+                for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                    out.mux(packet)
+            for packet in stream.encode():
+                out.mux(packet)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

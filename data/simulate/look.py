@@ -1,0 +1,143 @@
+"""How a clip looks: everything here is drawn at random and knows nothing of the labels."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TEXELS = 128  # side of a texture; a power of two, so that it wraps with a mask
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Two colours (RGB, 0..1) mixed by a texture float32 (128, 128) that repeats every `tile_m`."""
+
+    low: Colour
+    high: Colour
+    texture: NDArray[np.float32]
+    tile_m: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Colours, light and camera of one clip. `light` (3,) is the unit vector to the light."""
+
+    floor: Material
+    back: Material
+    blocks: tuple[Material, ...]
+    puck_face: Colour
+    puck_mark: Colour
+    mark: str
+    mark_angle: float
+    light: NDArray[np.float64]
+    ambient: float
+    warmth: float
+    yaw: float
+    pitch: float
+    roll: float
+    field: float
+    zoom: float
+    shift: tuple[float, float]
+
+
+def draw(rng: np.random.Generator, *, blocks: int) -> Look:
+    """A look for a scene with `blocks` kinds of blocks."""
+    azimuth, height = rng.uniform(-0.9, 0.9), rng.uniform(0.85, 1.25)
+    light = np.array(
+        [
+            math.sin(azimuth) * math.cos(height),
+            math.sin(height),
+            math.cos(azimuth) * math.cos(height),
+        ]
+    )
+    hue = rng.uniform()
+    return Look(
+        floor=_material(rng, rng.choice(["checker", "planks", "tiles", "speckle"]), tile_m=0.8),
+        back=_material(rng, rng.choice(["bricks", "stripes", "speckle"]), tile_m=1.2, pale=True),
+        blocks=tuple(_material(rng, "wood", tile_m=0.7) for _ in range(blocks)),
+        puck_face=_colour(hue, rng.uniform(0.65, 0.95), rng.uniform(0.6, 1.0)),
+        puck_mark=_colour(
+            hue + rng.uniform(0.35, 0.65), rng.uniform(0.0, 0.8), rng.uniform(0.7, 1.0)
+        ),
+        mark=str(rng.choice(MARKS)),
+        mark_angle=rng.uniform(0, 2 * math.pi),
+        light=light,
+        ambient=rng.uniform(0.42, 0.58),
+        warmth=rng.uniform(-0.07, 0.07),
+        yaw=rng.uniform(-0.45, 0.1),
+        pitch=rng.uniform(0.18, 0.40),
+        roll=rng.uniform(-0.04, 0.04),
+        field=rng.uniform(0.75, 1.0),
+        zoom=rng.uniform(1.0, 1.12),
+        shift=(rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03)),
+    )
+
+
+MARKS = ("cross", "ring", "half", "dots")
+
+
+def _colour(hue: float, saturation: float, value: float) -> Colour:
+    return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
+
+
+def _material(
+    rng: np.random.Generator, pattern: str, *, tile_m: float, pale: bool = False
+) -> Material:
+    hue = rng.uniform()
+    saturation = rng.uniform(0.05, 0.3) if pale else rng.uniform(0.1, 0.5)
+    bright = rng.uniform(0.75, 0.95) if pale else rng.uniform(0.55, 0.9)
+    contrast = rng.uniform(0.12, 0.25) if pale else rng.uniform(0.2, 0.5)
+    high = _colour(hue, saturation, bright)
+    low = _colour(hue + rng.uniform(-0.08, 0.08), min(1, saturation * 1.3), bright * (1 - contrast))
+    return Material(
+        low=low, high=high, texture=texture(pattern, rng), tile_m=tile_m * rng.uniform(0.8, 1.25)
+    )
+
+
+def texture(pattern: str, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A texture float32 (128, 128) in 0..1 that repeats seamlessly."""
+    v, u = np.meshgrid(*(2 * [np.arange(TEXELS) / TEXELS]), indexing="ij")
+    grain = _noise(rng, (8, 8)) * 0.5 + _noise(rng, (32, 32)) * 0.5
+    if pattern == "checker":
+        base = ((np.floor(u * 4) + np.floor(v * 4)) % 2).astype(float)
+    elif pattern == "stripes":
+        base = (np.floor(u * 8) % 2).astype(float)
+    elif pattern == "tiles":
+        base = (np.minimum((u * 4) % 1, (v * 4) % 1) > 0.08).astype(float)
+    elif pattern == "bricks":
+        row = np.floor(v * 8)
+        base = (np.minimum((u * 4 + 0.5 * (row % 2)) % 1, (v * 8) % 1 * 0.5) > 0.06).astype(float)
+    elif pattern == "planks":
+        tones = rng.uniform(0.2, 0.9, size=8)
+        base = tones[np.floor(v * 8).astype(int)] * (((v * 8) % 1) > 0.06)
+        grain = _noise(rng, (4, 64)).T * 0.6 + grain * 0.4
+    elif pattern == "wood":
+        base = 0.5 + 0.5 * np.sin(2 * np.pi * (v * 6 + 1.2 * _noise(rng, (4, 4))))
+        grain = _noise(rng, (4, 64)).T
+    elif pattern == "speckle":
+        base = _noise(rng, (64, 64))
+    else:
+        raise ValueError(f"no texture is called {pattern!r}")
+    return (0.75 * base + 0.25 * grain).astype(np.float32)
+
+
+def _noise(rng: np.random.Generator, cells: tuple[int, int]) -> NDArray[np.float64]:
+    """Smooth periodic noise (128, 128) in 0..1, `cells` bumps down and across."""
+    coarse = rng.uniform(size=cells)
+    for axis, count in enumerate(cells):
+        at = np.arange(TEXELS) * count / TEXELS
+        low = np.floor(at).astype(int)
+        part = at - low
+        part = part * part * (3 - 2 * part)
+        weight = part[:, None] if axis == 0 else part[None, :]
+        coarse = (
+            np.take(coarse, low % count, axis=axis) * (1 - weight)
+            + np.take(coarse, (low + 1) % count, axis=axis) * weight
+        )
+    return coarse

@@ -1,0 +1,109 @@
+"""A puck slides down a ramp, drops off its end, and bounces: elasticity x friction.
+
+Closed forms (tested): it slides with g (sin a - mu cos a); a bounce takes the vertical speed v to
+e v, hence the height e^2 v^2 / 2g, and the horizontal speed u to max(0, u - mu (1 + e) v), because
+a body that cannot turn slips through the whole impact unless friction stops it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.simulate.world import (
+    Prism,
+    Property,
+    Puck,
+    Scene,
+    World,
+    add_puck,
+    play,
+    space,
+    steps_per_frame,
+)
+
+ANGLE = math.radians(35.0)
+DROP_M = 0.35  # height of the ramp's lower end
+LENGTH_M = 1.15
+WALL_M = 1.05  # where the wall at the right begins
+DEPTH_M = 0.34
+
+
+def _blocks() -> tuple[Prism, ...]:
+    run, rise = LENGTH_M * math.cos(ANGLE), LENGTH_M * math.sin(ANGLE)
+    ramp = ((0.0, 0.0), (0.0, DROP_M), (-run, DROP_M + rise), (-run, 0.0))
+    wall = ((WALL_M, 0.0), (WALL_M + 0.12, 0.0), (WALL_M + 0.12, 0.55), (WALL_M, 0.55))
+    return (
+        Prism(corners=ramp, depth=DEPTH_M, material=0),
+        Prism(corners=wall, depth=DEPTH_M, material=1),
+    )
+
+
+def _floor() -> Prism:
+    return Prism(corners=((-4.0, -1.0), (4.0, -1.0), (4.0, 0.0), (-4.0, 0.0)), depth=1.0)
+
+
+def _play(
+    elasticity: float, friction: float, rng: np.random.Generator, frames: int, fps: float
+) -> World:
+    puck = Puck(radius=rng.uniform(0.10, 0.13), depth=rng.uniform(0.14, 0.22))
+    slide = rng.uniform(0.70, 0.82)
+    start = (
+        -slide * math.cos(ANGLE) + puck.radius * math.sin(ANGLE),
+        DROP_M + slide * math.sin(ANGLE) + puck.radius * math.cos(ANGLE),
+    )
+    blocks = _blocks()
+    world = space((*blocks, _floor()))
+    body = add_puck(world, puck, at=start, elasticity=elasticity, friction=friction)
+    states, seconds = play(world, [body], frames=frames, fps=fps)
+    states = states[:, 0]  # (steps + 1, 4)
+    labels = {"elasticity": elasticity, "friction": friction, **_outcomes(states, seconds, puck)}
+    return World(
+        prisms=blocks,
+        pucks=(puck,),
+        tracks=states[:: steps_per_frame(fps), None, :2],
+        labels=labels,
+        view=(-0.85, 0.0, WALL_M, 1.05),
+    )
+
+
+def _outcomes(
+    states: NDArray[np.float64], seconds: NDArray[np.float64], puck: Puck
+) -> dict[str, float]:
+    """Speed and time at the ramp's end, height of the first bounce, where the puck is at the end.
+
+    NaN where the clip ends before it happens.
+    """
+    x, y, vx, vy = states.T
+    along = (x * math.cos(ANGLE)) - (y - DROP_M) * math.sin(ANGLE)
+    left = np.flatnonzero(along >= 0)
+    exit_step = int(left[0]) if left.size else None
+    up = np.flatnonzero((vy[:-1] < -0.1) & (vy[1:] > vy[:-1] + 0.1) & (y[1:] < puck.radius * 1.3))
+    impact = int(up[0]) if up.size else None
+    height = math.nan
+    if impact is not None:
+        after = vy[impact + 1 :]
+        falling = np.flatnonzero(after <= 0)
+        if falling.size:
+            height = max(0.0, float(y[impact + 1 + falling[0]] - y[impact + 1]))
+    return {
+        "exit_seconds": math.nan if exit_step is None else float(seconds[exit_step]),
+        "exit_speed_m_s": (
+            math.nan if exit_step is None else math.hypot(vx[exit_step], vy[exit_step])
+        ),
+        "impact_speed_m_s": math.nan if impact is None else float(-vy[impact]),
+        "bounce_height_m": height,
+        "final_position_m": float(x[-1]),
+    }
+
+
+RAMP = Scene(
+    name="ramp",
+    properties=(
+        Property(label="elasticity", letter="e", low=0.1, high=0.9),
+        Property(label="friction", letter="f", low=0.05, high=0.5),
+    ),
+    play=_play,
+)
