@@ -29,7 +29,9 @@ _TORCH_GLOBALS = frozenset(
 )
 _FOREIGN_OPERATIONS = ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID")
 _PICKLE_LIMIT = 1 << 30
-_DTYPE = re.compile(r"[<>|=]?([biufcSU])([0-9]{1,9})")
+# What PyTorch puts before its reason: advice to load the file without protection.
+_WEIGHTS_ONLY = re.compile(r"Weights only load failed.*?WeightsUnpickler error: *", re.DOTALL)
+_DTYPE = re.compile(r"[<>|=]?([biufcSU])([0-9]{1,8})")
 
 
 class InterchangeError(HeliographError):
@@ -57,7 +59,7 @@ def read_pt(path: Path | str) -> dict[str, Any]:
         except InterchangeError as error:
             raise InterchangeError(f"{path} is refused: {error}") from error
         except Exception as error:  # whatever a forged pickle provokes in the unpickler
-            reason = str(error).partition("\n")[0] or type(error).__name__
+            reason = _WEIGHTS_ONLY.sub("", str(error)).partition("\n")[0] or type(error).__name__
             raise InterchangeError(f"{path} is refused: {reason}") from error
     if not isinstance(content, dict):
         raise InterchangeError(f"{path} holds a {type(content).__name__}, not a dict")
@@ -66,10 +68,10 @@ def read_pt(path: Path | str) -> dict[str, Any]:
 
 def _check_archive(path: Path, file: BinaryIO) -> int:
     """Refuse what is not a plain archive of torch.save; returns the file's size in bytes."""
+    size = file.seek(0, 2)
     try:
         archive = zipfile.ZipFile(file)
         entries = archive.infolist()
-        size = file.seek(0, 2)
         pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise InterchangeError(f"{path} is refused: a zip file, but not one of torch.save")
@@ -82,9 +84,11 @@ def _check_archive(path: Path, file: BinaryIO) -> int:
                 f"{path} is refused: it claims {claimed} bytes in a file of {size}"
             )
         content = archive.read(pickles[0])
-    except zipfile.BadZipFile as error:
+    except InterchangeError:
+        raise
+    except Exception as error:  # zipfile raises a dozen kinds on damaged files
         raise InterchangeError(
-            f"{path} is refused: not a zip file of torch.save (truncated, or of before torch 1.6)"
+            f"{path} is refused: not a zip file of torch.save (damaged, or of before torch 1.6)"
         ) from error
     _check_globals(path, content)
     return size
@@ -163,7 +167,8 @@ def _stand_ins() -> Sequence[tuple[Callable[..., Any], str]]:
     pairs: list[tuple[Callable[..., Any], str]] = [
         (_Array, "numpy.ndarray"),
         (_Dtype, "numpy.dtype"),
-        (_no_bytes, "__builtin__.bytes"),
+        (_no_bytes, "__builtin__.bytes"),  # as it stands in a pickle of protocol 2
+        (_no_bytes, "builtins.bytes"),  # and as the unpickler looks it up
     ]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         pairs += [(_reconstruct, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
