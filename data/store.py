@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from data.clips import Clip
 from data.consolidate import IDENTITY, Row, first_difference, header, rows_of, write_rows
 from data.features import CacheError, Features
-from data.files import atomic_write, sweep_temporaries, sync_folder
+from data.files import WriteError, atomic_write, sweep_temporaries, sync_folder
 from data.h5read import read_table, seal_is_intact
 from data.h5write import package_versions, write
 
@@ -282,8 +282,17 @@ class Store:
     def _note(self, clip: Clip, outcome: str, **details: Any) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": time, "clip": clip.id, "outcome": outcome, **details})
-        with open(self.ledger, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        content = (line + "\n").encode()
+        before = None
+        try:
+            with open(self.ledger, "ab", buffering=0) as file:
+                before = file.tell()
+                if file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if before is not None:
+                os.truncate(self.ledger, before)
+            raise WriteError(f"{self.ledger} cannot be written: {error.strerror}") from error
 
 
 def ledger_path(target: Path) -> Path:
