@@ -57,9 +57,10 @@ def draw_objects(objects: Integers, *, n: int, seed: int = 0) -> Integers:
 
 def pairs_of_objects(first: Integers, second: Integers) -> tuple[Integers, Integers]:
     """For pairs of clips: the number of their pair of objects (pairs,), and those pairs (K, 2)."""
-    ends = np.sort(np.stack([first, second], axis=1), axis=1)
-    known, number = np.unique(ends, axis=0, return_inverse=True)
-    return number.ravel(), known
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    base = int(high.max()) + 1
+    known, number = np.unique(low * base + high, return_inverse=True)
+    return number.ravel(), np.stack(np.divmod(known, base), axis=1)
 
 
 def object_pair_weights(draws: Integers, ends: Integers) -> Integers:

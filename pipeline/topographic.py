@@ -131,3 +131,28 @@ def topsim_resampled(
         drawn = weights @ counts.astype(np.float32)  # exact: whole numbers below 2**24
         values[:, place] = rank_correlation_of(drawn.reshape(-1, *shape[1:]))
     return values.reshape(len(draws), *messages.shape[:-2])
+
+
+def topsim_recoded(
+    words: Integers, names: Integers, attributes: Integers, *, deals: Integers
+) -> Floats:
+    """TopSim after the words have traded places, (n,), for one seed.
+
+    `words` (W, P) are its distinct messages, `names` (N,) the word of each clip, `attributes`
+    (N, A), and `deals` (n, W) the word that each word is replaced by. Pairs of clips are first
+    summed by their pair of words.
+    """
+    first, second = pairs_of(len(names))
+    levels = words.shape[1] + 1
+    hamming = (words[:, None] != words).sum(-1)  # (W, W)
+    manhattan = _unit_ranks(pair_distances(words[names], attributes, first, second)[1])  # (pairs,)
+    cell, ends = pairs_of_objects(names[first], names[second])  # (pairs,), (K, 2)
+    number, likeness = np.bincount(cell), np.bincount(cell, manhattan)  # (K,)
+    counts, sums = np.empty((2, len(deals), levels))
+    for place, deal in enumerate(deals):
+        far = hamming[deal[ends[:, 0]], deal[ends[:, 1]]]  # (K,)
+        counts[place] = np.bincount(far, number, levels)
+        sums[place] = np.bincount(far, likeness, levels)
+    ranks = np.cumsum(counts, axis=1) - counts / 2 - len(first) / 2
+    length = np.sqrt((counts * ranks**2).sum(1))
+    return np.clip(ratio((ranks * sums).sum(1), length, length > 0), -1.0, 1.0)

@@ -29,7 +29,7 @@ from pipeline.resampling import (
     object_pair_weights,
     pairs_of_objects,
 )
-from pipeline.topographic import topsim_resampled
+from pipeline.topographic import topsim_recoded, topsim_resampled
 
 
 def codebook_null(
@@ -51,12 +51,12 @@ def codebook_null(
     rng = np.random.default_rng(seed)
     values = []
     for one, names in zip(seeds, ids, strict=True):
-        words = one[np.unique(names, return_index=True)[1]]  # (words, P)
-        deals = rng.permuted(np.tile(np.arange(len(words)), (n, 1)), axis=1)[:, names]  # (n, N)
-        batch = max(1, 2**24 // messages.shape[-2] ** 2)
-        values.append(
-            np.concatenate([metric(words[deals[i : i + batch]], bins) for i in range(0, n, batch)])
-        )
+        words = one[np.unique(names, return_index=True)[1]]  # (W, P)
+        deals = rng.permuted(np.tile(np.arange(len(words)), (n, 1)), axis=1)  # (n, W)
+        if metric is topsim:
+            values.append(topsim_recoded(words, names, bins, deals=deals))
+        else:
+            values.append(metric(words[deals[:, names]], bins))  # tokens (n, N, P)
     stacked = np.stack(values, axis=1)  # (n, S, ...)
     return stacked.reshape(n, *messages.shape[:-2], *stacked.shape[2:])
 
@@ -267,7 +267,9 @@ def assess(
     """The metric `name` of METRICS for tokens (S, N, P) or (N, P), with chance and uncertainty.
 
     `groups` (N,) names the object of each clip, for the permutations and for the bootstrap. Of
-    "monotonicity" the size is assessed, because the sign of a symbol's number means nothing.
+    "monotonicity" the size is assessed, because the sign of a symbol's number means nothing. One
+    attribute leaves nothing to compose: the verdict is "undefined", also where TopSim has a value.
+    Raises ValueError for an unknown `name`.
 
     >>> square = [[i, j] for i in range(4) for j in range(4)]
     >>> assess("posdis_chaabouni2020", square, square, n=99, n_codebook=99).verdict
@@ -290,7 +292,7 @@ def assess(
     if name in STRUCTURAL:
         codebook = codebook_null(metric, messages, bins, n=n_codebook, seed=seed).mean(1)
         codebook_mean, p_codebook = float(codebook.mean()), p_value(mean, codebook)
-        said = verdict(p, p_codebook)
+        said = verdict(p, p_codebook) if bins.shape[-1] > 1 else "undefined"
     return Assessment(
         metric=name,
         per_seed=per_seed,
