@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.config import TrainConfig
+from pipeline.fit import Examples
 from pipeline.game import Accuracy, Verdicts, beyond_margin, pooled_accuracy
 from pipeline.splits import Split
-from pipeline.train import Examples
 
 RIDGE_PENALTIES = 10.0 ** np.arange(-2, 5)
 RIDGE_FOLDS = 5

@@ -15,8 +15,8 @@ from data.files import sha256_file
 from pipeline import metrics
 from pipeline.baselines import BASELINES
 from pipeline.config import TrainConfig
+from pipeline.fit import Examples
 from pipeline.run import Run, spread
-from pipeline.train import Examples
 from pipeline.uncertainty import STRUCTURAL, assess
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties

@@ -6,7 +6,7 @@ print(say("new_clip.mp4"))        # 3-7 | 1-2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 import backbones
-from data.clips import Clip
+from data import cache
+from data.clips import Clip, find
 from data.errors import HeliographError
 from data.features import Features
 from data.sampling import Sampling
-from data.video import read_sampled
+from data.video import VideoError, read_sampled
 from pipeline.agents import message_text
 from pipeline.run import Run
 
@@ -88,12 +89,12 @@ class Speaker:
 
     def features(self, clip: Clip) -> np.ndarray:
         """Features (steps, dim) of a video, in the precision of the run's cache."""
-        backbone, sampling = self._prepare()
+        backbone, sampling = self.prepare()
         frames, _ = read_sampled(clip.path, sampling, start=clip.start, end=clip.end)
         features = backbone.forward(backbone.preprocess(frames.frames)[None])[0]
         return features.numpy().astype(self.run.source.dtype)
 
-    def _prepare(self) -> tuple[backbones.Backbone, Sampling]:
+    def prepare(self) -> tuple[backbones.Backbone, Sampling]:
         """The backbone and sampling that the run's cache was made with, checked once."""
         if self._prepared is None:
             trained_on = self.run.source.fingerprint
@@ -149,6 +150,25 @@ class Speaker:
                     f"{self.run.folder} was trained on: its {field} is {here.get(field)!r}, "
                     f"the run's {there.get(field)!r}"
                 )
+
+
+def speak_all(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | HeliographError]:
+    """Messages for videos, folders, manifests and caches; a clip that fails gives its error.
+
+    What concerns every clip (a run on imported features, a cache of another backbone) is raised.
+    """
+    caches = [path for path in paths if path.suffix == ".h5"]
+    for path in caches:
+        yield from speaker.speak_of_cache(cache.load(path))
+    videos = [path for path in paths if path not in caches]
+    clips = find(videos) if videos else []
+    if clips:
+        speaker.prepare()
+    for clip in clips:
+        try:
+            yield speaker(clip)
+        except VideoError as error:
+            yield error
 
 
 def load(

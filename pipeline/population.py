@@ -3,7 +3,7 @@
 Every weight has a leading seed axis S, then an axis of agents A (senders) or receivers R, so that
 one batched matrix product serves them all. What is computed for one seed is the same bits whatever
 seeds
-stand beside it, as long as S itself stays the same: `train.py` always fills S with padding.
+stand beside it, as long as S itself stays the same: `fit.py` always fills S with padding.
 """
 
 from __future__ import annotations

@@ -1,0 +1,41 @@
+"""The `heliograph` command. Each stage is a function elsewhere; commands are only its words.
+
+stdout carries data, stderr carries logs and progress. Exit codes: 0 all done, 1 failed, 2 wrong
+usage, 3 done but some clips failed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from data.errors import HeliographError
+from pipeline.commands_agents import demo, evaluate, message, train
+from pipeline.commands_data import backbones, cache, extract, index, probe, simulate
+
+
+class Commands(click.Group):
+    """Turns what users can act on into one sentence and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except HeliographError as error:
+            raise click.ClickException(str(error)) from error
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """In the order in which people need them."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"max_content_width": 100, "show_default": True})
+@click.version_option(package_name="heliograph")
+def main() -> None:
+    """Turn raw video into short discrete messages about the physics in it."""
+
+
+for command in (
+    demo, simulate, index, extract, cache, train, evaluate, message, probe, backbones,
+):  # fmt: skip
+    main.add_command(command)

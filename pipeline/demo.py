@@ -1,0 +1,136 @@
+"""The whole pipeline on clips that it makes itself: raw video to messages, in minutes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import backbones
+from data import cache
+from data.clips import Clip, read_manifest
+from data.errors import HeliographError
+from data.sampling import Sampling
+from data.simulate import simulate
+from pipeline.evaluate import evaluate
+from pipeline.extract import Summary, extract
+from pipeline.message import Speaker
+from pipeline.run import Run
+from pipeline.splits import PAPER_CELLS
+from pipeline.tables import score_rows, structure_rows
+from pipeline.terminal import Bar, log, percent, print_table
+from pipeline.train import train
+
+BACKBONE = "efficientnet_lite0"
+PROPERTIES = ("elasticity", "friction")
+GRID = 5
+FRAMES = 8
+EPOCHS = 150
+SHOWN_CLIPS = 6
+
+
+def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> None:
+    """Makes clips, extracts, trains, evaluates on cells it never saw, and prints messages.
+
+    A second run in the same folder keeps the clips and features that are there, and trains anew.
+    """
+    began = time.monotonic()
+    log(f"1/4 a puck slides down a ramp and bounces: {GRID**2 * per_cell} clips in {out / 'clips'}")
+    clips = _clips(out / "clips", per_cell)
+    log(f"2/4 features of {FRAMES} frames a clip with {BACKBONE}: {out / 'ramp.h5'}")
+    _features(clips, out / "ramp.h5")
+    log(f"3/4 two agents learn to tell {' and '.join(PROPERTIES)}: {out / 'run'}")
+    run = _train(out / "ramp.h5", out / "run", seeds, epochs, shuffled=False)
+    log(f"    the same with shuffled labels, as a control: {out / 'shuffled'}")
+    control = _train(out / "ramp.h5", out / "shuffled", seeds, epochs, shuffled=True)
+    log("4/4 scores, on grid cells that were in neither training nor validation")
+    run.add_metrics({"shuffled_labels": control.metrics()["accuracy_test"]})
+    metrics = evaluate(run.folder)
+    columns, rows = score_rows(metrics)
+    print_table(columns, [*rows, _control_row(control)])
+    print()
+    print_table(*structure_rows(metrics))
+    print()
+    _print_messages(run, clips)
+    _say_what_next(out, clips, time.monotonic() - began)
+
+
+def _clips(folder: Path, per_cell: int) -> list[Clip]:
+    manifest = folder / "manifest.jsonl"
+    if not manifest.exists():
+        with Bar("clips") as bar:
+            simulate("ramp", folder, grid=GRID, per_cell=per_cell, progress=bar.update)
+    clips = read_manifest(manifest)
+    if len(clips) != GRID**2 * per_cell:
+        raise HeliographError(
+            f"{folder} holds {len(clips)} clips of an earlier demo, not {GRID**2 * per_cell}: "
+            "choose another --out"
+        )
+    return clips
+
+
+def _features(clips: list[Clip], target: Path) -> None:
+    backbone = backbones.load(BACKBONE)
+    with Bar("features") as bar:
+
+        def progress(now: Summary) -> None:
+            bar.update(now.done + now.kept + len(now.failed), now.clips)
+
+        extract(
+            clips, target, backbone=backbone, sampling=Sampling(frames=FRAMES), progress=progress
+        )
+
+
+def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffled: bool) -> Run:
+    with Bar("training") as bar:
+        return train(
+            features,
+            out,
+            properties=PROPERTIES,
+            seeds=range(seeds),
+            epochs=epochs or EPOCHS,
+            shuffle_labels=shuffled,
+            overwrite=True,
+            progress=bar.update,
+        )
+
+
+def _control_row(control: Run) -> list[str]:
+    metrics = control.metrics()
+    each = [percent(metrics["properties"][name]["accuracy_test"]) for name in PROPERTIES]
+    return ["control: shuffled labels", percent(metrics["accuracy_test"]), *each]
+
+
+def _print_messages(run: Run, clips: list[Clip]) -> None:
+    """Lets the agents speak about some clips of the held-out cells, from their video files."""
+    held_out = [f"e{row}_f{column}" for row, column in PAPER_CELLS]
+    shown = [next(clip for clip in clips if clip.object == cell) for cell in held_out]
+    speaker = Speaker(run)
+    print_table(
+        ["messages, from video, of cells never seen", "message", *PROPERTIES],
+        [
+            [
+                clip.id,
+                str(speaker(clip)),
+                *(f"{clip.labels[name]:.2f}" for name in PROPERTIES),
+            ]
+            for clip in shown[:SHOWN_CLIPS]
+        ],
+    )
+
+
+def _say_what_next(out: Path, clips: list[Clip], seconds: float) -> None:
+    features = cache.info(out / "ramp.h5")
+    print(
+        f"""
+Done in {seconds:.0f} s. Everything lies in {out}:
+  clips/     {len(clips)} H.264 videos and manifest.jsonl with their physics
+  ramp.h5    features, {features["clips"]} x {features["steps"]} x {features["dimensions"]}
+  run/       model.pt, model.safetensors, metrics.json, messages.jsonl; every seed in seeds/
+  shuffled/  the control
+
+What next:
+  heliograph message {out / "run"} {clips[0].path}
+  heliograph extract YOUR_CLIPS -o yours.h5 --backbone {BACKBONE}
+  heliograph train {out / "ramp.h5"} -o runs/four --property friction --agents 4
+  heliograph --help"""
+    )

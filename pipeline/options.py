@@ -1,0 +1,28 @@
+"""Words that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+SOME_CLIPS_FAILED = 3  # exit code
+
+PATH = click.Path(path_type=Path)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that runs a backbone."""
+    for option in (
+        click.option(
+            "--hub-dir", type=PATH, help="A clone of the model's code, or TORCH_HOME."
+        ),
+        click.option("--weights", type=PATH, help="File with the backbone's weights."),
+        click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ..."),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,97 @@
+"""What people see while a stage works: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+LOG_EVERY_SECONDS = 10.0
+LOG_WIDTH = 100  # columns of a table that is not on a terminal
+
+
+class Bar:
+    """A progress bar on stderr; where stderr is no terminal, a line every ten seconds instead."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._console = Console(stderr=True)
+        self._last_line = time.monotonic()
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> Bar:
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(self.title, total=None, note="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Says how far it is; `note` is what else is worth knowing now."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, total=total, note=note)
+        elif time.monotonic() - self._last_line >= LOG_EVERY_SECONDS or done == total:
+            self._last_line = time.monotonic()
+            log(f"{self.title}: {done}/{total}{f', {note}' if note else ''}")
+
+
+def log(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
+) -> None:
+    """A table on stdout; `right` aligns the columns after the first."""
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if right and number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def percent(score: dict[str, Any] | None) -> str:
+    """A fraction over seeds, as `metrics.json` states it.
+
+    >>> percent({"mean": 0.851, "std": 0.056, "per_seed": [0.8, 0.9]})
+    '85.1 % ± 5.6'
+    """
+    if score is None or score["mean"] is None:
+        return "-"
+    mean, std, seeds = score["mean"], score["std"], score["per_seed"]
+    return f"{100 * mean:.1f} %" + (f" ± {100 * std:.1f}" if len(seeds) > 1 else "")
