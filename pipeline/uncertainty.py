@@ -269,6 +269,7 @@ def assess(
     `groups` (N,) names the object of each clip, for the permutations and for the bootstrap. Of
     "monotonicity" the size is assessed, because the sign of a symbol's number means nothing. One
     attribute leaves nothing to compose: the verdict is "undefined", also where TopSim has a value.
+    Five structural metrics are five chances to be lucky, so each must reach p <= 0.05 / 5.
     Raises ValueError for an unknown `name`.
 
     >>> square = [[i, j] for i in range(4) for j in range(4)]
@@ -292,7 +293,8 @@ def assess(
     if name in STRUCTURAL:
         codebook = codebook_null(metric, messages, bins, n=n_codebook, seed=seed).mean(1)
         codebook_mean, p_codebook = float(codebook.mean()), p_value(mean, codebook)
-        said = verdict(p, p_codebook) if bins.shape[-1] > 1 else "undefined"
+        alpha = 0.05 / len(STRUCTURAL)
+        said = verdict(p, p_codebook, alpha=alpha) if bins.shape[-1] > 1 else "undefined"
     return Assessment(
         metric=name,
         per_seed=per_seed,

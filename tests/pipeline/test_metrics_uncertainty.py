@@ -306,6 +306,15 @@ class TestAssess:
         assert np.shape(plain["per_seed"]) == found.per_seed.shape
         assert np.all(np.asarray(found.low) <= np.asarray(found.high))
 
+    def test_a_lucky_metric_among_five_is_not_enough(self):
+        rng = np.random.default_rng(0)
+        said = [
+            uncertainty.assess(name, rng.integers(0, 4, (48, 2)), GRID, n=99, n_codebook=99).verdict
+            for _ in range(20)
+            for name in uncertainty.STRUCTURAL
+        ]
+        assert said.count("compositional") <= 2
+
     def test_one_attribute_has_nothing_to_compose(self):
         found = uncertainty.assess("topsim", GRID[:, :1], GRID[:, 0], n=199, n_codebook=199)
         assert found.verdict == "undefined"
