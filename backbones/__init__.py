@@ -20,7 +20,16 @@ from backbones.base import (
 )
 from backbones.plugins import find_plugins
 
-__all__ = ["BACKBONES", "Backbone", "BackboneError", "Entry", "Preprocess", "describe", "load"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "BackboneError",
+    "Entry",
+    "LoadOptions",
+    "Preprocess",
+    "describe",
+    "load",
+]
 
 BACKBONES: dict[str, Entry] = {
     entry.name: entry for family in (dinov2, clip, vjepa2, efficientnet) for entry in family.ENTRIES

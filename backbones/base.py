@@ -7,12 +7,12 @@ family is one file that builds a `Backbone` from `LoadOptions`, and lists itself
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from backbones.numerics import forward_numerics, freeze
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,9 +75,11 @@ class Preprocess:
         """Scale uint8 (..., 3, h, w) to float32 with this preprocessing's mean and deviation."""
         import torch
 
-        mean = torch.tensor(self.mean, device=pixels.device)[:, None, None]
-        std = torch.tensor(self.std, device=pixels.device)[:, None, None]
-        return pixels.float().div_(255).sub_(mean).div_(std)
+        def channels(values: tuple[float, ...]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=pixels.device)[:, None, None]
+
+        scaled = pixels.to(torch.float32).div_(255)
+        return scaled.sub_(channels(self.mean)).div_(channels(self.std))
 
     def describe(self) -> dict[str, Any]:
         """All that decides the pixels, as JSON."""
@@ -195,7 +197,7 @@ class Backbone:
             return torch.empty(0, frames // self.frames_per_step, self.dim)
         # On a CPU one clip at a time: as fast, and the same kernels whatever the batch holds.
         parts = batch.split(1) if self.device.type == "cpu" else (batch,)
-        with torch.inference_mode(), numerics(self.device, self.precision):
+        with forward_numerics(self.device, self.precision):
             features = [self._encode(self.preprocess.normalise(self._move(p))) for p in parts]
             return torch.cat([part.float().cpu() for part in features])
 
@@ -205,49 +207,6 @@ class Backbone:
         if self.device.type == "cuda":
             return batch.pin_memory().to(self.device, non_blocking=True)
         return batch.to(self.device)
-
-
-def freeze(model: torch.nn.Module, *, device: torch.device, precision: str) -> torch.nn.Module:
-    """Put a model into evaluation on its device, its matrix weights in the type they are used in.
-
-    Autocast casts float32 weights again at each call; casting them once gives the same numbers.
-    """
-    import torch
-
-    model.eval().requires_grad_(False).to(device)
-    if precision != "fp32":
-        layers = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Conv3d)
-        for layer in model.modules():
-            if isinstance(layer, layers):
-                layer.to(_dtype(precision))
-    return model
-
-
-_NUMERICS = threading.Lock()
-
-
-@contextmanager
-def numerics(device: torch.device, precision: str) -> Iterator[None]:
-    """Run a block under our own number settings, whatever the process has set, and put its back.
-
-    The settings are global to the process, so blocks of several threads take turns.
-    """
-    import torch
-
-    with _NUMERICS:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("medium" if device.type == "cpu" else "highest")
-        try:
-            with torch.autocast(device.type, dtype=_dtype(precision), enabled=precision != "fp32"):
-                yield
-        finally:
-            torch.set_float32_matmul_precision(before)
-
-
-def _dtype(precision: str) -> torch.dtype:
-    import torch
-
-    return torch.float16 if precision == "fp16" else torch.bfloat16
 
 
 def choose(kind: str, name: str, table: dict[str, Any]) -> Any:

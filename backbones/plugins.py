@@ -1,10 +1,47 @@
 """Backbones from other packages, through the entry point group `heliograph.backbones`.
 
-The name of the entry point is the backbone's name and its value an `Entry`, for example
+The name of the entry point is the backbone's name, and its value an `Entry`. A whole backbone, in
+one file `mean_colour.py`:
+
+    import torch
+
+    from backbones import Backbone, Entry, LoadOptions, Preprocess
+
+    OFFICIAL = Preprocess(name="official", short_side=32, crop=32, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+    def build(options: LoadOptions) -> Backbone:
+        return Backbone(
+            name="mean_colour",
+            dim=3,
+            model=torch.nn.Identity(),
+            encode=lambda pixels: pixels.mean((3, 4)),  # (B, T, 3, h, w) -> (B, T, 3)
+            preprocess=OFFICIAL,
+            options=options,
+            source="mean_colour.py",
+            revision="1",
+            weights_sha256="none",
+            output="mean",
+        )
+
+
+    ENTRY = Entry(
+        name="mean_colour",
+        family="baselines",
+        dim=3,
+        frames_per_step=1,
+        parameters=0,
+        size_bytes=0,
+        licence="MIT",
+        build=build,
+        weights_at=lambda weights, hub_dir: None,
+    )
+
+and in the `setup.cfg` of its package:
 
     [options.entry_points]
     heliograph.backbones =
-        my_model = my_package.my_model:ENTRY
+        mean_colour = mean_colour:ENTRY
 """
 
 from __future__ import annotations

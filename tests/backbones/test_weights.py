@@ -1,0 +1,200 @@
+"""Weight files: fetched or refused with a sentence, read as data, loaded without a gap."""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import backbones
+from backbones import BackboneError, clip, dinov2, vjepa2, weights
+
+CONTENT = b"published weights"
+PUBLISHED = weights.Published(
+    file="model.pth",
+    url="https://example.org/model.pth",
+    size_bytes=len(CONTENT),
+    sha256=hashlib.sha256(CONTENT).hexdigest(),
+)
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty torch.hub folder and no network; gives the folder."""
+
+    def fail(url: str, *args: object, **kwargs: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "file"),
+    [
+        ("dinov2_vits14", dinov2.PUBLISHED["dinov2_vits14"], "dinov2_vits14_pretrain.pth"),
+        ("clip_vitl14", clip.PUBLISHED, "clip-vit-large-patch14.safetensors"),
+        ("vjepa2_vitl", vjepa2.PUBLISHED, "vjepa2-vitl-fpc64-256.safetensors"),
+    ],
+)
+def test_offline_says_what_to_fetch_and_where_to_put_it(
+    offline: Path, name: str, family: weights.Published, file: str
+) -> None:
+    with pytest.raises(BackboneError) as caught:
+        backbones.load(name, device="cpu")
+    sentence = str(caught.value)
+    assert sentence.count("\n") == 0
+    for part in (family.url, f"{family.size_bytes:,} bytes", family.sha256, "--weights"):
+        assert part in sentence
+    assert f"put it at {offline / 'checkpoints' / file}" in sentence
+
+
+def test_a_mirror_is_asked_instead_of_the_hub(
+    offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hf/")
+    address = "https://mirror.example/hf/openai/clip-vit-large-patch14/resolve/"
+    with pytest.raises(BackboneError, match=address):
+        backbones.load("clip_vitl14", device="cpu")
+
+
+def test_what_is_fetched_is_checked(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(url: str, dst: str, hash_prefix: str) -> None:
+        assert (url, hash_prefix) == (PUBLISHED.url, PUBLISHED.sha256)
+        Path(dst).write_bytes(CONTENT)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    path = weights.obtain(PUBLISHED, weights=None, hub_dir=None)
+    assert path == offline / "checkpoints" / "model.pth"
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("place", [".", "checkpoints", "hub/checkpoints"])
+def test_weights_are_found_below_the_hub_dir(offline: Path, tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "mine" / place
+    folder.mkdir(parents=True)
+    (folder / "model.pth").write_bytes(CONTENT)
+    assert weights.find(PUBLISHED, None) is None
+    found = weights.obtain(PUBLISHED, weights=None, hub_dir=tmp_path / "mine")
+    assert found.samefile(folder / "model.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(CONTENT[:-1], r"it has 16 bytes, not 17"), (CONTENT[:-1] + b"S", r"its sha256 is [0-9a-f]+")],
+)
+def test_a_file_under_the_published_name_must_be_it(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(BackboneError, match=rf"model\.pth is not the published file: {reason}"):
+        weights.obtain(PUBLISHED, weights=path, hub_dir=None)
+    other = path.rename(tmp_path / "finetuned.pth")
+    assert weights.obtain(PUBLISHED, weights=other, hub_dir=None) == other
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"the weights .*nothing\.pth are not a file"):
+        backbones.load("efficientnet_lite0", weights=tmp_path / "nothing.pth")
+
+
+class Trap:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path, zipped: bool) -> None:
+    path, mark = tmp_path / "evil.pth", tmp_path / "ran"
+    trap = {"weight": Trap(f"touch {mark}")}
+    if zipped:
+        torch.save(trap, path)
+    else:
+        path.write_bytes(pickle.dumps(trap))
+    with pytest.raises(BackboneError, match=r"evil\.pth cannot be read as tensors: "):
+        weights.read(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all" * 10])
+def test_a_broken_file_is_named_with_the_reason(
+    tmp_path: Path, suffix: str, content: bytes
+) -> None:
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(BackboneError, match=r"broken\.\w+ cannot be read as tensors: .+"):
+        weights.read(path)
+
+
+def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    with pytest.raises(BackboneError, match=r"tensor\.pth hold a Tensor, not a state dict"):
+        weights.read(tmp_path / "tensor.pth")
+
+
+def test_the_digest_is_of_the_weights_and_not_of_the_file(tmp_path: Path) -> None:
+    state = {"b": torch.randn(3, 4), "a": torch.arange(5.0)}
+    torch.save(state, tmp_path / "new.pth")
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(state, tmp_path / "safe.safetensors")
+    digests = {weights.state_sha256(weights.read(path)) for path in tmp_path.iterdir()}
+    assert len(digests) == 1
+    state["a"][0] += 1e-6
+    assert weights.state_sha256(state) not in digests
+
+
+def test_loading_is_strict_and_names_what_does_not_fit() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4))
+    state = dict(model.state_dict())
+    state["extra"] = state.pop("1.bias")
+    state["0.weight"] = state["0.weight"].T
+    with pytest.raises(BackboneError) as caught:
+        weights.load_strictly(model, state, "w.pth")
+    assert str(caught.value) == (
+        "the weights w.pth do not fit this model: "
+        "1 missing (1.bias); 1 unknown (extra); 1 misshapen (0.weight)"
+    )
+
+
+def test_loading_fills_a_model_without_memory() -> None:
+    with torch.device("meta"):
+        model = torch.nn.Linear(2, 3)
+    state = {"weight": torch.randn(3, 2, dtype=torch.float16), "bias": torch.ones(3)}
+    digest = weights.load_strictly(model, state, "w.pth")
+    assert model.weight.dtype == torch.float32
+    assert torch.equal(model.weight, state["weight"].float())
+    state["bias"].zero_()  # the model has its own copy
+    assert torch.equal(model.bias, torch.ones(3))
+    assert digest == weights.state_sha256(model.state_dict())
+
+
+def test_renaming_joins_parts_and_drops_what_it_is_told_to() -> None:
+    rules = [(r"gone\..+", None), (r"v", "qk#2"), (r"q", "qk#0"), (r"k(\w*)", r"q\g<0>#1")]
+    state = {"v": torch.tensor([3]), "q": torch.tensor([1]), "k": torch.tensor([2])}
+    state |= {"gone.x": torch.zeros(1), "stays": torch.ones(1)}
+    renamed = weights.rename(state, rules)
+    assert sorted(renamed) == ["qk", "stays"]
+    assert renamed["qk"].tolist() == [1, 2, 3]
+
+
+def test_the_authors_vjepa2_checkpoint_is_stripped_of_what_is_known_alone() -> None:
+    state = {
+        "encoder": {f"module.backbone.{n}": torch.zeros(1) for n in ("norm.bias", "pos_embed")}
+    }
+    state["target_encoder"] = {"module.backbone.norm.bias": torch.ones(1)}
+    assert vjepa2.official_names(state) == {"norm.bias": torch.zeros(1)}
+    state["encoder"]["module.backbone.other"] = torch.zeros(1)
+    assert "other" in vjepa2.official_names(state)  # for the strict load to refuse
