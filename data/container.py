@@ -142,7 +142,7 @@ def _best(path: Path, opened: InputContainer) -> VideoStream:
 
     stream = opened.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
-        kinds = sorted({other.type for other in opened.streams if other.type != "video"})
+        kinds: list[str] = sorted({other.type for other in opened.streams if other.type != "video"})
         kinds += ["a cover image"] if stream is not None else []
         raise VideoError(path, f"no video stream (it holds {', '.join(kinds) or 'nothing'})")
     if stream.codec_context is None:
@@ -199,7 +199,7 @@ def _index(container: Container) -> Index:
     hidden = np.array([row[2] or not unit.shown for row, unit in zip(rows, units, strict=True)])
     missing = any(row[0] is None for row in rows)
     if not missing:
-        seconds = float(np.ptp(pts) * stream.time_base)
+        seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
         if seconds > limits.seconds:
             raise VideoError(path, f"lasts {seconds:,.0f} s, the limit is {limits.seconds:,.0f} s")
     if corrupt:

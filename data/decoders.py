@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +96,7 @@ class Gathered:
 
 def upright(frame: VideoFrame, path: Path | str) -> Frames:
     """RGB of one frame, turned by its display matrix: uint8 (H, W, 3)."""
-    rgb = frame.to_ndarray(format="rgb24")
+    rgb: Frames = frame.to_ndarray(format="rgb24").view(np.uint8)
     matrix = _display_matrix(frame)
     if matrix is None:
         return rgb
@@ -113,9 +113,10 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
 
     ISO/IEC 14496-12 6.2.2; entries below a hundredth of the largest count as zero.
     """
-    for data in frame.side_data:
+    all_data: Any = frame.side_data  # typed as a mapping, is a sequence too
+    for data in all_data:
         if data.type.name == "DISPLAYMATRIX":
-            matrix = np.frombuffer(bytes(data), np.int32).astype(np.float64)[[0, 1, 3, 4]]
+            matrix = np.frombuffer(data, np.int32).astype(np.float64)[[0, 1, 3, 4]]
             small = np.abs(matrix) < 0.01 * np.abs(matrix).max()
             return tuple(np.where(small, 0, np.sign(matrix)).astype(int).tolist())
     return None

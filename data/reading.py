@@ -100,11 +100,13 @@ class Reading:
         if None not in pts:
             ticks = np.array(pts, np.int64)
             if bool((np.diff(ticks) >= 0).all()):
-                return (ticks - ticks[:1]) * float(stream.time_base or 0), "timestamps"
+                since_first = (ticks - ticks[:1]).astype(np.float64)
+                return since_first * float(stream.time_base or 0), "timestamps"
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         if not rate:
             raise VideoError(self.container.path, "neither timestamps nor a frame rate to go by")
-        return np.arange(len(pts)) / float(rate), f"counted at {float(rate):.6g} per second"
+        seconds = np.array([place / rate for place in range(len(pts))], np.float64)
+        return seconds, f"counted at {float(rate):.6g} per second"
 
     def frames(self, places: Places) -> Frames:
         """uint8 (T, H, W, 3) at `places`, by PyAV."""

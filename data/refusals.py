@@ -55,9 +55,8 @@ def checked(path: Path | str) -> tuple[Path, int]:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        raise VideoError(
-            path, "a link to nothing" if path.is_symlink() else "no such file"
-        ) from None
+        reason = "a link to nothing" if path.is_symlink() else "no such file"
+        raise VideoError(path, reason) from None
     except OSError as error:
         loops = error.errno == errno.ELOOP
         raise VideoError(path, "a link that loops" if loops else str(error.strerror)) from None
@@ -146,13 +145,13 @@ def cut_short(path: Path, size: int) -> int:
         if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"AVI ":
             return max(8 + int.from_bytes(head[4:8], "little") - size, 0)
         if head[:4] == b"\x1a\x45\xdf\xa3":
-            length, at = _ebml_size(head, 4)
-            file.seek(at + (length or 0))
+            header, at = _ebml_size(head, 4)
+            file.seek(at + (header or 0))
             segment = file.read(12)
-            if length is not None and segment[:4] == b"\x18\x53\x80\x67":
+            if header is not None and segment[:4] == b"\x18\x53\x80\x67":
                 inside, used = _ebml_size(segment, 4)
                 if inside is not None:
-                    return max(at + length + used + inside - size, 0)
+                    return max(at + header + used + inside - size, 0)
     return 0
 
 

@@ -29,7 +29,8 @@ class Sampling:
     window     `frames` neighbours, every `stride`-th, around the clip's middle
     middle     frame n // 2, the paper's static feature (`frames` must be 1)
     published  `uniform` over the frames that the *header claims*, as the paper's code does through
-               OpenCV; what lies beyond the last shown frame repeats it
+               OpenCV: short clips repeat frames, and a frame that cannot be read is replaced by
+               the last one that could
 
     `pad` repeats the last frame of a clip that is too short, as the paper does; without it such a
     clip raises `TooShort`.
@@ -116,12 +117,9 @@ def _middle(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
 
 
 def _published(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
-    n = claimed or len(times)
-    if n < sampling.frames:
-        indices = _padded(sampling, np.arange(sampling.frames), n, sampling.frames)
-    else:
-        indices = np.linspace(0, n - 1, sampling.frames).astype(np.int64)
-    return np.minimum(indices, len(times) - 1)
+    indices = np.linspace(0, (claimed or len(times)) - 1, sampling.frames).astype(np.int64)
+    readable = indices[indices < len(times)]
+    return np.minimum(indices, readable[-1])
 
 
 SAMPLERS: dict[str, Callable[[Sampling, Times, int | None], Indices]] = {

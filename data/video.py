@@ -31,8 +31,8 @@ from data.reading import Reading, Recounted
 from data.sampling import Sampling, TooShort
 
 __all__ = [
-    "DECODERS", "CannotAgree", "FrameBatch", "Limits", "VideoError", "VideoInfo", "describe", "probe", "read",
-    "read_sampled",
+    "DECODERS", "CannotAgree", "FrameBatch", "Limits", "VideoError", "VideoInfo", "describe",
+    "probe", "read", "read_sampled",
 ]  # fmt: skip
 
 # Each returns uint8 (T, H, W, 3), or raises CannotAgree where it would show other frames.
