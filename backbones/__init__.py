@@ -19,6 +19,7 @@ from backbones.base import (
     resolve_precision,
 )
 from backbones.plugins import find_plugins
+from backbones.weights import find
 
 __all__ = [
     "BACKBONES",
@@ -99,9 +100,10 @@ def describe(
     plugins, broken = find_plugins(taken=BACKBONES)
     rows: list[dict[str, object]] = []
     for entry in [*BACKBONES.values(), *plugins.values()]:
-        found = entry.weights_at(
-            None if weights is None else Path(weights), None if hub_dir is None else Path(hub_dir)
-        )
+        published = entry.published
+        path = weights
+        if path is None and published is not None:
+            path = find(published, None if hub_dir is None else Path(hub_dir))
         rows.append(
             {
                 "name": entry.name,
@@ -109,9 +111,9 @@ def describe(
                 "dim": entry.dim,
                 "frames_per_step": entry.frames_per_step,
                 "parameters": entry.parameters,
-                "size_bytes": entry.size_bytes,
+                "size_bytes": 0 if published is None else published.size_bytes,
                 "licence": entry.licence,
-                "weights": None if found is None else str(found),
+                "weights": None if path is None else str(path),
                 "error": None,
             }
         )

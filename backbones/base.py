@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from backbones.weights import Published
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -102,8 +104,8 @@ class LoadOptions:
 class Entry:
     """A line of the table of backbones: what is known without loading anything.
 
-    `build(options)` gives the `Backbone`. `weights_at(options)` gives the file that `build`
-    would read without a network, or None; `size_bytes` is the size of the published file.
+    `build(options)` gives the `Backbone`; `published` is the weight file that it reads unless the
+    user names another, None for a backbone without one.
     """
 
     name: str
@@ -111,10 +113,9 @@ class Entry:
     dim: int
     frames_per_step: int
     parameters: int
-    size_bytes: int
     licence: str
     build: Callable[[LoadOptions], Backbone]
-    weights_at: Callable[[Path | None, Path | None], Path | None]
+    published: Published | None = None
 
 
 class Backbone:

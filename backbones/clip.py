@@ -8,7 +8,6 @@ projection are `output="pooled"`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones import weights
@@ -128,11 +127,6 @@ def build(options: LoadOptions) -> Backbone:
     )
 
 
-def weights_at(weights_file: Path | None, hub_dir: Path | None) -> Path | None:
-    """The weights that would be read without a network."""
-    return weights_file or weights.find(PUBLISHED, hub_dir)
-
-
 ENTRIES = [
     Entry(
         name=NAME,
@@ -140,9 +134,8 @@ ENTRIES = [
         dim=DIMS["projected"],
         frames_per_step=1,
         parameters=303_966_976,
-        size_bytes=PUBLISHED.size_bytes,
         licence="MIT",
         build=build,
-        weights_at=weights_at,
+        published=PUBLISHED,
     )
 ]

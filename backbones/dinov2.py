@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones import hub, weights
@@ -120,21 +119,15 @@ def build(name: str, dim: int, options: LoadOptions) -> Backbone:
 
 
 def _entry(name: str, dim: int, parameters: int) -> Entry:
-    published = PUBLISHED[name]
-
-    def weights_at(weights_file: Path | None, hub_dir: Path | None) -> Path | None:
-        return weights_file or weights.find(published, hub_dir)
-
     return Entry(
         name=name,
         family="DINOv2",
         dim=dim,
         frames_per_step=1,
         parameters=parameters,
-        size_bytes=published.size_bytes,
         licence="Apache-2.0",
         build=partial(build, name, dim),
-        weights_at=weights_at,
+        published=PUBLISHED[name],
     )
 
 

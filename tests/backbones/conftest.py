@@ -54,10 +54,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Backbone]:
         dim=5,
         frames_per_step=2,
         parameters=2453,
-        size_bytes=0,
         licence="MIT",
         build=build_tiny,
-        weights_at=lambda weights, hub_dir: None,
     )
     monkeypatch.setitem(backbones.BACKBONES, "tiny", entry)
     return lambda **options: backbones.load("tiny", **{"device": "cpu", **options})

