@@ -1,5 +1,6 @@
 """Features of many clips under one fingerprint, in memory."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -54,7 +55,7 @@ class Features:
         count = len(features)
         columns: dict[str, Any] = {"features": features}
         for name in ("clip_id", "object", "scenario", "source_sha256", "key"):
-            values = [str(value) for value in getattr(self, name)]
+            values = list(map(str, getattr(self, name)))
             columns[name] = values or [""] * count
         for name, kind in (("frame_index", np.int64), ("pts_seconds", np.float64)):
             array = np.asarray(getattr(self, name), dtype=kind)
@@ -83,11 +84,11 @@ class Features:
         for name, values in self.labels.items():
             if values.shape != (count,):
                 raise CacheError(f"label {name!r} has shape {values.shape} for {count} clips")
-        seen: set[str] = set()
-        for clip in self.clip_id:
-            if not clip or clip in seen:
-                raise CacheError(f"clip id {clip!r} stands twice" if clip else "a clip id is empty")
-            seen.add(clip)
+        if "" in self.clip_id:
+            raise CacheError("a clip id is empty")
+        if len(set(self.clip_id)) != count:
+            clip = next(clip for clip, times in Counter(self.clip_id).items() if times > 1)
+            raise CacheError(f"clip id {clip!r} stands twice")
 
     def __len__(self) -> int:
         return len(self.features)

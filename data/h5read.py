@@ -10,9 +10,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,9 @@ def read_table(path: Path) -> Table:
 def read(path: Path) -> Features:
     """A whole cache; the features are read straight into one array."""
     with _opened(path) as file:
-        table = _read_table(path, file)
-        features = np.empty(table.clips.features.shape, dtype=table.clips.features.dtype)
-        _read_into(path, file, table.features_offset, features)
-        return replace(table.clips, features=features)
+        table = _read_table(path, file, place_for=np.empty)
+        _read_into(path, file, table.features_offset, table.clips.features)
+        return table.clips
 
 
 def read_at(
@@ -180,7 +179,10 @@ def _read_into(path: Path, file: io.FileIO, offset: int, array: NDArray[Any]) ->
         memory = memory[count:]
 
 
-def _read_table(path: Path, raw: io.FileIO) -> Table:
+def _read_table(
+    path: Path, raw: io.FileIO, place_for: Callable[..., NDArray[Any]] = blank
+) -> Table:
+    """The table, its features an array of their shape and type from `place_for`."""
     _check_structure(path, raw)
     size = _size(raw)
     raw.seek(0)
@@ -193,7 +195,7 @@ def _read_table(path: Path, raw: io.FileIO) -> Table:
         raise CacheError(f"{path} is a damaged HDF5 file: {error}") from error
     try:
         with file:
-            return _Reader(path, file, size).table()
+            return _Reader(path, file, size).table(place_for)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CacheError(f"{path} is a damaged or foreign HDF5 file: {error}") from error
 
@@ -206,7 +208,7 @@ class _Reader:
         self.file = file
         self.size = size
 
-    def table(self) -> Table:
+    def table(self, place_for: Callable[..., NDArray[Any]]) -> Table:
         self._check_version()
         features = self._dataset(self.file, "features")
         if features.ndim != 3 or features.dtype not in (np.dtype("<f2"), np.dtype("<f4")):
@@ -218,7 +220,7 @@ class _Reader:
         columns |= {name: self._object(name) for name in JSON_ATTRIBUTES}
         try:
             clips = Features(
-                features=blank(features.shape, features.dtype),
+                features=place_for(features.shape, features.dtype),
                 frame_index=self._numbers(self.file, "frame_index", "<i8"),
                 pts_seconds=self._numbers(self.file, "pts_seconds", "<f8"),
                 labels=self._labels(),
@@ -286,7 +288,10 @@ class _Reader:
         dataset = self._dataset(self.file, name)
         if dataset.dtype.kind != "S" or dataset.ndim != 1:
             raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not text")
-        return [_decoded(value) for value in dataset[()].tolist()]
+        if not len(dataset):
+            return []
+        joined = b"\0".join(dataset[()].tolist())  # HDF5 pads with NUL: none stands in a value
+        return joined.decode("utf-8", "surrogateescape").split("\0")
 
     def _failures(self) -> list[tuple[str, str]]:
         dataset = self._dataset(self.file, "failures")
