@@ -44,8 +44,9 @@ class Repository:
 def find(repository: Repository, hub_dir: Path | None) -> Path | None:
     """The folder with the repository's code on this machine, or None.
 
-    `hub_dir` may be a clone, a TORCH_HOME, or torch.hub's own folder; in the last two the pinned
-    commit is preferred to what torch.hub keeps as `main`. Without it torch.hub's folder is asked.
+    `hub_dir` may be a clone, a folder of clones, a TORCH_HOME, or torch.hub's own folder; in the
+    last two the pinned commit is preferred to what torch.hub keeps as `main`. Without it
+    torch.hub's folder is asked.
     """
     import torch
 
@@ -55,7 +56,8 @@ def find(repository: Repository, hub_dir: Path | None) -> Path | None:
     else:
         main = f"{repository.github.replace('/', '_')}_main"
         roots = [hub_dir, hub_dir / "hub"]
-        places = [hub_dir, *(root / folder for folder in (name, main) for root in roots)]
+        clone = hub_dir / repository.github.split("/")[1]
+        places = [hub_dir, clone, *(root / folder for folder in (name, main) for root in roots)]
     for place in places:
         if (
             all((place / package).is_dir() for package in repository.packages)
@@ -96,8 +98,8 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
     folder = find(repository, hub_dir)
     if folder is None and hub_dir is not None:
         raise BackboneError(
-            f"{hub_dir} is neither a clone of github.com/{repository.github} nor a TORCH_HOME "
-            f"that holds hub/{repository.folder_name}"
+            f"{hub_dir} is neither a clone of github.com/{repository.github}, nor a folder with "
+            f"one, nor a TORCH_HOME that holds hub/{repository.folder_name}"
         )
     try:
         with _code_of(repository, folder), _skeleton(), warnings.catch_warnings():

@@ -95,8 +95,10 @@ def test_changed_code_is_another_revision(clone, repository) -> None:
     assert revision.startswith("modified-")
 
 
-@pytest.mark.parametrize("place", ["somebody_tiny_0123abcd", "hub/somebody_tiny_main"])
-def test_a_torch_home_is_searched(clone, repository, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["tiny", "somebody_tiny_0123abcd", "hub/somebody_tiny_main"])
+def test_a_folder_of_clones_or_a_torch_home_is_searched(
+    clone, repository, tmp_path: Path, place: str
+) -> None:
     home = tmp_path / "home"
     (home / place).parent.mkdir(parents=True)
     clone.rename(home / place)
@@ -107,8 +109,8 @@ def test_a_folder_without_the_code_is_refused(repository, tmp_path: Path) -> Non
     with pytest.raises(BackboneError) as caught:
         hub.load(repository, "tiny", hub_dir=tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path} is neither a clone of github.com/somebody/tiny nor a TORCH_HOME that holds "
-        "hub/somebody_tiny_0123abcd"
+        f"{tmp_path} is neither a clone of github.com/somebody/tiny, nor a folder with one, nor a "
+        "TORCH_HOME that holds hub/somebody_tiny_0123abcd"
     )
 
 

@@ -1,0 +1,163 @@
+"""The doctor: green where all is well, and one sentence with the remedy where it is not."""
+
+import hashlib
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import backbones
+from backbones import BackboneError, weights
+from data import video
+from pipeline import doctor
+
+CONTENT = b"published weights"
+PUBLISHED = weights.Published(
+    file="model.pth",
+    url="https://example.org/model.pth",
+    size_bytes=len(CONTENT),
+    sha256=hashlib.sha256(CONTENT).hexdigest(),
+)
+
+
+@pytest.fixture
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> backbones.Entry:
+    """A backbone with a published file, and an empty torch.hub folder."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return replace(backbones.BACKBONES["dinov2_vits14"], name="mine", published=PUBLISHED)
+
+
+def versions(monkeypatch: pytest.MonkeyPatch, **known: str | None) -> None:
+    """Pretend that these packages are installed in these versions (None: not at all)."""
+    real = metadata.version
+
+    def version(name: str) -> str:
+        found = known.get(name, "real")
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return real(name) if found == "real" else found
+
+    monkeypatch.setattr("pipeline.doctor.metadata.version", version)
+
+
+def test_a_healthy_machine_is_green_without_a_network() -> None:
+    rows = {row.name: row for row in doctor.examine(network=False)}
+    for name in ("torchvision", "decord", "CPU", "GPU", "decoder pyav", "decoder decord"):
+        assert rows[name].ok, rows[name].sentence
+    embedded = rows["features of efficientnet_lite0"]
+    assert embedded.ok, embedded.sentence
+    assert rows["weights of efficientnet_lite0"].sentence.endswith("is the published file")
+    assert all("\n" not in row.sentence for row in rows.values())
+
+
+def test_torch_and_torchvision_that_do_not_fit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mismatch(*args: object) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist\nmore")
+
+    monkeypatch.setattr("torchvision.ops.nms", mismatch)
+    versions(monkeypatch, torch="2.9.0", torchvision="0.19.0")
+    row = next(doctor.check_torch())
+    assert not row.ok
+    assert row.sentence == (
+        "torch 2.9.0 with torchvision 0.19.0 do not belong together (operator torchvision::nms "
+        "does not exist): pip install --upgrade torch torchvision"
+    )
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions(monkeypatch, einops=None)
+    assert list(doctor.check_torch())[-1] == (
+        "einops",
+        False,
+        "vjepa2_vitl needs the package einops: pip install einops",
+    )
+    versions(monkeypatch, timm=None)
+    assert next(doctor.check_torch()).sentence == "timm is not installed: pip install timm"
+
+
+def test_two_decords_at_once_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions(monkeypatch, decord="0.6.0", decord2="3.0.0")
+    (row,) = doctor.check_decoder_packages()
+    assert not row.ok
+    assert "decord 0.6.0 and decord2 3.0.0 are both installed" in row.sentence
+    versions(monkeypatch, decord=None, decord2=None)
+    assert next(doctor.check_decoder_packages()).ok
+
+
+def test_weights_are_intact_broken_or_to_fetch(entry: backbones.Entry, tmp_path: Path) -> None:
+    def look(reachable: bool) -> doctor.Check:
+        (row,) = doctor.check_weights([entry], reach=lambda url: reachable)
+        return row
+
+    assert look(True) == (
+        "weights of mine",
+        True,
+        "not here yet; 0 MB will be fetched on first use",
+    )
+    assert not look(False).ok
+    assert (
+        "example.org cannot be reached: get https://example.org/model.pth" in look(False).sentence
+    )
+    assert PUBLISHED.sha256 in look(False).sentence
+    place = tmp_path / "hub" / "checkpoints" / "model.pth"
+    assert str(place) in look(False).sentence
+    place.parent.mkdir(parents=True)
+    place.write_bytes(CONTENT[::-1])
+    assert not look(True).ok
+    assert "model.pth is not the published file: its sha256 is" in look(True).sentence
+    place.write_bytes(CONTENT)
+    assert look(False) == ("weights of mine", True, f"{place} is the published file")
+
+
+def test_code_is_here_changed_or_to_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    rows = list(doctor.check_code(reach=lambda url: False))
+    assert [row.ok for row in rows] == [False, False]
+    assert "clone https://github.com/facebookresearch/dinov2 at b8931f7b" in rows[0].sentence
+    clone = tmp_path / "dinov2"
+    (clone / "dinov2").mkdir(parents=True)
+    (clone / "hubconf.py").write_text("")
+    row = next(doctor.check_code(hub_dir=clone, reach=lambda url: True))
+    assert not row.ok
+    assert row.sentence.startswith(f"{clone} differs from our commit b8931f7b")
+
+
+def test_a_host_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(doctor, "_answers", lambda url: bool(asked.append(url)) or True)
+    rows = list(doctor.check_weights(reach=doctor._Reach(network=True)))
+    assert len(asked) == len({url.split("/")[2] for url in asked}) <= 2
+    assert all(row.ok for row in rows)
+
+
+def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(reading: video.Reading, places: np.ndarray) -> np.ndarray:
+        return reading.frames(np.maximum(places - 1, 0))
+
+    monkeypatch.setitem(video.DECODERS, "decord", late)
+    rows = {row.name: row for row in doctor.check_decoders()}
+    assert rows["decoder pyav"].ok
+    assert rows["decoder decord"] == (
+        "decoder decord",
+        False,
+        "reads other frames than asked",
+    )
+
+
+def test_features_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "GOLDEN_LENGTHS", tuple(v * 1.02 for v in doctor.GOLDEN_LENGTHS))
+    (row,) = doctor.check_embedded_backbone()
+    assert not row.ok
+    assert row.sentence.startswith("differ from those of other machines by 2.0%")
+
+
+def test_a_backbone_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise BackboneError("the weights are gone")
+
+    monkeypatch.setattr(backbones, "load", fail)
+    (row,) = doctor.check_embedded_backbone()
+    assert row == ("features of efficientnet_lite0", False, "the weights are gone")
