@@ -71,9 +71,10 @@ def physics101(root: Path, scenario: str, camera: str, out: Path) -> None:
 @click.option("--fps", type=float, help="Frames per second, for `--sampler fps`.")
 @click.option("--stride", default=1, type=click.IntRange(1), help="For `--sampler window`.")
 @click.option("--pad", is_flag=True, help="Repeat the last frame of a clip that is too short.")
+@click.option("--decoder", default="pyav", help="pyav, decord or torchcodec.")
 @click.option("--accept-damaged", is_flag=True, help="Keep damaged clips instead of failing them.")
 @click.option("--dtype", default="float16", type=click.Choice(["float16", "float32"]))
-@click.option("--workers", default=2, type=click.IntRange(1), help="Clips decoded at a time.")
+@click.option("--workers", default=2, type=click.IntRange(1), help="Processes that decode.")
 @model_options
 @as_json
 def extract(
@@ -87,6 +88,7 @@ def extract(
     fps: float | None,
     stride: int,
     pad: bool,
+    decoder: str,
     accept_damaged: bool,
     dtype: str,
     workers: int,
@@ -122,6 +124,7 @@ def extract(
             out,
             backbone=model,
             sampling=sampling,
+            decoder=decoder,
             accept_damaged=accept_damaged,
             dtype=dtype,
             workers=workers,

@@ -43,6 +43,9 @@ class TrainConfig:
     oracle_lr: float = 1e-3
     tie_margins: tuple[float, ...] = ()  # per property: values that differ by no more are a tie
     train_on_ties: bool = False  # the paper's grids teach a tie as "not more"
+    axes: int = (
+        0  # principal axes of the training features that are kept; 0: the features as they are
+    )
     shuffle_labels: bool = False  # the control that has nothing to learn
 
     def __post_init__(self) -> None:
@@ -90,6 +93,7 @@ _LEAST = {
     "receivers": 1,
     "reset_interval": 1,
     "oracle_epochs": 0,
+    "axes": 0,
 }
 
 _STABLE: dict[str, Any] = {"sender_lr": 3e-4, "receiver_lr": 1e-3, "weight_decay": 1e-5}

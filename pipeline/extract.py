@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import torch
 
 from backbones import Backbone
 from data.clips import Clip
 from data.container import checked
 from data.errors import HeliographError
 from data.files import sha256_file
-from data.frames import FrameBatch, VideoInfo
+from data.frames import FrameBatch, VideoError, VideoInfo
 from data.sampling import Sampling
+from data.sandbox import DecoderPool, Job, Outcome
 from data.store import Store
-from data.video import read_sampled
 
 DTYPES = ("float16", "float32")
+GPU_BATCH = 16  # clips in one forward pass; one on a CPU, where more gain nothing
 
 
 @dataclass
@@ -50,6 +53,7 @@ def extract(
     *,
     backbone: Backbone,
     sampling: Sampling,
+    decoder: str = "pyav",
     accept_damaged: bool = False,
     dtype: str = "float16",
     workers: int = 2,
@@ -62,9 +66,10 @@ def extract(
         target: the `.h5` file; until it is written, shards stand in `<target>.parts`.
         backbone: gives (steps, dim) per clip.
         sampling: `frames` must be a multiple of the backbone's `frames_per_step`.
+        decoder: a key of `data.video.DECODERS`.
         accept_damaged: keep clips with damage that the decoder notices; they fail otherwise.
         dtype: of the features on disk.
-        workers: clips that are decoded at the same time.
+        workers: processes that decode.
         progress: called after every clip.
 
     Ctrl-C leaves a cache of what is done. Raises HeliographError where the cache was made with
@@ -78,39 +83,49 @@ def extract(
         )
     began = time.monotonic()
     summary = Summary(Path(target), len(clips))
+    size = GPU_BATCH if backbone.device.type == "cuda" else 1
+
+    def report() -> None:
+        summary.seconds = time.monotonic() - began
+        if progress is not None:
+            progress(summary)
+
     with Store(
         target,
         fingerprint=backbone.fingerprint,
         sampler=sampling.describe(),
-        decoder=decoder_record("pyav"),
+        decoder=decoder_record(decoder),
     ) as store:
+        feed = _Feed(clips, store, sampling, decoder, accept_damaged)
+        waiting: list[_Decoded] = []
         try:
-            for clip, outcome in _decoded(clips, store, sampling, accept_damaged, workers):
-                if isinstance(outcome, HeliographError):
-                    reason = _without_path(str(outcome), clip)
-                    store.fail(clip, reason)
-                    summary.failed[clip.id] = reason
-                elif outcome is None:
-                    summary.kept += 1
-                else:
-                    _add(store, backbone, clip, outcome, dtype)
-                    summary.done += 1
-                    summary.frames += len(outcome.batch)
-                summary.seconds = time.monotonic() - began
-                if progress is not None:
-                    progress(summary)
+            with DecoderPool(workers=workers) as pool:
+                for outcome in pool.map(feed.jobs()):
+                    found = feed.settle(outcome)
+                    if found is not None:
+                        waiting.append(found)
+                    if len(waiting) == size:
+                        _add(feed, backbone, waiting, dtype, summary)
+                        waiting = []
+                    feed.drain(summary)
+                    report()
+            if waiting:
+                _add(feed, backbone, waiting, dtype, summary)
         except KeyboardInterrupt:
             summary.interrupted = True
-        if summary.done or summary.kept:
-            store.consolidate(clips)
+        feed.drain(summary)
+        report()
+        store.consolidate(clips)
     return summary
 
 
 def decoder_record(name: str) -> dict[str, Any]:
     """What a cache remembers of its decoder: pixels may change with the FFmpeg behind it."""
+    if name != "pyav":
+        return {"name": name, "version": version(name)}
     libraries = {
-        library: ".".join(str(part) for part in version)
-        for library, version in sorted(av.library_versions.items())
+        library: ".".join(str(part) for part in number)
+        for library, number in sorted(av.library_versions.items())
         if library in ("libavcodec", "libavformat", "libswscale")
     }
     return {"name": name, "version": av.__version__, "ffmpeg": libraries}
@@ -118,71 +133,108 @@ def decoder_record(name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Decoded:
+    clip: Clip
+    source_sha256: str
     batch: FrameBatch
     info: VideoInfo
-    source_sha256: str
-    seconds: float
 
 
-def _decoded(
-    clips: Sequence[Clip], store: Store, sampling: Sampling, accept_damaged: bool, workers: int
-) -> Iterator[tuple[Clip, _Decoded | HeliographError | None]]:
-    """Clips with their frames, with None where the store has them, or with an error."""
+class _Feed:
+    """Hands clips to the decoders, and keeps account of those that need none.
 
-    def decode(clip: Clip, source: str) -> _Decoded | HeliographError:
-        began = time.monotonic()
-        try:
-            batch, info = read_sampled(
-                clip.path,
-                sampling,
+    The decoder pool takes jobs in a thread of its own, hence the lock around the store.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        store: Store,
+        sampling: Sampling,
+        decoder: str,
+        accept_damaged: bool,
+    ) -> None:
+        self.clips = clips
+        self.store = store
+        self.settings: dict[str, Any] = {
+            "sampling": sampling,
+            "decoder": decoder,
+            "accept_damaged": accept_damaged,
+        }
+        self.lock = threading.Lock()
+        self.kept = 0
+        self.errors: deque[tuple[Clip, str]] = deque()
+
+    def jobs(self) -> Iterator[Job]:
+        """A job for each clip whose features the store does not have."""
+        for clip in self.clips:
+            try:
+                checked(clip.path)
+                source = sha256_file(clip.path)
+            except (HeliographError, OSError) as error:
+                self.errors.append((clip, _reason(error)))
+                continue
+            with self.lock:
+                done = self.store.done(clip, source)
+            if done:
+                self.kept += 1
+                continue
+            yield Job(
+                path=clip.path,
                 start=clip.start,
                 end=clip.end,
-                accept_damaged=accept_damaged,
+                tag=(clip, source),
+                **self.settings,
             )
-        except HeliographError as error:
-            return error
-        return _Decoded(batch, info, source, time.monotonic() - began)
 
-    waiting: deque[tuple[Clip, Future[_Decoded | HeliographError]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for clip in clips:
-                try:
-                    checked(clip.path)
-                    source = sha256_file(clip.path)
-                except HeliographError as error:
-                    yield clip, error
-                    continue
-                if store.done(clip, source):
-                    yield clip, None
-                    continue
-                waiting.append((clip, pool.submit(decode, clip, source)))
-                if len(waiting) > 2 * workers:  # a bounded queue: memory does not grow with clips
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def settle(self, outcome: Outcome) -> _Decoded | None:
+        """What a decoder brought, or None where it failed."""
+        clip, source = outcome.job.tag
+        if outcome.batch is None or outcome.info is None:
+            assert outcome.error is not None
+            self.errors.append((clip, _reason(outcome.error)))
+            return None
+        return _Decoded(clip, source, outcome.batch, outcome.info)
+
+    def drain(self, summary: Summary) -> None:
+        """Brings store and summary up to date with failures and kept clips."""
+        summary.kept = self.kept
+        while self.errors:
+            clip, reason = self.errors.popleft()
+            with self.lock:
+                self.store.fail(clip, reason)
+            summary.failed[clip.id] = reason
 
 
-def _add(store: Store, backbone: Backbone, clip: Clip, decoded: _Decoded, dtype: str) -> None:
-    batch, info = decoded.batch, decoded.info
-    features = backbone.forward(backbone.preprocess(batch.frames)[None])[0].numpy()
-    store.add(
-        clip,
-        features.astype(np.dtype(dtype)),
-        batch.index,
-        batch.pts_seconds,
-        source_sha256=decoded.source_sha256,
-        claimed_frames=info.claimed_frames,
-        shown_frames=info.shown_frames,
-        seconds=round(decoded.seconds, 3),
-        bytes=info.bytes,
-    )
+def _add(
+    feed: _Feed, backbone: Backbone, decoded: list[_Decoded], dtype: str, summary: Summary
+) -> None:
+    pixels = torch.stack([backbone.preprocess(one.batch.frames) for one in decoded])
+    with np.errstate(over="ignore"):  # what overflows is found below
+        features = backbone.forward(pixels).numpy().astype(np.dtype(dtype))
+    for one, own in zip(decoded, features, strict=True):
+        if not np.isfinite(own).all():
+            feed.errors.append((one.clip, f"its features are not finite numbers in {dtype}"))
+            continue
+        with feed.lock:
+            feed.store.add(
+                one.clip,
+                own,
+                one.batch.index,
+                one.batch.pts_seconds,
+                source_sha256=one.source_sha256,
+                claimed_frames=one.info.claimed_frames,
+                shown_frames=one.info.shown_frames,
+                bytes=one.info.bytes,
+                notes=[*one.info.damage, *one.info.notes],
+            )
+        summary.done += 1
+        summary.frames += len(one.batch)
 
 
-def _without_path(sentence: str, clip: Clip) -> str:
-    """A reason beside a clip's name need not name it again."""
-    return sentence.removeprefix(f"{clip.path}: ")
+def _reason(error: Exception) -> str:
+    """Why a clip failed; beside its name the sentence need not name the file again."""
+    if isinstance(error, VideoError):
+        return error.reason
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)

@@ -46,6 +46,7 @@ from pipeline.population import (
     unstack_receiver,
     unstack_sender,
 )
+from pipeline.reduce import fold, principal_axes
 from pipeline.splits import Split, split_clips
 
 SEEDS_PER_CHUNK = 5
@@ -151,13 +152,10 @@ def fit(
     splits = [examples.split(config.split, seed) for seed in seeds]
     for seed, split in zip(seeds, splits, strict=True):
         _check_split(examples, config, seed, split)
-    views = Views.of(torch.from_numpy(examples.features).to(place), config.agents)
     for start in range(0, len(seeds), SEEDS_PER_CHUNK):
         chunk = list(seeds[start : start + SEEDS_PER_CHUNK])
         with fast_float32(place):
-            trainer = _Chunk(
-                examples, config, chunk, splits[start : start + len(chunk)], views, place
-            )
+            trainer = _Chunk(examples, config, chunk, splits[start : start + len(chunk)], place)
             trainer.run(progress)
             yield from trainer.results()
 
@@ -183,7 +181,6 @@ class _Chunk:
         config: TrainConfig,
         seeds: list[int],
         splits: list[Split],
-        views: Views,
         device: torch.device,
     ) -> None:
         fill = SEEDS_PER_CHUNK - len(seeds)
@@ -193,9 +190,15 @@ class _Chunk:
         self.splits = splits + [examples.split(config.split, seeds[-1]) for _ in range(fill)]
         self.config = config
         self.labels = examples.labels
-        self.views = views
         self.device = device
-        self.steps, self.input_dim = examples.features.shape[1:]
+        self.steps, self.dim = examples.features.shape[1:]
+        self.axes = [
+            principal_axes(examples.features[split.train], config.axes) if config.axes else None
+            for split in self.splits
+        ]
+        features = _projected(examples.features, self.axes).to(device)
+        self.views = Views.of(features, config.agents)
+        self.input_dim = features.shape[-1]
         self.message_dim = config.agents * config.heads * config.vocab
         self.taught = [
             _shuffled(examples.labels, split.train, seed) if config.shuffle_labels else self.labels
@@ -239,7 +242,7 @@ class _Chunk:
             yield SeedResult(
                 seed=self.seeds[number],
                 split=self.splits[number],
-                sender=self._sender_module(kept),
+                sender=self._sender_module(kept, self.axes[number]),
                 receiver=self._best_receiver(kept, number),
                 tokens=kept.tokens,
                 epoch=kept.epoch,
@@ -259,7 +262,7 @@ class _Chunk:
         for seed in self.seeds:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                senders.append(self._new_sender())
+                senders.append(self._new_sender(self.input_dim))
                 receivers.append(self._new_receivers())
         return stack_senders(senders, self.device), stack_receivers(receivers, self.device)
 
@@ -278,7 +281,7 @@ class _Chunk:
         for seed in self.seeds:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(_derived(seed, 0))
-                second.append(self._new_sender())
+                second.append(self._new_sender(self.input_dim))
         pretrain(
             self.senders,
             stack_senders(second, self.device),
@@ -289,10 +292,10 @@ class _Chunk:
             self.seeds,
         )
 
-    def _new_sender(self) -> CompositionalSender | MultiAgentSender:
+    def _new_sender(self, input_dim: int) -> CompositionalSender | MultiAgentSender:
         config = self.config
         return build_sender(
-            input_dim=self.input_dim,
+            input_dim=input_dim,
             steps=self.steps,
             agents=config.agents,
             heads=config.heads,
@@ -421,10 +424,16 @@ class _Chunk:
         score = published_accuracy if published else pooled_accuracy
         return score(verdicts, self.labels[clips], config.tie_margins)
 
-    def _sender_module(self, kept: _Checkpoint) -> CompositionalSender | MultiAgentSender:
-        sender = self._new_sender()
+    def _sender_module(
+        self, kept: _Checkpoint, axes: np.ndarray | None
+    ) -> CompositionalSender | MultiAgentSender:
+        sender = self._new_sender(self.input_dim)
         unstack_sender(kept.senders, 0, sender)
-        return sender.eval()
+        if axes is None:
+            return sender.eval()
+        folded = self._new_sender(self.dim)
+        fold(sender, axes, folded)
+        return folded.eval()
 
     def _best_receiver(self, kept: _Checkpoint, number: int) -> CompositionalReceiver:
         """The receiver that does best on validation; the first where nothing can choose."""
@@ -462,6 +471,16 @@ class _Checkpoint:
         senders = {name: value.clone() for name, value in self.senders.items()}
         receivers = {name: value.clone() for name, value in self.receivers.items()}
         return _Checkpoint(self.epoch, senders, receivers, self.tokens, self.validation, self.test)
+
+
+def _projected(features: np.ndarray, axes: list[np.ndarray | None]) -> Tensor:
+    """Features (N, T, D) on each seed's axes: (S, N, T, axes), or (1, N, T, D) without."""
+    if any(own is None for own in axes):
+        return torch.from_numpy(features).unsqueeze(0)
+    rows = features.astype(np.float32)
+    return torch.stack(
+        [torch.from_numpy(rows @ own.astype(np.float32)) for own in axes if own is not None]
+    )
 
 
 def _shuffled(labels: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:

@@ -6,6 +6,7 @@ print(say("new_clip.mp4"))        # 3-7 | 1-2
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from data.clips import Clip, find
 from data.errors import HeliographError
 from data.features import Features
 from data.sampling import Sampling
-from data.video import VideoError, read_sampled
+from data.sandbox import DecoderPool, Job
+from data.video import VideoError
 from pipeline.agents import message_text
 from pipeline.run import Run
 
@@ -54,6 +56,8 @@ class Speaker:
         self.run = run
         self._sender = run.sender()
         self._where: dict[str, Any] = {"device": device, "weights": weights, "hub_dir": hub_dir}
+        self._decoders = DecoderPool(workers=1)
+        weakref.finalize(self, self._decoders.close)
         self._prepared: tuple[backbones.Backbone, Sampling] | None = None
 
     def __repr__(self) -> str:
@@ -90,8 +94,12 @@ class Speaker:
     def features(self, clip: Clip) -> np.ndarray:
         """Features (steps, dim) of a video, in the precision of the run's cache."""
         backbone, sampling = self.prepare()
-        frames, _ = read_sampled(clip.path, sampling, start=clip.start, end=clip.end)
-        features = backbone.forward(backbone.preprocess(frames.frames)[None])[0]
+        job = Job(path=clip.path, sampling=sampling, start=clip.start, end=clip.end)
+        (outcome,) = self._decoders.map([job])
+        if outcome.batch is None:
+            assert outcome.error is not None
+            raise outcome.error
+        features = backbone.forward(backbone.preprocess(outcome.batch.frames)[None])[0]
         return features.numpy().astype(self.run.source.dtype)
 
     def prepare(self) -> tuple[backbones.Backbone, Sampling]:

@@ -18,9 +18,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every command that runs a backbone."""
     for option in (
-        click.option(
-            "--hub-dir", type=PATH, help="A clone of the model's code, or TORCH_HOME."
-        ),
+        click.option("--hub-dir", type=PATH, help="A clone of the model's code, or TORCH_HOME."),
         click.option("--weights", type=PATH, help="File with the backbone's weights."),
         click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ..."),
     ):

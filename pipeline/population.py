@@ -30,7 +30,8 @@ Stack = dict[str, Tensor]
 class Views:
     """What each agent sees of every clip: its window, padded for the first convolution.
 
-    `padded` is one float32 tensor per agent, (N, width + 2 * (kernel // 2), D), zeros at both ends.
+    `padded` is one float32 tensor per agent, (S, N, width + 2 * (kernel // 2), D), zeros at both
+    ends; S is 1 where all seeds see the same.
     """
 
     padded: tuple[Tensor, ...]
@@ -38,12 +39,13 @@ class Views:
 
     @classmethod
     def of(cls, features: Tensor, agents: int) -> Views:
-        """Cuts (N, T, D) features into the agents' windows."""
-        windows = agent_windows(features.shape[1], agents)
+        """Cuts features (S, N, T, D), or (N, T, D) for all seeds, into the agents' windows."""
+        features = features if features.ndim == 4 else features.unsqueeze(0)
+        windows = agent_windows(features.shape[2], agents)
         kernel = min(3, len(windows[0]))
         pad = (0, 0, kernel // 2, kernel // 2)
         return cls(
-            tuple(F.pad(features[:, w.start : w.stop].float(), pad) for w in windows), kernel
+            tuple(F.pad(features[:, :, w.start : w.stop].float(), pad) for w in windows), kernel
         )
 
     def gather(self, clips: Tensor) -> Tensor:
@@ -54,9 +56,11 @@ class Views:
         """
         unfolded = []
         for padded in self.padded:
-            count, steps, dim = padded.shape
-            shape = (count, steps - self.kernel + 1, self.kernel * dim)
-            unfolded.append(padded.as_strided(shape, (steps * dim, dim, 1))[clips])
+            seeds, count, steps, dim = padded.shape
+            shape = (seeds, count, steps - self.kernel + 1, self.kernel * dim)
+            view = padded.as_strided(shape, (count * steps * dim, steps * dim, dim, 1))
+            seed = torch.arange(len(clips) if seeds > 1 else 1, device=clips.device)
+            unfolded.append(view[seed.unsqueeze(1), clips])
         return torch.stack(unfolded, dim=1)
 
 

@@ -30,6 +30,7 @@ class Bar:
         self.title = title
         self._console = Console(stderr=True)
         self._last_line = time.monotonic()
+        self._said = -1
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
@@ -60,8 +61,10 @@ class Bar:
         """Says how far it is; `note` is what else is worth knowing now."""
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=total, note=note)
-        elif time.monotonic() - self._last_line >= LOG_EVERY_SECONDS or done == total:
-            self._last_line = time.monotonic()
+        elif done != self._said and (
+            done == total or time.monotonic() - self._last_line >= LOG_EVERY_SECONDS
+        ):
+            self._last_line, self._said = time.monotonic(), done
             log(f"{self.title}: {done}/{total}{f', {note}' if note else ''}")
 
 

@@ -1,0 +1,52 @@
+"""Features on fewer axes: faster, and with less for small training sets to get lost in.
+
+A linear map without an offset, so that it folds into the first convolution: the agents that are
+kept have the paper's architecture over the backbone's own features, and nothing else to carry.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from pipeline.agents import CompositionalSender, MultiAgentSender
+
+
+def principal_axes(features: np.ndarray, axes: int) -> np.ndarray:
+    """The leading principal axes of features, about zero, whitened.
+
+    Each dimension is first divided by its standard deviation. Projected on the result, the features
+    have a mean square of one along every axis.
+
+    Args:
+        features: (n, T, D) of the training clips.
+        axes: how many; at most D and n * T.
+
+    Returns float64 (D, axes').
+    """
+    rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
+    spread = rows.std(axis=0)
+    scale = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0)  # (D,)
+    rows *= scale
+    size = rows.shape[1]
+    axes = min(axes, size, len(rows))
+    values, vectors = scipy.linalg.eigh(
+        rows.T @ rows / len(rows), subset_by_index=(size - axes, size - 1)
+    )
+    kept = values > values.max() * 1e-10  # a direction in which nothing varies is no axis
+    return scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
+
+
+def fold(
+    sender: CompositionalSender | MultiAgentSender,
+    axes: np.ndarray,
+    into: CompositionalSender | MultiAgentSender,
+) -> None:
+    """Gives `into`, over D dimensions, the weights of `sender` with its axes folded in."""
+    state = sender.state_dict()
+    projection = torch.from_numpy(axes)  # (D, axes)
+    for name, weight in state.items():
+        if name.endswith("temporal.0.weight"):  # (256, axes, kernel) -> (256, D, kernel)
+            state[name] = torch.einsum("da,oak->odk", projection, weight.double()).float()
+    into.load_state_dict(state)

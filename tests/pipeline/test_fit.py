@@ -1,0 +1,169 @@
+"""Training: a seed's result is its own, it learns, and it goes through the paper's motions."""
+
+import numpy as np
+import pytest
+import torch
+
+from data.errors import HeliographError
+from pipeline.config import build_config
+from pipeline.evaluate import examples_of
+from pipeline.fit import Examples, SeedResult, fit
+from pipeline.optimise import SeedAdam, clip_each, fast_float32
+
+SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3}
+
+
+def train(features, seeds, properties=("mass",), preset="default", **settings) -> list[SeedResult]:
+    config = build_config(preset, properties, **SMALL | settings)
+    return list(fit(examples_of(features, properties), config, seeds))
+
+
+def same(one: SeedResult, other: SeedResult) -> bool:
+    states = [(one.sender, other.sender), (one.receiver, other.receiver)]
+    return np.array_equal(one.tokens, other.tokens) and all(
+        torch.equal(a, b)
+        for left, right in states
+        for a, b in zip(left.state_dict().values(), right.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"axes": 6}, {"agents": 1, "heads": 1}])
+def test_a_seed_alone_is_the_same_seed_among_seven_in_any_order(features, settings):
+    alone = train(features, [3], **settings)[0]
+    among = {r.seed: r for r in train(features, [6, 0, 3, 5, 1, 2, 4], **settings)}
+    backwards = {r.seed: r for r in train(features, [4, 3, 2], **settings)}
+    assert same(alone, among[3])
+    assert same(alone, backwards[3])
+    assert same(among[2], backwards[2])
+    assert not same(among[0], among[1])
+
+
+def test_two_properties_with_an_oracle_are_seeded_too(features):
+    settings = {"properties": ("mass", "volume"), "oracle_epochs": 3, "epochs": 4}
+    alone = train(features, [1], **settings)[0]
+    assert same(alone, train(features, [0, 1], **settings)[1])
+
+
+def test_the_agents_learn_what_is_there_to_learn(features):
+    quick = {"epochs": 60, "reset_interval": 40, "sender_lr": 3e-3, "receiver_lr": 3e-3}
+    results = train(features, range(3), **quick)
+    control = train(features, range(3), **quick, shuffle_labels=True)
+    learnt = np.mean([r.accuracy_test.together for r in results])
+    assert learnt > 0.75
+    assert np.mean([r.accuracy_test.together for r in control]) < learnt - 0.15
+
+
+def test_every_clip_speaks_but_only_labelled_ones_are_split(features):
+    (result,) = train(features, [0], epochs=1)
+    unlabelled = len(features) - 1
+    assert result.tokens.shape == (len(features), 2, 2)
+    assert (result.tokens >= 0).all()
+    assert (result.tokens < 4).all()
+    split = result.split
+    together = np.concatenate([split.train, split.validation, split.test])
+    assert unlabelled not in together
+    assert sorted(together) == list(range(unlabelled))
+
+
+def test_the_kept_sender_says_the_tokens_that_were_scored(features):
+    for settings in ({}, {"axes": 6}):
+        (result,) = train(features, [0], **settings)
+        with torch.no_grad():
+            said = result.sender(torch.from_numpy(features.features)).numpy()
+        assert (said == result.tokens).mean() > 0.99  # a tie may fall either way by rounding
+
+
+def test_without_validation_nothing_is_chosen(features):
+    (result,) = train(features, [0], preset="published")
+    assert result.accuracy_test is None
+    assert result.accuracy_validation is None
+    assert result.epoch == 12
+    looks = [row.accuracy_published_protocol for row in result.history if row.epoch in (1, 12)]
+    assert result.accuracy_published_protocol.together == max(looks)
+
+
+def test_the_checkpoint_is_the_best_on_validation(features):
+    (result,) = train(features, [0], epochs=30)
+    scores = {row.epoch: row.accuracy_validation for row in result.history}
+    assert list(scores) == [1, 10, 20, 30]
+    assert scores[result.epoch] == max(scores.values()) == result.accuracy_validation.together
+    chosen = next(row for row in result.history if row.epoch == result.epoch)
+    assert result.accuracy_test.together == chosen.accuracy_test
+
+
+def test_a_seed_that_diverges_is_counted_and_leaves_the_others_alone(features):
+    poisoned = features.features.copy()
+    (good,) = train(features, [1], preset="published", epochs=2)
+    objects = [features.object[i] for i in good.split.test]
+    poisoned[[name in objects for name in features.object]] = np.nan  # seed 0 trains on some
+    examples = Examples(poisoned, features.labels["mass"][:, None], tuple(features.object))
+    config = build_config("published", ("mass",), **SMALL | {"epochs": 2})
+    bad, still_good = fit(examples, config, [0, 1])
+    assert bad.skipped_batches > 0
+    assert still_good.skipped_batches == 0
+    for name, value in good.sender.state_dict().items():
+        assert torch.equal(still_good.sender.state_dict()[name], value), name
+
+
+def test_a_split_with_one_value_has_nothing_to_compare(features):
+    labels = np.full((len(features), 1), 5.0)
+    examples = Examples(features.features, labels, tuple(features.object))
+    with pytest.raises(HeliographError, match=r"training clips all have the same mass"):
+        next(fit(examples, build_config("published", ("mass",)), [0]))
+
+
+def test_progress_is_told_after_every_epoch(features):
+    seen = []
+    config = build_config("default", ("mass",), **SMALL)
+    list(fit(examples_of(features, ("mass",)), config, range(2), progress=seen.append))
+    assert [p.epoch for p in seen] == list(range(1, 13))
+    assert seen[0].seeds == (0, 1)
+    assert seen[0].tau == 3.0
+    assert seen[-1].tau == 1.0
+    assert 0 <= seen[-1].accuracy_validation <= 1
+
+
+def test_adam_steps_a_seed_as_torch_does_and_spares_those_that_sit_out():
+    torch.manual_seed(0)
+    start = torch.randn(2, 3, 4)
+    stack = {"w": start.clone().requires_grad_()}
+    adam = SeedAdam(stack, lr=0.1, weight_decay=0.01)
+    alone = start[0].clone().requires_grad_()
+    reference = torch.optim.Adam([alone], lr=0.1, weight_decay=0.01)
+    for step in range(4):
+        stack["w"].square().sum().backward()
+        adam.step([0] if step < 3 else [])
+        if step < 3:
+            reference.zero_grad()
+            alone.square().sum().backward()
+            reference.step()
+    torch.testing.assert_close(stack["w"][0], alone)
+    assert torch.equal(stack["w"][1], start[1])
+
+
+@pytest.mark.parametrize("size", [0.01, 100.0])
+def test_clipping_is_torchs_net_by_net(size):
+    torch.manual_seed(0)
+    stack = {name: torch.zeros(2, 3, *shape) for name, shape in (("w", (4, 5)), ("b", (5,)))}
+    for value in stack.values():
+        value.grad = torch.randn_like(value) * size
+    expected = {}
+    for net in np.ndindex(2, 3):
+        own = [torch.zeros_like(value[net]) for value in stack.values()]
+        for one, value in zip(own, stack.values(), strict=True):
+            one.grad = value.grad[net].clone()
+        torch.nn.utils.clip_grad_norm_(own, 1.0)
+        expected[net] = [one.grad for one in own]
+    clip_each(stack, 2, 1.0)
+    for net, gradients in expected.items():
+        for value, gradient in zip(stack.values(), gradients, strict=True):
+            torch.testing.assert_close(value.grad[net], gradient)
+
+
+def test_fast_products_are_float32_and_leave_no_trace():
+    before = torch.get_float32_matmul_precision()
+    a, b = torch.randn(64, 512), torch.randn(512, 64)
+    with fast_float32(torch.device("cpu")):
+        error = (a @ b - (a.double() @ b.double())).abs().max()
+    assert error < 1e-4
+    assert torch.get_float32_matmul_precision() == before
