@@ -255,14 +255,28 @@ def _claims_unmet(container: Container, demuxed: int) -> list[str]:
     """Where the file promises more than it holds."""
     stream, claimed = container.stream, container.stream.frames
     if container.input.format.name == TIMED_FORMATS[0]:
-        # What remains of the header's table once edit lists are applied.
-        claimed = len(stream.index_entries)
+        # What remains of the header's table once edit lists are applied, if it was all there.
+        whole = stream.frames <= demuxed or _samples_in_tables(container) >= stream.frames
+        claimed = len(stream.index_entries) if whole else stream.frames
     unmet = []
     if claimed > demuxed:
         unmet.append(f"header claims {claimed:,} frames, {demuxed:,} are in the file")
     if lost := cut_short(container.path, container.bytes):
         unmet.append(f"the file ends {lost:,} bytes before its header says")
     return unmet
+
+
+def _samples_in_tables(container: Container) -> int:
+    """How many frames an MP4 locates in the file, edit lists left aside."""
+    import av
+
+    name = f"file:{os.path.abspath(container.path)}"
+    options = {
+        "protocol_whitelist": "file", "codec_whitelist": "none", "ignore_editlist": "1",
+        "format_whitelist": "mov",
+    }  # fmt: skip
+    with av.open(name, options=options) as opened:
+        return len(opened.streams[container.stream.index].index_entries)
 
 
 def said(error: BaseException) -> str:

@@ -56,11 +56,11 @@ class Reading:
             damage.append(f"{full.corrupt:,} frames are corrupt")
         if strict.failed > full.failed:
             damage.append(f"errors in {strict.failed - full.failed:,} packets are concealed")
+        claimed = container.stream.frames
+        claims = f"header claims {claimed:,} frames, " if claimed else ""
         if not full.pts:
-            raise VideoError(container.path, f"none of its {presented:,} frames can be decoded")
+            raise VideoError(container.path, f"{claims}{presented:,} are presented, none decodes")
         if damage and not self.accept_damaged:
-            claimed = container.stream.frames
-            claims = f"header claims {claimed:,} frames, " if claimed else ""
             raise VideoError(
                 container.path,
                 f"damaged: {claims}{presented:,} are presented, {len(full.pts):,} decode "
@@ -112,6 +112,9 @@ class Reading:
         """uint8 (T, H, W, 3) at `places`, by PyAV."""
         container = self.container
         self.check(places)
+        if not len(places):
+            context = container.stream.codec_context
+            return np.zeros((0, context.height, context.width, 3), np.uint8)
         gathered = Gathered(container.path, places, batch_bytes=container.limits.batch_bytes)
         if self.placed_by_index:
             try:

@@ -1,0 +1,277 @@
+"""Odd but honest clips, and broken ones, made on the spot by the encoders that PyAV carries."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+
+def picture(number: int, width: int, height: int, channels: int = 3) -> np.ndarray:
+    """A picture that no other number has: a moving gradient, a bar, and the number in blocks."""
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.empty((height, width, channels), np.uint8)
+    image[..., 0] = (x * 3 + number * 7) % 256
+    image[..., 1] = (y * 5 + number * 11) % 256
+    image[..., 2] = ((x + y) * 2 + number * 13) % 256
+    if channels == 4:
+        image[..., 3] = (x * 2 + number) % 256
+    image[:, (number * 5) % width] = 255
+    side = max(min(width // 10, height // 4), 1)
+    for bit in range(8):
+        image[:side, bit * side : (bit + 1) * side, :3] = 255 * (number >> bit & 1)
+    return image
+
+
+def make(
+    path: Path,
+    *,
+    codec: str = "libx264",
+    size: tuple[int, int] = (96, 64),
+    frames: int = 40,
+    rate: int | Fraction = 24,
+    pixels: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    pts: Sequence[int] | None = None,
+    time_base: Fraction | None = None,
+    format: str | None = None,
+    container_options: dict[str, str] | None = None,
+    setup: Callable[[Any], None] | None = None,
+    frame: Callable[[Any], None] | None = None,
+    source: str = "rgb24",
+) -> Path:
+    """Encode `frames` pictures; `pts` are their times in ticks of `time_base` (1/rate)."""
+    base = time_base or 1 / Fraction(rate)
+    with av.open(str(path), "w", format=format, options=container_options or {}) as out:
+        stream: Any = out.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = *size, pixels
+        stream.options = options or {}
+        stream.codec_context.time_base = base
+        if codec == "libx264":
+            stream.codec_context.thread_count = 1
+        if setup:
+            setup(stream)
+        for number in range(frames):
+            channels = 4 if source == "rgba" else 3
+            image = av.VideoFrame.from_ndarray(picture(number, *size, channels), format=source)
+            image.pts, image.time_base = (pts[number] if pts else number), base
+            if frame:
+                frame(image)
+            out.mux(stream.encode(image))
+        out.mux(stream.encode(None))
+    return path
+
+
+def remuxed(
+    source: Path,
+    path: Path,
+    *,
+    change: Callable[[int, Any], bool] | None = None,
+    format: str | None = None,
+    options: dict[str, str] | None = None,
+    setup: Callable[[Any], None] | None = None,
+) -> Path:
+    """Copy the packets of `source`; `change(n, packet)` may edit one and drops it if false."""
+    writer = av.open(str(path), "w", format=format, options=options or {})
+    with av.open(str(source)) as given, writer as out:
+        stream = given.streams.video[0]
+        copy: Any = out.add_stream_from_template(stream)
+        if setup:
+            setup(copy)
+        for n, packet in enumerate(p for p in given.demux(stream) if p.size):
+            if change is None or change(n, packet):
+                packet.stream = copy
+                out.mux(packet)
+    return path
+
+
+X264 = {"g": "250", "bf": "3", "sc_threshold": "0"}
+
+
+def _two_streams(path: Path) -> Path:
+    """Two video streams of different sizes and lengths."""
+    with av.open(str(path), "w") as out:
+        streams: list[Any] = []
+        for size in ((64, 48), (128, 96)):
+            stream: Any = out.add_stream("libx264", rate=24)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            streams.append(stream)
+        for number in range(30):
+            for stream in streams:
+                if stream is streams[0] and number >= 20:
+                    continue
+                image = picture(number, stream.width, stream.height)
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts = number
+                out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    return path
+
+
+def patched(source: Path, path: Path, edit: Callable[[bytearray], None]) -> Path:
+    data = bytearray(source.read_bytes())
+    edit(data)
+    path.write_bytes(data)
+    return path
+
+
+def with_edit_list(source: Path, path: Path, *, first: int, frames: int, rate: int) -> Path:
+    """An MP4 whose edit list shows `frames` frames from the `first` on.
+
+    The edit list replaces the one of the only track, in front of its `mdia`. `source` must end with
+    its `moov`, as files do that FFmpeg writes without faststart, so that no offset moves.
+    """
+    data = source.read_bytes()
+    moov = data.index(b"moov") - 4
+    assert data.index(b"mdat") < moov
+    body = bytearray(data[moov:])
+    movie_scale, media_scale = _number(body, b"mvhd", 16), _number(body, b"mdhd", 16)
+    start = _number(body, b"elst", 16)  # media time of the first frame
+    edts = body.index(b"edts") - 4
+    old = struct.unpack(">I", body[edts : edts + 4])[0]
+    tick = media_scale // rate
+    entry = struct.pack(
+        ">IiI", round(frames * tick * movie_scale / media_scale), start + first * tick, 0x00010000
+    )
+    elst = struct.pack(">I4sII", 16 + len(entry), b"elst", 0, 1) + entry
+    new = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+    body[edts : edts + old] = new
+    for box in (b"trak", b"moov"):
+        at = body.index(box) - 4
+        size = struct.unpack(">I", body[at : at + 4])[0]
+        body[at : at + 4] = struct.pack(">I", size + len(new) - old)
+    path.write_bytes(data[:moov] + body)
+    return path
+
+
+def _number(body: bytes | bytearray, box: bytes, offset: int) -> int:
+    """The 32-bit number `offset` bytes after the name of a box."""
+    at = body.index(box) + offset
+    return int(struct.unpack(">I", body[at : at + 4])[0])
+
+
+def _vfr(n: int) -> list[int]:
+    steps = np.random.default_rng(0).integers(1, 9, n)
+    return [0, *np.cumsum(steps)[:-1].tolist()]
+
+
+def _edit_list(path: Path) -> Path:
+    source = make(path.with_name("whole.mp4"), frames=120, options=X264)
+    return with_edit_list(source, path, first=30, frames=50, rate=24)
+
+
+def _rotated(angle: int) -> Callable[[Any], None]:
+    return lambda stream: stream.set_display_rotation(angle)
+
+
+# Honest clips, by name: the file's ending and how it is made.
+HONEST: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "h264_long_gop": ("mp4", lambda p: make(p, frames=120, options=X264)),
+    "h264_short_gop": ("mp4", lambda p: make(p, frames=60, options=X264 | {"g": "12"})),
+    "h264_open_gop": (
+        "mp4",
+        lambda p: make(p, frames=90, options=X264 | {"g": "12", "x264-params": "open-gop=1"}),
+    ),
+    "h264_open_gop_mkv": (
+        "mkv",
+        lambda p: make(p, frames=90, options=X264 | {"g": "12", "x264-params": "open-gop=1"}),
+    ),
+    "h264_intra_refresh": (
+        "mp4",
+        lambda p: make(p, frames=60, options={"g": "15", "x264-params": "intra-refresh=1"}),
+    ),
+    "h264_no_b": ("mp4", lambda p: make(p, options={"g": "12", "bf": "0"})),
+    "h264_transport": ("ts", lambda p: make(p, options=X264 | {"g": "12"})),
+    "h264_fragmented": (
+        "mp4",
+        lambda p: make(
+            p,
+            options=X264 | {"g": "12"},
+            container_options={"movflags": "frag_keyframe+empty_moov"},
+        ),
+    ),
+    "h264_raw": ("h264", lambda p: make(p, options=X264)),
+    "h264_avi": ("avi", lambda p: make(p, options=X264)),
+    "h264_flv": ("flv", lambda p: make(p, options=X264)),
+    "h264_444": ("mp4", lambda p: make(p, pixels="yuv444p", options=X264)),
+    "h264_10bit": ("mp4", lambda p: make(p, pixels="yuv420p10le", options=X264)),
+    "h264_full_range": ("mp4", lambda p: make(p, pixels="yuvj420p", options=X264)),
+    "h264_240fps": ("mp4", lambda p: make(p, rate=240, options=X264)),
+    "h264_interlaced": ("mp4", lambda p: make(p, options=X264 | {"flags": "+ildct+ilme"})),
+    "h264_vfr": (
+        "mp4",
+        lambda p: make(p, pts=_vfr(40), time_base=Fraction(1, 90), options=X264),
+    ),
+    "h264_negative_times": (
+        "mkv",
+        lambda p: make(p, pts=list(range(-10, 30)), options=X264),
+    ),
+    "h264_odd_size": ("mp4", lambda p: make(p, size=(66, 50), options=X264)),
+    "h264_2x2": ("mp4", lambda p: make(p, size=(2, 2), options=X264)),
+    "h264_one_frame": ("mp4", lambda p: make(p, frames=1, options=X264)),
+    "h264_no_count": ("mkv", lambda p: make(p, options=X264)),
+    "hevc": ("mp4", lambda p: make(p, codec="libx265", options={"x265-params": "log-level=none"})),
+    "hevc_open_gop": (
+        "mkv",
+        lambda p: make(
+            p,
+            codec="libx265",
+            frames=60,
+            options={"x265-params": "log-level=none:keyint=12:min-keyint=12:open-gop=1"},
+        ),
+    ),
+    "hevc_10bit": (
+        "mp4",
+        lambda p: make(
+            p,
+            codec="libx265",
+            pixels="yuv420p10le",
+            frames=60,
+            options={"x265-params": "log-level=none:keyint=20:open-gop=1"},
+        ),
+    ),
+    "av1": ("mp4", lambda p: make(p, codec="libsvtav1", options={"g": "16", "preset": "12"})),
+    "av1_mkv": ("mkv", lambda p: make(p, codec="libsvtav1", options={"preset": "12"})),
+    "vp9": ("webm", lambda p: make(p, codec="libvpx-vp9", options={"g": "16", "cpu-used": "8"})),
+    "vp9_alpha": (
+        "webm",
+        lambda p: make(p, codec="libvpx-vp9", pixels="yuva420p", source="rgba"),
+    ),
+    "vp8_hidden_frames": (
+        "webm",
+        lambda p: make(
+            p, codec="libvpx", options={"auto-alt-ref": "1", "lag-in-frames": "16", "g": "30"}
+        ),
+    ),
+    "mpeg4": ("mp4", lambda p: make(p, codec="mpeg4", options={"g": "12", "bf": "2"})),
+    "mpeg4_avi": ("avi", lambda p: make(p, codec="mpeg4", options={"g": "12", "bf": "2"})),
+    "mpeg2": (
+        "mpg",
+        lambda p: make(p, codec="mpeg2video", rate=25, options={"g": "12"}),
+    ),
+    "mjpeg": ("avi", lambda p: make(p, codec="mjpeg", pixels="yuvj420p")),
+    "mjpeg_mov": ("mov", lambda p: make(p, codec="mjpeg", pixels="yuvj422p")),
+    "ffv1": ("mkv", lambda p: make(p, codec="ffv1", options={"g": "8"})),
+    "prores": ("mov", lambda p: make(p, codec="prores_ks", pixels="yuv422p10le")),
+    "qtrle_alpha": ("mov", lambda p: make(p, codec="qtrle", pixels="argb", source="rgba")),
+    "gif": ("gif", lambda p: make(p, codec="gif", pixels="rgb8", rate=25)),
+    "rotated_90": ("mp4", lambda p: make(p, options=X264, setup=_rotated(90))),
+    "rotated_180": ("mp4", lambda p: make(p, options=X264, setup=_rotated(180))),
+    "rotated_270": ("mov", lambda p: make(p, options=X264, setup=_rotated(-90))),
+    "two_streams": ("mp4", _two_streams),
+    "edit_list": ("mp4", _edit_list),
+    "uneven_pixels": (
+        "mp4",
+        lambda p: make(
+            p,
+            options=X264,
+            setup=lambda s: setattr(s.codec_context, "sample_aspect_ratio", Fraction(4, 3)),
+        ),
+    ),
+}

@@ -1,0 +1,389 @@
+"""Every nasty file has its outcome: the right frames, a flagged clip, or a refusal in words."""
+
+import os
+import struct
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from data.frames import Limits
+from data.sampling import Sampling
+from data.sandbox import DecoderPool, Job
+from data.video import VideoError, probe, read, read_sampled
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108020000009077 53de0000000c4944415408d763"
+    "f8cfc000000301010018dd8db00000000049454e44ae426082".replace(" ", "")
+)
+WRITTEN = {
+    "lfs.mp4": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+        "a git-lfs pointer, not a video",
+    ),
+    "text.mp4": (b"Dear diary,\n" * 50, "a text file, not a video"),
+    "page.mp4": (b"<!DOCTYPE html><html><body>404", "an HTML page, not a video"),
+    "empty.mp4": (b"", r"an empty file \(0 bytes\), not a video"),
+    "still.mp4": (PNG, r"a still image \(PNG\), not a video"),
+    "list.mp4": (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "a playlist that points at other files"),
+    "concat.mp4": (b"ffconcat version 1.0\nfile /etc/passwd\n", "a playlist that points at other"),
+    "dash.mp4": (b"<?xml version='1.0'?><MPD></MPD>", "an XML document, not a video"),
+    "session.mp4": (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n", "a playlist that points at other"),
+    "noise.mp4": (bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8)), "not a video"),
+    "zip.mp4": (b"PK\x03\x04" + bytes(100), "a zip archive, not a video"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_no_video_is_named(name, tmp_path):
+    content, words = WRITTEN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(VideoError, match=rf"{name}: {words}"):
+        read(tmp_path / name, [0])
+    with pytest.raises(VideoError, match=words):
+        probe(tmp_path / name)
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "dangling.mp4").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    for name, words in (
+        ("fifo.mp4", "a FIFO, not a video file"),
+        ("folder.mp4", "a folder, not a video file"),
+        ("dangling.mp4", "a link to nothing"),
+        ("loop.mp4", "a link that loops"),
+        ("absent.mp4", "no such file"),
+        ("zero\0byte.mp4", "a name with a zero byte"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(VideoError, match=words):
+            read(tmp_path / name, [0])
+        assert time.monotonic() - began < 1
+    with pytest.raises(VideoError, match="a device, not a video file"):
+        read("/dev/zero", [0])
+
+
+def test_protocols_in_a_name_are_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("concat:a.mp4|b.mp4", "pipe:0", "http://127.0.0.1:9/x.mp4", "data:text/plain,x"):
+        with pytest.raises(VideoError, match="no such file"):
+            read(name, [0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["-i.mp4", "two words.mp4", "пример视频🎥.mp4", "wrong.avi", "none", "%03d.mp4", "a:b.mp4"],
+)
+def test_names_and_endings_do_not_matter(name, honest, tmp_path, monkeypatch):
+    source = honest("h264_short_gop")
+    (tmp_path / name).write_bytes(source.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read(name, [7, 3]).frames, read(source, [7, 3]).frames)
+
+
+def test_audio_alone_is_no_video(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("aac", rate=16000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        sound.sample_rate = 16000
+        out.mux(stream.encode(sound))
+        out.mux(stream.encode(None))
+    with pytest.raises(VideoError, match=r"no video stream \(it holds audio\)"):
+        read(path, [0])
+
+
+def test_an_encrypted_stream_is_refused(clips_made, tmp_path):
+    path = clips_made.make(
+        tmp_path / "encrypted.mp4",
+        container_options={
+            "encryption_scheme": "cenc-aes-ctr",
+            "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+            "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+        },
+    )
+    with pytest.raises(VideoError, match="its video stream is encrypted"):
+        read(path, [0])
+
+
+def damaged(path: Path, words: str) -> None:
+    """`path` fails by default with `words`, and can be read where damage is accepted."""
+    with pytest.raises(VideoError, match=words):
+        read_sampled(path, Sampling(frames=4))
+    batch, info = read_sampled(path, Sampling(frames=4), accept_damaged=True)
+    assert info.damage
+    assert info.decodable_frames == info.shown_frames
+    assert len(batch) == 4
+
+
+@pytest.mark.parametrize("name", ["h264_short_gop", "h264_no_count", "mjpeg", "vp9"])
+def test_cut_files_are_flagged(name, honest, tmp_path):
+    source = honest(name)
+    data = source.read_bytes()
+    if source.suffix == ".mp4":  # with its index in front, or nothing could be read
+        with (
+            av.open(str(source)) as given,
+            av.open(str(tmp_path / "front.mp4"), "w", options={"movflags": "faststart"}) as out,
+        ):
+            copy = out.add_stream_from_template(given.streams.video[0])
+            for packet in given.demux(video=0):
+                if packet.size:
+                    packet.stream = copy
+                    out.mux(packet)
+        data = (tmp_path / "front.mp4").read_bytes()
+    cut = tmp_path / f"cut{source.suffix}"
+    cut.write_bytes(data[: len(data) * 6 // 10])
+    damaged(cut, r"damaged: .* presented, \d+ decode \(.*the file ends [\d,]+ bytes before")
+
+
+def test_flipped_bytes_inside_frames_are_flagged(honest, clips_made, tmp_path):
+    def edit(data: bytearray) -> None:
+        start = data.index(b"mdat")
+        for at in range(start + 3000, start + 12000, 250):
+            data[at] ^= 0xFF
+
+    path = clips_made.patched(honest("h264_short_gop"), tmp_path / "flipped.mp4", edit)
+    with pytest.raises(VideoError, match=r"damaged: header claims 60 frames, 60 are presented"):
+        read(path, range(60))
+
+
+def test_one_corrupt_frame_of_fifty(shared):
+    path = shared / "videos" / "corrupted_49_of_50.mp4"
+    damaged(path, "damaged: header claims 50 frames, 50 are presented, 49 decode")
+
+
+def test_a_header_that_claims_sixteen_million(clips_made, tmp_path):
+    def edit(data: bytearray) -> None:
+        at = data.index(b"stsz") + 8
+        size, count = struct.unpack_from(">II", data, at)
+        assert (size, count) == (16 * 16 * 3, 50)
+        struct.pack_into(">I", data, at + 4, 16_777_215)
+
+    whole = clips_made.make(
+        tmp_path / "whole.mov", codec="rawvideo", pixels="rgb24", size=(16, 16), frames=50
+    )
+    path = clips_made.patched(whole, tmp_path / "claims.mov", edit)
+    began = time.monotonic()
+    damaged(path, "header claims 16,777,215 frames, 50 are presented, 50 decode")
+    assert time.monotonic() - began < 20
+
+
+def test_a_small_file_with_huge_frames(tmp_path, clips_made):
+    path = clips_made.make(
+        tmp_path / "bomb.mp4", codec="mjpeg", size=(16, 16), frames=2, pixels="yuvj420p"
+    )
+    data = bytearray(path.read_bytes())
+    at = data.index(b"jpeg") if b"jpeg" in data else data.index(b"mp4v")
+    struct.pack_into(">HH", data, at + 28, 16384, 16384)
+    path.write_bytes(data)
+    frame = data.index(b"\xff\xc0")
+    struct.pack_into(">HH", data, frame + 5, 16384, 16384)
+    path.write_bytes(data)
+    with pytest.raises(
+        VideoError, match=r"16384x16384 are 268,435,456 pixels, the limit is|damaged"
+    ):
+        read(path, [0])
+
+
+def test_a_start_in_the_middle_of_a_group(honest, clips_made, tmp_path):
+    path = clips_made.remuxed(
+        honest("h264_short_gop"), tmp_path / "middle.mkv", change=lambda n, _: n >= 5
+    )
+    damaged(path, r"damaged: 55 are presented, \d+ decode")
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_duplicate_and_missing_timestamps(missing, honest, clips_made, tmp_path):
+    earlier = []
+
+    def change(n, packet):
+        earlier.append(packet.pts)
+        if n == 7:
+            packet.pts = packet.dts = earlier[6]
+        return True
+
+    source = honest("h264_no_b")
+    if missing:
+        path = honest("h264_raw")
+    else:
+        path = clips_made.remuxed(source, tmp_path / "twice.mkv", change=change)
+    with av.open(str(path)) as opened:
+        reference = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+    assert len(reference) == 40
+    batch, info = read_sampled(path, Sampling(frames=40))
+    np.testing.assert_array_equal(batch.frames, np.stack(reference))
+    assert (np.diff(batch.pts_seconds) >= 0).all()
+    assert any("timestamp" in note for note in info.notes)
+
+
+def test_a_change_of_size_in_mid_stream(clips_made, tmp_path):
+    parts = [
+        clips_made.make(tmp_path / f"{n}.ts", size=size, frames=12, options={"bf": "0"})
+        for n, size in enumerate([(96, 64), (64, 48)])
+    ]
+    path = tmp_path / "changes.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(VideoError, match=r"change size from 96x64 to 64x48|damaged|timestamp"):
+        read_sampled(path, Sampling(frames=8))
+
+
+def test_a_turn_by_no_right_angle_is_refused(clips_made, tmp_path):
+    path = clips_made.make(
+        tmp_path / "askew.mp4", setup=lambda stream: stream.set_display_rotation(33)
+    )
+    with pytest.raises(VideoError, match="no multiple of 90 degrees"):
+        read(path, [0])
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with DecoderPool(workers=2) as shared_pool:
+        yield shared_pool
+
+
+SAMPLING = Sampling(frames=3, pad=True)
+
+
+def test_the_pool_reads_what_read_reads(pool, honest):
+    names = ("h264_short_gop", "hevc_open_gop", "rotated_90", "vp9")
+    jobs = [Job(path=honest(name), sampling=SAMPLING, tag=name) for name in names]
+    outcomes = {outcome.job.tag: outcome for outcome in pool.map(jobs)}
+    assert set(outcomes) == set(names)
+    for name in names:
+        batch, info = read_sampled(honest(name), SAMPLING)
+        np.testing.assert_array_equal(outcomes[name].batch.frames, batch.frames)
+        np.testing.assert_array_equal(outcomes[name].batch.pts_seconds, batch.pts_seconds)
+        assert outcomes[name].info.to_json() == info.to_json()
+
+
+def test_a_hang_ends_as_one_failed_clip(pool, honest):
+    workers = {worker.process.pid for worker in pool.workers}
+    slow = Job(path=honest("h264_444"), sampling=SAMPLING, limits=Limits(wall_seconds=1e-6))
+    good = [Job(path=honest("vp9"), sampling=SAMPLING) for _ in range(4)]
+    outcomes = list(pool.map([slow, *good]))
+    assert [o.error.reason for o in outcomes if o.error] in (["timeout"], [])
+    assert sum(o.batch is not None for o in outcomes) >= 4
+    assert len(workers & {worker.process.pid for worker in pool.workers}) >= len(workers) - 1
+
+
+def test_a_stopped_worker_times_out_and_the_others_go_on(honest):
+    import signal
+
+    with DecoderPool(workers=1) as pool:
+        list(pool.map([Job(path=honest("vp9"), sampling=SAMPLING)]))
+        os.kill(pool.workers[0].process.pid, signal.SIGSTOP)  # as native code that spins for ever
+        jobs = [
+            Job(path=honest("vp9"), sampling=SAMPLING, limits=Limits(wall_seconds=0.5)),
+            Job(path=honest("h264_no_b"), sampling=SAMPLING),
+        ]
+        first, second = pool.map(jobs)
+        assert first.error.reason == "timeout"
+        assert second.batch.frames.shape == (3, 64, 96, 3)
+
+
+def test_a_crash_ends_as_one_failed_clip(honest):
+    import signal
+
+    with DecoderPool(workers=1) as pool:
+        list(pool.map([Job(path=honest("vp9"), sampling=SAMPLING)]))
+        worker = pool.workers[0]
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        worker.give(Job(path=honest("vp9"), sampling=SAMPLING))
+        os.kill(worker.process.pid, signal.SIGSEGV)
+        os.kill(worker.process.pid, signal.SIGCONT)
+        outcome = pool._outcome(worker)
+        assert outcome.error.reason == "the decoder crashed (signal 11, SIGSEGV)"
+        (after,) = pool.map([Job(path=honest("vp9"), sampling=SAMPLING)])
+        assert after.batch is not None
+
+
+def test_a_worker_that_died_idle_is_replaced(pool, honest):
+    list(pool.map([Job(path=honest("vp9"), sampling=SAMPLING)]))
+    for worker in pool.workers:
+        worker.process.kill()
+        worker.process.wait()
+    (outcome,) = pool.map([Job(path=honest("vp9"), sampling=SAMPLING)])
+    assert outcome.batch is not None
+
+
+def test_leaving_early_leaves_the_pool_usable(pool, honest):
+    jobs = [Job(path=honest("vp9"), sampling=SAMPLING) for _ in range(6)]
+    outcomes = pool.map(iter(jobs))
+    next(outcomes)
+    outcomes.close()
+    assert len(list(pool.map(jobs))) == 6
+
+
+def test_workers_import_little():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, data.video, data.sandbox;"
+        "print([name for name in ('torch', 'decord') if name in sys.modules])"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
+
+
+def mutated(pool, sources: list[Path], folder: Path, count: int, seed: int) -> dict[str, int]:
+    """Read `count` mutations of `sources` in `pool`; how each ended."""
+    rng = np.random.default_rng(seed)
+    jobs = []
+    for n in range(count):
+        source = sources[n % len(sources)]
+        data = bytearray(source.read_bytes())
+        kind = n % 4
+        if kind == 0:
+            del data[int(rng.integers(1, len(data))) :]
+        elif kind == 1:
+            for at in rng.integers(0, len(data), int(rng.integers(1, 30))):
+                data[at] ^= 1 << int(rng.integers(8))
+        elif kind == 2:
+            at = int(rng.integers(len(data)))
+            data[at : at + 64] = rng.bytes(64)
+        else:
+            at = int(rng.integers(min(len(data), 4096)))
+            data[at] = int(rng.integers(256))
+        path = folder / f"{n}{source.suffix}"
+        path.write_bytes(data)
+        limits = Limits(wall_seconds=20, memory_bytes=4 << 30)
+        jobs.append(
+            Job(path=path, sampling=SAMPLING, limits=limits, accept_damaged=bool(n % 2), tag=n)
+        )
+    ended = {"read": 0, "refused": 0}
+    seen = set()
+    for outcome in pool.map(jobs):
+        seen.add(outcome.job.tag)
+        if outcome.error is not None:
+            assert outcome.error.reason
+            assert str(outcome.job.path) in str(outcome.error)
+            ended["refused"] += 1
+        else:
+            assert outcome.batch.frames.shape[0] == 3
+            ended["read"] += 1
+    assert seen == set(range(count))
+    return ended
+
+
+QUICK = ("h264_short_gop", "hevc_open_gop", "vp9", "av1", "mpeg4_avi", "mjpeg", "h264_transport")
+
+
+def test_forty_mutations_are_accounted_for(pool, honest, tmp_path):
+    ended = mutated(pool, [honest(name) for name in QUICK], tmp_path, 40, seed=0)
+    assert sum(ended.values()) == 40
+    assert ended["refused"] > 5
+
+
+@pytest.mark.slow
+def test_five_hundred_mutations_are_accounted_for(pool, shared, tmp_path):
+    sources = sorted(
+        (p for p in (shared / "videos").iterdir() if p.suffix != ".md"),
+        key=lambda p: p.stat().st_size,
+    )[:10]
+    ended = mutated(pool, sources, tmp_path, 500, seed=1)
+    assert sum(ended.values()) == 500
