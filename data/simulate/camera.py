@@ -53,10 +53,8 @@ class Camera:
         middle = self.size / 2
         return middle + self.focal_pixels * x / depth, middle - self.focal_pixels * y / depth, depth
 
-    def rays(self, *, per_pixel: int = 1) -> NDArray[np.float32]:
-        """Directions float32 (n, n, 3), n = size * per_pixel; a step of 1 along one is 1 m deep."""
-        n = self.size * per_pixel
-        at = ((np.arange(n) + 0.5) / per_pixel - self.size / 2) / self.focal_pixels
-        return (
-            self.axes[2] + at[None, :, None] * self.axes[0] - at[:, None, None] * self.axes[1]
-        ).astype(np.float32)
+    def rays(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Directions (3, k) through pixel places (k,); a step of 1 along one is 1 m deep."""
+        right, up, forward = self.axes.astype(np.float32)[:, :, None]  # each (3, 1)
+        middle, scale = np.float32(self.size / 2), np.float32(1 / self.focal_pixels)
+        return forward + right * ((x - middle) * scale) - up * ((y - middle) * scale)

@@ -11,13 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 # One thread (the processes of `simulate` are the parallelism, and the output does not depend on
-# the number of threads); a key frame every second and two B-frames, as cameras write.
-X264 = {"preset": "veryfast", "crf": "18", "threads": "1", "bf": "2"}
+# the number of threads); a key frame every second and two B-frames, as cameras write. No
+# look-ahead: with it x264 spends bits on a picture by how it moves later, and the first frame's
+# compression would tell what follows.
+X264 = {
+    "preset": "veryfast", "crf": "20", "threads": "1", "bf": "2",
+    "x264-params": "mbtree=0:rc-lookahead=0",
+}  # fmt: skip
 
 
 def write(frames: Iterable[NDArray[np.uint8]], path: Path, *, fps: float, size: int) -> None:
     """Writes frames uint8 (size, size, 3) RGB under a temporary name, then renames it to `path`."""
     import av
+    from av.video.reformatter import VideoReformatter
 
     temporary = path.with_name(f".{path.name}.tmp")
     rate = Fraction(fps).limit_denominator(1001)
@@ -27,8 +33,10 @@ def write(frames: Iterable[NDArray[np.uint8]], path: Path, *, fps: float, size: 
             stream.width = stream.height = size
             stream.pix_fmt = "yuv420p"
             stream.gop_size = max(1, round(fps))
+            to_yuv = VideoReformatter()
             for pixels in frames:
-                for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                for packet in stream.encode(to_yuv.reformat(picture, format="yuv420p", threads=1)):
                     out.mux(packet)
             for packet in stream.encode():
                 out.mux(packet)

@@ -25,19 +25,25 @@ from data.simulate.world import (
 )
 
 ANGLE = math.radians(35.0)
-DROP_M = 0.35  # height of the ramp's lower end
-LENGTH_M = 1.15
-WALL_M = 1.05  # where the wall at the right begins
-DEPTH_M = 0.34
+DROP_M = 0.5  # height of the ramp's lower end
+LENGTH_M = 1.2
+WALL_M = 0.85  # where the wall at the right begins
+BOARD_M = 0.28  # height of the board in front: who bounces is seen above it
+DEPTH_M = 0.4
+RADIUS_M = (0.12, 0.15)
+SLIDE_M = (0.5, 0.6)
+VIEW_M = (-0.55, 0.0, WALL_M, 1.05)
 
 
 def _blocks() -> tuple[Prism, ...]:
     run, rise = LENGTH_M * math.cos(ANGLE), LENGTH_M * math.sin(ANGLE)
     ramp = ((0.0, 0.0), (0.0, DROP_M), (-run, DROP_M + rise), (-run, 0.0))
     wall = ((WALL_M, 0.0), (WALL_M + 0.12, 0.0), (WALL_M + 0.12, 0.55), (WALL_M, 0.55))
+    board = ((0.0, 0.0), (WALL_M + 0.12, 0.0), (WALL_M + 0.12, BOARD_M), (0.0, BOARD_M))
     return (
         Prism(corners=ramp, depth=DEPTH_M, material=0),
         Prism(corners=wall, depth=DEPTH_M, material=1),
+        Prism(corners=board, depth=0.03, middle_z=(DEPTH_M - 0.03) / 2, material=1),
     )
 
 
@@ -48,14 +54,14 @@ def _floor() -> Prism:
 def _play(
     elasticity: float, friction: float, rng: np.random.Generator, frames: int, fps: float
 ) -> World:
-    puck = Puck(radius=rng.uniform(0.10, 0.13), depth=rng.uniform(0.14, 0.22))
-    slide = rng.uniform(0.70, 0.82)
+    puck = Puck(radius=rng.uniform(*RADIUS_M), depth=rng.uniform(0.14, 0.22))
+    slide = rng.uniform(*SLIDE_M)
     start = (
         -slide * math.cos(ANGLE) + puck.radius * math.sin(ANGLE),
         DROP_M + slide * math.sin(ANGLE) + puck.radius * math.cos(ANGLE),
     )
     blocks = _blocks()
-    world = space((*blocks, _floor()))
+    world = space((*blocks[:2], _floor()))
     body = add_puck(world, puck, at=start, elasticity=elasticity, friction=friction)
     states, seconds = play(world, [body], frames=frames, fps=fps)
     states = states[:, 0]  # (steps + 1, 4)
@@ -65,7 +71,7 @@ def _play(
         pucks=(puck,),
         tracks=states[:: steps_per_frame(fps), None, :2],
         labels=labels,
-        view=(-0.85, 0.0, WALL_M, 1.05),
+        view=VIEW_M,
     )
 
 

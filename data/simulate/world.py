@@ -22,10 +22,11 @@ STEPS_PER_SECOND = 1920  # bounce heights within 2 % of e^2 h, sliding accelerat
 
 @dataclass(frozen=True, kw_only=True)
 class Prism:
-    """A convex block: `corners` (n, 2) in metres, extruded over |z| <= depth / 2."""
+    """A convex block: `corners` (n, 2) in metres, extruded over |z - middle_z| <= depth / 2."""
 
     corners: tuple[tuple[float, float], ...]
     depth: float
+    middle_z: float = 0.0
     material: int = 0
 
     def __post_init__(self) -> None:
@@ -47,7 +48,8 @@ class World:
 
     `tracks` is float64 (frames, pucks, 2): centres in metres. `view` is the box (left, bottom,
     right, top) in metres that the camera keeps in the picture; like everything else that can be
-    seen in the first frame it must not depend on the labels. `labels` are exact: the hidden
+    seen in the first frame it must not depend on the labels. The wall behind stands at z =
+    `back_z`. `labels` are exact: the hidden
     properties, and the outcomes with their unit in the name (NaN where undefined).
     """
 
@@ -56,6 +58,7 @@ class World:
     tracks: NDArray[np.float64]
     labels: Mapping[str, float]
     view: tuple[float, float, float, float]
+    back_z: float = -0.75
 
     def __post_init__(self) -> None:
         if self.tracks.ndim != 3 or self.tracks.shape[1:] != (len(self.pucks), 2):
