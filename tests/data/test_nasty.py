@@ -162,6 +162,7 @@ def test_a_header_that_claims_sixteen_million(clips_made, tmp_path):
         size, count = struct.unpack_from(">II", data, at)
         assert (size, count) == (16 * 16 * 3, 50)
         struct.pack_into(">I", data, at + 4, 16_777_215)
+        struct.pack_into(">I", data, data.index(b"stts") + 12, 16_777_215)
 
     whole = clips_made.make(
         tmp_path / "whole.mov", codec="rawvideo", pixels="rgb24", size=(16, 16), frames=50
