@@ -55,7 +55,7 @@ class Features:
         count = len(features)
         columns: dict[str, Any] = {"features": features}
         for name in ("clip_id", "object", "scenario", "source_sha256", "key"):
-            values = list(map(str, getattr(self, name)))
+            values = list(getattr(self, name))
             columns[name] = values or [""] * count
         for name, kind in (("frame_index", np.int64), ("pts_seconds", np.float64)):
             array = np.asarray(getattr(self, name), dtype=kind)

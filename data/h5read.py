@@ -9,8 +9,10 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,14 +93,28 @@ def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 def read_table(path: Path) -> Table:
     """Everything of a cache but its features; raises `CacheError` with the file and the reason."""
     with _opened(path) as file:
+        _check_structure(path, file)
         return _read_table(path, file)
 
 
 def read(path: Path) -> Features:
-    """A whole cache; the features are read straight into one array."""
-    with _opened(path) as file:
-        table = _read_table(path, file, place_for=np.empty)
-        _read_into(path, file, table.features_offset, table.clips.features)
+    """A whole cache; the features are read straight into one array.
+
+    Where a seal says where they lie, that happens while the other columns are being read.
+    """
+    with _opened(path) as file, ThreadPoolExecutor(1) as other_thread:
+        seal = _check_structure(path, file)
+        if seal is None:
+            table = _read_table(path, file, place_for=np.empty)
+            _read_into(path, file, table.features_offset, table.clips.features)
+            return table.clips
+        memory = np.empty(seal.features_stop - seal.features_start, dtype=np.uint8)
+        reading = other_thread.submit(_read_into, path, file, seal.features_start, memory)
+        # A shape that needs more or fewer bytes raises ValueError, which is refused as damage.
+        table = _read_table(path, file, lambda shape, dtype: memory.view(dtype).reshape(shape))
+        if memory.size and table.features_offset != seal.features_start:
+            raise CacheError(f"{path}: its seal and its structure disagree about its features")
+        reading.result()
         return table.clips
 
 
@@ -140,17 +156,20 @@ def _digest(file: io.FileIO, *ranges: tuple[int, int]) -> str:
     return digest.hexdigest()
 
 
-def _check_structure(path: Path, file: io.FileIO) -> None:
+def _check_structure(path: Path, file: io.FileIO) -> Seal | None:
     """Refuse a sealed file with other bytes outside the features: HDF5 could crash on it."""
     seal, size = Seal.of(file), _size(file)
     if seal is None:
-        return
+        return None
     if seal.byte_count + USER_BLOCK != size:
         raise CacheError(f"{path} has {size} bytes, not {seal.byte_count + USER_BLOCK}: truncated?")
     if _digest(file, (USER_BLOCK, seal.features_start), (seal.features_stop, size)) != (
         seal.rest_sha256
     ):
         raise CacheError(f"{path} is damaged outside its features: in names, labels or structure")
+    if not USER_BLOCK <= seal.features_start <= seal.features_stop <= size:
+        raise CacheError(f"{path}: its seal places the features outside the file")
+    return seal
 
 
 @contextmanager
@@ -171,19 +190,20 @@ def _read_into(path: Path, file: io.FileIO, offset: int, array: NDArray[Any]) ->
     if not array.size:
         return
     memory = array.reshape(-1).view(np.uint8).data
-    file.seek(offset)
     while memory:
-        count = file.readinto(memory)
+        count = os.preadv(file.fileno(), [memory], offset)  # leaves the file's position alone
         if not count:
             raise CacheError(f"{path} ends before its features do")
-        memory = memory[count:]
+        memory, offset = memory[count:], offset + count
 
 
 def _read_table(
     path: Path, raw: io.FileIO, place_for: Callable[..., NDArray[Any]] = blank
 ) -> Table:
-    """The table, its features an array of their shape and type from `place_for`."""
-    _check_structure(path, raw)
+    """The table, its features an array of their shape and type from `place_for`.
+
+    Where that array is to be filled, the hashes of the features are left out.
+    """
     size = _size(raw)
     raw.seek(0)
     try:
@@ -233,7 +253,8 @@ class _Reader:
             raise CacheError(
                 message if message.startswith(str(self.path)) else f"{self.path}: {message}"
             ) from error
-        return Table(clips, features.id.get_offset() or 0, self._strings("features_sha256"))
+        hashes = self._strings("features_sha256") if place_for is blank else ()
+        return Table(clips, features.id.get_offset() or 0, hashes)
 
     def _check_version(self) -> None:
         if "schema_version" not in self.file.attrs:

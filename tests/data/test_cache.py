@@ -9,7 +9,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import h5py
@@ -502,12 +501,13 @@ while True:
 
 @pytest.mark.slow
 def test_loading_runs_at_the_speed_of_numpy(tmp_path):
-    """4,000 clips x 16 x 1024 float16, warm: within 1.3 times numpy.load of the same bytes."""
-    array = np.random.default_rng(0).integers(0, 1 << 15, (4000, 16, 1024), np.uint16)
+    """20,000 clips x 16 x 1024 float16, warm: within 1.3 times numpy.load of the same bytes."""
+    count = 20_000
+    array = np.random.default_rng(0).integers(0, 1 << 15, (count, 16, 1024), np.uint16)
     array = (array & 0xBBFF).view(np.float16)  # no infinities, no NaN
-    count = len(array)
     save(features(count, features=array), tmp_path / "c.h5")
     np.save(tmp_path / "c.npy", array)
+    del array
     times: dict[str, list[float]] = {"ours": [], "numpy": []}
     for _ in range(7):
         for name, read in (
@@ -517,4 +517,5 @@ def test_loading_runs_at_the_speed_of_numpy(tmp_path):
             start = time.perf_counter()
             read()
             times[name].append(time.perf_counter() - start)
-    assert median(times["ours"]) <= 1.3 * median(times["numpy"])
+    # The best of each: what else the machine does only ever adds to a time.
+    assert min(times["ours"]) <= 1.3 * min(times["numpy"]), times
