@@ -20,10 +20,13 @@ from pathlib import Path
 
 from data.clips import Clip, write_manifest
 from data.errors import HeliographError
+from data.simulate.collision import COLLISION
+from data.simulate.fall import FALL
 from data.simulate.ramp import RAMP
+from data.simulate.spring import SPRING
 from data.simulate.world import Scene
 
-SCENES: dict[str, Scene] = {scene.name: scene for scene in (RAMP,)}
+SCENES: dict[str, Scene] = {scene.name: scene for scene in (RAMP, COLLISION, FALL, SPRING)}
 
 
 class SimulationError(HeliographError):
@@ -146,6 +149,6 @@ def _make(job: _Job) -> dict[str, float]:
     )
     world = scene.play(first, second, played, job.frames, job.fps)
     kinds = 1 + max((prism.material for prism in world.prisms), default=-1)
-    seen = look.draw(looked, blocks=kinds)
+    seen = look.draw(looked, blocks=kinds, pucks=len(world.pucks))
     encode.write(render.frames(world, seen, size=job.size), job.path, fps=job.fps, size=job.size)
     return dict(world.labels)

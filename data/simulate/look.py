@@ -25,16 +25,23 @@ class Material:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Paint:
+    """A puck's colours, and the mark on its face: its name in `MARKS`, turned by `angle`."""
+
+    face: Colour
+    mark_colour: Colour
+    mark: str
+    angle: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """Colours, light and camera of one clip. `light` (3,) is the unit vector to the light."""
 
     floor: Material
     back: Material
     blocks: tuple[Material, ...]
-    puck_face: Colour
-    puck_mark: Colour
-    mark: str
-    mark_angle: float
+    pucks: tuple[Paint, ...]
     light: NDArray[np.float64]
     ambient: float
     warmth: float
@@ -46,8 +53,11 @@ class Look:
     shift: tuple[float, float]
 
 
-def draw(rng: np.random.Generator, *, blocks: int) -> Look:
-    """A look for a scene with `blocks` kinds of blocks."""
+MARKS = ("cross", "ring", "half", "dots")
+
+
+def draw(rng: np.random.Generator, *, blocks: int, pucks: int) -> Look:
+    """A look for a scene with `blocks` kinds of blocks and `pucks` pucks."""
     azimuth, height = rng.uniform(-0.9, 0.9), rng.uniform(0.85, 1.25)
     light = np.array(
         [
@@ -56,17 +66,11 @@ def draw(rng: np.random.Generator, *, blocks: int) -> Look:
             math.cos(azimuth) * math.cos(height),
         ]
     )
-    hue = rng.uniform()
     return Look(
         floor=_material(rng, rng.choice(["checker", "planks", "tiles", "speckle"]), tile_m=0.8),
         back=_material(rng, rng.choice(["bricks", "stripes", "speckle"]), tile_m=1.2, pale=True),
         blocks=tuple(_material(rng, "wood", tile_m=0.7) for _ in range(blocks)),
-        puck_face=_colour(hue, rng.uniform(0.65, 0.95), rng.uniform(0.6, 1.0)),
-        puck_mark=_colour(
-            hue + rng.uniform(0.35, 0.65), rng.uniform(0.0, 0.8), rng.uniform(0.7, 1.0)
-        ),
-        mark=str(rng.choice(MARKS)),
-        mark_angle=rng.uniform(0, 2 * math.pi),
+        pucks=tuple(_paint(rng) for _ in range(pucks)),
         light=light,
         ambient=rng.uniform(0.42, 0.58),
         warmth=rng.uniform(-0.07, 0.07),
@@ -79,7 +83,16 @@ def draw(rng: np.random.Generator, *, blocks: int) -> Look:
     )
 
 
-MARKS = ("cross", "ring", "half", "dots")
+def _paint(rng: np.random.Generator) -> Paint:
+    hue = rng.uniform()
+    return Paint(
+        face=_colour(hue, rng.uniform(0.65, 0.95), rng.uniform(0.6, 1.0)),
+        mark_colour=_colour(
+            hue + rng.uniform(0.35, 0.65), rng.uniform(0.0, 0.8), rng.uniform(0.7, 1.0)
+        ),
+        mark=str(rng.choice(MARKS)),
+        angle=rng.uniform(0, 2 * math.pi),
+    )
 
 
 def _colour(hue: float, saturation: float, value: float) -> Colour:

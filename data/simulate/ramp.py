@@ -12,17 +12,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from data.simulate.world import (
-    Prism,
-    Property,
-    Puck,
-    Scene,
-    World,
-    add_puck,
-    play,
-    space,
-    steps_per_frame,
-)
+from data.simulate.physics import FLOOR, add_puck, first_bounce, play, space, steps_per_frame
+from data.simulate.world import Prism, Property, Puck, Scene, World
 
 ANGLE = math.radians(35.0)
 DROP_M = 0.5  # height of the ramp's lower end
@@ -31,7 +22,8 @@ WALL_M = 0.85  # where the wall at the right begins
 BOARD_M = 0.28  # height of the board in front: who bounces is seen above it
 DEPTH_M = 0.4
 RADIUS_M = (0.12, 0.15)
-SLIDE_M = (0.5, 0.6)
+SLIDE_M = (0.5, 0.6)  # how far from the ramp's end the puck starts
+REST_M_S = 0.02  # slower than this is at rest
 VIEW_M = (-0.55, 0.0, WALL_M, 1.05)
 
 
@@ -47,10 +39,6 @@ def _blocks() -> tuple[Prism, ...]:
     )
 
 
-def _floor() -> Prism:
-    return Prism(corners=((-4.0, -1.0), (4.0, -1.0), (4.0, 0.0), (-4.0, 0.0)), depth=1.0)
-
-
 def _play(
     elasticity: float, friction: float, rng: np.random.Generator, frames: int, fps: float
 ) -> World:
@@ -61,7 +49,7 @@ def _play(
         DROP_M + slide * math.sin(ANGLE) + puck.radius * math.cos(ANGLE),
     )
     blocks = _blocks()
-    world = space((*blocks[:2], _floor()))
+    world = space((*blocks[:2], FLOOR))
     body = add_puck(world, puck, at=start, elasticity=elasticity, friction=friction)
     states, seconds = play(world, [body], frames=frames, fps=fps)
     states = states[:, 0]  # (steps + 1, 4)
@@ -78,30 +66,25 @@ def _play(
 def _outcomes(
     states: NDArray[np.float64], seconds: NDArray[np.float64], puck: Puck
 ) -> dict[str, float]:
-    """Speed and time at the ramp's end, height of the first bounce, where the puck is at the end.
+    """What came of it, from states (steps, 4) and times (steps,).
 
-    NaN where the clip ends before it happens.
+    Time and speed at the ramp's end; speed downwards at the first bounce, and its height; where
+    the puck is at the end of the clip, and whether that is where it rests. NaN where the clip
+    ends before it happens.
     """
     x, y, vx, vy = states.T
-    along = (x * math.cos(ANGLE)) - (y - DROP_M) * math.sin(ANGLE)
-    left = np.flatnonzero(along >= 0)
-    exit_step = int(left[0]) if left.size else None
-    up = np.flatnonzero((vy[:-1] < -0.1) & (vy[1:] > vy[:-1] + 0.1) & (y[1:] < puck.radius * 1.3))
-    impact = int(up[0]) if up.size else None
-    height = math.nan
-    if impact is not None:
-        after = vy[impact + 1 :]
-        falling = np.flatnonzero(after <= 0)
-        if falling.size:
-            height = max(0.0, float(y[impact + 1 + falling[0]] - y[impact + 1]))
+    along = x * math.cos(ANGLE) - (y - DROP_M) * math.sin(ANGLE)
+    beyond = np.flatnonzero(along >= 0)
+    step = int(beyond[0]) if beyond.size else None
+    _, impact_speed, height = first_bounce(states, puck.radius)
+    resting = math.hypot(vx[-1], vy[-1]) < REST_M_S
     return {
-        "exit_seconds": math.nan if exit_step is None else float(seconds[exit_step]),
-        "exit_speed_m_s": (
-            math.nan if exit_step is None else math.hypot(vx[exit_step], vy[exit_step])
-        ),
-        "impact_speed_m_s": math.nan if impact is None else float(-vy[impact]),
+        "exit_seconds": math.nan if step is None else float(seconds[step]),
+        "exit_speed_m_s": math.nan if step is None else math.hypot(vx[step], vy[step]),
+        "impact_speed_m_s": impact_speed,
         "bounce_height_m": height,
         "final_position_m": float(x[-1]),
+        "rest_position_m": float(x[-1]) if resting else math.nan,
     }
 
 

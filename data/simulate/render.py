@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from data.simulate import raycast
+from data.simulate import coils, raycast
 from data.simulate.camera import Camera
-from data.simulate.look import Look
+from data.simulate.look import Look, Paint
 from data.simulate.raycast import Backdrop, Floats
 from data.simulate.world import Puck, World
 
@@ -32,15 +32,21 @@ def frames(world: World, look: Look, *, size: int) -> Iterator[NDArray[np.uint8]
     )  # fmt: skip
     backdrop = raycast.render(world, look, camera)
     shadow = _Shadow(backdrop, camera, look)
-    brushes = [_Brush(puck, backdrop, camera, look) for puck in world.pucks]
+    brushes = [
+        _Brush(puck, paint, backdrop, camera, look)
+        for puck, paint in zip(world.pucks, look.pucks, strict=True)
+    ]
     still = (backdrop.colour + np.float32(0.5)).astype(np.uint8)
     picture = np.empty_like(still)
     for centres in world.tracks:
         np.copyto(picture, still)
         for puck, (x, y) in zip(world.pucks, centres, strict=True):
             shadow.cast(picture, puck, x, y)
+        if world.coil is not None:
+            x, y = centres[0]
+            coils.draw(picture, world.coil, camera, look, (x, y + world.pucks[0].radius))
         for brush, (x, y) in zip(brushes, centres, strict=True):
-            brush.paint(picture, x, y)
+            brush.draw(picture, x, y)
         yield picture
 
 
@@ -94,8 +100,11 @@ class _Brush:
     the camera alone and are worked out once.
     """
 
-    def __init__(self, puck: Puck, backdrop: Backdrop, camera: Camera, look: Look) -> None:
-        self.puck, self.camera, self.look, self.depth = puck, camera, look, backdrop.depth
+    def __init__(
+        self, puck: Puck, paint: Paint, backdrop: Backdrop, camera: Camera, look: Look
+    ) -> None:
+        self.puck, self.paint, self.depth = puck, paint, backdrop.depth
+        self.camera, self.look = camera, look
         n = camera.size
         grid = np.arange(n, dtype=np.float32) + np.float32(0.5)
         x, y = (part.ravel() for part in np.meshgrid(grid, grid))
@@ -111,7 +120,7 @@ class _Brush:
         self.tint = 255 * np.array([1 + look.warmth, 1, 1 - look.warmth], np.float32)
         self.face_light = look.ambient + float(raycast.lit(look, np.array([0, 0, 1], np.float32)))
 
-    def paint(self, picture: NDArray[np.uint8], x: float, y: float) -> None:
+    def draw(self, picture: NDArray[np.uint8], x: float, y: float) -> None:
         """Draws the puck with its centre at (x, y)."""
         half = self.puck.depth / 2
         ends = np.array([[x, y, half], [x, y, -half]])
@@ -147,8 +156,8 @@ class _Brush:
 
     def _colour(self, x: Floats, y: Floats, sharp: Floats, face: Floats, side: Floats) -> Floats:
         """Colours (h, w, 3) at (x, y) in radii: `face` is 1 on the front, `side` its light."""
-        base = np.array(self.look.puck_face, np.float32)
-        mark = np.array(self.look.puck_mark, np.float32)
+        base = np.array(self.paint.face, np.float32)
+        mark = np.array(self.paint.mark_colour, np.float32)
         rim = np.clip((np.float32(0.9) - np.hypot(x, y)) * sharp + np.float32(0.5), 0, 1)
         light = np.float32(self.face_light) * (np.float32(0.82) + np.float32(0.18) * rim)
         pattern = self._mark(x, y, sharp)
@@ -159,9 +168,9 @@ class _Brush:
 
     def _mark(self, x: Floats, y: Floats, sharp: Floats) -> Floats:
         """The pattern on the puck's face, 0..1, at (x, y) in radii."""
-        cos, sin = math.cos(self.look.mark_angle), math.sin(self.look.mark_angle)
+        cos, sin = math.cos(self.paint.angle), math.sin(self.paint.angle)
         x, y = x * np.float32(cos) + y * np.float32(sin), y * np.float32(cos) - x * np.float32(sin)
-        return np.clip(MARKS[self.look.mark](x, y) * sharp + np.float32(0.5), 0, 1)
+        return np.clip(MARKS[self.paint.mark](x, y) * sharp + np.float32(0.5), 0, 1)
 
 
 def _cross(x: Floats, y: Floats) -> Floats:

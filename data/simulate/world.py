@@ -8,16 +8,11 @@ there on its motion says nothing about the friction.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pymunk
 from numpy.typing import NDArray
-
-GRAVITY_M_S2 = 9.81
-STEPS_PER_SECOND = 1920  # bounce heights within 2 % of e^2 h, sliding acceleration within 0.1 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +38,15 @@ class Puck:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coil:
+    """A spring in the picture, from `anchor` (x, y) in metres to the top of the only puck."""
+
+    anchor: tuple[float, float]
+    radius: float
+    turns: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """One simulated trial.
 
@@ -59,6 +63,7 @@ class World:
     labels: Mapping[str, float]
     view: tuple[float, float, float, float]
     back_z: float = -0.75
+    coil: Coil | None = None
 
     def __post_init__(self) -> None:
         if self.tracks.ndim != 3 or self.tracks.shape[1:] != (len(self.pucks), 2):
@@ -78,10 +83,11 @@ class Property:
     letter: str
     low: float
     high: float
+    geometric: bool = False
 
     def levels(self, grid: int) -> NDArray[np.float64]:
-        """`grid` evenly spaced physical values, from `low` to `high`."""
-        return np.linspace(self.low, self.high, grid)
+        """`grid` values from `low` to `high`, at equal distances or (`geometric`) ratios."""
+        return (np.geomspace if self.geometric else np.linspace)(self.low, self.high, grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,60 +101,3 @@ class Scene:
     name: str
     properties: tuple[Property, Property]
     play: Callable[[float, float, np.random.Generator, int, float], World]
-
-
-def space(prisms: Sequence[Prism]) -> pymunk.Space:
-    """A pymunk space in metres with the blocks in it.
-
-    pymunk multiplies the coefficients of two touching shapes. The blocks have 1 for both, so
-    that a puck's own elasticity and friction are those of the contact.
-    """
-    made = pymunk.Space()
-    made.gravity = (0.0, -GRAVITY_M_S2)
-    made.iterations = 10
-    made.collision_slop = 1e-5
-    for prism in prisms:
-        shape = pymunk.Poly(made.static_body, prism.corners)
-        shape.elasticity = 1.0
-        shape.friction = 1.0
-        made.add(shape)
-    return made
-
-
-def add_puck(
-    to: pymunk.Space, puck: Puck, *, at: tuple[float, float], elasticity: float, friction: float,
-    mass: float = 1.0,
-) -> pymunk.Body:  # fmt: skip
-    """A puck that cannot turn, at rest at `at`."""
-    body = pymunk.Body(mass, math.inf)
-    body.position = at
-    shape = pymunk.Circle(body, puck.radius)
-    shape.elasticity = elasticity
-    shape.friction = friction
-    to.add(body, shape)
-    return body
-
-
-def play(
-    to: pymunk.Space, bodies: Sequence[pymunk.Body], *, frames: int, fps: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Runs the space over `frames` frames: (states, times).
-
-    States are float64 (steps + 1, bodies, 4): x, y, vx, vy in SI units at every step of the
-    solver; frame `i` is step `i * steps_per_frame(fps)`.
-    """
-    per_frame = steps_per_frame(fps)
-    dt = 1.0 / (fps * per_frame)
-    steps = (frames - 1) * per_frame
-    states = np.empty((steps + 1, len(bodies), 4))
-    for step in range(steps + 1):
-        for index, body in enumerate(bodies):
-            states[step, index] = (*body.position, *body.velocity)
-        if step < steps:
-            to.step(dt)
-    return states, np.arange(steps + 1, dtype=np.float64) * dt
-
-
-def steps_per_frame(fps: float) -> int:
-    """How many steps of the solver one frame takes."""
-    return max(1, math.ceil(STEPS_PER_SECOND / fps))
