@@ -2,4 +2,4 @@
 
 
 class HeliographError(Exception):
-    """A failure that the user can act on: its message is one sentence that names the file and the reason."""
+    """A failure that the user can act on; its message is one sentence with file and reason."""

@@ -12,16 +12,18 @@ import click
 
 from data.errors import HeliographError
 from pipeline.commands_agents import demo, evaluate, message, train
-from pipeline.commands_data import backbones, cache, extract, index, probe, simulate
+from pipeline.commands_data import backbones, cache, doctor, extract, index, probe, simulate
 
 
 class Commands(click.Group):
     """Turns what users can act on into one sentence and exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
+        from backbones.base import BackboneError
+
         try:
             return super().invoke(context)
-        except HeliographError as error:
+        except (HeliographError, BackboneError) as error:
             raise click.ClickException(str(error)) from error
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -37,5 +39,6 @@ def main() -> None:
 
 for command in (
     demo, simulate, index, extract, cache, train, evaluate, message, probe, backbones,
+    doctor,
 ):  # fmt: skip
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands about data: simulate, index, extract, cache, probe, backbones."""
+"""Commands about data: simulate, index, extract, cache, probe, backbones, doctor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from data.errors import HeliographError
-from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, model_options
+from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, hub_dir, model_options
 from pipeline.terminal import Bar, log, print_table
 
 
@@ -247,30 +247,43 @@ def _brief(value: Any) -> str:
 
 
 @click.command()
-@model_options
+@hub_dir
 @as_json
-def backbones(as_json: bool, device: str, **where: Any) -> None:
+def backbones(as_json: bool, hub_dir: Path | None) -> None:
     """The models that can extract features, and whether their weights are here."""
     from backbones import describe
 
-    rows = describe(**where)
+    rows = describe(hub_dir=hub_dir)
     if as_json:
         click.echo(json.dumps(rows))
         return
-    cells = []
-    for row in rows:
-        if row["error"] is not None:
-            cells.append([str(row["name"]), *["-"] * 5, f"broken: {row['error']}"])
-            continue
-        cells.append(
-            [
-                str(row["name"]),
-                str(row["dim"]),
-                str(row["frames_per_step"]),
-                f"{row['parameters']:,}",
-                f"{int(str(row['size_bytes'])) / 1e6:.0f} MB",
-                str(row["licence"]),
-                "here" if row["weights"] else "to fetch",
-            ]
-        )
+    cells = [
+        [str(row["name"]), *["-"] * 5, f"broken: {row['error']}"]
+        if row["error"] is not None
+        else [
+            str(row["name"]),
+            str(row["dim"]),
+            str(row["frames_per_step"]),
+            f"{row['parameters']:,}",
+            f"{int(str(row['size_bytes'])) / 1e6:,.0f} MB",
+            str(row["licence"]),
+            "here" if row["weights"] else "to fetch",
+        ]
+        for row in rows
+    ]
     print_table(["name", "dim", "frames/step", "parameters", "size", "licence", "weights"], cells)
+
+
+@click.command()
+@hub_dir
+@click.option("--offline", is_flag=True, help="Ask no hosts whether they can be reached.")
+def doctor(hub_dir: Path | None, offline: bool) -> None:
+    """Check what usually goes wrong: packages, weights, decoders, devices."""
+    from pipeline.doctor import examine
+
+    well = True
+    for check in examine(hub_dir=hub_dir, network=not offline):
+        well &= check.ok
+        mark = click.style("ok  ", fg="green") if check.ok else click.style("look", fg="red")
+        click.echo(f"{mark}  {check.name}: {check.sentence}")
+    sys.exit(0 if well else 1)

@@ -15,10 +15,13 @@ PATH = click.Path(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
+hub_dir = click.option("--hub-dir", type=PATH, help="A clone of the model's code, or TORCH_HOME.")
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every command that runs a backbone."""
     for option in (
-        click.option("--hub-dir", type=PATH, help="A clone of the model's code, or TORCH_HOME."),
+        hub_dir,
         click.option("--weights", type=PATH, help="File with the backbone's weights."),
         click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ..."),
     ):

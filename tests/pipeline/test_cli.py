@@ -1,0 +1,145 @@
+"""The command as a user types it: words, streams and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.cli import main
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_help_is_quick_because_it_loads_no_models():
+    code = "import sys, pipeline.cli; print([m for m in ('torch', 'av', 'h5py') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_every_command_explains_itself():
+    names = list(main.commands)
+    assert names[:6] == ["demo", "simulate", "index", "extract", "cache", "train"]
+    for name in names:
+        shown = run(name, "--help")
+        assert shown.exit_code == 0
+        assert main.commands[name].help.split("\n")[0][:40] in shown.output
+
+
+def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    command = Path(sys.executable).with_name("heliograph")
+    shown = subprocess.run([command, "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    shown = subprocess.run([command, "backbones"], cwd=tmp_path, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["extract"], 2, "Missing argument"),
+        (["extract", "a.mp4"], 2, "Missing option"),
+        (["extract", "a.mp4", "-o", "x.h5", "--sampler", "odd"], 2, "no sampling 'odd'"),
+        (["extract", "a.mp4", "-o", "x.h5", "--frames", "0"], 2, "not in the range"),
+        (["extract", "gone/", "-o", "x.h5"], 1, "gone"),
+        (["train", "gone.h5", "-o", "run"], 1, "gone.h5"),
+        (["message", "gone", "a.mp4"], 1, "gone is no run"),
+        (["evaluate", "gone"], 1, "gone is no run"),
+        (["cache", "info", "gone.h5"], 1, "gone.h5"),
+        (["cache", "import", "gone.pt", "-o", "x.h5"], 1, "gone.pt"),
+        (["simulate", "odd", "-o", "out"], 1, "no scene is called 'odd'"),
+        (["probe", "gone.mp4"], 1, "gone.mp4"),
+        (["sing"], 2, "No such command"),
+    ],
+)
+def test_wrong_input_gets_a_sentence_and_its_exit_code(words, code, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = run(*words)
+    assert shown.exit_code == code, shown.output
+    assert sentence in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert shown.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_backbone_lists_the_known_ones(tmp_path):
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"")
+    shown = run("extract", clip, "-o", tmp_path / "x.h5", "--backbone", "resnet")
+    assert shown.exit_code == 1
+    assert "dinov2_vits14" in shown.stderr
+    assert "efficientnet_lite0" in shown.stderr
+
+
+def test_the_stages_in_a_row_on_the_papers_features(shared, tmp_path):
+    cache, out = tmp_path / "spring.h5", tmp_path / "run"
+    source = shared / "data" / "phase87_phys101_spring_features.pt"
+    assert run("cache", "import", source, "-o", cache).exit_code == 0
+    told = json.loads(run("cache", "info", cache, "--json").stdout)
+    assert (told["clips"], told["steps"], told["dimensions"], told["dtype"]) == (
+        206, 8, 1024, "float16",
+    )  # fmt: skip
+    assert told["objects"] == 26
+    assert run("cache", "verify", cache).exit_code == 0
+
+    words = ["train", cache, "-o", out, "--property", "mass", "--vocab", 5, "--seeds", 1]
+    shown = run(*words, "--preset", "published", "--epochs", 2, "--json")
+    assert shown.exit_code == 0
+    metrics = json.loads(shown.stdout)
+    assert metrics["accuracy_test"] is None
+    assert 0.3 < metrics["accuracy_last_epoch"]["mean"] <= 1
+    assert run(*words, "--epochs", 1).exit_code == 1  # it holds a run already
+
+    shown = run("evaluate", out, "--permutations", 20)
+    assert shown.exit_code == 0
+    assert "baseline: ridge" in shown.stdout
+    assert "needs two properties" in shown.stdout
+
+    said = run("message", out, cache, "--json").stdout.splitlines()
+    kept = [json.loads(line) for line in (out / "messages.jsonl").read_text().splitlines()]
+    assert [json.loads(line)["tokens"] for line in said] == [line["tokens"] for line in kept]
+    refused = run("message", out, shared / "videos" / "throw.mp4")
+    assert refused.exit_code == 1
+    assert "--backbone and --frames" in refused.stderr
+
+
+@pytest.mark.slow
+def test_every_shared_clip_is_cached_or_named(shared, tmp_path):
+    cache = tmp_path / "clips.h5"
+    words = ["extract", shared / "videos", "-o", cache, "--backbone", "efficientnet_lite0"]
+    shown = run(*words, "--frames", 8, "--json")
+    assert shown.exit_code == 3
+    summary = json.loads(shown.stdout)
+    short = {f"rotated_{turn}.mov" for turn in (0, 90, 180, 270)}
+    assert set(summary["failed"]) == short | {"corrupted_49_of_50.mp4"}
+    assert all(summary["failed"][clip].startswith("the clip has 3 frames, 8") for clip in short)
+    assert summary["done"] == 11
+    for clip in summary["failed"]:
+        assert f"failed: {clip}: " in shown.stderr
+
+    again = run(*words, "--frames", 8, "--json", "--accept-damaged")
+    assert json.loads(again.stdout)["kept"] == 11
+    assert set(json.loads(again.stdout)["failed"]) == short
+
+
+@pytest.mark.slow
+def test_the_demo_runs_and_says_what_it_did(tmp_path):
+    out = tmp_path / "demo"
+    shown = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 2)
+    assert shown.exit_code == 0
+    for part in ("baseline: majority", "control: shuffled labels", "messages, from video"):
+        assert part in shown.stdout
+    for name in ("clips/manifest.jsonl", "ramp.h5", "run/model.pt", "shuffled/metrics.json"):
+        assert (out / name).is_file()
+    assert f"heliograph message {out / 'run'}" in shown.stdout
+    again = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 1)
+    assert again.exit_code == 0
+    other = run("demo", "--out", out, "--per-cell", 3)
+    assert other.exit_code == 1
+    assert "choose another --out" in other.stderr
