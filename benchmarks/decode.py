@@ -75,8 +75,9 @@ def opencv_seeks(path: Path, places: list[int]) -> object:
     for place in places:
         capture.set(cv2.CAP_PROP_POS_FRAMES, place)
         good, frame = capture.read()
-        if good:
-            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        if not good:
+            raise RuntimeError(f"reads no frame {place}")
+        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
     capture.release()
     return frames
 

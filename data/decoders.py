@@ -21,6 +21,7 @@ from data.frames import VideoError
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.packet import Packet
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 Frames = npt.NDArray[np.uint8]
@@ -94,9 +95,13 @@ class Gathered:
         self.filled.add(place)
 
 
-def upright(frame: VideoFrame, path: Path | str) -> Frames:
-    """RGB of one frame, turned by its display matrix: uint8 (H, W, 3)."""
-    rgb: Frames = frame.to_ndarray(format="rgb24").view(np.uint8)
+def upright(frame: VideoFrame, path: Path, convert: VideoReformatter) -> Frames:
+    """RGB of one frame, turned by its display matrix: uint8 (H, W, 3).
+
+    `convert` is one for all frames of a clip: `frame.to_ndarray(format="rgb24")` gives the same
+    pixels, and sets up a conversion for each frame, which takes longer than a small frame itself.
+    """
+    rgb: Frames = convert.reformat(frame, format="rgb24").to_ndarray().view(np.uint8)
     matrix = _display_matrix(frame)
     if matrix is None:
         return rgb
@@ -128,12 +133,14 @@ def by_index(container: Container, gathered: Gathered) -> Look:
     Raises Unexpected unless each comes out sound, once, in order, with the timestamp asked for.
     """
     import av
+    from av.video.reformatter import VideoReformatter
 
     index, context = container.index, container.stream.codec_context
     places = np.array(sorted(gathered.slots), np.int64)
     wanted = index.order[places]
     place_of = dict(zip(index.pts[wanted].tolist(), places.tolist(), strict=True))
     needed, look, source = set(wanted.tolist()), Look(), _Source(container)
+    convert = VideoReformatter()
     context.options = _options(container, strict=True)
     try:
         for start, last in runs(index.pts, index.entry, np.sort(wanted)):
@@ -151,7 +158,7 @@ def by_index(container: Container, gathered: Gathered) -> Look:
                     if frame.interlaced_frame:
                         raise Unexpected("its fields may be packets of their own")
                     look.at(frame)
-                    gathered.put(place, upright(frame, container.path))
+                    gathered.put(place, upright(frame, container.path, convert))
             context.flush_buffers()
     except (av.error.FFmpegError, MemoryError) as error:
         raise Unexpected(said(error)) from None
@@ -225,8 +232,10 @@ def one_pass(
     the letter, threads included, since what is concealed depends on them.
     """
     import av
+    from av.video.reformatter import VideoReformatter
 
     result, wanted = Pass(), set() if gathered is None else set(gathered.slots)
+    convert = VideoReformatter()
     with container.reopened(quick=False) as fresh:
         context, packets = fresh.stream.codec_context, fresh.packets()
         context.options = _options(fresh, strict=strict)
@@ -251,5 +260,5 @@ def one_pass(
                 result.corrupt += frame.is_corrupt
                 result.look.at(frame)
                 if gathered is not None and place in wanted:
-                    gathered.put(place, upright(frame, container.path))
+                    gathered.put(place, upright(frame, container.path, convert))
     return result
