@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,8 +26,11 @@ from data.errors import HeliographError
 from data.simulate.collision import COLLISION
 from data.simulate.fall import FALL
 from data.simulate.ramp import RAMP
+from data.simulate.sheets import contact_sheet, preview
 from data.simulate.spring import SPRING
 from data.simulate.world import Scene
+
+__all__ = ["SCENES", "SimulationError", "contact_sheet", "preview", "simulate"]
 
 SCENES: dict[str, Scene] = {scene.name: scene for scene in (RAMP, COLLISION, FALL, SPRING)}
 
@@ -59,7 +65,8 @@ def simulate(
     last. Labels: the two properties in physical units, and the outcomes. The same arguments give
     the same bytes, whatever `workers` (processes; default: one per core) is. `progress(done,
     total)` is called in this process after each clip. Raises SimulationError for a wrong name or
-    number, and for a folder that already holds something.
+    number, and for a folder that already holds something. A run that fails or is interrupted takes
+    its clips away again.
     """
     out = Path(out)
     jobs = list(_jobs(scene, out, grid, per_cell, size, fps, seconds, seed))
@@ -67,14 +74,13 @@ def simulate(
         raise SimulationError(f"workers must be at least 1, not {workers}")
     manifest = out / "manifest.jsonl"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SimulationError(f"{out} already exists and is not an empty folder")
-    for folder in {job.path.parent for job in jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
+        raise SimulationError(f"{out} already exists and is not an empty folder; name another")
     labels: dict[Path, dict[str, float]] = {}
-    for job, made in _make_all(jobs, workers or os.cpu_count() or 1):
-        labels[job.path] = made
-        if progress is not None:
-            progress(len(labels), len(jobs))
+    with _folders(out, {job.path.parent for job in jobs}):
+        for job, made in _make_all(jobs, workers or os.cpu_count() or 1):
+            labels[job.path] = made
+            if progress is not None:
+                progress(len(labels), len(jobs))
     clips = [
         Clip(
             id=job.path.relative_to(out).as_posix(), path=job.path, object=job.path.parent.name,
@@ -116,6 +122,26 @@ def _jobs(
                     scene=scene, cell=(i, j), trial=trial, path=out / name, grid=grid, size=size,
                     fps=fps, frames=round(seconds * fps), seed=seed,
                 )  # fmt: skip
+
+
+@contextmanager
+def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
+    """Makes folders below `out`, and takes them away again if the block fails."""
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SimulationError(f"{out} cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException as error:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, BrokenProcessPool):
+            raise SimulationError(
+                f"{out}: a process that made clips died; is there too little memory?"
+            ) from error
+        raise
 
 
 def _make_all(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, dict[str, float]]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data.files import replacing
 
 # One thread (the processes of `simulate` are the parallelism, and the output does not depend on
 # the number of threads); a key frame every second and two B-frames, as cameras write. No
@@ -21,25 +22,24 @@ X264 = {
 
 
 def write(frames: Iterable[NDArray[np.uint8]], path: Path, *, fps: float, size: int) -> None:
-    """Writes frames uint8 (size, size, 3) RGB under a temporary name, then renames it to `path`."""
+    """Writes frames uint8 (size, size, 3) RGB to `path`, whole or not at all.
+
+    Raises `data.files.WriteError` where the disk does not take it.
+    """
     import av
     from av.video.reformatter import VideoReformatter
 
-    temporary = path.with_name(f".{path.name}.tmp")
     rate = Fraction(fps).limit_denominator(1001)
-    try:
-        with av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as out:
-            stream = out.add_stream("libx264", rate=rate, options=X264)
-            stream.width = stream.height = size
-            stream.pix_fmt = "yuv420p"
-            stream.gop_size = max(1, round(fps))
-            to_yuv = VideoReformatter()
-            for pixels in frames:
-                picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                for packet in stream.encode(to_yuv.reformat(picture, format="yuv420p", threads=1)):
-                    out.mux(packet)
-            for packet in stream.encode():
-                out.mux(packet)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    to_yuv = VideoReformatter()
+    with (
+        replacing(path) as file,
+        av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as out,
+    ):
+        stream = out.add_stream("libx264", rate=rate, options=X264)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.gop_size = max(1, round(fps))
+        for pixels in frames:
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            out.mux(stream.encode(to_yuv.reformat(picture, format="yuv420p", threads=1)))
+        out.mux(stream.encode())

@@ -163,7 +163,7 @@ class _Scenery:
         dark = np.zeros(position.shape[1], np.float32)
         for normals, offsets in self.blocks:
             towards = normals @ self.light
-            inside = offsets[:, None] - normals @ position  # (k, n): how far within each face
+            inside = offsets[:, None] - _dot(normals, position)  # (k, n): how far within each face
             entry = np.zeros(position.shape[1], np.float32)
             leave = np.full(position.shape[1], np.inf, np.float32)
             for distance, slope in zip(inside, towards, strict=True):
@@ -173,6 +173,11 @@ class _Scenery:
                     np.minimum(leave, distance / slope, out=leave)
             np.maximum(dark, (leave - entry) / np.float32(SOFT_M), out=dark)
         return np.minimum(dark, 1)
+
+
+def _dot(normals: Floats, vectors: Floats) -> Floats:
+    """Products (k, n) of (k, 3) and (3, n), without the threads of a BLAS: the same everywhere."""
+    return np.einsum("kc,cn->kn", normals, vectors)
 
 
 def _on_face(normal: Floats, point: Floats) -> tuple[Floats, Floats]:
@@ -226,7 +231,7 @@ def _cast(
     side = np.zeros(n, np.int16)
     inside = offsets - normals @ origin  # (k,)
     with np.errstate(divide="ignore"):
-        for index, towards in enumerate(normals @ rays):
+        for index, towards in enumerate(_dot(normals, rays)):
             at = inside[index] / towards
             into = towards < 0
             first = np.where(into, at, -np.inf)

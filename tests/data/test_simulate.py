@@ -1,0 +1,183 @@
+"""Making folders of clips: layout, manifest, determinism, refusals, real video."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.clips import find
+from data.errors import HeliographError
+from data.simulate import SCENES, SimulationError, contact_sheet, preview, simulate
+
+SMALL: dict[str, Any] = {
+    "grid": 2,
+    "per_cell": 1,
+    "size": 64,
+    "fps": 12,
+    "seconds": 0.5,
+    "workers": 1,
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_layout_manifest_and_real_video(scene: str, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    manifest = simulate(scene, tmp_path, progress=lambda done, of: seen.append((done, of)), **SMALL)
+    assert manifest == tmp_path / "manifest.jsonl"
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    clips = find([manifest])
+    first, second = SCENES[scene].properties
+    cells = [f"{first.letter}{i}_{second.letter}{j}" for i in range(2) for j in range(2)]
+    assert [clip.object for clip in clips] == cells
+    assert [clip.id for clip in clips] == [f"{cell}/00.mp4" for cell in cells]
+    for clip, cell in zip(clips, cells, strict=True):
+        assert clip.scenario == scene
+        assert list(clip.labels)[:2] == [first.label, second.label]
+        for prop, level in ((first, int(cell[1])), (second, int(cell[4]))):
+            assert clip.labels[prop.label] == pytest.approx((prop.low, prop.high)[level])
+        with av.open(str(clip.path)) as container:
+            stream = container.streams.video[0]
+            frames = list(container.decode(stream))
+        assert stream.codec_context.name == "h264"
+        assert (stream.width, stream.height) == (64, 64)
+        times = [frame.time for frame in frames]
+        assert times == pytest.approx(np.arange(6) / 12)
+
+
+def test_manifest_paths_survive_moving_the_folder(tmp_path: Path) -> None:
+    simulate("fall", tmp_path / "a", **SMALL)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert all(clip.path.is_file() for clip in find([tmp_path / "b" / "manifest.jsonl"]))
+
+
+def test_same_arguments_give_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
+    simulate("ramp", tmp_path / "one", **SMALL)
+    simulate("ramp", tmp_path / "two", **(SMALL | {"workers": 2}))
+    simulate("ramp", tmp_path / "other", **(SMALL | {"seed": 1}))
+    one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two
+    assert one.keys() == other.keys()
+    assert all(one[name] != other[name] for name in one)
+
+
+def test_more_clips_per_cell_keep_the_first_ones(tmp_path: Path) -> None:
+    simulate("collision", tmp_path / "one", **SMALL)
+    simulate("collision", tmp_path / "two", **(SMALL | {"per_cell": 2}))
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert all(one[name] == two[name] for name in one if name.endswith(".mp4"))
+    assert len({two[name] for name in two}) == len(two)
+
+
+def test_nothing_but_clips_and_the_manifest_is_left(tmp_path: Path) -> None:
+    simulate("spring", tmp_path, **SMALL)
+    names = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {".mp4", ".jsonl"}
+
+
+def test_an_undefined_outcome_is_null_in_the_manifest(tmp_path: Path) -> None:
+    manifest = simulate("ramp", tmp_path, **SMALL)  # half a second: no bounce yet
+    line = json.loads(manifest.read_text().splitlines()[-1])
+    assert line["labels"]["bounce_height_m"] is None
+    assert math.isnan(find([manifest])[-1].labels["bounce_height_m"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"scene": "ramps"},
+            "no scene is called 'ramps'; there are: ramp, collision, fall, spring",
+        ),
+        ({"grid": 1}, "grid must be between 2 and 100 values per property, not 1"),
+        ({"per_cell": 0}, "per_cell must be at least 1 clip, not 0"),
+        ({"size": 65}, "size must be an even number of pixels from 32 to 2048, not 65"),
+        ({"size": -64}, "size must be an even number of pixels from 32 to 2048, not -64"),
+        ({"fps": 0.0}, "fps must be between 1 and 240, not 0.0"),
+        ({"fps": math.nan}, "fps must be between 1 and 240, not nan"),
+        ({"seconds": 0.1}, "seconds must give at least two frames and be at most 60, not 0.1"),
+        ({"seconds": math.inf}, "seconds must give at least two frames and be at most 60, not inf"),
+        ({"seed": -1}, "seed must not be negative, not -1"),
+        ({"workers": 0}, "workers must be at least 1, not 0"),
+    ],
+)
+def test_wrong_arguments(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"scene": "ramp", "out": tmp_path / "new", **SMALL} | change
+    with pytest.raises(SimulationError) as caught:
+        simulate(**arguments)
+    assert str(caught.value) == message
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(SimulationError, match=r"already exists and is not an empty folder"):
+        simulate("ramp", tmp_path, **SMALL)
+    assert contents(tmp_path) == {"mine.txt": b"keep"}
+    with pytest.raises(SimulationError, match=r"mine\.txt already exists"):
+        simulate("ramp", tmp_path / "mine.txt", **SMALL)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SimulationError, match=r"file/new cannot be made: Not a directory"):
+        simulate("ramp", tmp_path / "file" / "new", **SMALL)
+
+
+def test_an_interrupted_run_takes_its_clips_away(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        with pytest.raises(KeyboardInterrupt):
+            simulate("ramp", out, progress=interrupt, **(SMALL | {"workers": workers}))
+        assert list(out.iterdir()) == []
+        assert simulate("ramp", out, **SMALL).is_file()
+
+
+def test_importing_the_simulator_loads_no_torch() -> None:
+    code = "import sys, data.simulate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_contact_sheet_and_preview(tmp_path: Path) -> None:
+    manifest = simulate("spring", tmp_path / "clips", **SMALL)
+    contact_sheet(manifest, tmp_path / "sheet.png", clips=3, frames=4, width=40)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        assert np.asarray(sheet).std() > 10
+    for suffix in (".gif", ".webp"):
+        preview(manifest, tmp_path / f"p{suffix}", frames=4, width=32)
+        with Image.open(tmp_path / f"p{suffix}") as moving:
+            assert moving.n_frames == 4  # type: ignore[attr-defined]
+            assert moving.size == (66, 66)
+            first = np.asarray(moving.convert("RGB"), int)
+            moving.seek(3)
+            assert np.abs(np.asarray(moving.convert("RGB"), int) - first).max() > 20
+
+
+def test_preview_refuses_other_files(tmp_path: Path) -> None:
+    with pytest.raises(HeliographError, match=r"a preview is one of \.gif, \.webp, not '\.avi'"):
+        preview(tmp_path / "manifest.jsonl", tmp_path / "p.avi")
+
+
+def test_a_manifest_without_clips(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").write_text("")
+    with pytest.raises(HeliographError, match=r"manifest\.jsonl names no clips"):
+        contact_sheet(tmp_path / "manifest.jsonl", tmp_path / "sheet.png")
