@@ -12,9 +12,9 @@ from data.simulate.camera import Camera
 from data.simulate.look import Look
 from data.simulate.world import Coil
 
-FINER = 4  # drawn this much larger, then reduced, for smooth lines
+FINER = 3  # drawn this much larger, then reduced, for smooth lines
 WIRE_M = 0.013
-STEPS = 16  # straight pieces per turn
+STEPS = 12  # straight pieces per turn
 STEEL = {False: 0.42, True: 0.78}  # brightness of the half turns behind and in front
 
 
@@ -41,9 +41,10 @@ def draw(
     for front, steel in STEEL.items():
         mask = Image.new("L", (FINER * (right - left), FINER * (bottom - top)))
         pen = ImageDraw.Draw(mask)
-        for at in range(len(along) - 1):
-            if (points[at : at + 2, 2].mean() >= 0) == front:
-                pen.line([tuple(places[at]), tuple(places[at + 1])], fill=255, width=width)
+        for at in range(0, len(along) - 1, STEPS // 2):  # half turns: in front, behind, in front
+            if (at % STEPS == 0) == front:
+                half = places[at : at + STEPS // 2 + 1]
+                pen.line(half.ravel().tolist(), fill=255, width=width)
         cover = np.asarray(mask.reduce(FINER), np.float32)[..., None] / np.float32(255)
         colour = 255 * steel * np.array([1 + look.warmth, 1, 1 - look.warmth], np.float32)
         window[:] = window + cover * (np.minimum(colour, 255) - window) + np.float32(0.5)

@@ -29,14 +29,25 @@ class Backdrop:
     """The fixed parts of a clip.
 
     `colour` (n, n, 3) in 0..255; `position` (3, n, n) in metres; `direct` (n, n), the part of the
-    light that a shadow would take away; `depth` (16, n, n) in metres along the view, at sixteen
-    places of each pixel.
+    light that a shadow would take away; `depth` (n, n) in metres along the view. Where faces meet,
+    `edge` (n, n) is a column of `edge_depth` (16, edges), the depths within the pixel; else -1.
     """
 
     colour: Floats
     position: Floats
     direct: Floats
     depth: Floats
+    edge: NDArray[np.int32]
+    edge_depth: Floats
+
+    def visible(self, at: Floats, window: tuple[slice, slice]) -> Floats:
+        """The part (h, w) of each pixel in a window in which a thing at depth `at` is in front."""
+        shown = (at < self.depth[window]).astype(np.float32)
+        column = self.edge[window]
+        mixed = column >= 0
+        behind = self.edge_depth[:, column[mixed]]  # (16, k)
+        shown[mixed] = np.mean(at[mixed] < behind, axis=0, dtype=np.float32)
+        return shown
 
 
 def lit(look: Look, normals: Floats) -> Floats:
@@ -52,15 +63,14 @@ def render(world: World, look: Look, camera: Camera) -> Backdrop:
     x, y = (part.ravel() for part in np.meshgrid(grid, grid))
     hits = scenery.trace(x, y)
     colour, direct = hits.colour, hits.direct
-    depth = hits.depth[None].repeat(EDGE_SAMPLES**2, axis=0)  # (16, n * n)
-
     edges = np.flatnonzero(_borders(hits.face.reshape(n, n)))
     part = (np.arange(EDGE_SAMPLES, dtype=np.float32) + np.float32(0.5)) / EDGE_SAMPLES
     dx, dy = (side.ravel()[:, None] - np.float32(0.5) for side in np.meshgrid(part, part))
     fine = scenery.trace((x[edges] + dx).ravel(), (y[edges] + dy).ravel())
     colour[:, edges] = fine.colour.reshape(3, EDGE_SAMPLES**2, -1).mean(axis=1)
     direct[edges] = fine.direct.reshape(EDGE_SAMPLES**2, -1).mean(axis=0)
-    depth[:, edges] = fine.depth.reshape(EDGE_SAMPLES**2, -1)
+    edge = np.full(n * n, -1, np.int32)
+    edge[edges] = np.arange(len(edges))
 
     tint = 255 * np.array([1 + look.warmth, 1, 1 - look.warmth], np.float32)
     picture = colour.T.reshape(n, n, 3) * tint * _gradient(look, n)[..., None]
@@ -68,7 +78,9 @@ def render(world: World, look: Look, camera: Camera) -> Backdrop:
         colour=np.clip(picture, 0, 255),
         position=hits.position.reshape(3, n, n),
         direct=direct.reshape(n, n),
-        depth=depth.reshape(-1, n, n),
+        depth=hits.depth.reshape(n, n),
+        edge=edge.reshape(n, n),
+        edge_depth=fine.depth.reshape(EDGE_SAMPLES**2, -1),
     )
 
 

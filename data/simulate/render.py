@@ -103,7 +103,7 @@ class _Brush:
     def __init__(
         self, puck: Puck, paint: Paint, backdrop: Backdrop, camera: Camera, look: Look
     ) -> None:
-        self.puck, self.paint, self.depth = puck, paint, backdrop.depth
+        self.puck, self.paint, self.backdrop = puck, paint, backdrop
         self.camera, self.look = camera, look
         n = camera.size
         grid = np.arange(n, dtype=np.float32) + np.float32(0.5)
@@ -147,9 +147,7 @@ class _Brush:
         side = self.look.ambient + raycast.BOUNCED * np.maximum(facing, 0)
         colour = self._colour(dx / radius, dy / radius, sharp * radius, face, side)
         at = self.near[window] + nearest * self.thick[window]
-        hidden = self.depth[both].min(axis=0) < at.max()
-        if hidden.any():
-            cover = cover * np.mean(at < self.depth[both], axis=0, dtype=np.float32)
+        cover *= self.backdrop.visible(at, window)
         under = picture[window].astype(np.float32)
         under += cover[..., None] * (np.minimum(colour * self.tint, 255) - under)
         picture[window] = under + np.float32(0.5)
