@@ -118,9 +118,7 @@ def read(path: Path) -> Features:
         return table.clips
 
 
-def read_at(
-    path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def read_at(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array of features that starts at this offset of a cache's file (see `Table`)."""
     with _opened(path) as file:
         features = np.empty(shape, dtype=dtype)

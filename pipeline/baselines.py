@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.config import TrainConfig
-from pipeline.fit import Examples
 from pipeline.game import Accuracy, Verdicts, beyond_margin, pooled_accuracy
+from pipeline.records import Examples
 from pipeline.splits import Split
 
 RIDGE_PENALTIES = 10.0 ** np.arange(-2, 5)

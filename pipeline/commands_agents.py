@@ -17,7 +17,7 @@ from pipeline.terminal import Bar, log, print_table
 
 @click.command()
 @click.option("--out", type=PATH, default=Path("runs/demo"), help="Folder for all it makes.")
-@click.option("--per-cell", default=8, type=click.IntRange(1), help="Clips per grid cell.")
+@click.option("--per-cell", default=10, type=click.IntRange(1), help="Clips per grid cell.")
 @click.option("--seeds", default=5, type=click.IntRange(1), help="Seeds 0 .. N-1.")
 @click.option("--epochs", default=None, type=click.IntRange(1), help="Instead of the preset's.")
 def demo(out: Path, per_cell: int, seeds: int, epochs: int | None) -> None:
@@ -37,6 +37,9 @@ def demo(out: Path, per_cell: int, seeds: int, epochs: int | None) -> None:
 @click.option("--vocab", type=click.IntRange(2), help="Size of the vocabulary.")
 @click.option("--seeds", default=10, type=click.IntRange(1), help="Seeds 0 .. N-1.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the preset's.")
+@click.option(
+    "--axes", type=click.IntRange(0), help="Principal axes of the features to keep; 0: all."
+)
 @click.option("--split", help="auto, objects, published, cells or cells-validated.")
 @click.option("--shuffle-labels", is_flag=True, default=None, help="A control: nothing to learn.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

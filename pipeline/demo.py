@@ -24,7 +24,8 @@ BACKBONE = "efficientnet_lite0"
 PROPERTIES = ("elasticity", "friction")
 GRID = 5
 FRAMES = 8
-EPOCHS = 150
+EPOCHS = 100
+AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
 SHOWN_CLIPS = 6
 
 
@@ -87,6 +88,8 @@ def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffle
             out,
             properties=PROPERTIES,
             seeds=range(seeds),
+            vocab=5,
+            axes=AXES,
             epochs=epochs or EPOCHS,
             shuffle_labels=shuffled,
             overwrite=True,

@@ -15,7 +15,7 @@ from data.files import sha256_file
 from pipeline import metrics
 from pipeline.baselines import BASELINES
 from pipeline.config import TrainConfig
-from pipeline.fit import Examples
+from pipeline.records import Examples
 from pipeline.run import Run, spread
 from pipeline.uncertainty import STRUCTURAL, assess
 

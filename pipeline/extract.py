@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from data.frames import FrameBatch, VideoError, VideoInfo
 from data.sampling import Sampling
 from data.sandbox import DecoderPool, Job, Outcome
 from data.store import Store
+from data.video import DECODERS
 
 DTYPES = ("float16", "float32")
 GPU_BATCH = 16  # clips in one forward pass; one on a CPU, where more gain nothing
@@ -120,9 +121,18 @@ def extract(
 
 
 def decoder_record(name: str) -> dict[str, Any]:
-    """What a cache remembers of its decoder: pixels may change with the FFmpeg behind it."""
+    """What a cache remembers of its decoder: pixels may change with the FFmpeg behind it.
+
+    Raises HeliographError for an unknown decoder, or one that is not installed.
+    """
+    if name not in DECODERS:
+        raise HeliographError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
     if name != "pyav":
-        return {"name": name, "version": version(name)}
+        try:
+            return {"name": name, "version": import_module(name).__version__}
+        except (ImportError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise HeliographError(f"the decoder {name} cannot be used here: {reason}") from error
     libraries = {
         library: ".".join(str(part) for part in number)
         for library, number in sorted(av.library_versions.items())

@@ -7,8 +7,9 @@ own generators, its own optimiser, and its own failures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -46,93 +47,13 @@ from pipeline.population import (
     unstack_receiver,
     unstack_sender,
 )
+from pipeline.records import Examples, HistoryRow, Progress, SeedResult
 from pipeline.reduce import fold, principal_axes
-from pipeline.splits import Split, split_clips
+from pipeline.splits import Split
 
 SEEDS_PER_CHUNK = 5
 EVALUATE_EVERY = 10  # epochs
 PUBLISHED_EVERY = 50  # epochs; the paper looks at its test objects at epochs 1, 50, 100, ...
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What training reads of a cache: features (N, T, D), labels (N, P), and each clip's object.
-
-    A clip with a NaN label gets messages, but is in no part of a split.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    objects: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.labels):
-            raise HeliographError("there are no clips to train on")
-        if not len(self.features) == len(self.labels) == len(self.objects):
-            raise ValueError(
-                f"features {self.features.shape}, labels {self.labels.shape} and "
-                f"{len(self.objects)} objects disagree on the number of clips"
-            )
-
-    def __repr__(self) -> str:
-        return f"Examples(features={self.features.shape}, labels={self.labels.shape})"
-
-    def split(self, rule: str, seed: int) -> Split:
-        """Splits the clips that have every label; see `split_clips`."""
-        labelled = np.flatnonzero(~np.isnan(self.labels).any(axis=1))
-        objects = [self.objects[clip] for clip in labelled]
-        split = split_clips(rule, objects, self.labels[labelled], seed)
-        return Split(
-            labelled[split.train],
-            labelled[split.validation],
-            labelled[split.test],
-            split.generator,
-        )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a chunk of seeds is: handed to the caller after every epoch."""
-
-    seeds: tuple[int, ...]
-    epoch: int  # 1 is the first
-    epochs: int
-    tau: float
-    loss: float  # mean over the seeds of the chunk
-    accuracy_validation: (
-        float  # mean over its seeds; NaN without validation objects, or not looked at yet
-    )
-
-
-@dataclass(frozen=True)
-class HistoryRow:
-    """One look at one seed, a line of `history.csv`; accuracies are fractions."""
-
-    seed: int
-    epoch: int
-    tau: float
-    loss: float
-    accuracy_validation: float
-    accuracy_test: float
-    accuracy_published_protocol: float
-
-
-@dataclass
-class SeedResult:
-    """What came out of one seed. Tokens are int64 (N, agents, heads), of every clip."""
-
-    seed: int
-    split: Split
-    sender: CompositionalSender | MultiAgentSender
-    receiver: CompositionalReceiver
-    tokens: np.ndarray
-    epoch: int  # of the checkpoint that is kept
-    accuracy_validation: Accuracy | None
-    accuracy_test: Accuracy | None  # of the kept checkpoint; None where nothing chose it
-    accuracy_last_epoch: Accuracy
-    accuracy_published_protocol: Accuracy  # the best of several looks at the test clips themselves
-    skipped_batches: int  # batches whose loss was not finite
-    history: list[HistoryRow] = field(default_factory=list)
 
 
 def fit(
@@ -215,8 +136,15 @@ class _Chunk:
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
         config = self.config
-        self._pretrain_encoders()
-        validation = float("nan")
+        seeds = tuple(self.seeds[: self.real])
+        total = config.oracle_epochs + config.epochs
+
+        def tell(epoch: int, tau: float, loss: float, validation: float) -> None:
+            if progress is not None:
+                progress(Progress(seeds, epoch, total, tau, loss, validation))
+
+        self._pretrain_encoders(lambda epoch: tell(epoch, math.nan, math.nan, math.nan))
+        validation = math.nan
         for epoch in range(1, config.epochs + 1):
             if epoch > 1 and (epoch - 1) % config.reset_interval == 0:
                 self.receivers = self._fresh_receivers(epoch)
@@ -227,10 +155,7 @@ class _Chunk:
             if epoch == 1 or epoch % EVALUATE_EVERY == 0 or epoch == config.epochs:
                 rows = self._look(epoch, tau, losses)
                 validation = float(np.mean([row.accuracy_validation for row in rows[: self.real]]))
-            if progress is not None:
-                seeds = tuple(self.seeds[: self.real])
-                loss = float(losses[: self.real].mean())
-                progress(Progress(seeds, epoch, config.epochs, tau, loss, validation))
+            tell(config.oracle_epochs + epoch, tau, float(losses[: self.real].mean()), validation)
 
     def results(self) -> Iterator[SeedResult]:
         for number in range(self.real):
@@ -274,7 +199,7 @@ class _Chunk:
                 receivers.append(self._new_receivers())
         return stack_receivers(receivers, self.device)
 
-    def _pretrain_encoders(self) -> None:
+    def _pretrain_encoders(self, progress: Callable[[int], None]) -> None:
         if not self.config.oracle_epochs:
             return
         second = []
@@ -290,6 +215,7 @@ class _Chunk:
             self.taught,
             self.config,
             self.seeds,
+            progress,
         )
 
     def _new_sender(self, input_dim: int) -> CompositionalSender | MultiAgentSender:
@@ -380,8 +306,11 @@ class _Chunk:
                 if before is None or published.together > before.together:
                     self.published[number] = published
             best = self.best[number]
-            if len(split.validation) and (
-                best is None or state.validation.together >= best.validation.together
+            settled = epoch > self.config.epochs // 2  # before, a good look is mostly luck
+            if (
+                settled
+                and len(split.validation)
+                and (best is None or state.validation.together >= best.validation.together)
             ):
                 self.best[number] = state.copied()
             if epoch == self.config.epochs:

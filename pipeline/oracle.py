@@ -38,6 +38,7 @@ def pretrain(
     labels: Sequence[np.ndarray],
     config: TrainConfig,
     seeds: Sequence[int],
+    progress: Callable[[int], None] | None = None,
 ) -> None:
     """Trains the encoders of stacked senders in place, `first` for the first clip of a pair.
 
@@ -48,6 +49,7 @@ def pretrain(
         views: of all N clips.
         train: training clip numbers of each seed.
         labels: (N, P) of each seed.
+        progress: called with the number of epochs done.
     """
     device = first["fc.weight"].device
     comparers = _stack_comparers(config, seeds, device)
@@ -80,6 +82,8 @@ def pretrain(
                 best[seed] = accuracy[seed]
                 for name, value in first.items():
                     kept[name][seed] = value.detach()[seed]
+        if progress is not None:
+            progress(epoch)
     with torch.no_grad():
         for name, value in first.items():
             value.copy_(kept[name])

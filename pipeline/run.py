@@ -39,8 +39,8 @@ from pipeline.agents import (
     message_text,
 )
 from pipeline.config import TrainConfig
-from pipeline.fit import HistoryRow, SeedResult
 from pipeline.game import Accuracy
+from pipeline.records import HistoryRow, SeedResult
 
 SCHEMA_VERSION = 1
 _Module = TypeVar("_Module", bound=torch.nn.Module)

@@ -71,14 +71,19 @@ def by_cell(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
 
 
 def by_cell_validated(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
-    """Test cells as `by_cell`, and a second Latin square, drawn per seed, for validation."""
+    """Test cells as `by_cell`; for validation `size - 2` cells, drawn per seed.
+
+    They too are of different rows and columns, so that their clips differ in both properties.
+    """
     test = latin_square(cells)
     generator = np.random.RandomState(seed)
     columns = np.array([column for _, column in test])
-    validation = generator.permutation(len(test))
-    while (validation == columns).any():
-        validation = generator.permutation(len(test))
-    is_validation = _in_cells(cells, list(enumerate(validation.tolist())))
+    drawn = generator.permutation(len(test))
+    while (drawn == columns).any():
+        drawn = generator.permutation(len(test))
+    rows = generator.permutation(len(test))[: max(2, len(test) - 2)]
+    validation = [(int(row), int(drawn[row])) for row in rows]
+    is_validation = _in_cells(cells, validation)
     return _split(_in_cells(cells, test), is_validation, np.random.RandomState(seed))
 
 

@@ -10,9 +10,10 @@ import torch
 
 from data import cache
 from data.errors import HeliographError
-from pipeline.config import TrainConfig, build_config
+from pipeline.config import build_config
 from pipeline.evaluate import examples_of
-from pipeline.fit import Progress, SeedResult, fit
+from pipeline.fit import fit
+from pipeline.records import Progress, SeedResult
 from pipeline.run import Run, Source, write_run
 
 
@@ -47,7 +48,7 @@ def train(
     features = cache.load(cache_path)
     config = build_config(preset, tuple(properties) or tuple(features.labels), **settings)
     examples = examples_of(features, config.properties)
-    counted = _epochs_done(len(seeds), config, progress) if progress else None
+    counted = _epochs_done(len(seeds), progress) if progress else None
     results: list[SeedResult] = list(
         fit(examples, config, seeds, device=resolve_device(device), progress=counted)
     )
@@ -67,7 +68,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _epochs_done(
-    seeds: int, config: TrainConfig, progress: Callable[[int, int, str], None]
+    seeds: int, progress: Callable[[int, int, str], None]
 ) -> Callable[[Progress], None]:
     """Turns the progress of chunks into that of the whole."""
     finished = 0
@@ -77,9 +78,13 @@ def _epochs_done(
         done = finished + now.epoch * len(now.seeds)
         if now.epoch == now.epochs:
             finished = done
-        note = f"epoch {now.epoch}, tau {now.tau:.2f}, loss {now.loss:.3f}"
+        epoch = f"epoch {now.epoch} of {now.epochs}"
+        if now.tau != now.tau:
+            progress(done, seeds * now.epochs, f"{epoch}, encoders with both clips in sight")
+            return
+        note = f"{epoch}, tau {now.tau:.2f}, loss {now.loss:.3f}"
         if now.accuracy_validation == now.accuracy_validation:
             note += f", validation {100 * now.accuracy_validation:.1f} %"
-        progress(done, seeds * config.epochs, note)
+        progress(done, seeds * now.epochs, note)
 
     return update

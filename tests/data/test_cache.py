@@ -113,8 +113,10 @@ class TestRoundTrip:
         save(features(), tmp_path / "c.h5")
         content = (tmp_path / "c.h5").read_bytes()
         digest = hashlib.sha256(content[512:]).hexdigest()
-        assert content[:512].decode().startswith(
-            f"heliograph cache sha256={digest} bytes={len(content) - 512} features="
+        assert (
+            content[:512]
+            .decode()
+            .startswith(f"heliograph cache sha256={digest} bytes={len(content) - 512} features=")
         )
 
     def test_an_impossible_name_is_refused(self, tmp_path):
@@ -330,9 +332,7 @@ print(missed)
             byte = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 1]))
-        assert [str(problem) for problem in verify(path)] == [
-            "c/é 4.mp4: its features are damaged"
-        ]
+        assert [str(problem) for problem in verify(path)] == ["c/é 4.mp4: its features are damaged"]
         assert not seal_is_intact(path)
         load(path)  # reading does not hash
 

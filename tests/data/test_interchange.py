@@ -38,9 +38,7 @@ def archive(path: Path, pickled: bytes, records: dict[str, bytes] | None = None,
 
 def call(module: str, name: str, *arguments: str) -> bytes:
     """A pickle of protocol 2 that calls a function when it is loaded by a trusting reader."""
-    strings = b"".join(
-        b"X" + struct.pack("<I", len(text)) + text.encode() for text in arguments
-    )
+    strings = b"".join(b"X" + struct.pack("<I", len(text)) + text.encode() for text in arguments)
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + strings + b"tR."
 
 

@@ -109,14 +109,17 @@ class TestExtraction:
         full(tmp_path / "c.h5")
         assert outcomes(tmp_path / "c.h5") == {"done": 11, "failed": 1}
         first = read_ledger(tmp_path / "c.h5")[0]
-        assert first.items() >= {
-            "clip": "fall/000.mp4",
-            "outcome": "done",
-            "claimed_frames": 9,
-            "decoded_frames": 4,
-            "seconds": 0.1,
-            "source_bytes": 1000,
-        }.items()
+        assert (
+            first.items()
+            >= {
+                "clip": "fall/000.mp4",
+                "outcome": "done",
+                "claimed_frames": 9,
+                "decoded_frames": 4,
+                "seconds": 0.1,
+                "source_bytes": 1000,
+            }.items()
+        )
 
     def test_no_clips_at_all(self, tmp_path):
         some = clips(1, start=7)

@@ -16,9 +16,9 @@ def run(*words: object) -> Result:
 
 
 def test_help_is_quick_because_it_loads_no_models():
-    code = "import sys, pipeline.cli; print([m for m in ('torch', 'av', 'h5py') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    code = "import sys, pipeline.cli; print({'torch', 'av', 'h5py'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "set()", found.stderr
 
 
 def test_every_command_explains_itself():
@@ -58,7 +58,7 @@ def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):
         (["sing"], 2, "No such command"),
     ],
 )
-def test_wrong_input_gets_a_sentence_and_its_exit_code(words, code, sentence, tmp_path, monkeypatch):
+def test_wrong_input_gets_a_sentence(words, code, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = run(*words)
     assert shown.exit_code == code, shown.output

@@ -7,8 +7,9 @@ import torch
 from data.errors import HeliographError
 from pipeline.config import build_config
 from pipeline.evaluate import examples_of
-from pipeline.fit import Examples, SeedResult, fit
+from pipeline.fit import fit
 from pipeline.optimise import SeedAdam, clip_each, fast_float32
+from pipeline.records import Examples, SeedResult
 
 SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3}
 
@@ -82,11 +83,13 @@ def test_without_validation_nothing_is_chosen(features):
     assert result.accuracy_published_protocol.together == max(looks)
 
 
-def test_the_checkpoint_is_the_best_on_validation(features):
+def test_the_checkpoint_is_the_best_on_validation_of_the_second_half(features):
     (result,) = train(features, [0], epochs=30)
     scores = {row.epoch: row.accuracy_validation for row in result.history}
     assert list(scores) == [1, 10, 20, 30]
-    assert scores[result.epoch] == max(scores.values()) == result.accuracy_validation.together
+    best = max(scores[20], scores[30])
+    assert scores[result.epoch] == best == result.accuracy_validation.together
+    assert result.epoch in (20, 30)
     chosen = next(row for row in result.history if row.epoch == result.epoch)
     assert result.accuracy_test.together == chosen.accuracy_test
 

@@ -43,10 +43,9 @@ def test_our_split_tests_the_published_objects():
 def test_held_out_cells_are_a_latin_square(size):
     objects, labels = grid(size)
     split = split_clips("auto", objects, labels, 1)
-    for part in (split.test, split.validation):
+    for part, count in ((split.test, size), (split.validation, max(2, size - 2))):
         cells = np.unique(levels(labels)[part], axis=0)
-        assert len(cells) == size
-        assert sorted(cells[:, 0]) == sorted(cells[:, 1]) == list(range(size))
+        assert len(cells) == len(set(cells[:, 0])) == len(set(cells[:, 1])) == count
     assert not {objects[i] for i in split.test} & {objects[i] for i in split.validation}
 
 
