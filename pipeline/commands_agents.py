@@ -17,7 +17,7 @@ from pipeline.terminal import Bar, log, print_table
 
 @click.command()
 @click.option("--out", type=PATH, default=Path("runs/demo"), help="Folder for all it makes.")
-@click.option("--per-cell", default=10, type=click.IntRange(1), help="Clips per grid cell.")
+@click.option("--per-cell", default=8, type=click.IntRange(1), help="Clips per grid cell.")
 @click.option("--seeds", default=5, type=click.IntRange(1), help="Seeds 0 .. N-1.")
 @click.option("--epochs", default=None, type=click.IntRange(1), help="Instead of the preset's.")
 def demo(out: Path, per_cell: int, seeds: int, epochs: int | None) -> None:

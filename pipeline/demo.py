@@ -24,7 +24,8 @@ BACKBONE = "efficientnet_lite0"
 PROPERTIES = ("elasticity", "friction")
 GRID = 5
 FRAMES = 8
-EPOCHS = 100
+EPOCHS = 80
+ORACLE_EPOCHS = 50
 AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
 SHOWN_CLIPS = 6
 
@@ -90,6 +91,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffle
             seeds=range(seeds),
             vocab=5,
             axes=AXES,
+            oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs or EPOCHS,
             shuffle_labels=shuffled,
             overwrite=True,
