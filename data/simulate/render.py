@@ -88,8 +88,11 @@ class _Shadow:
         soft = np.float32(0.25 * puck.radius) + np.float32(0.12) * np.maximum(towards, 0)
         dark = (np.float32(puck.radius) - across) / (2 * soft) + np.float32(0.5)
         dark = np.clip(dark, 0, 1) * (towards > 0) * self.direct[window]
-        where = picture[window]
-        picture[window] = where * (1 - dark)[..., None] + np.float32(0.5)
+        rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+        if rows.size:
+            inner = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            seen = picture[window][inner]
+            seen[:] = seen * (1 - dark[inner])[..., None] + np.float32(0.5)
 
 
 class _Brush:

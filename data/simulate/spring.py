@@ -1,9 +1,9 @@
 """A puck hangs from a spring and is let go: stiffness x damping.
 
-Closed forms (tested), with the mass m = 0.5 kg, the stiffness k (N/m) and the damping c (N s/m):
+Closed forms (tested), with the mass m = 0.8 kg, the stiffness k (N/m) and the damping c (N s/m):
 the period is 2 pi / sqrt(k / m - (c / 2m)^2), the swing shrinks with exp(-c t / 2m), and the puck
-comes to rest m g / k below the place where the spring is relaxed. It starts near that place,
-wherever it will come to rest.
+comes to rest m g / k below the place where the spring is relaxed. It starts about 10 cm above
+that place, wherever it will come to rest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import pymunk
 from data.simulate.physics import GRAVITY_M_S2, add_puck, play, space, steps_per_frame
 from data.simulate.world import Coil, Prism, Property, Puck, Scene, World
 
-MASS_KG = 0.5
-BEAM_M = 1.35  # height of the beam's lower side
-RELAXED_M = 0.35  # length of the spring without a load
-BOARD_M = 0.42
+MASS_KG = 0.8
+BEAM_M = 1.55  # height of the beam's lower side
+RELAXED_M = 0.3  # length of the spring without a load
+BOARD_M = 0.5
 
 
 def _play(
@@ -28,7 +28,7 @@ def _play(
     puck = Puck(radius=rng.uniform(0.13, 0.16), depth=rng.uniform(0.14, 0.22))
     x = rng.uniform(-0.15, 0.15)
     relaxed = BEAM_M - RELAXED_M - puck.radius  # height of the centre
-    start = relaxed + rng.uniform(-0.03, 0.03)
+    start = relaxed + rng.uniform(0.08, 0.12)
     world = space([])
     body = add_puck(world, puck, at=(x, start), elasticity=0.0, friction=0.0, mass=MASS_KG)
     world.add(
@@ -63,8 +63,8 @@ def _play(
 SPRING = Scene(
     name="spring",
     properties=(
-        Property(label="stiffness_n_m", letter="s", low=14.0, high=56.0, geometric=True),
-        Property(label="damping_n_s_m", letter="d", low=0.1, high=2.5),
+        Property(label="stiffness_n_m", letter="s", low=20.0, high=60.0, geometric=True),
+        Property(label="damping_n_s_m", letter="d", low=0.1, high=4.0),
     ),
     play=_play,
 )
