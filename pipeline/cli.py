@@ -25,6 +25,10 @@ class Commands(click.Group):
             return super().invoke(context)
         except (HeliographError, BackboneError) as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
     def list_commands(self, context: click.Context) -> list[str]:
         """In the order in which people need them."""

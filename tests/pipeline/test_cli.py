@@ -109,6 +109,16 @@ def test_the_stages_in_a_row_on_the_papers_features(shared, tmp_path):
     assert "--backbone and --frames" in refused.stderr
 
 
+@pytest.mark.parametrize("out", ["/proc/no.h5", "/dev/null/no.h5"])
+def test_a_place_that_cannot_be_written_is_named(out, tmp_path):
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"nothing")
+    shown = run("extract", clip, "-o", out, "--backbone", "efficientnet_lite0")
+    assert shown.exit_code == 1
+    assert out in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_every_shared_clip_is_cached_or_named(shared, tmp_path):
     cache = tmp_path / "clips.h5"
