@@ -25,7 +25,7 @@ from pipeline.terminal import Bar, log, print_table
 @click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core]")
 def simulate(scene: str, out: Path, **settings: Any) -> None:
-    """Make clips of a SCENE with known physics: ramp, ...
+    """Make clips of a SCENE with known physics: ramp, fall, collision or spring.
 
     Prints the path of the manifest, which `extract` takes.
     """
