@@ -39,7 +39,10 @@ def write(frames: Iterable[NDArray[np.uint8]], path: Path, *, fps: float, size: 
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.gop_size = max(1, round(fps))
-        for pixels in frames:
-            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        picture = av.VideoFrame(size, size, "rgb24")  # drawn over again: fresh memory is slow
+        rows = np.frombuffer(memoryview(picture.planes[0]), np.uint8).reshape(size, -1)
+        for number, pixels in enumerate(frames):
+            rows[:, : 3 * size] = pixels.reshape(size, 3 * size)
+            picture.pts, picture.time_base = number, 1 / rate
             out.mux(stream.encode(to_yuv.reformat(picture, format="yuv420p", threads=1)))
         out.mux(stream.encode())

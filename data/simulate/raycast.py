@@ -73,7 +73,7 @@ def render(world: World, look: Look, camera: Camera) -> Backdrop:
     edge[edges] = np.arange(len(edges))
 
     tint = 255 * np.array([1 + look.warmth, 1, 1 - look.warmth], np.float32)
-    picture = colour.T.reshape(n, n, 3) * tint * _gradient(look, n)[..., None]
+    picture = np.ascontiguousarray(colour.T).reshape(n, n, 3) * tint * _gradient(look, n)[..., None]
     return Backdrop(
         colour=np.clip(picture, 0, 255),
         position=hits.position.reshape(3, n, n),
