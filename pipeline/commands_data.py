@@ -19,7 +19,7 @@ from pipeline.terminal import Bar, log, print_table
 @click.option("-o", "--out", type=PATH, required=True, help="Folder for clips and manifest.")
 @click.option("--grid", default=5, type=click.IntRange(2), help="Levels of each property.")
 @click.option("--per-cell", default=12, type=click.IntRange(1), help="Clips per pair of levels.")
-@click.option("--size", default=256, type=click.IntRange(16), help="Pixels of a side.")
+@click.option("--size", default=256, type=click.IntRange(32, 2048), help="Pixels of a side.")
 @click.option("--fps", default=24.0, help="Frames per second.")
 @click.option("--seconds", default=2.0, help="Length of a clip.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")

@@ -10,7 +10,7 @@ from data import cache
 from data.clips import Clip, read_manifest
 from data.errors import HeliographError
 from data.sampling import Sampling
-from data.simulate import simulate
+from data.simulate import contact_sheet, simulate
 from pipeline.evaluate import evaluate
 from pipeline.extract import Summary, extract
 from pipeline.message import Speaker
@@ -39,6 +39,7 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> Non
     log(f"1/4 a puck slides down a ramp and bounces: {GRID**2 * per_cell} clips in {out / 'clips'}")
     clips = _clips(out / "clips", per_cell)
     log(f"2/4 features of {FRAMES} frames a clip with {BACKBONE}: {out / 'ramp.h5'}")
+    contact_sheet(out / "clips" / "manifest.jsonl", out / "clips.png")
     _features(clips, out / "ramp.h5")
     log(f"3/4 two agents learn to tell {' and '.join(PROPERTIES)}: {out / 'run'}")
     run = _train(out / "ramp.h5", out / "run", seeds, epochs, shuffled=False)
@@ -129,6 +130,7 @@ def _say_what_next(out: Path, clips: list[Clip], seconds: float) -> None:
         f"""
 Done in {seconds:.0f} s. Everything lies in {out}:
   clips/     {len(clips)} H.264 videos and manifest.jsonl with their physics
+  clips.png  what they look like
   ramp.h5    features, {features["clips"]} x {features["steps"]} x {features["dimensions"]}
   run/       model.pt, model.safetensors, metrics.json, messages.jsonl; every seed in seeds/
   shuffled/  the control

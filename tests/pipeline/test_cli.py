@@ -145,7 +145,13 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     assert shown.exit_code == 0
     for part in ("baseline: majority", "control: shuffled labels", "messages, from video"):
         assert part in shown.stdout
-    for name in ("clips/manifest.jsonl", "ramp.h5", "run/model.pt", "shuffled/metrics.json"):
+    for name in (
+        "clips/manifest.jsonl",
+        "clips.png",
+        "ramp.h5",
+        "run/model.pt",
+        "shuffled/metrics.json",
+    ):
         assert (out / name).is_file()
     assert f"heliograph message {out / 'run'}" in shown.stdout
     again = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 1)
