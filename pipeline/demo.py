@@ -27,7 +27,6 @@ FRAMES = 8
 EPOCHS = 80
 ORACLE_EPOCHS = 50
 AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
-SHOWN_CLIPS = 6
 
 
 def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> None:
@@ -119,7 +118,7 @@ def _print_messages(run: Run, clips: list[Clip]) -> None:
                 str(speaker(clip)),
                 *(f"{clip.labels[name]:.2f}" for name in PROPERTIES),
             ]
-            for clip in shown[:SHOWN_CLIPS]
+            for clip in shown
         ],
     )
 

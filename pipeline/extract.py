@@ -26,7 +26,6 @@ from data.sandbox import DecoderPool, Job, Outcome
 from data.store import Store
 from data.video import DECODERS
 
-DTYPES = ("float16", "float32")
 GPU_BATCH = 16  # clips in one forward pass; one on a CPU, where more gain nothing
 
 

@@ -276,9 +276,7 @@ class _Chunk:
         noise = torch.empty(batches, len(self.seeds), *shape)
         for number, seed in enumerate(self.seeds):
             generator = torch.Generator().manual_seed(_derived(seed, -epoch))
-            for (
-                own
-            ) in noise:  # batch by batch: a seed's draws do not depend on how many others have
+            for own in noise:  # so that a seed's draws do not depend on the batches of others
                 own[number].exponential_(generator=generator)
         return noise.to(self.device)
 
@@ -289,18 +287,24 @@ class _Chunk:
         tokens = self._speak()
         rows = []
         for number, split in enumerate(self.splits):
+            senders, receivers = (
+                {name: value.detach()[number : number + 1] for name, value in stack.items()}
+                for stack in (self.senders, self.receivers)
+            )
+            margins = self.config.tie_margins
+            validation, test = (
+                (hear(receivers, tokens[number, clips], self.config.vocab), self.labels[clips])
+                for clips in (split.validation, split.test)
+            )
             state = _Checkpoint(
                 epoch,
-                {name: value.detach()[number : number + 1] for name, value in self.senders.items()},
-                {
-                    name: value.detach()[number : number + 1]
-                    for name, value in self.receivers.items()
-                },
+                senders,
+                receivers,
                 tokens[number],
-                self._score(number, tokens[number], split.validation),
-                self._score(number, tokens[number], split.test),
+                pooled_accuracy(*validation, margins),
+                pooled_accuracy(*test, margins),
             )
-            published = self._score(number, tokens[number], split.test, published=True)
+            published = published_accuracy(*test, margins)
             if epoch == 1 or epoch % PUBLISHED_EVERY == 0 or epoch == self.config.epochs:
                 before = self.published[number]
                 if before is None or published.together > before.together:
@@ -341,17 +345,6 @@ class _Chunk:
             logits = sender_logits(self.senders, x, self.config.heads)
             pieces.append(logits.argmax(-1)[:, :, : len(piece)])
         return torch.cat(pieces, dim=2).transpose(1, 2).cpu().numpy()
-
-    def _score(
-        self, number: int, tokens: np.ndarray, clips: np.ndarray, *, published: bool = False
-    ) -> Accuracy:
-        config = self.config
-        if not len(clips):
-            return Accuracy(float("nan"), (float("nan"),) * len(config.properties))
-        own = {name: value[number : number + 1] for name, value in self.receivers.items()}
-        verdicts = hear(own, tokens[clips], config.vocab)
-        score = published_accuracy if published else pooled_accuracy
-        return score(verdicts, self.labels[clips], config.tie_margins)
 
     def _sender_module(
         self, kept: _Checkpoint, axes: np.ndarray | None

@@ -181,7 +181,8 @@ class Verdicts:
 @torch.no_grad()
 def hear(receivers: Stack, tokens: np.ndarray, vocab: int) -> Verdicts:
     """Lets the receivers of one seed (a stack of S = 1) compare clips by tokens (n, A, heads)."""
-    distinct, message = np.unique(tokens.reshape(len(tokens), -1), axis=0, return_inverse=True)
+    words = tokens.reshape(len(tokens), math.prod(tokens.shape[1:]))
+    distinct, message = np.unique(words, axis=0, return_inverse=True)
     device = receivers["heads.weight"].device
     spoken = one_hot_messages(torch.from_numpy(distinct).unsqueeze(1).to(device), vocab)  # (U, msg)
     blocks = []

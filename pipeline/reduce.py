@@ -21,21 +21,21 @@ def principal_axes(features: np.ndarray, axes: int) -> np.ndarray:
 
     Args:
         features: (n, T, D) of the training clips.
-        axes: how many; at most D and n * T.
+        axes: how many; D at most.
 
-    Returns float64 (D, axes').
+    Returns float64 (D, axes); an axis along which nothing varies is zero.
     """
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
     spread = rows.std(axis=0)
     scale = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0)  # (D,)
     rows *= scale
     size = rows.shape[1]
-    axes = min(axes, size, len(rows))
+    axes = min(axes, size)
     values, vectors = scipy.linalg.eigh(
         rows.T @ rows / len(rows), subset_by_index=(size - axes, size - 1)
     )
-    kept = values > values.max() * 1e-10  # a direction in which nothing varies is no axis
-    return scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
+    varies = values > values.max() * 1e-10
+    return scale[:, None] * vectors / np.sqrt(np.where(varies, values, np.inf))
 
 
 def fold(

@@ -10,6 +10,7 @@ from pipeline.evaluate import examples_of
 from pipeline.fit import fit
 from pipeline.optimise import SeedAdam, clip_each, fast_float32
 from pipeline.records import Examples, SeedResult
+from pipeline.reduce import principal_axes
 
 SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3}
 
@@ -37,6 +38,17 @@ def test_a_seed_alone_is_the_same_seed_among_seven_in_any_order(features, settin
     assert same(alone, backwards[3])
     assert same(among[2], backwards[2])
     assert not same(among[0], among[1])
+
+
+def test_principal_axes_are_white_and_as_many_as_asked_for():
+    rng = np.random.RandomState(0)
+    features = rng.rand(30, 4, 12) @ rng.rand(12, 12)
+    projected = (features @ principal_axes(features, 5)).reshape(-1, 5)
+    np.testing.assert_allclose(projected.T @ projected / 120, np.eye(5), atol=1e-8)
+    few = principal_axes(features[:1, :3], 5)  # three vectors have no five directions
+    assert few.shape == (12, 5)
+    assert ((few == 0).all(axis=0)).sum() == 2
+    assert principal_axes(features, 99).shape == (12, 12)
 
 
 def test_two_properties_with_an_oracle_are_seeded_too(features):
