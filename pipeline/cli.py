@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from data.errors import HeliographError
-from pipeline.commands_agents import demo, evaluate, message, train
+from pipeline.commands_agents import demo, train
 from pipeline.commands_data import backbones, cache, doctor, extract, index, probe, simulate
+from pipeline.commands_messages import message
+from pipeline.commands_results import evaluate
 
 
 class Commands(click.Group):

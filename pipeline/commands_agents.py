@@ -1,18 +1,15 @@
-"""Commands about the agents: demo, train, evaluate, message."""
+"""Commands that make agents: demo, train."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from data.errors import HeliographError
-from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, model_options
-from pipeline.tables import score_rows, structure_rows
-from pipeline.terminal import Bar, log, print_table
+from pipeline.options import PATH, as_json
+from pipeline.tables import show_metrics
+from pipeline.terminal import Bar, log
 
 
 @click.command()
@@ -74,50 +71,5 @@ def train(
             progress=bar.update,
             **settings,
         )
-    _show(run.metrics(), as_json)
+    show_metrics(run.metrics(), as_json)
     log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")
-
-
-@click.command()
-@click.argument("run", type=PATH)
-@click.option("--permutations", default=1000, type=click.IntRange(10), help="Of each null.")
-@as_json
-def evaluate(run: Path, permutations: int, as_json: bool) -> None:
-    """Score a RUN against baselines on its splits, and its messages against chance."""
-    from pipeline.evaluate import evaluate as stage
-
-    _show(stage(run, permutations=permutations, progress=log), as_json)
-
-
-@click.command()
-@click.argument("run", type=PATH)
-@click.argument("clips", nargs=-1, type=PATH, required=True)
-@model_options
-@as_json
-def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> None:
-    """What the agents of a RUN say of CLIPS (videos, folders, manifests, or caches).
-
-    Refuses clips whose features would be made otherwise than those of the run.
-    """
-    from pipeline import message as stage
-
-    speaker = stage.load(run, **where)
-    failed = False
-    for said in stage.speak_all(speaker, clips):
-        if isinstance(said, HeliographError):
-            failed = True
-            log(f"failed: {said}")
-        else:
-            click.echo(json.dumps(said.to_json()) if as_json else f"{said.clip}\t{said}")
-    sys.exit(SOME_CLIPS_FAILED if failed else 0)
-
-
-def _show(metrics: dict[str, Any], as_json: bool) -> None:
-    """A run's `metrics.json`, whole as JSON or in brief as a table."""
-    if as_json:
-        click.echo(json.dumps(metrics))
-        return
-    print_table(*score_rows(metrics))
-    if metrics.get("compositionality"):
-        click.echo()
-        print_table(*structure_rows(metrics))

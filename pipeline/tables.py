@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from pipeline.terminal import percent
+import click
+
+from pipeline.terminal import percent, print_table
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -56,3 +59,14 @@ def structure_rows(metrics: dict[str, Any]) -> Table:
             ]
         )
     return columns, rows
+
+
+def show_metrics(metrics: dict[str, Any], as_json: bool) -> None:
+    """A run's `metrics.json`, whole as JSON or in brief as a table."""
+    if as_json:
+        click.echo(json.dumps(metrics))
+        return
+    print_table(*score_rows(metrics))
+    if metrics.get("compositionality"):
+        click.echo()
+        print_table(*structure_rows(metrics))
