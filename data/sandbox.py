@@ -10,7 +10,9 @@ honest one. Here that costs one clip: its worker is killed and another takes its
 
 A worker is a fresh interpreter that imports NumPy, PyAV and this package, nothing else. Frames
 come back through memory that both processes map, one piece per worker, which is what bounds the
-memory: a worker starts its next clip when its frames have been taken over.
+memory: a worker starts its next clip when its frames have been taken over. Here each worker has a
+thread, which takes its frames over: as a copy, or as whatever small thing `map(jobs, take=...)`
+makes of them where they lie.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
 from typing import Any
@@ -38,7 +40,8 @@ from data.errors import HeliographError
 from data.frames import FrameBatch, Limits, VideoError, VideoInfo
 from data.sampling import Sampling
 
-GRACE_SECONDS = 0.2  # how often the pump looks at its clock
+GRACE_SECONDS = 0.2  # how often the clock is looked at
+KEPT_BYTES = 256 << 20  # shared memory that a worker keeps for its next clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +60,20 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a job: `batch` and `info`, or `error`."""
+    """What became of a job: `batch` (or what `take` made of it) and `info`, or `error`.
+
+    `seconds` is how long its worker was busy with it.
+    """
 
     job: Job
     batch: FrameBatch | None = None
+    taken: Any = None
     info: VideoInfo | None = None
     error: HeliographError | None = None
+    seconds: float = 0.0
+
+
+Take = Callable[[FrameBatch], Any]
 
 
 class _Worker:
@@ -88,6 +99,7 @@ class _Worker:
                 start_new_session=True,
             )
         self.connection = Connection(ours.detach())
+        self.view: mmap.mmap | None = None
         self.job: Job | None = None
         self.began = 0.0
 
@@ -99,19 +111,33 @@ class _Worker:
         assert self.job is not None
         return time.monotonic() - self.began > self.job.limits.wall_seconds
 
-    def take(self) -> Outcome:
+    def take(self, take: Take | None = None) -> Outcome:
         """The outcome of the job; EOFError or OSError where the process is gone."""
         assert self.job is not None
         job, (error, shape, index, pts_seconds, info) = self.job, self.connection.recv()
-        self.job = None
+        seconds = time.monotonic() - self.began
         if error is not None:
-            return Outcome(job=job, error=error)
-        frames = np.empty(shape, np.uint8)
-        if frames.nbytes:
-            with mmap.mmap(self.shared, frames.nbytes, prot=mmap.PROT_READ) as view:
-                frames[...] = np.frombuffer(view, np.uint8).reshape(shape)
-        os.ftruncate(self.shared, 0)
-        return Outcome(job=job, batch=FrameBatch(frames, index, pts_seconds), info=info)
+            return Outcome(job=job, error=error, seconds=seconds)
+        frames = self._frames(shape)
+        if take is None:
+            batch = FrameBatch(frames.copy(), index, pts_seconds)
+            outcome = Outcome(job=job, batch=batch, info=info, seconds=seconds)
+        else:
+            taken = take(FrameBatch(frames, index, pts_seconds))
+            outcome = Outcome(job=job, taken=taken, info=info, seconds=seconds)
+        if frames.nbytes > KEPT_BYTES:
+            self.view = None
+            os.ftruncate(self.shared, 0)
+        return outcome
+
+    def _frames(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The shared memory as frames, until the worker has its next job."""
+        size = int(np.prod(shape))
+        if not size:
+            return np.empty(shape, np.uint8)
+        if self.view is None or len(self.view) < size:
+            self.view = mmap.mmap(self.shared, size)
+        return np.frombuffer(self.view, np.uint8, size).reshape(shape)
 
     def failed(self, reason: str) -> Outcome:
         """Kill the process; the job that it had fails with `reason`."""
@@ -151,6 +177,7 @@ class DecoderPool:
     """`workers` processes that decode, each with `threads` threads of FFmpeg's.
 
     Workers start when first needed. Leave by `with` or `close`, which ends them at once.
+    `blocked_seconds` is how long workers have had to wait, all together, for you to take outcomes.
     """
 
     def __init__(self, *, workers: int, threads: int = 1):
@@ -158,6 +185,8 @@ class DecoderPool:
             raise ValueError(f"workers must be at least 1, not {workers}")
         self.size, self.threads = workers, threads
         self.workers: list[_Worker] = []
+        self.blocked_seconds = 0.0
+        self._turn = threading.Lock()
 
     def __enter__(self) -> DecoderPool:
         return self
@@ -169,87 +198,117 @@ class DecoderPool:
         while self.workers:
             self.workers.pop().close()
 
-    def map(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def map(self, jobs: Iterable[Job], *, take: Take | None = None) -> Iterator[Outcome]:
         """The outcome of each job, as they are done; decoding goes on while you use one.
+
+        take: called with each batch in a thread of this process, several at a time; what it
+            returns is `Outcome.taken`. The frames are the worker's and change after the call.
 
         At most `workers` outcomes wait to be taken, beside those being decoded.
         """
         done: queue.Queue[Outcome | BaseException | None] = queue.Queue(maxsize=self.size)
-        stop = threading.Event()
-        pump = threading.Thread(target=self._pump, args=(iter(jobs), done, stop), daemon=True)
-        pump.start()
+        source, stop = iter(jobs), threading.Event()
+        threads = [
+            threading.Thread(target=self._serve, args=(source, take, done, stop), daemon=True)
+            for _ in range(self.size)
+        ]
+        for thread in threads:
+            thread.start()
         try:
-            while (outcome := done.get()) is not None:
-                if isinstance(outcome, BaseException):
+            ended = 0
+            while ended < len(threads):
+                outcome = done.get()
+                if outcome is None:
+                    ended += 1
+                elif isinstance(outcome, BaseException):
                     raise outcome
-                yield outcome
+                else:
+                    yield outcome
         finally:
             stop.set()
-            while pump.is_alive():
+            while any(thread.is_alive() for thread in threads):
                 with contextlib.suppress(queue.Empty):
-                    done.get(timeout=GRACE_SECONDS)
+                    done.get(timeout=GRACE_SECONDS / 10)
             if any(worker.job is not None for worker in self.workers):
-                self.close()  # left early: what is under way has no taker
+                self.close()  # a job that was not finished has no taker
 
-    def _pump(
+    def _serve(
         self,
         jobs: Iterator[Job],
+        take: Take | None,
         done: queue.Queue[Outcome | BaseException | None],
         stop: threading.Event,
     ) -> None:
-        """Keep the workers busy, and the clock on them."""
+        """One thread: a job after the other through a worker, until there are no more."""
         try:
-            more = True
             while not stop.is_set():
-                while more and (worker := self._idle()) is not None:
-                    if (job := next(jobs, None)) is None:
-                        more = False
-                    else:
-                        self._start(worker, job)
-                busy = [worker for worker in self.workers if worker.job is not None]
-                if not busy:
+                with self._turn:
+                    job = next(jobs, None)
+                if job is None:
                     break
-                ready = wait([worker.connection for worker in busy], timeout=GRACE_SECONDS)
-                for worker in busy:
-                    if worker.connection in ready:
-                        done.put(self._outcome(worker))
-                    elif worker.overdue():
-                        self.workers.remove(worker)
-                        done.put(worker.failed("timeout"))
-            done.put(None)
+                outcome = self._run(job, take, stop)
+                if outcome is not None:
+                    began = time.monotonic()
+                    done.put(outcome)
+                    with self._turn:
+                        self.blocked_seconds += time.monotonic() - began
         except BaseException as error:  # raised again where the outcomes are taken
             done.put(error)
+        finally:
+            done.put(None)
 
-    def _idle(self) -> _Worker | None:
-        for worker in self.workers:
-            if worker.job is None:
-                return worker
-        if len(self.workers) < self.size:
-            self.workers.append(_Worker(self.threads))
-            return self.workers[-1]
-        return None
+    def _run(self, job: Job, take: Take | None, stop: threading.Event) -> Outcome | None:
+        """What becomes of a job; None where nobody waits for it any more."""
+        worker = self._given(job)
+        while not worker.connection.poll(GRACE_SECONDS):
+            if stop.is_set():
+                self._drop(worker)
+                return None
+            if worker.overdue():
+                return self._drop(worker, "timeout")
+        outcome = self._outcome(worker, take)
+        worker.job = None
+        return outcome
 
-    def _start(self, worker: _Worker, job: Job) -> None:
+    def _given(self, job: Job) -> _Worker:
+        """A worker that has the job: an idle one, or a new one."""
+        with self._turn:
+            worker = next((worker for worker in self.workers if worker.job is None), None)
+            if worker is None:
+                worker = self._new_worker()
+            worker.job = job
         try:
             worker.give(job)
         except OSError:  # it died while it had nothing to do: another takes its place
-            self.workers.remove(worker)
-            worker.close()
-            self.workers.append(_Worker(self.threads))
-            self.workers[-1].give(job)
+            self._drop(worker)
+            with self._turn:
+                worker = self._new_worker()
+                worker.job = job
+            worker.give(job)
+        return worker
 
-    def _outcome(self, worker: _Worker) -> Outcome:
-        try:
-            return worker.take()
-        except (EOFError, OSError):
+    def _new_worker(self) -> _Worker:
+        worker = _Worker(self.threads)
+        self.workers.append(worker)
+        return worker
+
+    def _drop(self, worker: _Worker, reason: str = "") -> Outcome:
+        with self._turn:
             self.workers.remove(worker)
-            return worker.failed(worker.death())
+        return worker.failed(reason)
+
+    def _outcome(self, worker: _Worker, take: Take | None = None) -> Outcome:
+        try:
+            return worker.take(take)
+        except (EOFError, OSError):
+            return self._drop(worker, worker.death())
 
 
 def _work(connection: Connection, shared: int, threads: int) -> None:
     """The worker's side: one job after the other until the connection closes."""
     from data.video import read_sampled
 
+    publish = _Publisher(shared)
     while True:
         try:
             job: Job = connection.recv()
@@ -267,7 +326,7 @@ def _work(connection: Connection, shared: int, threads: int) -> None:
                 limits=job.limits,
                 threads=threads,
             )
-            _publish(batch.frames, shared)
+            publish(batch.frames)
         except HeliographError as error:
             connection.send((error, None, None, None, None))
         except MemoryError:
@@ -277,14 +336,22 @@ def _work(connection: Connection, shared: int, threads: int) -> None:
             connection.send((None, batch.frames.shape, batch.index, batch.pts_seconds, info))
 
 
-def _publish(frames: np.ndarray, shared: int) -> None:
-    if not frames.nbytes:
-        return
-    os.ftruncate(shared, frames.nbytes)
-    with mmap.mmap(shared, frames.nbytes) as view:
-        target = np.frombuffer(view, np.uint8)
-        target[:] = frames.reshape(-1)
-        del target  # a mapping that is looked at cannot be closed
+class _Publisher:
+    """Writes frames where the parent finds them; memory once mapped is used again."""
+
+    def __init__(self, shared: int):
+        self.shared = shared
+        self.view: mmap.mmap | None = None
+
+    def __call__(self, frames: np.ndarray) -> None:
+        size = frames.nbytes
+        if not size:
+            return
+        if os.fstat(self.shared).st_size < size:
+            os.ftruncate(self.shared, size)
+        if self.view is None or len(self.view) < size:
+            self.view = mmap.mmap(self.shared, size)
+        np.frombuffer(self.view, np.uint8, size)[:] = frames.reshape(-1)
 
 
 def _bound_memory(limits: Limits) -> None:
