@@ -8,45 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from data import cache
-from data.errors import HeliographError
-from data.features import Features
-from data.files import sha256_file
 from pipeline import metrics
 from pipeline.baselines import BASELINES
 from pipeline.config import TrainConfig
 from pipeline.records import Examples
 from pipeline.run import Run, spread
+from pipeline.sources import examples_of, load_cache
 from pipeline.uncertainty import STRUCTURAL, assess
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
-
-
-def examples_of(features: Features, properties: tuple[str, ...]) -> Examples:
-    """What training and evaluation read of a cache.
-
-    A clip without an object counts as an object of its own. Raises HeliographError for a property
-    that the cache has no label for, naming the ones it has.
-    """
-    unknown = [name for name in properties if name not in features.labels]
-    if unknown:
-        known = ", ".join(features.labels) or "none"
-        raise HeliographError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
-    labels = np.stack([features.labels[name] for name in properties], axis=1)
-    objects = tuple(
-        own or clip for own, clip in zip(features.object, features.clip_id, strict=True)
-    )
-    return Examples(features.features, labels, objects)
-
-
-def load_cache(run: Run) -> Features:
-    """The cache of a run; raises HeliographError where it is gone or no longer the same."""
-    path = run.source.path
-    if not path.is_file():
-        raise HeliographError(f"the cache that {run.folder} was trained on is gone: {path}")
-    if sha256_file(path) != run.source.sha256:
-        raise HeliographError(f"{path} has changed since {run.folder} was trained on it")
-    return cache.load(path)
 
 
 def evaluate(

@@ -35,6 +35,10 @@ class Examples:
     def __repr__(self) -> str:
         return f"Examples(features={self.features.shape}, labels={self.labels.shape})"
 
+    def raw(self) -> np.ndarray:
+        """All that is known of each clip side by side: float32 (N, values), step after step."""
+        return self.features.reshape(len(self.features), -1).astype(np.float32)
+
     def split(self, rule: str, seed: int) -> Split:
         """Splits the clips that have every label; see `split_clips`."""
         labelled = np.flatnonzero(~np.isnan(self.labels).any(axis=1))

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from data.errors import HeliographError
 from data.features import Features
-from data.files import atomic_write, replacing, sha256_file
+from data.files import atomic_write, replacing
 from pipeline.agents import (
     CompositionalReceiver,
     CompositionalSender,
@@ -41,43 +41,11 @@ from pipeline.agents import (
 from pipeline.config import TrainConfig
 from pipeline.game import Accuracy
 from pipeline.records import HistoryRow, SeedResult
+from pipeline.sources import Source
 
 SCHEMA_VERSION = 1
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The cache that a run was trained on: how its features came to be, and their shape."""
-
-    path: Path
-    sha256: str
-    fingerprint: Mapping[str, Any]
-    sampler: Mapping[str, Any]
-    decoder: Mapping[str, Any]
-    dtype: str
-    steps: int
-    dim: int
-
-    @classmethod
-    def of(cls, path: Path, features: Features) -> Source:
-        """Describes a cache that has just been loaded from `path`."""
-        _, steps, dim = features.features.shape
-        return cls(
-            path.resolve(),
-            sha256_file(path),
-            features.fingerprint,
-            features.sampler,
-            features.decoder,
-            str(features.features.dtype),
-            steps,
-            dim,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of JSON types; `Source(**...)` with a Path reads it back."""
-        return dataclasses.asdict(self) | {"path": str(self.path)}
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from data import cache
 from data.errors import HeliographError
 from pipeline.config import build_config
-from pipeline.evaluate import examples_of
 from pipeline.fit import fit
 from pipeline.records import Progress, SeedResult
-from pipeline.run import Run, Source, write_run
+from pipeline.run import Run, write_run
+from pipeline.sources import Source, examples_of
 
 
 def train(
