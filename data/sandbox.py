@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -198,7 +198,9 @@ class DecoderPool:
         while self.workers:
             self.workers.pop().close()
 
-    def map(self, jobs: Iterable[Job], *, take: Take | None = None) -> Iterator[Outcome]:
+    def map(
+        self, jobs: Iterable[Job], *, take: Take | None = None
+    ) -> Generator[Outcome, None, None]:
         """The outcome of each job, as they are done; decoding goes on while you use one.
 
         take: called with each batch in a thread of this process, several at a time; what it

@@ -18,8 +18,8 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +40,18 @@ class StoreBusy(CacheError):
     """Another process is writing the same cache."""
 
 
+@dataclass(frozen=True)
+class Repair:
+    """What is wrong with a cache that is to be put right, its clips staying in their places.
+
+    `again`: ids of clips whose features are not to be trusted. `lost`: clip id -> reason, for clips
+    that have to leave the cache and stand among its failures.
+    """
+
+    again: Collection[str] = ()
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+
 class Store:
     """Collects the features of clips for the cache `target`; use it in a `with` block.
 
@@ -56,8 +68,10 @@ class Store:
         sampler: Mapping[str, Any],
         decoder: Mapping[str, Any],
         versions: Mapping[str, str] | None = None,
+        repair: Repair | None = None,
     ) -> None:
         self.target = Path(target)
+        self._repair = repair
         self.parts = self.target.with_name(self.target.name + ".parts")
         self.ledger = ledger_path(self.target)
         self._identity = _as_json(
@@ -71,6 +85,8 @@ class Store:
         try:
             self._read_target()
             self._open_parts()
+            if repair:
+                self.forget({*repair.again, *repair.lost})
         except BaseException:
             self.close()
             raise
@@ -161,7 +177,7 @@ class Store:
         self._note(clip, "kept", key=key)
         return True
 
-    def forget(self, clip_ids: Sequence[str]) -> None:
+    def forget(self, clip_ids: Collection[str]) -> None:
         """Do not trust what `target` holds for these clips: `done` will say no (for repair)."""
         if self._old:
             ids = set(clip_ids)
@@ -220,14 +236,19 @@ class Store:
         Ctrl-C) is left out. Memory holds no features but those of one clip. The shards that are in
         the new file are removed. Raises `CacheError` when a shard or an earlier row is damaged.
         """
-        given = {clip.id for clip in clips}
+        lost = self._repair.lost if self._repair else {}
+        given = {clip.id for clip in clips} | set(lost)
         rows: list[Row] = []
         failures: list[tuple[str, str]] = []
         if self._old:
             rows += [r for r in rows_of(self.target, self._old) if r.clip.id not in given]
             failures += [f for f in self._old.clips.failures if f[0] not in given]
         rows += self._given_rows(clips)
+        if self._old and self._repair:
+            places = {clip: place for place, clip in enumerate(self._old.clips.clip_id)}
+            rows.sort(key=lambda row: places.get(row.clip.id, len(places)))
         failures += [(c.id, self._failures[c.id]) for c in clips if c.id in self._failures]
+        failures += lost.items()
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
         new = header(
             rows,

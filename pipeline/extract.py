@@ -1,11 +1,21 @@
-"""Clips to a feature cache: decoding and the backbone overlap, and nothing that is done is lost."""
+"""Clips to a feature cache: decoding, backbone and writing overlap, and nothing done is lost.
+
+    decoder processes -> shared memory -> pixels (uint8, small) -> batches across clips -> backbone
+    -> features on the host -> one shard a clip, by a thread that writes
+
+Frames are shrunk to what the backbone takes where the decoder left them, in a thread per decoder,
+so that a full frame is never copied. Queues are short, so memory does not grow with the clips.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +25,7 @@ import av
 import numpy as np
 import torch
 
-from backbones import Backbone
+from backbones import Backbone, BackboneError
 from data.clips import Clip
 from data.container import checked
 from data.errors import HeliographError
@@ -23,15 +33,21 @@ from data.files import sha256_file
 from data.frames import FrameBatch, VideoError, VideoInfo
 from data.sampling import Sampling
 from data.sandbox import DecoderPool, Job, Outcome
-from data.store import Store
+from data.store import Repair, Store
 from data.video import DECODERS
 
-GPU_BATCH = 16  # clips in one forward pass; one on a CPU, where more gain nothing
+GPU_BATCH = 16  # clips in one forward pass; on a CPU each passes alone, which is as fast there
+MOST_WORKERS = 16
+UNWRITTEN_BATCHES = 2  # how far the writer may lag behind the backbone
 
 
 @dataclass
 class Summary:
-    """What an extraction did; `failed` maps clip ids to reasons."""
+    """What an extraction did, so far; `failed` maps clip ids to reasons.
+
+    `waited_seconds` is how long the backbone stood still for want of frames, `blocked_seconds` how
+    long a decoder, on average, for want of a backbone that takes them.
+    """
 
     target: Path
     clips: int
@@ -40,11 +56,48 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)
     frames: int = 0
     seconds: float = 0.0
+    waited_seconds: float = 0.0
+    blocked_seconds: float = 0.0
     interrupted: bool = False
 
+    @property
+    def finished(self) -> int:
+        """Clips of which nothing is left to do."""
+        return self.done + self.kept + len(self.failed)
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace of the clips that were worked on; None before the first."""
+        worked_on = self.done + len(self.failed)
+        if not worked_on:
+            return None
+        return self.seconds / worked_on * (self.clips - self.finished)
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The side that the other waits for: `decode` or `backbone`; None before the first clip."""
+        if not self.done:
+            return None
+        return "decode" if self.waited_seconds > self.blocked_seconds else "backbone"
+
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return vars(self) | {"target": str(self.target)}
+        """The fields as JSON values, and what follows from them."""
+        names = ("frames_per_second", "bottleneck")
+        return {
+            **vars(self),
+            "target": str(self.target),
+            **{name: getattr(self, name) for name in names},
+        }
+
+
+def default_workers() -> int:
+    """A decoder for each core that this process may use, sixteen at most."""
+    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min(len(available), MOST_WORKERS)
 
 
 def extract(
@@ -56,7 +109,9 @@ def extract(
     decoder: str = "pyav",
     accept_damaged: bool = False,
     dtype: str = "float16",
-    workers: int = 2,
+    workers: int | None = None,
+    batch: int = GPU_BATCH,
+    repair: Repair | None = None,
     progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """Adds the features of clips to the cache `target`; those that it has already are kept.
@@ -69,12 +124,15 @@ def extract(
         decoder: a key of `data.video.DECODERS`.
         accept_damaged: keep clips with damage that the decoder notices; they fail otherwise.
         dtype: of the features on disk.
-        workers: processes that decode.
+        workers: processes that decode; None is one a core.
+        batch: clips in one forward pass on a GPU.
+        repair: what of an existing cache is damaged; see `pipeline.repair`.
         progress: called after every clip.
 
-    Ctrl-C leaves a cache of what is done. Raises HeliographError where the cache was made with
-    another backbone, sampling or decoder, or cannot be written; a clip's own failure is only
-    recorded.
+    On a CPU in float32 the features do not depend, to the bit, on `workers`, nor on the order in
+    which clips are done. Ctrl-C leaves a cache of what is done. Raises HeliographError where the
+    cache was made with another backbone, sampling or decoder, or cannot be written; a clip's own
+    failure is only recorded.
     """
     if sampling.frames % backbone.frames_per_step:
         raise HeliographError(
@@ -83,7 +141,7 @@ def extract(
         )
     began = time.monotonic()
     summary = Summary(Path(target), len(clips))
-    size = GPU_BATCH if backbone.device.type == "cuda" else 1
+    workers = workers or default_workers()
 
     def report() -> None:
         summary.seconds = time.monotonic() - began
@@ -95,24 +153,31 @@ def extract(
         fingerprint=backbone.fingerprint,
         sampler=sampling.describe(),
         decoder=decoder_record(decoder),
+        repair=repair,
     ) as store:
         feed = _Feed(clips, store, sampling, decoder, accept_damaged)
-        waiting: list[_Decoded] = []
+        writer = _Writer(feed, np.dtype(dtype), summary)
+        line = _Line(backbone, writer, batch if backbone.device.type == "cuda" else 1)
         try:
-            with DecoderPool(workers=workers) as pool:
-                for outcome in pool.map(feed.jobs()):
+            with (
+                DecoderPool(workers=workers) as pool,
+                closing(pool.map(feed.jobs(), take=line.pixels)) as outcomes,
+            ):
+                asked = time.monotonic()
+                for outcome in outcomes:
+                    summary.waited_seconds += time.monotonic() - asked
+                    summary.blocked_seconds = pool.blocked_seconds / workers
                     found = feed.settle(outcome)
                     if found is not None:
-                        waiting.append(found)
-                    if len(waiting) == size:
-                        _add(feed, backbone, waiting, dtype, summary)
-                        waiting = []
+                        line.put(found)
                     feed.drain(summary)
                     report()
-            if waiting:
-                _add(feed, backbone, waiting, dtype, summary)
+                    asked = time.monotonic()
+            line.flush()
         except KeyboardInterrupt:
             summary.interrupted = True
+        finally:
+            writer.finish()
         feed.drain(summary)
         report()
         store.consolidate(clips)
@@ -141,17 +206,27 @@ def decoder_record(name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class _Pixels:
+    """What is left of a decoded clip: uint8 (T, 3, h, w), and which frames they are."""
+
+    pixels: torch.Tensor
+    index: np.ndarray
+    pts_seconds: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Decoded:
     clip: Clip
     source_sha256: str
-    batch: FrameBatch
+    seen: _Pixels
     info: VideoInfo
+    seconds: float
 
 
 class _Feed:
     """Hands clips to the decoders, and keeps account of those that need none.
 
-    The decoder pool takes jobs in a thread of its own, hence the lock around the store.
+    The decoder pool takes jobs in threads of its own, hence the lock around the store.
     """
 
     def __init__(
@@ -171,7 +246,7 @@ class _Feed:
         }
         self.lock = threading.Lock()
         self.kept = 0
-        self.errors: deque[tuple[Clip, str]] = deque()
+        self.errors: deque[tuple[Clip, str, dict[str, Any]]] = deque()
 
     def jobs(self) -> Iterator[Job]:
         """A job for each clip whose features the store does not have."""
@@ -180,7 +255,7 @@ class _Feed:
                 checked(clip.path)
                 source = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
-                self.errors.append((clip, _reason(error)))
+                self.errors.append((clip, _reason(error), {}))
                 continue
             with self.lock:
                 done = self.store.done(clip, source)
@@ -198,46 +273,123 @@ class _Feed:
     def settle(self, outcome: Outcome) -> _Decoded | None:
         """What a decoder brought, or None where it failed."""
         clip, source = outcome.job.tag
-        if outcome.batch is None or outcome.info is None:
-            assert outcome.error is not None
-            self.errors.append((clip, _reason(outcome.error)))
-            return None
-        return _Decoded(clip, source, outcome.batch, outcome.info)
+        if isinstance(outcome.taken, _Pixels) and outcome.info is not None:
+            return _Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
+        error = outcome.error or outcome.taken
+        details: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
+        if outcome.info is not None:
+            details |= _what_was_seen(outcome.info)
+        self.errors.append((clip, _reason(error), details))
+        return None
 
     def drain(self, summary: Summary) -> None:
         """Brings store and summary up to date with failures and kept clips."""
         summary.kept = self.kept
         while self.errors:
-            clip, reason = self.errors.popleft()
+            clip, reason, details = self.errors.popleft()
             with self.lock:
-                self.store.fail(clip, reason)
+                self.store.fail(clip, reason, **_whence(clip), **details)
             summary.failed[clip.id] = reason
 
 
-def _add(
-    feed: _Feed, backbone: Backbone, decoded: list[_Decoded], dtype: str, summary: Summary
-) -> None:
-    pixels = torch.stack([backbone.preprocess(one.batch.frames) for one in decoded])
-    with np.errstate(over="ignore"):  # what overflows is found below
-        features = backbone.forward(pixels).numpy().astype(np.dtype(dtype))
-    for one, own in zip(decoded, features, strict=True):
-        if not np.isfinite(own).all():
-            feed.errors.append((one.clip, f"its features are not finite numbers in {dtype}"))
-            continue
-        with feed.lock:
-            feed.store.add(
-                one.clip,
-                own,
-                one.batch.index,
-                one.batch.pts_seconds,
-                source_sha256=one.source_sha256,
-                claimed_frames=one.info.claimed_frames,
-                shown_frames=one.info.shown_frames,
-                bytes=one.info.bytes,
-                notes=[*one.info.damage, *one.info.notes],
-            )
-        summary.done += 1
-        summary.frames += len(one.batch)
+class _Line:
+    """Decoded clips, through the backbone in batches, to the writer."""
+
+    def __init__(self, backbone: Backbone, writer: _Writer, size: int) -> None:
+        self.backbone = backbone
+        self.writer = writer
+        self.size = size
+        self.waiting: list[_Decoded] = []
+
+    def pixels(self, batch: FrameBatch) -> _Pixels | BackboneError:
+        """Small pixels of frames that lie in shared memory; runs in a thread of each decoder."""
+        try:
+            pixels = self.backbone.preprocess(batch.frames)
+        except BackboneError as error:
+            return error
+        return _Pixels(pixels, batch.index, batch.pts_seconds)
+
+    def put(self, decoded: _Decoded) -> None:
+        """Takes a clip; where it fills the batch, the batch passes through the backbone."""
+        self.waiting.append(decoded)
+        if len(self.waiting) >= self.size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Passes the clips that wait, if any, through the backbone."""
+        decoded, self.waiting = self.waiting, []
+        if decoded:
+            began = time.monotonic()
+            features = self.backbone.forward(torch.stack([one.seen.pixels for one in decoded]))
+            self.writer.put(decoded, features.numpy(), time.monotonic() - began)
+
+
+class _Writer:
+    """Writes shards in a thread of its own, a few batches behind the backbone at most."""
+
+    def __init__(self, feed: _Feed, dtype: np.dtype[Any], summary: Summary) -> None:
+        self.feed, self.dtype, self.summary = feed, dtype, summary
+        self.thread = ThreadPoolExecutor(1, "writer")
+        self.unwritten: deque[Future[None]] = deque()
+
+    def put(self, decoded: Sequence[_Decoded], features: np.ndarray, seconds: float) -> None:
+        """Takes features (clips, steps, dim) that took the backbone so long.
+
+        Raises what the writing of an earlier batch raised.
+        """
+        self.unwritten.append(self.thread.submit(self._write, decoded, features, seconds))
+        while len(self.unwritten) > UNWRITTEN_BATCHES or self.unwritten[0].done():
+            self.unwritten.popleft().result()
+            if not self.unwritten:
+                break
+
+    def finish(self) -> None:
+        """Waits until everything is written; raises what that raised."""
+        self.thread.shutdown()
+        while self.unwritten:
+            self.unwritten.popleft().result()
+
+    def _write(self, decoded: Sequence[_Decoded], features: np.ndarray, seconds: float) -> None:
+        with np.errstate(over="ignore"):  # what overflows is found below
+            rows = features.astype(self.dtype)
+        for one, own in zip(decoded, rows, strict=True):
+            details = {
+                **_whence(one.clip),
+                "seconds": round(one.seconds, 4),
+                "backbone_seconds": round(seconds / len(decoded), 4),
+                "decoded_frames": len(one.seen.index),
+                **_what_was_seen(one.info),
+            }
+            if not np.isfinite(own).all():
+                reason = f"its features are not finite numbers in {self.dtype}"
+                self.feed.errors.append((one.clip, reason, details))
+                continue
+            with self.feed.lock:
+                self.feed.store.add(
+                    one.clip,
+                    own,
+                    one.seen.index,
+                    one.seen.pts_seconds,
+                    source_sha256=one.source_sha256,
+                    **details,
+                )
+            self.summary.done += 1
+            self.summary.frames += len(one.seen.index)
+
+
+def _whence(clip: Clip) -> dict[str, Any]:
+    """Where the clip is, for the ledger: what a repair needs to find it again."""
+    times = {name: value for name in ("start", "end") if (value := getattr(clip, name)) is not None}
+    return {"path": os.path.abspath(clip.path), **times}
+
+
+def _what_was_seen(info: VideoInfo) -> dict[str, Any]:
+    return {
+        "claimed_frames": info.claimed_frames,
+        "shown_frames": info.shown_frames,
+        "bytes": info.bytes,
+        "notes": [*info.damage, *info.notes],
+    }
 
 
 def _reason(error: Exception) -> str:
