@@ -1,90 +1,196 @@
-"""Scores a run beyond its accuracies: baselines on the same splits, metrics beside chance."""
+"""Scores a run beyond its accuracies: baselines, chance, causes, and what messages are worth.
+
+What it adds to `metrics.json` is described key by key in `pipeline.schema`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline import metrics
-from pipeline.baselines import BASELINES
-from pipeline.config import TrainConfig
+from data import cache
+from data.errors import HeliographError
+from data.features import Features
+from pipeline import metrics, ridge, worth
+from pipeline.baselines import Evidence, score_baselines
+from pipeline.interventions import add_noise, intervene, listen, silence_agents
+from pipeline.listeners import fresh_listeners
+from pipeline.panel import Panel
 from pipeline.records import Examples
-from pipeline.run import Run, spread
+from pipeline.run import Run
 from pipeline.sources import examples_of, load_cache
-from pipeline.uncertainty import STRUCTURAL, assess
+from pipeline.uncertainty import STRUCTURAL, assess, p_value
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
+OTHER_BINS = (3, 5, 8)
+
+Say = Callable[[str], None]
 
 
 def evaluate(
     folder: Path | str,
     *,
     permutations: int = 1000,
-    progress: Callable[[str], None] | None = None,
+    against: Mapping[str, Path] | None = None,
+    on: Sequence[Path] = (),
+    outcome: tuple[str, str] | None = None,
+    controls: bool = False,
+    progress: Say | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run folder and adds what it finds to its `metrics.json`; returns all of it.
 
-    `baselines`: for each of `BASELINES` an entry like `accuracy_test`. `compositionality`: for each
-    structural metric, over all labelled clips and all seeds, an `Assessment` as JSON, or null where
-    the run has one property and the metric needs two.
+    Args:
+        permutations: of each null of a structural metric.
+        against: caches of the same clips by other backbones (one with random weights, say), by
+            name: a ridge baseline on each.
+        on: caches of other clips, made as the run's own was, on which its agents are tried.
+        outcome: a label to predict from messages and a label that is the action before it.
+        controls: also train comparers without a bottleneck and with a continuous one (minutes).
     """
     run = Run.open(folder)
     say = progress or (lambda _: None)
     say("reading the cache")
-    examples = examples_of(load_cache(run), run.config.properties)
-    found = {
-        "baselines": score_baselines(examples, run.config, run.seeds, progress=say),
-        "compositionality": assess_messages(run, examples, permutations=permutations, progress=say),
-    }
+    features = load_cache(run)
+    examples = examples_of(features, run.config.properties)
+    panel = Panel.of(run, examples)
+    others = {name: _same_clips(path, features) for name, path in (against or {}).items()}
+    found: dict[str, Any] = score_baselines(
+        evidence_of(features, examples, panel, others),
+        panel.splits,
+        panel.tests,
+        run.config,
+        panel.resampler,
+        progress=say,
+    )
+    found |= assess_messages(panel, permutations=permutations, progress=say)
+    say("interventions")
+    found["agents"] = listen(panel)
+    found["interventions"] = intervene(panel)
+    found["silenced"] = silence_agents(panel)
+    found["noise"] = add_noise(panel)
+    say("fresh listeners")
+    found["listeners"] = fresh_listeners(panel)
+    say("probes")
+    found["worth"] = assess_worth(panel, features, examples, outcome)
     run.add_metrics(found)
     return run.metrics()
 
 
-def score_baselines(
+def evidence_of(
+    features: Features,
     examples: Examples,
-    config: TrainConfig,
-    seeds: tuple[int, ...],
-    *,
-    progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Every baseline on the splits of these seeds, entries like `accuracy_test`."""
-    found = {}
-    for name, baseline in BASELINES.items():
-        progress(f"baseline {name}")
-        scores = [baseline(examples, examples.split(config.split, seed), config) for seed in seeds]
-        found[name] = spread([score.together for score in scores]) | {
-            "properties": {
-                own: spread([score.each[number] for score in scores])
-                for number, own in enumerate(config.properties)
-            }
-        }
-    return found
+    panel: Panel,
+    others: Mapping[str, NDArray[np.generic]],
+) -> Evidence:
+    """What the baselines may look at."""
+    return Evidence(
+        features.features,
+        examples.labels,
+        panel.resampler.objects,
+        features.scenario,
+        [
+            condition_of(clip, own)
+            for clip, own in zip(features.clip_id, features.object, strict=True)
+        ],
+        features.labels.get("volume"),
+        others,
+    )
+
+
+def condition_of(clip: str, own: str) -> str:
+    """The folders of a clip's id between its object and its trial; "" where there are none.
+
+    >>> condition_of("scenarios/fall/cardboard_01/foam/02/Camera_1.mp4", "cardboard_01")
+    'foam'
+    >>> condition_of("e0_f1/04.mp4", "e0_f1")
+    ''
+    """
+    parts = clip.split("/")
+    if own not in parts:
+        return ""
+    return "/".join(parts[parts.index(own) + 1 : -2])
+
+
+def _same_clips(path: Path, features: Features) -> NDArray[np.generic]:
+    """The features of another cache for the same clips, in the same order."""
+    other = cache.load(path)
+    rows = {clip: row for row, clip in enumerate(other.clip_id)}
+    missing = [clip for clip in features.clip_id if clip not in rows]
+    if missing:
+        raise HeliographError(
+            f"{path} lacks {len(missing)} of the run's {len(features)} clips: {missing[0]} is one"
+        )
+    return other.features[[rows[clip] for clip in features.clip_id]]
 
 
 def assess_messages(
-    run: Run,
-    examples: Examples,
-    *,
-    permutations: int,
-    progress: Callable[[str], None] = lambda _: None,
+    panel: Panel, *, permutations: int, progress: Say = lambda _: None
 ) -> dict[str, Any]:
-    """Every structural metric of all seeds' messages, with its null and its interval."""
-    labelled = np.flatnonzero(~np.isnan(examples.labels).any(axis=1))
-    tokens = np.stack([run.tokens(seed)[labelled] for seed in run.seeds])  # (S, N, A, heads)
-    bins = np.stack(
-        [metrics.bin_property(column, bins=BINS) for column in examples.labels[labelled].T], axis=1
-    )
-    objects = np.asarray(examples.objects)[labelled]
+    """`compositionality`: every structural metric of all seeds' messages, over all labelled clips,
+    as an `Assessment`, None where it needs two properties; and `bins`: what each would be with the
+    properties in other numbers of bins.
+    """
+    labelled = np.flatnonzero(~np.isnan(panel.labels).any(axis=1))
+    tokens, labels = panel.tokens[:, labelled], panel.labels[labelled]
+    objects = np.asarray(panel.objects)[labelled]
     found: dict[str, Any] = {}
+    sensitivity: dict[str, Any] = {}
     for name in STRUCTURAL:
         progress(f"metric {name}")
-        needs_two = name != "topsim"
-        if needs_two and bins.shape[1] < 2:
-            found[name] = None
+        if name != "topsim" and labels.shape[1] < 2:
+            found[name] = sensitivity[name] = None
             continue
-        positions = tokens.reshape(*tokens.shape[:2], -1)
-        found[name] = assess(name, positions, bins, groups=objects, n=permutations).to_json()
+        found[name] = assess(
+            name, tokens, _binned(labels, BINS), groups=objects, n=permutations
+        ).to_json()
+        sensitivity[name] = {
+            str(bins): _with_bins(name, tokens, _binned(labels, bins), objects, permutations)
+            for bins in OTHER_BINS
+        }
+    return {"compositionality": found, "bins": sensitivity}
+
+
+def _binned(labels: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    return np.stack([metrics.bin_property(column, bins=bins) for column in labels.T], axis=1)
+
+
+def _with_bins(
+    name: str,
+    tokens: NDArray[np.int64],
+    bins: NDArray[np.int64],
+    objects: NDArray[np.str_],
+    permutations: int,
+) -> dict[str, float]:
+    metric = metrics.METRICS[name]
+    null = metrics.permutation_null(
+        metric, tokens, bins, n=min(permutations, 200), groups=objects
+    ).mean(1)
+    mean = float(np.mean(metric(tokens, bins)))
+    return {"mean": mean, "null_mean": float(null.mean()), "p_value": p_value(mean, null)}
+
+
+def assess_worth(
+    panel: Panel,
+    features: Features,
+    examples: Examples,
+    outcome: tuple[str, str] | None,
+) -> dict[str, Any]:
+    """Compression, probes of every label, and, where asked for, an outcome after an action."""
+    raw = examples.raw()
+    grams = [ridge.gram(raw, split.train) for split in panel.splits]
+    found = {
+        "compression": worth.compression(
+            panel, feature_values=raw.shape[1], bits_each=8 * features.features.itemsize
+        ),
+        "probes": worth.probe(panel, grams, features.labels),
+    }
+    if outcome is not None:
+        name, action = outcome
+        found["outcome"] = worth.predict_outcome(
+            panel, grams, features.labels, outcome=name, action=action
+        )
     return found

@@ -176,7 +176,7 @@ def test_evaluate_adds_baselines_and_metrics_beside_chance(cache_path, tmp_path)
     before = run.metrics()
     after = evaluate(run.folder, permutations=50)
     assert {name: after[name] for name in before} == before
-    assert set(after["baselines"]) == {"majority", "ridge"}
+    assert {"majority", "ridge"} <= set(after["baselines"])
     assert after["baselines"]["ridge"]["properties"]["mass"]["mean"] > 0.8
     assert after["baselines"]["majority"]["properties"]["mass"]["mean"] == pytest.approx(0.5)
     for found in after["compositionality"].values():
