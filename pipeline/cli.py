@@ -12,7 +12,9 @@ import click
 
 from data.errors import HeliographError
 from pipeline.commands_agents import demo, train
-from pipeline.commands_data import backbones, cache, doctor, extract, index, probe, simulate
+from pipeline.commands_cache import cache
+from pipeline.commands_data import backbones, doctor, index, probe, simulate
+from pipeline.commands_extract import extract
 from pipeline.commands_messages import message
 from pipeline.commands_results import evaluate
 

@@ -1,4 +1,4 @@
-"""Commands about data: simulate, index, extract, cache, probe, backbones, doctor."""
+"""Commands about what there is: simulate, index, probe, backbones, doctor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from data.errors import HeliographError
-from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, hub_dir, model_options
+from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, hub_dir
 from pipeline.terminal import Bar, log, print_table
 
 
@@ -61,167 +60,6 @@ def physics101(root: Path, scenario: str, camera: str, out: Path) -> None:
 
 
 @click.command()
-@click.argument("clips", nargs=-1, type=PATH, required=True)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write or go on with (.h5).")
-@click.option("--backbone", default="dinov2_vits14", help="See `heliograph backbones`.")
-@click.option("--preprocess", default="official", help="official, or paper.")
-@click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16.")
-@click.option("--sampler", default="uniform", help="uniform, fps, window, middle or published.")
-@click.option("--frames", default=8, type=click.IntRange(1), help="Frames per clip.")
-@click.option("--fps", type=float, help="Frames per second, for `--sampler fps`.")
-@click.option("--stride", default=1, type=click.IntRange(1), help="For `--sampler window`.")
-@click.option("--pad", is_flag=True, help="Repeat the last frame of a clip that is too short.")
-@click.option("--decoder", default="pyav", help="pyav, decord or torchcodec.")
-@click.option("--accept-damaged", is_flag=True, help="Keep damaged clips instead of failing them.")
-@click.option("--dtype", default="float16", type=click.Choice(["float16", "float32"]))
-@click.option("--workers", default=2, type=click.IntRange(1), help="Processes that decode.")
-@model_options
-@as_json
-def extract(
-    clips: tuple[Path, ...],
-    out: Path,
-    backbone: str,
-    preprocess: str,
-    precision: str,
-    sampler: str,
-    frames: int,
-    fps: float | None,
-    stride: int,
-    pad: bool,
-    decoder: str,
-    accept_damaged: bool,
-    dtype: str,
-    workers: int,
-    as_json: bool,
-    **where: Any,
-) -> None:
-    """Features of CLIPS (videos, folders, manifests) into a cache.
-
-    A second run goes on where the first one stopped.
-    """
-    import backbones
-    from data.clips import find
-    from data.sampling import Sampling
-    from pipeline import extract as stage
-
-    try:
-        sampling = Sampling(name=sampler, frames=frames, fps=fps, stride=stride, pad=pad)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    found = find(clips)
-    model = backbones.load(backbone, preprocess=preprocess, precision=precision, **where)
-    with Bar("clips") as bar:
-
-        def progress(summary: stage.Summary) -> None:
-            finished = summary.done + summary.kept + len(summary.failed)
-            rate = summary.frames / max(summary.seconds, 1e-9)
-            bar.update(
-                finished, summary.clips, f"{len(summary.failed)} failed, {rate:.0f} frames/s"
-            )
-
-        summary = stage.extract(
-            found,
-            out,
-            backbone=model,
-            sampling=sampling,
-            decoder=decoder,
-            accept_damaged=accept_damaged,
-            dtype=dtype,
-            workers=workers,
-            progress=progress,
-        )
-    for clip, reason in summary.failed.items():
-        log(f"failed: {clip}: {reason}")
-    if as_json:
-        click.echo(json.dumps(summary.to_json()))
-    log(
-        f"{out}: {summary.done} clips extracted, {summary.kept} kept, {len(summary.failed)} failed "
-        f"in {summary.seconds:.1f} s"
-    )
-    if summary.interrupted:
-        raise HeliographError("interrupted: run the same command again to go on")
-    if summary.failed and not (summary.done or summary.kept):
-        raise HeliographError("no clip could be extracted")
-    sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
-
-
-@click.group()
-def cache() -> None:
-    """Look into feature caches, check, join, import and export them."""
-
-
-@cache.command()
-@click.argument("path", type=PATH)
-@as_json
-def info(path: Path, as_json: bool) -> None:
-    """What a cache holds and how it came to be."""
-    from data import cache as store
-
-    found = store.info(path)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    rows = [[name, _brief(value)] for name, value in found.items() if name != "failures"]
-    rows += [[f"failed: {one['clip']}", one["reason"]] for one in found["failures"]]
-    print_table(["", str(path)], rows, right=False)
-
-
-@cache.command()
-@click.argument("path", type=PATH)
-def verify(path: Path) -> None:
-    """Check every byte of a cache; names the clips that are damaged."""
-    from data import cache as store
-
-    problems = store.verify(path)
-    for problem in problems:
-        click.echo(str(problem))
-    if problems:
-        raise HeliographError(f"{path} is not sound: {len(problems)} problems")
-    log(f"{path} is sound")
-
-
-@cache.command()
-@click.argument("paths", nargs=-1, type=PATH, required=True)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
-def merge(paths: tuple[Path, ...], out: Path) -> None:
-    """Join caches that were made in the same way."""
-    from data import cache as store
-
-    store.merge(paths, out)
-    log(f"{out}: {store.info(out)['clips']} clips")
-
-
-@cache.command("import")
-@click.argument("path", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
-@click.option("--backbone", help="Declare the backbone that the features came from.")
-@click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
-@click.option("--preprocess", help="Declare the preprocessing: official or paper.")
-def import_(
-    path: Path, out: Path, backbone: str | None, frames: int | None, preprocess: str | None
-) -> None:
-    """Read a feature file of the paper (.pt), without executing anything in it."""
-    from data import cache as store
-    from data.interchange import import_pt
-
-    features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
-    store.save(features, out)
-    log(f"{out}: {features}")
-
-
-@cache.command()
-@click.argument("path", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help=".pt, .npz or .safetensors")
-def export(path: Path, out: Path) -> None:
-    """Write a cache as a file for other programs, by its suffix; .pt is the paper's format."""
-    from data import cache as store
-    from data.interchange import export as write
-
-    write(store.load(path), out)
-    log(str(out))
-
-
-@click.command()
 @click.argument("files", nargs=-1, type=PATH, required=True)
 @as_json
 def probe(files: tuple[Path, ...], as_json: bool) -> None:
@@ -240,10 +78,6 @@ def probe(files: tuple[Path, ...], as_json: bool) -> None:
         click.echo(json.dumps(found.to_json()) if as_json else describe(found))
     if failed:
         sys.exit(SOME_CLIPS_FAILED if len(files) > 1 else 1)
-
-
-def _brief(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 @click.command()

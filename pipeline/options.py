@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 hub_dir = click.option("--hub-dir", type=PATH, help="A clone of the model's code, or TORCH_HOME.")
 
 
+workers = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that decode.  [default: one per core, 16 at most]",
+)
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every command that runs a backbone."""
     for option in (
@@ -27,3 +35,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def share_the_cores() -> None:
+    """Let torch's threads sleep while they wait for one another; call it before torch is loaded.
+
+    By default they spin, and beside decoders that want the same cores a forward pass then takes
+    up to four times as long. A choice that the user has made stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

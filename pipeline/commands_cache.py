@@ -1,0 +1,93 @@
+"""Commands about feature caches: info, verify, merge, import, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data.errors import HeliographError
+from pipeline.options import PATH, as_json
+from pipeline.terminal import log, print_table
+
+
+@click.group()
+def cache() -> None:
+    """Look into feature caches, check, join, import and export them."""
+
+
+@cache.command()
+@click.argument("path", type=PATH)
+@as_json
+def info(path: Path, as_json: bool) -> None:
+    """What a cache holds and how it came to be."""
+    from data import cache as store
+
+    found = store.info(path)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    rows = [[name, _brief(value)] for name, value in found.items() if name != "failures"]
+    rows += [[f"failed: {one['clip']}", one["reason"]] for one in found["failures"]]
+    print_table(["", str(path)], rows, right=False)
+
+
+@cache.command()
+@click.argument("path", type=PATH)
+def verify(path: Path) -> None:
+    """Check every byte of a cache; names the clips that are damaged."""
+    from data import cache as store
+
+    problems = store.verify(path)
+    for problem in problems:
+        click.echo(str(problem))
+    if problems:
+        raise HeliographError(f"{path} is not sound: {len(problems)} problems")
+    log(f"{path} is sound")
+
+
+@cache.command()
+@click.argument("paths", nargs=-1, type=PATH, required=True)
+@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+def merge(paths: tuple[Path, ...], out: Path) -> None:
+    """Join caches that were made in the same way."""
+    from data import cache as store
+
+    store.merge(paths, out)
+    log(f"{out}: {store.info(out)['clips']} clips")
+
+
+@cache.command("import")
+@click.argument("path", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+@click.option("--backbone", help="Declare the backbone that the features came from.")
+@click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
+@click.option("--preprocess", help="Declare the preprocessing: official or paper.")
+def import_(
+    path: Path, out: Path, backbone: str | None, frames: int | None, preprocess: str | None
+) -> None:
+    """Read a feature file of the paper (.pt), without executing anything in it."""
+    from data import cache as store
+    from data.interchange import import_pt
+
+    features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    store.save(features, out)
+    log(f"{out}: {features}")
+
+
+@cache.command()
+@click.argument("path", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help=".pt, .npz or .safetensors")
+def export(path: Path, out: Path) -> None:
+    """Write a cache as a file for other programs, by its suffix; .pt is the paper's format."""
+    from data import cache as store
+    from data.interchange import export as write
+
+    write(store.load(path), out)
+    log(str(out))
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
