@@ -21,7 +21,9 @@ __all__ = [
     "export_pt",
     "export_safetensors",
     "import_pt",
+    "numbered",
     "read_pt",
+    "write_pt",
 ]
 
 _BINS = {"e_bins": "elasticity", "f_bins": "friction"}
@@ -63,7 +65,7 @@ def import_pt(
         raise InterchangeError(f"{path}: scenario is a {type(scenario).__name__}, not text")
     return Features(
         features=features,
-        clip_id=_numbered(objects),
+        clip_id=numbered(objects),
         object=objects,
         scenario=[scenario] * count,
         labels=labels,
@@ -172,7 +174,7 @@ def _column(path: Path, name: str, values: Any, count: int) -> NDArray[np.float6
     return array.astype(np.float64)
 
 
-def _numbered(objects: Sequence[str]) -> list[str]:
+def numbered(objects: Sequence[str]) -> list[str]:
     """`<object>/<number of the clip among the object's>`, in order."""
     counts: dict[str, int] = {}
     ids = []
@@ -182,29 +184,44 @@ def _numbered(objects: Sequence[str]) -> list[str]:
     return ids
 
 
-def export_pt(features: Features, path: Path | str, *, property: str = "mass") -> None:
-    """Write the paper's file, in its keys, types and order of keys.
+def export_pt(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
+    """Write the paper's file, in its keys, types and order of keys; returns who is left out.
 
-    `features`: tensor (N, T, D); `obj_names`: list of N; `<property>_values`: float64 (N,), NaN
-    where unknown; `scenario`: text, several joined by `+`. What else the cache holds is not in it.
+    `features`: tensor (N, T, D); `obj_names`: list of N; `<property>_values`: float64 (N,);
+    `scenario`: text, several joined by `+`. What else the cache holds is not in it. The file has no
+    way to say "unknown" (a game would take NaN, or the paper's 0.0, for a value), so clips whose
+    property is not known are left out: their ids are returned. Raises `InterchangeError` when there
+    is no such label, or no clip with a known one.
     """
     import torch
 
     if property not in features.labels:
         known = ", ".join(features.labels) or "none"
         raise InterchangeError(f"there is no label {property!r} to export; the labels are {known}")
+    unknown = np.isnan(features.labels[property])
+    if len(features) and unknown.all():
+        raise InterchangeError(f"no clip has a known {property}, so there is nothing to export")
+    own = features.select(np.flatnonzero(~unknown))
     content = {
-        "features": torch.from_numpy(np.ascontiguousarray(features.features)),
-        "obj_names": list(features.object),
-        f"{property}_values": np.array(features.labels[property], dtype=np.float64),
-        "scenario": "+".join(sorted(set(features.scenario))),
+        "features": torch.from_numpy(np.ascontiguousarray(own.features)),
+        "obj_names": list(own.object),
+        f"{property}_values": np.array(own.labels[property], dtype=np.float64),
+        "scenario": "+".join(sorted(set(own.scenario))),
     }
+    write_pt(content, path)
+    return [features.clip_id[row] for row in np.flatnonzero(unknown).tolist()]
+
+
+def write_pt(content: Mapping[str, Any], path: Path | str) -> None:
+    """Write a dict as torch does, whole or not at all."""
+    import torch
+
     memory = io.BytesIO()  # a full disk is ours to report, not the archive writer's
-    torch.save(content, memory)
+    torch.save(dict(content), memory)
     atomic_write(Path(path), memory.getvalue())
 
 
-def export_npz(features: Features, path: Path | str) -> None:
+def export_npz(features: Features, path: Path | str) -> list[str]:
     """Write an .npz without pickles: the columns, `label_<name>`, and the rest as JSON text."""
     memory = io.BytesIO()
     columns = _numbers(features) | {
@@ -212,32 +229,37 @@ def export_npz(features: Features, path: Path | str) -> None:
     }
     np.savez(memory, allow_pickle=False, about=np.array(_about(features)), **columns)
     atomic_write(Path(path), memory.getvalue())
+    return []
 
 
-def export_safetensors(features: Features, path: Path | str) -> None:
+def export_safetensors(features: Features, path: Path | str) -> list[str]:
     """Write the numbers as tensors, and the text as JSON in the file's metadata."""
     from safetensors.numpy import save
 
     metadata = {name: json.dumps(list(getattr(features, name))) for name in _TEXT}
     tensors = {name: np.ascontiguousarray(array) for name, array in _numbers(features).items()}
     atomic_write(Path(path), save(tensors, metadata | {"about": _about(features)}))
+    return []
 
 
-EXPORTERS: dict[str, Callable[[Features, Path | str], None]] = {
+EXPORTERS: dict[str, Callable[[Features, Path | str], list[str]]] = {
     ".pt": export_pt,
     ".npz": export_npz,
     ".safetensors": export_safetensors,
 }
 
 
-def export(features: Features, path: Path | str) -> None:
-    """Write the format that the suffix of `path` names; see `EXPORTERS`."""
+def export(features: Features, path: Path | str) -> list[str]:
+    """Write the format that the suffix of `path` names (see `EXPORTERS`).
+
+    Returns the ids of clips that the format cannot hold, and that are left out.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in EXPORTERS:
         raise InterchangeError(
             f"{path}: there is no export to {suffix!r}; there is {', '.join(EXPORTERS)}"
         )
-    EXPORTERS[suffix](features, path)
+    return EXPORTERS[suffix](features, path)
 
 
 _TEXT = ("clip_id", "object", "scenario", "source_sha256")

@@ -14,7 +14,7 @@ from data.errors import HeliographError
 from pipeline.commands_agents import demo, train
 from pipeline.commands_cache import cache
 from pipeline.commands_data import backbones, doctor, index, probe, simulate
-from pipeline.commands_extract import extract
+from pipeline.commands_extract import extract, phase87
 from pipeline.commands_messages import message
 from pipeline.commands_results import evaluate
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 for command in (
-    demo, simulate, index, extract, cache, train, evaluate, message, probe, backbones,
-    doctor,
+    demo, simulate, index, extract, cache, train, evaluate, message, phase87, probe,
+    backbones, doctor,
 ):  # fmt: skip
     main.add_command(command)

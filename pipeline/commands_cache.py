@@ -85,7 +85,10 @@ def export(path: Path, out: Path) -> None:
     from data import cache as store
     from data.interchange import export as write
 
-    write(store.load(path), out)
+    left_out = write(store.load(path), out)
+    if left_out:
+        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        log(f"left out: {len(left_out)} clips without a known value ({some})")
     log(str(out))
 
 

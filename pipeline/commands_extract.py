@@ -1,4 +1,4 @@
-"""Commands that run a backbone over clips: extract."""
+"""Commands that run a backbone over clips: extract, phase87."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from pipeline.options import (
     share_the_cores,
     workers,
 )
-from pipeline.terminal import Bar, duration, log
+from pipeline.terminal import Bar, duration, log, print_table
 
 if TYPE_CHECKING:
     from pipeline.extract import Summary
+    from pipeline.phase87 import Comparison
 
 
 @click.command()
@@ -95,6 +96,85 @@ def extract(
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     sys.exit(exit_code(summary))
+
+
+@click.command()
+@click.argument("root", type=PATH, required=False)
+@click.option("--scenario", default="spring", help="spring, fall or ramp.")
+@click.option("-o", "--out", type=PATH, help="File to write (.pt).")
+@click.option("--static", is_flag=True, help="The companion: DINOv2's CLS of the middle frame.")
+@click.option("--backbone", help="Another one.  [default: vjepa2_vitl; static: dinov2_vits14]")
+@click.option("--frames", type=click.IntRange(1), help="Per clip.  [default: eight steps' worth]")
+@click.option("--precision", default="fp32", help="auto, fp32, bf16 or fp16.")
+@click.option("--batch", default=16, type=click.IntRange(1), help="Clips in a pass of a GPU.")
+@click.option("--compare", nargs=2, type=PATH, help="Say how two such files differ.")
+@workers
+@model_options
+@as_json
+def phase87(
+    root: Path | None,
+    scenario: str,
+    out: Path | None,
+    static: bool,
+    backbone: str | None,
+    frames: int | None,
+    precision: str,
+    batch: int,
+    compare: tuple[Path, Path] | None,
+    workers: int | None,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Rebuild the paper's feature file from the Physics 101 tree ROOT, or compare two.
+
+    A second run goes on where the first one stopped, from the cache beside the file.
+    """
+    share_the_cores()
+    from pipeline import phase87 as stage
+
+    if compare:
+        if root or out:
+            raise click.UsageError("--compare takes two files and no ROOT or --out")
+        _show(stage.compare(*compare), compare, as_json)
+        return
+    if root is None or out is None:
+        raise click.UsageError("name a ROOT and a file with --out, or two files with --compare")
+    if static and frames:
+        raise click.UsageError("--static is of one frame, so it takes no --frames")
+    clips = stage.find_clips(root, scenario)
+    stage.cache_path(out)
+    made_with = stage.plan(
+        backbone=backbone, static=static, frames=frames, precision=precision, **where
+    )
+    with Bar("clips") as bar:
+        summary = stage.rebuild(
+            clips, out, made_with, scenario=scenario, workers=workers, batch=batch, progress=on(bar)
+        )
+    say(summary)
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+    code = exit_code(summary)
+    unknown = {clip.object for clip in clips if not clip.labels["mass"] > 0}
+    if unknown and not static:
+        log(f"no mass is known of {', '.join(sorted(unknown))}: written as 0.0, as in the paper")
+    log(str(out))
+    sys.exit(code)
+
+
+def _show(found: Comparison, paths: tuple[Path, Path], as_json: bool) -> None:
+    told = found.to_json()
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    if found.cosine:
+        worst = sorted(found.cosine.items(), key=lambda item: item[1])[:10]
+        print_table(["clip, least alike first", "cosine"], [[k, f"{v:.6f}"] for k, v in worst])
+        click.echo(
+            f"{len(found.cosine)} clips in both; cosine smallest {told['cosine']['smallest']:.6f}, "
+            f"median {told['cosine']['median']:.6f}, mean {told['cosine']['mean']:.6f}"
+        )
+    for difference in found.differences or ["nothing differs but the numbers of the features"]:
+        click.echo(difference)
 
 
 def on(bar: Bar) -> Callable[[Summary], None]:
