@@ -1,12 +1,9 @@
-"""From places among the shown frames to pixels, with PyAV (FFmpeg): the reference.
-
-`by_index` decodes what the wanted frames depend on and little else; `one_pass` decodes everything
-in order, as FFmpeg does. Each group of pictures starts afresh from packets held in memory, so there
-is no seek that could land elsewhere, and skipping ahead is never dearer than decoding through.
-"""
+"""From decoded frames to RGB where it belongs, and the decode of everything, with PyAV (FFmpeg)."""
 
 from __future__ import annotations
 
+import math
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,22 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from data.bitstream import CLOSED, NOWHERE
-from data.container import Container, said
+from data.container import Container
 from data.frames import VideoError
 
 if TYPE_CHECKING:
     from av import VideoFrame
-    from av.packet import Packet
     from av.video.reformatter import VideoReformatter
-    from av.video.stream import VideoStream
 
 Frames = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 
 
-class Unexpected(Exception):
-    """Random access did not give what the index promised; a full decode has to tell."""
+class SizeChange(VideoError):
+    """Frames of one clip that are not of one size."""
 
 
 @dataclass
@@ -46,6 +40,10 @@ class Look:
             self.pixel_format, self.rotation = frame.format.name, frame.rotation
         self.interlaced |= frame.interlaced_frame
         self.sizes.add((frame.width, frame.height))
+
+    def add(self, later: Look) -> None:
+        self.interlaced |= later.interlaced
+        self.sizes |= later.sizes
 
 
 @dataclass
@@ -73,20 +71,16 @@ class Gathered:
         self.count = len(places)
         self.frames: Frames | None = None
         self.filled: set[int] = set()
+        self.lock = threading.Lock()
 
     def put(self, place: int, rgb: Frames) -> None:
-        if self.frames is None:
-            size = self.count * rgb.nbytes
-            if size > self.batch_bytes:
-                raise VideoError(
-                    self.path,
-                    f"{self.count:,} frames of {rgb.shape[1]}x{rgb.shape[0]} take {size:,} bytes, "
-                    f"the limit is {self.batch_bytes:,}",
-                )
-            self.frames = np.empty((self.count, *rgb.shape), np.uint8)
+        """Write a frame where it belongs; several threads may, each its own places."""
+        with self.lock:
+            if self.frames is None:
+                self.frames = self._room(rgb.shape)
         if rgb.shape != self.frames.shape[1:]:
             (was_high, was_wide), (high, wide) = self.frames.shape[1:3], rgb.shape[:2]
-            raise VideoError(
+            raise SizeChange(
                 self.path,
                 f"its frames change size from {was_wide}x{was_high} to {wide}x{high} in mid-stream",
             )
@@ -94,14 +88,25 @@ class Gathered:
             self.frames[slot] = rgb
         self.filled.add(place)
 
+    def _room(self, shape: tuple[int, ...]) -> Frames:
+        size = self.count * math.prod(shape)
+        if size > self.batch_bytes:
+            raise VideoError(
+                self.path,
+                f"{self.count:,} frames of {shape[1]}x{shape[0]} take {size:,} bytes, "
+                f"the limit is {self.batch_bytes:,}",
+            )
+        return np.empty((self.count, *shape), np.uint8)
+
 
 def upright(frame: VideoFrame, path: Path, convert: VideoReformatter) -> Frames:
     """RGB of one frame, turned by its display matrix: uint8 (H, W, 3).
 
     `convert` is one for all frames of a clip: `frame.to_ndarray(format="rgb24")` gives the same
     pixels, and sets up a conversion for each frame, which takes longer than a small frame itself.
+    More threads than one give the same pixels later.
     """
-    rgb: Frames = convert.reformat(frame, format="rgb24").to_ndarray().view(np.uint8)
+    rgb: Frames = convert.reformat(frame, format="rgb24", threads=1).to_ndarray().view(np.uint8)
     matrix = _display_matrix(frame)
     if matrix is None:
         return rgb
@@ -127,89 +132,7 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
     return None
 
 
-def by_index(container: Container, gathered: Gathered) -> Look:
-    """Decode the wanted frames, and of the others only what they depend on.
-
-    Raises Unexpected unless each comes out sound, once, in order, with the timestamp asked for.
-    """
-    import av
-    from av.video.reformatter import VideoReformatter
-
-    index, context = container.index, container.stream.codec_context
-    places = np.array(sorted(gathered.slots), np.int64)
-    wanted = index.order[places]
-    place_of = dict(zip(index.pts[wanted].tolist(), places.tolist(), strict=True))
-    needed, look, source = set(wanted.tolist()), Look(), _Source(container)
-    convert = VideoReformatter()
-    context.options = _options(container, strict=True)
-    try:
-        for start, last in runs(index.pts, index.entry, np.sort(wanted)):
-            latest: int | None = None
-            numbers = [n for n in range(start, last + 1) if n in needed or not index.droppable[n]]
-            for n in (*numbers, None):
-                for frame in context.decode(None if n is None else source.packet(n)):
-                    if frame.pts is None or (latest is not None and frame.pts <= latest):
-                        raise Unexpected("frames come out in another order than their timestamps")
-                    latest = frame.pts
-                    if (place := place_of.get(latest)) is None:
-                        continue
-                    if frame.is_corrupt or place in gathered.filled:
-                        raise Unexpected("a frame comes out corrupt, or twice")
-                    if frame.interlaced_frame:
-                        raise Unexpected("its fields may be packets of their own")
-                    look.at(frame)
-                    gathered.put(place, upright(frame, container.path, convert))
-            context.flush_buffers()
-    except (av.error.FFmpegError, MemoryError) as error:
-        raise Unexpected(said(error)) from None
-    finally:
-        source.close()
-    if len(gathered.filled) != len(places):
-        raise Unexpected(f"{len(gathered.filled)} of {len(places)} frames come out")
-    return look
-
-
-class _Source:
-    """Packets by number, in growing order: from memory, or read again from a large file."""
-
-    def __init__(self, container: Container):
-        self.index = container.index
-        self.again = container.reopened(quick=True) if self.index.packets is None else None
-        self.numbered = enumerate(self.again.packets()) if self.again else iter(())
-
-    def packet(self, number: int) -> Packet[VideoStream]:
-        if self.index.packets is not None:
-            return self.index.packets[number]
-        for n, packet in self.numbered:
-            if n == number and packet.pts == self.index.pts[n]:
-                return packet
-            if n >= number:
-                break
-        raise Unexpected("the file reads differently the second time")
-
-    def close(self) -> None:
-        if self.again is not None:
-            self.again.input.close()
-
-
-def runs(pts: Places, entry: npt.NDArray[np.int8], wanted: Places) -> list[tuple[int, int]]:
-    """(first, last) packet of each stretch to decode for the packets `wanted` (sorted)."""
-    entries = np.flatnonzero(entry != NOWHERE)
-    out: list[tuple[int, int]] = []
-    for n in wanted.tolist():
-        start = 0
-        for candidate in entries[: np.searchsorted(entries, n, side="right")][::-1].tolist():
-            if entry[candidate] == CLOSED or pts[n] >= pts[candidate]:
-                start = candidate
-                break
-        if out and start <= out[-1][1]:
-            out[-1] = (out[-1][0], n)
-        else:
-            out.append((start, n))
-    return out
-
-
-def _options(container: Container, *, strict: bool) -> dict[str, str]:
+def decoder_options(container: Container, *, strict: bool) -> dict[str, str]:
     """Options of the decoder. None changes a pixel of a sound stream.
 
     strict: errors that FFmpeg would patch over end the decode, and H.264 that does not say how far
@@ -238,7 +161,7 @@ def one_pass(
     convert = VideoReformatter()
     with container.reopened(quick=False) as fresh:
         context, packets = fresh.stream.codec_context, fresh.packets()
-        context.options = _options(fresh, strict=strict)
+        context.options = decoder_options(fresh, strict=strict)
         context.thread_type = "AUTO" if strict else "SLICE"
         finished = False
         while not finished:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.container import Container
-from data.decoders import Frames, Gathered, Look, Pass, Places, Unexpected, by_index, one_pass
+from data.decoders import Frames, Gathered, Look, Pass, Places, one_pass
 from data.frames import VideoError, VideoInfo
+from data.random_access import Unexpected, by_index
 
 
 class Recounted(Exception):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data import container as container_module
-from data import decoders
+from data import random_access
 from data.frames import FrameBatch, Limits
 from data.sampling import Sampling
 from data.video import CannotAgree, VideoError, describe, probe, read, read_sampled
@@ -96,13 +96,13 @@ def test_random_access_is_used_where_it_can_be(name, honest, monkeypatch):
 
 def test_only_what_is_needed_is_decoded(honest, monkeypatch):
     fed = []
-    whole = decoders._Source.packet
+    whole = random_access._Source.packet
 
     def count(self, number):
         fed.append(number)
         return whole(self, number)
 
-    monkeypatch.setattr(decoders._Source, "packet", count)
+    monkeypatch.setattr(random_access._Source, "packet", count)
     read(honest("h264_short_gop"), [0, 30, 59])
     assert len(fed) <= 3 * 12
     fed.clear()
