@@ -135,7 +135,7 @@ def phase87(
     if compare:
         if root or out:
             raise click.UsageError("--compare takes two files and no ROOT or --out")
-        _show(stage.compare(*compare), compare, as_json)
+        _show(stage.compare(*compare), as_json)
         return
     if root is None or out is None:
         raise click.UsageError("name a ROOT and a file with --out, or two files with --compare")
@@ -161,7 +161,7 @@ def phase87(
     sys.exit(code)
 
 
-def _show(found: Comparison, paths: tuple[Path, Path], as_json: bool) -> None:
+def _show(found: Comparison, as_json: bool) -> None:
     told = found.to_json()
     if as_json:
         click.echo(json.dumps(told))
@@ -169,11 +169,9 @@ def _show(found: Comparison, paths: tuple[Path, Path], as_json: bool) -> None:
     if found.cosine:
         worst = sorted(found.cosine.items(), key=lambda item: item[1])[:10]
         print_table(["clip, least alike first", "cosine"], [[k, f"{v:.6f}"] for k, v in worst])
-        click.echo(
-            f"{len(found.cosine)} clips in both; cosine smallest {told['cosine']['smallest']:.6f}, "
-            f"median {told['cosine']['median']:.6f}, mean {told['cosine']['mean']:.6f}"
-        )
-    for difference in found.differences or ["nothing differs but the numbers of the features"]:
+        picked = ", ".join(f"{name} {value:.6f}" for name, value in told["cosine"].items())
+        click.echo(f"{len(found.cosine)} clips in both, {found.equal} equal; cosine {picked}")
+    for difference in found.differences or ["nothing else differs"]:
         click.echo(difference)
 
 

@@ -153,24 +153,25 @@ class Comparison:
     `differences` are sentences, empty where everything but the numbers of the features is the same.
     `cosine` maps each clip that both have (`<object>/<number>`) to the cosine of its features in
     one file with those in the other, all steps together; empty where their shapes do not fit.
+    `equal` counts the clips whose features are the same to the bit.
     """
 
     clips: tuple[int, int]
     differences: list[str]
     cosine: Mapping[str, float]
+    equal: int
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, with the smallest, median and mean cosine."""
         values = np.array(list(self.cosine.values()))
-        summary = {
-            "smallest": float(values.min()),
-            "median": float(np.median(values)),
-            "mean": float(values.mean()),
-        }
+        picks = {"smallest": np.min, "median": np.median, "mean": np.mean}
         return {
             "clips": list(self.clips),
             "differences": self.differences,
-            "cosine": summary if values.size else None,
+            "equal": self.equal,
+            "cosine": {name: float(pick(values)) for name, pick in picks.items()}
+            if values.size
+            else None,
             "per_clip": dict(self.cosine),
         }
 
@@ -194,13 +195,15 @@ def compare(left: Path, right: Path) -> Comparison:
     if not differences and names[0] != names[1]:
         differences.append("the clips stand in another order")
     differences += _other_masses(ours, theirs, rows, both)
-    cosine = {}
+    pairs = {}
     if a.shape[1:] == b.shape[1:]:
-        cosine = {
-            clip: _cosine(a[rows[0][clip]].reshape(-1), b[rows[1][clip]].reshape(-1))
-            for clip in both
-        }
-    return Comparison((len(a), len(b)), differences, cosine)
+        pairs = {clip: (a[rows[0][clip]].ravel(), b[rows[1][clip]].ravel()) for clip in both}
+    return Comparison(
+        clips=(len(a), len(b)),
+        differences=differences,
+        cosine={clip: _cosine(*pair) for clip, pair in pairs.items()},
+        equal=sum(np.array_equal(*pair) for pair in pairs.values()),
+    )
 
 
 def _opened(path: Path) -> dict[str, Any]:
