@@ -7,7 +7,8 @@ here and ours load there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,37 @@ def agent_windows(steps: int, agents: int) -> list[range]:
     return [range(start, start + width) for start in starts]
 
 
+@dataclass(frozen=True)
+class View:
+    """What one agent sees: some time steps of the features of one cache, by its number."""
+
+    cache: int
+    window: range
+
+
+def agent_views(steps: Sequence[int], caches: Sequence[int]) -> list[View]:
+    """The view of each agent, given the steps of every cache and the cache that each agent sees.
+
+    A static cache (one step) repeats over the steps of the longest; the agents of one cache share
+    its steps in order, as `agent_windows` has it, so that together they miss nothing of it.
+
+    >>> agent_views([8, 1], [0, 1, 0])
+    [View(cache=0, window=range(0, 4)), View(cache=1, window=range(0, 8)), \
+View(cache=0, window=range(4, 8))]
+    """
+    lasting = [repeated_steps(steps, number) for number in range(len(steps))]
+    windows = {
+        cache: iter(agent_windows(lasting[cache], list(caches).count(cache)))
+        for cache in set(caches)
+    }
+    return [View(cache, next(windows[cache])) for cache in caches]
+
+
+def repeated_steps(steps: Sequence[int], cache: int) -> int:
+    """The steps that agents see of a cache: a single one is repeated as long as the others last."""
+    return steps[cache] if steps[cache] > 1 else max(steps)
+
+
 class TemporalEncoder(nn.Module):
     """Two convolutions over time, a mean over time, and a linear layer, as in the paper."""
 
@@ -63,7 +95,7 @@ class CompositionalSender(nn.Module):
     """One agent: an encoder and `n_heads` heads that say one of `vocab_size` symbols each.
 
     A sender of one head (the paper's holistic 1x64 control) names it `head`, as its checkpoint
-    does.
+    does; the paper clamps that one's outputs to +-15 (`logit_clamp`; 0: no clamp).
     """
 
     def __init__(
@@ -73,11 +105,14 @@ class CompositionalSender(nn.Module):
         vocab_size: int = 8,
         n_heads: int = 2,
         n_frames: int = 8,
+        logit_clamp: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = TemporalEncoder(hidden_dim, input_dim, n_frames)
+        self.input_dim = input_dim
         self.vocab_size = vocab_size
         self.n_heads = n_heads
+        self.logit_clamp = logit_clamp
         if n_heads == 1:
             self.head = nn.Linear(hidden_dim, vocab_size)
         else:
@@ -87,32 +122,86 @@ class CompositionalSender(nn.Module):
         """(batch, frames, input_dim) -> (batch, n_heads, vocab_size)."""
         h = self.encoder(x)
         heads = [self.head] if self.n_heads == 1 else self.heads
-        return torch.stack([head(h) for head in heads], dim=1)
+        return clamped(torch.stack([head(h) for head in heads], dim=1), self.logit_clamp)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, input_dim) -> tokens int64 (batch, n_heads): each head's likeliest."""
         return self.logits(x).argmax(-1)
 
 
+def clamped(logits: Tensor, bound: float) -> Tensor:
+    """Logits within +-bound; 0 is no bound."""
+    return logits.clamp(-bound, bound) if bound else logits
+
+
 class MultiAgentSender(nn.Module):
-    """Several senders, each over its own window of the clip; state-dict names `senders.<i>`."""
+    """Several senders, each over its own view of the clip; state-dict names `senders.<i>`.
 
-    def __init__(self, senders: Sequence[CompositionalSender], windows: Sequence[range]) -> None:
+    Where the agents see more than one cache, `names` are the caches' and `steps` those of each; the
+    features are then given cache by cache.
+    """
+
+    def __init__(
+        self,
+        senders: Sequence[CompositionalSender],
+        views: Sequence[View],
+        steps: Sequence[int],
+        names: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        if len(senders) != len(windows):
-            raise ValueError(f"{len(senders)} senders but {len(windows)} windows")
+        if len(senders) != len(views):
+            raise ValueError(f"{len(senders)} senders but {len(views)} views")
         self.senders = nn.ModuleList(senders)
-        self.windows = list(windows)
+        self.views = list(views)
+        self.steps = list(steps)
+        self.dims = {v.cache: s.input_dim for v, s in zip(views, senders, strict=True)}
+        self.names = list(names) or [str(number) for number in range(len(steps))]
 
-    def logits(self, x: Tensor) -> Tensor:
-        """(batch, frames, input_dim) -> (batch, agents, n_heads, vocab_size)."""
-        views = [x[:, window.start : window.stop] for window in self.windows]
-        senders = [sender for sender in self.senders if isinstance(sender, CompositionalSender)]
-        return torch.stack([s.logits(view) for s, view in zip(senders, views, strict=True)], dim=1)
+    def logits(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+        """Features (batch, steps, dim), of each cache -> (batch, agents, n_heads, vocab_size).
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, frames, input_dim) -> integer tokens (batch, agents, n_heads)."""
+        One tensor for a single cache; for several a list in their order, or a dict by their names.
+        Raises HeliographError where a cache is missing or its features have another shape.
+        """
+        caches = self._lasting(x)
+        said = []
+        for sender, view in zip(self.senders, self.views, strict=True):
+            assert isinstance(sender, CompositionalSender)
+            said.append(sender.logits(caches[view.cache][:, view.window.start : view.window.stop]))
+        return torch.stack(said, dim=1)
+
+    def forward(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+        """Features as `logits` takes them -> integer tokens (batch, agents, n_heads)."""
         return self.logits(x).argmax(-1)
+
+    def _lasting(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
+        """The features of each cache, static ones repeated over time."""
+        wanted = " and ".join(self.names)
+        if isinstance(x, Mapping):
+            missing = [name for name in self.names if name not in x]
+            if missing or len(x) > len(self.names):
+                raise HeliographError(f"needs the features of {wanted}, got {', '.join(x)}")
+            caches = [x[name] for name in self.names]
+        else:
+            caches = [x] if isinstance(x, Tensor) else list(x)
+            if len(caches) != len(self.names):
+                raise HeliographError(
+                    f"needs the features of {wanted}: {len(self.names)} tensors, got {len(caches)}"
+                )
+        for number, (features, name) in enumerate(zip(caches, self.names, strict=True)):
+            expected = (self.steps[number], self.dims.get(number, features.shape[-1]))
+            if tuple(features.shape[1:]) != expected:
+                raise HeliographError(
+                    f"the features of {name} must be (clips, {expected[0]}, {expected[1]}), "
+                    f"got {tuple(features.shape)}"
+                )
+        return [
+            features.expand(-1, repeated_steps(self.steps, number), -1)
+            for number, features in enumerate(caches)
+        ]
+
+
+Sender = CompositionalSender | MultiAgentSender
 
 
 class CompositionalReceiver(nn.Module):
@@ -165,15 +254,36 @@ def head_names(properties: Sequence[str]) -> list[str]:
 
 
 def build_sender(
-    *, input_dim: int, steps: int, agents: int, heads: int, vocab: int, hidden_dim: int = 128
-) -> CompositionalSender | MultiAgentSender:
-    """One agent over all the steps, or several over their windows, with fresh weights."""
-    windows = agent_windows(steps, agents)
+    *,
+    input_dim: int | Sequence[int],
+    steps: int | Sequence[int],
+    agents: int,
+    heads: int,
+    vocab: int,
+    hidden_dim: int = 128,
+    logit_clamp: float = 0.0,
+    caches: Sequence[int] = (),
+    names: Sequence[str] = (),
+) -> Sender:
+    """One agent over all the steps, or several over their views, with fresh weights.
+
+    Args:
+        input_dim, steps: of the cache, or of each where there are several.
+        caches: the number of the cache that each agent sees; none: all see the first.
+        names: of the caches, for messages to people.
+    """
+    dims = [input_dim] if isinstance(input_dim, int) else list(input_dim)
+    lengths = [steps] if isinstance(steps, int) else list(steps)
+    views = agent_views(lengths, caches or [0] * agents)
     senders = [
-        CompositionalSender(hidden_dim, input_dim, vocab, heads, n_frames=len(window))
-        for window in windows
+        CompositionalSender(
+            hidden_dim, dims[view.cache], vocab, heads, len(view.window), logit_clamp
+        )
+        for view in views
     ]
-    return senders[0] if agents == 1 else MultiAgentSender(senders, windows)
+    if agents == 1 and len(lengths) == 1:
+        return senders[0]
+    return MultiAgentSender(senders, views, lengths, names)
 
 
 def checkpoint_key(part: str, heads: int, vocab: int) -> str:
@@ -183,6 +293,15 @@ def checkpoint_key(part: str, heads: int, vocab: int) -> str:
     'sender_2x8'
     """
     return f"{part}_{heads}x{vocab}"
+
+
+def values_text(values: Sequence[Sequence[float]]) -> str:
+    """A continuous message: two decimals each, agents by ` | `.
+
+    >>> values_text([[0.5, -1.0], [0.25, 0.0]])
+    '0.50 -1.00 | 0.25 0.00'
+    """
+    return " | ".join(" ".join(f"{value:.2f}" for value in agent) for agent in values)
 
 
 def message_text(tokens: Sequence[Sequence[int]]) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from pipeline.options import PATH, as_json
+from pipeline.config import AGENTS, GAME
+from pipeline.options import PATH
 from pipeline.tables import show_metrics
 from pipeline.terminal import Bar, log
+from pipeline.train_options import Agents, GroupedCommand, Margin, option, setting_options
 
 
 @click.command()
@@ -24,52 +26,129 @@ def demo(out: Path, per_cell: int, seeds: int, epochs: int | None) -> None:
     run_demo(out, per_cell=per_cell, seeds=seeds, epochs=epochs)
 
 
-@click.command()
-@click.argument("cache", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="Run folder to make.")
-@click.option("--property", "properties", multiple=True, help="Label to talk about; repeatable.")
-@click.option("--preset", default="default", help="default, published or stabilised.")
-@click.option("--agents", type=click.IntRange(1), help="Senders, each with its time window.")
-@click.option("--heads", type=click.IntRange(1), help="Symbols per agent.")
-@click.option("--vocab", type=click.IntRange(2), help="Size of the vocabulary.")
-@click.option("--seeds", default=10, type=click.IntRange(1), help="Seeds 0 .. N-1.")
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the preset's.")
-@click.option(
-    "--axes", type=click.IntRange(0), help="Principal axes of the features to keep; 0: all."
+CHOSEN = "What to train"
+FOLDER = "Where it goes"
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("caches", type=str, nargs=-1, required=True, metavar="CACHE...")
+@option(
+    "--property",
+    "properties",
+    multiple=True,
+    group=CHOSEN,
+    help="Label to talk about; repeatable. None: every label of the cache.",
 )
-@click.option("--split", help="auto, objects, published, cells or cells-validated.")
-@click.option("--shuffle-labels", is_flag=True, default=None, help="A control: nothing to learn.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--overwrite", is_flag=True, help="Replace a run that stands in --out.")
-@as_json
+@option(
+    "--preset",
+    default="default",
+    group=CHOSEN,
+    help="default (ours), published (the paper's recipe) or stabilised (that of its 85.6 %).",
+)
+@option(
+    "--seeds",
+    default=10,
+    type=click.IntRange(1),
+    group=CHOSEN,
+    help="Seeds 0 .. N-1.",
+)
+@option(
+    "--control",
+    is_flag=True,
+    group=CHOSEN,
+    help="Train beside it the paper's holistic control: one head with a symbol for each "
+    "combination (1x64 beside 2x8), outputs clamped to +-15, learning rates halved. Unless told "
+    "otherwise both then learn 200 epochs with one receiver.",
+)
+@option(
+    "--matched-bandwidth",
+    "matched",
+    is_flag=True,
+    group=CHOSEN,
+    help="One agent over the whole clip with the heads of all agents together (paper, phase 81).",
+)
+@option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KEY=A,B,...",
+    group=CHOSEN,
+    help="A grid of runs, each in a folder of its own under --out; repeatable. Keys are settings "
+    "below, agents, preset or seeds.",
+)
+@option("-o", "--out", type=PATH, required=True, group=FOLDER, help="Run folder.")
+@option(
+    "--resume",
+    is_flag=True,
+    group=FOLDER,
+    help="Go on with the unfinished training in --out, to the same bits as without the break.",
+)
+@option("--overwrite", is_flag=True, group=FOLDER, help="Replace what is in --out.")
+@option(
+    "--tensorboard",
+    is_flag=True,
+    group=FOLDER,
+    help="Write event files to OUT/tensorboard too (needs the package tensorboard).",
+)
+@option(
+    "--device",
+    default="auto",
+    group=FOLDER,
+    help="auto, cpu, cuda, cuda:1, ...",
+)
+@option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    group=FOLDER,
+    help="Print JSON instead of a table.",
+)
+@option(
+    "--agents",
+    type=Agents(),
+    metavar="N|NAME,...",
+    group=AGENTS,
+    help="How many agents; agents of one cache share its time steps in order. Or the cache of "
+    "each, by the file's stem or as NAME=PATH: vjepa,dino,vjepa,dino. [2]",
+)
+@setting_options
+@option(
+    "--tie-margin",
+    "tie_margin",
+    multiple=True,
+    type=Margin(),
+    group=GAME,
+    help="Values of a property that differ by no more are a tie; repeatable. [mass=0.5 (grams; "
+    "paper), others 0]",
+)
 def train(
-    cache: Path,
+    caches: tuple[str, ...],
     out: Path,
-    properties: tuple[str, ...],
-    preset: str,
-    seeds: int,
-    device: str,
-    overwrite: bool,
     as_json: bool,
+    sweeps: tuple[str, ...],
+    tie_margin: tuple[tuple[str, float], ...],
     **settings: Any,
 ) -> None:
-    """Train agents on a CACHE to tell which of two clips has more of a property.
+    """Train agents on CACHEs to tell which of two clips has more of a property.
 
-    Without --property: every label of the cache.
+    Several caches are joined by clip id; a static feature (one step) repeats over time.
+
+    Values in brackets are what a setting is unless it is given.
     """
+    from pipeline.sweep import show_sweep, split_words, sweep
     from pipeline.train import train as stage
 
+    settings["tie_margin"] = dict(tie_margin) or None
+    caches, words = split_words(caches, swept=bool(sweeps))
+    if sweeps:
+        show_sweep(sweep(caches, out, [*sweeps, *words], settings, log=log, bar=Bar), as_json)
+        return
     with Bar("training") as bar:
-        run = stage(
-            cache,
-            out,
-            properties=properties,
-            preset=preset,
-            seeds=range(seeds),
-            device=device,
-            overwrite=overwrite,
-            progress=bar.update,
-            **settings,
-        )
-    show_metrics(run.metrics(), as_json)
+        run = stage(caches, out, progress=bar.update, log=log, **settings)
+    metrics = run.metrics()
+    show_metrics(metrics, as_json)
+    if "control" in metrics and not as_json:
+        beside = metrics["control"]
+        click.echo(f"\nholistic control {beside['heads']}x{beside['vocab']}")
+        show_metrics(beside, as_json)
     log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")

@@ -9,44 +9,103 @@ objects.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from data.errors import HeliographError
 
+DISCRETE, CONTINUOUS = "discrete", "continuous"
+SIMULTANEOUS, STAGGERED = "simultaneous", "staggered"
+CHOICES = {"channel": (DISCRETE, CONTINUOUS), "resets": (SIMULTANEOUS, STAGGERED)}
+
+
+def _setting(default: Any, group: str, text: str) -> Any:
+    """A field that is an option of `heliograph train`, in this group of its help."""
+    return dataclasses.field(default=default, metadata={"group": group, "help": text})
+
+
+AGENTS, GAME, OPTIMISER = "Agents and messages", "The game", "Optimiser"
+SCHEDULE, ENCODERS, CLIPS = "Schedule", "Encoders", "Clips and features"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that the mathematics of a run depends on, beside the features and the seeds."""
+    """Everything that the mathematics of a run depends on, beside the features and the seeds.
+
+    The help of a field is that of its option, with the source of the idea: "paper" is arXiv
+    2604.03266 and its code.
+    """
 
     properties: tuple[str, ...]
     preset: str = "default"
-    split: str = "auto"  # a key of splits.SPLITS
-    agents: int = 2
-    heads: int = 2
-    vocab: int = 8
-    hidden_dim: int = 128
-    epochs: int = 400
-    batch: int = 32  # pairs
-    sender_lr: float = 1e-3
-    receiver_lr: float = 3e-3
-    weight_decay: float = 0.0
-    tau_start: float = 3.0
-    tau_end: float = 1.0
-    soft_epochs: int = 30  # hard (straight-through) symbols from this epoch on
-    receivers: int = 3
-    reset_interval: int = 40  # epochs after which every receiver starts afresh
-    grad_clip: float = 1.0
-    entropy_threshold: float = 0.1  # of log(vocab)
-    entropy_bonus: float = 0.03
-    oracle_epochs: int = 0  # epochs in which the encoder learns with both clips in plain sight
-    oracle_lr: float = 1e-3
-    tie_margins: tuple[float, ...] = ()  # per property: values that differ by no more are a tie
-    train_on_ties: bool = False  # the paper's grids teach a tie as "not more"
-    axes: int = (
-        0  # principal axes of the training features that are kept; 0: the features as they are
+    split: str = _setting(
+        "auto",
+        CLIPS,
+        "auto (cells-validated for a full grid of two properties, else objects), objects, kfold or "
+        "kfold-K (seed s tests fold s mod K of the objects; K is 5), cells-validated, or the "
+        "paper's own: published, cells.",
     )
-    shuffle_labels: bool = False  # the control that has nothing to learn
+    agents: int = 2
+    sees: tuple[int, ...] = ()  # the number of each agent's cache; (): all see the only one
+    heads: int = _setting(2, AGENTS, "Symbols that each agent says.")
+    vocab: int = _setting(8, AGENTS, "Symbols to choose from.")
+    hidden_dim: int = _setting(128, AGENTS, "Width of encoders and receivers.")
+    channel: str = _setting(
+        DISCRETE,
+        AGENTS,
+        "discrete (Gumbel-softmax symbols) or continuous (the control of equal width, the tanh of "
+        "the heads' outputs: heads * vocab real numbers an agent; paper, phase 84c).",
+    )
+    logit_clamp: float = _setting(
+        0.0, AGENTS, "Bound of a head's outputs; 0: none. Paper: 15 for one head of 64 symbols."
+    )
+    epochs: int = _setting(400, SCHEDULE, "Epochs of `training clips // batch` batches.")
+    batch: int = _setting(32, OPTIMISER, "Pairs of clips in a batch.")
+    sender_lr: float = _setting(1e-3, OPTIMISER, "Learning rate of the senders (Adam).")
+    receiver_lr: float = _setting(3e-3, OPTIMISER, "Learning rate of the receivers (Adam).")
+    weight_decay: float = _setting(0.0, OPTIMISER, "L2 penalty in Adam, of all nets.")
+    tau_start: float = _setting(3.0, SCHEDULE, "Gumbel-softmax temperature of the first epoch.")
+    tau_end: float = _setting(1.0, SCHEDULE, "Temperature of the last; linear between.")
+    soft_epochs: int = _setting(
+        30, SCHEDULE, "Epochs of soft symbols, before hard (straight-through) ones."
+    )
+    receivers: int = _setting(3, GAME, "Receivers that hear the same senders (paper, phase 54e).")
+    reset_interval: int = _setting(
+        40, GAME, "Epochs after which receivers start afresh (iterated learning; paper, phase 54c)."
+    )
+    resets: str = _setting(
+        SIMULTANEOUS,
+        GAME,
+        "simultaneous (all receivers afresh; paper, phase 54e) or staggered (one after the other; "
+        "paper, phase 54d).",
+    )
+    grad_clip: float = _setting(1.0, OPTIMISER, "Largest norm of the gradient of a net.")
+    entropy_threshold: float = _setting(
+        0.1, GAME, "A head below this share of the largest entropy gets the bonus."
+    )
+    entropy_bonus: float = _setting(0.03, GAME, "Weight of the bonus for heads that hardly vary.")
+    oracle_epochs: int = _setting(
+        0,
+        ENCODERS,
+        "Epochs in which the encoders learn with both clips in plain sight (paper, phase 54).",
+    )
+    oracle_lr: float = _setting(1e-3, ENCODERS, "Learning rate in those epochs (Adam).")
+    tie_margins: tuple[float, ...] = ()  # per property: values that differ by no more are a tie
+    train_on_ties: bool = _setting(
+        False,
+        GAME,
+        'Teach a tie as "not more", as the paper\'s grids do, instead of leaving it out.',
+    )
+    axes: int = _setting(
+        0,
+        ENCODERS,
+        "Leading principal axes of each cache's training features to keep, whitened; 0: the "
+        "features as they are.",
+    )
+    shuffle_labels: bool = _setting(
+        False, CLIPS, "A control: training labels in another order, so there is nothing to learn."
+    )
 
     def __post_init__(self) -> None:
         if not self.properties:
@@ -57,10 +116,30 @@ class TrainConfig:
             raise HeliographError(
                 f"needs one tie margin of at least 0 per property, got {self.tie_margins}"
             )
-        for name, least in _LEAST.items():
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if value < least:
+            if not value >= least:
                 raise HeliographError(f"{name} must be at least {least}, got {value}")
+        for name in ("tau_start", "tau_end", "grad_clip"):
+            if not getattr(self, name) > 0:
+                raise HeliographError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise HeliographError(
+                    f"no {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}"
+                )
+        if self.sees and len(self.sees) != self.agents:
+            raise HeliographError(f"{self.agents} agents, but caches for {len(self.sees)} of them")
+
+    @property
+    def agent_caches(self) -> tuple[int, ...]:
+        """The number of the cache that each agent sees, one per agent."""
+        return self.sees or (0,) * self.agents
+
+    @property
+    def continuous(self) -> bool:
+        """Whether messages are real numbers, not symbols."""
+        return self.channel == CONTINUOUS
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types; `from_json` reads it back."""
@@ -75,15 +154,16 @@ class TrainConfig:
             raise HeliographError(
                 f"the run was made by a newer version: unknown settings {unknown}"
             )
-        return cls(**stored | {name: tuple(stored[name]) for name in _TUPLES})
+        return cls(**stored | {name: tuple(stored[name]) for name in _TUPLES if name in stored})
 
 
-_TUPLES = ("properties", "tie_margins")
-_LEAST = {
+_TUPLES = ("properties", "sees", "tie_margins")
+LEAST = {
     "agents": 1,
     "heads": 1,
     "vocab": 2,
-    "hidden_dim": 1,
+    "hidden_dim": 2,
+    "logit_clamp": 0,
     "epochs": 1,
     "batch": 4,
     "sender_lr": 0,
@@ -92,7 +172,10 @@ _LEAST = {
     "soft_epochs": 0,
     "receivers": 1,
     "reset_interval": 1,
+    "entropy_threshold": 0,
+    "entropy_bonus": 0,
     "oracle_epochs": 0,
+    "oracle_lr": 0,
     "axes": 0,
 }
 
@@ -109,16 +192,77 @@ PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 # grams; the paper leaves out pairs of 0.5 g or less
 TIE_MARGINS = {"mass": 0.5}
 
+# beside a holistic control both senders learn for as long as those of the published checkpoints
+CONTROLLED: dict[str, Any] = {"epochs": 200, "receivers": 1}
 
-def build_config(preset: str, properties: tuple[str, ...], **overrides: Any) -> TrainConfig:
+
+MOST_SYMBOLS = 4096  # of a holistic control
+
+
+def build_config(
+    preset: str,
+    properties: Sequence[str],
+    *,
+    tie_margin: dict[str, float] | None = None,
+    **overrides: Any,
+) -> TrainConfig:
     """The preset's settings for these properties; overrides that are None leave the preset's value.
 
-    Raises HeliographError for an unknown preset (naming the right ones) or a value out of range.
+    `tie_margin` replaces the margins of the properties that it names. Raises HeliographError for an
+    unknown preset (naming the right ones) or a value out of range.
     """
     if preset not in PRESETS:
         raise HeliographError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    single, several = PRESETS[preset]
-    settings = {**single, **(several if len(properties) > 1 else {})}
-    settings["tie_margins"] = tuple(TIE_MARGINS.get(name, 0.0) for name in properties)
+    margins = {name: TIE_MARGINS.get(name, 0.0) for name in properties} | (tie_margin or {})
+    stray = sorted(set(margins) - set(properties))
+    if stray:
+        raise HeliographError(
+            f"a tie margin for {stray[0]!r}, which is not a property of this run: "
+            f"its properties are {', '.join(properties)}"
+        )
+    settings = preset_settings(preset, several=len(properties) > 1)
+    settings["tie_margins"] = tuple(margins[name] for name in properties)
     settings |= {name: value for name, value in overrides.items() if value is not None}
-    return TrainConfig(preset=preset, properties=properties, **settings)
+    return TrainConfig(preset=preset, properties=tuple(properties), **settings)
+
+
+def preset_settings(preset: str, *, several: bool) -> dict[str, Any]:
+    """What a preset sets, for one property or for several at once."""
+    single, more = PRESETS[preset]
+    return {**single, **(more if several else {})}
+
+
+def holistic(config: TrainConfig) -> TrainConfig:
+    """The paper's holistic control of a run: one head with a symbol for every combination.
+
+    Its outputs are clamped to +-15 and both its learning rates halved (`_phase54_*.py`).
+    """
+    symbols = config.vocab**config.heads
+    if config.heads == 1 or config.continuous:
+        kind = "a continuous channel" if config.continuous else "a single head"
+        raise HeliographError(f"{kind} has no holistic control: it needs several heads of symbols")
+    if symbols > MOST_SYMBOLS:
+        raise HeliographError(
+            f"a holistic control of {config.vocab}**{config.heads} = {symbols} symbols is too "
+            f"large: {MOST_SYMBOLS} at most"
+        )
+    return dataclasses.replace(
+        config,
+        heads=1,
+        vocab=symbols,
+        logit_clamp=15.0,
+        sender_lr=config.sender_lr / 2,
+        receiver_lr=config.receiver_lr / 2,
+    )
+
+
+def with_control(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run that a holistic control stands beside; what is given stays."""
+    return CONTROLLED | {name: value for name, value in settings.items() if value is not None}
+
+
+def matched_bandwidth(config: TrainConfig) -> TrainConfig:
+    """The paper's control of equal bandwidth (phase 81): one agent with the heads of them all."""
+    if len(set(config.agent_caches)) > 1:
+        raise HeliographError("a single sender of matched bandwidth sees one cache, not several")
+    return dataclasses.replace(config, agents=1, sees=(), heads=config.agents * config.heads)

@@ -162,6 +162,14 @@ def one_hot_messages(tokens: Tensor, vocab: int) -> Tensor:
     return F.one_hot(tokens, vocab).flatten(-3).float()
 
 
+def final_messages(logits: Tensor, *, continuous: bool) -> Tensor:
+    """What is said once training is over: tokens int64 (..., heads) of logits (..., heads, vocab).
+
+    A continuous channel says the tanh of the logits, float32 (..., heads, vocab).
+    """
+    return torch.tanh(logits) if continuous else logits.argmax(-1)
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """What the receivers of one seed say of every pair of clips, by their distinct messages.
@@ -180,11 +188,17 @@ class Verdicts:
 
 @torch.no_grad()
 def hear(receivers: Stack, tokens: np.ndarray, vocab: int) -> Verdicts:
-    """Lets the receivers of one seed (a stack of S = 1) compare clips by tokens (n, A, heads)."""
+    """Lets the receivers of one seed (a stack of S = 1) compare clips by what is said of them.
+
+    `tokens` are int64 (n, A, heads), or the real numbers (n, A, heads, vocab) of a continuous
+    channel.
+    """
     words = tokens.reshape(len(tokens), math.prod(tokens.shape[1:]))
     distinct, message = np.unique(words, axis=0, return_inverse=True)
     device = receivers["heads.weight"].device
-    spoken = one_hot_messages(torch.from_numpy(distinct).unsqueeze(1).to(device), vocab)  # (U, msg)
+    spoken = torch.from_numpy(distinct).to(device)
+    if not spoken.is_floating_point():
+        spoken = one_hot_messages(spoken.unsqueeze(1), vocab)  # (U, msg)
     blocks = []
     for block in spoken.split(64):  # some rows of the table at a time, to bound the memory
         a = block.repeat_interleave(len(spoken), dim=0)

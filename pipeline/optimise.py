@@ -2,42 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.population import Stack
 
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch's, which the paper leaves as they are
 
-class SeedAdam:
-    """One Adam per seed over its slice of a stack.
 
-    The slices are views, so a step changes the stack in place; a seed that sits a batch out keeps
-    its weights, its moments and its count of steps, as if the batch had never been.
+class Optimiser(Protocol):
+    """One Adam per net: `lead` leading axes of a stack number the nets that step by themselves.
+
+    A net that sits a batch out keeps its weights, its moments and its count of steps, as if the
+    batch had never been.
     """
 
-    def __init__(self, stack: Stack, *, lr: float, weight_decay: float = 0.0) -> None:
-        self.stack = stack
-        self.slices = [
-            [value.detach()[seed] for value in stack.values()]
-            for seed in range(len(next(iter(stack.values()))))
-        ]
-        self.optimisers = [
-            torch.optim.Adam(own, lr=lr, weight_decay=weight_decay, fused=True)
-            for own in self.slices
-        ]
+    def step(self, good: Tensor) -> None:
+        """Steps the seeds where `good` (S,) holds with the stack's gradients, and clears them."""
 
-    def step(self, seeds: Sequence[int]) -> None:
-        """Steps the named seeds with the gradients that stand in the stack, and clears them all."""
+    def restart(self, net: int) -> None:
+        """Forgets the moments and steps of one net of every seed (needs `lead` = 2)."""
+
+    def state(self) -> dict[str, Any]:
+        """All that `load` needs to go on to the bit."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+
+
+def adam(stack: Stack, *, lr: float, weight_decay: float = 0.0, lead: int = 1) -> Optimiser:
+    """The Adam that suits the stack's device."""
+    kind = MaskedAdam if next(iter(stack.values())).is_cuda else SeedAdam
+    return kind(stack, lr=lr, weight_decay=weight_decay, lead=lead)
+
+
+class SeedAdam:
+    """torch's fused Adam for each net: the fastest on a CPU, where reading a flag costs nothing.
+
+    The nets' slices are views, so a step changes the stack in place.
+    """
+
+    def __init__(
+        self, stack: Stack, *, lr: float, weight_decay: float = 0.0, lead: int = 1
+    ) -> None:
+        self.stack = stack
+        self._settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "fused": True}
+        shape = next(iter(stack.values())).shape[:lead]
+        self.nets: list[tuple[int, ...]] = list(np.ndindex(*shape))
+        self.optimisers = [self._fresh(net) for net in self.nets]
+
+    def _fresh(self, net: tuple[int, ...]) -> torch.optim.Adam:
+        return torch.optim.Adam(
+            [value.detach()[net] for value in self.stack.values()], **self._settings
+        )
+
+    def step(self, good: Tensor) -> None:
+        """Steps the seeds where `good` (S,) holds with the stack's gradients, and clears them."""
+        stepping = good.tolist()
         gradients = [value.grad for value in self.stack.values()]
-        for seed in seeds:
-            for own, gradient in zip(self.slices[seed], gradients, strict=True):
-                own.grad = None if gradient is None else gradient[seed]
-            self.optimisers[seed].step()
+        for net, optimiser in zip(self.nets, self.optimisers, strict=True):
+            if not stepping[net[0]]:
+                continue
+            own = optimiser.param_groups[0]["params"]
+            for weight, gradient in zip(own, gradients, strict=True):
+                weight.grad = None if gradient is None else gradient[net]
+            optimiser.step()
         for value in self.stack.values():
             value.grad = None
+
+    def restart(self, net: int) -> None:
+        """Forgets the moments and steps of one net of every seed."""
+        for number, own in enumerate(self.nets):
+            if own[1] == net:
+                self.optimisers[number] = self._fresh(own)
+
+    def state(self) -> dict[str, Any]:
+        """The states of torch's optimisers, in the order of the nets."""
+        return {"nets": [optimiser.state_dict() for optimiser in self.optimisers]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+        for optimiser, own in zip(self.optimisers, state["nets"], strict=True):
+            optimiser.load_state_dict(own)
+
+
+class MaskedAdam:
+    """Adam on whole stacks, a net that does not step masked out: nothing waits for the device."""
+
+    def __init__(
+        self, stack: Stack, *, lr: float, weight_decay: float = 0.0, lead: int = 1
+    ) -> None:
+        self.stack = stack
+        self.lr, self.weight_decay, self.lead = lr, weight_decay, lead
+        first = next(iter(stack.values()))
+        self.steps = torch.zeros(first.shape[:lead], device=first.device)  # (S,) or (S, R)
+        self.means = {name: torch.zeros_like(value.detach()) for name, value in stack.items()}
+        self.squares = {name: torch.zeros_like(value.detach()) for name, value in stack.items()}
+
+    @torch.no_grad()
+    def step(self, good: Tensor) -> None:
+        """Steps the seeds where `good` (S,) holds with the stack's gradients, and clears them."""
+        good = good.view(-1, *[1] * (self.lead - 1)).expand_as(self.steps)
+        self.steps += good
+        taken = self.steps.clamp(min=1)  # where none was, nothing is stepped either
+        step_size = self.lr / (1 - BETAS[0] ** taken)
+        correction = (1 - BETAS[1] ** taken).sqrt()
+        for name, value in self.stack.items():
+            if value.grad is None:
+                continue
+            shape = (*self.steps.shape, *[1] * (value.dim() - self.lead))
+            goes = good.view(shape)
+            gradient = torch.where(goes, value.grad, torch.zeros_like(value.grad))
+            gradient = gradient.add(value.detach(), alpha=self.weight_decay)
+            mean = self.means[name].lerp(gradient, 1 - BETAS[0])
+            square = (self.squares[name] * BETAS[1]).addcmul(gradient, gradient, value=1 - BETAS[1])
+            change = mean / (square.sqrt() / correction.view(shape) + EPSILON)
+            value.sub_(torch.where(goes, change * step_size.view(shape), torch.zeros_like(change)))
+            self.means[name] = torch.where(goes, mean, self.means[name])
+            self.squares[name] = torch.where(goes, square, self.squares[name])
+            value.grad = None
+
+    def restart(self, net: int) -> None:
+        """Forgets the moments and steps of one net of every seed."""
+        self.steps[:, net] = 0
+        for moments in (self.means, self.squares):
+            for value in moments.values():
+                value[:, net] = 0
+
+    def state(self) -> dict[str, Any]:
+        """Steps and moments."""
+        return {"steps": self.steps, "means": self.means, "squares": self.squares}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+        self.steps.copy_(state["steps"])
+        for mine, theirs in ((self.means, state["means"]), (self.squares, state["squares"])):
+            for name, value in mine.items():
+                value.copy_(theirs[name])
 
 
 def clip_each(stack: Stack, lead: int, largest: float) -> None:
@@ -50,19 +156,19 @@ def clip_each(stack: Stack, lead: int, largest: float) -> None:
     squares = [gradient.flatten(lead).square().sum(dim=-1) for gradient in gradients]
     norm = torch.stack(squares).sum(dim=0).sqrt()
     scale = (largest / (norm + 1e-6)).clamp(max=1.0)
-    if bool((scale < 1).any()):
+    if scale.is_cuda or bool((scale < 1).any()):  # asking would make a GPU wait
         for gradient in gradients:
             gradient.mul_(scale.view(*scale.shape, *[1] * (gradient.dim() - lead)))
 
 
-def backward(loss: Tensor, active: Tensor) -> list[int]:
-    """Back-propagates the losses (S,) of the active seeds; returns those whose loss is finite.
+def backward(loss: Tensor, active: Tensor) -> Tensor:
+    """Back-propagates the losses (S,) of the active seeds; returns where they are finite, (S,).
 
     The gradients of the others are worthless: they must not be stepped with.
     """
     good = active & loss.detach().isfinite()
     torch.where(good, loss, torch.zeros_like(loss)).sum().backward()
-    return torch.nonzero(good).flatten().tolist()
+    return good
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pipeline.game import (
     epoch_pairs,
     seed_batches,
 )
-from pipeline.optimise import SeedAdam, backward
+from pipeline.optimise import adam, backward
 from pipeline.population import Stack, Views, encode, stack_layers, stacked_linear
 
 EVALUATE_EVERY = 10  # epochs
@@ -51,20 +51,20 @@ def pretrain(
         labels: (N, P) of each seed.
         progress: called with the number of epochs done.
     """
-    device = first["fc.weight"].device
+    device = next(iter(first.values())).device
     comparers = _stack_comparers(config, seeds, device)
     oracle = {f"first.{name}": value for name, value in first.items() if "heads" not in name}
     oracle |= {f"second.{name}": value for name, value in second.items() if "heads" not in name}
     oracle |= {f"comparer.{name}": value for name, value in comparers.items()}
-    adam = SeedAdam(oracle, lr=config.oracle_lr)
+    optimiser = adam(oracle, lr=config.oracle_lr)
     generators = [np.random.RandomState(seed) for seed in seeds]
     best = np.full(len(seeds), -1.0)
     kept = {name: value.detach().clone() for name, value in first.items()}
 
     def compare(a: Tensor, b: Tensor) -> Tensor:
         seen = [
-            encode(first, views.gather(a)),
-            encode(second, views.gather(b)),
+            encode(first, views.gather(a), views.groups),
+            encode(second, views.gather(b), views.groups),
         ]  # (S, A, B, hidden)
         x = torch.cat([side.transpose(1, 2).flatten(2) for side in seen], dim=-1).unsqueeze(1)
         for number in range(len(comparers) // 2 - 1):
@@ -75,7 +75,7 @@ def pretrain(
         epochs = [epoch_pairs(*own, config) for own in zip(generators, train, labels, strict=True)]
         for batch in seed_batches(epochs, device):
             loss = comparison_loss(compare(batch.a, batch.b), batch.answer, batch.weight)
-            adam.step(backward(loss, batch.active))
+            optimiser.step(backward(loss, batch.active))
         if epoch == 1 or epoch % EVALUATE_EVERY == 0:
             accuracy = _training_accuracy(compare, train, labels, config, device)
             for seed in np.flatnonzero(accuracy > best).tolist():

@@ -7,37 +7,56 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.errors import HeliographError
-from pipeline.agents import CompositionalReceiver, CompositionalSender, MultiAgentSender
+from pipeline.agents import CompositionalReceiver, Sender
 from pipeline.game import Accuracy
 from pipeline.splits import Split, split_clips
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What training reads of a cache: features (N, T, D), labels (N, P), and each clip's object.
+    """What training reads: the features of each cache, labels (N, P), and each clip's object.
 
-    A clip with a NaN label gets messages, but is in no part of a split.
+    `caches` are float arrays (N, T, D), one per cache, of the same clips in the same order; a
+    single array may stand for a single cache. A clip with a NaN label gets messages, but is in no
+    part of a split.
     """
 
-    features: np.ndarray
+    caches: tuple[np.ndarray, ...]
     labels: np.ndarray
     objects: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.caches, np.ndarray):
+            object.__setattr__(self, "caches", (self.caches,))
         if not len(self.labels):
             raise HeliographError("there are no clips to train on")
-        if not len(self.features) == len(self.labels) == len(self.objects):
+        counts = {len(self.labels), len(self.objects), *(len(own) for own in self.caches)}
+        if len(counts) > 1:
             raise ValueError(
-                f"features {self.features.shape}, labels {self.labels.shape} and "
+                f"features {self._shapes()}, labels {self.labels.shape} and "
                 f"{len(self.objects)} objects disagree on the number of clips"
             )
 
     def __repr__(self) -> str:
-        return f"Examples(features={self.features.shape}, labels={self.labels.shape})"
+        return f"Examples(features={self._shapes()}, labels={self.labels.shape})"
+
+    def _shapes(self) -> str:
+        return " and ".join(str(own.shape) for own in self.caches)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def features(self) -> np.ndarray:
+        """The features (N, T, D) of a single cache; several have no common shape: see `raw`."""
+        if len(self.caches) > 1:
+            raise HeliographError(f"{len(self.caches)} caches have no features of one shape")
+        return self.caches[0]
 
     def raw(self) -> np.ndarray:
-        """All that is known of each clip side by side: float32 (N, values), step after step."""
-        return self.features.reshape(len(self.features), -1).astype(np.float32)
+        """All that is known of each clip side by side: float32 (N, values), cache after cache."""
+        rows = [own.reshape(len(own), -1).astype(np.float32) for own in self.caches]
+        return np.concatenate(rows, axis=1)
 
     def split(self, rule: str, seed: int) -> Split:
         """Splits the clips that have every label; see `split_clips`."""
@@ -61,9 +80,12 @@ class Progress:
     epochs: int
     tau: float  # NaN while the encoders learn as an oracle
     loss: float  # mean over the seeds of the chunk; NaN in the oracle
-    accuracy_validation: (
-        float  # mean over its seeds; NaN without validation objects, or not looked at yet
-    )
+    validation: tuple[float, ...]  # of each seed, at its latest look; NaN before it, or without any
+
+    @property
+    def accuracy_validation(self) -> float:
+        """The mean over the chunk's seeds; NaN where one has none."""
+        return sum(self.validation) / len(self.validation)
 
 
 @dataclass(frozen=True)
@@ -81,11 +103,15 @@ class HistoryRow:
 
 @dataclass
 class SeedResult:
-    """What came out of one seed. Tokens are int64 (N, agents, heads), of every clip."""
+    """What came out of one seed.
+
+    Tokens are int64 (N, agents, heads), of every clip; on a continuous channel the real numbers
+    that are said, float32 (N, agents, heads, vocab).
+    """
 
     seed: int
     split: Split
-    sender: CompositionalSender | MultiAgentSender
+    sender: Sender
     receiver: CompositionalReceiver
     tokens: np.ndarray
     epoch: int  # of the checkpoint that is kept

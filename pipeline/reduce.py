@@ -6,11 +6,13 @@ kept have the paper's architecture over the backbone's own features, and nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.linalg
 import torch
 
-from pipeline.agents import CompositionalSender, MultiAgentSender
+from pipeline.agents import Sender
 
 
 def principal_axes(features: np.ndarray, axes: int) -> np.ndarray:
@@ -38,15 +40,14 @@ def principal_axes(features: np.ndarray, axes: int) -> np.ndarray:
     return scale[:, None] * vectors / np.sqrt(np.where(varies, values, np.inf))
 
 
-def fold(
-    sender: CompositionalSender | MultiAgentSender,
-    axes: np.ndarray,
-    into: CompositionalSender | MultiAgentSender,
-) -> None:
-    """Gives `into`, over D dimensions, the weights of `sender` with its axes folded in."""
+def fold(sender: Sender, axes: Sequence[np.ndarray], into: Sender) -> None:
+    """Gives `into`, over D dimensions, the weights of `sender` with its axes folded in.
+
+    `axes` (D, axes) are of each agent's features, one per agent.
+    """
     state = sender.state_dict()
-    projection = torch.from_numpy(axes)  # (D, axes)
-    for name, weight in state.items():
-        if name.endswith("temporal.0.weight"):  # (256, axes, kernel) -> (256, D, kernel)
-            state[name] = torch.einsum("da,oak->odk", projection, weight.double()).float()
+    first = [name for name in state if name.endswith("temporal.0.weight")]
+    for name, own in zip(first, axes, strict=True):  # (256, axes, kernel) -> (256, D, kernel)
+        projection = torch.from_numpy(own)
+        state[name] = torch.einsum("da,oak->odk", projection, state[name].double()).float()
     into.load_state_dict(state)

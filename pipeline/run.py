@@ -7,6 +7,8 @@ metrics.json       accuracies over seeds; `evaluate` adds to it
 history.csv        every look at every seed
 messages.jsonl     what the best seed says of every clip of the cache
 seeds/<seed>/      model, messages and metrics of each seed
+control/           with `--control` a whole run of its own, and its keys in model.pt as well
+unfinished/        while it trains, states to go on from: see `resume.py`
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import dataclasses
 import io
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,19 +35,21 @@ from data.features import Features
 from data.files import atomic_write, replacing
 from pipeline.agents import (
     CompositionalReceiver,
-    CompositionalSender,
-    MultiAgentSender,
-    build_sender,
+    Sender,
     checkpoint_key,
     message_text,
+    values_text,
 )
+from pipeline.building import Blueprint
 from pipeline.config import TrainConfig
 from pipeline.game import Accuracy
 from pipeline.records import HistoryRow, SeedResult
-from pipeline.sources import Source
+from pipeline.sources import Material, Source
+from pipeline.splits import folds_of
 
 SCHEMA_VERSION = 1
 _Module = TypeVar("_Module", bound=torch.nn.Module)
+CONTROL = "control"
 SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
 
@@ -55,7 +60,33 @@ class Run:
     folder: Path
     config: TrainConfig
     seeds: tuple[int, ...]
-    source: Source
+    sources: tuple[Source, ...]  # its caches
+
+    @property
+    def source(self) -> Source:
+        """The cache of a run that has one.
+
+        Raises HeliographError for a run on several caches: see `sources` and `agent_sources`.
+        """
+        if len(self.sources) > 1:
+            names = ", ".join(source.name for source in self.sources)
+            raise HeliographError(f"{self.folder} was trained on several caches: {names}")
+        return self.sources[0]
+
+    @property
+    def agent_sources(self) -> tuple[Source, ...]:
+        """The cache that each agent sees, one per agent."""
+        return tuple(self.sources[number] for number in self.config.agent_caches)
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """What its nets are built from."""
+        return Blueprint(
+            self.config,
+            tuple(source.steps for source in self.sources),
+            tuple(source.dim for source in self.sources),
+            tuple(source.name for source in self.sources),
+        )
 
     def __repr__(self) -> str:
         what = ", ".join(self.config.properties)
@@ -73,37 +104,25 @@ class Run:
                     f"{path} has schema version {stored['schema_version']}, "
                     f"this Heliograph reads {SCHEMA_VERSION}"
                 )
-            source = stored["cache"]
+            caches = stored["caches"] if "caches" in stored else [stored["cache"]]
             return cls(
                 folder,
                 TrainConfig.from_json(stored["config"]),
                 tuple(stored["seeds"]),
-                Source(**source | {"path": Path(source["path"])}),
+                tuple(Source.from_json(own) for own in caches),
             )
         except FileNotFoundError:
             raise HeliographError(f"{folder} is no run: it has no config.json") from None
         except (ValueError, KeyError, TypeError) as error:
             raise HeliographError(f"{path} is not the configuration of a run: {error}") from error
 
-    def sender(self) -> CompositionalSender | MultiAgentSender:
+    def sender(self) -> Sender:
         """The sender of `model.safetensors`, ready to speak."""
-        config, source = self.config, self.source
-        sender = build_sender(
-            input_dim=source.dim,
-            steps=source.steps,
-            agents=config.agents,
-            heads=config.heads,
-            vocab=config.vocab,
-            hidden_dim=config.hidden_dim,
-        )
-        return _loaded(sender, self._weights("sender"))
+        return _loaded(self.blueprint.sender(), self._weights("sender"))
 
     def receiver(self) -> CompositionalReceiver:
         """The receiver of `model.safetensors`."""
-        config = self.config
-        size = config.agents * config.heads * config.vocab
-        receiver = CompositionalReceiver(size, config.hidden_dim, config.properties)
-        return _loaded(receiver, self._weights("receiver"))
+        return _loaded(self.blueprint.receiver(), self._weights("receiver"))
 
     def metrics(self) -> dict[str, Any]:
         """What stands in `metrics.json`."""
@@ -124,7 +143,12 @@ class Run:
         return [json.loads(line) for line in lines]
 
     def tokens(self, seed: int | None = None) -> np.ndarray:
-        """Tokens int64 (N, agents, heads) of every clip of the cache, in its order."""
+        """Tokens int64 (N, agents, heads) of every clip of the cache, in its order.
+
+        Raises HeliographError for a run that speaks in real numbers.
+        """
+        if self.config.continuous:
+            raise HeliographError(f"{self.folder} says real numbers: it has no tokens")
         return np.array([line["tokens"] for line in self.messages(seed)])
 
     def _weights(self, part: str) -> dict[str, Tensor]:
@@ -142,23 +166,20 @@ class Run:
 def write_run(
     folder: Path,
     config: TrainConfig,
-    source: Source,
-    features: Features,
+    material: Material,
     results: Sequence[SeedResult],
+    *,
+    notes: Sequence[str] = (),
 ) -> Run:
-    """Writes the run folder, `metrics.json` last: its presence says that the run is whole."""
+    """Writes the run folder, `metrics.json` last: its presence says that the run is whole.
+
+    `notes` are sentences that belong beside its accuracies.
+    """
     seeds = tuple(result.seed for result in results)
     chosen = choose(results)
-    _write_json(
-        folder / "config.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "config": config.to_json(),
-            "seeds": list(seeds),
-            "cache": source.to_json(),
-            "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
-        },
-    )
+    features = material.clips
+    _forget(folder, seeds)
+    _write_json(folder / "config.json", description(config, seeds, material.sources))
     labels = np.stack([features.labels[name] for name in config.properties], axis=1)
     for result in results:
         own = folder / "seeds" / str(result.seed)
@@ -168,15 +189,54 @@ def write_run(
     _write_model(folder, config, chosen)
     _write_messages(folder, features, config, labels, chosen)
     _write_history(folder / "history.csv", [row for result in results for row in result.history])
-    _write_json(folder / "metrics.json", summarise(config, results))
-    return Run(folder, config, seeds, source)
+    more = {"folds": folds_of(config.split), "notes": list(notes)}
+    _write_json(folder / "metrics.json", summarise(config, results) | more)
+    return Run(folder, config, seeds, material.sources)
+
+
+def description(
+    config: TrainConfig, seeds: Sequence[int], sources: Sequence[Source]
+) -> dict[str, Any]:
+    """What `config.json` says: everything needed to repeat the run."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": config.to_json(),
+        "seeds": list(seeds),
+        "caches": [source.to_json() for source in sources],
+        "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
+    }
+
+
+def add_control(run: Run, control: Run) -> None:
+    """Gives a run its holistic control's weights in every `model.pt`, and its scores.
+
+    The four keys are those of the published checkpoints; `metrics.json` has the control's metrics
+    under `control`.
+    """
+    for name in ("", *(f"seeds/{seed}" for seed in run.seeds)):
+        parts: dict[str, dict[str, Tensor]] = {}
+        for own in (run, control):
+            parts |= torch.load(own.folder / name / "model.pt", weights_only=True)
+        with replacing(run.folder / name / "model.pt") as file:
+            torch.save(parts, file)
+    config = control.config
+    sizes = {"folder": control.folder.name, "heads": config.heads, "vocab": config.vocab}
+    run.add_metrics({"control": sizes | control.metrics()})
+
+
+def _forget(folder: Path, seeds: Sequence[int]) -> None:
+    """Removes what an older run in the folder said, and its seeds that this one does not have."""
+    (folder / "metrics.json").unlink(missing_ok=True)
+    for own in (folder / "seeds").glob("[0-9]*"):
+        if own.name not in map(str, seeds):
+            shutil.rmtree(own)
 
 
 def choose(results: Sequence[SeedResult]) -> SeedResult:
     """The seed that did best on validation; without validation objects the lowest seed."""
     if any(result.accuracy_validation is None for result in results):
         return min(results, key=lambda result: result.seed)
-    return max(results, key=lambda result: _together(result.accuracy_validation))
+    return max(results, key=lambda result: np.nan_to_num(_together(result.accuracy_validation)))
 
 
 def summarise(config: TrainConfig, results: Sequence[SeedResult]) -> dict[str, Any]:
@@ -267,8 +327,7 @@ def _write_messages(
         json.dumps(
             {
                 "clip": features.clip_id[number],
-                "message": message_text(tokens),
-                "tokens": tokens,
+                **_said(said),
                 "object": features.object[number],
                 "part": parts[number] or None,
                 "labels": {
@@ -277,9 +336,17 @@ def _write_messages(
                 },
             }
         )
-        for number, tokens in enumerate(result.tokens.tolist())
+        for number, said in enumerate(result.tokens)
     ]
     atomic_write(folder / "messages.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def _said(said: np.ndarray) -> dict[str, Any]:
+    """One clip's message: tokens (agents, heads), or real numbers (agents, heads, vocab)."""
+    if np.issubdtype(said.dtype, np.integer):
+        return {"message": message_text(said.tolist()), "tokens": said.tolist()}
+    values = said.reshape(len(said), -1).tolist()
+    return {"message": values_text(values), "values": values}
 
 
 def _write_history(path: Path, rows: Sequence[HistoryRow]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +32,11 @@ class Source:
     dtype: str
     steps: int
     dim: int
+    name: str = ""  # by which agents are given their caches
 
     @classmethod
-    def of(cls, path: Path, features: Features) -> Source:
-        """Describes a cache that has just been loaded from `path`."""
+    def of(cls, path: Path, features: Features, *, name: str = "") -> Source:
+        """Describes a cache that has just been loaded from `path`; its name is the file's stem."""
         _, steps, dim = features.features.shape
         return cls(
             path.resolve(),
@@ -46,35 +47,146 @@ class Source:
             str(features.features.dtype),
             steps,
             dim,
+            name or path.stem,
         )
 
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Source:
+        """Reads what `to_json` wrote; a name that an older version lacked is the file's stem."""
+        path = Path(stored["path"])
+        return cls(**{"name": path.stem} | dict(stored) | {"path": path})
+
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON types; `Source(**...)` with a Path reads it back."""
+        """A dict of JSON types; `from_json` reads it back."""
         return dataclasses.asdict(self) | {"path": str(self.path)}
 
 
-def examples_of(features: Features, properties: tuple[str, ...]) -> Examples:
-    """What training and evaluation read of a cache.
+@dataclass(frozen=True)
+class Material:
+    """Everything that a run reads: its caches, with the same clips in the same order.
+
+    `caches` are joined by clip id: clips that stand in all of them, in the order of the first, with
+    the labels, objects and scenarios that any of them knows.
+    """
+
+    sources: tuple[Source, ...]
+    caches: tuple[Features, ...]
+    left_out: Mapping[str, int]  # clips of each cache, by its name, that the others do not have
+
+    @property
+    def clips(self) -> Features:
+        """Ids, objects and labels of the clips; its features are those of the first cache."""
+        return self.caches[0]
+
+    def __repr__(self) -> str:
+        names = ", ".join(source.name for source in self.sources)
+        return f"Material({len(self.clips)} clips in {names})"
+
+
+def read_material(paths: Mapping[str, Path]) -> Material:
+    """Loads caches, by name, and joins their clips.
+
+    Raises HeliographError where they share no clip, or disagree on a label or an object.
+    """
+    loaded = {name: cache.load(path) for name, path in paths.items()}
+    joined = join(loaded)
+    sources = tuple(Source.of(path, loaded[name], name=name) for name, path in paths.items())
+    left = {name: len(own) - len(joined[0]) for name, own in loaded.items()}
+    return Material(sources, joined, {name: count for name, count in left.items() if count})
+
+
+def join(caches: Mapping[str, Features]) -> tuple[Features, ...]:
+    """The clips that stand in every cache, in the order of the first; labels and objects merged."""
+    names, parts = list(caches), list(caches.values())
+    common = set.intersection(*(set(own.clip_id) for own in parts))
+    if not common:
+        raise HeliographError(
+            f"{' and '.join(names)} share no clip: {_example(parts[0])} is in {names[0]}, "
+            f"{_example(parts[1])} in {names[1]}"
+            if len(parts) > 1
+            else f"{names[0]} has no clips"
+        )
+    ids = [clip for clip in parts[0].clip_id if clip in common]
+    aligned = []
+    for own in parts:
+        rows = {clip: row for row, clip in enumerate(own.clip_id)}
+        aligned.append(
+            own if list(own.clip_id) == ids else own.select([rows[clip] for clip in ids])
+        )
+    merged = aligned[0]
+    for name, own in zip(names[1:], aligned[1:], strict=True):
+        merged = _merged(merged, names[0], own, name)
+    return (merged, *aligned[1:])
+
+
+def _example(features: Features) -> str:
+    return repr(features.clip_id[0]) if len(features) else "nothing"
+
+
+def _merged(first: Features, first_name: str, other: Features, other_name: str) -> Features:
+    """`first` with what only `other` knows of its clips."""
+    columns: dict[str, Any] = {}
+    for column in ("object", "scenario"):
+        both = list(zip(getattr(first, column), getattr(other, column), strict=True))
+        for clip, (one, two) in zip(first.clip_id, both, strict=True):
+            if one and two and one != two:
+                raise HeliographError(
+                    f"{first_name} and {other_name} disagree on the {column} of {clip}: "
+                    f"{one!r} and {two!r}"
+                )
+        columns[column] = [one or two for one, two in both]
+    labels = dict(first.labels)
+    for name, theirs in other.labels.items():
+        ours = labels.get(name, np.full(len(first), np.nan))
+        differ = ~np.isclose(ours, theirs) & ~np.isnan(ours) & ~np.isnan(theirs)
+        if differ.any():
+            row = int(differ.argmax())
+            raise HeliographError(
+                f"{first_name} and {other_name} disagree on the {name} of {first.clip_id[row]}: "
+                f"{ours[row]:g} and {theirs[row]:g}"
+            )
+        labels[name] = np.where(np.isnan(ours), theirs, ours)
+    return dataclasses.replace(first, labels=labels, **columns)
+
+
+def examples_of(caches: Features | Sequence[Features], properties: tuple[str, ...]) -> Examples:
+    """What training and evaluation read of a cache, or of several that `join` aligned.
 
     A clip without an object counts as an object of its own. Raises HeliographError for a property
-    that the cache has no label for, naming the ones it has.
+    that there is no label for, naming the ones there are.
     """
-    unknown = [name for name in properties if name not in features.labels]
+    parts = [caches] if isinstance(caches, Features) else list(caches)
+    clips = parts[0]
+    unknown = [name for name in properties if name not in clips.labels]
     if unknown:
-        known = ", ".join(features.labels) or "none"
+        known = ", ".join(clips.labels) or "none"
         raise HeliographError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
-    labels = np.stack([features.labels[name] for name in properties], axis=1)
-    objects = tuple(
-        own or clip for own, clip in zip(features.object, features.clip_id, strict=True)
-    )
-    return Examples(features.features, labels, objects)
+    labels = np.stack([clips.labels[name] for name in properties], axis=1)
+    objects = tuple(own or clip for own, clip in zip(clips.object, clips.clip_id, strict=True))
+    return Examples(tuple(own.features for own in parts), labels, objects)
+
+
+def load_material(run: Run) -> Material:
+    """The caches of a run, joined; raises HeliographError where one is gone or has changed."""
+    for source in run.sources:
+        if not source.path.is_file():
+            raise HeliographError(
+                f"the cache that {run.folder} was trained on is gone: {source.path}"
+            )
+        if sha256_file(source.path) != source.sha256:
+            raise HeliographError(f"{source.path} has changed since {run.folder} was trained on it")
+    return read_material({source.name: source.path for source in run.sources})
+
+
+def load_examples(run: Run) -> Examples:
+    """What a run was trained on, from its cache or caches, as `load_material` finds them."""
+    return examples_of(load_material(run).caches, run.config.properties)
 
 
 def load_cache(run: Run) -> Features:
-    """The cache of a run; raises HeliographError where it is gone or no longer the same."""
-    path = run.source.path
-    if not path.is_file():
-        raise HeliographError(f"the cache that {run.folder} was trained on is gone: {path}")
-    if sha256_file(path) != run.source.sha256:
-        raise HeliographError(f"{path} has changed since {run.folder} was trained on it")
-    return cache.load(path)
+    """The cache of a run that has one; see `load_material`."""
+    material = load_material(run)
+    if len(material.caches) > 1:
+        names = ", ".join(source.name for source in material.sources)
+        raise HeliographError(f"{run.folder} was trained on several caches: {names}")
+    return material.caches[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,39 @@ def by_cell_validated(objects: Sequence[str], cells: np.ndarray, seed: int) -> S
     return _split(_in_cells(cells, test), is_validation, np.random.RandomState(seed))
 
 
+def by_fold(objects: Sequence[str], folds: int, seed: int) -> Split:
+    """Seed s tests fold s mod k of the objects and validates on the next fold.
+
+    Every k seeds are a round, in which each object is tested once; each round deals the objects
+    into folds anew, with `RandomState(1000 * round + 42)`. The training pairs' generator is that of
+    the published splits.
+    """
+    names = np.array(sorted(set(objects)))
+    if folds < 3:
+        raise HeliographError(f"{folds} folds leave none to train on: at least 3 are needed")
+    if len(names) < 2 * folds:
+        raise HeliographError(
+            f"{len(names)} objects are too few for {folds} folds of at least 2 objects each"
+        )
+    dealt = np.random.RandomState(1000 * (seed // folds) + 42).permutation(names)
+    test, validation = (dealt[number % folds :: folds] for number in (seed, seed + 1))
+    every = np.asarray(objects)
+    generator = np.random.RandomState(1000 * seed + 42)
+    return _split(np.isin(every, test), np.isin(every, validation), generator)
+
+
+def folds_of(name: str) -> int | None:
+    """The k of a k-fold split, or None for another kind.
+
+    >>> folds_of("kfold"), folds_of("kfold-13"), folds_of("objects")
+    (5, 13, None)
+    """
+    found = re.fullmatch(r"kfold(?:-(\d+))?", name)
+    return int(found[1] or FOLDS) if found else None
+
+
+FOLDS = 5
+
 SPLITS: dict[str, Callable[[Sequence[str], np.ndarray, int], Split]] = {
     "published": published,
     "objects": by_object,
@@ -99,8 +133,8 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
     """Splits clips by the named rule.
 
     Args:
-        name: a key of `SPLITS`, or "auto": cells where two properties form a full grid, else
-        objects.
+        name: a key of `SPLITS`; "kfold" (5 folds) or "kfold-K"; or "auto": cells where two
+            properties form a full grid, else objects.
         objects: identity of each clip, (N,).
         labels: (N, properties) float; only which values are equal matters here, and their order.
         seed: which of the splits.
@@ -109,8 +143,12 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
     """
     if name == "auto":
         name = "cells-validated" if is_grid(labels) else "objects"
+    folds = folds_of(name)
+    if folds is not None:
+        return by_fold(objects, folds, seed)
     if name not in SPLITS:
-        raise HeliographError(f"no split {name!r}: choose one of auto, {', '.join(SPLITS)}")
+        known = ", ".join(SPLITS)
+        raise HeliographError(f"no split {name!r}: choose one of auto, {known}, kfold, kfold-K")
     if name.startswith("cells") and not is_grid(labels):
         raise HeliographError(
             f"the split {name!r} needs clips of two properties in every cell of a square grid"

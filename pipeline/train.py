@@ -1,58 +1,236 @@
-"""The training stage: a cache in, a run folder out."""
+"""The training stage: caches in, a run folder out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data import cache
 from data.errors import HeliographError
-from pipeline.config import build_config
+from pipeline.audit import warnings
+from pipeline.board import Board
+from pipeline.config import (
+    TrainConfig,
+    build_config,
+    holistic,
+    matched_bandwidth,
+    with_control,
+)
 from pipeline.fit import fit
-from pipeline.records import Progress, SeedResult
-from pipeline.run import Run, write_run
-from pipeline.sources import Source, examples_of
+from pipeline.progress import Overview
+from pipeline.records import Progress
+from pipeline.resume import Keeper, difference
+from pipeline.run import CONTROL, Run, add_control, description, write_run
+from pipeline.sources import Material, examples_of, read_material
 
 
 def train(
-    cache_path: Path | str,
+    caches: Path | str | Sequence[Path | str],
     out: Path | str,
     *,
     properties: Sequence[str] = (),
     preset: str = "default",
-    seeds: Sequence[int] = range(10),
+    seeds: int | Sequence[int] = 10,
+    agents: int | Sequence[str] | None = None,
+    matched: bool = False,
+    control: bool = False,
+    tensorboard: bool = False,
     device: str = "auto",
     overwrite: bool = False,
+    resume: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains every seed on a cache and writes the run folder.
+    """Trains every seed on one or several caches and writes the run folder.
 
     Args:
-        cache_path: as `extract` or `cache import` writes it.
-        out: must not hold a run yet, unless `overwrite`.
-        properties: labels to talk about; none: every label of the cache.
+        caches: as `extract` or `cache import` writes them.
+        out: must not hold a run yet, unless `overwrite`, nor an unfinished training, unless
+            `resume` goes on with it; a finished run that `resume` finds is left as it is.
+        properties: labels to talk about; none: every label of the caches.
         preset: a key of `config.PRESETS`.
-        settings: fields of `TrainConfig` that replace the preset's; None leaves it.
+        seeds: their numbers, or how many from 0 on.
+        agents: how many, all on the one cache; or the cache of each agent, by its name: the stem
+            of a file, or `NAME=PATH`.
+        matched: one agent in place of them all, over the whole clip, with the heads of all.
+        control: train the holistic control beside it, a whole run in `out/control`.
+        tensorboard: write event files into `out/tensorboard` too.
+        settings: fields of `TrainConfig` that replace the preset's, and `tie_margin`; None leaves
+            it.
         progress: called with epochs done over all seeds, epochs in all, and a note.
+        log: called with what is worth a line.
 
     Raises HeliographError for whatever the user can mend: a wrong name, too few objects, a folder
     in the way.
     """
-    cache_path, out = Path(cache_path), Path(out)
-    if (out / "config.json").exists() and not overwrite:
+    out, say = Path(out), log or (lambda _: None)
+    metrics = out / "metrics.json"
+    if metrics.exists() and not (overwrite or resume):
         raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
-    features = cache.load(cache_path)
-    config = build_config(preset, tuple(properties) or tuple(features.labels), **settings)
-    examples = examples_of(features, config.properties)
-    counted = _epochs_done(len(seeds), progress) if progress else None
-    results: list[SeedResult] = list(
-        fit(examples, config, seeds, device=resolve_device(device), progress=counted)
+    place = resolve_device(device)
+    paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
+    material = read_material(paths)
+    for name, count in material.left_out.items():
+        say(f"{name}: {count} clips that the other caches do not have are left out")
+    number = len(sees) or (agents if isinstance(agents, int) else None)
+    if not isinstance(agents, int | None):
+        number = len(agents)
+    config = build_config(
+        preset,
+        tuple(properties) or tuple(material.clips.labels),
+        agents=number,
+        sees=sees or None,
+        **(with_control(settings) if control else settings),
     )
-    return write_run(out, config, Source.of(cache_path, features), features, results)
+    if matched:
+        config = matched_bandwidth(config)
+    parts = [(out, config)]
+    if control:  # first, so that a whole `out` has a whole control
+        parts.insert(0, (out / CONTROL, holistic(config)))
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    notes = warnings(examples_of(material.caches, config.properties), config, seeds)
+    for note in notes:
+        say(f"note: {note}")
+    with ExitStack() as stack:
+        told: list[Callable[[Progress], None]] = (
+            [Overview(len(seeds), progress)] if progress else []
+        )
+        if tensorboard:
+            told.append(stack.enter_context(Board(out / "tensorboard")))
+
+        def tell(now: Progress) -> None:
+            for listener in told:
+                listener(now)
+
+        runs = [
+            _train_one(
+                folder,
+                own,
+                seeds,
+                material,
+                place,
+                overwrite=overwrite,
+                resume=resume,
+                notes=notes,
+                progress=tell,
+                say=say,
+            )
+            for folder, own in parts
+        ]
+    if control:
+        add_control(runs[1], runs[0])
+    return runs[-1]
+
+
+def _train_one(
+    out: Path,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    material: Material,
+    device: torch.device,
+    *,
+    overwrite: bool,
+    resume: bool,
+    notes: Sequence[str],
+    progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> Run:
+    """Trains one configuration into a folder, unless it is there already and `resume` allows it."""
+    identity = _identity(config, seeds, material, device)
+    if (out / "metrics.json").exists() and not overwrite:
+        return _finished(out, identity, say)
+    examples = examples_of(material.caches, config.properties)
+    keeper = Keeper(out, identity)
+    keeper.begin(resume=resume, overwrite=overwrite)
+    results = list(fit(examples, config, seeds, device=device, progress=progress, keeper=keeper))
+    run = write_run(out, config, material, results, notes=notes)
+    keeper.sweep()
+    return run
+
+
+def _identity(
+    config: TrainConfig, seeds: Sequence[int], material: Material, device: torch.device
+) -> dict[str, Any]:
+    """All that the bits of a result depend on; where a cache lies is not among it."""
+    described = description(config, seeds, material.sources)
+    hashes = {source.name: source.sha256 for source in material.sources}
+    return described | {"caches": hashes, "device": device.type}
+
+
+def _finished(out: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> Run:
+    """The run that stands in `out` already; raises HeliographError where it is another."""
+    run = Run.open(out)
+    before = {
+        "config": run.config.to_json(),
+        "seeds": list(run.seeds),
+        "caches": {source.name: source.sha256 for source in run.sources},
+    }
+    now = json.loads(json.dumps({name: identity[name] for name in before}))
+    if before != now:
+        raise HeliographError(
+            f"{out} holds a finished run of something else: {difference(before, now)}; "
+            "choose another folder, or --overwrite"
+        )
+    say(f"{out} is finished already")
+    return run
+
+
+def name_caches(
+    caches: Sequence[Path | str], agents: int | Sequence[str] | None
+) -> tuple[dict[str, Path], tuple[int, ...]]:
+    """The caches by name, and the number of the cache that each agent sees.
+
+    Names are the stems of the files, or given as `NAME=PATH`; `agents` may give a cache as
+    `NAME=PATH` too. With a single cache and a number of agents the second part is empty. Raises
+    HeliographError for a name that stands for two files, or for none.
+    """
+    named: dict[str, Path] = {}
+    for text in map(str, caches):
+        _add(named, *_name_and_path(text))
+    if agents is None or isinstance(agents, int):
+        if len(named) > 1:
+            raise HeliographError(
+                f"which agent sees which of {', '.join(named)}? Say it as "
+                f"--agents {','.join(named)}, one name for each agent"
+            )
+        return named, ()
+    seen = []
+    for text in agents:
+        name, path = _name_and_path(text)
+        if path is not None and "=" in text:
+            _add(named, name, path)
+        else:
+            name = text
+        if name not in named:
+            raise HeliographError(
+                f"no cache is called {name!r}: the caches are {', '.join(named)}; "
+                "another is given as NAME=PATH"
+            )
+        seen.append(name)
+    unseen = [name for name in named if name not in seen]
+    if unseen:
+        raise HeliographError(f"no agent sees {', '.join(unseen)}")
+    order = list(named)
+    return named, tuple(order.index(name) for name in seen) if len(order) > 1 else ()
+
+
+def _name_and_path(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if separator and name and "/" not in name and not Path(text).exists():
+        return name, Path(path)
+    return Path(text).stem, Path(text)
+
+
+def _add(named: dict[str, Path], name: str, path: Path) -> None:
+    if named.setdefault(name, path) != path:
+        raise HeliographError(
+            f"two caches are called {name!r}, {named[name]} and {path}: give one as NAME=PATH"
+        )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -65,26 +243,3 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise HeliographError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
     return device
-
-
-def _epochs_done(
-    seeds: int, progress: Callable[[int, int, str], None]
-) -> Callable[[Progress], None]:
-    """Turns the progress of chunks into that of the whole."""
-    finished = 0
-
-    def update(now: Progress) -> None:
-        nonlocal finished
-        done = finished + now.epoch * len(now.seeds)
-        if now.epoch == now.epochs:
-            finished = done
-        epoch = f"epoch {now.epoch} of {now.epochs}"
-        if now.tau != now.tau:
-            progress(done, seeds * now.epochs, f"{epoch}, encoders with both clips in sight")
-            return
-        note = f"{epoch}, tau {now.tau:.2f}, loss {now.loss:.3f}"
-        if now.accuracy_validation == now.accuracy_validation:
-            note += f", validation {100 * now.accuracy_validation:.1f} %"
-        progress(done, seeds * now.epochs, note)
-
-    return update

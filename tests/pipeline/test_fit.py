@@ -1,16 +1,18 @@
 """Training: a seed's result is its own, it learns, and it goes through the paper's motions."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from data.errors import HeliographError
 from pipeline.config import build_config
-from pipeline.evaluate import examples_of
 from pipeline.fit import fit
-from pipeline.optimise import SeedAdam, clip_each, fast_float32
+from pipeline.optimise import MaskedAdam, SeedAdam, clip_each, fast_float32
 from pipeline.records import Examples, SeedResult
 from pipeline.reduce import principal_axes
+from pipeline.sources import examples_of
 
 SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3}
 
@@ -111,7 +113,7 @@ def test_a_seed_that_diverges_is_counted_and_leaves_the_others_alone(features):
     (good,) = train(features, [1], preset="published", epochs=2)
     objects = [features.object[i] for i in good.split.test]
     poisoned[[name in objects for name in features.object]] = np.nan  # seed 0 trains on some
-    examples = Examples(poisoned, features.labels["mass"][:, None], tuple(features.object))
+    examples = Examples((poisoned,), features.labels["mass"][:, None], tuple(features.object))
     config = build_config("published", ("mass",), **SMALL | {"epochs": 2})
     bad, still_good = fit(examples, config, [0, 1])
     assert bad.skipped_batches > 0
@@ -122,7 +124,7 @@ def test_a_seed_that_diverges_is_counted_and_leaves_the_others_alone(features):
 
 def test_a_split_with_one_value_has_nothing_to_compare(features):
     labels = np.full((len(features), 1), 5.0)
-    examples = Examples(features.features, labels, tuple(features.object))
+    examples = Examples((features.features,), labels, tuple(features.object))
     with pytest.raises(HeliographError, match=r"training clips all have the same mass"):
         next(fit(examples, build_config("published", ("mass",)), [0]))
 
@@ -138,22 +140,53 @@ def test_progress_is_told_after_every_epoch(features):
     assert 0 <= seen[-1].accuracy_validation <= 1
 
 
-def test_adam_steps_a_seed_as_torch_does_and_spares_those_that_sit_out():
+@pytest.mark.parametrize("kind", [SeedAdam, MaskedAdam])
+@pytest.mark.parametrize("lead", [1, 2])
+def test_adam_steps_a_seed_as_torch_does_and_spares_those_that_sit_out(kind, lead):
     torch.manual_seed(0)
     start = torch.randn(2, 3, 4)
     stack = {"w": start.clone().requires_grad_()}
-    adam = SeedAdam(stack, lr=0.1, weight_decay=0.01)
+    adam = kind(stack, lr=0.1, weight_decay=0.01, lead=lead)
     alone = start[0].clone().requires_grad_()
     reference = torch.optim.Adam([alone], lr=0.1, weight_decay=0.01)
     for step in range(4):
         stack["w"].square().sum().backward()
-        adam.step([0] if step < 3 else [])
+        stack["w"].grad[1] = torch.nan
+        adam.step(torch.tensor([step < 3, False]))
+        assert stack["w"].grad is None
         if step < 3:
             reference.zero_grad()
             alone.square().sum().backward()
             reference.step()
     torch.testing.assert_close(stack["w"][0], alone)
     assert torch.equal(stack["w"][1], start[1])
+
+
+@pytest.mark.parametrize("kind", [SeedAdam, MaskedAdam])
+def test_adam_begins_again_with_one_net_or_goes_on_from_a_state(kind):
+    def steps(adam, stack, count):
+        for _ in range(count):
+            stack["w"].square().sum().backward()
+            adam.step(torch.tensor([True, True]))
+
+    torch.manual_seed(0)
+    start = torch.randn(2, 3, 4)
+    stack = {"w": start.clone().requires_grad_()}
+    adam = kind(stack, lr=0.1, lead=2)
+    steps(adam, stack, 3)
+    state = copy.deepcopy(adam.state())
+    middle = stack["w"].detach().clone()
+    adam.restart(1)
+    steps(adam, stack, 2)
+    fresh = {"w": middle.clone().requires_grad_()}
+    steps(kind(fresh, lr=0.1, lead=2), fresh, 2)
+    assert torch.equal(stack["w"][:, 1], fresh["w"][:, 1])
+    assert not torch.allclose(stack["w"][:, 0], fresh["w"][:, 0])
+    gone_on = {"w": middle.clone().requires_grad_()}
+    other = kind(gone_on, lr=0.1, lead=2)
+    other.load(state)
+    steps(other, gone_on, 2)
+    assert torch.equal(stack["w"][:, 0], gone_on["w"][:, 0])
 
 
 @pytest.mark.parametrize("size", [0.01, 100.0])

@@ -28,12 +28,35 @@ def test_stacked_senders_equal_their_modules(agents, steps, vocab, heads):
     features = torch.randn(20, steps, 24)
     clips = torch.randint(0, 20, (3, 7))
     stack = stack_senders(modules, CPU)
-    logits = sender_logits(stack, Views.of(features, agents).gather(clips), heads)
+    views = Views.of(features, agents)
+    logits = sender_logits(stack, views.gather(clips), heads, views.groups)
     for seed, module in enumerate(modules):
         expected = module.logits(features[clips[seed]]).view(7, agents, heads, vocab)
         torch.testing.assert_close(logits[seed].transpose(0, 1), expected, atol=1e-5, rtol=1e-5)
         copy = build_sender(**sizes)
         unstack_sender(stack, seed, copy)
+        for name, value in module.state_dict().items():
+            assert torch.equal(copy.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("caches", [(0, 1, 0, 1), (0, 1), (1, 0, 1), (0, 2, 1)])
+def test_stacked_senders_of_several_caches_equal_their_modules(caches):
+    torch.manual_seed(0)
+    shapes = [(8, 24), (1, 10), (4, 10)][: max(caches) + 1]
+    steps, dims = zip(*shapes, strict=True)
+    sizes = {"input_dim": dims, "steps": steps, "agents": len(caches), "heads": 2, "vocab": 3}
+    modules = [build_sender(**sizes, caches=caches) for _ in range(3)]
+    features = [torch.randn(20, *shape) for shape in shapes]
+    clips = torch.randint(0, 20, (3, 7))
+    views = Views.of(features, len(caches), caches)
+    assert sorted(agent for group in views.groups for agent in group) == [*range(len(caches))]
+    stack = stack_senders(modules, CPU, views.groups)
+    logits = sender_logits(stack, views.gather(clips), 2, views.groups)
+    for seed, module in enumerate(modules):
+        expected = module.logits([own[clips[seed]] for own in features])
+        torch.testing.assert_close(logits[seed].transpose(0, 1), expected, atol=1e-5, rtol=1e-5)
+        copy = build_sender(**sizes, caches=caches)
+        unstack_sender(stack, seed, copy, views.groups)
         for name, value in module.state_dict().items():
             assert torch.equal(copy.state_dict()[name], value), name
 
@@ -63,6 +86,7 @@ def test_gradients_of_one_seed_do_not_touch_another():
     modules = [build_sender(input_dim=6, steps=4, agents=2, heads=2, vocab=3) for _ in range(2)]
     stack = stack_senders(modules, CPU)
     views = Views.of(torch.randn(5, 4, 6), 2)
-    sender_logits(stack, views.gather(torch.zeros(2, 3, dtype=torch.int64)), 2)[0].sum().backward()
+    clips = torch.zeros(2, 3, dtype=torch.int64)
+    sender_logits(stack, views.gather(clips), 2, views.groups)[0].sum().backward()
     assert all(value.grad[1].abs().max() == 0 for value in stack.values())
     assert stack["conv1.weight"].grad[0].abs().max() > 0
