@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ridge
-from pipeline.agents import agent_windows
+from pipeline.agents import agent_views
 from pipeline.config import TrainConfig
+from pipeline.panel import Setting
 from pipeline.splits import Split
 from pipeline.tally import (
-    Resampler,
     Scores,
-    Tally,
     grade,
     grade_auc,
     spearman,
@@ -34,10 +33,10 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What baselines may look at, beside the splits.
+    """What baselines may look at, of N clips, beside the splits.
 
     Attributes:
-        features: (N, T, D), or (N, F) where a clip's features have no common time axis.
+        caches: features (N, T, D) of each cache.
         labels: (N, properties), NaN where unknown.
         objects: number of each clip's object, (N,).
         scenario, condition: each clip's, (N,), as names; all alike where there is only one.
@@ -45,7 +44,7 @@ class Evidence:
         others: more features (N, ...) of the same clips, by name.
     """
 
-    features: NDArray[np.generic]
+    caches: Sequence[NDArray[np.generic]]
     labels: Floats
     objects: Numbers
     scenario: Sequence[str]
@@ -54,10 +53,17 @@ class Evidence:
     others: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"Evidence(features={self.features.shape}, labels={self.labels.shape})"
+        shapes = " and ".join(str(own.shape) for own in self.caches)
+        return f"Evidence(features={shapes}, labels={self.labels.shape})"
+
+    @property
+    def moving(self) -> bool:
+        """Whether some cache has more than one time step."""
+        return any(own.shape[1] > 1 for own in self.caches)
 
 
 Baseline = Callable[[Evidence, Split, TrainConfig], Floats | None]
+"""Scores (n, properties) of the n test clips of a split."""
 
 
 def volume(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
@@ -71,11 +77,9 @@ def volume(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | No
     if np.isnan(known).all():
         return None
     volumes = np.nan_to_num(evidence.volume, nan=float(np.nanmedian(known)))
-    slopes = spearman(
-        np.repeat(volumes[split.train, None], evidence.labels.shape[1], axis=1),
-        evidence.labels[split.train],
-    )
-    return volumes[split.test, None] * np.where(np.asarray(slopes) < 0, -1.0, 1.0)
+    training = np.repeat(volumes[split.train, None], evidence.labels.shape[1], axis=1)
+    slopes = np.asarray(spearman(training, evidence.labels[split.train]))
+    return volumes[split.test, None] * np.where(slopes < 0, -1.0, 1.0)
 
 
 def scenario(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
@@ -84,30 +88,33 @@ def scenario(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | 
 
 
 def condition(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
-    """Knows the condition of a clip (its folders, without object and trial), nothing else."""
+    """Knows the condition of a clip (its folders between object and trial), nothing else."""
     return _group_means(evidence.condition, evidence.labels, split)
 
 
 def ridge_whole(evidence: Evidence, split: Split, config: TrainConfig) -> Floats:
     """A ridge regression on the raw features, all time steps side by side."""
-    return _ridge(evidence.features, evidence, split, config)
+    return _ridge(evidence.caches, evidence, split, config)
 
 
 def ridge_static(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
     """A ridge regression on the middle time step alone."""
-    steps = evidence.features.shape[1]
-    if evidence.features.ndim < 3 or steps < 2:
+    if not evidence.moving:
         return None
-    return _ridge(evidence.features[:, steps // 2], evidence, split, config)
+    middle = [own[:, own.shape[1] // 2] for own in evidence.caches]
+    return _ridge(middle, evidence, split, config)
 
 
 def ridge_shuffled_steps(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
     """A ridge regression on all time steps, those of each clip in an order of their own."""
-    if evidence.features.ndim < 3 or evidence.features.shape[1] < 2:
+    if not evidence.moving:
         return None
-    clips, steps, _ = evidence.features.shape
-    order = np.random.default_rng(0).permuted(np.tile(np.arange(steps), (clips, 1)), axis=1)
-    shuffled = np.take_along_axis(evidence.features, order[:, :, None], axis=1)
+    rng = np.random.default_rng(0)
+    shuffled = []
+    for own in evidence.caches:
+        clips, steps, _ = own.shape
+        order = rng.permuted(np.tile(np.arange(steps), (clips, 1)), axis=1)
+        shuffled.append(np.take_along_axis(own, order[:, :, None], axis=1))
     return _ridge(shuffled, evidence, split, config)
 
 
@@ -122,125 +129,80 @@ BASELINES: dict[str, Baseline] = {
 
 
 def score_baselines(
-    evidence: Evidence,
-    splits: Sequence[Split],
-    tests: Sequence[Numbers],
-    config: TrainConfig,
-    resampler: Resampler,
-    *,
-    progress: Callable[[str], None] = lambda _: None,
+    evidence: Evidence, setting: Setting, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Every baseline on the splits of all seeds: entries like `accuracy_test`, None where a
-    baseline has nothing to go by; and `gains`, what time adds to a single step, as differences.
-
-    `tests` are the test clips of each seed that count.
+    """`baselines`: each on the splits of all seeds, an entry like `accuracy_test`, or None where it
+    has nothing to go by; and `gains`: what time adds to a single step, as differences.
     """
-    named = dict(BASELINES)
-    if config.agents > 1 and evidence.features.ndim == 3:
-        for agent, window in enumerate(agent_windows(evidence.features.shape[1], config.agents)):
-            named[f"ridge_agent_{agent}"] = _on_steps(window)
+    config = setting.config
+    named = BASELINES | _agent_ridges(evidence, config)
     for name, features in evidence.others.items():
-        named[f"ridge_{name}"] = _on_features(features)
-    found: dict[str, Any] = {"majority": score_majority(evidence, splits, tests, config, resampler)}
+        named[f"ridge_{name}"] = _on([features])
+    found: dict[str, Any] = {"majority": score_majority(evidence, setting)}
     accuracies: dict[str, Scores] = {}
     for name, baseline in named.items():
         progress(f"baseline {name}")
-        scores = []
-        for split, test in zip(splits, tests, strict=True):
-            own = baseline(evidence, _testing(split, test), config)
-            if own is None:
-                break
-            scores.append(own)
-        if len(scores) < len(splits):
+        scores = [
+            baseline(evidence, Split(split.train, split.validation, test, split.generator), config)
+            for split, test in zip(setting.splits, setting.tests, strict=True)
+        ]
+        known = [own for own in scores if own is not None]
+        if len(known) < len(scores):
             found[name] = None
             continue
-        accuracies[name], found[name] = score_clips(
-            scores, evidence.labels, splits, tests, config, resampler
-        )
+        accuracies[name], found[name] = score_clips(known, setting)
     return {"baselines": found, "gains": _gains(accuracies, config.properties)}
 
 
-def score_majority(
-    evidence: Evidence,
-    splits: Sequence[Split],
-    tests: Sequence[Numbers],
-    config: TrainConfig,
-    resampler: Resampler,
-) -> dict[str, Any]:
+def score_majority(evidence: Evidence, setting: Setting) -> dict[str, Any]:
     """Always gives the answer that is most frequent among pairs of training clips.
 
     Over ordered pairs each property alone comes to one half; of several at once the likeliest
     combination of answers is taken.
     """
     says = []
-    for split, test in zip(splits, tests, strict=True):
+    for split, test in zip(setting.splits, setting.tests, strict=True):
         labels = evidence.labels[split.train]
-        answers, asked = labels[:, None] > labels[None], np.abs(labels[:, None] - labels[None])
-        counted = answers[(asked > np.asarray(config.tie_margins)).all(-1)]  # (pairs, P)
+        apart = np.abs(labels[:, None] - labels[None]) > np.asarray(setting.margins)
+        answers = (labels[:, None] > labels[None])[apart.all(-1)]  # (pairs, P)
         say = np.zeros(labels.shape[1], bool)
-        if len(counted):
-            combinations, counts = np.unique(counted, axis=0, return_counts=True)
+        if len(answers):
+            combinations, counts = np.unique(answers, axis=0, return_counts=True)
             say = combinations[counts.argmax()]
         says.append(np.broadcast_to(say, (len(test), len(test), len(say))))
-    graded = resampler.grade(says, evidence.labels, tests, config.tie_margins)
-    return graded.by_property(config.properties)
+    graded = setting.resampler.grade(says, setting.labels, setting.tests, setting.margins)
+    return graded.by_property(setting.properties)
 
 
-def score_clips(
-    scores: Sequence[Floats],
-    labels: Floats,
-    splits: Sequence[Split],
-    tests: Sequence[Numbers],
-    config: TrainConfig,
-    resampler: Resampler,
-) -> tuple[Scores, dict[str, Any]]:
+def score_clips(scores: Sequence[Floats], setting: Setting) -> tuple[Scores, dict[str, Any]]:
     """Accuracies of comparing by scores (n, properties) of each seed's test clips, and as JSON.
 
     The JSON has, for each property, `auc` (is a clip above the training clips' median told from
     one below?) and `spearman` with the label, beside the accuracy.
     """
     says = [own[:, None] > own[None] for own in scores]
-    accuracies = resampler.grade(says, labels, tests, config.tie_margins)
-    told = accuracies.by_property(config.properties)
-    told["properties"] = add_ranking(
-        told["properties"], scores, labels, splits, tests, config, resampler
-    )
+    accuracies = setting.resampler.grade(says, setting.labels, setting.tests, setting.margins)
+    told = accuracies.by_property(setting.properties)
+    told["properties"] = add_ranking(told["properties"], scores, setting)
     return accuracies, told
 
 
 def add_ranking(
-    told: Mapping[str, dict[str, Any]],
-    scores: Sequence[Floats],
-    labels: Floats,
-    splits: Sequence[Split],
-    tests: Sequence[Numbers],
-    config: TrainConfig,
-    resampler: Resampler,
+    told: Mapping[str, dict[str, Any]], scores: Sequence[Floats], setting: Setting
 ) -> dict[str, Any]:
     """The entry of each property with `auc` and `spearman` of the clips' scores beside it."""
-    aucs = resampler.score(
-        [
-            _tally_auc(own, labels[test], np.median(labels[split.train], axis=0), objects)
-            for own, split, test, objects in zip(
-                scores, splits, tests, [resampler.objects[test] for test in tests], strict=True
-            )
-        ]
-    )
-    correlations = np.array(
-        [spearman(own, labels[test]) for own, test in zip(scores, tests, strict=True)]
-    )
+    tallies, correlations = [], []
+    for own, split, test in zip(scores, setting.splits, setting.tests, strict=True):
+        labels = setting.labels[test]
+        high = labels > np.median(setting.labels[split.train], axis=0)
+        tallies.append(tally(*grade_auc(own, high), setting.resampler.objects[test]))
+        correlations.append(spearman(own, labels))
+    areas = setting.resampler.score(tallies)
     return {
         name: told[name]
-        | {
-            "auc": aucs.to_json(number),
-            "spearman": spread(correlations[:, number].tolist()),
-        }
-        for number, name in enumerate(config.properties)
+        | {"auc": areas.to_json(number), "spearman": spread([one[number] for one in correlations])}
+        for number, name in enumerate(setting.properties)
     }
-
-
-def _tally_auc(scores: Floats, labels: Floats, median: Floats, objects: Numbers) -> Tally:
-    return tally(*grade_auc(scores, labels > median), objects)
 
 
 def _gains(accuracies: Mapping[str, Scores], properties: Sequence[str]) -> dict[str, Any]:
@@ -267,22 +229,28 @@ def _group_means(names: Sequence[str], labels: Floats, split: Split) -> Floats |
     return scores
 
 
-def _on_steps(window: range) -> Baseline:
-    def ridge_window(evidence: Evidence, split: Split, config: TrainConfig) -> Floats:
-        return _ridge(evidence.features[:, window.start : window.stop], evidence, split, config)
+def _agent_ridges(evidence: Evidence, config: TrainConfig) -> dict[str, Baseline]:
+    """A ridge regression on what each agent sees, where there are several."""
+    if config.agents < 2:
+        return {}
+    views = agent_views([own.shape[1] for own in evidence.caches], config.agent_caches)
+    return {
+        f"ridge_agent_{agent}": _on(
+            [evidence.caches[view.cache][:, view.window.start : view.window.stop]]
+        )
+        for agent, view in enumerate(views)
+    }
 
-    return ridge_window
 
-
-def _on_features(features: NDArray[np.generic]) -> Baseline:
-    def ridge_other(evidence: Evidence, split: Split, config: TrainConfig) -> Floats:
+def _on(features: Sequence[NDArray[np.generic]]) -> Baseline:
+    def ridge_on(evidence: Evidence, split: Split, config: TrainConfig) -> Floats:
         return _ridge(features, evidence, split, config)
 
-    return ridge_other
+    return ridge_on
 
 
 def _ridge(
-    features: NDArray[np.generic], evidence: Evidence, split: Split, config: TrainConfig
+    features: Sequence[NDArray[np.generic]], evidence: Evidence, split: Split, config: TrainConfig
 ) -> Floats:
     """Predicts each property's rank; the penalty is chosen by the accuracy on pairs."""
     labels = evidence.labels
@@ -291,15 +259,12 @@ def _ridge(
         right, asked = grade(values[:, None] > values[None], labels[clips], config.tie_margins)
         return float((right * asked)[..., -1].sum() / max(1, asked[..., -1].sum()))
 
+    rows = np.concatenate([own.reshape(len(own), -1) for own in features], axis=1)
     return ridge.predict(
-        ridge.gram(features.reshape(len(features), -1), split.train),
+        ridge.gram(rows, split.train),
         ridge.ranks(labels, split.train),
         split.train,
         split.test,
         objects=evidence.objects,
         judge=accuracy,
     )
-
-
-def _testing(split: Split, test: Numbers) -> Split:
-    return Split(split.train, split.validation, test, split.generator)

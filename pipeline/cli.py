@@ -16,7 +16,7 @@ from pipeline.commands_cache import cache
 from pipeline.commands_data import backbones, doctor, index, probe, simulate
 from pipeline.commands_extract import extract, phase87
 from pipeline.commands_messages import message
-from pipeline.commands_results import evaluate
+from pipeline.commands_results import compare, evaluate
 
 
 class Commands(click.Group):
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 for command in (
-    demo, simulate, index, extract, cache, train, evaluate, message, phase87, probe,
+    demo, simulate, index, extract, cache, train, evaluate, compare, message, phase87, probe,
     backbones, doctor,
 ):  # fmt: skip
     main.add_command(command)

@@ -17,12 +17,15 @@ from data.errors import HeliographError
 from data.features import Features
 from pipeline import metrics, ridge, worth
 from pipeline.baselines import Evidence, score_baselines
+from pipeline.compare import agent_agreement, seed_agreement
+from pipeline.controls import train_controls
 from pipeline.interventions import add_noise, intervene, listen, silence_agents
 from pipeline.listeners import fresh_listeners
-from pipeline.panel import Panel
+from pipeline.panel import Panel, Setting
 from pipeline.records import Examples
 from pipeline.run import Run
-from pipeline.sources import examples_of, load_cache
+from pipeline.sources import examples_of, load_material
+from pipeline.transfer import transfer
 from pipeline.uncertainty import STRUCTURAL, assess, p_value
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
@@ -54,49 +57,63 @@ def evaluate(
     run = Run.open(folder)
     say = progress or (lambda _: None)
     say("reading the cache")
-    features = load_cache(run)
-    examples = examples_of(features, run.config.properties)
-    panel = Panel.of(run, examples)
-    others = {name: _same_clips(path, features) for name, path in (against or {}).items()}
+    material = load_material(run)
+    examples = examples_of(material.caches, run.config.properties)
+    others = {name: _same_clips(path, material.clips) for name, path in (against or {}).items()}
+    setting = Setting.of(run, examples)
     found: dict[str, Any] = score_baselines(
-        evidence_of(features, examples, panel, others),
-        panel.splits,
-        panel.tests,
-        run.config,
-        panel.resampler,
-        progress=say,
+        evidence_of(material.clips, examples, setting, others), setting, say
     )
-    found |= assess_messages(panel, permutations=permutations, progress=say)
-    say("interventions")
-    found["agents"] = listen(panel)
-    found["interventions"] = intervene(panel)
-    found["silenced"] = silence_agents(panel)
-    found["noise"] = add_noise(panel)
-    say("fresh listeners")
-    found["listeners"] = fresh_listeners(panel)
-    say("probes")
-    found["worth"] = assess_worth(panel, features, examples, outcome)
+    if not run.config.continuous:  # real numbers have no symbols to look into
+        panel = Panel.of(run, examples)
+        found |= look_into_messages(panel, permutations=permutations, progress=say)
+        say("probes")
+        grams = [ridge.gram(examples.raw(), split.train) for split in panel.splits]
+        found["worth"] = assess_worth(panel, grams, material.clips, examples)
+        if outcome is not None:
+            found["outcome"] = worth.predict_outcome(
+                panel, grams, material.clips.labels, outcome=outcome[0], action=outcome[1]
+            )
+        if on:
+            found["transfer"] = {str(path): transfer(run, panel, examples, path) for path in on}
+    if controls:
+        found["controls"] = train_controls(setting, examples, run.blueprint, say)
     run.add_metrics(found)
     return run.metrics()
 
 
+def look_into_messages(panel: Panel, *, permutations: int, progress: Say) -> dict[str, Any]:
+    """Everything about the messages themselves and about who understands them."""
+    found = assess_messages(panel, permutations=permutations, progress=progress)
+    progress("interventions")
+    found["agents"] = listen(panel)
+    found["interventions"] = intervene(panel)
+    found["silenced"] = silence_agents(panel)
+    found["noise"] = add_noise(panel)
+    progress("fresh listeners")
+    found["listeners"] = fresh_listeners(panel)
+    progress("agreement")
+    shape = (*panel.tokens.shape[:2], panel.config.agents, panel.config.heads)
+    tokens = panel.tokens.reshape(shape)
+    found["agreement"] = {"agents": agent_agreement(tokens), "seeds": seed_agreement(tokens)}
+    return found
+
+
 def evidence_of(
-    features: Features,
+    clips: Features,
     examples: Examples,
-    panel: Panel,
+    setting: Setting,
     others: Mapping[str, NDArray[np.generic]],
 ) -> Evidence:
     """What the baselines may look at."""
+    named = zip(clips.clip_id, clips.object, strict=True)
     return Evidence(
-        features.features,
+        examples.caches,
         examples.labels,
-        panel.resampler.objects,
-        features.scenario,
-        [
-            condition_of(clip, own)
-            for clip, own in zip(features.clip_id, features.object, strict=True)
-        ],
-        features.labels.get("volume"),
+        setting.resampler.objects,
+        clips.scenario,
+        [condition_of(clip, own) for clip, own in named],
+        clips.labels.get("volume"),
         others,
     )
 
@@ -174,23 +191,11 @@ def _with_bins(
 
 
 def assess_worth(
-    panel: Panel,
-    features: Features,
-    examples: Examples,
-    outcome: tuple[str, str] | None,
+    panel: Panel, grams: Sequence[NDArray[np.float64]], clips: Features, examples: Examples
 ) -> dict[str, Any]:
-    """Compression, probes of every label, and, where asked for, an outcome after an action."""
-    raw = examples.raw()
-    grams = [ridge.gram(raw, split.train) for split in panel.splits]
-    found = {
-        "compression": worth.compression(
-            panel, feature_values=raw.shape[1], bits_each=8 * features.features.itemsize
-        ),
-        "probes": worth.probe(panel, grams, features.labels),
+    """Compression, and probes of every label; `grams` are of the raw features, of each seed."""
+    bits = sum(8 * own[0].nbytes for own in examples.caches)
+    return {
+        "compression": worth.compression(panel, feature_bits=bits),
+        "probes": worth.probe(panel, grams, clips.labels),
     }
-    if outcome is not None:
-        name, action = outcome
-        found["outcome"] = worth.predict_outcome(
-            panel, grams, features.labels, outcome=name, action=action
-        )
-    return found

@@ -90,7 +90,7 @@ def intervene(panel: Panel, *, draws: int = 100, seed: int = 0) -> dict[str, Any
     time the null of its p-value: the symbols of that position dealt to other test clips.
     """
     rng = np.random.default_rng(seed)
-    clips = _clips(panel)
+    clips = panel.some_test_clips(MAX_CLIPS)
     resampler = Resampler(panel.objects, clips)
     outcomes = [
         _one_seed(panel, number, own, resampler.objects[own], draws, rng)
@@ -116,10 +116,6 @@ def intervene(panel: Panel, *, draws: int = 100, seed: int = 0) -> dict[str, Any
     flips = np.stack([one.flips for one in outcomes])  # (S, positions, properties)
     found["edits"] = {"flip_rate": flips.mean(0).tolist(), "per_seed": flips.tolist()}
     return found
-
-
-def _clips(panel: Panel) -> list[Numbers]:
-    return [panel.some_test_clips(number, MAX_CLIPS) for number in range(len(panel.seeds))]
 
 
 def _one_seed(
@@ -254,15 +250,7 @@ def listen(panel: Panel) -> dict[str, Any]:
     config = panel.config
     graded = panel.resampler.grade(says, panel.labels, panel.tests, config.tie_margins)
     told = graded.by_property(config.properties)
-    told["properties"] = add_ranking(
-        told["properties"],
-        [standing(own) for own in says],
-        panel.labels,
-        panel.splits,
-        panel.tests,
-        config,
-        panel.resampler,
-    )
+    told["properties"] = add_ranking(told["properties"], [standing(own) for own in says], panel)
     return told
 
 
@@ -306,7 +294,7 @@ def add_noise(panel: Panel, *, draws: int = 5, seed: int = 0) -> dict[str, Any]:
 
 def _heard(panel: Panel, change: Callable[[Numbers], Numbers]) -> Scores:
     """Accuracies when `change(words)` (draws, n, positions) is heard for words (n, positions)."""
-    clips = _clips(panel)
+    clips = panel.some_test_clips(MAX_CLIPS)
     says = [
         np.concatenate(
             [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.agents import CompositionalReceiver
-from pipeline.panel import CPU, Panel, one_hot_words, verdicts_of_clips
+from pipeline.panel import CPU, Panel, Setting, one_hot_words, verdicts_of_clips
 from pipeline.population import Stack, receiver_logits, stack_receivers
 from pipeline.tally import Scores
 
@@ -85,7 +85,7 @@ def _train(panel: Panel, tokens: Numbers, train: list[Numbers], rng: np.random.G
     lines = np.arange(len(tokens))[:, None]
     for _ in range(STEPS):
         a, b = (np.stack([rng.choice(own, PAIRS) for own in train]) for _ in range(2))
-        answer, weight = _answers(panel, a, b)
+        answer, weight = answers(panel, a, b)
         predicted = receiver_logits(stack, spoken[lines, a], spoken[lines, b])  # (L, R, pairs, P)
         target, counted = (side.unsqueeze(1).expand_as(predicted) for side in (answer, weight))
         loss = F.binary_cross_entropy_with_logits(predicted, target, counted, reduction="sum")
@@ -95,9 +95,9 @@ def _train(panel: Panel, tokens: Numbers, train: list[Numbers], rng: np.random.G
     return stack
 
 
-def _answers(panel: Panel, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
+def answers(setting: Setting, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
     """Whether a has more, and whether the pair counts: float32 (L, pairs, properties) each."""
-    first, second = panel.labels[a], panel.labels[b]
-    counted = np.abs(first - second) > np.asarray(panel.config.tie_margins)
+    first, second = setting.labels[a], setting.labels[b]
+    counted = np.abs(first - second) > np.asarray(setting.config.tie_margins)
     more, kept = (values.astype(np.float32) for values in (first > second, counted))
     return torch.from_numpy(more), torch.from_numpy(kept)

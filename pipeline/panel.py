@@ -28,76 +28,101 @@ MAX_TEST_CLIPS = 400
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Panel:
-    """The messages, splits and receivers of S seeds.
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Who is asked about whom: the clips of a run and the splits of its S seeds.
 
     Attributes:
-        tokens: int64 (S, N, positions), of every clip of the cache.
         labels: float64 (N, properties), NaN where unknown.
         objects: the object of each clip, (N,).
         splits: of each seed.
-        receivers: a stack with axes (S, 1): the receiver that each seed kept.
     """
 
     config: TrainConfig
     seeds: tuple[int, ...]
-    tokens: NDArray[np.int64]
     labels: NDArray[np.float64]
     objects: tuple[str, ...]
     splits: tuple[Split, ...]
-    receivers: Stack
 
     def __post_init__(self) -> None:
-        seeds, clips = self.tokens.shape[:2]
-        if not seeds == len(self.splits) == len(self.seeds):
-            raise ValueError(f"tokens of {seeds} seeds, but {len(self.splits)} splits")
-        if not clips == len(self.labels) == len(self.objects):
-            raise ValueError(f"tokens of {clips} clips, but {len(self.labels)} labels")
+        if len(self.seeds) != len(self.splits):
+            raise ValueError(f"{len(self.seeds)} seeds, but {len(self.splits)} splits")
+        if len(self.labels) != len(self.objects):
+            raise ValueError(f"labels of {len(self.labels)} clips, objects of {len(self.objects)}")
 
     def __repr__(self) -> str:
-        return f"Panel(tokens={self.tokens.shape}, labels={self.labels.shape})"
+        return f"{type(self).__name__}(labels={self.labels.shape}, {len(self.seeds)} seeds)"
 
     @classmethod
-    def of(cls, run: Run, examples: Examples) -> Panel:
-        """Reads messages and receivers of every seed of a run."""
-        config = run.config
-        tokens = np.stack([run.tokens(seed) for seed in run.seeds])  # (S, N, agents, heads)
-        return cls(
-            config,
-            run.seeds,
-            tokens.reshape(*tokens.shape[:2], -1),
-            examples.labels,
-            examples.objects,
-            tuple(examples.split(config.split, seed) for seed in run.seeds),
-            stack_receivers([[seed_run(run, seed).receiver()] for seed in run.seeds], CPU),
-        )
+    def of(cls, run: Run, examples: Examples) -> Setting:
+        """The setting of a run."""
+        splits = tuple(examples.split(run.config.split, seed) for seed in run.seeds)
+        return Setting(run.config, run.seeds, examples.labels, examples.objects, splits)
 
     @property
-    def positions(self) -> list[tuple[int, int]]:
-        """The agent and head, from 0, of each position."""
-        return [(agent, head) for agent in range(self.config.agents) for head in self.heads]
+    def properties(self) -> tuple[str, ...]:
+        return self.config.properties
 
     @property
-    def heads(self) -> range:
-        return range(self.config.heads)
+    def margins(self) -> tuple[float, ...]:
+        return self.config.tie_margins
 
     @cached_property
     def tests(self) -> list[NDArray[np.int64]]:
         """The test clips of each seed, at most `MAX_TEST_CLIPS`."""
-        return [self.some_test_clips(number, MAX_TEST_CLIPS) for number in range(len(self.seeds))]
+        return self.some_test_clips(MAX_TEST_CLIPS)
 
-    def some_test_clips(self, number: int, most: int) -> NDArray[np.int64]:
-        """The test clips of the seed with this number; of more than `most`, as many drawn."""
-        clips = self.splits[number].test
-        if len(clips) <= most:
-            return clips
-        return np.sort(np.random.default_rng(0).choice(clips, most, replace=False))
+    def some_test_clips(self, most: int) -> list[NDArray[np.int64]]:
+        """The test clips of each seed; of more than `most`, as many drawn."""
+        rng = np.random.default_rng(0)
+        return [
+            split.test
+            if len(split.test) <= most
+            else np.sort(rng.choice(split.test, most, replace=False))
+            for split in self.splits
+        ]
 
     @cached_property
     def resampler(self) -> Resampler:
         """Draws the objects and the seeds again, the same for everything about this run."""
         return Resampler(self.objects, self.tests)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Panel(Setting):
+    """What the agents of every seed say, and the receivers that listen.
+
+    Attributes:
+        tokens: int64 (S, N, positions), of every clip.
+        receivers: a stack with axes (S, 1): the receiver that each seed kept.
+    """
+
+    tokens: NDArray[np.int64]
+    receivers: Stack
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens.shape[:2] != (len(self.seeds), len(self.labels)):
+            raise ValueError(
+                f"tokens {self.tokens.shape} for {len(self.seeds)} seeds, {len(self.labels)} clips"
+            )
+
+    @classmethod
+    def of(cls, run: Run, examples: Examples) -> Panel:
+        """Reads messages and receivers of every seed of a run."""
+        tokens = np.stack([run.tokens(seed) for seed in run.seeds])  # (S, N, agents, heads)
+        receivers = [[seed_run(run, seed).receiver()] for seed in run.seeds]
+        return cls(
+            **vars(Setting.of(run, examples)),
+            tokens=tokens.reshape(*tokens.shape[:2], -1),
+            receivers=stack_receivers(receivers, CPU),
+        )
+
+    @property
+    def positions(self) -> list[tuple[int, int]]:
+        """The agent and head, from 0, of each position."""
+        heads = range(self.config.heads)
+        return [(agent, head) for agent in range(self.config.agents) for head in heads]
 
     def receiver(self, number: int) -> Stack:
         """The receiver of the seed with this number: a stack with axes (1, 1)."""
@@ -109,7 +134,6 @@ def seed_run(run: Run, seed: int) -> Run:
     return dataclasses.replace(run, folder=run.folder / "seeds" / str(seed))
 
 
-@torch.no_grad()
 def verdicts(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
     """What receivers say of every ordered pair of words: bool (R, U, U, properties).
 
@@ -117,13 +141,15 @@ def verdicts(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[
         receivers: a stack of one seed, axes (1, R).
         words: (U, positions); the symbol `vocab` is silence, which a receiver hears as zeros.
     """
-    spoken = one_hot_words(words, vocab).unsqueeze(0)  # (1, U, msg)
-    length = spoken.shape[-1]
-    first = receivers["shared0.weight"]  # (1, R, 2 * msg, hidden)
-    heard = [
-        torch.matmul(spoken.unsqueeze(1), side)[0] for side in first.split(length, dim=2)
-    ]  # two of (R, U, hidden)
-    bias = receivers["shared0.bias"][0].unsqueeze(1).unsqueeze(1)  # (R, 1, 1, hidden)
+    return verdicts_of_spoken(receivers, one_hot_words(words, vocab))
+
+
+@torch.no_grad()
+def verdicts_of_spoken(receivers: Stack, spoken: Tensor) -> NDArray[np.bool_]:
+    """As `verdicts`, of what a receiver hears: float32 (U, width)."""
+    first = receivers["shared0.weight"][0]  # (R, 2 * width, hidden)
+    heard = [torch.matmul(spoken, side) for side in first.split(spoken.shape[-1], dim=1)]
+    bias = receivers["shared0.bias"][0, :, None, None]  # (R, 1, 1, hidden)
     blocks = []
     for block in heard[0].split(64, dim=1):  # some rows of the table at a time bound the memory
         hidden = torch.relu(block.unsqueeze(2) + heard[1].unsqueeze(1) + bias).unsqueeze(0)

@@ -38,7 +38,7 @@ MLP_AXES = 64
 MLP_RATE, MLP_DECAY = 3e-3, 0.1
 
 
-def compression(panel: Panel, *, feature_values: int, bits_each: int) -> dict[str, Any]:
+def compression(panel: Panel, *, feature_bits: int) -> dict[str, Any]:
     """Bits of a message against bits of the features that it stands for.
 
     `bits_capacity` is what a message can hold, `bits_used` the entropy of whole messages over all
@@ -47,13 +47,12 @@ def compression(panel: Panel, *, feature_values: int, bits_each: int) -> dict[st
     capacity = panel.tokens.shape[2] * math.log2(panel.config.vocab)
     used = np.atleast_1d(message_entropy(panel.tokens)) / math.log(2)
     symbols = entropy(panel.tokens).sum(-1) / math.log(2)
-    raw = feature_values * bits_each
     return {
         "bits_capacity": capacity,
         "bits_used": spread(used.tolist()),
         "bits_symbols": spread(symbols.tolist()),
-        "bits_features": raw,
-        "ratio": raw / capacity,
+        "bits_features": feature_bits,
+        "ratio": feature_bits / capacity,
     }
 
 
@@ -140,8 +139,8 @@ def predict_outcome(
         given[side] = [k + a + k * a for k, a in zip(own, given["action"], strict=True)]
     resampler = Resampler(panel.objects, [test for _, test in parts])
     found: dict[str, Any] = {
-        "outcome": outcome,
-        "action": action,
+        "outcome_label": outcome,
+        "action_label": action,
         "left_out": int(groups.max()) + 1,
     }
     scores: dict[str, Scores] = {}
