@@ -19,8 +19,9 @@ import json
 import os
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,24 +41,13 @@ class StoreBusy(CacheError):
     """Another process is writing the same cache."""
 
 
-@dataclass(frozen=True)
-class Repair:
-    """What is wrong with a cache that is to be put right, its clips staying in their places.
-
-    `again`: ids of clips whose features are not to be trusted. `lost`: clip id -> reason, for clips
-    that have to leave the cache and stand among its failures.
-    """
-
-    again: Collection[str] = ()
-    lost: Mapping[str, str] = field(default_factory=dict)
-
-
 class Store:
     """Collects the features of clips for the cache `target`; use it in a `with` block.
 
     All features of a cache share `fingerprint`, `sampler` and `decoder`: an existing `target` or
-    folder of shards that was made with others is refused, naming the field. Raises `StoreBusy`
-    while another process writes the same cache.
+    folder of shards that was made with others is refused, naming the field. `repair` names clips of
+    `target` whose features are not to be trusted, and keeps the others in their places. Raises
+    `StoreBusy` while another process writes the same cache.
     """
 
     def __init__(
@@ -68,10 +58,10 @@ class Store:
         sampler: Mapping[str, Any],
         decoder: Mapping[str, Any],
         versions: Mapping[str, str] | None = None,
-        repair: Repair | None = None,
+        repair: Collection[str] = (),
     ) -> None:
         self.target = Path(target)
-        self._repair = repair
+        self._in_place = bool(repair)
         self.parts = self.target.with_name(self.target.name + ".parts")
         self.ledger = ledger_path(self.target)
         self._identity = _as_json(
@@ -85,8 +75,7 @@ class Store:
         try:
             self._read_target()
             self._open_parts()
-            if repair:
-                self.forget({*repair.again, *repair.lost})
+            self.forget(repair)
         except BaseException:
             self.close()
             raise
@@ -222,7 +211,9 @@ class Store:
         write(self._shard(key), one, [one.features])
         self._keys[clip.id] = key
         self._failures.pop(clip.id, None)
-        self._note(clip, "done", key=key, **details)
+        labels = {name: None if isnan(value) else value for name, value in clip.labels.items()}
+        who = {"object": clip.object, "scenario": clip.scenario, "labels": labels}
+        self._note(clip, "done", key=key, source_sha256=source_sha256, **who, **details)
 
     def fail(self, clip: Clip, reason: str, **details: Any) -> None:
         """Record that a clip has no features, and why."""
@@ -236,19 +227,17 @@ class Store:
         Ctrl-C) is left out. Memory holds no features but those of one clip. The shards that are in
         the new file are removed. Raises `CacheError` when a shard or an earlier row is damaged.
         """
-        lost = self._repair.lost if self._repair else {}
-        given = {clip.id for clip in clips} | set(lost)
+        given = {clip.id for clip in clips}
         rows: list[Row] = []
         failures: list[tuple[str, str]] = []
         if self._old:
             rows += [r for r in rows_of(self.target, self._old) if r.clip.id not in given]
             failures += [f for f in self._old.clips.failures if f[0] not in given]
         rows += self._given_rows(clips)
-        if self._old and self._repair:
+        if self._old and self._in_place:
             places = {clip: place for place, clip in enumerate(self._old.clips.clip_id)}
             rows.sort(key=lambda row: places.get(row.clip.id, len(places)))
         failures += [(c.id, self._failures[c.id]) for c in clips if c.id in self._failures]
-        failures += lost.items()
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
         new = header(
             rows,
@@ -302,7 +291,10 @@ class Store:
 
     def _note(self, clip: Clip, outcome: str, **details: Any) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": time, "clip": clip.id, "outcome": outcome, **details})
+        times = {"start": clip.start, "end": clip.end}
+        where: dict[str, Any] = {"path": os.path.abspath(clip.path)}
+        where |= {name: value for name, value in times.items() if value is not None}
+        line = json.dumps({"time": time, "clip": clip.id, "outcome": outcome, **where, **details})
         content = (line + "\n").encode()
         before = None
         try:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from data.errors import HeliographError
-from pipeline.options import PATH, as_json
-from pipeline.terminal import log, print_table
+from pipeline.commands_extract import on, say
+from pipeline.options import (
+    PATH,
+    SOME_CLIPS_FAILED,
+    as_json,
+    model_options,
+    share_the_cores,
+    workers,
+)
+from pipeline.terminal import Bar, log, print_table
 
 
 @click.group()
@@ -36,13 +45,48 @@ def info(path: Path, as_json: bool) -> None:
 
 @cache.command()
 @click.argument("path", type=PATH)
-def verify(path: Path) -> None:
-    """Check every byte of a cache; names the clips that are damaged."""
+@click.option("--repair", is_flag=True, help="Extract again what is damaged or missing.")
+@click.option(
+    "--clips",
+    multiple=True,
+    type=PATH,
+    help="Where the videos are now: manifests, folders or files.  [default: as in the ledger]",
+)
+@workers
+@model_options
+def verify(
+    path: Path, repair: bool, clips: tuple[Path, ...], workers: int | None, **where: Any
+) -> None:
+    """Check every byte of a cache; names the clips that are damaged.
+
+    With --repair just those are extracted again. A clip whose video is gone, or is no longer the
+    same file, leaves the cache and stands among its failures.
+    """
+    share_the_cores()
     from data import cache as store
 
     problems = store.verify(path)
     for problem in problems:
         click.echo(str(problem))
+    if problems and repair:
+        from data.clips import find
+        from pipeline import repair as stage
+
+        with Bar("clips") as bar:
+            summary = stage.repair(
+                path,
+                problems,
+                sources=find(clips) if clips else (),
+                workers=workers,
+                progress=on(bar),
+                **where,
+            )
+        say(summary)
+        left = store.verify(path)
+        if summary.interrupted or left:
+            raise HeliographError(f"{path} is not sound: {len(left)} problems are left")
+        log(f"{path} is sound; {len(summary.failed)} clips had to leave it")
+        sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
     if problems:
         raise HeliographError(f"{path} is not sound: {len(problems)} problems")
     log(f"{path} is sound")

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from data.files import sha256_file
 from data.frames import FrameBatch, VideoError, VideoInfo
 from data.sampling import Sampling
 from data.sandbox import DecoderPool, Job, Outcome
-from data.store import Repair, Store
+from data.store import Store
 from data.video import DECODERS
 
 GPU_BATCH = 16  # clips in one forward pass; on a CPU each passes alone, which is as fast there
@@ -111,7 +111,7 @@ def extract(
     dtype: str = "float16",
     workers: int | None = None,
     batch: int = GPU_BATCH,
-    repair: Repair | None = None,
+    repair: Mapping[str, str] | None = None,
     progress: Callable[[Summary], None] | None = None,
 ) -> Summary:
     """Adds the features of clips to the cache `target`; those that it has already are kept.
@@ -126,7 +126,8 @@ def extract(
         dtype: of the features on disk.
         workers: processes that decode; None is one a core.
         batch: clips in one forward pass on a GPU.
-        repair: what of an existing cache is damaged; see `pipeline.repair`.
+        repair: ids of clips whose features in `target` are damaged -> sha256 of the file that they
+            were made from; what is not damaged stays in its place.
         progress: called after every clip.
 
     On a CPU in float32 the features do not depend, to the bit, on `workers`, nor on the order in
@@ -153,9 +154,9 @@ def extract(
         fingerprint=backbone.fingerprint,
         sampler=sampling.describe(),
         decoder=decoder_record(decoder),
-        repair=repair,
+        repair=repair or (),
     ) as store:
-        feed = _Feed(clips, store, sampling, decoder, accept_damaged)
+        feed = _Feed(clips, store, sampling, decoder, accept_damaged, repair or {})
         writer = _Writer(feed, np.dtype(dtype), summary)
         line = _Line(backbone, writer, batch if backbone.device.type == "cuda" else 1)
         try:
@@ -236,9 +237,11 @@ class _Feed:
         sampling: Sampling,
         decoder: str,
         accept_damaged: bool,
+        expected: Mapping[str, str],
     ) -> None:
         self.clips = clips
         self.store = store
+        self.expected = expected
         self.settings: dict[str, Any] = {
             "sampling": sampling,
             "decoder": decoder,
@@ -256,6 +259,10 @@ class _Feed:
                 source = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
                 self.errors.append((clip, _reason(error), {}))
+                continue
+            if self.expected.get(clip.id, source) != source:
+                reason = f"{clip.path} is another file than the one that it was extracted from"
+                self.errors.append((clip, reason, {}))
                 continue
             with self.lock:
                 done = self.store.done(clip, source)
@@ -288,7 +295,7 @@ class _Feed:
         while self.errors:
             clip, reason, details = self.errors.popleft()
             with self.lock:
-                self.store.fail(clip, reason, **_whence(clip), **details)
+                self.store.fail(clip, reason, **details)
             summary.failed[clip.id] = reason
 
 
@@ -354,7 +361,6 @@ class _Writer:
             rows = features.astype(self.dtype)
         for one, own in zip(decoded, rows, strict=True):
             details = {
-                **_whence(one.clip),
                 "seconds": round(one.seconds, 4),
                 "backbone_seconds": round(seconds / len(decoded), 4),
                 "decoded_frames": len(one.seen.index),
@@ -375,12 +381,6 @@ class _Writer:
                 )
             self.summary.done += 1
             self.summary.frames += len(one.seen.index)
-
-
-def _whence(clip: Clip) -> dict[str, Any]:
-    """Where the clip is, for the ledger: what a repair needs to find it again."""
-    times = {name: value for name in ("start", "end") if (value := getattr(clip, name)) is not None}
-    return {"path": os.path.abspath(clip.path), **times}
 
 
 def _what_was_seen(info: VideoInfo) -> dict[str, Any]:

@@ -164,6 +164,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, with the smallest, median and mean cosine."""
         values = np.array(list(self.cosine.values()))
+        picks: dict[str, Callable[[np.ndarray], Any]]
         picks = {"smallest": np.min, "median": np.median, "mean": np.mean}
         return {
             "clips": list(self.clips),
