@@ -1,0 +1,139 @@
+"""Interventions on codes whose causes are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.agents import CompositionalReceiver
+from pipeline.interventions import (
+    KINDS,
+    NOISE,
+    add_noise,
+    designated,
+    intervene,
+    listen,
+    silence_agents,
+)
+from pipeline.panel import one_hot_words, verdicts, verdicts_of_clips
+from pipeline.population import stack_receivers
+
+
+def test_in_a_compositional_code_each_position_causes_its_own_property(compositional):
+    found = intervene(compositional)
+    assert found["positions"] == [[0, 0], [1, 0]]
+    assert found["accuracy_intact"]["mean"] == 1
+    assert found["carries"] == [["alpha", "beta"]] * 3
+    for kind in KINDS:
+        drop = np.array(found[kind]["drop"])
+        assert drop[0, 1] == drop[1, 0] == 0, kind
+        assert (np.diag(drop) > 0.3).all(), kind
+        targeted = found[kind]["targeted"]
+        assert targeted["targeted"]["mean"] == pytest.approx(np.diag(drop).mean())
+        assert targeted["elsewhere"]["mean"] == 0
+        assert targeted["difference"]["interval"][0] > 0.2
+        assert targeted["difference"]["p_value"] < 0.05
+    assert np.diag(found["zero"]["drop"]) == pytest.approx([0.5, 0.5])  # every pair a tie
+    assert np.diag(found["swap"]["drop"]) == pytest.approx([1.0, 1.0])  # every answer turned
+    p = np.array(found["resample"]["p_value"])
+    assert np.diag(p) == pytest.approx([1 / 101] * 2)
+    assert p[0, 1] == p[1, 0] == 1
+    flips = np.array(found["edits"]["flip_rate"])
+    assert flips[0, 1] == flips[1, 0] == 0
+    assert (np.diag(flips) > 0.2).all()
+
+
+def test_a_flip_rate_can_be_counted_by_hand(panel_of):
+    """Symbols 0 and 1 of one position: an edit turns what is said against clips that differ."""
+    labels = np.arange(50.0)[:, None]
+    tokens = (labels > 24).astype(int)
+    meaning = np.array([[[0.0], [1.0]]])
+    panel = panel_of(tokens, meaning, labels=labels, seeds=1)
+    test = panel.splits[0].test
+    said = tokens[test, 0]
+    pairs = [(i, j) for i in range(len(test)) for j in range(len(test)) if i != j]
+    turned = [(1 - said[i] > said[j]) != (said[i] > said[j]) for i, j in pairs]
+    found = intervene(panel, draws=5)["edits"]["flip_rate"]
+    assert found == [[pytest.approx(np.mean(turned))]]
+
+
+def test_a_random_code_causes_nothing(random_code):
+    found = intervene(random_code)
+    low, high = found["accuracy_intact"]["properties"]["alpha"]["interval"]
+    assert low < 0.5 < high
+    for kind in KINDS:
+        drop, ends = np.array(found[kind]["drop"]), np.array(found[kind]["interval"])
+        assert (np.abs(drop) < 0.15).all(), kind
+        assert (ends[..., 0] <= 0).all(), kind
+        assert (ends[..., 1] >= 0).all(), kind
+    assert (np.array(found["resample"]["p_value"]) > 0.01).all()
+
+
+def test_what_two_positions_both_say_survives_the_loss_of_one(panel_of):
+    levels = np.repeat(np.arange(5), 10)[:, None]
+    panel = panel_of(
+        np.repeat(levels, 2, axis=1),
+        np.repeat(np.arange(5.0)[None, :, None] - 2, 2, axis=0),
+        labels=levels.astype(float),
+    )
+    found = intervene(panel)
+    assert found["zero"]["drop"] == [[0.0], [0.0]]
+    assert found["zero"]["targeted"] is None  # one property
+    assert found["zero"]["drop_together"] == [0.0, 0.0]
+
+
+def test_the_property_of_a_position_is_chosen_on_training_clips(compositional, panel_of):
+    tokens = compositional.tokens.copy()
+    for number, split in enumerate(compositional.splits):
+        tokens[number, split.test] = tokens[number, split.test][:, ::-1]  # test clips say otherwise
+    turned = type(compositional)(**{**vars(compositional), "tokens": tokens})
+    assert designated(turned).tolist() == [[0, 1]] * 3
+
+
+def test_a_silenced_agent_takes_its_property_with_it(compositional):
+    first, second = silence_agents(compositional)
+    assert first["properties"]["alpha"]["mean"] == pytest.approx(0.5)
+    assert first["properties"]["beta"]["mean"] == 0
+    assert second["properties"]["alpha"]["mean"] == 0
+    assert second["properties"]["beta"]["interval"][0] > 0.3
+
+
+def test_noise_wears_accuracy_down_to_chance(compositional):
+    found = add_noise(compositional)
+    assert found["probability"] == list(NOISE)
+    curve = [one["properties"]["alpha"]["mean"] for one in found["accuracy"]]
+    assert curve[0] == 1
+    assert curve[-1] == pytest.approx(0.45, abs=0.1)  # ties of random symbols answer "no"
+    assert all(np.diff(curve) < 0.05)
+    assert curve[3] < 0.97
+
+
+def test_listening_scores_a_perfect_code_perfectly(compositional):
+    found = listen(compositional)
+    for entry in found["properties"].values():
+        assert entry["mean"] == 1
+        assert entry["auc"]["mean"] == 1
+        assert entry["auc"]["interval"] == [1, 1]
+        assert min(entry["spearman"]["per_seed"]) > 0.97
+
+
+def test_verdicts_are_those_of_the_receiver_module():
+    torch.manual_seed(0)
+    receiver = CompositionalReceiver(12, 16, ("alpha", "beta"))
+    words = np.random.default_rng(0).integers(4, size=(9, 3))
+    spoken = one_hot_words(words, 4)
+    said = verdicts(stack_receivers([[receiver, receiver]], torch.device("cpu")), words, 4)
+    assert said.shape == (2, 9, 9, 2)
+    with torch.no_grad():
+        for i in range(9):
+            logits = receiver(spoken[i].expand(9, -1), spoken)
+            assert np.array_equal(said[1, i], (logits > 0).numpy())
+
+
+def test_clips_that_say_the_same_are_heard_once_and_alike(compositional):
+    words = compositional.tokens[0, :20]
+    receiver = compositional.receiver(0)
+    assert np.array_equal(verdicts_of_clips(receiver, words, 5), verdicts(receiver, words, 5))
+
+
+def test_silence_is_heard_as_zeros():
+    assert one_hot_words(np.array([[0, 2]]), 2).tolist() == [[1.0, 0.0, 0.0, 0.0]]
