@@ -180,12 +180,13 @@ def _index(container: Container) -> Index:
         for packet in container.packets():
             if len(rows) == limits.frames:
                 raise VideoError(path, f"more than {limits.frames:,} frames, the limit")
-            if packet.has_sidedata("encryption_info"):
+            beside = {data.data_type for data in packet.iter_sidedata()}
+            if "encryption_info" in beside:
                 raise VideoError(path, "its video stream is encrypted")
             rows.append((packet.pts, packet.is_keyframe, packet.is_discard))
             units.append(reader(memoryview(packet), length_size))
             corrupt += packet.is_corrupt
-            changes |= packet.has_sidedata("new_extradata") or packet.has_sidedata("palette")
+            changes |= not beside.isdisjoint(("new_extradata", "palette"))
             kept_bytes += packet.size
             if packets is not None:
                 packets.append(packet)

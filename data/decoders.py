@@ -84,8 +84,9 @@ class Gathered:
                 self.path,
                 f"its frames change size from {was_wide}x{was_high} to {wide}x{high} in mid-stream",
             )
-        for slot in self.slots[place]:
-            self.frames[slot] = rgb
+        first, *again = self.slots[place]
+        _copy(rgb, self.frames[first])
+        self.frames[again] = self.frames[first]
         self.filled.add(place)
 
     def _room(self, shape: tuple[int, ...]) -> Frames:
@@ -97,6 +98,15 @@ class Gathered:
                 f"the limit is {self.batch_bytes:,}",
             )
         return np.empty((self.count, *shape), np.uint8)
+
+
+def _copy(rgb: Frames, room: Frames) -> None:
+    """Copy a frame; one that is turned goes channel by channel, which NumPy does twice as fast."""
+    if rgb.strides[1] == 3:
+        room[...] = rgb
+    else:
+        for channel in range(3):
+            room[..., channel] = rgb[..., channel]
 
 
 def upright(frame: VideoFrame, path: Path, convert: VideoReformatter) -> Frames:
