@@ -1,4 +1,4 @@
-"""Commands about what a run says: message."""
+"""Commands about what a run says: message, report."""
 
 from __future__ import annotations
 
@@ -22,16 +22,59 @@ from pipeline.terminal import log
 def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> None:
     """What the agents of a RUN say of CLIPS (videos, folders, manifests, or caches).
 
-    Refuses clips whose features would be made otherwise than those of the run.
+    Prints a line a clip, its columns parted by tabs: the clip, its message, what that means by the
+    lexicon of the run, how likely the agents find each symbol (softmax at temperature 1), and
+    whether the clip is like those of the training. Refuses clips whose features would be made
+    otherwise than those of the run.
     """
     from pipeline import message as stage
 
     speaker = stage.load(run, **where)
     failed = False
+    missing: set[str] = set()
     for said in stage.speak_all(speaker, clips):
         if isinstance(said, HeliographError):
             failed = True
             log(f"failed: {said}")
-        else:
-            click.echo(json.dumps(said.to_json()) if as_json else f"{said.clip}\t{said}")
+            continue
+        click.echo(json.dumps(said.to_json()) if as_json else _line(said))
+        for reason in said.missing:
+            if reason not in missing:
+                missing.add(reason)
+                log(reason)
+        if said.distance is not None and said.distance.unfamiliar:
+            log(
+                f"warning: {said.clip} is unlike anything in the training: do not trust its message"
+            )
     sys.exit(SOME_CLIPS_FAILED if failed else 0)
+
+
+def _line(said: Any) -> str:
+    sure = " | ".join(" ".join(f"{100 * p:.0f} %" for p in agent) for agent in said.confidence)
+    return "\t".join([said.clip, str(said), said.meaning or "-", sure, str(said.distance or "-")])
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("-o", "--out", type=PATH, help="Page to write.  [default: RUN/report.html]")
+@click.option(
+    "--clips",
+    multiple=True,
+    type=PATH,
+    help="Manifest, folder or video to take thumbnails from; repeatable. By default the clips are "
+    "looked for where they were when their features were made.",
+)
+def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
+    """One self-contained HTML page about a RUN, and its lexicon as RUN/lexicon.json.
+
+    Accuracies beside baselines, what each position carries, the lexicon with pictures of the clips
+    that say each symbol, every clip's message, and where all of it comes from. Run `evaluate`
+    first: it adds the baselines, intervals and interventions. Prints the path of the page.
+    """
+    from pipeline.report import write_report
+
+    written = write_report(run, out, clips=clips)
+    for note in written.notes:
+        log(note)
+    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
+    click.echo(written.path)

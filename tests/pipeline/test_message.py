@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 
 import backbones
 from data import cache
@@ -14,7 +16,9 @@ from data.clips import Clip, find, write_manifest
 from data.errors import HeliographError
 from data.sampling import Sampling
 from pipeline import message
+from pipeline.commands_messages import message as command
 from pipeline.extract import extract
+from pipeline.lexicon import lexicon_of
 from pipeline.message import Message
 from pipeline.run import Run
 from pipeline.train import train
@@ -38,14 +42,14 @@ def make_video(path: Path, brightness: int, frames: int = 12, seed: int = 0) -> 
     return path
 
 
-@pytest.fixture
-def clips(tmp_path: Path) -> list[Clip]:
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     """Twelve objects of two clips each, brighter and brighter."""
-    made = []
+    folder, made = tmp_path_factory.mktemp("clips"), []
     for number in range(24):
         level = 10 + 8 * (number // 2)
         name = f"object_{number // 2:02d}/{number % 2}.mp4"
-        path = make_video(tmp_path / "clips" / name, level, seed=number)
+        path = make_video(folder / name, level, seed=number)
         labels = {"brightness": float(level)}
         made.append(Clip(id=name, path=path, object=name.split("/")[0], labels=labels))
     return made
@@ -70,18 +74,91 @@ def test_a_video_says_what_its_cached_features_said(run, speaker, clips):
         said = speaker(clip.path)
         assert said.tokens.tolist() == line["tokens"]
         assert str(said) == line["message"]
-    from_cache = speaker.speak_of_cache(cache.load(run.source.path))
-    assert [one.to_json() for one in from_cache] == [
-        {name: line[name] for name in ("clip", "message", "tokens")} for line in lines
+    from_cache = speaker.speak_of_caches([cache.load(run.source.path)])
+    assert [(one.clip, str(one), one.tokens.tolist()) for one in from_cache] == [
+        (line["clip"], line["message"], line["tokens"]) for line in lines
     ]
 
 
 def test_a_message_is_json_and_text():
-    said = Message("a.mp4", np.array([[3, 7], [1, 2]]))
+    sure = np.array([[0.9, 0.5], [1.0, 0.25]])
+    gloss = (("heavy", "any mass"), ("perhaps light", "–"))
+    said = Message("a.mp4", np.array([[3, 7], [1, 2]]), sure, gloss)
     assert str(said) == "3-7 | 1-2"
+    assert said.meaning == "heavy, any mass | perhaps light, –"
     assert json.loads(json.dumps(said.to_json())) == {
         "clip": "a.mp4", "message": "3-7 | 1-2", "tokens": [[3, 7], [1, 2]],
+        "confidence": [[0.9, 0.5], [1.0, 0.25]],
+        "gloss": [["heavy", "any mass"], ["perhaps light", "–"]], "distance": None, "missing": [],
     }  # fmt: skip
+
+
+def test_confidence_is_the_softmax_of_the_senders_logits(run, speaker):
+    features = cache.load(run.source.path).features[:5]
+    tokens, confidence = speaker.speak(features)
+    logits = run.sender().logits(torch.from_numpy(features).float()).detach().numpy()
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    expected = odds / odds.sum(-1, keepdims=True)
+    assert np.allclose(confidence, expected.max(-1), atol=1e-6)
+    assert (tokens == expected.argmax(-1)).all()
+
+
+def test_a_batch_says_what_its_parts_say(run, speaker):
+    features = cache.load(run.source.path).features
+    tokens, confidence = speaker.speak(features)
+    for clip in (0, 7, 23):
+        alone, sure = speaker.speak(features[clip : clip + 1])
+        assert (alone[0] == tokens[clip]).all()
+        assert np.allclose(sure[0], confidence[clip], atol=1e-5)
+
+
+def test_features_of_another_shape_are_refused(run, speaker):
+    with pytest.raises(HeliographError, match=r"trained on 4 steps of 5 .* have 3 steps of 5"):
+        speaker.speak(np.zeros((2, 3, 5), np.float32))
+
+
+def test_a_message_has_its_gloss_and_its_distance(run, speaker, clips):
+    said = speaker(clips[0].path)
+    assert said.gloss == lexicon_of(run).gloss(said.tokens.tolist())
+    assert said.missing == ()
+    lines = {line["clip"]: line for line in run.messages()}
+    found = list(speaker.speak_of_caches([cache.load(run.source.path)]))
+    for one in found:
+        if lines[one.clip]["part"] == "train":
+            assert one.distance.nearest == one.clip
+            assert one.distance.value == 0
+            assert not one.distance.unfamiliar
+        else:
+            assert one.distance.value > 0
+
+
+def test_a_clip_unlike_anything_seen_is_said_to_be_so(run, clips, tmp_path):
+    strange = make_video(tmp_path / "strange.mp4", 215)
+    shown = CliRunner().invoke(
+        command, [str(run.folder), str(clips[3].path), str(strange), "--device", "cpu"]
+    )
+    assert shown.exit_code == 0, shown.output
+    known, unknown = (line.split("\t") for line in shown.stdout.splitlines())
+    assert known[4].startswith("familiar")
+    assert unknown[4].startswith("unlike anything seen")
+    assert "warning: strange.mp4 is unlike anything" in shown.stderr
+    assert "warning: 1.mp4" not in shown.stderr
+
+
+def test_without_its_cache_a_run_still_speaks_and_says_what_is_missing(run, clips):
+    run.source.path.unlink()
+    said = message.load(run.folder, device="cpu")(clips[0].path)
+    assert said.distance is None
+    assert said.gloss is not None
+    assert said.missing == (
+        f"no distance from the training clips: the cache that {run.folder} was trained on is "
+        f"gone: {run.source.path}",
+    )
+    (run.folder / "messages.jsonl").unlink()
+    said = message.load(run.folder, device="cpu")(clips[0].path)
+    assert said.gloss is None
+    assert "no gloss" in said.missing[0]
+    assert said.tokens.shape == said.confidence.shape == (2, 2)
 
 
 def test_manifests_folders_and_broken_clips_are_taken_together(speaker, clips, tmp_path):
@@ -224,7 +301,10 @@ def test_ctrl_c_keeps_what_is_done(tiny, clips, tmp_path):
         clips, target, backbone=tiny(), sampling=Sampling(frames=4), progress=interrupt
     )
     assert summary.interrupted
-    assert len(cache.load(target)) == 3
+    assert 3 <= summary.done < len(clips)
+    assert len(cache.load(target)) == summary.done
     rest = extract(clips, target, backbone=tiny(), sampling=Sampling(frames=4))
-    assert (rest.done, rest.kept) == (len(clips) - 3, 3)
-    assert [clip.id for clip in find([tmp_path / "clips"])] == list(cache.load(target).clip_id)
+    assert (rest.done, rest.kept) == (len(clips) - summary.done, summary.done)
+    assert [clip.id for clip in find([clips[0].path.parents[1]])] == list(
+        cache.load(target).clip_id
+    )
