@@ -67,13 +67,14 @@ class Axis:
         return [(self.at(value), f"{value:g}") for value in values]
 
     def _linear_ticks(self, number: int) -> list[float]:
-        span = self.high - self.low
-        size = 10.0 ** math.floor(math.log10(span))
-        steps = [size * step for step in (0.1, 0.2, 0.25, 0.5, 1)]
-        step = min(steps, key=lambda step: abs(span / step + 1 - number))
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        return [round(place * step, 10) for place in range(first, last + 1)]
+        size = 10.0 ** math.floor(math.log10(self.high - self.low))
+        choices = []
+        for step in (size * share for share in (0.1, 0.2, 0.25, 0.5, 1, 2, 5)):
+            first = math.ceil(self.low / step - 1e-9)
+            last = math.floor(self.high / step + 1e-9)
+            choices.append([place * step for place in range(first, last + 1)])
+        enough = [values for values in choices if len(values) > 1]
+        return min(enough, key=lambda values: abs(len(values) - number))
 
     def _log_ticks(self, number: int) -> list[float]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)

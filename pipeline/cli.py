@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from data.errors import HeliographError
-from pipeline.commands_agents import demo, train
+from pipeline.commands_agents import demo, import_checkpoint, train
 from pipeline.commands_cache import cache
 from pipeline.commands_data import backbones, doctor, index, probe, simulate
 from pipeline.commands_extract import extract, phase87
-from pipeline.commands_messages import message
+from pipeline.commands_messages import message, report
 from pipeline.commands_results import compare, evaluate
 
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 for command in (
-    demo, simulate, index, extract, cache, train, evaluate, compare, message, phase87, probe,
-    backbones, doctor,
+    demo, simulate, index, extract, cache, train, evaluate, compare, message, report, phase87,
+    probe, backbones, doctor, import_checkpoint,
 ):  # fmt: skip
     main.add_command(command)

@@ -5,9 +5,9 @@ training clip. Its yardstick are the training clips themselves, each measured to
 *another* object. A clip farther off than every one of those is unlike anything seen.
 
 Measured with efficientnet_lite0 on simulated ramps: 37 of 38 clips of other scenes and real videos
-are found out, and none of 64 ramps of properties that were held out; of real objects on springs, 26 objects
-and 3 splits, 3 of 216 held-out clips. Distances in the leading principal axes, whitened or not, found
-out one clip in four: what is strange lies off the axes along which the training clips vary.
+are found out, and none of 64 ramps of properties that were held out; of real objects on springs (26
+objects, 3 splits) 3 of 216 held-out clips. Distances in the leading principal axes, whitened or
+not, found out one clip in four: what is strange lies off the axes along which training clips vary.
 """
 
 from __future__ import annotations
