@@ -25,7 +25,7 @@ from pipeline.panel import Panel, Setting
 from pipeline.records import Examples
 from pipeline.run import Run
 from pipeline.sources import examples_of, load_material
-from pipeline.transfer import transfer
+from pipeline.transfer import read_other, transfer
 from pipeline.uncertainty import STRUCTURAL, assess, p_value
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
@@ -60,6 +60,8 @@ def evaluate(
     material = load_material(run)
     examples = examples_of(material.caches, run.config.properties)
     others = {name: _same_clips(path, material.clips) for name, path in (against or {}).items()}
+    elsewhere = {str(path): read_other(run, path) for path in on}
+    worth.known_labels(material.clips.labels, outcome or ())
     setting = Setting.of(run, examples)
     found: dict[str, Any] = score_baselines(
         evidence_of(material.clips, examples, setting, others), setting, say
@@ -74,8 +76,11 @@ def evaluate(
             found["outcome"] = worth.predict_outcome(
                 panel, grams, material.clips.labels, outcome=outcome[0], action=outcome[1]
             )
-        if on:
-            found["transfer"] = {str(path): transfer(run, panel, examples, path) for path in on}
+        if elsewhere:
+            say("transfer")
+            found["transfer"] = {
+                path: transfer(run, panel, examples, theirs) for path, theirs in elsewhere.items()
+            }
     if controls:
         found["controls"] = train_controls(setting, examples, run.blueprint, say)
     run.add_metrics(found)

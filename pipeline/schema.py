@@ -29,8 +29,13 @@ TRAINED = {
     "chosen_seed": "the seed whose model stands at the top of the run folder",
     "chosen_epoch": "of each seed, the epoch of the checkpoint that is kept",
     "skipped_batches": "of each seed, batches whose loss was not finite",
+    "folds": "how many folds the seeds are dealt over in a k-fold split; null for another split",
+    "notes": "sentences that belong beside the accuracies",
+    "control.folder": "of the one-head control trained beside (train --control), whose other keys "
+    "are those of a metrics.json of its own",
+    "control.heads": "symbols that its agent says",
+    "control.vocab": "symbols to choose from",
     "shuffled_labels": "spread: accuracy_test of the same training with shuffled labels (demo)",
-    "control": "the one-head control trained beside the agents (train --control)",
 }
 
 EVALUATED = {
@@ -145,7 +150,13 @@ def undocumented(metrics: Mapping[str, Any]) -> list[str]:
     >>> undocumented({"seeds": [0], "baselines": {"ridge": {"mean": 0.5, "luck": 1}}})
     ['baselines.ridge.luck']
     """
-    return [path for path in _paths(metrics, "") if not any(_fits(path, key) for key in SCHEMA)]
+    return [
+        path
+        for path in _paths(metrics, "")
+        if not any(
+            _fits(own, key) for own in (path, path.removeprefix("control.")) for key in SCHEMA
+        )
+    ]
 
 
 def as_markdown() -> str:

@@ -116,8 +116,9 @@ class Scores:
 
     @property
     def mean(self) -> Floats:
-        """Over seeds, (columns,)."""
-        return np.asarray(self.per_seed.mean(0))
+        """Over the seeds that could be asked, (columns,)."""
+        known = ~np.isnan(self.per_seed)
+        return _share(np.nan_to_num(self.per_seed).sum(0), known.sum(0).astype(np.float64))
 
     def drawn_means(self) -> Floats:
         """The mean over the seeds drawn, in each draw: (n, columns)."""
@@ -146,11 +147,16 @@ class Scores:
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """A number over seeds: `std` with S - 1, 0 for one seed.
 
-    >>> spread([0.5, 1.0])["mean"]
+    A seed that could not be asked, NaN (an area under the curve whose test clips are all high, say),
+    counts for neither.
+
+    >>> spread([0.5, 1.0, math.nan])["mean"]
     0.75
     """
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "std": std, "per_seed": list(values)}
+    known = [value for value in values if not math.isnan(value)]
+    std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    mean = float(np.mean(known)) if known else math.nan
+    return {"mean": mean, "std": std, "per_seed": list(values)}
 
 
 class Resampler:

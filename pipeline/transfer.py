@@ -24,24 +24,33 @@ Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 
-def transfer(run: Run, panel: Panel, examples: Examples, path: Path) -> dict[str, Any]:
-    """Lets every seed's agents compare the clips of another cache.
-
-    `all` is over all its labelled clips (at most 400, drawn with a fixed seed), `new_objects` over
-    those whose object was not in the seed's training, None where a seed has none; `ridge` is the
-    baseline that learnt on the run's training clips and predicts the same clips as `all`.
+def read_other(run: Run, path: Path) -> Examples:
+    """The clips of another cache, with the run's properties.
 
     Raises HeliographError for a cache whose features were made otherwise, or without the labels.
     """
     other = cache.load(path)
     refuse_other(run.source, other, path)
-    theirs = examples_of(other, panel.config.properties)
+    theirs = examples_of(other, run.config.properties)
+    values = theirs.labels[~np.isnan(theirs.labels).any(axis=1)]
+    if len(values) < 2 or not (np.ptp(values, axis=0) > run.config.tie_margins).all():
+        raise HeliographError(
+            f"{path} has no clips that differ in each of {', '.join(run.config.properties)}"
+        )
+    return theirs
+
+
+def transfer(run: Run, panel: Panel, examples: Examples, theirs: Examples) -> dict[str, Any]:
+    """Lets every seed's agents compare the clips of another cache, from `read_other`.
+
+    `all` is over all its labelled clips (at most 400, drawn with a fixed seed), `new_objects` over
+    those whose object was not in the seed's training, None where a seed has none; `ridge` is the
+    baseline that learnt on the run's training clips and predicts the same clips as `all`.
+    """
     labelled = np.flatnonzero(~np.isnan(theirs.labels).any(axis=1))
     if len(labelled) > MAX_TEST_CLIPS:
         drawn = np.random.default_rng(0).choice(labelled, MAX_TEST_CLIPS, replace=False)
         labelled = np.sort(drawn)
-    if not (len(labelled) and (np.ptp(theirs.labels[labelled], axis=0) > 0).all()):
-        raise HeliographError(f"{path} has no clips of different {panel.config.properties[0]}")
     tokens = [speak(seed_run(run, seed), theirs.features) for seed in run.seeds]
     seen = [{panel.objects[clip] for clip in split.train} for split in panel.splits]
     every = [labelled] * len(seen)

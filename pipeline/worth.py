@@ -113,30 +113,30 @@ def predict_outcome(
     - `messages`, `features`: these, the action, and their product (ridge regression);
     - `action`: the action alone.
 
-    Accuracy compares clips of the same left-out action, so the action alone is at chance there;
-    `r2` is of all the predictions together, about the mean of what is predicted.
+    Accuracy compares clips of the same left-out action, so the action alone is at chance there
+    (nearly, where a fifth holds several values); `r2` is of all the predictions together, about the
+    mean of what is predicted.
     Raises HeliographError for a label that the cache lacks, or too few values to leave one out.
     """
-    for name in (outcome, action):
-        if name not in labels:
-            raise HeliographError(
-                f"the cache has no label {name!r}: its labels are {', '.join(labels)}"
-            )
+    known_labels(labels, (outcome, action))
     known = ~np.isnan(labels[action])
     groups = np.full(len(known), -1)
     groups[known] = bin_property(labels[action][known], bins=ACTION_BINS)
     column = np.where(known, labels[outcome], np.nan)
     parts = _parts(panel, column)
-    if groups.max() < 1 or not parts:
+    alone = min(
+        (np.sum(groups[train] != own) for train, _ in parts for own in set(groups)), default=0
+    )
+    if groups.max() < 1 or alone < LEAST_CLIPS:
         raise HeliographError(
             f"{outcome!r} after {action!r} cannot be predicted: it needs two values of the action "
             f"and {LEAST_CLIPS} clips of known outcome in training and in test"
         )
-    kernels = {"messages": [message_gram(words) for words in panel.tokens], "features": grams}
-    moves = [_standard(labels[action], train) for train, _ in parts]
-    given = {"action": [np.multiply.outer(own, own) for own in moves]}
-    for side, own in kernels.items():
-        given[side] = [k + a + k * a for k, a in zip(own, given["action"], strict=True)]
+    given: dict[str, Sequence[Floats]] = {
+        "messages": [message_gram(words) for words in panel.tokens],
+        "features": grams,
+        "action": [np.zeros((len(known), len(known)))] * len(parts),
+    }
     resampler = Resampler(panel.objects, [test for _, test in parts])
     found: dict[str, Any] = {
         "outcome_label": outcome,
@@ -146,8 +146,8 @@ def predict_outcome(
     scores: dict[str, Scores] = {}
     for side, own in given.items():
         predicted = [
-            _leaving_out(kernel, column, groups, train, test, panel)
-            for kernel, (train, test) in zip(own, parts, strict=True)
+            _leaving_out(kernel, labels[action], column, groups, part, panel)
+            for kernel, part in zip(own, parts, strict=True)
         ]
         tallies = []
         for values, (_, test) in zip(predicted, parts, strict=True):
@@ -161,6 +161,15 @@ def predict_outcome(
         found[side] = scores[side].to_json(0) | {"r2": spread(errors)}
     found["retained"] = _retained(scores["messages"], scores["features"])
     return found
+
+
+def known_labels(labels: Mapping[str, Floats], names: Sequence[str]) -> None:
+    """Raises HeliographError for a name that is no label, with the labels there are."""
+    for name in names:
+        if name not in labels:
+            raise HeliographError(
+                f"the cache has no label {name!r}: its labels are {', '.join(labels)}"
+            )
 
 
 # The parts of a label
@@ -217,13 +226,25 @@ def _ridge(kernel: Floats, targets: Floats, train: Numbers, test: Numbers, panel
 
 
 def _leaving_out(
-    kernel: Floats, column: Floats, groups: Numbers, train: Numbers, test: Numbers, panel: Panel
+    kernel: Floats,
+    action: Floats,
+    column: Floats,
+    groups: Numbers,
+    part: tuple[Numbers, Numbers],
+    panel: Panel,
 ) -> Floats:
-    """Predictions of the test clips, each without training clips of its own action."""
+    """Predictions of the test clips of `part`, each without training clips of its own action.
+
+    From what is in `kernel`, the action, and their product; where training shows one action only,
+    nothing can be learnt about it and it is left out.
+    """
+    train, test = part
     predicted = np.empty(len(test))
     for group in np.unique(groups[test]):
         inside, own = train[groups[train] != group], groups[test] == group
-        predicted[own] = _ridge(kernel, column, inside, test[own], panel)
+        move = _standard(action, inside)
+        given = kernel + np.multiply.outer(move, move) * (1 + kernel)
+        predicted[own] = _ridge(given, column, inside, test[own], panel)
     return predicted
 
 

@@ -54,9 +54,7 @@ def make_panel(
     labels = own if labels is None else labels
     names = ("alpha", "beta")[: labels.shape[1]]
     positions, vocab, _ = meaning.shape
-    config = build_config(
-        "default", names, agents=agents, heads=positions // agents, vocab=vocab
-    )
+    config = build_config("default", names, agents=agents, heads=positions // agents, vocab=vocab)
     known = np.asarray(objects)
     splits = []
     for seed in range(seeds):

@@ -1,0 +1,202 @@
+"""A whole run evaluated: what is added, that it is documented, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from data import cache
+from data.errors import HeliographError
+from pipeline.cli import main
+from pipeline.evaluate import evaluate
+from pipeline.run import Run
+from pipeline.schema import SCHEMA, as_markdown, undocumented
+from pipeline.train import train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, features):
+    """A cache, the same by another name, one of other clips, one of other features; a run."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    made = dict(vars(features))
+    action = np.arange(len(features)) % 3 + 1.0
+    labels = features.labels | {"action": action, "outcome": features.labels["mass"] * action}
+    kept = type(features)(**made | {"labels": labels})
+    cache.save(kept, folder / "made.h5")
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=features.features.shape).astype(np.float32)
+    cache.save(type(features)(**made | {"features": noise}), folder / "random.h5")
+    elsewhere = {
+        "clip_id": [f"fall/{clip}" for clip in features.clip_id],
+        "object": [f"new_{own}" for own in features.object],
+        "scenario": ["fall"] * len(features),
+        "fingerprint": dict(features.fingerprint) | {"source": "fall.pt"},
+    }
+    cache.save(type(features)(**made | elsewhere), folder / "fall.h5")
+    train(
+        folder / "made.h5",
+        folder / "run",
+        properties=["mass", "volume"],
+        seeds=range(2),
+        epochs=30,
+        oracle_epochs=0,
+        vocab=4,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(folder):
+    """Everything that `evaluate` can find, in one go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.controls.STEPS", 60)
+        patch.setattr("pipeline.listeners.STEPS", 100)
+        patch.setattr("pipeline.worth.MLP_STEPS", 60)
+        return evaluate(
+            folder / "run",
+            permutations=50,
+            against={"random": folder / "random.h5"},
+            on=[folder / "fall.h5", folder / "made.h5"],
+            outcome=("outcome", "action"),
+            controls=True,
+        )
+
+
+def test_every_key_is_documented_and_every_section_there(metrics):
+    assert undocumented(metrics) == []
+    found = set(metrics)
+    promised = {key.split(".")[0] for key in SCHEMA} - {"shuffled_labels"}
+    assert promised <= found
+    for line in as_markdown().splitlines():
+        assert line.count(" | ") == 1 or line.startswith("|---")
+
+
+def test_an_undocumented_key_is_noticed(metrics):
+    assert undocumented(metrics | {"luck": 1}) == ["luck"]
+    nested = {"control": {"heads": 1, "accuracy_test": {"mean": 0.5}, "luck": 1}}
+    assert undocumented(nested) == ["control.luck"]
+    inner = {**metrics["noise"], "colour": 3}
+    assert undocumented(metrics | {"noise": inner}) == ["noise.colour"]
+
+
+def test_what_training_wrote_stays(folder, metrics):
+    again = Run.open(folder / "run").metrics()
+    assert again == json.loads(json.dumps(metrics))
+    assert again["seeds"] == [0, 1]
+    assert len(again["accuracy_test"]["per_seed"]) == 2
+
+
+def test_intervals_hold_their_means(metrics):
+    def look(value):
+        if isinstance(value, dict):
+            if {"mean", "interval"} <= set(value) and value["mean"] is not None:
+                low, high = value["interval"]
+                assert low <= high
+            for inner in value.values():
+                look(inner)
+
+    look(metrics)
+
+
+def test_agents_that_can_be_told_from_their_controls(metrics):
+    agents = metrics["agents"]["properties"]["mass"]
+    assert agents["mean"] > 0.8
+    assert metrics["baselines"]["ridge"]["properties"]["mass"]["mean"] > 0.9
+    assert metrics["baselines"]["ridge_random"]["properties"]["mass"]["mean"] < 0.75
+    assert metrics["controls"]["oracle"]["properties"]["mass"]["mean"] > 0.8
+    assert metrics["controls"]["continuous"]["properties"]["mass"]["mean"] > 0.8
+    assert metrics["listeners"]["accuracy"]["properties"]["mass"]["mean"] > 0.75
+    assert metrics["outcome"]["action"]["mean"] == 0.5
+    assert metrics["outcome"]["features"]["mean"] > 0.85
+
+
+def test_transfer_to_the_same_clips_is_no_loss(metrics, folder):
+    """On its own cache the agents say what they said, and none of the objects is new to them."""
+    own = metrics["transfer"][str(folder / "made.h5")]
+    fall = metrics["transfer"][str(folder / "fall.h5")]
+    for name in ("mass", "volume"):
+        both = [one["all"]["properties"][name]["per_seed"] for one in (own, fall)]
+        assert both[0] == pytest.approx(both[1])
+    assert own["clips"] == fall["clips"] == 55
+    assert own["known_messages"] == fall["known_messages"] > 0.5
+    assert fall["new_objects"]["mean"] == pytest.approx(fall["all"]["mean"])
+    assert own["new_objects"]["mean"] != pytest.approx(own["all"]["mean"], abs=1e-9)
+    assert fall["ridge"]["properties"]["mass"]["mean"] > 0.9
+
+
+def test_no_file_is_left_in_the_way(folder, metrics):
+    names = {path.name for path in (folder / "run").iterdir()}
+    assert not {name for name in names if name.startswith(".")}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"on": ["other.h5"]}, "was made with another backbone than the run's cache: its sha256"),
+        ({"on": ["narrow.h5"]}, "has 4 steps of 6 features, the run's cache 4 of 12"),
+        ({"on": ["unlabelled.h5"]}, "the cache has no label 'volume': its labels are mass"),
+        ({"against": {"few": "few.h5"}}, "few.h5 lacks 36 of the run's 56 clips"),
+        ({"outcome": ("gone", "action")}, "no label 'gone'"),
+    ],
+)
+def test_wrong_caches_get_one_sentence(folder, features, tmp_path, options, sentence):
+    made = dict(vars(features))
+    other = dict(features.fingerprint) | {"backbone": "vjepa2_vitl"}
+    changed = {
+        "other.h5": type(features)(**made | {"fingerprint": other}),
+        "narrow.h5": type(features)(**made | {"features": features.features[:, :, :6]}),
+        "unlabelled.h5": type(features)(**made | {"labels": {"mass": features.labels["mass"]}}),
+        "few.h5": features.select(range(20)),
+    }
+    for name, own in changed.items():
+        cache.save(own, tmp_path / name)
+    if "on" in options:
+        options = {"on": [tmp_path / name for name in options["on"]]}
+    if "against" in options:
+        options = {"against": {name: tmp_path / file for name, file in options["against"].items()}}
+    before = (folder / "run" / "metrics.json").read_bytes()
+    with pytest.raises(HeliographError) as error:
+        evaluate(folder / "run", permutations=10, **options)
+    if "sha256" not in sentence:
+        assert sentence in str(error.value)
+    else:
+        assert "its backbone is 'vjepa2_vitl', the run's None" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert (folder / "run" / "metrics.json").read_bytes() == before
+
+
+def test_the_command_prints_tables(folder, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    words = ["evaluate", str(tmp_path / "run"), "--permutations", "20"]
+    shown = CliRunner().invoke(
+        main, [*words, "--against", f"blind={folder / 'random.h5'}"], catch_exceptions=False
+    )
+    assert shown.exit_code == 0
+    for text in (
+        "baseline: ridge_blind",
+        "receivers that never met the sender",
+        "all time steps over the middle one",
+        "agent 1, head 0",
+        "drop of the property that a position carries",
+        "outcome (never spoken about)",
+        "bits a message",
+    ):
+        assert text in shown.stdout, text
+    assert "baseline: volume" not in shown.stdout  # it is a property here
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--outcome", "mass"], 2, "--outcome and --action go together"),
+        (["--against", "a=x.h5", "--against", "a=y.h5"], 1, "needs a name of its own: NAME=CACHE"),
+        (["--permutations", "1"], 2, "not in the range"),
+    ],
+)
+def test_wrong_words_get_a_sentence(folder, words, code, sentence):
+    shown = CliRunner().invoke(main, ["evaluate", str(folder / "run"), *words])
+    assert shown.exit_code == code
+    assert sentence in shown.stderr
+    assert "Traceback" not in shown.stderr

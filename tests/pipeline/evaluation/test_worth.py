@@ -1,0 +1,107 @@
+"""What messages are worth, where it is known what they hold."""
+
+import numpy as np
+import pytest
+
+from data.errors import HeliographError
+from pipeline import ridge, worth
+
+
+def grams(panel, features):
+    return [ridge.gram(features, split.train) for split in panel.splits]
+
+
+@pytest.fixture
+def raw(compositional):
+    """Features of which one dimension is alpha, one beta, and the rest noise."""
+    noise = np.random.default_rng(0).normal(size=(50, 4))
+    return np.concatenate([compositional.labels, noise], axis=1)
+
+
+def test_compression_counts_bits(compositional):
+    found = worth.compression(compositional, feature_bits=6400)
+    assert found["bits_capacity"] == pytest.approx(2 * np.log2(5))
+    assert found["bits_used"]["mean"] == pytest.approx(np.log2(25))
+    assert found["bits_symbols"]["mean"] == pytest.approx(2 * np.log2(5))
+    assert found["ratio"] == pytest.approx(6400 / (2 * np.log2(5)))
+
+
+def test_likeness_of_messages_is_the_share_of_equal_positions():
+    found = worth.message_gram(np.array([[0, 1], [0, 2], [3, 2]]))
+    assert found.tolist() == [[1, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1]]
+
+
+def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw):
+    rng = np.random.default_rng(3)
+    labels = {
+        "alpha": compositional.labels[:, 0],
+        "sum": compositional.labels.sum(1),
+        "luck": rng.random(50),
+        "noise": raw[:, 3],
+        "rare": np.where(np.arange(50) < 6, 1.0, np.nan),
+        "constant": np.ones(50),
+    }
+    found = worth.probe(compositional, grams(compositional, raw), labels)
+    assert found["alpha"]["trained_on"] is True
+    assert found["sum"]["trained_on"] is False
+    assert found["rare"] is None
+    assert found["constant"] is None
+    for kind in ("ridge", "mlp"):
+        assert found["alpha"][kind]["messages"]["mean"] > 0.95
+        assert found["sum"][kind]["messages"]["spearman"]["mean"] > 0.9
+        assert found["sum"][kind]["retained"]["value"] == pytest.approx(1, abs=0.15)
+        assert found["luck"][kind]["retained"] is None
+        low, high = found["luck"][kind]["messages"]["interval"]
+        assert low < 0.5 < high
+        kept = found["noise"][kind]["retained"]  # in the features, not in the messages
+        assert found["noise"][kind]["messages"]["mean"] < 0.65
+        assert kept is None or kept["value"] < 0.5
+    assert found["noise"]["ridge"]["features"]["mean"] > 0.85
+
+
+def test_probes_never_see_test_labels(compositional, raw):
+    """Labels of test clips are torn up: predictions, and so accuracies on the rest, stay."""
+    column = compositional.labels[:, 0]
+    kernels = grams(compositional, raw)
+    before = worth._mlp(kernels, column[:, None], compositional)
+    torn = column.copy()
+    torn[compositional.splits[0].test] = -99
+    after = worth._mlp(kernels, torn[:, None], compositional)
+    assert np.array_equal(before[0], after[0])
+
+
+def test_an_outcome_after_an_unseen_action(compositional, raw):
+    """The outcome is alpha times the action: neither alone gives it."""
+    action = np.tile([1.0, 2.0], 25)
+    labels = {"action": action, "outcome": compositional.labels[:, 0] * action, "alpha": action}
+    found = worth.predict_outcome(
+        compositional, grams(compositional, raw), labels, outcome="outcome", action="action"
+    )
+    assert found["left_out"] == 2
+    assert found["messages"]["mean"] > 0.9
+    assert found["features"]["mean"] > 0.9
+    assert found["action"]["mean"] == 0.5
+    assert found["retained"]["value"] == pytest.approx(1, abs=0.15)
+    assert found["messages"]["r2"]["mean"] > found["action"]["r2"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "action", "sentence"),
+    [
+        ("gone", "action", "no label 'gone': its labels are action, outcome"),
+        ("outcome", "gone", "no label 'gone'"),
+        ("outcome", "constant", "it needs two values of the action"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(compositional, raw, outcome, action, sentence):
+    labels = {
+        "action": np.tile([1.0, 2.0], 25),
+        "outcome": compositional.labels[:, 0],
+        "constant": np.ones(50),
+    }
+    with pytest.raises(HeliographError) as error:
+        worth.predict_outcome(
+            compositional, grams(compositional, raw), labels, outcome=outcome, action=action
+        )
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
