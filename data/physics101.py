@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from data.clips import Clip
@@ -14,21 +15,35 @@ FACTORS = {"fall": ("surface",), "ramp": (), "spring": ()}
 
 DESCRIPTION = """\
 Physics 101 (Wu, Lim, Zhang, Tenenbaum, Freeman: "Physics 101: Learning Physical Object Properties
-from Unlabeled Videos", BMVC 2016): 17,408 clips of 101 real objects that hang from a spring, fall
-onto surfaces, or slide down a ramp, each trial filmed by several cameras.
+from Unlabeled Videos", BMVC 2016): real objects that hang from a spring, fall onto surfaces, or
+slide down a ramp, each trial filmed by several cameras.
 
-Get it from http://phys101.csail.mit.edu and unpack it, so that ROOT holds
+Size: 17,408 clips of 101 objects of 15 materials. Through Camera_1 alone these are 206 trials of
+spring (26 objects; the paper's main experiment), 666 of fall and some 1,800 of ramp.
+
+Where: http://phys101.csail.mit.edu, a large download; unpack it as below. Spring alone will do.
+
+Licence: we know of none that the authors state. Cite their paper, and ask them before you pass on
+the videos, or pictures that show them.
+
+Layout, as `heliograph index physics101 ROOT` reads it:
 
     objects/mass                 "name grams", one object a line
     objects/vol                  "name millilitres", one object a line
     scenarios/<scenario>/<object>/<condition...>/<trial>/Camera_1.mp4
+                                 also Camera_2.mp4, Kinect_RGB_1.mp4; scenarios: fall, ramp, spring
 
-The index gives each clip the labels mass (grams), volume (millilitres) and density (grams per
-millilitre), NaN where the dataset does not know, and its object, by which clips are to be split.
+Labels: mass (grams), volume (millilitres) and density (grams per millilitre) of a clip's object,
+NaN where the dataset does not know them. Split by object: several trials show the same one.
 
-Physics 101 has no numbers for friction or elasticity. What it has are conditions: the surface that
-an object falls onto, the set-up of the ramp. They stand in a clip's id, between object and trial;
-they name what varied, they are not measurements of it.
+Conditions stand in a clip's id between object and trial, e.g. fall/cardboard_01/foam/01: the
+surface that an object falls onto, the set-up of the ramp. `--factors` makes them labels, numbered
+by name; `--hold-out-by FACTOR` makes them what splits hold out, in place of the object.
+
+What it has not: there are no numbers for friction or elasticity. The model card of the paper that
+this project follows speaks of friction and elasticity on the ramp; the ramp of Physics 101 has
+surfaces and inclines, and no measurement of either property. `--restitution` measures the bounce in
+the clips of fall: an estimate from pixels, with a quality flag, of object and surface together.
 """
 
 
@@ -92,6 +107,57 @@ def factors(clip_id: str) -> dict[str, str]:
         for level, value in enumerate(conditions)
     }
     return {**named, "trial": trial}
+
+
+def with_factors(clips: Sequence[Clip]) -> tuple[list[Clip], dict[str, dict[str, float]]]:
+    """The clips with their conditions as further labels, and what the numbers stand for.
+
+    A factor whose values are all numbers keeps them; the names of any other are numbered from 0 in
+    alphabetical order. A clip without a factor that others have gets NaN. The trial is no factor.
+    Raises `Physics101Error` where a factor has the name of a label.
+    """
+    found = [_conditions(clip) for clip in clips]
+    values: dict[str, set[str]] = {}
+    for own in found:
+        for name, value in own.items():
+            values.setdefault(name, set()).add(value)
+    codes = {name: _codes(sorted(own)) for name, own in values.items()}
+    labelled = []
+    for clip, own in zip(clips, found, strict=True):
+        if taken := [name for name in codes if name in clip.labels]:
+            raise Physics101Error(f"{clip.id} has a label {taken[0]} already")
+        more = {name: codes[name][own[name]] if name in own else math.nan for name in codes}
+        labelled.append(replace(clip, labels={**clip.labels, **more}))
+    return labelled, codes
+
+
+def held_out_by(clips: Sequence[Clip], factor: str) -> list[Clip]:
+    """The clips with a factor's value in place of the object, so that splits hold it out.
+
+    Raises `Physics101Error` where a clip does not have the factor.
+    """
+    regrouped = []
+    for clip in clips:
+        own = _conditions(clip)
+        if factor not in own:
+            known = ", ".join(own) or "none"
+            raise Physics101Error(f"{clip.id} has no factor {factor!r}; its factors are {known}")
+        regrouped.append(replace(clip, object=f"{factor}={own[factor]}"))
+    return regrouped
+
+
+def _conditions(clip: Clip) -> dict[str, str]:
+    return {name: value for name, value in factors(clip.id).items() if name != "trial"}
+
+
+def _codes(values: Sequence[str]) -> dict[str, float]:
+    try:
+        numbers = {value: float(value) for value in values}
+    except ValueError:
+        return {value: float(number) for number, value in enumerate(values)}
+    if not all(map(math.isfinite, numbers.values())):
+        return {value: float(number) for number, value in enumerate(values)}
+    return numbers
 
 
 def unknown(clips: Sequence[Clip]) -> dict[str, int]:

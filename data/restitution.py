@@ -18,27 +18,27 @@ Nothing here knows the true scale, and no label is better than its track: look a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.clips import Clip
 from data.errors import HeliographError
 from data.files import replacing
 from data.frames import FrameBatch
 from data.sampling import Sampling
 from data.sandbox import DecoderPool, Job
+from data.tracking import background, lowest_faller, moved, noise_threshold
 
 HEIGHT = 240  # pixels to which frames are shrunk, at the most twice as many
 WINDOW_SECONDS, WINDOW_FRAMES = 0.5, 40  # what is decoded at a time
 LONGEST_SECONDS = 30.0
-LEFT_AFTER_SECONDS = 0.2  # from the first movement on the object has left where it stood
-GREY_LEVELS = 20  # by which something has to differ from the background
-SHORTEST_DROP = 0.15  # of the height of the picture
 SMALL_BOUNCE_PIXELS = 2.0
+STILL_GREY_LEVELS = 64.0  # beyond this threshold the picture itself moves
 
 GOOD, COARSE = "good", "coarse: the bounce is hardly more than a pixel"
 USABLE = (GOOD, COARSE)
@@ -86,11 +86,11 @@ def measure_frames(frames: NDArray[np.uint8], seconds: NDArray[np.float64]) -> F
     """Restitution from frames uint8 (T, H, W, 3) shown at `seconds` (T,)."""
     if len(frames) < 5:
         return Fall(f"only {len(frames)} frames")
-    scene = background(frames, seconds)
-    masks = [_moved(frame, scene, _threshold(frames)) for frame in frames]
-    if float(np.median([mask.mean() for mask in masks])) > 0.4:
+    scene, level = background(frames, seconds), noise_threshold(frames)
+    masks = [moved(frame, scene, level) for frame in frames]
+    if level > STILL_GREY_LEVELS or float(np.median([mask.mean() for mask in masks])) > 0.4:
         return Fall("the camera or the light moves", picture=scene)
-    object_track = _lowest_faller(masks)
+    object_track = lowest_faller(masks)
     if object_track is None:
         return Fall("nothing falls", picture=scene)
     top = np.full(len(frames), np.nan)
@@ -98,6 +98,35 @@ def measure_frames(frames: NDArray[np.uint8], seconds: NDArray[np.float64]) -> F
     for number, patch in object_track.items():
         top[number], middle[number] = patch.top, patch.middle
     return _bounce(seconds, top, middle, scene)
+
+
+def label(
+    clips: Sequence[Clip],
+    *,
+    plots: Path | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Clip], dict[str, Fall]]:
+    """The clips with a label `restitution`, and what was measured in each by id.
+
+    The label is NaN where the measurement is not usable, and for clips of other scenarios than
+    fall. plots: folder that gets `plot` of each, named by its id with `_` for `/`.
+    """
+    falls = [clip for clip in clips if clip.scenario == "fall"]
+    measured: dict[str, Fall] = {}
+    with DecoderPool(workers=workers) as pool:
+        for clip in falls:
+            found = measured[clip.id] = measure(clip.path, pool)
+            if plots is not None:
+                name = clip.id.removesuffix(".mp4").replace("/", "_")
+                plot(found, plots / f"{name}.png", title=clip.id)
+            if progress is not None:
+                progress(len(measured), len(falls))
+    values = {name: found.restitution for name, found in measured.items()}
+    return [
+        replace(clip, labels={**clip.labels, "restitution": values.get(clip.id, math.nan)})
+        for clip in clips
+    ], measured
 
 
 def read_small(path: Path, pool: DecoderPool) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -153,152 +182,6 @@ def _shrunk(batch: FrameBatch) -> FrameBatch:
         ]
     )
     return FrameBatch(small, batch.index[places], batch.pts_seconds[places])
-
-
-def background(frames: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The first frame without the object: uint8 (H, W, 3).
-
-    A patch in which the first frame differs from most others is where the object stood, or where
-    it lies at the end. If the patch looks as in most others soon after anything begins to move, the
-    object stood there and has left; then most others show what is behind it. Where the first frame
-    is only darker than most others the object's shadow fell, and is taken out alike.
-    """
-    from scipy import ndimage
-
-    first, usual, level = frames[0], np.median(frames, 0).astype(np.uint8), _threshold(frames)
-    sizes = np.array([_moved(frame, first, level).sum() for frame in frames])
-    begun = np.flatnonzero(sizes >= _smallest(first[..., 0]))
-    scene = first.copy()
-    if not len(begun):
-        return scene
-    since = seconds - seconds[begun[0]]
-    soon = np.flatnonzero((since >= LEFT_AFTER_SECONDS) & (since <= LEFT_AFTER_SECONDS + 0.1))
-    if not len(soon):
-        return scene
-    left = ~np.any([_moved(frames[number], usual, level) for number in soon], 0)
-    patches, count = ndimage.label(_moved(first, usual, level))
-    shares = np.atleast_1d(ndimage.mean(left, patches, np.arange(1, count + 1)))
-    stood = np.isin(patches, np.flatnonzero(shares > 0.8) + 1) | _shade(first, usual)
-    stood = ndimage.binary_dilation(stood, iterations=3)
-    scene[stood] = usual[stood]
-    return scene
-
-
-def _shade(frame: NDArray[np.uint8], scene: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where a frame shows the colours of the scene, only darker: (H, W)."""
-    from scipy import ndimage
-
-    lit, dark = scene.astype(np.float32) + 1, frame.astype(np.float32) + 1
-    ratio = dark.sum(-1) / lit.sum(-1)
-    same = np.abs(dark - ratio[..., None] * lit).max(-1) < 10
-    darker = same & (ratio > 0.3) & (ratio < 0.97)
-    return np.asarray(ndimage.binary_opening(darker, np.ones((3, 3))))
-
-
-def _threshold(frames: NDArray[np.uint8]) -> float:
-    """Grey levels beyond which a difference is no noise."""
-    pairs = np.abs(np.diff(frames[:: max(1, len(frames) // 8)].astype(np.int16), axis=0))
-    return max(float(GREY_LEVELS), 6 * float(np.median(pairs)))
-
-
-def _moved(frame: NDArray[np.uint8], scene: NDArray[np.uint8], level: float) -> NDArray[np.bool_]:
-    """Where a frame differs from the scene by more than `level`, specks left out: (H, W)."""
-    from scipy import ndimage
-
-    apart = np.abs(frame.astype(np.int16) - scene).max(-1) > level
-    return np.asarray(ndimage.binary_opening(apart, np.ones((3, 3))))
-
-
-@dataclass(frozen=True)
-class _Patch:
-    top: float
-    middle: float
-    area: int
-
-
-def _smallest(mask: NDArray[Any]) -> int:
-    """Pixels that an object has at least."""
-    return max(12, mask.size // 4000)
-
-
-def _patches(mask: NDArray[np.bool_]) -> list[_Patch]:
-    """Connected patches that are large enough to be an object."""
-    from scipy import ndimage
-
-    labelled, _ = ndimage.label(mask)
-    found = []
-    for number, where in enumerate(ndimage.find_objects(labelled), start=1):
-        own = labelled[where] == number
-        area = int(own.sum())
-        if area < _smallest(mask):
-            continue
-        rows = own.sum(1)
-        # The row above which lies a hundredth of the patch: an edge that a speck does not move.
-        below = np.cumsum(rows) / area
-        at = int(np.searchsorted(below, 0.02))
-        before = below[at - 1] if at else 0.0
-        top = where[0].start + at + (0.02 - before) / (below[at] - before)
-        columns = np.flatnonzero(own.any(0)) + where[1].start
-        found.append(_Patch(float(top), float(columns.mean()), area))
-    return found
-
-
-def _lowest_faller(masks: list[NDArray[np.bool_]]) -> dict[int, _Patch] | None:
-    """The patch that goes down the furthest, by frame; None where none goes far."""
-    height = masks[0].shape[0]
-    tracks = _linked(masks)
-    falls = [(_drop([patch.top for patch in track.values()]), track) for track in tracks]
-    best, track = max(falls, key=lambda fall: fall[0], default=(0.0, {}))
-    return track if best >= SHORTEST_DROP * height else None
-
-
-def _drop(tops: list[float]) -> float:
-    """The furthest way down within a track, in pixels."""
-    values = np.array(tops)
-    return float((values - np.minimum.accumulate(values)).max())
-
-
-def _linked(masks: list[NDArray[np.bool_]]) -> list[dict[int, _Patch]]:
-    """Patches of consecutive frames that are one thing: near where it would be, and as large."""
-    height = masks[0].shape[0]
-    tracks: list[dict[int, _Patch]] = []
-    for number, mask in enumerate(masks):
-        free = _patches(mask)
-        pairs = sorted(
-            (
-                (cost, place, patch)
-                for place, track in enumerate(tracks)
-                for patch in free
-                if (cost := _cost(track, number, patch, height)) < math.inf
-            ),
-            key=lambda pair: pair[0],
-        )
-        taken: set[int] = set()
-        for _, place, patch in pairs:
-            if patch in free and place not in taken:
-                tracks[place][number] = patch
-                taken.add(place)
-                free.remove(patch)
-        tracks += [{number: patch} for patch in free]
-    return tracks
-
-
-def _cost(track: dict[int, _Patch], number: int, patch: _Patch, height: int) -> float:
-    """How far a patch is from where the track should be now; infinite where it cannot be it."""
-    (*_, before), latest = [None, *list(track)[:-1]], list(track)[-1]
-    gap = number - latest
-    if gap > 4:
-        return math.inf
-    last = track[latest]
-    if not 0.3 <= patch.area / last.area <= 3.3:
-        return math.inf
-    speed = 0.0
-    if before is not None:
-        speed = (last.top - track[before].top) / (latest - before)
-    expected = last.top + speed * gap
-    away = min(abs(patch.top - expected), abs(patch.top - last.top))
-    away += abs(patch.middle - last.middle)
-    return away if away <= (0.15 * height + abs(speed)) * gap else math.inf
 
 
 def _bounce(

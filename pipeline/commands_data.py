@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, hub_dir
 from pipeline.terminal import Bar, log, print_table
+
+if TYPE_CHECKING:
+    from data.clips import Clip
 
 
 @click.command()
@@ -41,22 +44,66 @@ def index() -> None:
 
 
 @index.command()
-@click.argument("root", type=PATH)
-@click.option("--scenario", default="all", help="spring, fall, ramp, ... or all.")
+@click.argument("root", type=PATH, required=False)
+@click.option("--describe", is_flag=True, help="Say what the dataset is and where to get it.")
+@click.option("--scenario", default="all", help="spring, fall, ramp or all.")
 @click.option("--camera", default="Camera_1", help="Which recording of each trial.")
-@click.option("-o", "--out", type=PATH, required=True, help="Manifest to write (.jsonl).")
-def physics101(root: Path, scenario: str, camera: str, out: Path) -> None:
+@click.option("--factors", is_flag=True, help="Surfaces and other conditions as labels, too.")
+@click.option("--hold-out-by", help="A factor that splits hold out, in place of the object.")
+@click.option("--restitution", is_flag=True, help="Measure the bounce in clips of fall.")
+@click.option("--plots", type=PATH, help="Folder for pictures of the tracks of --restitution.")
+@click.option("-o", "--out", type=PATH, help="Manifest to write (.jsonl).")
+def physics101(
+    root: Path | None,
+    describe: bool,
+    scenario: str,
+    camera: str,
+    factors: bool,
+    hold_out_by: str | None,
+    restitution: bool,
+    plots: Path | None,
+    out: Path | None,
+) -> None:
     """Clips of MIT Physics 101 under ROOT, with mass, volume and density."""
+    from data import physics101 as dataset
     from data.clips import write_manifest
-    from data.physics101 import index as index_tree
-    from data.physics101 import unknown
 
-    clips = index_tree(root, scenario=scenario, camera=camera)
+    if describe:
+        click.echo(dataset.DESCRIPTION, nl=False)
+        return
+    if root is None or out is None:
+        raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")
+    if plots and not restitution:
+        raise click.UsageError("--plots shows the tracks of --restitution")
+    clips = dataset.index(root, scenario=scenario, camera=camera)
+    objects = len({clip.object for clip in clips})
+    if restitution:
+        clips = _with_restitution(clips, plots)
+    if factors:
+        clips, codes = dataset.with_factors(clips)
+        for name, numbers in codes.items():
+            log(f"{name}: " + ", ".join(f"{value} is {n:g}" for value, n in numbers.items()))
+    if hold_out_by:
+        clips = dataset.held_out_by(clips, hold_out_by)
     write_manifest(clips, out)
-    for label, count in unknown(clips).items():
+    for label, count in dataset.unknown(clips).items():
         if count:
             log(f"{count} clips have no {label}")
-    log(f"{out}: {len(clips)} clips of {len({clip.object for clip in clips})} objects")
+    log(f"{out}: {len(clips)} clips of {objects} objects")
+
+
+def _with_restitution(clips: list[Clip], plots: Path | None) -> list[Clip]:
+    from collections import Counter
+
+    from data.restitution import label
+
+    if not any(clip.scenario == "fall" for clip in clips):
+        raise click.UsageError("--restitution is measured in clips of fall, and there are none")
+    with Bar("falls") as bar:
+        labelled, measured = label(clips, plots=plots, progress=bar.update)
+    kinds = Counter(fall.quality.partition(":")[0] for fall in measured.values())
+    log("restitution: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
+    return labelled
 
 
 @click.command()

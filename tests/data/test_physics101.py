@@ -3,9 +3,19 @@ import math
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from data import physics101
-from data.physics101 import Physics101Error, factors, index, unknown
+from data.clips import read_manifest
+from data.physics101 import (
+    Physics101Error,
+    factors,
+    held_out_by,
+    index,
+    unknown,
+    with_factors,
+)
+from pipeline.cli import main
 
 
 @pytest.fixture
@@ -81,7 +91,88 @@ def test_factors_are_names():
 
 def test_the_description_says_where_to_get_it_and_what_it_lacks():
     assert "phys101.csail.mit.edu" in physics101.DESCRIPTION
-    assert "no numbers for friction" in physics101.DESCRIPTION
+    told = " ".join(physics101.DESCRIPTION.split())
+    for part in (
+        "17,408 clips",
+        "Licence:",
+        "objects/mass",
+        "no numbers for friction or elasticity",
+    ):
+        assert part in told
+    assert "surfaces and inclines, and no measurement of either" in told
+
+
+def test_factors_become_labels(tree):
+    clips, codes = with_factors(index(tree, scenario="all"))
+    assert codes == {
+        "surface": {"foam": 0.0, "foam-2": 1.0, "table": 2.0},
+        "condition_1": {"10": 10.0},
+        "condition_2": {"rug": 0.0},
+    }
+    fall, ramp = clips[0], clips[3]
+    assert (fall.scenario, ramp.scenario) == ("fall", "ramp")
+    assert fall.labels["surface"] == 0.0
+    assert math.isnan(fall.labels["condition_1"])
+    assert (ramp.labels["condition_1"], ramp.labels["condition_2"]) == (10.0, 0.0)
+    assert math.isnan(ramp.labels["surface"])
+    assert fall.labels["mass"] == 14.0
+    with pytest.raises(Physics101Error, match="has a label surface already"):
+        with_factors(clips[:3])
+
+
+def test_factors_can_be_held_out(tree):
+    clips = held_out_by(index(tree, scenario="fall"), "surface")
+    assert [clip.object for clip in clips] == ["surface=foam", "surface=foam-2", "surface=table"]
+    with pytest.raises(Physics101Error, match=r"has no factor 'incline'; its factors are surface"):
+        held_out_by(index(tree, scenario="fall"), "incline")
+    with pytest.raises(Physics101Error, match=r"has no factor 'surface'; its factors are none"):
+        held_out_by(index(tree), "surface")
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_the_command_describes_without_a_tree():
+    shown = run("index", "physics101", "--describe")
+    assert (shown.exit_code, shown.stdout) == (0, physics101.DESCRIPTION)
+
+
+def test_the_command_writes_factors_and_what_holds_out(tree, tmp_path):
+    out = tmp_path / "fall.jsonl"
+    words = ["index", "physics101", tree, "--scenario", "fall", "-o", out]
+    shown = run(*words, "--factors", "--hold-out-by", "surface")
+    assert shown.exit_code == 0, shown.stderr
+    assert "surface: foam is 0, foam-2 is 1, table is 2" in shown.stderr
+    assert "3 clips of 1 objects" in shown.stderr
+    clips = read_manifest(out)
+    assert [clip.labels["surface"] for clip in clips] == [0.0, 1.0, 2.0]
+    assert clips[2].object == "surface=table"
+
+
+def test_the_command_measures_restitution(tree, tmp_path):
+    out, plots = tmp_path / "fall.jsonl", tmp_path / "plots"
+    words = ["index", "physics101", tree, "--scenario", "fall", "-o", out, "--restitution"]
+    shown = run(*words, "--plots", plots)
+    assert shown.exit_code == 0, shown.stderr
+    assert "restitution: 3 cannot be read" in shown.stderr  # the films of this tree are empty
+    assert "3 clips have no restitution" in shown.stderr
+    assert len(list(plots.glob("scenarios_fall_*.png"))) == 3
+    assert all(math.isnan(clip.labels["restitution"]) for clip in read_manifest(out))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "name a ROOT and a manifest with --out, or ask to --describe"),
+        (["TREE", "-o", "x.jsonl", "--plots", "p"], "--plots shows the tracks of --restitution"),
+        (["TREE", "-o", "x.jsonl", "--scenario", "spring", "--restitution"], "there are none"),
+    ],
+)
+def test_wrong_usage_gets_a_sentence(words, sentence, tree):
+    shown = run("index", "physics101", *(tree if word == "TREE" else word for word in words))
+    assert shown.exit_code == 2
+    assert sentence in shown.stderr
 
 
 @pytest.mark.parametrize(
