@@ -59,7 +59,10 @@ EVALUATED = {
     "compositionality.*.std": "over seeds",
     "compositionality.*.interval": "95 % bootstrap interval of the mean over objects",
     "compositionality.*.null_mean": "when properties are dealt to other objects",
-    "compositionality.*.null_interval": "the middle 95 % of that",
+    "compositionality.*.low": "the lower end of interval",
+    "compositionality.*.high": "the upper end of interval",
+    "compositionality.*.null_low": "2.5 % of the null is below this",
+    "compositionality.*.null_high": "2.5 % of the null is above this",
     "compositionality.*.p_value": "of the mean, against that null; one-sided",
     "compositionality.*.p_per_seed": "of each seed, against that null",
     "compositionality.*.codebook_mean": "when messages trade places: same content, arbitrary code",
@@ -108,8 +111,8 @@ EVALUATED = {
     "worth.compression.bits_symbols": "spread: the positions' entropies, summed",
     "worth.compression.bits_features": "of the features of one clip, as they are stored",
     "worth.compression.ratio": "bits_features over bits_capacity",
-    "worth.probes.*": "a label of the cache read off messages and off raw features; null where too "
-    "few clips know it",
+    "worth.probes.*": "a label of the cache read off messages and off raw features; not there where "
+    "too few clips know it",
     "worth.probes.*.trained_on": "whether the agents were trained to speak of it",
     "worth.probes.*.*.messages": "score of a probe (ridge or mlp): accuracy on pairs of test clips",
     "worth.probes.*.*.messages.spearman": "spread: rank correlation of predictions and label",

@@ -127,8 +127,6 @@ def worth_rows(metrics: Metrics) -> Table:
     columns = ["read off by a linear probe", "messages", "features", "retained", "Spearman"]
     rows = []
     for name, found in metrics["worth"]["probes"].items():
-        if found is None:
-            continue
         linear = found["ridge"]
         kept = linear["retained"]
         rows.append(

@@ -242,14 +242,9 @@ class Assessment:
     verdict: str | None  # None for a matrix
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values: arrays as lists, NaN as null, both ends in an `interval`."""
-        values = dict(vars(self))
-        for name, ends in (("interval", ("low", "high")), ("null_interval", _NULL_ENDS)):
-            values[name] = np.stack([values.pop(end) for end in ends], axis=-1)
+        """The fields as JSON values: arrays as lists, NaN as null; and both ends as `interval`."""
+        values = vars(self) | {"interval": np.stack([self.low, self.high], axis=-1)}
         return {name: _plain(value) for name, value in values.items()}
-
-
-_NULL_ENDS = ("null_low", "null_high")
 
 
 def _plain(value: Any) -> Any:

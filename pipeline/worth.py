@@ -70,14 +70,14 @@ def probe(panel: Panel, grams: Sequence[Floats], labels: Mapping[str, Floats]) -
     Args:
         grams: of the raw features, (N, N) for each seed, as `ridge.gram` makes them.
         labels: (N,) each, NaN where unknown. One that too few clips know, or that does not vary,
-            gets None.
+            is left out.
 
     `retained` is the share that messages keep of the features' accuracy above one half; None where
     the interval of the features' accuracy reaches down to one half.
     """
     parts = {name: _parts(panel, column) for name, column in labels.items()}
     asked = {name: column for name, column in labels.items() if parts[name]}
-    found: dict[str, Any] = dict.fromkeys(labels)
+    found: dict[str, Any] = {}
     if not asked:
         return found
     kernels = {"messages": [message_gram(words) for words in panel.tokens], "features": grams}

@@ -44,8 +44,7 @@ def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw):
     found = worth.probe(compositional, grams(compositional, raw), labels)
     assert found["alpha"]["trained_on"] is True
     assert found["sum"]["trained_on"] is False
-    assert found["rare"] is None
-    assert found["constant"] is None
+    assert set(found) == {"alpha", "sum", "luck", "noise"}
     for kind in ("ridge", "mlp"):
         assert found["alpha"][kind]["messages"]["mean"] > 0.95
         assert found["sum"][kind]["messages"]["spearman"]["mean"] > 0.9
