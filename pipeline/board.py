@@ -26,7 +26,8 @@ class Board:
             ) from error
         self.folder = folder
         self._make = SummaryWriter
-        self._writers: dict[tuple[int, ...], Any] = {}
+        self._part = ""
+        self._writers: dict[str, Any] = {}
 
     def __enter__(self) -> Board:
         return self
@@ -40,12 +41,16 @@ class Board:
         for writer in self._writers.values():
             writer.close()
 
+    def begin(self, part: str) -> None:
+        """What comes next belongs to this part of the training, a folder of its own."""
+        self._part = part
+
     def __call__(self, now: Progress) -> None:
         """Writes one epoch of a chunk."""
-        if now.seeds not in self._writers:
-            name = f"seeds-{now.seeds[0]}-{now.seeds[-1]}"
-            self._writers[now.seeds] = self._make(str(self.folder / name))
-        writer = self._writers[now.seeds]
+        name = str(self.folder / self._part / f"seeds-{now.seeds[0]}-{now.seeds[-1]}")
+        if name not in self._writers:
+            self._writers[name] = self._make(name)
+        writer = self._writers[name]
         values = {"loss": now.loss, "tau": now.tau, "validation/mean": now.accuracy_validation}
         values |= {
             f"validation/seed_{seed}": accuracy

@@ -1,4 +1,4 @@
-"""Commands that make agents: demo, train."""
+"""Commands that make agents: demo, train, import-checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.config import AGENTS, GAME
-from pipeline.options import PATH
+from pipeline.options import PATH, as_json
 from pipeline.tables import show_metrics
 from pipeline.terminal import Bar, log
 from pipeline.train_options import Agents, GroupedCommand, Margin, option, setting_options
@@ -145,10 +145,34 @@ def train(
         return
     with Bar("training") as bar:
         run = stage(caches, out, progress=bar.update, log=log, **settings)
-    metrics = run.metrics()
+    show_run(run.metrics(), as_json)
+    log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")
+
+
+@click.command("import-checkpoint")
+@click.argument("file", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Run folder to make.")
+@click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of.")
+@click.option("--property", help="What a receiver of one property was asked for.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that stands in --out.")
+@as_json
+def import_checkpoint(
+    file: Path, out: Path, cache: Path, property: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """A run folder of a published checkpoint FILE (.pt), for `message` and `evaluate`."""
+    from pipeline.checkpoints import import_checkpoint as stage
+
+    run = stage(file, out, cache_path=cache, property=property, overwrite=overwrite)
+    show_run(run.metrics(), as_json)
+
+
+def show_run(metrics: dict[str, Any], as_json: bool) -> None:
+    """The tables of a run, and of its holistic control where there is one."""
     show_metrics(metrics, as_json)
     if "control" in metrics and not as_json:
         beside = metrics["control"]
         click.echo(f"\nholistic control {beside['heads']}x{beside['vocab']}")
         show_metrics(beside, as_json)
-    log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")
+    if not as_json:
+        for note in metrics.get("notes", []):
+            log(f"note: {note}")

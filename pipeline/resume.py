@@ -64,6 +64,11 @@ class Keeper:
         if self.folder.is_dir():
             sweep_temporaries(self.folder)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a state of this training is there to go on from."""
+        return self._stored_identity() is not None
+
     def load(self, chunk: int) -> dict[str, Any] | None:
         """The last state of a chunk, or None; raises HeliographError for a damaged file."""
         path = self._path(chunk)

@@ -164,7 +164,7 @@ def levels(labels: np.ndarray) -> np.ndarray:
 
 def is_grid(labels: np.ndarray) -> bool:
     """Whether two properties take at least 3 values each and every pair of values has its clips."""
-    if labels.shape[1] != 2:
+    if labels.shape[1] != 2 or not len(labels):
         return False
     numbers = levels(labels)
     rows, columns = numbers.max(axis=0) + 1

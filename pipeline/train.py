@@ -77,80 +77,48 @@ def train(
     material = read_material(paths)
     for name, count in material.left_out.items():
         say(f"{name}: {count} clips that the other caches do not have are left out")
-    number = len(sees) or (agents if isinstance(agents, int) else None)
-    if not isinstance(agents, int | None):
-        number = len(agents)
     config = build_config(
         preset,
         tuple(properties) or tuple(material.clips.labels),
-        agents=number,
+        agents=agents if isinstance(agents, int | None) else len(agents),
         sees=sees or None,
         **(with_control(settings) if control else settings),
     )
     if matched:
         config = matched_bandwidth(config)
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    examples = examples_of(material.caches, config.properties)
+    notes = warnings(examples, config, seeds)
     parts = [(out, config)]
     if control:  # first, so that a whole `out` has a whole control
         parts.insert(0, (out / CONTROL, holistic(config)))
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
-    notes = warnings(examples_of(material.caches, config.properties), config, seeds)
-    for note in notes:
-        say(f"note: {note}")
+    runs = []
     with ExitStack() as stack:
-        told: list[Callable[[Progress], None]] = (
-            [Overview(len(seeds), progress)] if progress else []
-        )
-        if tensorboard:
-            told.append(stack.enter_context(Board(out / "tensorboard")))
+        overview = Overview(len(seeds) * len(parts), progress or (lambda *_: None))
+        board = stack.enter_context(Board(out / "tensorboard")) if tensorboard else None
 
         def tell(now: Progress) -> None:
-            for listener in told:
-                listener(now)
+            overview(now)
+            if board is not None:
+                board(now)
 
-        runs = [
-            _train_one(
-                folder,
-                own,
-                seeds,
-                material,
-                place,
-                overwrite=overwrite,
-                resume=resume,
-                notes=notes,
-                progress=tell,
-                say=say,
-            )
-            for folder, own in parts
-        ]
+        for folder, own in parts:
+            name = f"{own.heads}x{own.vocab}" if control else ""
+            overview.begin(name)
+            if board is not None:
+                board.begin(name)
+            identity = _identity(own, seeds, material, place)
+            keeper = Keeper(folder, identity)
+            keeper.begin(resume=resume, overwrite=overwrite)
+            if (folder / "metrics.json").exists() and not overwrite and not keeper.unfinished:
+                runs.append(_finished(folder, identity, say))
+                continue
+            results = fit(examples, own, seeds, device=place, progress=tell, keeper=keeper)
+            runs.append(write_run(folder, own, material, list(results), notes=notes))
+            keeper.sweep()
     if control:
         add_control(runs[1], runs[0])
     return runs[-1]
-
-
-def _train_one(
-    out: Path,
-    config: TrainConfig,
-    seeds: Sequence[int],
-    material: Material,
-    device: torch.device,
-    *,
-    overwrite: bool,
-    resume: bool,
-    notes: Sequence[str],
-    progress: Callable[[Progress], None],
-    say: Callable[[str], None],
-) -> Run:
-    """Trains one configuration into a folder, unless it is there already and `resume` allows it."""
-    identity = _identity(config, seeds, material, device)
-    if (out / "metrics.json").exists() and not overwrite:
-        return _finished(out, identity, say)
-    examples = examples_of(material.caches, config.properties)
-    keeper = Keeper(out, identity)
-    keeper.begin(resume=resume, overwrite=overwrite)
-    results = list(fit(examples, config, seeds, device=device, progress=progress, keeper=keeper))
-    run = write_run(out, config, material, results, notes=notes)
-    keeper.sweep()
-    return run
 
 
 def _identity(
