@@ -364,6 +364,9 @@ class TestRefusals:
         assert first_difference({"a": {"b": [1]}}, {"a": {"b": [1]}}) is None
 
 
+KILLED_CLIPS = 10
+
+
 def write_in_a_process_of_its_own(target: Path) -> int:
     """Start the whole extraction in a fork; returns its process id."""
     child = os.fork()
@@ -371,46 +374,57 @@ def write_in_a_process_of_its_own(target: Path) -> int:
         return child
     status = 1
     try:
-        full(target, 40)
+        full(target, KILLED_CLIPS)
         status = 0
     finally:
         os._exit(status)
 
 
 def kill_and_resume(folder: Path, times: int) -> None:
-    """Writers killed at random moments, again and again; then one that is left to finish."""
+    """Writers killed at random moments, again and again; then one that is left to finish.
+
+    The moments are spread over as long as a whole extraction takes here and now.
+    """
     assert "torch" not in sys.modules
-    full(folder / "whole.h5", 40)
+    began = time.monotonic()
+    full(folder / "whole.h5", KILLED_CLIPS)
+    takes = time.monotonic() - began
     whole = load(folder / "whole.h5")
     choice = random.Random(times)
     target = folder / "c.h5"
-    kills = 0
+    kills, begun_again = 0, 0
     moments = Counter()
+    sound: set[tuple[str, int]] = set()
     while kills < times:
         child = write_in_a_process_of_its_own(target)
-        time.sleep(choice.uniform(0, 0.3))
+        time.sleep(choice.uniform(0, takes))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         killed = os.WIFSIGNALED(status)
         assert killed or os.WEXITSTATUS(status) == 0
         kills += killed
+        takes = takes * 1.02 if killed else takes * 0.9  # some finish, most do not
         shards = list((folder / "c.h5.parts").glob("[0-9a-f]*.h5"))
-        moments["consolidated" if target.exists() else f"{len(shards) // 9} quarters"] += killed
-        for shard in shards:
-            assert verify(shard) == [], shard
+        moments["consolidated" if target.exists() else f"{len(shards)} shards"] += killed
+        for shard in shards:  # what was found sound is looked at again once it is consolidated
+            if (seen := (shard.name, shard.stat().st_mtime_ns)) not in sound:
+                assert verify(shard) == [], shard
+                sound.add(seen)
         if target.exists():
             assert load(target).differences(whole) == []
             assert verify(target) == []
-        if not killed or choice.random() < 0.3:  # begin again, so that every phase is hit
+        if not killed or choice.random() < 0.15:  # begin again, so that every phase is hit
+            begun_again += 1
             check_ledger(target)
             target.unlink(missing_ok=True)
             ledger_path(target).unlink(missing_ok=True)
             shutil.rmtree(folder / "c.h5.parts", ignore_errors=True)
-    full(target, 40)
+    full(target, KILLED_CLIPS)
     assert load(target).differences(whole) == []
     check_ledger(target)
     assert not list(folder.glob(".*.tmp"))
-    print(dict(moments))
+    assert len(moments) > 5, moments  # early, late and in between
+    print(kills, "kills,", begun_again, "times begun again;", dict(moments))
 
 
 def run_alone(tmp_path: Path, times: int) -> None:
@@ -421,13 +435,14 @@ def run_alone(tmp_path: Path, times: int) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT
     )
     assert out.returncode == 0, out.stderr
+    print(out.stdout)
 
 
 def check_ledger(target: Path) -> None:
     """No clip was computed twice, but those whose writer died between computing and publishing."""
     done = Counter(entry["key"] for entry in read_ledger(target) if entry["outcome"] == "done")
     assert max(done.values(), default=1) == 1
-    assert len(done) <= 36
+    assert len(done) <= KILLED_CLIPS - 1  # one of ten fails
 
 
 def test_killed_at_random_moments_no_committed_clip_is_lost(tmp_path):
@@ -435,8 +450,10 @@ def test_killed_at_random_moments_no_committed_clip_is_lost(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_200_times(tmp_path):
-    run_alone(tmp_path, 200)
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_1000_times(tmp_path):
+    """Three minutes on two quiet cores; HELIOGRAPH_KILLS asks for another number."""
+    run_alone(tmp_path, int(os.environ.get("HELIOGRAPH_KILLS", "1000")))
 
 
 @pytest.fixture
