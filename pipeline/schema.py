@@ -111,7 +111,7 @@ EVALUATED = {
     "worth.compression.bits_symbols": "spread: the positions' entropies, summed",
     "worth.compression.bits_features": "of the features of one clip, as they are stored",
     "worth.compression.ratio": "bits_features over bits_capacity",
-    "worth.probes.*": "a label of the cache read off messages and off raw features; not there where "
+    "worth.probes.*": "a label of the cache read off messages and off raw features; absent where "
     "too few clips know it",
     "worth.probes.*.trained_on": "whether the agents were trained to speak of it",
     "worth.probes.*.*.messages": "score of a probe (ridge or mlp): accuracy on pairs of test clips",
