@@ -242,24 +242,25 @@ def export_safetensors(features: Features, path: Path | str) -> list[str]:
     return []
 
 
-EXPORTERS: dict[str, Callable[[Features, Path | str], list[str]]] = {
-    ".pt": export_pt,
-    ".npz": export_npz,
-    ".safetensors": export_safetensors,
+EXPORTERS: dict[str, Callable[[Features, Path | str, str], list[str]]] = {
+    ".pt": lambda features, path, property: export_pt(features, path, property=property),
+    ".npz": lambda features, path, _: export_npz(features, path),
+    ".safetensors": lambda features, path, _: export_safetensors(features, path),
 }
 
 
-def export(features: Features, path: Path | str) -> list[str]:
+def export(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
     """Write the format that the suffix of `path` names (see `EXPORTERS`).
 
-    Returns the ids of clips that the format cannot hold, and that are left out.
+    `property` is the one label that a .pt holds; the others hold all. Returns the ids of clips that
+    the format cannot hold, and that are left out.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in EXPORTERS:
         raise InterchangeError(
             f"{path}: there is no export to {suffix!r}; there is {', '.join(EXPORTERS)}"
         )
-    return EXPORTERS[suffix](features, path)
+    return EXPORTERS[suffix](features, path, property)
 
 
 _TEXT = ("clip_id", "object", "scenario", "source_sha256")

@@ -124,15 +124,19 @@ def import_(
 @cache.command()
 @click.argument("path", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help=".pt, .npz or .safetensors")
-def export(path: Path, out: Path) -> None:
-    """Write a cache as a file for other programs, by its suffix; .pt is the paper's format."""
+@click.option("--property", "label", default="mass", help="The label that a .pt holds.")
+def export(path: Path, out: Path, label: str) -> None:
+    """Write a cache as a file for other programs, by its suffix; .pt is the paper's format.
+
+    A .pt cannot say that a value is unknown: clips without a known one are left out.
+    """
     from data import cache as store
     from data.interchange import export as write
 
-    left_out = write(store.load(path), out)
+    left_out = write(store.load(path), out, property=label)
     if left_out:
         some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        log(f"left out: {len(left_out)} clips without a known value ({some})")
+        log(f"left out: {len(left_out)} clips without a known {label} ({some})")
     log(str(out))
 
 

@@ -14,6 +14,7 @@ import pytest
 from data import interchange
 from data.cache import Features, load, save
 from data.interchange import InterchangeError, export, export_pt, import_pt, read_pt
+from pipeline.cli import main
 
 torch = pytest.importorskip("torch")
 
@@ -457,14 +458,37 @@ def features() -> Features:
 
 class TestExport:
     def test_export_and_import_again_is_the_same(self, features, tmp_path):
-        export_pt(features, tmp_path / "x.pt")
+        known = features.select([0, 2, 3])
+        assert export_pt(known, tmp_path / "x.pt") == []
         again = import_pt(tmp_path / "x.pt")
-        assert again.differences(features) == ["fingerprint", "frame_index", "pts_seconds"]
+        assert again.differences(known) == ["fingerprint", "frame_index", "pts_seconds"]
         export_pt(again, tmp_path / "y.pt")
         one, two = read_pt(tmp_path / "x.pt"), read_pt(tmp_path / "y.pt")
         assert torch.equal(one.pop("features"), two.pop("features"))
         np.testing.assert_array_equal(one.pop("mass_values"), two.pop("mass_values"))
         assert one == two
+
+    def test_clips_of_unknown_mass_are_left_out_and_named(self, features, tmp_path):
+        assert export_pt(features, tmp_path / "x.pt") == ["a/000"]
+        written = read_pt(tmp_path / "x.pt")
+        assert written["obj_names"] == ["b", "b", "b"]
+        assert len(written["features"]) == 3
+        assert written["mass_values"].tolist() == [1.0, 1.0, 1.0]
+        assert export(features, tmp_path / "x.npz") == []
+        assert export(features, tmp_path / "x.safetensors") == []
+
+    def test_the_command_says_who_is_left_out(self, features, tmp_path):
+        save(features, tmp_path / "c.h5")
+        words = ["cache", "export", str(tmp_path / "c.h5"), "-o", str(tmp_path / "x.pt")]
+        shown = CliRunner().invoke(main, words)
+        assert shown.exit_code == 0
+        assert "left out: 1 clips without a known mass (a/000)" in shown.stderr
+
+    def test_no_known_mass_at_all_is_refused(self, features, tmp_path):
+        nothing = replace(features, labels={"mass": np.full(4, np.nan)})
+        with pytest.raises(InterchangeError, match="no clip has a known mass, so there is nothing"):
+            export_pt(nothing, tmp_path / "x.pt")
+        assert not (tmp_path / "x.pt").exists()
 
     def test_the_papers_file_through_a_cache_and_back(self, shared, tmp_path):
         original = read_pt(shared / "data/phase87_phys101_spring_features.pt")
@@ -484,7 +508,7 @@ class TestExport:
         assert list(read_pt(tmp_path / "x.pt"))[2] == "volume_values"
         np.testing.assert_array_equal(import_pt(tmp_path / "x.pt").labels["volume"], range(4))
         with pytest.raises(InterchangeError, match=r"no label 'size' .* labels are mass, volume"):
-            export_pt(several, tmp_path / "y.pt", property="size")
+            export(several, tmp_path / "y.pt", property="size")
 
     def test_npz_opens_without_pickles(self, features, tmp_path):
         export(features, tmp_path / "x.npz")
