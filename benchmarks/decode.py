@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,11 +123,12 @@ def floor_rgb(path: Path, places: list[int]) -> list[np.ndarray]:
     convert, frames = VideoReformatter(), {}
     for place, frame in _needed_frames(path, places):
         if place is not None:
-            frames[place] = convert.reformat(frame, format="rgb24").to_ndarray()
+            rgb = convert.reformat(frame, format="rgb24").to_ndarray()
+            frames[place] = np.rot90(rgb, round(frame.rotation / 90))
     return [frames[place] for place in places]
 
 
-def _needed_frames(path: Path, places: list[int]) -> Iterator[tuple[int | None, object]]:
+def _needed_frames(path: Path, places: list[int]) -> Iterator[tuple[int | None, Any]]:
     """Every frame that has to be decoded, with its place if it is wanted."""
     import av
 
@@ -135,7 +137,8 @@ def _needed_frames(path: Path, places: list[int]) -> Iterator[tuple[int | None, 
         stream.thread_type = "AUTO"
         context = stream.codec_context
         packets = [packet for packet in opened.demux(stream) if packet.size]
-        order = sorted(range(len(packets)), key=lambda n: packets[n].pts)
+        shown = [n for n, packet in enumerate(packets) if not packet.is_discard]
+        order = sorted(shown, key=lambda n: packets[n].pts)
         place_of = {packets[order[place]].pts: place for place in places}
         keys = [n for n, packet in enumerate(packets) if packet.is_keyframe]
         done = -1

@@ -137,23 +137,33 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     return Container(path, size, opened, stream, limits, threads, quick)
 
 
-def _best(path: Path, opened: InputContainer) -> VideoStream:
+def videos_of(opened: InputContainer) -> list[VideoStream]:
+    """The video streams that are no cover image."""
     from av.stream import Disposition
 
-    stream = opened.streams.best("video")
-    if stream is None or stream.disposition & Disposition.attached_pic:
+    return [s for s in opened.streams.video if not s.disposition & Disposition.attached_pic]
+
+
+def _best(path: Path, opened: InputContainer) -> VideoStream:
+    """The video stream that FFmpeg calls best, or the first where that is a cover image."""
+    videos, stream = videos_of(opened), opened.streams.best("video")
+    if stream not in videos:
+        stream = next(iter(videos), None)
+    if stream is None:
         kinds: list[str] = sorted({other.type for other in opened.streams if other.type != "video"})
-        kinds += ["a cover image"] if stream is not None else []
+        kinds += ["a cover image"] if opened.streams.video else []
         raise VideoError(path, f"no video stream (it holds {', '.join(kinds) or 'nothing'})")
     if stream.codec_context is None:
         raise VideoError(path, "its video stream is in a codec that is not read here")
-    return stream  # type: ignore[return-value]
+    return stream
 
 
 def _check_size(path: Path, stream: VideoStream, limits: Limits) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if not width or not height:
-        raise VideoError(path, "nothing in it says how large its frames are: too damaged to read")
+        raise VideoError(
+            path, f"its frames have no size, or one beyond the limit of {limits.pixels:,} pixels"
+        )
     if width * height > limits.pixels:
         raise VideoError(
             path,

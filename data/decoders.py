@@ -86,7 +86,8 @@ class Gathered:
             )
         first, *again = self.slots[place]
         _copy(rgb, self.frames[first])
-        self.frames[again] = self.frames[first]
+        for slot in again:
+            self.frames[slot] = self.frames[first]
         self.filled.add(place)
 
     def _room(self, shape: tuple[int, ...]) -> Frames:

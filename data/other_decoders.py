@@ -34,6 +34,7 @@ from data.decoders import Frames, Places
 from data.frames import VideoError
 from data.reading import Reading
 
+DEVICES = ("auto", "cpu", "cuda")  # where torchcodec may decode
 GREY_LEVELS = 2  # how far apart the pixels of two decoders may be
 
 
@@ -85,8 +86,11 @@ def _suits_decord(reading: Reading) -> str | None:
     return None
 
 
-def torchcodec_frames(reading: Reading, places: Places) -> Frames:
-    """uint8 (T, H, W, 3) by torchcodec, on the GPU where it decodes there as the CPU does."""
+def torchcodec_frames(reading: Reading, places: Places, *, device: str = "auto") -> Frames:
+    """uint8 (T, H, W, 3) by torchcodec; CannotAgree where it shows other frames.
+
+    device: one of `DEVICES`; `auto` takes the GPU where it decodes there as the CPU does.
+    """
     path = reading.container.path
     reading.check(places)
     try:
@@ -95,34 +99,39 @@ def torchcodec_frames(reading: Reading, places: Places) -> Frames:
     except (ImportError, OSError, RuntimeError) as error:
         what = str(error).strip().splitlines()[0][:200]
         raise CannotAgree(path, f"torchcodec cannot be used here: {what}") from None
-    devices = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
-    for device in devices:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CannotAgree(path, "there is no CUDA device for torchcodec to decode on")
+    if device == "auto" and torch.cuda.is_available():
         try:
-            video = VideoDecoder(
-                str(path),
-                stream_index=reading.container.stream.index,
-                dimension_order="NHWC",
-                num_ffmpeg_threads=reading.container.threads,
-                device=device,
+            return _by_torchcodec(reading, places, VideoDecoder, "cuda")
+        except CannotAgree:
+            pass  # the GPU does not decode this codec, or not as the CPU does
+    return _by_torchcodec(reading, places, VideoDecoder, "cuda" if device == "cuda" else "cpu")
+
+
+def _by_torchcodec(reading: Reading, places: Places, decoder: Any, device: str) -> Frames:
+    path = reading.container.path
+    try:
+        video = decoder(
+            str(path),
+            stream_index=reading.container.stream.index,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=reading.container.threads,
+            device=device,
+        )
+        if len(video) != reading.shown:
+            raise CannotAgree(
+                path, f"torchcodec shows {len(video):,} frames, not {reading.shown:,}"
             )
-            if len(video) != reading.shown:
-                raise CannotAgree(
-                    path, f"torchcodec shows {len(video):,} frames, not {reading.shown:,}"
-                )
-            batch: Any = video.get_frames_at(places.tolist())
-            first = video.get_frame_at(0).pts_seconds
-            times = batch.pts_seconds.cpu().numpy().astype(np.float64) - first
-            _same_times(reading, "torchcodec", times, places)
-            frames = np.ascontiguousarray(batch.data.cpu().numpy())
-            return _spot_checked(reading, places, frames, f"torchcodec ({device})")
-        except (RuntimeError, IndexError, ValueError, CannotAgree) as error:
-            if device != devices[-1]:
-                continue  # the GPU does not decode this codec, or not as the CPU does
-            if isinstance(error, CannotAgree):
-                raise
-            words = str(error).strip().splitlines()[0][:200]
-            raise CannotAgree(path, f"torchcodec fails: {words}") from None
-    raise AssertionError("unreachable")
+        batch = video.get_frames_at(places.tolist())
+        first = video.get_frame_at(0).pts_seconds
+        times = batch.pts_seconds.cpu().numpy().astype(np.float64) - first
+        frames = np.ascontiguousarray(batch.data.cpu().numpy())
+    except (RuntimeError, IndexError, ValueError) as error:
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CannotAgree(path, f"torchcodec fails: {words}") from None
+    _same_times(reading, "torchcodec", times, places)
+    return _spot_checked(reading, places, frames, f"torchcodec ({device})")
 
 
 def _same_times(

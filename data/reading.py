@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.container import Container
+from data.container import Container, videos_of
 from data.decoders import Frames, Gathered, Look, Pass, Places, one_pass
 from data.frames import VideoError, VideoInfo
 from data.random_access import Unexpected, by_index
@@ -180,9 +180,7 @@ class Reading:
     def _notes(self, presented: int) -> list[str]:
         stream, index = self.container.stream, self.container.index
         notes = []
-        rivals = [s.index for s in self.container.input.streams.video if s.index != stream.index]
-        if rivals:
-            count = len(rivals) + 1
+        if (count := len(videos_of(self.container.input))) > 1:
             notes.append(f"of {count} video streams FFmpeg's best, {stream.index}, is read")
         if stream.frames and stream.frames > presented and not self.damage:
             notes.append(f"header counts {stream.frames:,} frames, {presented:,} are shown")

@@ -352,7 +352,10 @@ class _Publisher:
         if os.fstat(self.shared).st_size < size:
             os.ftruncate(self.shared, size)
         if self.view is None or len(self.view) < size:
-            self.view = mmap.mmap(self.shared, size)
+            try:
+                self.view = mmap.mmap(self.shared, size)
+            except OSError as error:  # beyond the bound on this process
+                raise MemoryError(str(error)) from None
         np.frombuffer(self.view, np.uint8, size)[:] = frames.reshape(-1)
 
 

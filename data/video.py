@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from data.container import open_video
 from data.decoders import Frames, Places
 from data.frames import FrameBatch, Limits, VideoError, VideoInfo
 from data.other_decoders import (
+    DEVICES,
     GREY_LEVELS,
     CannotAgree,
     decord_frames,
@@ -51,18 +53,21 @@ def read(
     indices: Sequence[int] | Places,
     *,
     decoder: str = "pyav",
+    device: str = "auto",
     accept_damaged: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     threads: int = 0,
 ) -> FrameBatch:
     """The frames at `indices`, in that order, repeats included.
 
-    indices: places among the shown frames, counted from 0; `threads`: FFmpeg's, 0 for one a core.
+    indices: places among the shown frames, counted from 0; `threads`: that decode, 0 for one a
+    core; `device`: where torchcodec decodes, `cuda`, `cpu`, or `auto`: on the GPU if there is one
+    that decodes the file as the CPU does.
     Raises VideoError where the file cannot be read, is damaged (unless `accept_damaged`, which
     counts what does decode) or is beyond `limits`, and CannotAgree, a VideoError, where `decoder`
     would return other frames than the reference, PyAV.
     """
-    take, places = _decoder(decoder), np.asarray(indices, dtype=np.int64).reshape(-1)
+    take, places = _decoder(decoder, device), np.asarray(indices, dtype=np.int64).reshape(-1)
     with open_video(path, limits=limits, threads=threads, quick=True) as container:
         reading = Reading(container, accept_damaged=accept_damaged)
         try:
@@ -166,9 +171,15 @@ def describe(info: VideoInfo) -> str:
     return "\n".join(f"{name:<10} {value}" for name, value in rows)
 
 
-def _decoder(name: str) -> Decoder:
+def _decoder(name: str, device: str = "auto") -> Decoder:
     if name not in DECODERS:
         raise ValueError(f"no decoder {name!r}; there are {', '.join(DECODERS)}")
+    if device not in DEVICES:
+        raise ValueError(f"no device {device!r}; there are {', '.join(DEVICES)}")
+    if name == "torchcodec":
+        return partial(torchcodec_frames, device=device)
+    if device == "cuda":
+        raise ValueError(f"{name} decodes on the CPU; torchcodec does on a GPU")
     return DECODERS[name]
 
 
