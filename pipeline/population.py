@@ -226,8 +226,12 @@ def _in_order(parts: Sequence[Tensor], groups: Groups) -> Tensor:
     """Agents' values (S, A, ...) of each group -> of all agents in their order."""
     if len(parts) == 1:
         return parts[0]
-    stacked = [agent for group in groups for agent in group]
-    return torch.cat(list(parts), dim=1)[:, [stacked.index(n) for n in range(len(stacked))]]
+    single = {
+        agent: part[:, place : place + 1]
+        for part, group in zip(parts, groups, strict=True)
+        for place, agent in enumerate(group)
+    }
+    return torch.cat([single[agent] for agent in sorted(single)], dim=1)
 
 
 def _encode(stack: Stack, x: Tensor) -> Tensor:

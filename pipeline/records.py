@@ -16,9 +16,8 @@ from pipeline.splits import Split, split_clips
 class Examples:
     """What training reads: the features of each cache, labels (N, P), and each clip's object.
 
-    `caches` are float arrays (N, T, D), one per cache, of the same clips in the same order; a
-    single array may stand for a single cache. A clip with a NaN label gets messages, but is in no
-    part of a split.
+    `caches` are float arrays (N, T, D), one per cache, of the same clips in the same order. A clip
+    with a NaN label gets messages, but is in no part of a split.
     """
 
     caches: tuple[np.ndarray, ...]
@@ -26,8 +25,6 @@ class Examples:
     objects: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if isinstance(self.caches, np.ndarray):
-            object.__setattr__(self, "caches", (self.caches,))
         if not len(self.labels):
             raise HeliographError("there are no clips to train on")
         counts = {len(self.labels), len(self.objects), *(len(own) for own in self.caches)}

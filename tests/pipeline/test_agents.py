@@ -9,6 +9,8 @@ from pipeline.agents import (
     CompositionalReceiver,
     CompositionalSender,
     TemporalEncoder,
+    View,
+    agent_views,
     agent_windows,
     build_sender,
     message_text,
@@ -87,6 +89,33 @@ def test_each_agent_sees_only_its_window():
     assert torch.equal(before[:, 0], after[:, 0])
     assert not torch.allclose(before[:, 1], after[:, 1])
     assert sender(clips).shape == (4, 2, 2)
+
+
+def test_agents_of_one_cache_share_its_steps_and_a_static_one_repeats():
+    views = agent_views([8, 1], [0, 1, 0, 1])
+    first, second = range(0, 4), range(4, 8)
+    assert views == [View(0, first), View(1, first), View(0, second), View(1, second)]
+    assert agent_views([8, 1], [1, 0]) == [View(1, range(0, 8)), View(0, range(0, 8))]
+    assert agent_views([1, 1], [0, 1, 1]) == [
+        View(0, range(1)),
+        View(1, range(1)),
+        View(1, range(1)),
+    ]
+
+
+def test_a_static_cache_is_heard_as_the_same_step_again_and_again():
+    sizes = {"input_dim": (6, 4), "agents": 2, "heads": 2, "vocab": 5, "caches": (0, 1)}
+    sender = build_sender(steps=(8, 1), **sizes)
+    repeated = build_sender(steps=(8, 8), **sizes)
+    repeated.load_state_dict(sender.state_dict())
+    video, still = torch.rand(3, 8, 6), torch.rand(3, 1, 4)
+    expected = repeated.logits([video, still.repeat(1, 8, 1)])
+    assert torch.equal(sender.logits([video, still]), expected)
+
+
+def test_a_clamp_bounds_what_heads_put_out():
+    sender = CompositionalSender(input_dim=6, vocab_size=64, n_heads=1, logit_clamp=0.05)
+    assert sender.logits(torch.rand(9, 8, 6) * 100).abs().max() <= 0.05
 
 
 def test_messages_read_as_the_design_says():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data.errors import HeliographError
+from pipeline import chunk
 from pipeline.config import build_config
 from pipeline.fit import fit
 from pipeline.optimise import MaskedAdam, SeedAdam, clip_each, fast_float32
@@ -187,6 +188,17 @@ def test_adam_begins_again_with_one_net_or_goes_on_from_a_state(kind):
     other.load(state)
     steps(other, gone_on, 2)
     assert torch.equal(stack["w"][:, 0], gone_on["w"][:, 0])
+
+
+def test_the_masked_adam_of_a_gpu_trains_as_the_other_does(features, monkeypatch):
+    settings = {"epochs": 2, "reset_interval": 1, "weight_decay": 0.01}
+    expected = train(features, range(3), **settings)
+    monkeypatch.setattr(chunk, "adam", MaskedAdam)
+    for masked, plain in zip(train(features, range(3), **settings), expected, strict=True):
+        for name, value in plain.sender.state_dict().items():
+            torch.testing.assert_close(
+                masked.sender.state_dict()[name], value, atol=2e-4, rtol=1e-3
+            )
 
 
 @pytest.mark.parametrize("size", [0.01, 100.0])

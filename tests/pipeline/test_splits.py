@@ -83,3 +83,31 @@ def test_too_few_objects_are_said_with_their_number(rule, count):
     objects = [f"o{i % count}" for i in range(40)]
     with pytest.raises(HeliographError, match=f"{count} objects are too few"):
         split_clips(rule, objects, np.arange(40.0)[:, None], 0)
+
+
+@pytest.mark.parametrize(("rule", "folds"), [("kfold", 5), ("kfold-13", 13), ("kfold-3", 3)])
+def test_folds_test_every_object_once_a_round(rule, folds):
+    rounds = []
+    for start in (0, folds):
+        tested = []
+        for seed in range(start, start + folds):
+            split = split_clips(rule, OBJECTS, MASSES, seed)
+            parts = [{OBJECTS[i] for i in p} for p in (split.train, split.validation, split.test)]
+            assert sum(map(len, parts)) == len(set.union(*parts)) == 26
+            following = split_clips(rule, OBJECTS, MASSES, start + (seed + 1 - start) % folds)
+            assert np.array_equal(split.validation, following.test)
+            tested.append(frozenset(parts[2]))
+        assert sorted(name for fold in tested for name in fold) == sorted(set(OBJECTS))
+        rounds.append(set(tested))
+    assert rounds[0] != rounds[1]  # each round deals anew
+
+
+def test_the_same_fold_trains_on_other_pairs_in_another_round():
+    one, other = (split_clips("kfold", OBJECTS, MASSES, seed) for seed in (0, 5))
+    assert not np.array_equal(one.generator.randint(0, 99, 9), other.generator.randint(0, 99, 9))
+
+
+@pytest.mark.parametrize("rule", ["kfold-0", "kfold-2", "kfold-14"])
+def test_too_few_or_too_many_folds_are_refused(rule):
+    with pytest.raises(HeliographError, match="folds"):
+        split_clips(rule, OBJECTS, MASSES, 0)
