@@ -19,6 +19,7 @@ from pipeline.game import (
     epoch_pairs,
     final_messages,
     gumbel_softmax,
+    paired,
     seed_batches,
 )
 from pipeline.looking import EVALUATE_EVERY, SeedRecord
@@ -231,11 +232,13 @@ class Chunk:
             else:
                 symbols = gumbel_softmax(logits, exponential, tau, hard=epoch > config.soft_epochs)
             messages = symbols.transpose(1, 2).flatten(2)  # (S, 2B, A * heads * vocab)
-            predicted = receiver_logits(self.receivers, *messages.chunk(2, dim=1))
+            first, second = messages.chunk(2, dim=1)
+            said = paired(first, second, config.pairings)
+            predicted = receiver_logits(self.receivers, *said)
             loss = comparison_loss(predicted, batch.answer, batch.weight)
             objective = loss
             if not config.continuous:
-                counted = batch.weight.amax(dim=-1)
+                counted = batch.weight.unflatten(1, (config.pairings, -1)).amax(dim=(1, 3))
                 objective = loss - entropy_bonus(logits, counted, config)
             good = backward(objective, batch.active)
             clip_each(self.senders, 1, config.grad_clip)
@@ -323,7 +326,9 @@ def _axes(examples: Examples, split: Split, config: TrainConfig) -> list[np.ndar
     """The principal axes (D, axes) of each cache's training features; none where all are kept."""
     if not config.axes:
         return []
-    return [principal_axes(own[split.train], config.axes) for own in examples.caches]
+    return [
+        principal_axes(own[split.train], config.axes, config.shrinkage) for own in examples.caches
+    ]
 
 
 def _projected(features: np.ndarray, axes: Sequence[np.ndarray]) -> Tensor:

@@ -62,6 +62,12 @@ class TrainConfig:
     )
     epochs: int = _setting(400, SCHEDULE, "Epochs of `training clips // batch` batches.")
     batch: int = _setting(32, OPTIMISER, "Pairs of clips in a batch.")
+    pairings: int = _setting(
+        1,
+        OPTIMISER,
+        "How often each message of a batch is compared: the paper's once, or also with the other "
+        "pairs' clips. Ours; costs the senders nothing.",
+    )
     sender_lr: float = _setting(1e-3, OPTIMISER, "Learning rate of the senders (Adam).")
     receiver_lr: float = _setting(3e-3, OPTIMISER, "Learning rate of the receivers (Adam).")
     weight_decay: float = _setting(0.0, OPTIMISER, "L2 penalty in Adam, of all nets.")
@@ -103,6 +109,11 @@ class TrainConfig:
         "Leading principal axes of each cache's training features to keep, whitened; 0: the "
         "features as they are.",
     )
+    shrinkage: float = _setting(
+        0.0,
+        ENCODERS,
+        "Softens the whitening of the axes: this much of their mean variance is added to each.",
+    )
     shuffle_labels: bool = _setting(
         False, CLIPS, "A control: training labels in another order, so there is nothing to learn."
     )
@@ -128,6 +139,10 @@ class TrainConfig:
                 raise HeliographError(
                     f"no {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}"
                 )
+        if self.pairings > self.batch:
+            raise HeliographError(
+                f"{self.pairings} pairings of a batch of {self.batch}: at most one with each pair"
+            )
         if self.sees and len(self.sees) != self.agents:
             raise HeliographError(f"{self.agents} agents, but caches for {len(self.sees)} of them")
 
@@ -166,6 +181,7 @@ LEAST = {
     "logit_clamp": 0,
     "epochs": 1,
     "batch": 4,
+    "pairings": 1,
     "sender_lr": 0,
     "receiver_lr": 0,
     "weight_decay": 0,
@@ -177,6 +193,7 @@ LEAST = {
     "oracle_epochs": 0,
     "oracle_lr": 0,
     "axes": 0,
+    "shrinkage": 0,
 }
 
 _STABLE: dict[str, Any] = {"sender_lr": 3e-4, "receiver_lr": 1e-3, "weight_decay": 1e-5}

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pipeline.agents import CompositionalReceiver
 from pipeline.building import Blueprint, begin
+from pipeline.config import TrainConfig
 from pipeline.listeners import answers
 from pipeline.panel import CPU, Setting, verdicts_of_spoken
 from pipeline.population import (
@@ -97,19 +98,22 @@ def _views(setting: Setting, examples: Examples) -> tuple[Views, list[int]]:
     """The agents' views of projected features, and the dimensions of each cache."""
     config = setting.config
     projected = [
-        torch.stack([_projected(own, split.train, config.axes) for split in setting.splits])
+        torch.stack([_projected(own, split.train, config) for split in setting.splits])
         for own in examples.caches
     ]  # of each cache (S, N, T, axes)
     views = Views.of(projected, config.agents, config.agent_caches)
     return views, [own.shape[-1] for own in projected]
 
 
-def _projected(features: NDArray[Any], train: NDArray[np.int64], axes: int) -> Tensor:
+def _projected(features: NDArray[Any], train: NDArray[np.int64], config: TrainConfig) -> Tensor:
     """On the axes that the run itself used; else rotated to the leading `AXES` of them."""
+    inside = features[train]
     kept = (
-        principal_axes(features[train], axes) if axes else _leading_axes(features[train])
-    ).astype(np.float32)
-    return torch.from_numpy(features.astype(np.float32) @ kept)
+        principal_axes(inside, config.axes, config.shrinkage)
+        if config.axes
+        else _leading_axes(inside)
+    )
+    return torch.from_numpy(features.astype(np.float32) @ kept.astype(np.float32))
 
 
 def _leading_axes(features: NDArray[Any]) -> NDArray[np.float64]:

@@ -25,9 +25,10 @@ PUBLISHED_PAIRS = 32
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of clips to play: numbers int64 (..., B), answers and weights float32 (..., B, P).
+    """Pairs of clips to play: numbers int64 (..., B), answers and weights (..., pairings * B, P).
 
-    A weight is 1 where the pair has an answer for the property, else 0.
+    Answers and weights are float32, of every pair in the order of `paired`. A weight is 1 where the
+    pair has an answer for the property, else 0.
     """
 
     a: np.ndarray
@@ -64,19 +65,31 @@ def epoch_pairs(
     batches = max(1, len(clips) // config.batch)
     drawn = [draw_pairs(generator, clips, config.batch) for _ in range(batches)]
     a, b = (np.stack(side) for side in zip(*drawn, strict=True))
+    all_a = np.tile(a, (1, config.pairings))
+    all_b = np.concatenate([np.roll(b, -shift, axis=1) for shift in range(config.pairings)], axis=1)
     if config.train_on_ties:
-        weight = np.ones((*a.shape, len(config.properties)), np.float32)
+        weight = np.ones((*all_a.shape, len(config.properties)), np.float32)
     else:
-        weight = beyond_margin(labels, a, b, config.tie_margins).astype(np.float32)
+        weight = beyond_margin(labels, all_a, all_b, config.tie_margins).astype(np.float32)
         weight *= weight.sum(axis=1, keepdims=True) >= 4
-    return Pairs(a, b, (labels[a] > labels[b]).astype(np.float32), weight)
+    return Pairs(a, b, (labels[all_a] > labels[all_b]).astype(np.float32), weight)
+
+
+def paired(a: Tensor, b: Tensor, pairings: int) -> tuple[Tensor, Tensor]:
+    """What is said of the two sides of a batch, (S, B, ...) each, in all its pairings.
+
+    Both become (S, pairings * B, ...): each a beside its own b, then beside the next pair's b, and
+    so on. Senders speak once, however often their messages are compared.
+    """
+    turned = [b.roll(-shift, dims=1) for shift in range(pairings)]
+    return torch.cat([a] * pairings, dim=1), torch.cat(turned, dim=1)
 
 
 class Batch(NamedTuple):
-    """One batch of every seed, on the device: clip numbers (S, B), answers and weights (S, B, P).
+    """One batch of every seed, on the device: clip numbers (S, B), the rest as `Pairs` has it.
 
-    `active` (S,) is False for a seed that sits this batch out: it has fewer of them, or no answer
-    in it.
+    Answers and weights are (S, pairings * B, P). `active` (S,) is False for a seed that sits this
+    batch out: it has fewer of them, or no answer in it.
     """
 
     a: Tensor
@@ -144,7 +157,7 @@ def entropy_bonus(logits: Tensor, counted: Tensor, config: TrainConfig) -> Tenso
 
     Args:
         logits: (S, A, 2B, heads, vocab), the first clips of the pairs before the second ones.
-        counted: (S, B), 1 where the pair is played.
+        counted: (S, B), 1 where the pair is played, in any of its pairings.
 
     Returns (S,), to be subtracted from the loss.
     """

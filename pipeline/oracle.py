@@ -7,6 +7,7 @@ first clip to the senders.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -58,6 +59,7 @@ def pretrain(
     oracle |= {f"comparer.{name}": value for name, value in comparers.items()}
     optimiser = adam(oracle, lr=config.oracle_lr)
     generators = [np.random.RandomState(seed) for seed in seeds]
+    once = dataclasses.replace(config, pairings=1)  # nothing is said that could be heard twice
     best = np.full(len(seeds), -1.0)
     kept = {name: value.detach().clone() for name, value in first.items()}
 
@@ -72,7 +74,7 @@ def pretrain(
         return stacked_linear(comparers, "heads", x)  # (S, 1, B, P)
 
     for epoch in range(1, config.oracle_epochs + 1):
-        epochs = [epoch_pairs(*own, config) for own in zip(generators, train, labels, strict=True)]
+        epochs = [epoch_pairs(*own, once) for own in zip(generators, train, labels, strict=True)]
         for batch in seed_batches(epochs, device):
             loss = comparison_loss(compare(batch.a, batch.b), batch.answer, batch.weight)
             optimiser.step(backward(loss, batch.active))

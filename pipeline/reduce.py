@@ -15,29 +15,34 @@ import torch
 from pipeline.agents import Sender
 
 
-def principal_axes(features: np.ndarray, axes: int) -> np.ndarray:
-    """The leading principal axes of features, about zero, whitened.
+def principal_axes(features: np.ndarray, axes: int, shrinkage: float = 0.0) -> np.ndarray:
+    """The leading principal axes of features, whitened.
 
-    Each dimension is first divided by its standard deviation. Projected on the result, the features
-    have a mean square of one along every axis.
+    They are at right angles to the mean, so that the projected features have a mean of zero without
+    an offset. Along an axis of variance v they are divided by sqrt(v + shrinkage * mean v), then
+    all by one number, so that their mean square is one: with shrinkage the weak axes stay weak.
 
     Args:
         features: (n, T, D) of the training clips.
         axes: how many; D at most.
+        shrinkage: 0 makes all axes equal, a large one leaves them as they are.
 
     Returns float64 (D, axes); an axis along which nothing varies is zero.
     """
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
-    spread = rows.std(axis=0)
-    scale = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0)  # (D,)
-    rows *= scale
+    mean = rows.mean(axis=0)
+    direction = mean / (np.linalg.norm(mean) or 1.0)
+    rows -= np.outer(rows @ direction, direction)
     size = rows.shape[1]
     axes = min(axes, size)
     values, vectors = scipy.linalg.eigh(
         rows.T @ rows / len(rows), subset_by_index=(size - axes, size - 1)
     )
-    varies = values > values.max() * 1e-10
-    return scale[:, None] * vectors / np.sqrt(np.where(varies, values, np.inf))
+    values = np.where(values > values.max() * 1e-10, values, 0)
+    soft = values + shrinkage * values.mean()
+    scale = np.divide(1, np.sqrt(soft), out=np.zeros_like(soft), where=values > 0)
+    size_after = np.sqrt((values * scale**2).mean()) or 1.0
+    return vectors * scale / size_after
 
 
 def fold(sender: Sender, axes: Sequence[np.ndarray], into: Sender) -> None:

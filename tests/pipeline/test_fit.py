@@ -10,6 +10,7 @@ from data.errors import HeliographError
 from pipeline import chunk
 from pipeline.config import build_config
 from pipeline.fit import fit
+from pipeline.game import epoch_pairs, paired
 from pipeline.optimise import MaskedAdam, SeedAdam, clip_each, fast_float32
 from pipeline.records import Examples, SeedResult
 from pipeline.reduce import principal_axes
@@ -48,10 +49,41 @@ def test_principal_axes_are_white_and_as_many_as_asked_for():
     features = rng.rand(30, 4, 12) @ rng.rand(12, 12)
     projected = (features @ principal_axes(features, 5)).reshape(-1, 5)
     np.testing.assert_allclose(projected.T @ projected / 120, np.eye(5), atol=1e-8)
-    few = principal_axes(features[:1, :3], 5)  # three vectors have no five directions
+    np.testing.assert_allclose(projected.mean(axis=0), 0, atol=1e-8)
+    few = principal_axes(features[:1, :3], 5)  # three vectors: two directions about their mean
     assert few.shape == (12, 5)
-    assert ((few == 0).all(axis=0)).sum() == 2
+    assert ((few == 0).all(axis=0)).sum() == 3
     assert principal_axes(features, 99).shape == (12, 12)
+
+
+def test_shrinkage_leaves_weak_axes_weak():
+    rng = np.random.RandomState(0)
+    features = rng.randn(50, 4, 6) * [9, 5, 3, 2, 1, 0] + [0, 0, 0, 0, 0, 7]
+    spread = [
+        (features @ principal_axes(features, 5, shrinkage)).std(axis=(0, 1))
+        for shrinkage in (0.0, 1.0, 1e9)
+    ]
+    own = features.std(axis=(0, 1))[4::-1]
+    for found in spread:
+        np.testing.assert_allclose((found**2).mean(), 1, atol=0.02)
+    np.testing.assert_allclose(spread[0], 1, atol=0.02)
+    np.testing.assert_allclose(spread[2] / spread[2][-1], own / own[-1], rtol=0.02)
+    assert (np.diff([found[0] / found[-1] for found in spread]) < 0).all()
+
+
+def test_pairings_compare_what_is_said_with_every_other_pair():
+    config = build_config("default", ("mass",), tie_margin={"mass": 0.0}, batch=4, pairings=3)
+    labels = np.arange(9.0)[:, None]
+    pairs = epoch_pairs(np.random.RandomState(0), np.arange(9), labels, config)
+    assert pairs.a.shape == (2, 4)
+    assert pairs.answer.shape == (2, 12, 1)
+    a, b = (torch.from_numpy(side)[..., None] for side in (pairs.a, pairs.b))
+    first, second = (side[..., 0].numpy() for side in paired(a, b, 3))
+    np.testing.assert_array_equal(pairs.answer[..., 0], first > second)
+    np.testing.assert_array_equal(pairs.weight[..., 0], first != second)
+    assert len(set(zip(first[0], second[0], strict=True))) > 4
+    with pytest.raises(HeliographError, match="5 pairings of a batch of 4"):
+        build_config("default", ("mass",), batch=4, pairings=5)
 
 
 def test_two_properties_with_an_oracle_are_seeded_too(features):
