@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEFT_AFTER_SECONDS = 0.2  # from the first movement on the object has left where it stood
+LEFT_AFTER_SECONDS = 0.25  # from the first movement on the object has left where it stood
 GREY_LEVELS = 20  # by which something has to differ from the background
 SHORTEST_DROP = 0.15  # of the height of the picture
 
@@ -36,10 +36,10 @@ def background(frames: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArr
     if not len(begun):
         return scene
     since = seconds - seconds[begun[0]]
-    soon = np.flatnonzero((since >= LEFT_AFTER_SECONDS) & (since <= LEFT_AFTER_SECONDS + 0.1))
+    soon = np.flatnonzero((since >= LEFT_AFTER_SECONDS) & (since <= LEFT_AFTER_SECONDS + 0.08))
     if not len(soon):
         return scene
-    left = ~np.any([moved(frames[number], usual, level) for number in soon], 0)
+    left = ~np.all([moved(frames[number], usual, level) for number in soon], 0)
     patches, count = ndimage.label(moved(first, usual, level))
     shares = np.atleast_1d(ndimage.mean(left, patches, np.arange(1, count + 1)))
     stood = np.isin(patches, np.flatnonzero(shares > 0.8) + 1) | _shade(first, usual)
