@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -156,6 +157,137 @@ def _number(body: bytes | bytearray, box: bytes, offset: int) -> int:
     return int(struct.unpack(">I", body[at : at + 4])[0])
 
 
+def grey_png(side: int) -> bytes:
+    """A black square of `side` pixels a side, in a thousandth of the bytes that it unfolds to."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    packer, rows = zlib.compressobj(), bytes(32 * (1 + side))
+    assert side % 32 == 0
+    pixels = b"".join(packer.compress(rows) for _ in range(side // 32)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    whole = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + whole
+
+
+def png_film(path: Path, still: bytes, *, claimed: int, frames: int = 2) -> Path:
+    """A QuickTime file that shows one PNG again and again; its header claims `claimed` pixels."""
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("png", rate=25)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "gray"
+        for n in range(frames):
+            packet = av.Packet(still)
+            packet.stream, packet.is_keyframe, packet.duration = stream, True, 1
+            packet.pts = packet.dts = n
+            packet.time_base = Fraction(1, 25)
+            out.mux(packet)
+
+    def edit(data: bytearray) -> None:
+        at = data.index(b"png ", data.index(b"stsd")) + 28
+        assert struct.unpack_from(">HH", data, at) == (16, 16)
+        struct.pack_into(">HH", data, at, claimed, claimed)
+
+    return patched(path, path, edit)
+
+
+def with_cover(path: Path, *, frames: int, first: bool = False) -> Path:
+    """An MP4 of sound, a cover image as music players show it, and `frames` frames of video."""
+    from av.stream import Disposition
+
+    with av.open(str(path), "w") as out:
+        streams: dict[str, Any] = {}
+        for name in ("cover", "video") if first else ("video", "cover"):
+            if name == "cover" or frames:
+                size = (300, 300) if name == "cover" else (96, 64)
+                stream: Any = out.add_stream("mjpeg" if name == "cover" else "libx264", rate=24)
+                stream.width, stream.height = size
+                stream.pix_fmt = "yuvj420p" if name == "cover" else "yuv420p"
+                streams[name] = stream
+        streams["cover"].disposition = Disposition.attached_pic
+        sound: Any = out.add_stream("aac", rate=16000)
+        for name, count in (("cover", 1), ("video", frames)):
+            for n in range(count):
+                stream = streams[name]
+                image = picture(n, stream.width, stream.height)
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts = n
+                out.mux(stream.encode(frame))
+            if name in streams:
+                out.mux(streams[name].encode(None))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.sample_rate = 16000
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode(None))
+    return path
+
+
+def _bits(*codes: tuple[str, int]) -> str:
+    """Bits of H.264 syntax elements: `u3` is a number of 3 bits, `ue` and `se` are Exp-Golomb."""
+    text = ""
+    for kind, value in codes:
+        if kind[0] == "u" and kind != "ue":
+            text += f"{value:0{kind[1:]}b}"
+        else:
+            code = value + 1 if kind == "ue" else 2 * value if value > 0 else 1 - 2 * value
+            text += "0" * (code.bit_length() - 1) + f"{code:b}"
+    return text
+
+
+def _bytes_of(bits: str) -> bytes:
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def _h264_fields(path: Path, *, frames: int = 24) -> Path:
+    """Raw H.264 of 32x32 whose fields are pictures of their own (PAFF), which x264 does not make.
+
+    Written by hand after ITU-T H.264 7.3.2.1, 7.3.2.2, 7.3.3 and 7.3.5: intra slices of one row of
+    two macroblocks, each uncompressed (I_PCM) and of one grey.
+    """
+    flag = ("u1", 0)
+    sequence = [
+        ("u8", 77), ("u8", 0), ("u8", 30), ("ue", 0),  # Main profile, level 3
+        ("ue", 0), ("ue", 2), ("ue", 1), flag,  # frame_num of 4 bits, shown as decoded
+        ("ue", 1), ("ue", 0), ("u1", 0), flag,  # 2 x 1 macroblocks a field
+        ("u1", 1), flag, flag, ("u1", 1),
+    ]  # fmt: skip
+    picture_set = [
+        ("ue", 0), ("ue", 0), flag, flag, ("ue", 0), ("ue", 0), ("ue", 0), flag, ("u2", 0),
+        ("se", 0), ("se", 0), ("se", 0), ("u1", 1), flag, flag, ("u1", 1),
+    ]  # fmt: skip
+    units = [b"\x67" + _bytes_of(_bits(*sequence)), b"\x68" + _bytes_of(_bits(*picture_set))]
+    for number in range(frames):
+        for bottom in (0, 1):
+            idr = number == 0 and not bottom
+            slice_header = [("ue", 0), ("ue", 7), ("ue", 0), ("u4", number % 16), ("u1", 1)]
+            slice_header += [("u1", bottom), *([("ue", 0), ("u2", 0)] if idr else [flag])]
+            bits = _bits(*slice_header, ("se", 0), ("ue", 1))
+            unit = b"\x65" if idr else b"\x61"
+            for block in (0, 1):
+                grey = 40 + 5 * number + 20 * (bottom ^ block)
+                unit += (
+                    _bytes_of(bits + _bits(("ue", 25))) + bytes([grey]) * 256 + bytes([128]) * 128
+                )
+                bits = ""
+            units.append(unit + b"\x80")
+    assert not any(b"\0\0" in unit for unit in units), "would need emulation prevention"
+    path.write_bytes(b"".join(b"\0\0\0\1" + unit for unit in units))
+    return path
+
+
+def _h264_fields_in_transport(path: Path) -> Path:
+    def stamp(n: int, packet: Any) -> bool:
+        packet.time_base, packet.pts, packet.dts = Fraction(1, 90000), 1800 * n, 1800 * n
+        return True
+
+    raw = _h264_fields(path.with_suffix(".h264"))
+    return remuxed(raw, path, change=stamp)
+
+
 def _vfr(n: int) -> list[int]:
     steps = np.random.default_rng(0).integers(1, 9, n)
     return [0, *np.cumsum(steps)[:-1].tolist()]
@@ -204,6 +336,16 @@ HONEST: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "h264_full_range": ("mp4", lambda p: make(p, pixels="yuvj420p", options=X264)),
     "h264_240fps": ("mp4", lambda p: make(p, rate=240, options=X264)),
     "h264_interlaced": ("mp4", lambda p: make(p, options=X264 | {"flags": "+ildct+ilme"})),
+    "h264_mbaff_transport": (
+        "ts",
+        lambda p: make(p, options=X264 | {"g": "12", "flags": "+ildct+ilme"}),
+    ),
+    "h264_paff": ("h264", _h264_fields),
+    "h264_paff_transport": ("ts", _h264_fields_in_transport),
+    "mpeg2_interlaced": (
+        "ts",
+        lambda p: make(p, codec="mpeg2video", rate=25, options={"g": "12", "flags": "+ildct+ilme"}),
+    ),
     "h264_vfr": (
         "mp4",
         lambda p: make(p, pts=_vfr(40), time_base=Fraction(1, 90), options=X264),
@@ -261,6 +403,10 @@ HONEST: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "prores": ("mov", lambda p: make(p, codec="prores_ks", pixels="yuv422p10le")),
     "qtrle_alpha": ("mov", lambda p: make(p, codec="qtrle", pixels="argb", source="rgba")),
     "gif": ("gif", lambda p: make(p, codec="gif", pixels="rgb8", rate=25)),
+    "apng_alpha": (
+        "apng",
+        lambda p: make(p, codec="apng", pixels="rgba", source="rgba", rate=25),
+    ),
     "rotated_90": ("mp4", lambda p: make(p, options=X264, setup=_rotated(90))),
     "rotated_180": ("mp4", lambda p: make(p, options=X264, setup=_rotated(180))),
     "rotated_270": ("mov", lambda p: make(p, options=X264, setup=_rotated(-90))),

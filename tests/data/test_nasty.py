@@ -3,6 +3,7 @@
 import os
 import struct
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -173,21 +174,59 @@ def test_a_header_that_claims_sixteen_million(clips_made, tmp_path):
     assert time.monotonic() - began < 20
 
 
-def test_a_small_file_with_huge_frames(tmp_path, clips_made):
-    path = clips_made.make(
-        tmp_path / "bomb.mp4", codec="mjpeg", size=(16, 16), frames=2, pixels="yuvj420p"
-    )
-    data = bytearray(path.read_bytes())
-    at = data.index(b"jpeg") if b"jpeg" in data else data.index(b"mp4v")
-    struct.pack_into(">HH", data, at + 28, 16384, 16384)
-    path.write_bytes(data)
-    frame = data.index(b"\xff\xc0")
-    struct.pack_into(">HH", data, frame + 5, 16384, 16384)
-    path.write_bytes(data)
-    with pytest.raises(
-        VideoError, match=r"16384x16384 are 268,435,456 pixels, the limit is|damaged"
-    ):
-        read(path, [0])
+HUGE = 16_000  # a side: 256 megapixels, the most that FFmpeg agrees to decode at all
+
+
+@pytest.fixture(scope="module")
+def huge(clips_made, tmp_path_factory) -> dict[str, Path]:
+    """Films of one picture of 256 megapixels, in 500 KB: of an honest header, and of one that lies.
+
+    `small` is made in the same way of a picture of 128 x 128.
+    """
+    folder, still = tmp_path_factory.mktemp("huge"), clips_made.grey_png(HUGE)
+    return {
+        "honest": clips_made.png_film(folder / "honest.mov", still, claimed=HUGE),
+        "lies": clips_made.png_film(folder / "lies.mov", still, claimed=16),
+        "small": clips_made.png_film(folder / "small.mov", clips_made.grey_png(128), claimed=128),
+    }
+
+
+TOO_LARGE = "its frames have no size, or one beyond the limit of 67,108,864 pixels"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("honest", "its frames of 16000x16000 are 256,000,000 pixels, the limit is 67,108,864"),
+        ("lies", TOO_LARGE),
+    ],
+)
+def test_a_small_file_with_huge_frames(name, words, huge):
+    assert huge[name].stat().st_size < 600_000
+    assert read(huge["small"], [1]).frames.shape == (1, 128, 128, 3)  # such a film is one
+    began = time.monotonic()
+    with pytest.raises(VideoError, match=f"{name}.mov: {words}$"):
+        read(huge[name], [1])
+    with pytest.raises(VideoError, match=f"{name}.mov: {TOO_LARGE}$"):
+        probe(huge[name])
+    assert time.monotonic() - began < 5  # unfolding it twice takes longer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["honest", "lies"])
+def test_where_the_limit_is_raised_huge_frames_are_read_or_run_out_of_memory(name, huge):
+    jobs = [
+        Job(
+            path=huge[name],
+            sampling=Sampling(frames=1),
+            limits=Limits(pixels=HUGE**2, memory_bytes=memory, batch_bytes=memory),
+        )
+        for memory in (1 << 30, 8 << 30)
+    ]
+    with DecoderPool(workers=1) as pool:
+        first, second = pool.map(jobs)
+    assert first.error.reason == "reading it takes more memory than is allowed"
+    assert second.batch.frames.shape == (1, HUGE, HUGE, 3)
 
 
 def test_a_start_in_the_middle_of_a_group(honest, clips_made, tmp_path):
@@ -221,15 +260,112 @@ def test_duplicate_and_missing_timestamps(missing, honest, clips_made, tmp_path)
     assert any("timestamp" in note for note in info.notes)
 
 
-def test_a_change_of_size_in_mid_stream(clips_made, tmp_path):
+@pytest.mark.parametrize("ending", ["h264", "ts", "mkv", "mp4"])
+def test_a_change_of_size_in_mid_stream(ending, clips_made, tmp_path):
+    parts = [
+        clips_made.make(tmp_path / f"{n}.h264", size=size, frames=12, options={"bf": "0"})
+        for n, size in enumerate([(96, 64), (64, 48)])
+    ]
+    path = tmp_path / "changes.h264"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    def stamp(n, packet):
+        packet.time_base, packet.pts, packet.dts = Fraction(1, 1000), 40 * n, 40 * n
+        return True
+
+    if ending != "h264":
+        path = clips_made.remuxed(path, tmp_path / f"changes.{ending}", change=stamp)
+    words = "its frames change size from 96x64 to 64x48 in mid-stream"
+    with pytest.raises(VideoError, match=f"changes.{ending}: {words}$"):
+        read_sampled(path, Sampling(frames=8))
+    before = read_sampled(path, Sampling(frames=4), end=0.4)[0]
+    assert before.frames.shape == (4, 64, 96, 3)
+
+
+def test_two_transport_streams_run_together_are_damaged(clips_made, tmp_path):
     parts = [
         clips_made.make(tmp_path / f"{n}.ts", size=size, frames=12, options={"bf": "0"})
         for n, size in enumerate([(96, 64), (64, 48)])
     ]
-    path = tmp_path / "changes.ts"
+    path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with pytest.raises(VideoError, match=r"change size from 96x64 to 64x48|damaged|timestamp"):
+    words = r"damaged: 24 are presented, 24 decode \(1 of 24 packets are marked corrupt\)$"
+    with pytest.raises(VideoError, match=words):
         read_sampled(path, Sampling(frames=8))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_cover_image_is_never_the_video(first, clips_made, tmp_path):
+    one = clips_made.with_cover(tmp_path / "one.mp4", frames=1, first=first)
+    path = clips_made.with_cover(tmp_path / "film.mp4", frames=20, first=first)
+    for film, count in ((one, 1), (path, 20)):
+        info = probe(film)
+        assert (info.codec, info.width, info.height, info.shown_frames) == ("h264", 96, 64, count)
+        assert len(info.streams) == 3
+        assert info.notes == ()
+        assert read(film, [count - 1]).frames.shape == (1, 64, 96, 3)
+
+
+def test_sound_with_a_cover_image_is_no_video(clips_made, tmp_path):
+    path = clips_made.with_cover(tmp_path / "song.mp4", frames=0)
+    with av.open(str(path)) as opened:
+        assert [stream.type for stream in opened.streams] == ["audio", "video"]
+    for call in (lambda: read(path, [0]), lambda: probe(path)):
+        with pytest.raises(VideoError, match=r"no video stream \(it holds audio, a cover image\)$"):
+            call()
+
+
+def test_a_matroska_attachment_is_no_video(clips_made, tmp_path):
+    path = tmp_path / "attached.mka"
+    with av.open(str(path), "w", format="matroska") as out:
+        sound = out.add_stream("aac", rate=16000)
+        out.add_attachment("cover.png", "image/png", clips_made.grey_png(64))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.sample_rate = 16000
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode(None))
+    with pytest.raises(VideoError, match=r"no video stream \(it holds audio, a cover image\)$"):
+        read(path, [0])
+
+
+def test_an_mp3_with_a_cover_is_no_video(clips_made, tmp_path):
+    path, still = tmp_path / "song.mp3", clips_made.grey_png(64)
+    with av.open(str(path), "w") as out:
+        sound = out.add_stream("libmp3lame", rate=16000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.float32), "fltp", "mono")
+        silence.sample_rate = 16000
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode(None))
+
+    def sized(content: bytes) -> bytes:  # ID3v2.4: seven bits a byte
+        return bytes(len(content) >> shift & 127 for shift in (21, 14, 7, 0))
+
+    cover = b"\0image/png\0\x03\0" + still
+    tag = b"APIC" + sized(cover) + b"\0\0" + cover
+    path.write_bytes(b"ID3\x04\0\0" + sized(tag) + tag + path.read_bytes())
+    with av.open(str(path)) as opened:
+        assert opened.streams.video, "FFmpeg shows the cover as a stream of video"
+    with pytest.raises(VideoError, match=r"song\.mp3: not in a video format that is read here$"):
+        read(path, [0])
+
+
+@pytest.mark.parametrize("ending", ["jpg", "mjpeg", "mp4"])
+def test_a_still_jpeg_is_named(ending, clips_made, tmp_path):
+    made = clips_made.make(
+        tmp_path / "one.mjpeg", codec="mjpeg", pixels="yuvj420p", frames=1, format="mjpeg"
+    )
+    path = tmp_path / f"still.{ending}"
+    path.write_bytes(made.read_bytes())
+    with pytest.raises(VideoError, match=r"a still image \(JPEG\), not a video$"):
+        read(path, [0])
+
+
+def test_an_animation_is_a_video_and_a_still_png_is_not(honest, clips_made, tmp_path):
+    for name, frames in (("gif", 40), ("apng_alpha", 40)):
+        assert read_sampled(honest(name), Sampling(frames=4))[1].shown_frames == frames
+    (tmp_path / "still.apng").write_bytes(clips_made.grey_png(64))
+    with pytest.raises(VideoError, match=r"a still image \(PNG\), not a video$"):
+        read(tmp_path / "still.apng", [0])
 
 
 def test_a_turn_by_no_right_angle_is_refused(clips_made, tmp_path):
@@ -261,14 +397,68 @@ def test_the_pool_reads_what_read_reads(pool, honest):
         assert outcomes[name].info.to_json() == info.to_json()
 
 
-def test_a_hang_ends_as_one_failed_clip(pool, honest):
-    workers = {worker.process.pid for worker in pool.workers}
-    slow = Job(path=honest("h264_444"), sampling=SAMPLING, limits=Limits(wall_seconds=1e-6))
-    good = [Job(path=honest("vp9"), sampling=SAMPLING) for _ in range(4)]
-    outcomes = list(pool.map([slow, *good]))
-    assert [o.error.reason for o in outcomes if o.error] in (["timeout"], [])
-    assert sum(o.batch is not None for o in outcomes) >= 4
-    assert len(workers & {worker.process.pid for worker in pool.workers}) >= len(workers) - 1
+SPINS = """
+import re
+import av
+
+opened = av.open
+
+
+def spin(file, *arguments, **options):
+    if "spins" in file:  # in C, holding the interpreter's lock, for longer than the universe is old
+        re.match("(a+)+$", "a" * 80 + "b")
+    return opened(file, *arguments, **options)
+
+
+av.open = spin
+"""
+
+
+def gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_hang_ends_as_one_failed_clip(honest, tmp_path, monkeypatch):
+    """Native code that never returns, where no signal handler and no thread can run."""
+    (tmp_path / "sitecustomize.py").write_text(SPINS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    spins = tmp_path / "spins.mp4"
+    spins.write_bytes(honest("h264_short_gop").read_bytes())
+    good = ("vp9", "h264_no_b", "h264_short_gop", "rotated_90", "mjpeg")
+    jobs = [Job(path=honest(name), sampling=SAMPLING, tag=name) for name in good]
+    jobs.insert(2, Job(path=spins, sampling=SAMPLING, limits=Limits(wall_seconds=1.5), tag="spins"))
+    with DecoderPool(workers=2) as pool:
+        list(pool.map(jobs[:2]))
+        before = {worker.process.pid for worker in pool.workers}
+        began = time.monotonic()
+        outcomes = {outcome.job.tag: outcome for outcome in pool.map(jobs)}
+        assert time.monotonic() - began < 15
+        list(pool.map(jobs[:2]))
+        after = {worker.process.pid for worker in pool.workers}
+    assert len(before) == len(after) == 2
+    assert len(before & after) == 1  # only the worker that span was replaced
+    assert all(gone(process) for process in before - after)
+    assert str(outcomes.pop("spins").error) == f"{spins}: timeout"
+    assert set(outcomes) == set(good)
+    for name, outcome in outcomes.items():
+        expected = read_sampled(honest(name), SAMPLING)[0].frames
+        np.testing.assert_array_equal(outcome.batch.frames, expected)
+
+
+def test_decoding_that_takes_too_long_times_out(honest, clips_made, tmp_path):
+    """FFmpeg at work in one call, on a file within all limits but that of time."""
+    slow = clips_made.png_film(tmp_path / "slow.mov", clips_made.grey_png(8192), claimed=8192)
+    with DecoderPool(workers=1) as pool:
+        list(pool.map([Job(path=honest("vp9"), sampling=SAMPLING)]))
+        limits = Limits(wall_seconds=0.05)
+        jobs = [Job(path=slow, sampling=Sampling(frames=2), limits=limits, tag=True)]
+        first, second = pool.map([*jobs, Job(path=honest("vp9"), sampling=SAMPLING)])
+    assert first.error.reason == "timeout"
+    assert second.batch.frames.shape == (3, 64, 96, 3)
 
 
 def test_a_stopped_worker_times_out_and_the_others_go_on(honest):

@@ -1,5 +1,6 @@
 """The frames are the right ones: bit for bit those of a full sequential decode."""
 
+import os
 from pathlib import Path
 
 import av
@@ -8,6 +9,7 @@ import pytest
 
 from data import container as container_module
 from data import random_access
+from data.container import open_video
 from data.frames import FrameBatch, Limits
 from data.sampling import Sampling
 from data.video import CannotAgree, VideoError, describe, probe, read, read_sampled
@@ -20,10 +22,11 @@ def _words(text: str) -> list[str]:
 HONEST = _words(
     "h264_long_gop h264_short_gop h264_open_gop h264_open_gop_mkv h264_intra_refresh h264_no_b "
     "h264_transport h264_fragmented h264_raw h264_avi h264_flv h264_444 h264_10bit "
-    "h264_full_range h264_240fps h264_interlaced h264_vfr h264_negative_times h264_odd_size "
+    "h264_full_range h264_240fps h264_interlaced h264_mbaff_transport h264_paff "
+    "h264_paff_transport mpeg2_interlaced h264_vfr h264_negative_times h264_odd_size "
     "h264_2x2 h264_one_frame h264_no_count hevc hevc_open_gop hevc_10bit av1 av1_mkv vp9 "
     "vp9_alpha vp8_hidden_frames mpeg4 mpeg4_avi mpeg2 mjpeg mjpeg_mov ffv1 prores qtrle_alpha "
-    "gif rotated_90 rotated_180 rotated_270 two_streams uneven_pixels edit_list"
+    "gif apng_alpha rotated_90 rotated_180 rotated_270 two_streams uneven_pixels edit_list"
 )
 SHARED = _words(
     "pendulum_leaf.mov pancake_no_frame_count.mkv people_h264.mp4 two_streams_nasa.mp4 throw.mp4 "
@@ -31,7 +34,10 @@ SHARED = _words(
     "claims_87_has_82.mov av1.mkv hevc_10bit.mp4 carphone.mp4 small_robot.mp4"
 )
 # By random access: those are fast, and a silent fall back to decoding everything would not be.
-SLOW_BUT_RIGHT = {"h264_raw", "h264_avi", "h264_interlaced", "mpeg4_avi"}
+SLOW_BUT_RIGHT = {
+    "h264_raw", "h264_avi", "h264_interlaced", "h264_mbaff_transport", "h264_paff",
+    "h264_paff_transport", "mpeg2_interlaced", "mpeg4_avi", "apng_alpha",
+}  # fmt: skip
 
 
 def sequential(path: Path) -> tuple[list[np.ndarray], list[int | None]]:
@@ -75,7 +81,7 @@ def test_real_clips_read_exactly(name, shared):
 @pytest.mark.parametrize("name", HONEST)
 def test_every_frame_alone_equals_the_frame_in_the_batch(name, honest):
     path = honest(name)
-    n = probe(path, decode=False).shown_frames
+    n = probe(path, decoders=()).shown_frames
     whole = read(path, range(n))
     for place in np.random.default_rng(2).permutation(n)[:6]:
         np.testing.assert_array_equal(read(path, [place]).frames[0], whole.frames[place])
@@ -125,6 +131,68 @@ def test_threads_change_nothing(threads, honest):
         np.testing.assert_array_equal(
             read(honest(name), [5, 33, 21], threads=threads).frames, expected
         )
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_several_decoders_give_what_one_gives(name, honest, monkeypatch):
+    path = honest(name)
+    n = probe(path, decoders=()).shown_frames
+    places = np.random.default_rng(5).integers(0, n, 9)
+    expected = read(path, places, threads=1).frames
+    plans = []
+    plan = random_access.planned
+
+    def spread(container, lengths):
+        plans.append(plan(container, lengths))
+        return plans[-1]
+
+    monkeypatch.setattr(random_access, "PIXELS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(random_access, "THREAD_GAIN", 0.0)
+    monkeypatch.setattr(random_access, "planned", spread)
+    np.testing.assert_array_equal(read(path, places, threads=3).frames, expected)
+    if name in ("h264_short_gop", "h264_open_gop", "hevc_open_gop", "mjpeg_mov"):
+        assert len(plans[0].shares) > 1
+
+
+def test_stretches_are_shared_out_evenly(honest):
+    assert random_access.shared_out([5, 1, 4, 2], 2) == [[0, 1], [2, 3]]
+    assert random_access.shared_out([7], 1) == [[0]]
+    lengths = np.random.default_rng(6).integers(1, 50, 40).tolist()
+    shares = random_access.shared_out(lengths, 5)
+    sums = [sum(lengths[n] for n in share) for share in shares]
+    assert sorted(n for share in shares for n in share) == list(range(40))
+    assert max(sums) - min(sums) <= 5
+    assert all(share == sorted(share) for share in shares)
+
+
+def test_a_plan_follows_the_work(honest):
+    path = honest("h264_short_gop")  # of 96x64
+    lanes = {1: 1, 2: 2, 4: 4}
+    for threads, expected in lanes.items():
+        with open_video(path, limits=Limits(), threads=threads, quick=True) as container:
+            even = random_access.planned(container, [400] * 8)
+            assert (len(even.shares), even.threads) == (expected, 1)
+            uneven = random_access.planned(container, [3000, 10])
+            assert (uneven.shares, uneven.threads) == ([[0, 1]], threads)
+            little = random_access.planned(container, [3] * 8)
+            assert (little.shares, little.threads) == ([list(range(8))], 1)
+
+
+def test_one_bad_group_among_several_decoders_is_noticed(honest, clips_made, tmp_path, monkeypatch):
+    """What one decoder meets reaches the reader, whichever of them it is."""
+
+    def spoil(n, packet):
+        if n in (26, 27, 28):
+            packet.update(bytes(packet)[:5] + b"\xff" * (packet.size - 5))
+        return True
+
+    path = clips_made.remuxed(honest("h264_short_gop"), tmp_path / "bad.mp4", change=spoil)
+    monkeypatch.setattr(random_access, "PIXELS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(random_access, "THREAD_GAIN", 0.0)
+    good = read(path, [0, 1, 50], threads=3).frames
+    np.testing.assert_array_equal(good, read(honest("h264_short_gop"), [0, 1, 50]).frames)
+    with pytest.raises(VideoError, match="damaged: header claims 60 frames, 60 are presented"):
+        read(path, [0, 27, 50], threads=3)
 
 
 def test_a_frame_with_a_wrong_timestamp_is_noticed(honest, monkeypatch):
@@ -215,7 +283,7 @@ def test_published_sampling_goes_by_the_header(shared):
 @pytest.mark.parametrize("name", HONEST)
 def test_other_decoders_agree_or_refuse(decoder, name, honest):
     path = honest(name)
-    n = probe(path, decode=False).shown_frames
+    n = probe(path, decoders=()).shown_frames
     places = np.random.default_rng(4).integers(0, n, 5)
     expected = read(path, places).frames.astype(int)
     refused = probe(path, decoders=[decoder]).agreement[decoder] != "agrees"
@@ -235,6 +303,43 @@ def test_decord_is_the_fast_path_for_plain_clips(honest):
     pytest.importorskip("decord")
     _, info = read_sampled(honest("h264_short_gop"), Sampling(frames=4), decoder="decord")
     assert info.decoder == "decord"
+
+
+def test_a_device_is_for_torchcodec(honest):
+    path = honest("h264_2x2")
+    with pytest.raises(ValueError, match="no device 'tpu'; there are auto, cpu, cuda"):
+        read(path, [0], decoder="torchcodec", device="tpu")
+    for decoder in ("pyav", "decord"):
+        with pytest.raises(ValueError, match=f"{decoder} decodes on the CPU; torchcodec does on a"):
+            read(path, [0], decoder=decoder, device="cuda")
+
+
+def test_without_a_cuda_device_none_is_used(honest):
+    pytest.importorskip("torchcodec")
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(CannotAgree, match="there is no CUDA device for torchcodec to decode on"):
+        read(honest("h264_short_gop"), [0], decoder="torchcodec", device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["h264_short_gop", "h264_open_gop", "hevc", "vp9", "av1"])
+def test_the_gpu_shows_what_the_reference_shows_or_refuses(name, honest):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        if os.environ.get("HELIOGRAPH_REQUIRE_CUDA") == "1":
+            pytest.fail("HELIOGRAPH_REQUIRE_CUDA=1, and torch finds no CUDA device")
+        pytest.skip("needs a CUDA device")
+    pytest.importorskip("torchcodec")
+    places = [31, 2, 17, 2]
+    expected = read(honest(name), places)
+    try:
+        batch = read(honest(name), places, decoder="torchcodec", device="cuda")
+    except CannotAgree as refusal:
+        pytest.skip(f"refused, as it may be: {refusal.reason}")
+    assert np.abs(batch.frames.astype(int) - expected.frames).max() <= 2
+    np.testing.assert_array_equal(batch.pts_seconds, expected.pts_seconds)
 
 
 def test_an_unknown_decoder_lists_those_that_exist(honest):
