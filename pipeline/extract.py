@@ -128,7 +128,7 @@ def extract(
         batch: clips in one forward pass on a GPU.
         repair: ids of clips whose features in `target` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays in its place.
-        progress: called after every clip.
+        progress: called after every clip, one call at a time, from several threads.
 
     On a CPU in float32 the features do not depend, to the bit, on `workers`, nor on the order in
     which clips are done. Ctrl-C leaves a cache of what is done. Raises HeliographError where the
@@ -144,10 +144,13 @@ def extract(
     summary = Summary(Path(target), len(clips))
     workers = workers or default_workers()
 
+    turn = threading.Lock()
+
     def report() -> None:
-        summary.seconds = time.monotonic() - began
-        if progress is not None:
-            progress(summary)
+        with turn:
+            summary.seconds = time.monotonic() - began
+            if progress is not None:
+                progress(summary)
 
     with Store(
         target,
@@ -156,8 +159,9 @@ def extract(
         decoder=decoder_record(decoder),
         repair=repair or (),
     ) as store:
-        feed = _Feed(clips, store, sampling, decoder, accept_damaged, repair or {})
-        writer = _Writer(feed, np.dtype(dtype), summary)
+        settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
+        feed = _Feed(clips, store, summary, report, settings, repair or {})
+        writer = _Writer(feed, np.dtype(dtype))
         line = _Line(backbone, writer, batch if backbone.device.type == "cuda" else 1)
         try:
             with (
@@ -171,7 +175,7 @@ def extract(
                     found = feed.settle(outcome)
                     if found is not None:
                         line.put(found)
-                    feed.drain(summary)
+                    feed.drain()
                     report()
                     asked = time.monotonic()
             line.flush()
@@ -179,7 +183,7 @@ def extract(
             summary.interrupted = True
         finally:
             writer.finish()
-        feed.drain(summary)
+        feed.drain()
         report()
         store.consolidate(clips)
     return summary
@@ -234,21 +238,18 @@ class _Feed:
         self,
         clips: Sequence[Clip],
         store: Store,
-        sampling: Sampling,
-        decoder: str,
-        accept_damaged: bool,
+        summary: Summary,
+        report: Callable[[], None],
+        settings: Mapping[str, Any],
         expected: Mapping[str, str],
     ) -> None:
         self.clips = clips
         self.store = store
+        self.summary = summary
+        self.report = report
+        self.settings = settings
         self.expected = expected
-        self.settings: dict[str, Any] = {
-            "sampling": sampling,
-            "decoder": decoder,
-            "accept_damaged": accept_damaged,
-        }
         self.lock = threading.Lock()
-        self.kept = 0
         self.errors: deque[tuple[Clip, str, dict[str, Any]]] = deque()
 
     def jobs(self) -> Iterator[Job]:
@@ -267,7 +268,8 @@ class _Feed:
             with self.lock:
                 done = self.store.done(clip, source)
             if done:
-                self.kept += 1
+                self.summary.kept += 1
+                self.report()
                 continue
             yield Job(
                 path=clip.path,
@@ -289,14 +291,13 @@ class _Feed:
         self.errors.append((clip, _reason(error), details))
         return None
 
-    def drain(self, summary: Summary) -> None:
-        """Brings store and summary up to date with failures and kept clips."""
-        summary.kept = self.kept
+    def drain(self) -> None:
+        """Brings store and summary up to date with failures."""
         while self.errors:
             clip, reason, details = self.errors.popleft()
             with self.lock:
                 self.store.fail(clip, reason, **details)
-            summary.failed[clip.id] = reason
+            self.summary.failed[clip.id] = reason
 
 
 class _Line:
@@ -334,8 +335,8 @@ class _Line:
 class _Writer:
     """Writes shards in a thread of its own, a few batches behind the backbone at most."""
 
-    def __init__(self, feed: _Feed, dtype: np.dtype[Any], summary: Summary) -> None:
-        self.feed, self.dtype, self.summary = feed, dtype, summary
+    def __init__(self, feed: _Feed, dtype: np.dtype[Any]) -> None:
+        self.feed, self.dtype = feed, dtype
         self.thread = ThreadPoolExecutor(1, "writer")
         self.unwritten: deque[Future[None]] = deque()
 
@@ -379,8 +380,8 @@ class _Writer:
                     source_sha256=one.source_sha256,
                     **details,
                 )
-            self.summary.done += 1
-            self.summary.frames += len(one.seen.index)
+            self.feed.summary.done += 1
+            self.feed.summary.frames += len(one.seen.index)
 
 
 def _what_was_seen(info: VideoInfo) -> dict[str, Any]:

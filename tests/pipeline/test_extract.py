@@ -120,6 +120,19 @@ class TestFlow:
         assert (again.done, again.kept, again.frames) == (0, 6, 0)
         assert again.bottleneck is None
 
+    def test_progress_is_told_of_every_clip_kept_ones_too(self, clips, folder, tmp_path, tiny):
+        bad = Clip(id="bad", path=folder / "none.mp4")
+        for expected in ("done", "kept"):
+            told: list[int] = []
+            extract(
+                [*clips, bad], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING,
+                progress=lambda summary, told=told: told.append(summary.finished),
+            )  # fmt: skip
+            assert told == sorted(told)
+            assert told[-1] == 7
+            if expected == "kept":
+                assert set(told) >= set(range(1, 8))
+
     def test_an_error_of_the_writer_is_raised(self, clips, tmp_path, tiny, monkeypatch):
         def full(*_: object, **__: object) -> None:
             raise HeliographError("the disk is full")
