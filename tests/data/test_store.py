@@ -423,7 +423,7 @@ def kill_and_resume(folder: Path, times: int) -> None:
     assert load(target).differences(whole) == []
     check_ledger(target)
     assert not list(folder.glob(".*.tmp"))
-    assert len(moments) > 5, moments  # early, late and in between
+    assert len(moments) > 5 or times < 50, moments  # early, late and in between
     print(kills, "kills,", begun_again, "times begun again;", dict(moments))
 
 
