@@ -83,8 +83,8 @@ class Chunk:
         self.receiver_adam = self._receiver_adam()
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
         self.records = [
-            SeedRecord(seed, split) for seed, split in zip(self.seeds, self.splits, strict=True)
-        ]
+            SeedRecord(seed, split) for seed, split in zip(seeds, self.splits, strict=False)
+        ]  # of the real ones: nobody asks what becomes of padding
         self.epoch = 0  # epochs done, those of the oracle not counted
 
     def run(
@@ -120,7 +120,7 @@ class Chunk:
     def results(self) -> Iterator[SeedResult]:
         """What came of each seed, once the last epoch is done."""
         skipped = self.skipped.tolist()
-        for number, record in enumerate(self.records[: self.real]):
+        for number, record in enumerate(self.records):
             kept = record.kept()
             assert record.last is not None
             assert record.published is not None
@@ -145,34 +145,40 @@ class Chunk:
     # --- a state to go on from ---
 
     def state(self) -> dict[str, Any]:
-        """Everything that the epochs to come depend on: tensors and plain values."""
-        return {
+        """All that the epochs to come and the results depend on: tensors and plain values."""
+        state = {
             "epoch": self.epoch,
+            "skipped": self.skipped,
+            "records": [record.to_state() for record in self.records],
+        }
+        if self.epoch == self.config.epochs:
+            return state
+        return state | {
             "senders": _detached(self.senders),
             "receivers": _detached(self.receivers),
             "sender_adam": self.sender_adam.state(),
             "receiver_adam": self.receiver_adam.state(),
             "generators": [_generator_state(split.generator) for split in self.splits],
-            "skipped": self.skipped,
-            "records": [record.to_state() for record in self.records],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken, by a chunk of the same seeds."""
-        for stack, saved in (
+        self.epoch = state["epoch"]
+        self.skipped.copy_(state["skipped"])
+        for record, saved in zip(self.records, state["records"], strict=True):
+            record.restore(saved, self.device)
+        if self.epoch == self.config.epochs:
+            return
+        for stack, values in (
             (self.senders, state["senders"]),
             (self.receivers, state["receivers"]),
         ):
             for name, value in stack.items():
-                value.detach().copy_(saved[name])
+                value.detach().copy_(values[name])
         self.sender_adam.load(state["sender_adam"])
         self.receiver_adam.load(state["receiver_adam"])
         for split, saved in zip(self.splits, state["generators"], strict=True):
             _restore_generator(split.generator, saved)
-        self.skipped.copy_(state["skipped"])
-        for record, saved in zip(self.records, state["records"], strict=True):
-            record.restore(saved, self.device)
-        self.epoch = state["epoch"]
 
     # --- beginning, and beginning again ---
 
@@ -290,7 +296,7 @@ class Chunk:
         """Validation accuracy of each real seed at its latest look; NaN before the first."""
         return tuple(
             record.history[-1].accuracy_validation if record.history else math.nan
-            for record in self.records[: self.real]
+            for record in self.records
         )
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from pipeline.config import (
 )
 from pipeline.fit import fit
 from pipeline.progress import Overview
-from pipeline.records import Progress
+from pipeline.records import Progress, SeedResult
 from pipeline.resume import Keeper, difference
 from pipeline.run import CONTROL, Run, add_control, description, write_run
 from pipeline.sources import Material, examples_of, read_material
@@ -113,12 +113,20 @@ def train(
             if (folder / "metrics.json").exists() and not overwrite and not keeper.unfinished:
                 runs.append(_finished(folder, identity, say))
                 continue
-            results = fit(examples, own, seeds, device=place, progress=tell, keeper=keeper)
-            runs.append(write_run(folder, own, material, list(results), notes=notes))
+            results = list(fit(examples, own, seeds, device=place, progress=tell, keeper=keeper))
+            said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
+            runs.append(write_run(folder, own, material, results, notes=said))
             keeper.sweep()
     if control:
         add_control(runs[1], runs[0])
     return runs[-1]
+
+
+def _diverged(result: SeedResult) -> str:
+    return (
+        f"seed {result.seed} diverged: the loss of {result.skipped_batches} of its batches was not "
+        "finite, and they were skipped"
+    )
 
 
 def _identity(

@@ -125,6 +125,17 @@ def test_notes_say_what_an_accuracy_rests_on(cache_path, tmp_path, features):
     assert warnings(own, build_config("default", ("mass",)), [0]) == []
 
 
+def test_a_seed_that_diverges_is_named_in_the_notes(features, tmp_path):
+    poisoned = features.features.copy()
+    held_out = examples_of(features, ("mass",)).split("published", 1).test
+    objects = {features.object[clip] for clip in held_out}
+    poisoned[[name in objects for name in features.object]] = np.nan  # seed 0 trains on some
+    cache.save(dataclasses.replace(features, features=poisoned), tmp_path / "made.h5")
+    run = train(tmp_path / "made.h5", tmp_path / "run", preset="published", **QUICK)
+    (line,) = [note for note in run.metrics()["notes"] if "diverged" in note]
+    assert line.startswith("seed 0 diverged: the loss of ")
+
+
 def test_a_label_that_can_be_recalled_is_said(features):
     cells = np.arange(len(features)) % 9
     labels = np.stack([cells // 3, cells % 3], axis=1).astype(float)
