@@ -9,6 +9,7 @@ and stop at its end, keep one and a half.
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from data.decoders import Gathered, Look, Places, SizeChange, decoder_options, u
 
 if TYPE_CHECKING:
     from av.packet import Packet
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 # A thread costs a millisecond to start and a little at each frame: no fewer pixels are worth it.
@@ -42,6 +44,8 @@ def by_index(container: Container, gathered: Gathered) -> Look:
 
     Raises Unexpected unless each comes out sound, once, in order, with the timestamp asked for.
     """
+    from av.video.reformatter import VideoReformatter
+
     index = container.index
     places = np.array(sorted(gathered.slots), np.int64)
     wanted = index.order[places]
@@ -61,9 +65,10 @@ def by_index(container: Container, gathered: Gathered) -> Look:
 
         def decode(lane: Container, share: list[int]) -> None:
             _use_threads(lane, plan.threads)
+            convert = VideoReformatter()
             for number in share:
                 packets = (source.packet(n) for n in stretches[number].tolist())
-                looks[number] = _decoded(lane, packets, place_of, gathered)
+                looks[number] = _decoded(lane, packets, place_of, gathered, convert)
 
         if len(lanes) == 1:
             decode(container, plan.shares[0])
@@ -83,12 +88,12 @@ def _decoded(
     packets: Iterable[Packet[VideoStream]],
     place_of: dict[int, int],
     gathered: Gathered,
+    convert: VideoReformatter,
 ) -> Look:
     """Decode one stretch from its start; of its frames those of `place_of` are kept."""
     import av
-    from av.video.reformatter import VideoReformatter
 
-    context, convert, look = lane.stream.codec_context, VideoReformatter(), Look()
+    context, look = lane.stream.codec_context, Look()
     context.options = decoder_options(lane, strict=True)
     latest: int | None = None
     try:
@@ -180,22 +185,24 @@ def planned(container: Container, lengths: list[int]) -> Plan:
     best = Plan(everything, container.threads)
     soonest = sum(lengths) / (1 + THREAD_GAIN * (cores - 1))
     if container.quick and container.index.packets is not None:
-        for count in range(2, min(cores, worth, len(lengths)) + 1):
+        count = min(cores, worth, len(lengths))
+        while count > 1:
             shares, threads = shared_out(lengths, count), cores // count
             longest = max(sum(lengths[n] for n in share) for share in shares)
             if (ends := longest / (1 + THREAD_GAIN * (threads - 1))) < soonest:
                 best, soonest = Plan(shares, threads), ends
+            count //= 2
     return best
 
 
 def shared_out(lengths: list[int], count: int) -> list[list[int]]:
     """The numbers of `lengths` in `count` shares of nearly equal sums, each in growing order."""
     shares: list[list[int]] = [[] for _ in range(count)]
-    sums = [0] * count
+    sums = [(0, share) for share in range(count)]
     for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        least = sums.index(min(sums))
+        total, least = sums[0]
         shares[least].append(number)
-        sums[least] += lengths[number]
+        heapq.heapreplace(sums, (total + lengths[number], least))
     return [sorted(share) for share in shares]
 
 
