@@ -21,7 +21,7 @@ from pipeline.compare import agent_agreement, seed_agreement
 from pipeline.controls import train_controls
 from pipeline.interventions import add_noise, intervene, listen, silence_agents
 from pipeline.listeners import fresh_listeners
-from pipeline.panel import Panel, Setting
+from pipeline.panel import Panel, Setting, one_thread
 from pipeline.records import Examples
 from pipeline.run import Run
 from pipeline.sources import examples_of, load_material
@@ -91,10 +91,11 @@ def look_into_messages(panel: Panel, *, permutations: int, progress: Say) -> dic
     """Everything about the messages themselves and about who understands them."""
     found = assess_messages(panel, permutations=permutations, progress=progress)
     progress("interventions")
-    found["agents"] = listen(panel)
-    found["interventions"] = intervene(panel)
-    found["silenced"] = silence_agents(panel)
-    found["noise"] = add_noise(panel)
+    with one_thread():
+        found["agents"] = listen(panel)
+        found["interventions"] = intervene(panel)
+        found["silenced"] = silence_agents(panel)
+        found["noise"] = add_noise(panel)
     progress("fresh listeners")
     found["listeners"] = fresh_listeners(panel)
     progress("agreement")

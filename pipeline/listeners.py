@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.agents import CompositionalReceiver
-from pipeline.panel import CPU, Panel, Setting, one_hot_words, verdicts_of_clips
+from pipeline.panel import (
+    CPU,
+    Panel,
+    Setting,
+    one_hot_words,
+    one_thread,
+    verdicts_of_clips,
+)
 from pipeline.population import Stack, receiver_logits, stack_receivers
 from pipeline.tally import Scores
 
@@ -42,7 +49,8 @@ def fresh_listeners(panel: Panel, *, seed: int = 0) -> dict[str, Any]:
         other = words.copy()
         other[clips] = words[rng.permutation(clips)]
         dealt.append(other)
-    stack = _train(panel, np.stack([*true, *dealt]), [*train, *train], rng)
+    with one_thread():
+        stack = _train(panel, np.stack([*true, *dealt]), [*train, *train], rng)
     graded = [
         _grade(panel, {name: value[start:] for name, value in stack.items()})
         for start in (0, len(train))

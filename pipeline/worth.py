@@ -22,7 +22,7 @@ from data.errors import HeliographError
 from pipeline import ridge
 from pipeline.contingency import bin_property
 from pipeline.metrics import entropy, message_entropy
-from pipeline.panel import Panel
+from pipeline.panel import Panel, one_thread
 from pipeline.tally import Resampler, Scores, grade, spearman, spread, tally
 
 Floats = NDArray[np.float64]
@@ -82,7 +82,10 @@ def probe(panel: Panel, grams: Sequence[Floats], labels: Mapping[str, Floats]) -
         return found
     kernels = {"messages": [message_gram(words) for words in panel.tokens], "features": grams}
     columns = np.stack(list(asked.values()), axis=1)
-    learnt = {side: _mlp(own, columns, panel) for side, own in kernels.items()}  # (S, N, labels)
+    with one_thread():
+        learnt = {
+            side: _mlp(own, columns, panel) for side, own in kernels.items()
+        }  # (S, N, labels)
     for number, (name, column) in enumerate(asked.items()):
         linear = {side: _linear(own, column, parts[name], panel) for side, own in kernels.items()}
         deep = {
