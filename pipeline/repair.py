@@ -93,7 +93,7 @@ def _clips(
                 for label, value in entry["labels"].items()
             },
         )
-        hashes[name] = entry["source_sha256"] if entry else ""
+        hashes[name] = entry.get("source_sha256", "")
         if row is not None:
             labels = {label: float(values[row]) for label, values in found.labels.items()}
             clip = replace(
