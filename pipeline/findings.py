@@ -130,9 +130,7 @@ def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
         ),
     ]
     if "agents" in metrics:
-        candidates.append(
-            ("the receiver that was kept", "own", "every pair", part(metrics["agents"]))
-        )
+        candidates.append(("the kept receiver alone", "own", "", part(metrics["agents"])))
     if "listeners" in metrics:
         newcomers = part(metrics["listeners"]["accuracy"])
         candidates.append(("receivers that never met the agents", "heard", "", newcomers))
@@ -143,6 +141,12 @@ def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
     if name is None or len(metrics["properties"]) == 1:
         shuffled = metrics.get("shuffled_labels")
         candidates.append(("trained on shuffled labels", "control", "", shuffled))
+    if "control" in metrics:
+        beside = metrics["control"]
+        whole = beside if name is None else beside["properties"][name]
+        entry = whole["accuracy_test"] or whole["accuracy_last_epoch"]
+        label = f"holistic control {beside['heads']}x{beside['vocab']}"
+        candidates.append((label, "control", "", entry))
     baselines = metrics.get("baselines", {})
     candidates += [
         (baseline_name(key), "baseline", "", part(entry)) for key, entry in baselines.items()

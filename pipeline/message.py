@@ -29,11 +29,12 @@ from data.features import Features
 from data.sampling import Sampling
 from data.sandbox import DecoderPool, Job
 from data.video import VideoError
-from pipeline.agents import MultiAgentSender, message_text
+from pipeline.agents import message_text
 from pipeline.familiarity import Distance, Familiarity, strangest
 from pipeline.lexicon import Lexicon, lexicon_of
 from pipeline.run import Run
 from pipeline.sources import Source, join, load_material
+from pipeline.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Speaker:
                 "messages.jsonl"
             )
         self.run = run
-        self._sender = run.sender()
+        self._voice = Voice(run.sender())
         self._where: dict[str, Any] = {"device": device, "weights": weights, "hub_dir": hub_dir}
         self._decoders = DecoderPool(workers=1)
         weakref.finalize(self, self._decoders.close)
@@ -125,12 +126,7 @@ class Speaker:
         given = [features] if isinstance(features, np.ndarray) else list(features)
         self._check_shapes(given)
         heard = [torch.from_numpy(np.ascontiguousarray(own)).float() for own in given]
-        with torch.inference_mode():
-            if isinstance(self._sender, MultiAgentSender):
-                logits = self._sender.logits(heard)
-            else:
-                logits = self._sender.logits(heard[0])
-            best, tokens = logits.softmax(-1).max(-1)
+        best, tokens = self._voice(heard).softmax(-1).max(-1)
         shape = (len(heard[0]), self.run.config.agents, self.run.config.heads)
         return tokens.numpy().reshape(shape), best.double().numpy().reshape(shape)
 
