@@ -74,7 +74,8 @@ def refuse_other(source: Source, other: Features, path: Path) -> None:
         ("backbone", other.fingerprint, source.fingerprint),
         ("sampling", other.sampler, source.sampler),
     ):
-        for field in sorted({*here, *there} - _WHICH_FILE):
+        unlike = _WHICH_FILE if here.get("imported") and there.get("imported") else set()
+        for field in sorted({*here, *there} - unlike):
             if here.get(field) != there.get(field):
                 raise HeliographError(
                     f"{path} was made with another {kind} than the run's cache: its {field} is "
@@ -88,7 +89,7 @@ def refuse_other(source: Source, other: Features, path: Path) -> None:
         )
 
 
-_WHICH_FILE = {"source", "sha256"}
+_WHICH_FILE: set[str] = {"source", "sha256"}
 """Fields of an imported cache's fingerprint that say which file it was, not how it was made."""
 
 
