@@ -23,6 +23,7 @@ origin through `data.sandbox.DecoderPool`.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,15 @@ def torchcodec_frames(reading: Reading, places: Places, *, device: str = "auto")
 
     device: one of `DEVICES`; `auto` takes the GPU where it decodes there as the CPU does.
     """
-    path = reading.container.path
+    path, codec = reading.container.path, reading.container.stream.codec_context.codec
     reading.check(places)
+    if (
+        codec.canonical_name == "av1"
+        and "decord" in sys.modules
+        and "torchcodec" not in sys.modules
+    ):
+        # Measured: it takes decord's copy of the AV1 decoder for its own, and crashes.
+        raise CannotAgree(path, "torchcodec cannot read AV1 where decord was loaded before it")
     try:
         import torch
         from torchcodec.decoders import VideoDecoder

@@ -116,7 +116,7 @@ def probe(
     path: Path | str,
     *,
     decode: bool = True,
-    decoders: Sequence[str] = ("decord", "torchcodec"),
+    decoders: Sequence[str] = ("torchcodec", "decord"),
     limits: Limits = DEFAULT_LIMITS,
 ) -> VideoInfo:
     """What is known of a file, damaged or not.

@@ -1,6 +1,8 @@
 """The frames are the right ones: bit for bit those of a full sequential decode."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -303,6 +305,19 @@ def test_decord_is_the_fast_path_for_plain_clips(honest):
     pytest.importorskip("decord")
     _, info = read_sampled(honest("h264_short_gop"), Sampling(frames=4), decoder="decord")
     assert info.decoder == "decord"
+
+
+def test_torchcodec_is_not_loaded_after_decord_to_read_av1(honest):
+    """It would end the process: both carry an AV1 decoder, of different versions."""
+    pytest.importorskip("decord")
+    code = (
+        "import sys; from data.video import probe, read;"
+        "import decord; path = sys.argv[1];"
+        "print(probe(path, decoders=['torchcodec']).agreement['torchcodec'])"
+    )
+    command = [sys.executable, "-c", code, str(honest("av1"))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == "torchcodec cannot read AV1 where decord was loaded before it\n"
 
 
 def test_a_device_is_for_torchcodec(honest):
