@@ -3,11 +3,12 @@
     python benchmarks/decode.py [CLIP_OR_FOLDER ...] [--frames 8] [--rounds 7]
 
 Needs the package installed (`make setup`); contestants that are not installed are left out. Takes
-about four minutes on two cores. Makes two 1080p H.264 clips of 10 s (groups of 12 and of 250) in a
-temporary folder, and adds the files named. Contestants take turns, in another order each round, and
-each cell is the median over the rounds of *theirs / ours in the same round*: above 1, ours is
-faster. The first table is of time, the second of CPU time, of which a busy machine says more. `*`
-marks a contestant that returned other frames than those asked for.
+about a minute, and ten seconds for each further clip, on two idle cores. Makes two 1080p H.264
+clips of 10 s (groups of 12 and of 250) in a temporary folder, and adds the files named. Contestants
+take turns, each in a process of its own, in another order each round. Each cell is the median over
+the rounds of *theirs / ours in the same round*: above 1, ours is faster. The first table is of
+time, the second of CPU time, which says more on a busy machine. `*` marks a contestant that
+returned other frames than those asked for.
 
 `floor` decodes with PyAV, from the nearest keyframes, the packets up to the last wanted one of each
 group, and drops the frames; `floor+rgb` converts the wanted ones as well, one conversion set up for
@@ -21,13 +22,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -159,75 +162,120 @@ RIVALS: dict[str, Contestant] = {
     "decord": decord_batch,
     "torchcodec": torchcodec_batch,
 }
-CONTESTANTS: dict[str, Contestant] = {**RIVALS, "floor": floor, "floor+rgb": floor_rgb}
+BESIDE: dict[str, Contestant] = {**RIVALS, "floor": floor, "floor+rgb": floor_rgb}
+CONTESTANTS: dict[str, Contestant] = {"ours": ours, **BESIDE}
 
 Row = dict[str, float]
 
 
-def attempt(name: str, path: Path, places: list[int]) -> str | None:
-    """Run a contestant once in a process of its own: None if it can be timed here, or why not."""
-    command = [sys.executable, __file__, "--attempt", name, str(path)]
-    command += ["--places", ",".join(map(str, places))]
-    try:
-        tried = subprocess.run(command, capture_output=True, text=True, timeout=TRY_SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"takes more than {TRY_SECONDS} s"
-    if tried.returncode < 0:
-        return f"crashes (signal {-tried.returncode})"
-    return tried.stdout.strip() or None
+@dataclass(frozen=True)
+class Turn:
+    """What one reading took, of all threads; or why there was none."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+    error: str | None = None
+    note: str | None = None
 
 
-def attempted(name: str, path: Path, places: list[int]) -> str:
-    """What `attempt` is told: nothing, `other frames`, or an error."""
-    try:
-        theirs = CONTESTANTS[name](path, places)
-    except Exception as error:  # whatever stops a contestant is what its note should say
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:80]
-    if theirs is None:
-        return ""
-    expected = ours(path, places)
-    same = len(theirs) == len(expected) and all(
+class Turns:
+    """A contestant in a process of its own: it may hang or crash, and loads its own FFmpeg."""
+
+    def __init__(self, name: str):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(name, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def take(self, path: Path, places: list[int], check: bool = False) -> Turn:
+        self.connection.send((path, places, check))
+        if not self.connection.poll(TRY_SECONDS):
+            return Turn(error=f"takes more than {TRY_SECONDS} s")
+        try:
+            return self.connection.recv()
+        except EOFError:
+            self.process.join()
+            return Turn(error=f"crashes (exit code {self.process.exitcode})")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(name: str, connection: Connection) -> None:
+    """The process of a contestant: one clip after the other until its parent goes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV's and FFmpeg's floods of errors
+    while True:
+        path, places, check = connection.recv()
+        began, cpu = time.perf_counter(), time.process_time()
+        try:
+            frames = CONTESTANTS[name](path, places)
+        except Exception as error:  # whatever stops a contestant is what its note should say
+            words = (str(error).strip().splitlines() or [type(error).__name__])[0][:80]
+            connection.send(Turn(error=words))
+            continue
+        turn = Turn(seconds=time.perf_counter() - began, cpu=time.process_time() - cpu)
+        if check and frames is not None and not _same(frames, ours(path, places)):
+            turn = replace(turn, note="other frames")
+        del frames
+        connection.send(turn)
+
+
+def _same(theirs: Sequence[np.ndarray] | np.ndarray, expected: np.ndarray) -> bool:
+    return len(theirs) == len(expected) and all(
         np.shape(a) == b.shape
         and np.abs(np.subtract(a, b, dtype=np.int16)).mean() < OTHER_GREY_LEVELS
         for a, b in zip(theirs, expected, strict=True)
     )
-    return "" if same else "other frames"
 
 
-def timed(contestant: Contestant, path: Path, places: list[int]) -> tuple[float, float]:
-    """Seconds, and CPU seconds of all threads."""
-    began, cpu = time.perf_counter(), time.process_time()
-    contestant(path, places)
-    return time.perf_counter() - began, time.process_time() - cpu
+def measure(
+    path: Path, places: list[int], rounds: int, notes: dict[tuple[str, str], str]
+) -> tuple[Row, Row]:
+    """Median ratios by name, of time and of CPU time; `ours` is in milliseconds.
 
-
-def measure(path: Path, places: list[int], names: list[str], rounds: int) -> tuple[Row, Row]:
-    """Median ratios by name, of time and of CPU time; `ours` is in milliseconds."""
-    turns: dict[str, Contestant] = {"ours": ours, **{name: CONTESTANTS[name] for name in names}}
-    results: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
-    rng = np.random.default_rng(0)
-    for _ in range(rounds):
-        for name in rng.permutation(list(turns)).tolist():
-            results[name].append(timed(turns[name], path, places))
-    rows: list[Row] = []
-    for metric in (0, 1):
-        own = [result[metric] for result in results["ours"]]
-        row = {"ours": statistics.median(own) * 1e3}
-        for name in names:
-            theirs = [result[metric] for result in results[name]]
-            row[name] = statistics.median(a / b for a, b in zip(theirs, own, strict=True))
-        rows.append(row)
-    return rows[0], rows[1]
+    Contestants that cannot read the clip are left out; `notes` says why.
+    """
+    turns = {name: Turns(name) for name in CONTESTANTS}
+    try:
+        for name in list(turns):
+            first = turns[name].take(path, places, check=True)
+            if words := first.error or first.note:
+                notes[path.name, name] = words
+            if first.error:
+                turns.pop(name).close()
+        if "ours" not in turns:
+            return {}, {}
+        results: dict[str, list[Turn]] = {name: [] for name in turns}
+        rng = np.random.default_rng(0)
+        for _ in range(rounds):
+            for name in rng.permutation(list(turns)).tolist():
+                results[name].append(turns[name].take(path, places))
+    finally:
+        for contestant in turns.values():
+            contestant.close()
+    own = results.pop("ours")
+    wall: Row = {"ours": statistics.median(turn.seconds for turn in own) * 1e3}
+    cpu: Row = {"ours": statistics.median(turn.cpu for turn in own) * 1e3}
+    for name, theirs in results.items():
+        if failed := next((turn.error for turn in theirs if turn.error), None):
+            notes[path.name, name] = failed
+            continue
+        pairs = list(zip(theirs, own, strict=True))
+        wall[name] = statistics.median(a.seconds / b.seconds for a, b in pairs)
+        cpu[name] = statistics.median(a.cpu / b.cpu for a, b in pairs)
+    return wall, cpu
 
 
 def table(title: str, rows: dict[str, Row], notes: dict[tuple[str, str], str]) -> str:
-    lines = [title, f"{'clip':28} {'ours ms':>8} " + " ".join(f"{n:>13}" for n in CONTESTANTS)]
+    lines = [title, f"{'clip':28} {'ours ms':>8} " + " ".join(f"{n:>13}" for n in BESIDE)]
     for clip, row in rows.items():
         cells = [
             f"{row[name]:12.2f}{'*' if (clip, name) in notes else ' '}"
             if name in row
             else f"{'-':>12} "
-            for name in CONTESTANTS
+            for name in BESIDE
         ]
         lines.append(f"{clip[:28]:28} {row['ours']:8.1f} " + " ".join(cells))
     return "\n".join(lines)
@@ -264,15 +312,7 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="*", help="further clips, or folders of clips")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--attempt", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--places", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if arguments.attempt:
-        places = [int(place) for place in arguments.places.split(",")]
-        print(attempted(arguments.attempt, arguments.clips[0], places))
-        return
     wall: dict[str, Row] = {}
     cpu: dict[str, Row] = {}
     notes: dict[tuple[str, str], str] = {}
@@ -286,10 +326,9 @@ def main() -> None:
             except HeliographError as error:
                 print(f"left out: {error}", file=sys.stderr)
                 continue
-            why = {name: attempt(name, path, places) for name in CONTESTANTS}
-            notes |= {(path.name, name): reason for name, reason in why.items() if reason}
-            names = [name for name, reason in why.items() if reason in (None, "other frames")]
-            wall[path.name], cpu[path.name] = measure(path, places, names, arguments.rounds)
+            row, cpu_row = measure(path, places, arguments.rounds, notes)
+            if row:
+                wall[path.name], cpu[path.name] = row, cpu_row
             print(f"measured {path.name}", file=sys.stderr, flush=True)
     with contextlib.suppress(BrokenPipeError):
         print(table(f"time, theirs / ours ({arguments.frames} frames)", wall, notes), end="\n\n")
