@@ -52,12 +52,17 @@ class Chunk:
         *,
         width: int,
         device: torch.device,
+        chosen: Sequence[int] = (),
     ) -> None:
+        """`chosen` is the epoch that each seed keeps once its validation clips teach too."""
         fill = max(0, width - len(seeds))
         self.real = len(seeds)
         self.seeds = [*seeds, *[seeds[-1]] * fill]
+        self.chosen = tuple(chosen)
         # a split of its own for each, or padding would draw from the last seed's generator
         self.splits = [examples.split(config.split, seed) for seed in self.seeds]
+        if chosen:
+            self.splits = [split.joined() for split in self.splits]
         self.config = config
         self.labels = examples.labels
         self.device = device
@@ -83,7 +88,8 @@ class Chunk:
         self.receiver_adam = self._receiver_adam()
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
         self.records = [
-            SeedRecord(seed, split) for seed, split in zip(seeds, self.splits, strict=False)
+            SeedRecord(seed, split, chosen[number] if chosen else None)
+            for number, (seed, split) in enumerate(zip(seeds, self.splits, strict=False))
         ]  # of the real ones: nobody asks what becomes of padding
         self.epoch = 0  # epochs done, those of the oracle not counted
 
@@ -135,7 +141,7 @@ class Chunk:
                 tokens=kept.tokens,
                 epoch=kept.epoch,
                 accuracy_validation=kept.validation if has_validation else None,
-                accuracy_test=kept.test if has_validation else None,
+                accuracy_test=kept.test if has_validation or self.chosen else None,
                 accuracy_last_epoch=record.last.test,
                 accuracy_published_protocol=record.published,
                 skipped_batches=skipped[number],

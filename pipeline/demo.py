@@ -14,6 +14,7 @@ from data.simulate import contact_sheet, simulate
 from pipeline.evaluate import evaluate
 from pipeline.extract import Summary, extract
 from pipeline.message import Speaker
+from pipeline.report import write_report
 from pipeline.run import Run
 from pipeline.splits import PAPER_CELLS
 from pipeline.tables import score_rows, structure_rows
@@ -27,6 +28,7 @@ FRAMES = 8
 EPOCHS = 80
 ORACLE_EPOCHS = 50
 AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
+SHRINKAGE = 1.0
 
 
 def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> None:
@@ -53,6 +55,7 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> Non
     print_table(*structure_rows(metrics))
     print()
     _print_messages(run, clips)
+    write_report(run.folder)
     _say_what_next(out, clips, time.monotonic() - began)
 
 
@@ -91,6 +94,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffle
             seeds=range(seeds),
             vocab=5,
             axes=AXES,
+            shrinkage=SHRINKAGE,
             oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs or EPOCHS,
             shuffle_labels=shuffled,
@@ -131,7 +135,8 @@ Done in {seconds:.0f} s. Everything lies in {out}:
   clips/     {len(clips)} H.264 videos and manifest.jsonl with their physics
   clips.png  what they look like
   ramp.h5    features, {features["clips"]} x {features["steps"]} x {features["dimensions"]}
-  run/       model.pt, model.safetensors, metrics.json, messages.jsonl; every seed in seeds/
+  run/       model.pt, metrics.json, messages.jsonl and more; every seed in seeds/
+  run/report.html  all of it on one page: open it in a browser
   shuffled/  the control
 
 What next:

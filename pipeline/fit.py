@@ -7,6 +7,7 @@ seed has its own generators, its own optimiser, and its own failures.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -45,10 +46,46 @@ def fit(
     size = SEEDS_PER_CHUNK if place.type == "cpu" else SEEDS_ON_A_GPU
     width = size if place.type == "cpu" else 0
     for number, start in enumerate(range(0, len(seeds), size)):
-        chunk = Chunk(examples, config, seeds[start : start + size], width=width, device=place)
+        own = seeds[start : start + size]
         with fast_float32(place):
-            _train(chunk, number, progress, keeper)
-            yield from chunk.results()
+            chunk = Chunk(examples, config, own, width=width, device=place)
+            if not config.refit or not all(len(split.validation) for split in chunk.splits):
+                _train(chunk, number, progress, keeper)
+                yield from chunk.results()
+                continue
+            _train(chunk, 2 * number, _part_of_two(progress, 0), keeper)
+            first = list(chunk.results())
+            epochs = [result.epoch for result in first]
+            again = Chunk(examples, config, own, width=width, device=place, chosen=epochs)
+            _train(again, 2 * number + 1, _part_of_two(progress, 1), keeper)
+            for chose, result in zip(first, again.results(), strict=True):
+                yield _with_validation(result, chose)
+
+
+def _with_validation(result: SeedResult, chose: SeedResult) -> SeedResult:
+    """A seed that was trained again, with what the first training found on validation clips."""
+    history = [
+        dataclasses.replace(row, accuracy_validation=before.accuracy_validation)
+        for row, before in zip(result.history, chose.history, strict=True)
+    ]
+    return dataclasses.replace(
+        result, accuracy_validation=chose.accuracy_validation, history=history
+    )
+
+
+def _part_of_two(
+    progress: Callable[[Progress], None] | None, part: int
+) -> Callable[[Progress], None] | None:
+    """Tells of one of two trainings as of half of a whole."""
+    if progress is None:
+        return None
+
+    def tell(now: Progress) -> None:
+        progress(
+            dataclasses.replace(now, epoch=part * now.epochs + now.epoch, epochs=2 * now.epochs)
+        )
+
+    return tell
 
 
 def _train(

@@ -59,8 +59,9 @@ class SeedRecord:
 
     seed: int
     split: Split
+    chosen: int | None = None  # the epoch to keep, where one was chosen before
     history: list[HistoryRow] = field(default_factory=list)
-    best: Checkpoint | None = None  # on validation
+    best: Checkpoint | None = None  # on validation, or at the chosen epoch
     last: Checkpoint | None = None
     published: Accuracy | None = None  # the best of the published protocol's looks
 
@@ -101,9 +102,7 @@ class SeedRecord:
             before = self.published
             if before is None or published.together > before.together:
                 self.published = published
-        settled = epoch > config.epochs // 2  # before, a good look is mostly luck
-        before_best = -math.inf if self.best is None else self.best.validation.together
-        if settled and state.validation.together >= before_best:  # never of nothing to compare
+        if epoch == self.chosen or (self.chosen is None and self._is_better(state, config)):
             self.best = state.copied()
         if epoch == config.epochs:
             self.last = state.copied()
@@ -119,6 +118,12 @@ class SeedRecord:
             )
         )
         return self.history[-1]
+
+    def _is_better(self, state: Checkpoint, config: TrainConfig) -> bool:
+        """Whether validation prefers a state; never where it has nothing to compare."""
+        settled = state.epoch > config.epochs // 2  # before, a good look is mostly luck
+        before = -math.inf if self.best is None else self.best.validation.together
+        return settled and state.validation.together >= before
 
     def kept(self) -> Checkpoint:
         """The state that stands for the seed: the best on validation, or else the last."""

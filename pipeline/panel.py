@@ -59,6 +59,8 @@ class Setting:
     def of(cls, run: Run, examples: Examples) -> Setting:
         """The setting of a run."""
         splits = tuple(examples.split(run.config.split, seed) for seed in run.seeds)
+        if run.config.refit:  # baselines learn from what the agents learned from
+            splits = tuple(split.joined() for split in splits)
         return Setting(run.config, run.seeds, examples.labels, examples.objects, splits)
 
     @property

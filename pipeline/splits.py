@@ -35,6 +35,11 @@ class Split:
         sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
         return f"Split({sizes} clips)"
 
+    def joined(self) -> Split:
+        """The same with the validation clips among the training ones."""
+        train = np.sort(np.concatenate([self.train, self.validation]))
+        return Split(train, self.validation[:0], self.test, self.generator)
+
 
 def published(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
     """The paper's objects held out for test, and no validation.

@@ -147,8 +147,8 @@ class Scores:
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """A number over seeds: `std` with S - 1, 0 for one seed.
 
-    A seed that could not be asked, NaN (an area under the curve whose test clips are all high, say),
-    counts for neither.
+    A seed that could not be asked, NaN (an area under the curve whose test clips are all high,
+    say), counts for neither.
 
     >>> spread([0.5, 1.0, math.nan])["mean"]
     0.75

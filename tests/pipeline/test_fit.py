@@ -166,11 +166,27 @@ def test_progress_is_told_after_every_epoch(features):
     seen = []
     config = build_config("default", ("mass",), **SMALL)
     list(fit(examples_of(features, ("mass",)), config, range(2), progress=seen.append))
-    assert [p.epoch for p in seen] == list(range(1, 13))
+    assert [p.epoch for p in seen] == list(range(1, 25))  # twice: with validation, and again
+    assert {p.epochs for p in seen} == {24}
     assert seen[0].seeds == (0, 1)
     assert seen[0].tau == 3.0
-    assert seen[-1].tau == 1.0
-    assert 0 <= seen[-1].accuracy_validation <= 1
+    assert seen[11].tau == seen[-1].tau == 1.0
+    assert 0 <= seen[11].accuracy_validation <= 1
+
+
+def test_refit_keeps_the_chosen_epoch_of_a_training_with_the_validation_clips(features):
+    chose, result = (train(features, [1, 4], refit=refit) for refit in (False, True))
+    for before, after in zip(chose, result, strict=True):
+        assert after.epoch == before.epoch
+        assert after.accuracy_validation == before.accuracy_validation
+        assert len(before.split.validation)
+        assert not len(after.split.validation)
+        np.testing.assert_array_equal(after.split.train, before.split.joined().train)
+        np.testing.assert_array_equal(after.split.test, before.split.test)
+        assert after.accuracy_test is not None
+        at_that_epoch = next(row for row in after.history if row.epoch == after.epoch)
+        assert after.accuracy_test.together == at_that_epoch.accuracy_test
+    assert not same(chose[0], result[0])
 
 
 @pytest.mark.parametrize("kind", [SeedAdam, MaskedAdam])

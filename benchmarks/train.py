@@ -1,0 +1,192 @@
+"""How fast the agents learn: ours, all seeds at once, beside a plain loop over seeds.
+
+    python benchmarks/train.py CACHE [--property mass] [--seeds 20] [--rounds 5] [--full]
+
+CACHE is the paper's spring features, imported (`heliograph cache import`). The plain loop is the
+published recipe written the ordinary way: a module per agent and receiver, one seed after another,
+batches of 32 pairs, PyTorch's defaults. Contestants take turns; each prints milliseconds per seed
+and epoch (median over the rounds), and how many times faster than the plain loop *in the same
+round* it is (median). A turn is a whole training of `--epochs` epochs, with its looks at validation
+and test clips, of one seed for the plain loop and of all `--seeds` for ours.
+
+`--full` also trains every preset to its end, and prints its honest accuracy beside the time that it
+takes, in multiples of the plain loop's for as many seeds (its speed times its 400 epochs). On two
+cores that takes about half an hour. `--device cuda` runs all of them on a GPU.
+
+Expected on 2 CPU cores: `published` at least 1.5, `default` at least 4, at no lower accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data import cache
+from pipeline.agents import CompositionalReceiver, MultiAgentSender, build_sender
+from pipeline.config import PRESETS, build_config
+from pipeline.fit import fit
+from pipeline.records import SeedResult
+from pipeline.run import summarise
+from pipeline.sources import examples_of
+
+SHAPE = {"agents": 2, "heads": 2, "vocab": 5}
+RECEIVERS = 3
+
+
+def plain(
+    features: torch.Tensor, labels: np.ndarray, objects: list[str], seed: int, epochs: int
+) -> float:
+    """The published recipe for one seed; returns the best of its looks at the test pairs."""
+    device = features.device
+    generator = np.random.RandomState(1000 * seed + 42)
+    names = sorted(set(objects))
+    held_out = generator.choice(names, max(4, len(names) // 5), replace=False)
+    is_test = np.isin(objects, held_out)
+    train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    torch.manual_seed(seed)
+    steps, dim = features.shape[1:]
+    sender = build_sender(input_dim=dim, steps=steps, **SHAPE).to(device)
+    width = SHAPE["agents"] * SHAPE["heads"] * SHAPE["vocab"]
+
+    def fresh() -> list[CompositionalReceiver]:
+        return [CompositionalReceiver(width, 128, ("mass",)).to(device) for _ in range(RECEIVERS)]
+
+    def says(clips: np.ndarray, tau: float, hard: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = sender.logits(features[torch.from_numpy(clips).to(device)])
+        return F.gumbel_softmax(logits, tau, hard=hard).flatten(1), logits
+
+    receivers = fresh()
+    sender_adam = torch.optim.Adam(sender.parameters(), lr=1e-3)
+    adams = [torch.optim.Adam(receiver.parameters(), lr=3e-3) for receiver in receivers]
+    best = 0.0
+    for epoch in range(epochs):
+        if epoch and epoch % 40 == 0:
+            receivers = fresh()
+            adams = [torch.optim.Adam(receiver.parameters(), lr=3e-3) for receiver in receivers]
+        tau = 3.0 - 2.0 * epoch / max(1, epochs - 1)
+        for _ in range(max(1, len(train) // 32)):
+            a, b = generator.choice(train, 32), generator.choice(train, 32)
+            keep = (a != b) & (np.abs(labels[a] - labels[b]) > 0.5)
+            a, b = a[keep], b[keep]
+            answer = torch.from_numpy((labels[a] > labels[b]).astype(np.float32)).to(device)
+            (said_a, logits_a), (said_b, logits_b) = (says(c, tau, epoch >= 30) for c in (a, b))
+            losses = [
+                F.binary_cross_entropy_with_logits(receiver(said_a, said_b)[:, 0], answer)
+                for receiver in receivers
+            ]
+            loss = torch.stack(losses).mean()
+            for logits in (logits_a, logits_b):
+                for head in logits.flatten(1, 2).unbind(1):
+                    entropy = -(head.softmax(-1) * head.log_softmax(-1)).sum(-1).mean()
+                    if entropy < 0.1 * np.log(SHAPE["vocab"]):
+                        loss = loss - 0.03 * entropy
+            sender_adam.zero_grad()
+            for adam in adams:
+                adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(sender.parameters(), 1.0)
+            for receiver in receivers:
+                torch.nn.utils.clip_grad_norm_(receiver.parameters(), 1.0)
+            sender_adam.step()
+            for adam in adams:
+                adam.step()
+        if epoch == 0 or (epoch + 1) % 50 == 0:
+            best = max(best, look(sender, receivers, features, labels, test))
+    return best
+
+
+@torch.no_grad()
+def look(
+    sender: MultiAgentSender,
+    receivers: list[CompositionalReceiver],
+    features: torch.Tensor,
+    labels: np.ndarray,
+    clips: np.ndarray,
+) -> float:
+    """The paper's evaluation: 30 draws of 32 pairs, receivers pooled."""
+    generator = np.random.RandomState(999)
+    tokens = sender(features[torch.from_numpy(clips).to(features.device)])
+    spoken = F.one_hot(tokens, SHAPE["vocab"]).float().flatten(1)
+    right: list[np.ndarray] = []
+    for _ in range(30):
+        a, b = generator.choice(len(clips), 32), generator.choice(len(clips), 32)
+        asked = np.abs(labels[clips[a]] - labels[clips[b]]) > 0.5
+        more = (labels[clips[a]] > labels[clips[b]])[asked]
+        for receiver in receivers:
+            says = receiver(spoken[a], spoken[b])[:, 0].cpu().numpy() > 0
+            right.append(says[asked] == more)
+    return float(np.concatenate(right).mean())
+
+
+def timed(job: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    job()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--property", default="mass")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
+    parser.add_argument("--full", action="store_true", help="train to the end, for the accuracy")
+    wanted = parser.parse_args()
+
+    loaded = cache.load(wanted.cache)
+    examples = examples_of(loaded, (wanted.property,))
+    tensor = torch.from_numpy(np.asarray(loaded.features, np.float32)).to(wanted.device)
+    labels, objects = examples.labels[:, 0], list(examples.objects)
+    seeds = list(range(wanted.seeds))
+
+    def ours(preset: str, **settings: int) -> list[SeedResult]:
+        config = build_config(preset, (wanted.property,), **SHAPE, **settings)
+        return list(fit(examples, config, seeds, device=wanted.device))
+
+    turns: dict[str, list[float]] = {name: [] for name in ("plain loop", *wanted.presets)}
+    for number in range(wanted.rounds + 1):
+        spent = {
+            "plain loop": timed(lambda n=number: plain(tensor, labels, objects, n, wanted.epochs))
+        }
+        for preset in wanted.presets:
+            each = timed(lambda p=preset: ours(p, epochs=wanted.epochs)) / len(seeds)
+            spent[preset] = each
+        if number:  # the first warms up
+            for name, seconds in spent.items():
+                turns[name].append(seconds / wanted.epochs)
+    print(f"{wanted.device}, {len(seeds)} seeds, {wanted.epochs} epochs, {wanted.rounds} rounds")
+    print(f"{'':12}{'ms per seed and epoch':>24}{'times as fast':>16}")
+    for name, own in turns.items():
+        ratio = statistics.median(p / o for p, o in zip(turns["plain loop"], own, strict=True))
+        print(f"{name:12}{1000 * statistics.median(own):>24.1f}{ratio:>16.2f}")
+    if not wanted.full:
+        return
+
+    plain_seconds = statistics.median(turns["plain loop"]) * 400 * len(seeds)
+    print(f"\n{'':12}{'accuracy_test':>16}{'last epoch':>16}{'seconds':>10}{'plain / ours':>14}")
+    for preset in wanted.presets:
+        results: list[SeedResult] = []
+        seconds = timed(lambda p=preset, r=results: r.extend(ours(p)))
+        scores = summarise(build_config(preset, (wanted.property,), **SHAPE), results)
+        cells = [
+            f"{100 * score['mean']:.1f} +- {100 * score['std']:.1f}" if score else "-"
+            for score in (scores["accuracy_test"], scores["accuracy_last_epoch"])
+        ]
+        times = plain_seconds / seconds
+        print(f"{preset:12}{cells[0]:>16}{cells[1]:>16}{seconds:>10.0f}{times:>14.2f}")
+
+
+if __name__ == "__main__":
+    main()
