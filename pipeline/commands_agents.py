@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.config import AGENTS, GAME
-from pipeline.options import PATH, as_json
+from pipeline.options import PATH, as_json, share_the_cores
 from pipeline.tables import show_metrics
 from pipeline.terminal import Bar, log
 from pipeline.train_options import Agents, GroupedCommand, Margin, option, setting_options
@@ -21,6 +21,7 @@ from pipeline.train_options import Agents, GroupedCommand, Margin, option, setti
 @click.option("--epochs", default=None, type=click.IntRange(1), help="Instead of the preset's.")
 def demo(out: Path, per_cell: int, seeds: int, epochs: int | None) -> None:
     """Raw video to messages, on clips that it makes itself."""
+    share_the_cores()
     from pipeline.demo import run_demo
 
     run_demo(out, per_cell=per_cell, seeds=seeds, epochs=epochs)

@@ -253,7 +253,11 @@ def build_config(
         )
     settings = preset_settings(preset, several=len(properties) > 1)
     settings["tie_margins"] = tuple(margins[name] for name in properties)
-    settings |= {name: value for name, value in overrides.items() if value is not None}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    settings |= given
+    if "pairings" not in given:  # a preset's own fits any batch
+        most = settings.get("batch", TrainConfig.batch)
+        settings["pairings"] = min(settings.get("pairings", TrainConfig.pairings), most)
     return TrainConfig(preset=preset, properties=tuple(properties), **settings)
 
 

@@ -28,7 +28,6 @@ FRAMES = 8
 EPOCHS = 80
 ORACLE_EPOCHS = 50
 AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
-SHRINKAGE = 1.0
 
 
 def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> None:
@@ -94,7 +93,6 @@ def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffle
             seeds=range(seeds),
             vocab=5,
             axes=AXES,
-            shrinkage=SHRINKAGE,
             oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs or EPOCHS,
             shuffle_labels=shuffled,

@@ -18,9 +18,10 @@ from pipeline.agents import Sender
 def principal_axes(features: np.ndarray, axes: int, shrinkage: float = 0.0) -> np.ndarray:
     """The leading principal axes of features, whitened.
 
-    They are at right angles to the mean, so that the projected features have a mean of zero without
-    an offset. Along an axis of variance v they are divided by sqrt(v + shrinkage * mean v), then
-    all by one number, so that their mean square is one: with shrinkage the weak axes stay weak.
+    Each dimension is first divided by its standard deviation. The axes are at right angles to the
+    mean, so that the projected features have a mean of zero without an offset. Along an axis of
+    variance v they are divided by sqrt(v + shrinkage * mean v), then all by one number, so that
+    their mean square is one: with shrinkage the weak axes stay weak.
 
     Args:
         features: (n, T, D) of the training clips.
@@ -30,6 +31,9 @@ def principal_axes(features: np.ndarray, axes: int, shrinkage: float = 0.0) -> n
     Returns float64 (D, axes); an axis along which nothing varies is zero.
     """
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
+    spread = rows.std(axis=0)
+    unit = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)  # (D,)
+    rows *= unit
     mean = rows.mean(axis=0)
     direction = mean / (np.linalg.norm(mean) or 1.0)
     rows -= np.outer(rows @ direction, direction)
@@ -42,7 +46,7 @@ def principal_axes(features: np.ndarray, axes: int, shrinkage: float = 0.0) -> n
     soft = values + shrinkage * values.mean()
     scale = np.divide(1, np.sqrt(soft), out=np.zeros_like(soft), where=values > 0)
     size_after = np.sqrt((values * scale**2).mean()) or 1.0
-    return vectors * scale / size_after
+    return unit[:, None] * vectors * scale / size_after
 
 
 def fold(sender: Sender, axes: Sequence[np.ndarray], into: Sender) -> None:

@@ -40,6 +40,7 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.*")}
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_ends_as_one_that_was_not(cache_path, tmp_path):
     words = ["train", cache_path, "--property", "mass", "--epochs", 20, "--seeds", 2, "--vocab", 4]
     words = [*map(str, words), "--reset-interval", "15", "--device", "cpu"]
