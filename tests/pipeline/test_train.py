@@ -269,7 +269,7 @@ def test_event_files_are_written_where_the_package_is(cache_path, tmp_path):
     run = train(cache_path, tmp_path / "run", tensorboard=True, **QUICK)
     (folder,) = (run.folder / "tensorboard").iterdir()
     found = EventAccumulator(str(folder)).Reload()
-    assert [event.step for event in found.Scalars("loss")] == [1, 2, 3, 4]  # twice: with validation, and again
+    assert [event.step for event in found.Scalars("loss")] == [1, 2, 3, 4]  # and again
     assert {"tau", "validation/mean", "validation/seed_1"} <= set(found.Tags()["scalars"])
 
 
