@@ -24,7 +24,8 @@ TRAINED = {
     "accuracy_last_epoch": "spread: the last epoch, nothing chosen",
     "accuracy_published_protocol": "spread: the paper's protocol, chosen on the test clips",
     "accuracy_published_protocol.selected_on_test": "always true: a reminder",
-    "accuracy_validation": "spread: the kept checkpoint on the clips that chose it",
+    "accuracy_validation": "spread: the chosen checkpoint on the clips that chose it; with refit, "
+    "that of the training before they taught too",
     "properties.*.*": "spread: one of these accuracies of one property",
     "chosen_seed": "the seed whose model stands at the top of the run folder",
     "chosen_epoch": "of each seed, the epoch of the checkpoint that is kept",
