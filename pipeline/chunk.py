@@ -339,7 +339,10 @@ def _axes(examples: Examples, split: Split, config: TrainConfig) -> list[np.ndar
     if not config.axes:
         return []
     return [
-        principal_axes(own[split.train], config.axes, config.shrinkage) for own in examples.caches
+        principal_axes(
+            own[split.train], config.axes, config.shrinkage, standardise=config.standardise
+        )
+        for own in examples.caches
     ]
 
 

@@ -115,6 +115,9 @@ class TrainConfig:
         ENCODERS,
         "Softens the whitening of the axes: this much of their mean variance is added to each.",
     )
+    standardise: bool = _setting(
+        False, ENCODERS, "Divide each dimension by its standard deviation before finding the axes."
+    )
     refit: bool = _setting(
         False,
         CLIPS,

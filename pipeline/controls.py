@@ -109,7 +109,7 @@ def _projected(features: NDArray[Any], train: NDArray[np.int64], config: TrainCo
     """On the axes that the run itself used; else rotated to the leading `AXES` of them."""
     inside = features[train]
     kept = (
-        principal_axes(inside, config.axes, config.shrinkage)
+        principal_axes(inside, config.axes, config.shrinkage, standardise=config.standardise)
         if config.axes
         else _leading_axes(inside)
     )

@@ -93,6 +93,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffle
             seeds=range(seeds),
             vocab=5,
             axes=AXES,
+            standardise=True,
             oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs or EPOCHS,
             shuffle_labels=shuffled,

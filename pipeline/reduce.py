@@ -15,23 +15,25 @@ import torch
 from pipeline.agents import Sender
 
 
-def principal_axes(features: np.ndarray, axes: int, shrinkage: float = 0.0) -> np.ndarray:
+def principal_axes(
+    features: np.ndarray, axes: int, shrinkage: float = 0.0, *, standardise: bool = False
+) -> np.ndarray:
     """The leading principal axes of features, whitened.
 
-    Each dimension is first divided by its standard deviation. The axes are at right angles to the
-    mean, so that the projected features have a mean of zero without an offset. Along an axis of
-    variance v they are divided by sqrt(v + shrinkage * mean v), then all by one number, so that
-    their mean square is one: with shrinkage the weak axes stay weak.
+    They are at right angles to the mean, so that the projected features have a mean of zero without
+    an offset. Along an axis of variance v they are divided by sqrt(v + shrinkage * mean v), then
+    all by one number, so that their mean square is one: with shrinkage the weak axes stay weak.
 
     Args:
         features: (n, T, D) of the training clips.
         axes: how many; D at most.
+        standardise: first divide each dimension by its standard deviation.
         shrinkage: 0 makes all axes equal, a large one leaves them as they are.
 
     Returns float64 (D, axes); an axis along which nothing varies is zero.
     """
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
-    spread = rows.std(axis=0)
+    spread = rows.std(axis=0) if standardise else np.ones(rows.shape[1])
     unit = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)  # (D,)
     rows *= unit
     mean = rows.mean(axis=0)

@@ -503,7 +503,7 @@ while True:
 def test_loading_runs_at_the_speed_of_numpy(tmp_path):
     """20,000 clips x 16 x 1024 float16, warm, beside numpy.load of the same bytes.
 
-    Measured at 1.1 times (benchmarks/RESULTS.md); what is asserted leaves room for a busy machine.
+    Measured at 1.4 times (benchmarks/RESULTS.md); what is asserted leaves room for a busy machine.
     """
     count = 20_000
     array = np.random.default_rng(0).integers(0, 1 << 15, (count, 16, 1024), np.uint16)
