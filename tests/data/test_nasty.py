@@ -86,14 +86,19 @@ def test_names_and_endings_do_not_matter(name, honest, tmp_path, monkeypatch):
     np.testing.assert_array_equal(read(name, [7, 3]).frames, read(source, [7, 3]).frames)
 
 
+def mux_silence(out, stream, *, samples: int) -> None:
+    """One frame of silence, which ends the stream."""
+    silence = av.AudioFrame.from_ndarray(np.zeros((1, samples), np.float32), "fltp", "mono")
+    silence.sample_rate = 16000
+    out.mux(stream.encode(silence))
+    out.mux(stream.encode(None))
+
+
 def test_audio_alone_is_no_video(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("aac", rate=16000)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        sound.sample_rate = 16000
-        out.mux(stream.encode(sound))
-        out.mux(stream.encode(None))
+        mux_silence(out, stream, samples=1024)
     with pytest.raises(VideoError, match=r"no video stream \(it holds audio\)"):
         read(path, [0])
 
@@ -320,10 +325,7 @@ def test_a_matroska_attachment_is_no_video(clips_made, tmp_path):
     with av.open(str(path), "w", format="matroska") as out:
         sound = out.add_stream("aac", rate=16000)
         out.add_attachment("cover.png", "image/png", clips_made.grey_png(64))
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        silence.sample_rate = 16000
-        out.mux(sound.encode(silence))
-        out.mux(sound.encode(None))
+        mux_silence(out, sound, samples=1024)
     with pytest.raises(VideoError, match=r"no video stream \(it holds audio, a cover image\)$"):
         read(path, [0])
 
@@ -332,10 +334,7 @@ def test_an_mp3_with_a_cover_is_no_video(clips_made, tmp_path):
     path, still = tmp_path / "song.mp3", clips_made.grey_png(64)
     with av.open(str(path), "w") as out:
         sound = out.add_stream("libmp3lame", rate=16000)
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.float32), "fltp", "mono")
-        silence.sample_rate = 16000
-        out.mux(sound.encode(silence))
-        out.mux(sound.encode(None))
+        mux_silence(out, sound, samples=1152)
 
     def sized(content: bytes) -> bytes:  # ID3v2.4: seven bits a byte
         return bytes(len(content) >> shift & 127 for shift in (21, 14, 7, 0))

@@ -25,7 +25,8 @@ from pipeline.evaluate import evaluate
 from pipeline.extract import extract
 from pipeline.findings import causal, headline, interval_of, panels
 from pipeline.lexicon import lexicon_of
-from pipeline.report import command_to_repeat, write_report
+from pipeline.provenance import command_to_repeat
+from pipeline.report import write_report
 from pipeline.run import Run
 from pipeline.thumbnails import find_clips, overlay
 from pipeline.train import train
