@@ -30,7 +30,8 @@ from pipeline.terminal import print_table
 from pipeline.train import train
 
 BATCH = 256
-REPEATS = {1: 400, BATCH: 20}
+REPEATS = {1: 80, BATCH: 4}  # a turn
+TURNS = 5
 
 
 def published_size(folder: Path) -> Speaker:
@@ -51,14 +52,19 @@ def published_size(folder: Path) -> Speaker:
 
 
 def turns(calls: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Wall times in microseconds of each call, taking turns."""
+    """Wall times in microseconds of each call, in `TURNS` turns of so many `repeats`.
+
+    The first few of a turn are left out: there the other's weights are still in the CPU's caches.
+    """
     times: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats + 5):
+    for _ in range(TURNS):
         for call, own in zip(calls, times, strict=True):
-            began = time.perf_counter()
-            call()
-            own.append(1e6 * (time.perf_counter() - began))
-    return [own[5:] for own in times]
+            for repeat in range(repeats + 5):
+                began = time.perf_counter()
+                call()
+                if repeat >= 5:
+                    own.append(1e6 * (time.perf_counter() - began))
+    return times
 
 
 @torch.inference_mode()

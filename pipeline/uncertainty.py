@@ -120,17 +120,23 @@ def interval(
     sample with repeats inflates information once more, by about as much as the first one did, and
     with 60 objects the 95 % percentile interval of a mutual information of 0 never contained 0,
     where the pivotal one did in 98 % of samples. For a mean, such as an accuracy, both agree.
-    Draws that are NaN are left out; NaN where all are.
+
+    Where small samples push a metric off by more than its spread (a PosDis of few objects is too
+    low), that correction goes past the value itself; the interval then reaches from one to the
+    other. Draws that are NaN are left out; NaN where all are.
 
     >>> interval(0.5, [0.25, 0.5, 0.75, 1.25], level=0.5)
     (0.125, 0.5625)
+    >>> interval(0.5, [0.25, 0.25, 0.25])
+    (0.5, 0.75)
     """
     tail = (1 - level) / 2
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice encountered")
         low, high = np.nanquantile(np.asarray(draws, np.float64), [tail, 1 - tail], axis=0)
-    ends = np.clip([2 * np.asarray(value) - high, 2 * np.asarray(value) - low], *within)
-    return scalar(ends[0]), scalar(ends[1])
+    found = np.asarray(value, np.float64)
+    low, high = np.clip([2 * found - high, 2 * found - low], *within)
+    return scalar(np.minimum(low, found)), scalar(np.maximum(high, found))
 
 
 def bootstrap_interval(

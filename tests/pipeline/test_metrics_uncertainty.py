@@ -219,6 +219,15 @@ class TestBootstrap:
         assert low == 0.0
         assert 0.0 < high < 0.2
 
+    def test_the_interval_reaches_from_a_biased_value_to_where_it_should_be(self):
+        assert uncertainty.interval(0.4, [0.2, 0.25, 0.3], within=(0.0, 1.0)) == (
+            0.4,
+            pytest.approx(0.6, abs=0.01),
+        )
+        low, high = uncertainty.interval(np.array([0.4, 0.4]), [[0.7, 0.3], [0.8, 0.5]])
+        assert low[0] < high[0] == 0.4
+        assert low[1] < 0.4 < high[1]
+
     def test_an_undefined_metric_has_no_interval(self):
         low, high = uncertainty.bootstrap_interval(metrics.posdis_wmcp, GRID, GRID[:, 0], n=5)
         assert np.isnan([low, high]).all()
