@@ -7,6 +7,8 @@ weights; where it is not, they skip.
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +195,61 @@ def test_two_extractions_into_one_cache(films, whole, tmp_path):
     assert f"{target} is being written by process {first.pid} on " in second.stderr
     assert len(second.stderr.strip().splitlines()) == 1
     assert cache.load(target).differences(whole) == []
+
+
+@pytest.mark.parametrize(
+    ("bytes_free", "says"),
+    [(2_000, "ledger.jsonl"), (5_000, ".parts/"), (40_000, "c.h5 cannot be written")],
+    ids=["ledger", "shard", "consolidated file"],
+)
+def test_a_full_disk_is_one_sentence_and_costs_nothing(films, whole, tmp_path, bytes_free, says):
+    """A file that may not grow further fails as a full disk does."""
+    target = tmp_path / "c.h5"
+    early = tmp_path / "early"
+    early.mkdir()
+    for film in sorted(films.iterdir())[:6]:
+        shutil.copy(film, early)
+    assert finish(early, target).returncode == 0
+    before = target.read_bytes()
+    process = subprocess.run(
+        command(films, target),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_free, bytes_free)),
+    )
+    assert process.returncode == 1, process.stderr
+    assert str(target) in process.stderr.splitlines()[-1]
+    assert says in process.stderr.splitlines()[-1]
+    assert "Traceback" not in process.stderr
+    assert target.read_bytes() == before
+    assert finish(films, target).returncode == 0
+    assert cache.load(target).differences(whole) == []
+
+
+def test_ctrl_c_in_a_repair_leaves_the_rest_to_repair(films, tmp_path):
+    target = tmp_path / "c.h5"
+    assert finish(films, target).returncode == 0
+    sound = cache.load(target)
+    content = bytearray(target.read_bytes())
+    at = content.index(sound.features[0].tobytes())
+    row = sound.features[0].nbytes
+    for number in range(CLIPS):
+        content[at + number * row] ^= 1
+    target.write_bytes(content)
+    assert len({problem.clip for problem in cache.verify(target)} - {None}) == CLIPS
+    repair = [command(films, target)[0], "cache", "verify", str(target), "--repair"]
+    process = subprocess.Popen(repair, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_shards(target, 3, process)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1, told
+    assert "Traceback" not in told
+    left = {problem.clip for problem in cache.verify(target)} - {None}
+    assert 0 < len(left) < CLIPS
+    again = subprocess.run(repair, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert cache.load(target).differences(sound) == []
 
 
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
