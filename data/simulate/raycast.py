@@ -175,22 +175,25 @@ class _Scenery:
         """Follows the rays through pixel places, whose arrays are broadcast, to what they meet."""
         nearness = [_affine(plane, x, y) for plane in self.nearness]  # each (...)
         near = np.maximum(nearness[0], nearness[1])
-        face = (nearness[1] > nearness[0]).astype(np.intp)
+        number = (nearness[1] > nearness[0]).view(np.uint8)
         for block in self.blocks:
             entry = reduce(np.minimum, [nearness[i] for i in block.seen])
             behind = reduce(np.maximum, [nearness[i] for i in block.unseen], near)
             met = entry > behind
             for i in block.seen:
-                np.copyto(face, i, where=met & (nearness[i] == entry))
-            np.copyto(near, entry, where=met)
+                # Later blocks have higher numbers, and are met only in front of earlier ones.
+                here = met & (nearness[i] == entry)
+                np.maximum(number, here.view(np.uint8) * np.uint8(i), out=number)
+            near = np.where(met, entry, near)
+        face = number.astype(np.intp)
         depth: Floats = np.reciprocal(near)
         position = np.stack(
             [o + _affine(ray, x, y) * depth for o, ray in zip(self.origin, self.rays, strict=True)]
         )
-        light = self.strength[face] * (1 - self._shadows(nearness, depth))
+        light = self.strength.take(face) * (1 - self._shadows(nearness, depth))
         total = light + self.ambient
         value = self._texture(face, position)
-        colour = (self.low[:, face] + self.span[:, face] * value) * total
+        colour = (self.low.take(face, axis=1) + self.span.take(face, axis=1) * value) * total
         return _Hits(face=face, depth=depth, position=position, colour=colour, direct=light / total)
 
     def _shadows(self, nearness: list[Floats], depth: Floats) -> Floats:
@@ -214,8 +217,10 @@ class _Scenery:
 
     def _texture(self, face: NDArray[np.intp], position: Floats) -> Floats:
         """Textures (...) at positions (3, ...) on faces, bilinear."""
-        u = self.u[0][face] * position[0] + self.u[1][face] * position[1] + self.u[2][face]
-        v = self.v[0][face] * position[1] + self.v[1][face] * position[2] + self.v[2][face]
+        per_x, per_y, offset = self.u.take(face, axis=1)
+        u = per_x * position[0] + per_y * position[1] + offset
+        per_y, per_z, offset = self.v.take(face, axis=1)
+        v = per_y * position[1] + per_z * position[2] + offset
         column, row = np.floor(u), np.floor(v)
         u -= column
         v -= row
@@ -223,13 +228,13 @@ class _Scenery:
         j0 = column.astype(np.intp) & mask
         i0 = (row.astype(np.intp) & mask) * TEXELS
         j1, i1 = (j0 + 1) & mask, (i0 + TEXELS) & (mask * TEXELS)
-        base = self.texture_at[face]
+        base = self.texture_at.take(face)
         i0 += base
         i1 += base
-        above = self.textures[i0 + j0]
-        above += (self.textures[i0 + j1] - above) * u
-        below = self.textures[i1 + j0]
-        below += (self.textures[i1 + j1] - below) * u
+        above = self.textures.take(i0 + j0)
+        above += (self.textures.take(i0 + j1) - above) * u
+        below = self.textures.take(i1 + j0)
+        below += (self.textures.take(i1 + j1) - below) * u
         return above + (below - above) * v
 
 

@@ -22,7 +22,7 @@ from data.simulate.world import Puck, World
 
 NEAR_SOFT = 0.25  # half the width of a shadow's rim, in radii of what casts it,
 FAR_SOFT = 0.12  # and how much it grows per metre on the way
-HALF = np.float32(0.5)
+NONE, HALF, ALL = np.float32(0), np.float32(0.5), np.float32(1)
 
 
 def frames(world: World, look: Look, *, size: int) -> Iterator[Picture]:
@@ -77,8 +77,7 @@ def _windows(
 
 def _part(values: Floats) -> Floats:
     """`values` between 0 and 1, in place."""
-    np.maximum(values, 0, out=values)
-    return np.minimum(values, 1, out=values)
+    return values.clip(NONE, ALL, out=values)
 
 
 class _Shadows:
@@ -125,7 +124,7 @@ class _Shadow:
             for centre, place in zip(self.centres[frame], self.all.places, strict=True)
         )
         apart = np.sqrt(p * p + q * q)
-        soft = np.maximum(along, 0) * np.float32(2 * FAR_SOFT)
+        soft = np.maximum(along, NONE) * np.float32(2 * FAR_SOFT)
         soft += np.float32(2 * NEAR_SOFT * self.puck.radius)
         dark = _part((np.float32(self.puck.radius) - apart) / soft + HALF)
         dark *= along > 0
@@ -213,7 +212,7 @@ class _Brush:
         b = dx * sx + dy * sy
         c = dx * dx + dy * dy
         nearest = _part(-b / a)
-        outline = np.sqrt(np.maximum(c + nearest * (b + b + nearest * a), 0))
+        outline = np.sqrt(np.maximum(c + nearest * (b + b + nearest * a), NONE))
         rim = radius * sharp + HALF
         layers = np.empty((3, *c.shape), np.float32)
         cover, of_face, of_mark = layers
@@ -222,10 +221,10 @@ class _Brush:
         front = np.sqrt(c) * sharp
         face = _part(rim - front)
         # Where the ray meets the side, and how that faces the light.
-        root = np.sqrt(np.maximum(b * b - a * (c - radius * radius), 0))
+        root = np.sqrt(np.maximum(b * b - a * (c - radius * radius), NONE))
         meets = _part((-b - root) / a)
         facing = dx * self.light[0] + dy * self.light[1] + meets * self.turned[window]
-        side = np.maximum(facing, 0) + self.ambient
+        side = np.maximum(facing, NONE) + self.ambient
         inner = _part(rim - np.float32(0.1) * radius * sharp - front)  # around it, a darker rim
         lit = face * (inner * np.float32(0.18) + np.float32(0.82)) * self.face_light
         u, v = dx * self.cos + dy * self.sin, dy * self.cos - dx * self.sin  # in radii
