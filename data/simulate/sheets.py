@@ -39,10 +39,10 @@ def contact_sheet(
         for column, picture in enumerate(_frames(clip, frames, width)):
             sheet.paste(picture, (margin + column * step, top))
     with replacing(out_png) as file:
-        sheet.save(file, format="PNG", optimize=True)
+        sheet.save(file, format="PNG", compress_level=3)
 
 
-def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 128) -> None:
+def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 112) -> None:
     """Writes an animated .gif or .webp: the grid in motion, one clip of a cell.
 
     A row is a level of the first property, a column one of the second, five of each at most;
