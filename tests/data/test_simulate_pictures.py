@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from data.files import WriteError
 from data.simulate import SCENES, encode, look, render
 from data.simulate.camera import Camera
-from data.simulate.picture import Picture
+from data.simulate.picture import Picture, ycc
 from data.simulate.world import Prism, Puck, World
 
 SIZE, FRAMES, FPS = 128, 12, 24.0
@@ -187,3 +188,25 @@ def test_encoding_is_close_to_what_was_drawn(tmp_path: Path) -> None:
     assert back.shape == drawn.shape
     noise = np.mean((back.mean(axis=-1) - drawn.mean(axis=-1)) ** 2)
     assert 10 * np.log10(255**2 / noise) > 32  # PSNR of grey, dB
+
+
+def test_pictures_and_rgb_frames_are_written_alike(tmp_path: Path) -> None:
+    world = world_of("fall", (0.5, 1.0), seed=0)
+    drawn = render.frames(world, look_of(world, 1), size=SIZE)
+    encode.write(drawn, tmp_path / "planes.mp4", fps=FPS, size=SIZE)
+    encode.write(pictures(world, 1), tmp_path / "rgb.mp4", fps=FPS, size=SIZE)
+    planes, shown = (decoded(tmp_path / name).astype(int) for name in ("planes.mp4", "rgb.mp4"))
+    assert np.abs(planes - shown).mean() < 2
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(WriteError, match=r"no/a\.mp4 cannot be written: No such file"):
+        encode.write(frames, tmp_path / "no" / "a.mp4", fps=FPS, size=32)
+
+
+def test_colours_are_those_of_bt601() -> None:
+    offsets = np.array([16, 128, 128])
+    red, white = offsets + ycc(np.array([[1.0, 0, 0], [1, 1, 1]]), warmth=0.0)
+    np.testing.assert_allclose(red, (81.5, 90.2, 240.0), atol=0.1)
+    np.testing.assert_allclose(white, (235, 128, 128), atol=0.1)
