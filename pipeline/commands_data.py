@@ -26,15 +26,21 @@ if TYPE_CHECKING:
 @click.option("--seconds", default=2.0, help="Length of a clip.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core]")
-def simulate(scene: str, out: Path, **settings: Any) -> None:
+@click.option("--preview/--no-preview", default=True, help="Pictures to look at beside the clips.")
+def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
     """Make clips of a SCENE with known physics: ramp, fall, collision or spring.
 
-    Prints the path of the manifest, which `extract` takes.
+    Prints the path of the manifest, which `extract` takes. Beside it lie contact_sheet.png, and
+    preview.webp, which moves.
     """
-    from data.simulate import simulate as make
+    from data import simulate as scenes
 
     with Bar("clips") as bar:
-        manifest = make(scene, out, progress=bar.update, **settings)
+        manifest = scenes.simulate(scene, out, progress=bar.update, **settings)
+    if preview:
+        scenes.contact_sheet(manifest, out / "contact_sheet.png")
+        scenes.preview(manifest, out / "preview.webp")
+        log(f"to look at: {out / 'contact_sheet.png'}, {out / 'preview.webp'}")
     click.echo(manifest)
 
 

@@ -64,9 +64,9 @@ def simulate(
     `out/<cell>/<trial>.mp4` (H.264, `size` x `size` pixels) and `out/manifest.jsonl`, written
     last. Labels: the two properties in physical units, and the outcomes. The same arguments give
     the same bytes, whatever `workers` (processes; default: one per core) is. `progress(done,
-    total)` is called in this process after each clip. Raises SimulationError for a wrong name or
-    number, and for a folder that already holds something. A run that fails or is interrupted takes
-    its clips away again.
+    total)` is called in this process after each clip. Only the manifest is forced to disk.
+    Raises SimulationError for a wrong name or number, and for a folder that already holds
+    something. A run that fails or is interrupted takes its clips away again.
     """
     out = Path(out)
     jobs = list(_jobs(scene, out, grid, per_cell, size, fps, seconds, seed))

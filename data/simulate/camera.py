@@ -53,8 +53,11 @@ class Camera:
         middle = self.size / 2
         return middle + self.focal_pixels * x / depth, middle - self.focal_pixels * y / depth, depth
 
-    def rays(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Directions (3, k) through pixel places (k,); a step of 1 along one is 1 m deep."""
-        right, up, forward = self.axes.astype(np.float32)[:, :, None]  # each (3, 1)
-        middle, scale = np.float32(self.size / 2), np.float32(1 / self.focal_pixels)
-        return forward + right * ((x - middle) * scale) - up * ((y - middle) * scale)
+    def rays(self) -> NDArray[np.float64]:
+        """Directions of the rays through pixel places, as a matrix (3, 3) that takes (1, x, y).
+
+        A step of 1 along a ray is 1 m deep.
+        """
+        right, up, forward = self.axes
+        right, down = right / self.focal_pixels, -up / self.focal_pixels
+        return np.stack([forward - self.size / 2 * (right + down), right, down], axis=1)

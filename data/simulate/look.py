@@ -5,23 +5,29 @@ from __future__ import annotations
 import colorsys
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 TEXELS = 128  # side of a texture; a power of two, so that it wraps with a mask
+VARIANTS = 16  # textures of one pattern; each is moved, scaled and coloured for its clip
 
 Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Two colours (RGB, 0..1) mixed by a texture float32 (128, 128) that repeats every `tile_m`."""
+    """Two colours (RGB, 0..1) mixed by a texture float32 (128, 128).
+
+    It repeats every `tile_m` metres, and is moved by `shift` of its sides.
+    """
 
     low: Colour
     high: Colour
     texture: NDArray[np.float32]
     tile_m: float
+    shift: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +115,15 @@ def _material(
     high = _colour(hue, saturation, bright)
     low = _colour(hue + rng.uniform(-0.08, 0.08), min(1, saturation * 1.3), bright * (1 - contrast))
     return Material(
-        low=low, high=high, texture=texture(pattern, rng), tile_m=tile_m * rng.uniform(0.8, 1.25)
-    )
+        low=low, high=high, texture=texture(pattern, int(rng.integers(VARIANTS))),
+        tile_m=tile_m * rng.uniform(0.8, 1.25), shift=(rng.uniform(), rng.uniform()),
+    )  # fmt: skip
 
 
-def texture(pattern: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A texture float32 (128, 128) in 0..1 that repeats seamlessly."""
+@cache
+def texture(pattern: str, variant: int) -> NDArray[np.float32]:
+    """A texture float32 (128, 128) in 0..1 that repeats seamlessly; read only, as it is shared."""
+    rng = np.random.default_rng([*pattern.encode(), variant])
     v, u = np.meshgrid(*(2 * [np.arange(TEXELS) / TEXELS]), indexing="ij")
     grain = _noise(rng, (8, 8)) * 0.5 + _noise(rng, (32, 32)) * 0.5
     if pattern == "checker":
@@ -137,7 +146,9 @@ def texture(pattern: str, rng: np.random.Generator) -> NDArray[np.float32]:
         base = _noise(rng, (64, 64))
     else:
         raise ValueError(f"no texture is called {pattern!r}")
-    return (0.75 * base + 0.25 * grain).astype(np.float32)
+    made = (0.75 * base + 0.25 * grain).astype(np.float32)
+    made.flags.writeable = False
+    return made
 
 
 def _noise(rng: np.random.Generator, cells: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,25 +1,29 @@
 """The fixed parts of a picture: floor, wall behind and blocks, by casting rays.
 
-Rays and points are stored as one array per coordinate (3, n), which NumPy goes through several
-times faster than (n, 3). Every pixel gets one ray; pixels in which two faces meet get sixteen.
+Along the ray through the pixel place (x, y), the inverse of the depth at which it meets a plane is
+affine in x and y. A face of a block therefore costs one sum and one comparison a pixel: the ray is
+inside a convex block from the farthest of the faces that it may come in by (the least inverse
+depth) to the nearest of those that it may leave by. Every pixel gets one ray; pixels in which two
+faces meet get some more.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.simulate.camera import Camera
 from data.simulate.look import TEXELS, Look, Material
+from data.simulate.picture import Floats, quartered, ycc
 from data.simulate.world import Prism, World
 
-Floats = NDArray[np.float32]
-
-CHUNK = 8192  # rays at a time: what they need stays in the processor's cache
-EDGE_SAMPLES = 4  # per axis, in pixels where faces meet
+STRIP = 1 << 14  # rays at a time: what they need stays in the processor's cache
+# Rays in a pixel where faces meet, in eighths of a pixel: no two in one row or column.
+EDGE_RAYS = ((-1, -3), (3, -1), (-3, 1), (1, 3))
 SOFT_M = 0.03  # a shadow is whole where the light would cross this much of a block
 BOUNCED = 0.62  # strength of the light, beside the ambient one of the look
 
@@ -28,26 +32,23 @@ BOUNCED = 0.62  # strength of the light, beside the ambient one of the look
 class Backdrop:
     """The fixed parts of a clip.
 
-    `colour` (n, n, 3) in 0..255; `position` (3, n, n) in metres; `direct` (n, n), the part of the
-    light that a shadow would take away; `depth` (n, n) in metres along the view. Where faces meet,
-    `edge` (n, n) is a column of `edge_depth` (16, edges), the depths within the pixel; else -1.
+    `luma` (n, n) and `chroma` (2, n / 2, n / 2), without offsets; `position` (3, n, n) in metres;
+    `direct` (n, n), the part of the light that a shadow would take away; `depth` (rays, n, n) in
+    metres along the view, at several places in a pixel.
     """
 
-    colour: Floats
+    luma: Floats
+    chroma: Floats
     position: Floats
     direct: Floats
     depth: Floats
-    edge: NDArray[np.int32]
-    edge_depth: Floats
 
     def visible(self, at: Floats, window: tuple[slice, slice]) -> Floats:
         """The part (h, w) of each pixel in a window in which a thing at depth `at` is in front."""
-        shown = (at < self.depth[window]).astype(np.float32)
-        column = self.edge[window]
-        mixed = column >= 0
-        behind = self.edge_depth[:, column[mixed]]  # (16, k)
-        shown[mixed] = np.mean(at[mixed] < behind, axis=0, dtype=np.float32)
-        return shown
+        shown = np.zeros(at.shape, np.uint8)
+        for depth in self.depth:
+            shown += at < depth[window]
+        return shown * np.float32(1 / len(self.depth))
 
 
 def lit(look: Look, normals: Floats) -> Floats:
@@ -59,32 +60,27 @@ def render(world: World, look: Look, camera: Camera) -> Backdrop:
     """The fixed parts of a world, as the camera sees them."""
     scenery = _Scenery(world, look, camera)
     n = camera.size
-    grid = np.arange(n, dtype=np.float32) + np.float32(0.5)
-    x, y = (part.ravel() for part in np.meshgrid(grid, grid))
-    hits = scenery.trace(x, y)
-    colour, direct = hits.colour, hits.direct
-    edges = np.flatnonzero(_borders(hits.face.reshape(n, n)))
-    part = (np.arange(EDGE_SAMPLES, dtype=np.float32) + np.float32(0.5)) / EDGE_SAMPLES
-    dx, dy = (side.ravel()[:, None] - np.float32(0.5) for side in np.meshgrid(part, part))
-    fine = scenery.trace((x[edges] + dx).ravel(), (y[edges] + dy).ravel())
-    colour[:, edges] = fine.colour.reshape(3, EDGE_SAMPLES**2, -1).mean(axis=1)
-    direct[edges] = fine.direct.reshape(EDGE_SAMPLES**2, -1).mean(axis=0)
-    edge = np.full(n * n, -1, np.int32)
-    edge[edges] = np.arange(len(edges))
-
-    tint = 255 * np.array([1 + look.warmth, 1, 1 - look.warmth], np.float32)
-    picture = np.ascontiguousarray(colour.T).reshape(n, n, 3) * tint * _gradient(look, n)[..., None]
+    places = np.arange(n, dtype=np.float32) + np.float32(0.5)
+    strips = np.array_split(places, -(-n * n // STRIP))
+    hits = _Hits.joined([scenery.trace(places, rows[:, None]) for rows in strips])
+    rows, columns = np.nonzero(_borders(hits.face))
+    dx, dy = np.array(EDGE_RAYS, np.float32).T[..., None] / np.float32(8)  # each (rays, 1)
+    fine = scenery.trace(places[columns] + dx, places[rows] + dy)  # (rays, edges)
+    hits.colour[:, rows, columns] = fine.colour.mean(axis=1)
+    hits.direct[rows, columns] = fine.direct.mean(axis=0)
+    depth = np.stack(len(EDGE_RAYS) * [hits.depth])
+    depth[:, rows, columns] = fine.depth
+    colour = hits.colour * _gradient(look, n)
     return Backdrop(
-        colour=np.clip(picture, 0, 255),
-        position=hits.position.reshape(3, n, n),
-        direct=direct.reshape(n, n),
-        depth=hits.depth.reshape(n, n),
-        edge=edge.reshape(n, n),
-        edge_depth=fine.depth.reshape(EDGE_SAMPLES**2, -1),
+        luma=colour[0],
+        chroma=quartered(colour[1:]),
+        position=hits.position,
+        direct=hits.direct,
+        depth=depth,
     )
 
 
-def _borders(face: NDArray[np.int16]) -> NDArray[np.bool_]:
+def _borders(face: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Pixels (n, n) beside which another face begins."""
     border = np.zeros(face.shape, bool)
     down, across = face[1:] != face[:-1], face[:, 1:] != face[:, :-1]
@@ -104,119 +100,169 @@ def _gradient(look: Look, n: int) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class _Hits:
-    """What n rays meet: number of the face (n,), depth (n,), position (3, n), colour (3, n), and
-    direct light (n,) as a part of all light."""
+    """What rays of any arrangement (...) meet: number of the face (...), depth (...), position
+    (3, ...), colour (3, ...) without offsets, and direct light (...) as a part of all light."""
 
-    face: NDArray[np.int16]
+    face: NDArray[np.intp]
     depth: Floats
     position: Floats
     colour: Floats
     direct: Floats
+
+    @classmethod
+    def joined(cls, strips: list[_Hits]) -> _Hits:
+        """Strips of a picture, one below the other."""
+        parts = {
+            field.name: np.concatenate([getattr(strip, field.name) for strip in strips], axis=-2)
+            for field in fields(cls)
+        }
+        return cls(**parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Numbers of a block's faces: those that the camera can see, and the others; those whose
+    normal points away from the light, and the others."""
+
+    seen: list[int]
+    unseen: list[int]
+    dark: list[int]
+    bright: list[int]
 
 
 class _Scenery:
     """The faces of a world: 0 is the floor, 1 the wall behind, then those of the blocks."""
 
     def __init__(self, world: World, look: Look, camera: Camera) -> None:
-        self.back_z = np.float32(world.back_z)
-        self.light = look.light.astype(np.float32)
-        self.ambient = np.float32(look.ambient)
-        self.camera = camera
+        faces = [(np.array([[0.0, 1, 0], [0, 0, 1]]), np.array([0.0, world.back_z]))]
+        faces += [_half_spaces(prism) for prism in world.prisms]
+        normals = np.concatenate([normals for normals, _ in faces])  # (f, 3)
+        inside = np.concatenate([offsets for _, offsets in faces]) - normals @ camera.position
+        towards = normals @ look.light
+        self.blocks = []
+        for first, last in _runs([len(offsets) for _, offsets in faces])[1:]:
+            numbers = range(first, last)
+            self.blocks.append(
+                _Block(
+                    seen=[i for i in numbers if inside[i] < 0],
+                    unseen=[i for i in numbers if inside[i] >= 0],
+                    dark=[i for i in numbers if towards[i] < 0],
+                    bright=[i for i in numbers if towards[i] > 0],
+                )
+            )
+        rays = camera.rays()
         self.origin = camera.position.astype(np.float32)
-        self.blocks = [_half_spaces(prism) for prism in world.prisms]
-        self.firsts = 2 + np.cumsum([0, *(len(normals) for normals, _ in self.blocks)])
-        floor_and_back = np.array([[0, 1, 0], [0, 0, 1]], np.float32)
-        self.normals = np.concatenate([floor_and_back, *(normals for normals, _ in self.blocks)])
-        self.strength = lit(look, self.normals)
-        self.materials = [look.floor, look.back]
-        for prism, (normals, _) in zip(world.prisms, self.blocks, strict=True):
-            self.materials += len(normals) * [look.blocks[prism.material]]
+        self.rays = rays.astype(np.float32)
+        self.nearness = (normals / inside[:, None] @ rays).astype(np.float32)  # (f, 3)
+        with np.errstate(divide="ignore"):
+            self.reach = (inside / towards).astype(np.float32)  # (f,) m from the camera's place
+
+        self.ambient = np.float32(look.ambient)
+        self.strength = lit(look, normals.astype(np.float32))
+        kinds = [look.floor, look.back, *look.blocks]
+        self.textures = np.stack([kind.texture for kind in kinds]).ravel()
+        counts = [len(offsets) for _, offsets in faces[1:]]
+        of_blocks = np.repeat([2 + prism.material for prism in world.prisms], counts)
+        kind_of = np.concatenate([[0, 1], of_blocks]).astype(np.intp)  # (f,)
+        self.texture_at = kind_of * TEXELS**2
+        low = ycc(np.array([kind.low for kind in kinds]), warmth=look.warmth)
+        high = ycc(np.array([kind.high for kind in kinds]), warmth=look.warmth)
+        self.low = low[kind_of].T.astype(np.float32)  # (3, f)
+        self.span = (high - low)[kind_of].T.astype(np.float32)
+        self.u, self.v = _texture_axes(normals, [kinds[kind] for kind in kind_of])
 
     def trace(self, x: Floats, y: Floats) -> _Hits:
-        """Follows the rays through pixel places (n,) to what they meet first."""
-        parts = [
-            self._trace(self.camera.rays(x[at : at + CHUNK], y[at : at + CHUNK]))
-            for at in range(0, len(x), CHUNK)
-        ]
-        joined = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts], axis=-1)
-            for field in fields(_Hits)
-        }
-        return _Hits(**joined)
+        """Follows the rays through pixel places, whose arrays are broadcast, to what they meet."""
+        nearness = [_affine(plane, x, y) for plane in self.nearness]  # each (...)
+        near = np.maximum(nearness[0], nearness[1])
+        number = (nearness[1] > nearness[0]).view(np.uint8)
+        for block in self.blocks:
+            entry = reduce(np.minimum, [nearness[i] for i in block.seen])
+            behind = reduce(np.maximum, [nearness[i] for i in block.unseen], near)
+            met = entry > behind
+            for i in block.seen:
+                # Later blocks have higher numbers, and are met only in front of earlier ones.
+                here = met & (nearness[i] == entry)
+                np.maximum(number, here.view(np.uint8) * np.uint8(i), out=number)
+            near = np.where(met, entry, near)
+        face = number.astype(np.intp)
+        depth: Floats = np.reciprocal(near)
+        position = np.stack(
+            [o + _affine(ray, x, y) * depth for o, ray in zip(self.origin, self.rays, strict=True)]
+        )
+        light = self.strength.take(face) * (1 - self._shadows(nearness, depth))
+        total = light + self.ambient
+        value = self._texture(face, position)
+        colour = (self.low.take(face, axis=1) + self.span.take(face, axis=1) * value) * total
+        return _Hits(face=face, depth=depth, position=position, colour=colour, direct=light / total)
 
-    def _trace(self, rays: Floats) -> _Hits:
-        """Follows rays (3, n)."""
-        with np.errstate(divide="ignore"):
-            to_floor = -self.origin[1] / rays[1]
-            to_back = (self.back_z - self.origin[2]) / rays[2]
-        to_floor[~(to_floor > 0)] = np.inf
-        to_back[~(to_back > 0)] = np.inf
-        depth = np.minimum(to_floor, to_back)
-        face = (to_floor >= to_back).astype(np.int16)
-        for first, (normals, offsets) in zip(self.firsts, self.blocks, strict=False):
-            entry, leave, side = _cast(normals, offsets, self.origin, rays)
-            nearer = np.flatnonzero((entry < leave) & (entry > 0) & (entry < depth))
-            depth[nearer] = entry[nearer]
-            face[nearer] = np.int16(first) + side[nearer]
-        position = self.origin[:, None] + depth * rays
-        dark = self._shadows(position)
-        colour = np.empty_like(rays)
-        direct = np.empty_like(depth)
-        for index in np.unique(face):
-            where = np.flatnonzero(face == index)
-            u, v = _on_face(self.normals[index], position[:, where])
-            light = self.strength[index] * (1 - dark[where])
-            colour[:, where] = _sample(self.materials[index], u, v) * (light + self.ambient)
-            direct[where] = light / (light + self.ambient)
-        return _Hits(face=face, depth=depth, position=position, colour=colour, direct=direct)
+    def _shadows(self, nearness: list[Floats], depth: Floats) -> Floats:
+        """How much of the light (...) the blocks keep from what is met: 0..1, soft at the rim.
 
-    def _shadows(self, position: Floats) -> Floats:
-        """How much of the light (n,) the blocks keep from points (3, n): 0..1, soft at the rim."""
-        dark = np.zeros(position.shape[1], np.float32)
-        for normals, offsets in self.blocks:
-            towards = normals @ self.light
-            inside = offsets[:, None] - _dot(normals, position)  # (k, n): how far within each face
-            entry = np.zeros(position.shape[1], np.float32)
-            leave = np.full(position.shape[1], np.inf, np.float32)
-            for distance, slope in zip(inside, towards, strict=True):
-                if slope < 0:
-                    np.maximum(entry, distance / slope, out=entry)
-                elif slope > 0:
-                    np.minimum(leave, distance / slope, out=leave)
-            np.maximum(dark, (leave - entry) / np.float32(SOFT_M), out=dark)
+        A point at the depth d is within the face i by `inside[i] * (1 - nearness[i] * d)`, and as
+        far from it along the light as that over the slope.
+        """
+        dark = np.zeros_like(depth)
+        for block in self.blocks:
+            entry: Floats = reduce(
+                np.maximum,
+                [self.reach[i] * (1 - nearness[i] * depth) for i in block.dark],
+                np.zeros_like(depth),
+            )
+            leave: Floats = reduce(
+                np.minimum, [self.reach[i] * (1 - nearness[i] * depth) for i in block.bright]
+            )
+            np.maximum(dark, (leave - entry) * np.float32(1 / SOFT_M), out=dark)
         return np.minimum(dark, 1)
 
-
-def _dot(normals: Floats, vectors: Floats) -> Floats:
-    """Products (k, n) of (k, 3) and (3, n), without the threads of a BLAS: the same everywhere."""
-    return np.einsum("kc,cn->kn", normals, vectors)
-
-
-def _on_face(normal: Floats, point: Floats) -> tuple[Floats, Floats]:
-    """Coordinates in metres (u, v), each (n,), of points (3, n) on a face."""
-    if abs(normal[2]) > 0.5:
-        return point[0], point[1]
-    return point[0] * normal[1] - point[1] * normal[0], point[2]
-
-
-def _sample(material: Material, u: Floats, v: Floats) -> Floats:
-    """Colours (3, n) of a material at (u, v) in metres, bilinear."""
-    scale = np.float32(TEXELS / material.tile_m)
-    u, v = u * scale, v * scale
-    column, row = np.floor(u), np.floor(v)
-    du, dv = u - column, v - row
-    mask = TEXELS - 1
-    j0, i0 = column.astype(np.int32) & mask, (row.astype(np.int32) & mask) * TEXELS
-    j1, i1 = (j0 + 1) & mask, (i0 + TEXELS) & (mask * TEXELS)
-    texture = material.texture.ravel()
-    above = texture[i0 + j0] * (1 - du) + texture[i0 + j1] * du
-    below = texture[i1 + j0] * (1 - du) + texture[i1 + j1] * du
-    value = above + (below - above) * dv
-    low, high = (np.array(c, np.float32)[:, None] for c in (material.low, material.high))
-    return low + value * (high - low)
+    def _texture(self, face: NDArray[np.intp], position: Floats) -> Floats:
+        """Textures (...) at positions (3, ...) on faces, bilinear."""
+        per_x, per_y, offset = self.u.take(face, axis=1)
+        u = per_x * position[0] + per_y * position[1] + offset
+        per_y, per_z, offset = self.v.take(face, axis=1)
+        v = per_y * position[1] + per_z * position[2] + offset
+        column, row = np.floor(u), np.floor(v)
+        u -= column
+        v -= row
+        mask = TEXELS - 1
+        j0 = column.astype(np.intp) & mask
+        i0 = (row.astype(np.intp) & mask) * TEXELS
+        j1, i1 = (j0 + 1) & mask, (i0 + TEXELS) & (mask * TEXELS)
+        base = self.texture_at.take(face)
+        i0 += base
+        i1 += base
+        above = self.textures.take(i0 + j0)
+        above += (self.textures.take(i0 + j1) - above) * u
+        below = self.textures.take(i1 + j0)
+        below += (self.textures.take(i1 + j1) - below) * u
+        return above + (below - above) * v
 
 
-def _half_spaces(prism: Prism) -> tuple[Floats, Floats]:
+def _affine(coefficients: Floats, x: Floats, y: Floats) -> Floats:
+    """c0 + c1 x + c2 y, broadcast."""
+    constant, per_x, per_y = coefficients
+    return (constant + per_x * x) + per_y * y
+
+
+def _runs(lengths: list[int]) -> list[tuple[int, int]]:
+    """Where runs of these lengths, one after the other, begin and end."""
+    ends = np.cumsum(lengths).tolist()
+    return list(zip([0, *ends], ends, strict=False))
+
+
+def _texture_axes(normals: NDArray[np.float64], materials: list[Material]) -> tuple[Floats, Floats]:
+    """Texels per metre of each face, both (3, f): u along x and y, v along y and z; and offsets."""
+    u, v = np.zeros((2, 3, len(normals)), np.float32)
+    for i, (normal, material) in enumerate(zip(normals, materials, strict=True)):
+        scale = TEXELS / material.tile_m
+        upright = abs(normal[2]) > 0.5  # u runs along x and v along y; else v along z
+        u[:2, i] = (scale, 0) if upright else (normal[1] * scale, -normal[0] * scale)
+        v[:2, i] = (scale, 0) if upright else (0, scale)
+        u[2, i], v[2, i] = TEXELS * material.shift[0], TEXELS * material.shift[1]
+    return u, v
+
+
+def _half_spaces(prism: Prism) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Outward normals (k, 3) and offsets (k,): inside is normal . p <= offset."""
     corners = np.array(prism.corners)
     following = np.roll(corners, -1, axis=0)
@@ -227,27 +273,4 @@ def _half_spaces(prism: Prism) -> tuple[Floats, Floats]:
     front = prism.middle_z + prism.depth / 2  # and the rear face is at front - depth
     normals = np.concatenate([np.pad(normal, ((0, 0), (0, 1))), [[0, 0, 1], [0, 0, -1]]])
     offsets = np.concatenate([np.sum(normal * corners, axis=1), [front, prism.depth - front]])
-    return normals.astype(np.float32), offsets.astype(np.float32)
-
-
-def _cast(
-    normals: Floats, offsets: Floats, origin: Floats, rays: Floats
-) -> tuple[Floats, Floats, NDArray[np.int16]]:
-    """Where rays (3, n) from `origin` (3,) enter and leave a convex block, and by which face.
-
-    They meet it where entry < leave.
-    """
-    n = rays.shape[1]
-    entry = np.full(n, -np.inf, np.float32)
-    leave = np.full(n, np.inf, np.float32)
-    side = np.zeros(n, np.int16)
-    inside = offsets - normals @ origin  # (k,)
-    with np.errstate(divide="ignore"):
-        for index, towards in enumerate(_dot(normals, rays)):
-            at = inside[index] / towards
-            into = towards < 0
-            first = np.where(into, at, -np.inf)
-            side[first > entry] = index
-            np.maximum(entry, first, out=entry)
-            np.minimum(leave, np.where(into, np.inf, at), out=leave)
-    return entry, leave, side
+    return normals, offsets

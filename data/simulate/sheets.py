@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,13 @@ def contact_sheet(
         for column, picture in enumerate(_frames(clip, frames, width)):
             sheet.paste(picture, (margin + column * step, top))
     with replacing(out_png) as file:
-        sheet.save(file, format="PNG", optimize=True)
+        sheet.save(file, format="PNG", compress_level=3)
 
 
-def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 128) -> None:
-    """Writes an animated .gif or .webp: the grid in motion, one clip of each cell.
+def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 112) -> None:
+    """Writes an animated .gif or .webp: the grid in motion, one clip of a cell.
 
+    A row is a level of the first property, a column one of the second, five of each at most;
     `frames`: pictures of the animation, which runs as fast as the clips; `width`: pixels of one
     cell. Raises HeliographError (or a subclass) as `contact_sheet` does, and for another suffix.
     """
@@ -51,9 +53,8 @@ def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 128) ->
     if form is None:
         raise ClipError(f"{out}: a preview is one of {', '.join(FORMATS)}, not {out.suffix!r}")
     clips = _read(manifest)
-    cells = {clip.object: clip for clip in reversed(clips)}  # the first clip of each
-    chosen = _spread([cells[name] for name in sorted(cells)], 100)
-    columns = round(len(chosen) ** 0.5)
+    chosen = _cells(clips, side=5)
+    columns = math.isqrt(len(chosen))
     rows = -(-len(chosen) // columns)
     step = width + 2
     canvases = [
@@ -69,6 +70,19 @@ def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 128) ->
             file, format=form, save_all=True, append_images=canvases[1:], loop=0,
             duration=round(1000 * seconds / frames),
         )  # fmt: skip
+
+
+def _cells(clips: list[Clip], *, side: int) -> list[Clip]:
+    """The first clip of each cell, in the order of the manifest: `side` squared cells at most."""
+    of_cell: dict[str, Clip] = {}
+    for clip in clips:
+        of_cell.setdefault(clip.object, clip)
+    firsts = list(of_cell.values())
+    width = math.isqrt(len(firsts))
+    if width <= side or width * width != len(firsts):
+        return _spread(firsts, side * side)
+    levels = np.linspace(0, width - 1, side).round().astype(int)
+    return [firsts[width * row + column] for row in levels for column in levels]
 
 
 def _read(manifest: Path) -> list[Clip]:

@@ -172,6 +172,14 @@ def test_contact_sheet_and_preview(tmp_path: Path) -> None:
             assert np.abs(np.asarray(moving.convert("RGB"), int) - first).max() > 20
 
 
+def test_a_preview_shows_five_levels_of_each_property_at_most(tmp_path: Path) -> None:
+    tiny = {"grid": 6, "per_cell": 1, "size": 32, "fps": 10, "seconds": 0.2, "workers": 1}
+    manifest = simulate("collision", tmp_path, **tiny)  # type: ignore[arg-type]
+    preview(manifest, tmp_path / "p.webp", frames=2, width=30)
+    with Image.open(tmp_path / "p.webp") as moving:
+        assert moving.size == (5 * 32 - 2, 5 * 32 - 2)
+
+
 def test_preview_refuses_other_files(tmp_path: Path) -> None:
     with pytest.raises(HeliographError, match=r"a preview is one of \.gif, \.webp, not '\.avi'"):
         preview(tmp_path / "manifest.jsonl", tmp_path / "p.avi")

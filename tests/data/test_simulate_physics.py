@@ -53,15 +53,16 @@ def test_bounce_height(scene: str, elasticity: float, seed: int) -> None:
 @pytest.mark.parametrize("elasticity", [0.3, 0.9])
 def test_without_drag_a_fall_from_h_bounces_to_e2_h(elasticity: float) -> None:
     world = play("fall", elasticity, 0.0)
-    height = world.tracks[0, 0, 1] - world.pucks[0].radius
     labels = world.labels
+    height = labels["drop_height_m"]
+    assert height == pytest.approx(world.tracks[0, 0, 1] - world.pucks[0].radius)
     assert labels["impact_speed_m_s"] == pytest.approx(
         math.sqrt(2 * GRAVITY_M_S2 * height), rel=0.01
     )
     assert labels["bounce_height_m"] == pytest.approx(elasticity**2 * height, rel=0.02)
 
 
-@pytest.mark.parametrize("drag", [1.0, 4.0])
+@pytest.mark.parametrize("drag", [1.0, 3.0])
 def test_fall_with_drag(drag: float) -> None:
     labels = play("fall", 0.5, drag).labels
     expected = GRAVITY_M_S2 / drag * (1 - math.exp(-drag * labels["fall_seconds"]))
@@ -129,6 +130,49 @@ def test_spring_period_decay_and_rest(stiffness: float, damping: float) -> None:
     )
     early = times < 3
     assert np.abs(swing - closed)[early].max() < 0.05 * abs(swing[0])
+
+
+@pytest.mark.parametrize("stiffness", [20.0, 60.0])
+@pytest.mark.parametrize("damping", [0.1, 2.0])
+def test_how_low_the_spring_swings(stiffness: float, damping: float) -> None:
+    world = play("spring", stiffness, damping)
+    labels = world.labels
+    rest = BEAM_M - RELAXED_M - world.pucks[0].radius - labels["rest_extension_m"]
+    above = world.tracks[0, 0, 1] - rest
+    shrunk = above * math.exp(-damping / (2 * MASS_KG) * labels["period_seconds"] / 2)
+    assert labels["lowest_height_m"] == pytest.approx(rest - shrunk, abs=0.005)
+
+
+def test_where_the_puck_rests_after_the_ramp() -> None:
+    world = play("ramp", 0.1, 0.5, frames=144)
+    assert world.labels["rest_position_m"] == world.labels["final_position_m"]
+    assert world.labels["rest_position_m"] == pytest.approx(world.tracks[-1, 0, 0])
+    assert np.ptp(world.tracks[-12:, 0, 0]) < 0.001
+    assert math.isnan(play("ramp", 0.1, 0.5, frames=24).labels["rest_position_m"])
+
+
+@pytest.mark.parametrize(
+    ("scene", "outcomes"),
+    [
+        ("ramp", "exit_seconds exit_speed_m_s impact_speed_m_s bounce_height_m final_position_m"),
+        (
+            "collision",
+            "launch_speed_m_s impact_seconds impact_speed_m_s striker_speed_m_s struck_speed_m_s "
+            "struck_distance_m",
+        ),
+        ("fall", "drop_height_m fall_seconds impact_speed_m_s bounce_height_m final_height_m"),
+        ("spring", "period_seconds rest_extension_m lowest_height_m final_height_m"),
+    ],
+)
+def test_outcomes_of_clips_of_two_seconds_are_known(scene: str, outcomes: str) -> None:
+    first, second = SCENES[scene].properties
+    for a in first.levels(3):
+        for b in second.levels(3):
+            labels = play(scene, a, b).labels
+            assert set(labels) - {first.label, second.label, "rest_position_m"} == set(
+                outcomes.split()
+            )
+            assert all(math.isfinite(labels[name]) for name in outcomes.split()), labels
 
 
 @pytest.mark.parametrize("scene", SCENES)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from data.files import WriteError
 from data.simulate import SCENES, encode, look, render
 from data.simulate.camera import Camera
+from data.simulate.picture import Picture, ycc
 from data.simulate.world import Prism, Puck, World
 
 SIZE, FRAMES, FPS = 128, 12, 24.0
@@ -24,8 +26,16 @@ def look_of(world: World, seed: int) -> look.Look:
 
 
 def pictures(world: World, seed: int, size: int = SIZE) -> NDArray[np.uint8]:
-    """Frames uint8 (T, size, size, 3)."""
-    return np.stack([f.copy() for f in render.frames(world, look_of(world, seed), size=size)])
+    """Frames uint8 (T, size, size, 3), RGB."""
+    return np.stack(
+        [rgb(picture) for picture in render.frames(world, look_of(world, seed), size=size)]
+    )
+
+
+def rgb(picture: Picture) -> NDArray[np.uint8]:
+    planes = np.concatenate([picture.luma.ravel(), picture.chroma.ravel()])
+    rows = planes.reshape(-1, picture.luma.shape[1])  # (3 size / 2, size)
+    return av.VideoFrame.from_ndarray(rows, format="yuv420p").to_ndarray(format="rgb24")
 
 
 def decoded(path: Path) -> NDArray[np.uint8]:
@@ -95,9 +105,9 @@ def still(puck: Puck, at: tuple[float, float], prisms: tuple[Prism, ...] = ()) -
 
 
 def difference(a: World, b: World) -> NDArray[np.float64]:
-    """How much two worlds differ in grey, (n, n)."""
-    shown = [pictures(world, 5)[0].astype(float).mean(axis=-1) for world in (a, b)]
-    return np.abs(shown[0] - shown[1])
+    """How much two worlds differ, (n, n), in the colour in which they differ most."""
+    shown = [pictures(world, 5)[0].astype(float) for world in (a, b)]
+    return np.abs(shown[0] - shown[1]).max(axis=-1)
 
 
 def test_the_puck_is_drawn_where_the_camera_sees_it() -> None:
@@ -159,12 +169,12 @@ def test_looks_vary_and_repeat_with_their_seed() -> None:
 
 def test_an_unknown_texture() -> None:
     with pytest.raises(ValueError, match="no texture is called 'felt'"):
-        look.texture("felt", np.random.default_rng(0))
+        look.texture("felt", 0)
 
 
 def test_textures_repeat_without_a_seam() -> None:
     for pattern in ("speckle", "wood"):
-        made = look.texture(pattern, np.random.default_rng(0))
+        made = look.texture(pattern, 0)
         inner = np.abs(np.diff(made, axis=0)).max()
         assert np.abs(made[0] - made[-1]).max() <= 1.5 * inner
 
@@ -178,3 +188,25 @@ def test_encoding_is_close_to_what_was_drawn(tmp_path: Path) -> None:
     assert back.shape == drawn.shape
     noise = np.mean((back.mean(axis=-1) - drawn.mean(axis=-1)) ** 2)
     assert 10 * np.log10(255**2 / noise) > 32  # PSNR of grey, dB
+
+
+def test_pictures_and_rgb_frames_are_written_alike(tmp_path: Path) -> None:
+    world = world_of("fall", (0.5, 1.0), seed=0)
+    drawn = render.frames(world, look_of(world, 1), size=SIZE)
+    encode.write(drawn, tmp_path / "planes.mp4", fps=FPS, size=SIZE)
+    encode.write(pictures(world, 1), tmp_path / "rgb.mp4", fps=FPS, size=SIZE)
+    planes, shown = (decoded(tmp_path / name).astype(int) for name in ("planes.mp4", "rgb.mp4"))
+    assert np.abs(planes - shown).mean() < 2
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(WriteError, match=r"no/a\.mp4 cannot be written: No such file"):
+        encode.write(frames, tmp_path / "no" / "a.mp4", fps=FPS, size=32)
+
+
+def test_colours_are_those_of_bt601() -> None:
+    offsets = np.array([16, 128, 128])
+    red, white = offsets + ycc(np.array([[1.0, 0, 0], [1, 1, 1]]), warmth=0.0)
+    np.testing.assert_allclose(red, (81.5, 90.2, 240.0), atol=0.1)
+    np.testing.assert_allclose(white, (235, 128, 128), atol=0.1)

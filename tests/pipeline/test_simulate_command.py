@@ -1,0 +1,31 @@
+"""`heliograph simulate`: what it leaves behind, and that the next stage takes it."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from data.clips import find
+from pipeline.cli import main
+
+SIZES = {"grid": 2, "per-cell": 1, "size": 64, "fps": 12, "seconds": 0.5, "workers": 1}
+SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
+CLIPS = [f"e{row}_d{column}/00.mp4" for row in range(2) for column in range(2)]
+
+
+@pytest.mark.parametrize("wish", [[], ["--no-preview"]])
+def test_what_simulate_leaves(wish: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "clips"
+    shown = CliRunner().invoke(main, ["simulate", "fall", "-o", str(out), *SMALL, *wish])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout == f"{out / 'manifest.jsonl'}\n"
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    pictures = set() if wish else {"contact_sheet.png", "preview.webp"}
+    assert files == {"manifest.jsonl", *CLIPS} | pictures
+    for name in pictures:
+        assert name in shown.stderr
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 100
+    for source in (out, out / "manifest.jsonl"):
+        assert [clip.id for clip in find([source])] == CLIPS
