@@ -5,7 +5,7 @@ bounce takes the speed v to e v, hence for k = 0 the height h to e^2 h.
 
 It falls from so high that a few frames a second tell how, and the drag stays so small that the
 bounce is seen above the board: with places known to 4 pixels in 8 of 48 frames, kernel ridge
-regression orders 96 % of pairs by drag and 89 % by elasticity (from 0.9 m with drags up to 4: 86 %
+regression orders 96 % of pairs by drag and 88 % by elasticity (from 0.9 m with drags up to 4: 86 %
 and 82 %).
 """
 
