@@ -118,7 +118,7 @@ def _show_list(recipes: list[Recipe], as_json: bool) -> None:
 
 def _show(results: list[Result], as_json: bool, *, several: bool = False) -> None:
     """The tables of every experiment on stdout, and where the rest is on stderr."""
-    from pipeline.experiment_table import accuracy_table, measure_table, places
+    from pipeline.experiment_table import accuracy_table, measure_tables, places
 
     if as_json:
         found = [result.to_json() for result in results]
@@ -127,10 +127,9 @@ def _show(results: list[Result], as_json: bool, *, several: bool = False) -> Non
         if not as_json:
             click.echo(f"\n{result.recipe.name}: {result.recipe.title}\n")
             print_table(*accuracy_table(result.lines))
-            columns, rows = measure_table(result.lines)
-            if rows:
+            for table in measure_tables(result.lines):
                 click.echo()
-                print_table(columns, rows, right=False)
+                print_table(*table)
             for number, place in enumerate(places(result.lines), 1):
                 click.echo(f"({number}) {place}")
         took = duration(sum(result.seconds.values()))

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.experiment_table import Line, accuracy_table, measure_table, places
+from pipeline.experiment_table import Line, accuracy_table, measure_tables, places
 from pipeline.recipe import Recipe, View
 from pipeline.report import FOLDER
 from pipeline.terminal import duration
@@ -19,12 +19,11 @@ def render(
     recipe: Recipe, lines: Sequence[Line], about: Mapping[str, Any], seconds: Mapping[str, float]
 ) -> str:
     """The page as text; it loads nothing from anywhere."""
-    columns, measures = measure_table(lines)
     return _template().render(
         recipe=recipe,
         style=Markup((FOLDER / "report.css").read_text()),
         accuracies=accuracy_table(lines),
-        measures=(columns, measures) if measures else None,
+        measures=measure_tables(lines),
         places=places(lines),
         runs=dict.fromkeys((line.setting, line.run) for line in lines),
         facts=_facts(recipe, about),

@@ -19,7 +19,7 @@ Table = tuple[list[str], list[list[str]]]
 
 ALL = "all at once"
 BASELINES = ("ridge", "majority")
-PLAIN = ("compositionality.", "bins.", "agreement.")  # numbers that are not shares
+PLAIN = ("compositionality.", "bins.", "agreement.", "worth.compression.")  # no shares
 NOTHING = "-"
 
 
@@ -198,33 +198,46 @@ def accuracy_table(lines: Sequence[Line]) -> Table:
     return columns, table
 
 
-def measure_table(lines: Sequence[Line]) -> Table:
-    """A row for each measure of each setting; columns that nothing fills are left out."""
-    columns = ["setting", "measure", "here [95 %]", "chance", "p", "verdict", "paper"]
+def measure_tables(lines: Sequence[Line]) -> list[Table]:
+    """Shares (outcomes, what is retained), then structure: a row for each measure of each setting.
+
+    A table that would have no rows is left out, and so are columns that nothing fills.
+    """
     notes = places(lines)
-    table, before = [], ""
-    for line in lines:
-        if line.part:
-            continue
-        share = not line.measure.startswith(PLAIN)
-        table.append(
-            [
-                "" if line.run == before else line.setting,
-                line.title + (", %" if share else ""),
-                f"{_spread(line)} {_interval(line)}".strip(),
-                NOTHING if line.chance is None else f"{line.chance:.2f}",
-                NOTHING if line.p_value is None else p_text(line.p_value).removeprefix("p = "),
-                line.verdict or NOTHING,
-                _paper(line, notes),
-            ]
-        )
-        before = line.run
-    filled = [
-        number
-        for number in range(len(columns))
-        if any(row[number] not in ("", NOTHING) for row in table)
+    others = [line for line in lines if not line.part]
+    parts = (
+        ("beside the accuracy, %", [line for line in others if not _plain(line)]),
+        ("structure of the messages", [line for line in others if _plain(line)]),
+    )
+    return [_measures(title, own, notes) for title, own in parts if own]
+
+
+def _measures(title: str, lines: Sequence[Line], notes: Sequence[str]) -> Table:
+    columns = [title, "here [95 %]", "chance", "p", "verdict", "paper"]
+    rows = [
+        [
+            f"  {line.title}",
+            f"{_spread(line)} {_interval(line)}".strip(),
+            NOTHING if line.chance is None else f"{line.chance:.2f}",
+            NOTHING if line.p_value is None else p_text(line.p_value).removeprefix("p = "),
+            line.verdict or NOTHING,
+            _paper(line, notes),
+        ]
+        for line in lines
     ]
-    return [columns[i] for i in filled], [[row[i] for i in filled] for row in table]
+    filled = [0, *(i for i in range(1, 6) if any(row[i] != NOTHING for row in rows))]
+    table, before = [], ""
+    for line, row in zip(lines, rows, strict=True):
+        if line.run != before:
+            table.append([line.setting, *[""] * (len(filled) - 1)])
+        table.append([row[i] for i in filled])
+        before = line.run
+    return [columns[i] for i in filled], table
+
+
+def _plain(line: Line) -> bool:
+    """Whether its number is none of percent."""
+    return line.measure.startswith(PLAIN)
 
 
 def _number(value: float | None, digits: int, *, share: bool = True) -> str:
@@ -238,7 +251,7 @@ def _number(value: float | None, digits: int, *, share: bool = True) -> str:
 
 
 def _spread(line: Line) -> str:
-    share = not line.measure.startswith(PLAIN)
+    share = not _plain(line)
     digits = 1 if share else 2
     text = _number(line.mean, digits, share=share)
     if line.std is None or (line.seeds or 0) < 2 or text == NOTHING:
@@ -249,7 +262,7 @@ def _spread(line: Line) -> str:
 def _interval(line: Line) -> str:
     if line.low is None or line.high is None:
         return ""
-    share = not line.measure.startswith(PLAIN)
+    share = not _plain(line)
     low, high = (_number(end, 0 if share else 2, share=share) for end in (line.low, line.high))
     return f"[{low}, {high}]"
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from data import cache
 from pipeline.cli import main
-from pipeline.experiment_table import ALL, accuracy_table, lines_of, measure_table
+from pipeline.experiment_table import ALL, accuracy_table, lines_of, measure_tables
 from pipeline.recipe import NAMES, Published
 
 RECIPE = """
@@ -61,7 +61,7 @@ def test_a_recipe_from_video_to_page_and_again(tmp_path):
     words = (own, "--out", tmp_path / "out", "--backbone", "tiny", "--device", "cpu")
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
-    for part in ("one agent", "one symbol", "76.7 % (1)", "(1) phase 54f", "far?, %"):
+    for part in ("one agent", "one symbol", "76.7 % (1)", "(1) phase 54f", "far?"):
         assert part in shown.stdout
     out = tmp_path / "out"
     folder = out / "small"
@@ -189,26 +189,29 @@ def test_lines_and_tables_say_what_metrics_say():
     assert rows[1][0] == "  a"
     assert rows[1][4] == "80.0"
     assert rows[2][4] == "-"
-    columns, rows = measure_table(lines)
-    assert rows[0] == [
-        "two",
-        "TopSim",
+    (shares, theirs), (structure, ours) = measure_tables(lines)
+    assert shares == ["beside the accuracy, %", "here [95 %]"]
+    assert theirs[:2] == [["two", ""], ["  share", "94.0"]]
+    assert [row[1] for row in theirs[2:]] == ["-", "-"]
+    assert structure[2:] == ["chance", "p", "verdict", "paper"]
+    assert ours[1] == [
+        "  TopSim",
         "0.30 ± 0.10 [0.00, 1.00]",
         "0.05",
         "p < 0.001",
         "compositional",
         "1 (2)",
     ]
-    assert rows[1][2] == "-"
-    assert rows[2][1:3] == ["share, %", "94.0"]
-    assert rows[3][2] == rows[4][2] == "-"
+    assert ours[2] == ["  PosDis", "-", "-", "-", "-", "-"]
 
 
 def test_columns_that_nothing_fills_are_left_out():
     each = dict.fromkeys(
         ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol"), score(0.6)
     )
-    metrics = each | {"properties": {"mass": each}, "worth": {"compression": {"ratio": 5.0}}}
-    lines = lines_of("s", "runs/s", metrics, measures={"worth.compression.ratio": "r"}, paper={})
-    assert measure_table(lines)[0] == ["setting", "measure", "here [95 %]"]
+    metrics = each | {"properties": {"mass": each}, "outcome": {"above_median": {"ratio": 0.9}}}
+    measures = {"outcome.above_median.ratio": "r"}
+    lines = lines_of("s", "runs/s", metrics, measures=measures, paper={})
+    assert measure_tables(lines)[0][0] == ["beside the accuracy, %", "here [95 %]"]
+    assert measure_tables(lines[:3]) == []
     assert accuracy_table(lines)[1][0][0] == "s: mass"
