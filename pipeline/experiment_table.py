@@ -169,8 +169,10 @@ def places(lines: Iterable[Line]) -> list[str]:
 
 def accuracy_table(lines: Sequence[Line]) -> Table:
     """A row for each setting and property: honest, published protocol, baselines, paper."""
+    parts = sorted({line.part for line in lines if line.part})
+    what = f"accuracy of {parts[0]}, %" if len(parts) == 1 else "accuracy, %"
     columns = [
-        "accuracy, %", "chosen on validation [95 %]", "last epoch", "published protocol",
+        what, "chosen on validation [95 %]", "last epoch", "published protocol",
         "ridge", "chance", "paper",
     ]  # fmt: skip
     notes = places(lines)
@@ -180,12 +182,11 @@ def accuracy_table(lines: Sequence[Line]) -> Table:
             rows.setdefault((line.run, line.setting, line.part), {})[line.measure] = line
     table, before = [], ""
     for (run, setting, part), own in rows.items():
-        first = part if run == before else (setting if part == ALL else f"{setting}: {part}")
         test, last, protocol = (own[score] for score in SCORES)
         ridge, majority = (own[f"baselines.{name}"] for name in BASELINES)
         table.append(
             [
-                f"  {first}" if run == before else first,
+                f"  {part}" if run == before else setting,
                 f"{_spread(test)} {_interval(test)}".strip(),
                 _spread(last),
                 _spread(protocol),

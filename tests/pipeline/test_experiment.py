@@ -212,4 +212,5 @@ def test_columns_that_nothing_fills_are_left_out():
     lines = lines_of("s", "runs/s", metrics, measures=measures, paper={})
     assert measure_tables(lines)[0][0] == ["beside the accuracy, %", "here [95 %]"]
     assert measure_tables(lines[:3]) == []
-    assert accuracy_table(lines)[1][0][0] == "s: mass"
+    columns, rows = accuracy_table(lines)
+    assert (columns[0], rows[0][0]) == ("accuracy of mass, %", "s")
