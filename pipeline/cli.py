@@ -14,6 +14,7 @@ from data.errors import HeliographError
 from pipeline.commands_agents import demo, import_checkpoint, train
 from pipeline.commands_cache import cache
 from pipeline.commands_data import backbones, doctor, index, probe, simulate
+from pipeline.commands_experiment import experiment
 from pipeline.commands_extract import extract, phase87
 from pipeline.commands_messages import message, report
 from pipeline.commands_results import compare, evaluate
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 for command in (
-    demo, simulate, index, extract, cache, train, evaluate, compare, message, report, phase87,
-    probe, backbones, doctor, import_checkpoint,
+    demo, simulate, index, extract, cache, train, evaluate, compare, message, report, experiment,
+    phase87, probe, backbones, doctor, import_checkpoint,
 ):  # fmt: skip
     main.add_command(command)

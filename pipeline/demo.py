@@ -7,16 +7,15 @@ from pathlib import Path
 
 import backbones
 from data import cache
-from data.clips import Clip, read_manifest
-from data.errors import HeliographError
+from data.clips import Clip
 from data.sampling import Sampling
-from data.simulate import contact_sheet, simulate
+from data.simulate import contact_sheet
 from pipeline.evaluate import evaluate
-from pipeline.extract import Summary, extract
 from pipeline.message import Speaker
 from pipeline.report import write_report
 from pipeline.run import Run
 from pipeline.splits import PAPER_CELLS
+from pipeline.staging import features_of, made_clips
 from pipeline.tables import score_rows, structure_rows
 from pipeline.terminal import Bar, log, percent, print_table
 from pipeline.train import train
@@ -37,10 +36,15 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> Non
     """
     began = time.monotonic()
     log(f"1/4 a puck slides down a ramp and bounces: {GRID**2 * per_cell} clips in {out / 'clips'}")
-    clips = _clips(out / "clips", per_cell)
+    clips = made_clips(out / "clips", "ramp", grid=GRID, per_cell=per_cell)
     log(f"2/4 features of {FRAMES} frames a clip with {BACKBONE}: {out / 'ramp.h5'}")
     contact_sheet(out / "clips" / "manifest.jsonl", out / "clips.png")
-    _features(clips, out / "ramp.h5")
+    features_of(
+        clips,
+        out / "ramp.h5",
+        backbone=backbones.load(BACKBONE),
+        sampling=Sampling(frames=FRAMES),
+    )
     log(f"3/4 two agents learn to tell {' and '.join(PROPERTIES)}: {out / 'run'}")
     run = _train(out / "ramp.h5", out / "run", seeds, epochs, shuffled=False)
     log(f"    the same with shuffled labels, as a control: {out / 'shuffled'}")
@@ -56,32 +60,6 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> Non
     _print_messages(run, clips)
     write_report(run.folder)
     _say_what_next(out, clips, time.monotonic() - began)
-
-
-def _clips(folder: Path, per_cell: int) -> list[Clip]:
-    manifest = folder / "manifest.jsonl"
-    if not manifest.exists():
-        with Bar("clips") as bar:
-            simulate("ramp", folder, grid=GRID, per_cell=per_cell, progress=bar.update)
-    clips = read_manifest(manifest)
-    if len(clips) != GRID**2 * per_cell:
-        raise HeliographError(
-            f"{folder} holds {len(clips)} clips of an earlier demo, not {GRID**2 * per_cell}: "
-            "choose another --out"
-        )
-    return clips
-
-
-def _features(clips: list[Clip], target: Path) -> None:
-    backbone = backbones.load(BACKBONE)
-    with Bar("features") as bar:
-
-        def progress(now: Summary) -> None:
-            bar.update(now.done + now.kept + len(now.failed), now.clips)
-
-        extract(
-            clips, target, backbone=backbone, sampling=Sampling(frames=FRAMES), progress=progress
-        )
 
 
 def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffled: bool) -> Run:

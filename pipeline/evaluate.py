@@ -21,6 +21,7 @@ from pipeline.compare import agent_agreement, seed_agreement
 from pipeline.controls import train_controls
 from pipeline.interventions import add_noise, intervene, listen, silence_agents
 from pipeline.listeners import fresh_listeners
+from pipeline.outcome import predict_outcome
 from pipeline.panel import Panel, Setting, one_thread
 from pipeline.records import Examples
 from pipeline.run import Run
@@ -73,7 +74,7 @@ def evaluate(
         grams = [ridge.gram(examples.raw(), split.train) for split in panel.splits]
         found["worth"] = assess_worth(panel, grams, material.clips, examples)
         if outcome is not None:
-            found["outcome"] = worth.predict_outcome(
+            found["outcome"] = predict_outcome(
                 panel, grams, material.clips.labels, outcome=outcome[0], action=outcome[1]
             )
         if elsewhere:

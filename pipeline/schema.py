@@ -136,6 +136,17 @@ EVALUATED = {
     "outcome.retained": "as in worth.probes",
     "outcome.retained.value": "the ratio of the means",
     "outcome.retained.interval": "its percentile interval",
+    "outcome.above_median.*": "score: is the outcome above the median of the training clips? from "
+    "messages, or raw features, alone",
+    "outcome.above_median.retained.value": "as in worth.probes",
+    "outcome.above_median.retained.interval": "its percentile interval",
+    "outcome.above_median.ratio": "accuracy from messages over accuracy from features, the paper's "
+    "share retained",
+    "outcome.above_median_left_out.*": "score: the same from messages and action, features and "
+    "action, or the action alone, on actions that training left out",
+    "outcome.above_median_left_out.retained.value": "as in worth.probes",
+    "outcome.above_median_left_out.retained.interval": "its percentile interval",
+    "outcome.above_median_left_out.ratio": "as in outcome.above_median",
     "transfer.*.clips": "labelled clips of the other cache that are compared",
     "transfer.*.objects": "how many objects they show",
     "transfer.*.known_messages": "the share of them whose message some training clip has too",
@@ -161,6 +172,15 @@ def undocumented(metrics: Mapping[str, Any]) -> list[str]:
             _fits(own, key) for own in (path, path.removeprefix("control.")) for key in SCHEMA
         )
     ]
+
+
+def documented(path: str) -> bool:
+    """Whether `metrics.json` may have this path: a leaf, or a score with its parts.
+
+    >>> documented("compositionality.topsim"), documented("compositionality.luck.mean.of")
+    (True, False)
+    """
+    return any(_fits(path, key) for key in SCHEMA)
 
 
 def as_markdown() -> str:

@@ -117,7 +117,7 @@ def train(
             said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
             runs.append(write_run(folder, own, material, results, notes=said))
             keeper.sweep()
-    if control:
+    if control and CONTROL not in runs[1].metrics():
         add_control(runs[1], runs[0])
     return runs[-1]
 

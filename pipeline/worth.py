@@ -2,8 +2,7 @@
 
 Probes learn from the messages of the training clips and predict, for test clips, every label of
 the cache, also those that the agents never spoke about (a simulator's outcomes); the same probes
-read the raw features. Where clips differ in an action (the speed of a launch), outcomes are
-predicted from message and action for an action that training never showed.
+read the raw features. Outcomes after an action: see `pipeline.outcome`.
 
 Accuracy is always that of telling which of two test clips has more, by the predictions.
 """
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 
 from data.errors import HeliographError
 from pipeline import ridge
-from pipeline.contingency import bin_property
 from pipeline.metrics import entropy, message_entropy
 from pipeline.panel import Panel, one_thread
 from pipeline.tally import Resampler, Scores, grade, spearman, spread, tally
@@ -30,8 +28,6 @@ Numbers = NDArray[np.int64]
 
 LEAST_CLIPS = 8
 """A label that fewer clips know, in the training or the test part of a seed, is not probed."""
-ACTION_BINS = 5
-"""An action of more values than this is held out by fifths."""
 MLP_HIDDEN = 64
 MLP_STEPS = 300
 MLP_AXES = 64
@@ -75,7 +71,7 @@ def probe(panel: Panel, grams: Sequence[Floats], labels: Mapping[str, Floats]) -
     `retained` is the share that messages keep of the features' accuracy above one half; None where
     the interval of the features' accuracy reaches down to one half.
     """
-    parts = {name: _parts(panel, column) for name, column in labels.items()}
+    parts = {name: parts_of(panel, column) for name, column in labels.items()}
     asked = {name: column for name, column in labels.items() if parts[name]}
     found: dict[str, Any] = {}
     if not asked:
@@ -94,75 +90,9 @@ def probe(panel: Panel, grams: Sequence[Floats], labels: Mapping[str, Floats]) -
         }
         found[name] = {
             "trained_on": name in panel.config.properties,
-            "ridge": _told(linear, column, parts[name], panel, _margin(panel, name)),
-            "mlp": _told(deep, column, parts[name], panel, _margin(panel, name)),
+            "ridge": _told(linear, column, parts[name], panel, margin_of(panel, name)),
+            "mlp": _told(deep, column, parts[name], panel, margin_of(panel, name)),
         }
-    return found
-
-
-def predict_outcome(
-    panel: Panel,
-    grams: Sequence[Floats],
-    labels: Mapping[str, Floats],
-    *,
-    outcome: str,
-    action: str,
-) -> dict[str, Any]:
-    """Predicts the label `outcome` of test clips from message and action, for actions never seen.
-
-    Each value of the label `action` (each fifth, where there are more than five) is left out of
-    training in turn, and the test clips that have it are predicted, from
-
-    - `messages`, `features`: these, the action, and their product (ridge regression);
-    - `action`: the action alone.
-
-    Accuracy compares clips of the same left-out action, so the action alone is at chance there
-    (nearly, where a fifth holds several values); `r2` is of all the predictions together, about the
-    mean of what is predicted.
-    Raises HeliographError for a label that the cache lacks, or too few values to leave one out.
-    """
-    known_labels(labels, (outcome, action))
-    known = ~np.isnan(labels[action])
-    groups = np.full(len(known), -1)
-    groups[known] = bin_property(labels[action][known], bins=ACTION_BINS)
-    column = np.where(known, labels[outcome], np.nan)
-    parts = _parts(panel, column)
-    alone = min(
-        (np.sum(groups[train] != own) for train, _ in parts for own in set(groups)), default=0
-    )
-    if groups.max() < 1 or alone < LEAST_CLIPS:
-        raise HeliographError(
-            f"{outcome!r} after {action!r} cannot be predicted: it needs two values of the action "
-            f"and {LEAST_CLIPS} clips of known outcome in training and in test"
-        )
-    given: dict[str, Sequence[Floats]] = {
-        "messages": [message_gram(words) for words in panel.tokens],
-        "features": grams,
-        "action": [np.zeros((len(known), len(known)))] * len(parts),
-    }
-    resampler = Resampler(panel.objects, [test for _, test in parts])
-    found: dict[str, Any] = {
-        "outcome_label": outcome,
-        "action_label": action,
-        "left_out": int(groups.max()) + 1,
-    }
-    scores: dict[str, Scores] = {}
-    for side, own in given.items():
-        predicted = [
-            _leaving_out(kernel, labels[action], column, groups, part, panel)
-            for kernel, part in zip(own, parts, strict=True)
-        ]
-        tallies = []
-        for values, (_, test) in zip(predicted, parts, strict=True):
-            right, asked = _grade_one(values, column[test], _margin(panel, outcome))
-            same = groups[test][:, None] == groups[test]
-            tallies.append(tally(right, asked & same[..., None], resampler.objects[test]))
-        scores[side] = resampler.score(tallies)
-        errors = [
-            _r2(values, column[test]) for values, (_, test) in zip(predicted, parts, strict=True)
-        ]
-        found[side] = scores[side].to_json(0) | {"r2": spread(errors)}
-    found["retained"] = _retained(scores["messages"], scores["features"])
     return found
 
 
@@ -178,7 +108,7 @@ def known_labels(labels: Mapping[str, Floats], names: Sequence[str]) -> None:
 # The parts of a label
 
 
-def _parts(panel: Panel, column: Floats) -> list[tuple[Numbers, Numbers]]:
+def parts_of(panel: Panel, column: Floats) -> list[tuple[Numbers, Numbers]]:
     """Training and test clips of each seed that know the label; none where a seed has too few."""
     known = ~np.isnan(column)
     parts = [
@@ -191,12 +121,13 @@ def _parts(panel: Panel, column: Floats) -> list[tuple[Numbers, Numbers]]:
     return parts if enough else []
 
 
-def _margin(panel: Panel, name: str) -> float:
+def margin_of(panel: Panel, name: str) -> float:
+    """Values of this label that differ by no more are a tie: 0 unless the run says otherwise."""
     config = panel.config
     return dict(zip(config.properties, config.tie_margins, strict=True)).get(name, 0.0)
 
 
-def _standard(column: Floats, train: Numbers) -> Floats:
+def standard(column: Floats, train: Numbers) -> Floats:
     """Mean 0 and deviation 1 over the training clips; 0 where unknown."""
     deviation = float(column[train].std())
     return np.nan_to_num((column - column[train].mean()) / (deviation or 1.0))
@@ -213,12 +144,16 @@ def _linear(
 ) -> list[Floats]:
     """Predicted ranks of each seed's test clips by ridge regression."""
     return [
-        _ridge(kernel, ridge.ranks(column[:, None], train)[:, 0], train, test, panel)
+        by_ridge(kernel, ridge.ranks(column[:, None], train)[:, 0], train, test, panel)
         for kernel, (train, test) in zip(kernels, parts, strict=True)
     ]
 
 
-def _ridge(kernel: Floats, targets: Floats, train: Numbers, test: Numbers, panel: Panel) -> Floats:
+def by_ridge(
+    kernel: Floats, targets: Floats, train: Numbers, test: Numbers, panel: Panel
+) -> Floats:
+    """Predictions (n,) for the test clips of targets (N,), by ridge regression."""
+
     def closeness(values: Floats, clips: Numbers) -> float:
         return -float(((values[:, 0] - targets[clips]) ** 2).mean())
 
@@ -226,29 +161,6 @@ def _ridge(kernel: Floats, targets: Floats, train: Numbers, test: Numbers, panel
     return ridge.predict(kernel, targets[:, None], train, test, objects=objects, judge=closeness)[
         :, 0
     ]
-
-
-def _leaving_out(
-    kernel: Floats,
-    action: Floats,
-    column: Floats,
-    groups: Numbers,
-    part: tuple[Numbers, Numbers],
-    panel: Panel,
-) -> Floats:
-    """Predictions of the test clips of `part`, each without training clips of its own action.
-
-    From what is in `kernel`, the action, and their product; where training shows one action only,
-    nothing can be learnt about it and it is left out.
-    """
-    train, test = part
-    predicted = np.empty(len(test))
-    for group in np.unique(groups[test]):
-        inside, own = train[groups[train] != group], groups[test] == group
-        move = _standard(action, inside)
-        given = kernel + np.multiply.outer(move, move) * (1 + kernel)
-        predicted[own] = _ridge(given, column, inside, test[own], panel)
-    return predicted
 
 
 def _mlp(kernels: Sequence[Floats], columns: Floats, panel: Panel) -> Floats:
@@ -269,7 +181,7 @@ def _mlp(kernels: Sequence[Floats], columns: Floats, panel: Panel) -> Floats:
         trained[number, split.train] = True
         for label, column in enumerate(columns.T):
             own = split.train[~np.isnan(column[split.train])]
-            targets[number, :, label] = _standard(ridge.ranks(column[:, None], own)[:, 0], own)
+            targets[number, :, label] = standard(ridge.ranks(column[:, None], own)[:, 0], own)
     y = torch.from_numpy(targets)
     weight = torch.from_numpy((known & trained[:, :, None]).astype(np.float32))
     layers = _fresh_layers(len(inputs), x.shape[2], columns.shape[1])
@@ -316,7 +228,7 @@ def _forward(layers: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 # What the predictions are worth
 
 
-def _grade_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
+def grade_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
     """As `grade`, for one label and its predictions, (n,) each: one column."""
     right, asked = grade((values[:, None] > values)[..., None], column[:, None], (margin,))
     return right[..., :1], asked[..., :1]
@@ -337,16 +249,16 @@ def _told(
         pairs = list(zip(seeds, (test for _, test in parts), strict=True))
         scores[side] = resampler.score(
             [
-                tally(*_grade_one(values, column[test], margin), resampler.objects[test])
+                tally(*grade_one(values, column[test], margin), resampler.objects[test])
                 for values, test in pairs
             ]
         )
         ranks = [spearman(values[:, None], column[test, None])[0] for values, test in pairs]
         found[side] = scores[side].to_json(0) | {"spearman": spread(ranks)}
-    return found | {"retained": _retained(scores["messages"], scores["features"])}
+    return found | {"retained": retained(scores["messages"], scores["features"])}
 
 
-def _retained(messages: Scores, features: Scores) -> dict[str, Any] | None:
+def retained(messages: Scores, features: Scores) -> dict[str, Any] | None:
     """What messages keep of the features' accuracy above one half, with its percentile interval."""
     if not features.interval()[0, 0] > 0.5:
         return None
@@ -355,9 +267,3 @@ def _retained(messages: Scores, features: Scores) -> dict[str, Any] | None:
     ratios = drawn[all_of_it > 0] / all_of_it[all_of_it > 0]
     low, high = np.nanquantile(ratios, [0.025, 0.975])
     return {"value": kept / whole, "interval": [float(low), float(high)]}
-
-
-def _r2(values: Floats, column: Floats) -> float:
-    """1 - squared errors over squared distances from the mean; below 0: worse than the mean."""
-    spread_of = float(((column - column.mean()) ** 2).sum())
-    return 1 - float(((values - column) ** 2).sum()) / spread_of

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from data.errors import HeliographError
 from pipeline import ridge, worth
 
 
@@ -67,40 +66,3 @@ def test_probes_never_see_test_labels(compositional, raw):
     torn[compositional.splits[0].test] = -99
     after = worth._mlp(kernels, torn[:, None], compositional)
     assert np.array_equal(before[0], after[0])
-
-
-def test_an_outcome_after_an_unseen_action(compositional, raw):
-    """The outcome is alpha times the action: neither alone gives it."""
-    action = np.tile([1.0, 2.0], 25)
-    labels = {"action": action, "outcome": compositional.labels[:, 0] * action, "alpha": action}
-    found = worth.predict_outcome(
-        compositional, grams(compositional, raw), labels, outcome="outcome", action="action"
-    )
-    assert found["left_out"] == 2
-    assert found["messages"]["mean"] > 0.9
-    assert found["features"]["mean"] > 0.9
-    assert found["action"]["mean"] == 0.5
-    assert found["retained"]["value"] == pytest.approx(1, abs=0.15)
-    assert found["messages"]["r2"]["mean"] > found["action"]["r2"]["mean"]
-
-
-@pytest.mark.parametrize(
-    ("outcome", "action", "sentence"),
-    [
-        ("gone", "action", "no label 'gone': its labels are action, outcome"),
-        ("outcome", "gone", "no label 'gone'"),
-        ("outcome", "constant", "it needs two values of the action"),
-    ],
-)
-def test_what_cannot_be_predicted_is_said(compositional, raw, outcome, action, sentence):
-    labels = {
-        "action": np.tile([1.0, 2.0], 25),
-        "outcome": compositional.labels[:, 0],
-        "constant": np.ones(50),
-    }
-    with pytest.raises(HeliographError) as error:
-        worth.predict_outcome(
-            compositional, grams(compositional, raw), labels, outcome=outcome, action=action
-        )
-    assert sentence in str(error.value)
-    assert "\n" not in str(error.value)

@@ -1,0 +1,73 @@
+"""One page for an experiment: its tables, beside the paper's numbers, and links to its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache as remember
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from pipeline.experiment_table import Line, accuracy_table, measure_tables, places
+from pipeline.recipe import Recipe, View
+from pipeline.report import FOLDER
+from pipeline.terminal import duration
+
+
+def render(
+    recipe: Recipe, lines: Sequence[Line], about: Mapping[str, Any], seconds: Mapping[str, float]
+) -> str:
+    """The page as text; it loads nothing from anywhere."""
+    return _template().render(
+        recipe=recipe,
+        style=Markup((FOLDER / "report.css").read_text()),
+        accuracies=accuracy_table(lines),
+        measures=measure_tables(lines),
+        places=places(lines),
+        runs=dict.fromkeys((line.setting, line.run) for line in lines),
+        facts=_facts(recipe, about),
+        stages=[(name, duration(own)) for name, own in seconds.items()],
+        together=duration(sum(seconds.values())),
+    )
+
+
+def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    own = recipe.clips
+    rows = []
+    if own is None:
+        rows.append(("features", f"given: {about['features']}"))
+    else:
+        count = own.grid**2 * own.per_cell
+        rows += [
+            (
+                "clips",
+                f"{count} of the scene {own.scene}: {own.grid} x {own.grid} cells, "
+                f"{own.per_cell} clips each, {own.seconds:g} s",
+            ),
+            ("backbone", ", ".join(about["backbones"])),
+            ("views", "; ".join(f"{view.name}: {_seen(view)}" for view in recipe.views)),
+        ]
+    seeds = sorted({str(run.get("seeds", 10)) for run in about["runs"].values()})
+    rows += [
+        ("seeds", " or ".join(seeds)),
+        ("device", f"{about['device']}, {about['cores']} cores"),
+        ("versions", ", ".join(f"{name} {one}" for name, one in about["versions"].items())),
+    ]
+    return rows
+
+
+def _seen(view: View) -> str:
+    return "the middle frame" if view.still else f"{view.steps} time steps"
+
+
+@remember
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("experiment.html")
