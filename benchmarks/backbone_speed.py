@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import backbones
 from backbones import BackboneError, clip, dinov2, hub, vjepa2, weights
+from backbones.base import resolve_device
 from backbones.numerics import forward_numerics
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -96,6 +98,7 @@ def timed(call: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
     return time.perf_counter() - start, result
 
 
+@cache
 def matmul_rate(precision: str, device: torch.device) -> float:
     """Floating-point operations a second of one large product, the best of five."""
     side = 8192 if device.type == "cuda" else 1536
@@ -179,15 +182,22 @@ def forward_alone(name: str, options: dict[str, Any], *, repeats: int) -> None:
     print(f"{name:19} forward alone, ours against torch's defaults: {ratio:.2f}x")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=sorted(backbones.BACKBONES), action="append")
     parser.add_argument("--hub-dir", type=Path, help="folder with the clones dinov2 and vjepa2")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=list(DTYPES), action="append")
+    parser.add_argument(
+        "--precision", choices=list(DTYPES), action="append", help="[fp32, bf16; on a GPU fp16 too]"
+    )
     parser.add_argument("--clips", type=int, default=5, help="turns that are timed")
     parser.add_argument("--batch", type=int, default=1, help="clips in a forward pass")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    device = resolve_device(arguments.device)
+    usual = list(DTYPES) if device.type == "cuda" else ["bf16"]  # fp16 takes minutes on a CPU
+    precisions = list(dict.fromkeys(["fp32", *(arguments.precision or usual)]))
+    rates = [f"{p} {matmul_rate(p, device) / 1e9:,.0f}" for p in precisions]
+    print(f"GFLOP/s of one large product on {device}: {', '.join(rates)}")
     print(
         f"{'backbone':19} {'how':6} {'rate':>9} {'':9} {'plain':>8} {'matmul share':>13} "
         f"{'cosine fp32':>12} {'rel. error':>12}"
@@ -202,11 +212,11 @@ def main() -> None:
                 measure(
                     name,
                     options,
-                    precisions=list(dict.fromkeys(["fp32", *(arguments.precision or DTYPES)])),
+                    precisions=precisions,
                     clips=arguments.clips,
                     batch=arguments.batch,
                 )
-                if not torch.cuda.is_available():
+                if device.type == "cpu":
                     forward_alone(name, options, repeats=arguments.clips)
             except BackboneError as error:
                 print(f"{name:19} {error}")
