@@ -33,7 +33,7 @@ GOLDEN_TOLERANCE = 1e-3
 
 
 class Check(NamedTuple):
-    """One row: what was looked at, how it is (`ok`, `note`, `broken`), and one sentence about it."""
+    """One row: what was looked at, how it is (`OK`, `NOTE`, `BROKEN`), and a sentence about it."""
 
     name: str
     level: str

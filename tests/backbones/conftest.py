@@ -1,4 +1,4 @@
-"""What the tests of backbones share: the authors' code where it is."""
+"""What the tests of backbones share: the authors' code where it is, and the speed script."""
 
 import importlib.util
 import os
@@ -30,7 +30,7 @@ def authors_code() -> Callable[[hub.Repository], Path]:
 
 @pytest.fixture(scope="session")
 def speed() -> ModuleType:
-    """The script `benchmarks/backbone_speed.py`, imported: it draws random weights for tests too."""
+    """`benchmarks/backbone_speed.py`, imported: it draws random weights for tests too."""
     path = Path(__file__).resolve().parents[2] / "benchmarks" / "backbone_speed.py"
     spec = importlib.util.spec_from_file_location("backbone_speed", path)
     assert spec is not None
