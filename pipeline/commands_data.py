@@ -152,7 +152,7 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
         for row in rows
         if row["error"] is None
     ]
-    heads = ["name", "family", "dim", "tubelet", "parameters", "size", "licence", "weights"]
+    heads = ["name", "family", "dim", "frames/step", "parameters", "size", "licence", "weights"]
     print_table(heads, cells)
     for row in rows:
         if row["error"] is not None:
