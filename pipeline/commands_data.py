@@ -144,7 +144,7 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
             str(row["family"]),
             str(row["dim"]),
             str(row["frames_per_step"]),
-            f"{row['parameters']:,}",
+            f"{int(str(row['parameters'])) / 1e6:,.1f} M",
             f"{int(str(row['size_bytes'])) / 1e6:,.0f} MB",
             str(row["licence"]),
             "here" if row["weights"] else "to fetch" if row["size_bytes"] else "none",
