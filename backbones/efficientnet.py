@@ -109,7 +109,7 @@ def build(options: LoadOptions) -> Backbone:
 ENTRIES = [
     Entry(
         name="efficientnet_lite0",
-        family="EfficientNet-Lite",
+        family="EfficientNet",
         dim=1280,
         frames_per_step=1,
         parameters=3_371_008,

@@ -45,28 +45,34 @@ def forward_numerics(device: torch.device, precision: str) -> Iterator[None]:
 
 @cache
 def cpu_matmul_setting() -> str:
-    """How float32 products are asked for on this CPU: `bf16` where that is float32 all the same.
+    """How float32 products are asked for on this CPU: `bf16` where that is faster float32.
 
-    The setting (torch's `set_float32_matmul_precision("medium")`) hands float32 linear layers to
-    oneDNN, which on many CPUs is faster and exact to rounding. On CPUs with bfloat16 units oneDNN
-    takes it at its word and rounds the factors: there, as a small product shows, it stays `ieee`.
+    The setting (torch's `set_float32_matmul_precision("medium")`) lets torch hand float32 linear
+    layers to oneDNN. On CPUs with AVX-512 and no bfloat16 units that is exact to rounding, and
+    faster than MKL on some. With such units oneDNN takes it at its word and rounds the factors,
+    and on CPUs without AVX-512 it changes nothing: there, as a small product shows, it stays
+    `ieee`, which is torch's own way.
     """
     import torch
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 512, generator=generator, device="cpu", dtype=torch.float32)
     w = torch.randn(64, 512, generator=generator, device="cpu", dtype=torch.float32)
-    exact = x.double() @ w.double().T
     mkldnn: Any = torch.backends.mkldnn
     backend = mkldnn.matmul
     before = backend.fp32_precision
+    products = {}
     try:
-        backend.fp32_precision = "bf16"
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            error = (torch.nn.functional.linear(x, w) - exact).norm() / exact.norm()
+        for setting in ("ieee", "bf16"):
+            backend.fp32_precision = setting
+            with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+                products[setting] = torch.nn.functional.linear(x, w)
     finally:
         backend.fp32_precision = before
-    return "bf16" if float(error) < 1e-6 else "ieee"
+    exact = x.double() @ w.double().T
+    error = float((products["bf16"] - exact).norm() / exact.norm())
+    takes_effect = not torch.equal(products["bf16"], products["ieee"])
+    return "bf16" if takes_effect and error < 1e-6 else "ieee"
 
 
 def freeze(model: torch.nn.Module, *, device: torch.device, precision: str) -> torch.nn.Module:

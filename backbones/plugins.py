@@ -64,7 +64,8 @@ def find_plugins(*, taken: Container[str]) -> tuple[dict[str, Entry], dict[str, 
         try:
             entry = point.load()
         except Exception as error:  # somebody else's code: whatever it raises is reported by name
-            broken[point.name] = f"{point.value}: {type(error).__name__}: {error}"
+            reason = " ".join(str(error).split())
+            broken[point.name] = f"{point.value}: {type(error).__name__}: {reason}"
             continue
         if not isinstance(entry, Entry):
             broken[point.name] = f"{point.value} is a {type(entry).__name__}, not an Entry"
@@ -72,6 +73,8 @@ def find_plugins(*, taken: Container[str]) -> tuple[dict[str, Entry], dict[str, 
             broken[point.name] = f"{point.value} calls itself {entry.name!r}"
         elif entry.name in taken:
             broken[point.name] = f"{point.value} takes the name of a built-in backbone"
+        elif entry.name in found:
+            broken[point.name] = f"{point.value} takes the name of another plugin"
         else:
             found[point.name] = entry
     return found, broken

@@ -114,7 +114,7 @@ ENTRIES = [
         dim=DIM,
         frames_per_step=FRAMES_PER_STEP,
         parameters=303_885_312,
-        licence="MIT (code), Apache-2.0 (weights)",
+        licence="MIT, Apache-2.0",  # the code, the weights
         build=build,
         published=PUBLISHED,
     )

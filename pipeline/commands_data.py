@@ -145,32 +145,41 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
         click.echo(json.dumps(rows))
         return
     cells = [
-        [str(row["name"]), *["-"] * 5, f"broken: {row['error']}"]
-        if row["error"] is not None
-        else [
+        [
             str(row["name"]),
+            str(row["family"]),
             str(row["dim"]),
             str(row["frames_per_step"]),
-            f"{row['parameters']:,}",
+            f"{int(str(row['parameters'])) / 1e6:,.1f} M",
             f"{int(str(row['size_bytes'])) / 1e6:,.0f} MB",
             str(row["licence"]),
-            "here" if row["weights"] else "to fetch",
+            "here" if row["weights"] else "to fetch" if row["size_bytes"] else "none",
         ]
         for row in rows
+        if row["error"] is None
     ]
-    print_table(["name", "dim", "frames/step", "parameters", "size", "licence", "weights"], cells)
+    heads = ["name", "family", "dim", "frames/step", "parameters", "size", "licence", "weights"]
+    print_table(heads, cells)
+    for row in rows:
+        if row["error"] is not None:
+            click.echo(f"{row['name']} is broken: {row['error']}")
 
 
 @click.command()
 @hub_dir
 @click.option("--offline", is_flag=True, help="Ask no hosts whether they can be reached.")
 def doctor(hub_dir: Path | None, offline: bool) -> None:
-    """Check what usually goes wrong: packages, weights, decoders, devices."""
-    from pipeline.doctor import examine
+    """Check what usually goes wrong: packages, weights, decoders, devices.
 
-    well = True
+    A `note` is on something that some commands need and this machine lacks, such as weights
+    without a network to fetch them. Exits 1 only where something is broken.
+    """
+    from pipeline.doctor import BROKEN, NOTE, OK, examine
+
+    colours = {OK: "green", NOTE: "yellow", BROKEN: "red"}
+    broken = False
     for check in examine(hub_dir=hub_dir, network=not offline):
-        well &= check.ok
-        mark = click.style("ok  ", fg="green") if check.ok else click.style("look", fg="red")
-        click.echo(f"{mark}  {check.name}: {check.sentence}")
-    sys.exit(0 if well else 1)
+        broken |= check.level == BROKEN
+        level = click.style(f"{check.level:6}", fg=colours[check.level])
+        click.echo(f"{level}  {check.name}: {check.sentence}")
+    sys.exit(1 if broken else 0)

