@@ -53,7 +53,8 @@ def load(
         name: a key of `BACKBONES`, or the name of an installed plugin.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
-        weights: a file to read the weights from, instead of the published one.
+        weights: a file to read the weights from, instead of the published one; "random": untrained
+            ones, the same everywhere, as a baseline.
         hub_dir: a local clone of the model's repository, or a TORCH_HOME folder.
         preprocess: `official`, or `paper` for what the reference features were made with.
         output: which features, where a model offers several; None is its usual one.

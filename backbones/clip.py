@@ -106,7 +106,7 @@ def build(options: LoadOptions) -> Backbone:
     path = weights.obtain(PUBLISHED, weights=options.weights, hub_dir=options.hub_dir)
     with torch.device("meta"):  # published weights overwrite every number
         model: Any = timm.create_model(TIMM_NAME, num_classes=DIMS["projected"])
-    digest = weights.load_strictly(model, timm_names(weights.read(path)), path)
+    digest = weights.load_into(model, path, timm_names)
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         tokens = model.forward_features(pixels.flatten(0, 1))  # (B * T, 257, 1024)

@@ -98,7 +98,7 @@ def build(name: str, dim: int, options: LoadOptions) -> Backbone:
     pick = choose("output", output, OUTPUTS)
     path = weights.obtain(PUBLISHED[name], weights=options.weights, hub_dir=options.hub_dir)
     model, revision = hub.load(REPOSITORY, name, hub_dir=options.hub_dir)
-    digest = weights.load_strictly(model, official_names(weights.read(path)), path)
+    digest = weights.load_into(model, path, official_names)
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         tokens = model.forward_features(pixels.flatten(0, 1))  # (B * T, ...)

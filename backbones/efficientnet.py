@@ -37,7 +37,12 @@ PREPROCESSING = {
 
 
 def timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename the package's state dict (blocks numbered 0..15) to timm's (stages of blocks)."""
+    """The state dict under timm's names (stages of blocks), from timm's or the package's.
+
+    The package numbers its blocks 0..15.
+    """
+    if "_conv_stem.weight" not in state:
+        return dict(state)
     stages = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage
     places = [f"{stage}.{block}" for stage, count in enumerate(stages) for block in range(count)]
     first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -69,10 +74,7 @@ def classifier(path: Path) -> tuple[Any, str]:
     import timm
 
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    state = weights.read(path)
-    if "_conv_stem.weight" in state:
-        state = timm_names(state)
-    return model, weights.load_strictly(model, state, path)
+    return model, weights.load_into(model, path, timm_names)
 
 
 def build(options: LoadOptions) -> Backbone:

@@ -85,7 +85,7 @@ def build(options: LoadOptions) -> Backbone:
     (encoder, _predictor), revision = hub.load(
         REPOSITORY, "vjepa2_vit_large", hub_dir=options.hub_dir
     )
-    digest = weights.load_strictly(encoder, official_names(weights.read(path)), path)
+    digest = weights.load_into(encoder, path, official_names)
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         steps = pixels.shape[1] // FRAMES_PER_STEP

@@ -7,16 +7,19 @@ import importlib.util
 import os
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
 from backbones.base import BackboneError
 
 if TYPE_CHECKING:
     import torch
+
+
+RANDOM = Path("random")  # in place of a file: untrained weights, the same everywhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +91,13 @@ def obtain(published: Published, *, weights: Path | None, hub_dir: Path | None) 
     """The file to load: the user's own, or the published one, checked, and fetched if need be.
 
     A file that bears the published name must be the published file. `HF_ENDPOINT` names a mirror
-    of the Hugging Face hub, as for its own tools.
+    of the Hugging Face hub, as for its own tools. RANDOM, which is no file, is given back.
 
     Raises:
         BackboneError: nothing here and no way to fetch it, or a file that is not what it says.
     """
+    if weights == RANDOM:
+        return RANDOM
     path = weights or find(published, hub_dir)
     if path is None:
         return _fetch(published)
@@ -221,6 +226,38 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def load_into(
+    model: torch.nn.Module, path: Path, names: Callable[[dict[str, Any]], Mapping[str, Any]] = dict
+) -> str:
+    """Give a model the weights of a file, or random ones; returns their `state_sha256`.
+
+    `names` renames the file's state dict to the model's. Raises BackboneError where they do not
+    fit.
+    """
+    state = random_state(model.state_dict()) if path == RANDOM else names(read(path))
+    return load_strictly(model, state, path)
+
+
+def random_state(like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Untrained weights with the names and shapes of a state dict: the same numbers everywhere.
+
+    Scales are 1 and offsets 0; the rest is normal with a variance of 2 / fan-in (He et al. 2015).
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, tensor in sorted(like.items()):
+        empty = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        if tensor.ndim > 1:
+            fan_in = tensor[0].numel()
+            empty.normal_(std=(2 / fan_in) ** 0.5, generator=generator)
+        elif name.endswith(("weight", "gamma", "running_var")):
+            empty += 1
+        state[name] = empty
+    return state
 
 
 def load_strictly(

@@ -78,6 +78,9 @@ def extract(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     found = find(clips)
+    for folder in clips:
+        if (manifest := folder / "manifest.jsonl").is_file():
+            log(f"{folder} is read as a folder, without labels: {manifest} has them")
     model = backbones.load(backbone, preprocess=preprocess, precision=precision, **where)
     with Bar("clips") as bar:
         summary = stage.extract(

@@ -30,7 +30,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every command that runs a backbone."""
     for option in (
         hub_dir,
-        click.option("--weights", type=PATH, help="File with the backbone's weights."),
+        click.option(
+            "--weights",
+            type=PATH,
+            help="File with the backbone's weights; random: untrained ones, to compare with.",
+        ),
         click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ..."),
     ):
         command = option(command)

@@ -82,3 +82,14 @@ def test_timms_own_file_gives_the_same_features_and_fingerprint(
     batch = torch.randint(0, 256, (1, 2, 3, 224, 224), dtype=torch.uint8)
     assert other.fingerprint == model.fingerprint
     assert torch.equal(other.forward(batch), model.forward(batch))
+
+
+def test_random_weights_are_a_backbone_of_their_own(model: backbones.Backbone) -> None:
+    one, two = (backbones.load("efficientnet_lite0", weights="random") for _ in range(2))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 240, 320, 3)).astype(np.uint8)
+    said = [own.forward(own.preprocess(frames)[None]) for own in (one, two, model)]
+    assert torch.isfinite(said[0]).all()
+    assert float(said[0].std()) > 1e-3
+    assert float((said[0][0, 0] - said[0][0, 1]).abs().max()) > 1e-4  # frames are told apart
+    assert torch.equal(said[0], said[1])
+    assert one.fingerprint == two.fingerprint != model.fingerprint

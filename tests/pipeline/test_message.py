@@ -80,6 +80,16 @@ def test_a_video_says_what_its_cached_features_said(run, speaker, clips):
     ]
 
 
+def test_agents_with_different_eyes_speak_of_a_video(tiny, clips, tmp_path):
+    moving, still = tmp_path / "moving.h5", tmp_path / "still.h5"
+    extract(clips, moving, backbone=tiny(), sampling=Sampling(frames=8))
+    extract(clips, still, backbone=tiny(), sampling=Sampling(name="window", frames=2))
+    run = train([moving, still], tmp_path / "run", agents=["moving", "still"], **SMALL)
+    speaker = message.load(run.folder, device="cpu")
+    for clip, line in list(zip(clips, run.messages(), strict=True))[::6]:
+        assert speaker(clip.path).tokens.tolist() == line["tokens"]
+
+
 def test_a_message_is_json_and_text():
     sure = np.array([[0.9, 0.5], [1.0, 0.25]])
     gloss = (("heavy", "any mass"), ("perhaps light", "–"))
