@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache as remember
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from pipeline.experiment_table import Line, accuracy_table, measure_tables, places
 from pipeline.recipe import Recipe, View
-from pipeline.report import FOLDER
+from pipeline.report import FOLDER, template
 from pipeline.terminal import duration
 
 
@@ -19,7 +17,7 @@ def render(
     recipe: Recipe, lines: Sequence[Line], about: Mapping[str, Any], seconds: Mapping[str, float]
 ) -> str:
     """The page as text; it loads nothing from anywhere."""
-    return _template().render(
+    return template("experiment.html").render(
         recipe=recipe,
         style=Markup((FOLDER / "report.css").read_text()),
         accuracies=accuracy_table(lines),
@@ -59,15 +57,3 @@ def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _seen(view: View) -> str:
     return "the middle frame" if view.still else f"{view.steps} time steps"
-
-
-@remember
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("experiment.html")

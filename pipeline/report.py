@@ -91,7 +91,7 @@ def render(
     """The page as text."""
     script = (FOLDER / "report.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _template().render(
+    return template("report.html").render(
         run=run,
         title=f"{_and(run.config.properties)} in {run.folder.resolve().name}",
         style=Markup((FOLDER / "report.css").read_text()),
@@ -115,7 +115,8 @@ def render(
 
 
 @remember
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page of the folder `page`, ready to be filled in."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -134,7 +135,7 @@ def _template() -> jinja2.Template:
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "join_or": lambda names: " or ".join(names),
     }
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 # The lexicon, with pictures
