@@ -1,8 +1,9 @@
 """Features of many clips under one fingerprint, in memory."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,35 @@ class CacheError(HeliographError):
 
 def _no_clips() -> NDArray[Any]:
     return np.empty((0, 0))
+
+
+class Text(Sequence[str]):
+    """Texts of an array of bytes (N,), decoded when one is asked for: hashes seldom are."""
+
+    def __init__(self, rows: NDArray[np.bytes_]) -> None:
+        self._rows = rows
+
+    @cached_property
+    def _values(self) -> list[str]:
+        if not len(self._rows):
+            return []
+        joined = b"\0".join(self._rows.tolist())  # arrays pad with NUL: none stands in a value
+        return joined.decode("utf-8", "surrogateescape").split("\0")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, where: Any) -> Any:
+        return self._values[where]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._values == list(other)
+
+    def __repr__(self) -> str:
+        return f"Text({len(self)})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -55,8 +85,8 @@ class Features:
         count = len(features)
         columns: dict[str, Any] = {"features": features}
         for name in ("clip_id", "object", "scenario", "source_sha256", "key"):
-            values = list(getattr(self, name))
-            columns[name] = values or [""] * count
+            values = getattr(self, name)
+            columns[name] = (values if isinstance(values, Text) else list(values)) or [""] * count
         for name, kind in (("frame_index", np.int64), ("pts_seconds", np.float64)):
             array = np.asarray(getattr(self, name), dtype=kind)
             columns[name] = array if array.size else np.zeros((count, 0), dtype=kind)

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data.features import CacheError, Features
+from data.features import CacheError, Features, Text
 
 SCHEMA_VERSION = 1
 USER_BLOCK = 512
@@ -293,16 +293,14 @@ class _Reader:
             raise CacheError(f"{self.path}: {name} is {dataset.dtype}, not {np.dtype(kind)}")
         return dataset[()]
 
-    def _strings(self, name: str) -> list[str]:
+    def _strings(self, name: str) -> Sequence[str]:
         if name in OPTIONAL and name not in self.file:
-            return []
+            return ()
         dataset = self._dataset(self.file, name)
         if dataset.dtype.kind != "S" or dataset.ndim != 1:
             raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not text")
-        if not len(dataset):
-            return []
-        joined = b"\0".join(dataset[()].tolist())  # HDF5 pads with NUL: none stands in a value
-        return joined.decode("utf-8", "surrogateescape").split("\0")
+        text = Text(dataset[()])
+        return text if name in OPTIONAL else list(text)
 
     def _failures(self) -> list[tuple[str, str]]:
         dataset = self._dataset(self.file, "failures")
