@@ -92,14 +92,15 @@ def _print_messages(run: Run, clips: list[Clip]) -> None:
     shown = [next(clip for clip in clips if clip.object == cell) for cell in held_out]
     speaker = Speaker(run)
     print_table(
-        ["messages, from video, of cells never seen", "message", *PROPERTIES],
+        ["video of a cell never seen", "message", "means", *PROPERTIES],
         [
             [
                 clip.id,
-                str(speaker(clip)),
+                str(said),
+                said.meaning,
                 *(f"{clip.labels[name]:.2f}" for name in PROPERTIES),
             ]
-            for clip in shown
+            for clip, said in ((clip, speaker(clip)) for clip in shown)
         ],
     )
 
