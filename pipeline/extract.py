@@ -131,7 +131,8 @@ def extract(
         progress: called after every clip, one call at a time, from several threads.
 
     On a CPU in float32 the features do not depend, to the bit, on `workers`, nor on the order in
-    which clips are done. Ctrl-C leaves a cache of what is done. Raises HeliographError where the
+    which clips are done. Ctrl-C leaves a cache of what is done (in a repair: the cache as it was,
+    and what is done for the next repair). Raises HeliographError where the
     cache was made with another backbone, sampling or decoder, or cannot be written; a clip's own
     failure is only recorded.
     """
@@ -185,7 +186,8 @@ def extract(
             writer.finish()
         feed.drain()
         report()
-        store.consolidate(clips)
+        if not (repair and summary.interrupted):  # clips still to come would lose their place
+            store.consolidate(clips)
     return summary
 
 
