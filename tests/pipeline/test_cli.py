@@ -143,7 +143,7 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     out = tmp_path / "demo"
     shown = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 2)
     assert shown.exit_code == 0
-    for part in ("baseline: majority", "control: shuffled labels", "messages, from video"):
+    for part in ("baseline: majority", "control: shuffled labels", "video of a cell never seen"):
         assert part in shown.stdout
     for name in (
         "clips/manifest.jsonl",
