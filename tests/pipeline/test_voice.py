@@ -1,9 +1,11 @@
 """Agents prepared for speaking say what the agents say."""
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.agents import build_sender
+from pipeline.reduce import fold
 from pipeline.voice import CLIPS_AT_ONCE, Voice
 
 
@@ -29,6 +31,25 @@ def test_agents_of_several_caches_and_clamped_outputs():
     said = Voice(sender)(features)
     assert torch.allclose(said, sender.logits(features).detach(), atol=1e-6)
     assert said.abs().max() <= 0.05
+
+
+def test_axes_that_were_folded_in_are_found_again():
+    torch.manual_seed(0)
+    few, whole = (
+        build_sender(input_dim=size, steps=8, agents=2, heads=2, vocab=5).eval() for size in (6, 64)
+    )
+    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 6)))[0]
+    axes *= np.geomspace(1, 0.02, 6)
+    fold(few, [axes, axes], whole)
+    voice = Voice(whole)
+    assert [agent.axes.shape for agent in voice._agents if agent.axes is not None] == 2 * [(64, 6)]
+    features = torch.randn(20, 8, 64)
+    torch.testing.assert_close(
+        voice([features]).flatten(1), whole.logits(features).detach().flatten(1),
+        atol=1e-5, rtol=1e-5,
+    )  # fmt: skip
+    untouched = build_sender(input_dim=64, steps=8, agents=1, heads=2, vocab=5).eval()
+    assert Voice(untouched)._agents[0].axes is None
 
 
 def test_many_clips_are_as_their_parts():
