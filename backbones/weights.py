@@ -229,7 +229,7 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def load_into(
-    model: torch.nn.Module, path: Path, names: Callable[[dict[str, Any]], Mapping[str, Any]] = dict
+    model: torch.nn.Module, path: Path, names: Callable[[dict[str, Any]], Mapping[str, Any]]
 ) -> str:
     """Give a model the weights of a file, or random ones; returns their `state_sha256`.
 

@@ -97,3 +97,10 @@ def random_code() -> Panel:
     """Messages that have nothing to do with the clips, heard as if they had."""
     tokens = np.random.default_rng(0).integers(LEVELS, size=(6, LEVELS**2 * EACH, 2))
     return make_panel(tokens, compositional_meaning(), agents=2, seeds=6)
+
+
+@pytest.fixture
+def raw(compositional):
+    """Features of which one dimension is alpha, one beta, and the rest noise."""
+    noise = np.random.default_rng(0).normal(size=(50, 4))
+    return np.concatenate([compositional.labels, noise], axis=1)

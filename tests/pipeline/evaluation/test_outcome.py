@@ -12,13 +12,6 @@ def grams(panel, features):
     return [ridge.gram(features, split.train) for split in panel.splits]
 
 
-@pytest.fixture
-def raw(compositional):
-    """Features of which one dimension is alpha, one beta, and the rest noise."""
-    noise = np.random.default_rng(0).normal(size=(50, 4))
-    return np.concatenate([compositional.labels, noise], axis=1)
-
-
 def test_an_outcome_after_an_unseen_action(compositional, raw):
     """The outcome is alpha times the action: neither alone gives it."""
     action = np.tile([1.0, 2.0], 25)

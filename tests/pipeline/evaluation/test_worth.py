@@ -10,13 +10,6 @@ def grams(panel, features):
     return [ridge.gram(features, split.train) for split in panel.splits]
 
 
-@pytest.fixture
-def raw(compositional):
-    """Features of which one dimension is alpha, one beta, and the rest noise."""
-    noise = np.random.default_rng(0).normal(size=(50, 4))
-    return np.concatenate([compositional.labels, noise], axis=1)
-
-
 def test_compression_counts_bits(compositional):
     found = worth.compression(compositional, feature_bits=6400)
     assert found["bits_capacity"] == pytest.approx(2 * np.log2(5))
