@@ -503,7 +503,7 @@ while True:
 def test_loading_runs_at_the_speed_of_numpy(tmp_path):
     """20,000 clips x 16 x 1024 float16, warm, beside numpy.load of the same bytes.
 
-    Measured at 1.4 times (benchmarks/RESULTS.md); what is asserted leaves room for a busy machine.
+    Measured at 1.1 times (benchmarks/RESULTS.md); what is asserted leaves room for a busy machine.
     """
     count = 20_000
     array = np.random.default_rng(0).integers(0, 1 << 15, (count, 16, 1024), np.uint16)
@@ -521,4 +521,4 @@ def test_loading_runs_at_the_speed_of_numpy(tmp_path):
             read()
             times[name].append(time.perf_counter() - start)
     # The best of each: what else the machine does only ever adds to a time.
-    assert min(times["ours"]) <= 1.9 * min(times["numpy"]), times
+    assert min(times["ours"]) <= 1.6 * min(times["numpy"]), times
