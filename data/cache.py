@@ -15,14 +15,13 @@ from data import h5read, h5write
 from data.consolidate import IDENTITY, Row, first_difference, header, rows_of, write_rows
 from data.features import CacheError, Features
 from data.h5read import Table
-from data.store import Store, StoreBusy, ledger_path, read_ledger
+from data.store import Store, ledger_path, read_ledger
 
 __all__ = [
     "CacheError",
     "Features",
     "Problem",
     "Store",
-    "StoreBusy",
     "info",
     "ledger_path",
     "load",

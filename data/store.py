@@ -13,11 +13,9 @@ goes when it is empty; the ledger stays. A failed clip is tried again by every r
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,10 +33,7 @@ from data.features import CacheError, Features
 from data.files import WriteError, atomic_write, sweep_temporaries, sync_folder
 from data.h5read import read_table, seal_is_intact
 from data.h5write import package_versions, write
-
-
-class StoreBusy(CacheError):
-    """Another process is writing the same cache."""
+from data.lock import Lock
 
 
 class Store:
@@ -47,7 +42,7 @@ class Store:
     All features of a cache share `fingerprint`, `sampler` and `decoder`: an existing `target` or
     folder of shards that was made with others is refused, naming the field. `repair` names clips of
     `target` whose features are not to be trusted, and keeps the others in their places. Raises
-    `StoreBusy` while another process writes the same cache.
+    `BusyError` while another process writes the same cache.
     """
 
     def __init__(
@@ -71,7 +66,7 @@ class Store:
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
-        self._lock: int | None = _lock(self.target, self.parts)
+        self._lock = Lock(self.parts / "lock", self.target)
         try:
             self._read_target()
             self._open_parts()
@@ -126,15 +121,9 @@ class Store:
 
     def close(self) -> None:
         """Let go of the lock; the folder of shards goes when no shard is left in it."""
-        if self._lock is None:
-            return
-        if next(self.parts.glob("*.h5"), None) is None:
+        if self._lock.held and next(self.parts.glob("*.h5"), None) is None:
             (self.parts / "store.json").unlink(missing_ok=True)
-            (self.parts / "lock").unlink(missing_ok=True)
-            if not any(self.parts.iterdir()):
-                self.parts.rmdir()
-        os.close(self._lock)
-        self._lock = None
+        self._lock.release()
 
     @property
     def failures(self) -> dict[str, str]:
@@ -338,33 +327,3 @@ def _drop_torn_line(path: Path) -> None:
     whole = content.rfind(b"\n") + 1
     if whole != len(content):
         os.truncate(path, whole)
-
-
-def _lock(target: Path, parts: Path) -> int:
-    """Take the lock of a folder of shards, or say who has it; returns its file descriptor."""
-    while True:
-        parts.mkdir(parents=True, exist_ok=True)
-        path = parts / "lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # the folder went between the two calls
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            holder = holder or "another process"
-            raise StoreBusy(f"{target} is being written by {holder}") from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-                os.close(descriptor)
-                raise
-        if path.exists() and os.path.samestat(os.stat(path), os.fstat(descriptor)):
-            break
-        os.close(descriptor)  # whoever held it has removed it meanwhile
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, holder.encode(), 0)
-    return descriptor

@@ -22,7 +22,7 @@ from pipeline.options import (
 from pipeline.terminal import Bar, duration, log, print_table
 
 if TYPE_CHECKING:
-    from pipeline.extract import Summary
+    from pipeline.line import Summary
     from pipeline.phase87 import Comparison
 
 

@@ -12,86 +12,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import torch
 
-from backbones import Backbone, BackboneError
+from backbones import Backbone
 from data.clips import Clip
-from data.container import checked
 from data.errors import HeliographError
-from data.files import sha256_file
-from data.frames import FrameBatch, VideoError, VideoInfo
 from data.sampling import Sampling
-from data.sandbox import DecoderPool, Job, Outcome
+from data.sandbox import DecoderPool
 from data.store import Store
 from data.video import DECODERS
+from pipeline.line import Feed, Line, Summary, Writer
 
 GPU_BATCH = 16  # clips in one forward pass; on a CPU each passes alone, which is as fast there
 MOST_WORKERS = 16
-UNWRITTEN_BATCHES = 2  # how far the writer may lag behind the backbone
-
-
-@dataclass
-class Summary:
-    """What an extraction did, so far; `failed` maps clip ids to reasons.
-
-    `waited_seconds` is how long the backbone stood still for want of frames, `blocked_seconds` how
-    long a decoder, on average, for want of a backbone that takes them.
-    """
-
-    target: Path
-    clips: int
-    done: int = 0
-    kept: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    frames: int = 0
-    seconds: float = 0.0
-    waited_seconds: float = 0.0
-    blocked_seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def finished(self) -> int:
-        """Clips of which nothing is left to do."""
-        return self.done + self.kept + len(self.failed)
-
-    @property
-    def frames_per_second(self) -> float:
-        return self.frames / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the pace of the clips that were worked on; None before the first."""
-        worked_on = self.done + len(self.failed)
-        if not worked_on:
-            return None
-        return self.seconds / worked_on * (self.clips - self.finished)
-
-    @property
-    def bottleneck(self) -> str | None:
-        """The side that the other waits for: `decode` or `backbone`; None before the first clip."""
-        if not self.done:
-            return None
-        return "decode" if self.waited_seconds > self.blocked_seconds else "backbone"
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, and what follows from them."""
-        names = ("frames_per_second", "bottleneck")
-        return {
-            **vars(self),
-            "target": str(self.target),
-            **{name: getattr(self, name) for name in names},
-        }
 
 
 def default_workers() -> int:
@@ -131,10 +71,12 @@ def extract(
         progress: called after every clip, one call at a time, from several threads.
 
     On a CPU in float32 the features do not depend, to the bit, on `workers`, nor on the order in
-    which clips are done. Ctrl-C leaves a cache of what is done (in a repair: the cache as it was,
-    and what is done for the next repair). Raises HeliographError where the
-    cache was made with another backbone, sampling or decoder, or cannot be written; a clip's own
-    failure is only recorded.
+    which clips are done. On a GPU every pass has `batch` clips, the last one filled up, so that
+    the same holds as far as its kernels compute the clips of a batch apart from each other;
+    another `batch`, precision or GPU changes them by rounding. Ctrl-C leaves a cache of what is
+    done (in a repair: the cache as it was, and what is done for the next repair). Raises
+    HeliographError where the cache was made with another backbone, sampling or decoder, or cannot
+    be written; a clip's own failure is only recorded.
     """
     if sampling.frames % backbone.frames_per_step:
         raise HeliographError(
@@ -161,9 +103,9 @@ def extract(
         repair=repair or (),
     ) as store:
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
-        feed = _Feed(clips, store, summary, report, settings, repair or {})
-        writer = _Writer(feed, np.dtype(dtype))
-        line = _Line(backbone, writer, batch if backbone.device.type == "cuda" else 1)
+        feed = Feed(clips, store, summary, report, settings, repair or {})
+        writer = Writer(feed, np.dtype(dtype))
+        line = Line(backbone, writer, batch if backbone.device.type == "cuda" else 1)
         try:
             with (
                 DecoderPool(workers=workers) as pool,
@@ -210,195 +152,3 @@ def decoder_record(name: str) -> dict[str, Any]:
         if library in ("libavcodec", "libavformat", "libswscale")
     }
     return {"name": name, "version": av.__version__, "ffmpeg": libraries}
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """What is left of a decoded clip: uint8 (T, 3, h, w), and which frames they are."""
-
-    pixels: torch.Tensor
-    index: np.ndarray
-    pts_seconds: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    clip: Clip
-    source_sha256: str
-    seen: _Pixels
-    info: VideoInfo
-    seconds: float
-
-
-class _Feed:
-    """Hands clips to the decoders, and keeps account of those that need none.
-
-    The decoder pool takes jobs in threads of its own, hence the lock around the store.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        store: Store,
-        summary: Summary,
-        report: Callable[[], None],
-        settings: Mapping[str, Any],
-        expected: Mapping[str, str],
-    ) -> None:
-        self.clips = clips
-        self.store = store
-        self.summary = summary
-        self.report = report
-        self.settings = settings
-        self.expected = expected
-        self.lock = threading.Lock()
-        self.errors: deque[tuple[Clip, str, dict[str, Any]]] = deque()
-
-    def jobs(self) -> Iterator[Job]:
-        """A job for each clip whose features the store does not have."""
-        for clip in self.clips:
-            try:
-                checked(clip.path)
-                source = sha256_file(clip.path)
-            except (HeliographError, OSError) as error:
-                self.errors.append((clip, _reason(error), {}))
-                continue
-            if self.expected.get(clip.id, source) != source:
-                reason = f"{clip.path} is another file than the one that it was extracted from"
-                self.errors.append((clip, reason, {}))
-                continue
-            with self.lock:
-                done = self.store.done(clip, source)
-            if done:
-                self.summary.kept += 1
-                self.report()
-                continue
-            yield Job(
-                path=clip.path,
-                start=clip.start,
-                end=clip.end,
-                tag=(clip, source),
-                **self.settings,
-            )
-
-    def settle(self, outcome: Outcome) -> _Decoded | None:
-        """What a decoder brought, or None where it failed."""
-        clip, source = outcome.job.tag
-        if isinstance(outcome.taken, _Pixels) and outcome.info is not None:
-            return _Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
-        error = outcome.error or outcome.taken
-        details: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
-        if outcome.info is not None:
-            details |= _what_was_seen(outcome.info)
-        self.errors.append((clip, _reason(error), details))
-        return None
-
-    def drain(self) -> None:
-        """Brings store and summary up to date with failures."""
-        while self.errors:
-            clip, reason, details = self.errors.popleft()
-            with self.lock:
-                self.store.fail(clip, reason, **details)
-            self.summary.failed[clip.id] = reason
-
-
-class _Line:
-    """Decoded clips, through the backbone in batches, to the writer."""
-
-    def __init__(self, backbone: Backbone, writer: _Writer, size: int) -> None:
-        self.backbone = backbone
-        self.writer = writer
-        self.size = size
-        self.waiting: list[_Decoded] = []
-
-    def pixels(self, batch: FrameBatch) -> _Pixels | BackboneError:
-        """Small pixels of frames that lie in shared memory; runs in a thread of each decoder."""
-        try:
-            pixels = self.backbone.preprocess(batch.frames)
-        except BackboneError as error:
-            return error
-        return _Pixels(pixels, batch.index, batch.pts_seconds)
-
-    def put(self, decoded: _Decoded) -> None:
-        """Takes a clip; where it fills the batch, the batch passes through the backbone."""
-        self.waiting.append(decoded)
-        if len(self.waiting) >= self.size:
-            self.flush()
-
-    def flush(self) -> None:
-        """Passes the clips that wait, if any, through the backbone."""
-        decoded, self.waiting = self.waiting, []
-        if decoded:
-            began = time.monotonic()
-            features = self.backbone.forward(torch.stack([one.seen.pixels for one in decoded]))
-            self.writer.put(decoded, features.numpy(), time.monotonic() - began)
-
-
-class _Writer:
-    """Writes shards in a thread of its own, a few batches behind the backbone at most."""
-
-    def __init__(self, feed: _Feed, dtype: np.dtype[Any]) -> None:
-        self.feed, self.dtype = feed, dtype
-        self.thread = ThreadPoolExecutor(1, "writer")
-        self.unwritten: deque[Future[None]] = deque()
-
-    def put(self, decoded: Sequence[_Decoded], features: np.ndarray, seconds: float) -> None:
-        """Takes features (clips, steps, dim) that took the backbone so long.
-
-        Raises what the writing of an earlier batch raised.
-        """
-        self.unwritten.append(self.thread.submit(self._write, decoded, features, seconds))
-        while len(self.unwritten) > UNWRITTEN_BATCHES or self.unwritten[0].done():
-            self.unwritten.popleft().result()
-            if not self.unwritten:
-                break
-
-    def finish(self) -> None:
-        """Waits until everything is written; raises what that raised."""
-        self.thread.shutdown()
-        while self.unwritten:
-            self.unwritten.popleft().result()
-
-    def _write(self, decoded: Sequence[_Decoded], features: np.ndarray, seconds: float) -> None:
-        with np.errstate(over="ignore"):  # what overflows is found below
-            rows = features.astype(self.dtype)
-        for one, own in zip(decoded, rows, strict=True):
-            details = {
-                "seconds": round(one.seconds, 4),
-                "backbone_seconds": round(seconds / len(decoded), 4),
-                "decoded_frames": len(one.seen.index),
-                **_what_was_seen(one.info),
-            }
-            if not np.isfinite(own).all():
-                reason = f"its features are not finite numbers in {self.dtype}"
-                self.feed.errors.append((one.clip, reason, details))
-                continue
-            with self.feed.lock:
-                self.feed.store.add(
-                    one.clip,
-                    own,
-                    one.seen.index,
-                    one.seen.pts_seconds,
-                    source_sha256=one.source_sha256,
-                    **details,
-                )
-            self.feed.summary.done += 1
-            self.feed.summary.frames += len(one.seen.index)
-
-
-def _what_was_seen(info: VideoInfo) -> dict[str, Any]:
-    return {
-        "claimed_frames": info.claimed_frames,
-        "shown_frames": info.shown_frames,
-        "bytes": info.bytes,
-        "notes": [*info.damage, *info.notes],
-    }
-
-
-def _reason(error: Exception) -> str:
-    """Why a clip failed; beside its name the sentence need not name the file again."""
-    if isinstance(error, VideoError):
-        return error.reason
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error)

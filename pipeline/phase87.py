@@ -29,7 +29,8 @@ from data.errors import HeliographError
 from data.features import Features
 from data.interchange import InterchangeError, numbered, read_pt, write_pt
 from data.sampling import Sampling
-from pipeline.extract import Summary, extract
+from pipeline.extract import extract
+from pipeline.line import Summary
 
 BACKBONE = "vjepa2_vitl"
 STATIC_BACKBONE = "dinov2_vits14"

@@ -15,7 +15,8 @@ from data.errors import HeliographError
 from data.features import Features
 from data.h5read import read_table
 from data.sampling import Sampling
-from pipeline.extract import Summary, extract
+from pipeline.extract import extract
+from pipeline.line import Summary
 
 
 def repair(

@@ -13,7 +13,8 @@ from data.errors import HeliographError
 from data.sampling import Sampling
 from data.simulate import simulate
 from pipeline.commands_extract import exit_code, on
-from pipeline.extract import Summary, extract
+from pipeline.extract import extract
+from pipeline.line import Summary
 from pipeline.terminal import Bar, log
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from data.errors import HeliographError
+from data.lock import Lock
 from pipeline.audit import warnings
 from pipeline.board import Board
 from pipeline.config import (
@@ -66,7 +67,7 @@ def train(
         log: called with what is worth a line.
 
     Raises HeliographError for whatever the user can mend: a wrong name, too few objects, a folder
-    in the way.
+    in the way, or one that another process is training into.
     """
     out, say = Path(out), log or (lambda _: None)
     metrics = out / "metrics.json"
@@ -94,6 +95,7 @@ def train(
         parts.insert(0, (out / CONTROL, holistic(config)))
     runs = []
     with ExitStack() as stack:
+        stack.enter_context(Lock(out / "lock", out))
         overview = Overview(len(seeds) * len(parts), progress or (lambda *_: None))
         board = stack.enter_context(Board(out / "tensorboard")) if tensorboard else None
 
@@ -117,8 +119,8 @@ def train(
             said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
             runs.append(write_run(folder, own, material, results, notes=said))
             keeper.sweep()
-    if control and CONTROL not in runs[1].metrics():
-        add_control(runs[1], runs[0])
+        if control and CONTROL not in runs[1].metrics():
+            add_control(runs[1], runs[0])
     return runs[-1]
 
 

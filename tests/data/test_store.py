@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import CacheError, Store, StoreBusy, ledger_path, load, read_ledger, verify
+from data.cache import CacheError, Store, ledger_path, load, read_ledger, verify
 from data.clips import Clip
 from data.files import WriteError
+from data.lock import BusyError
 from data.store import first_difference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -345,7 +346,7 @@ class TestRefusals:
 
     def test_two_at_once_the_second_says_who_holds_it(self, tmp_path):
         holder = f"c.h5 is being written by process {os.getpid()} on .* since"
-        with Store(tmp_path / "c.h5", **MADE_WITH), pytest.raises(StoreBusy, match=holder):
+        with Store(tmp_path / "c.h5", **MADE_WITH), pytest.raises(BusyError, match=holder):
             Store(tmp_path / "c.h5", **MADE_WITH)
         full(tmp_path / "c.h5")
 

@@ -18,7 +18,8 @@ from data.sampling import Sampling
 from data.video import read_sampled
 from pipeline import extract as stage
 from pipeline.cli import main
-from pipeline.extract import Summary, extract
+from pipeline.extract import extract
+from pipeline.line import Line, Summary
 from pipeline.terminal import Bar, duration
 
 SAMPLING = Sampling(frames=4)
@@ -90,7 +91,7 @@ class TestFlow:
         for other in made[1:]:
             assert made[0].differences(other) == []
 
-    def test_a_batch_of_a_gpu_holds_several_clips_and_the_last_may_be_smaller(
+    def test_each_batch_of_a_gpu_holds_as_many_clips_the_last_filled_up(
         self, clips, tmp_path, tiny, monkeypatch
     ):
         one = tiny()
@@ -109,7 +110,7 @@ class TestFlow:
         extract(
             clips, tmp_path / "b.h5", backbone=several, sampling=SAMPLING, dtype="float32", batch=4
         )
-        assert sizes == [4, 2]
+        assert sizes == [4, 4]
         found = [cache.load(tmp_path / name) for name in ("a.h5", "b.h5")]
         assert found[0].clip_id == found[1].clip_id
         np.testing.assert_allclose(found[0].features, found[1].features, rtol=1e-5, atol=1e-7)
@@ -225,9 +226,9 @@ class TestProgress:
             forward = model.forward
             model.forward = lambda batch: (time.sleep(0.3), forward(batch))[1]
         else:
-            pixels = stage._Line.pixels
+            pixels = Line.pixels
             monkeypatch.setattr(
-                stage._Line, "pixels", lambda self, batch: (time.sleep(0.5), pixels(self, batch))[1]
+                Line, "pixels", lambda self, batch: (time.sleep(0.5), pixels(self, batch))[1]
             )
         summary = extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING, workers=1)
         assert summary.bottleneck == slow

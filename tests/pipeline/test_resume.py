@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from data import cache
 from data.errors import HeliographError
+from data.files import WriteError
+from data.lock import BusyError
 from pipeline.cli import main
 from pipeline.run import Run
 from pipeline.train import train
@@ -161,3 +163,24 @@ def test_the_command_says_how_to_go_on(cache_path, tmp_path):
     shown = CliRunner().invoke(main, ["train", str(cache_path), "-o", str(out)])
     assert shown.exit_code == 1
     assert "--resume goes on with it" in shown.stderr
+
+
+@pytest.mark.parametrize("again", [{"resume": True}, {"overwrite": True}])
+def test_two_trainings_into_one_folder_the_second_says_who_holds_it(cache_path, tmp_path, again):
+    refusals = []
+
+    def progress(done: int, total: int, note: str) -> None:
+        with pytest.raises(BusyError, match=f"r is being written by process {os.getpid()} on"):
+            train(cache_path, tmp_path / "r", **SHORT, **again)
+        refusals.append(done)
+
+    run = train(cache_path, tmp_path / "r", **SHORT, progress=progress)
+    assert refusals
+    assert contents(run.folder) == contents(train(cache_path, tmp_path / "q", **SHORT).folder)
+    assert not (run.folder / "lock").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(cache_path, tmp_path):
+    (tmp_path / "r").write_text("not a folder")
+    with pytest.raises(WriteError, match="r cannot be written: File exists"):
+        train(cache_path, tmp_path / "r", **SHORT)

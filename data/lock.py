@@ -1,0 +1,87 @@
+"""One writer at a time."""
+
+import errno
+import fcntl
+import os
+import socket
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from data.errors import HeliographError
+from data.files import WriteError
+
+
+class BusyError(HeliographError):
+    """Another process is writing the same thing."""
+
+
+class Lock:
+    """The right to write `what`, held through the file `path`, which says who has it.
+
+    It ends with `release`, with a `with` block, or with the process, however that ends. Raises
+    `BusyError`, naming the holder, while another process has it. On a file system without locks
+    everybody gets it.
+    """
+
+    def __init__(self, path: Path, what: Path) -> None:
+        self._path = path
+        try:
+            self._descriptor: int | None = self._acquire(what)
+        except OSError as error:
+            raise WriteError(
+                f"{path.parent} cannot be written: {error.strerror or error}"
+            ) from error
+
+    def _acquire(self, what: Path) -> int:
+        while True:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:
+                continue  # the folder went between the two calls
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                os.close(descriptor)
+                holder = holder or "another process"
+                raise BusyError(f"{what} is being written by {holder}") from error
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                    os.close(descriptor)
+                    raise
+            if self._path.exists() and os.path.samestat(os.stat(self._path), os.fstat(descriptor)):
+                break
+            os.close(descriptor)  # whoever held it has removed it meanwhile
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+        return descriptor
+
+    @property
+    def held(self) -> bool:
+        """Whether it has not been released yet."""
+        return self._descriptor is not None
+
+    def release(self) -> None:
+        """Let go, and take the file away, and its folder where nothing else is in it."""
+        if self._descriptor is not None:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or gone already
+                self._path.parent.rmdir()
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
