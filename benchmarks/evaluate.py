@@ -9,7 +9,7 @@ all on two cores; `--controls` is not part of it.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from itertools import pairwise
@@ -45,8 +45,11 @@ def made(folder: Path) -> Path:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", nargs="?", type=Path, help="a run folder; its metrics are renewed")
+    given = parser.parse_args().run
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else made(Path(scratch))
+        folder = given or made(Path(scratch))
         marks = [("", time.process_time(), time.perf_counter())]
 
         def mark(what: str) -> None:

@@ -6,9 +6,8 @@ Takes about three minutes on two cores and 5 GB of memory. The authors' side is 
 called directly, initialised by them, fed with float pixels as their README does; ours is
 `backbones.load` on a file of those weights. `transformers` is the third, independent side, where it
 is installed. Expected: zero, or rounding (below 1e-5), for features whose largest entry is near 3;
-and pixels within two
-grey levels of the authors' own transforms on these hard frames (within one on photographs). Their
-V-JEPA 2 transform needs opencv-python.
+and pixels within two grey levels of the authors' own transforms on these hard frames (within one on
+photographs). Their V-JEPA 2 transform needs opencv-python.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ quiet machine. Expected: a median under 1,000 for one clip on one thread.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -95,8 +95,11 @@ def measure(speaker: Speaker) -> None:
 
 def main() -> None:
     """Measures the run of the command line, or agents of the published size."""
-    if len(sys.argv) > 1:
-        measure(load(sys.argv[1], device="cpu"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", nargs="?", type=Path, help="a run folder")
+    run = parser.parse_args().run
+    if run is not None:
+        measure(load(run, device="cpu"))
         return
     with tempfile.TemporaryDirectory() as folder:
         measure(published_size(Path(folder)))

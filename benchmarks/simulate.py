@@ -5,7 +5,7 @@
 First clips per second of `simulate` with one process per core, then the floor: the same processes
 encode frames that were drawn beforehand; the best of the rounds counts, as other work on the
 machine only ever slows. Then, in one process, the CPU time of each stage. Takes about a minute;
-expect 1,000 frames/s or more on two cores.
+expect 700 to 1,100 frames/s on two cores, the ramp most.
 """
 
 from __future__ import annotations
