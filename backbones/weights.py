@@ -29,19 +29,19 @@ class Published:
     `file` is its name on this machine, in torch.hub's folder `checkpoints`. `hugging_face` is
     (repository, revision, file) for a file of the Hugging Face hub, whose cache is asked too.
     `package` is (name to install, module, folder in it) for a file that a Python package carries:
-    it is never fetched.
+    it is never fetched. Where `sha256` is empty, no file can be told from another.
     """
 
     file: str
     url: str
-    size_bytes: int
-    sha256: str
+    size_bytes: int = 0
+    sha256: str = ""
     hugging_face: tuple[str, str, str] | None = None
     package: tuple[str, str, str] | None = None
 
 
 def hugging_face_file(
-    repository: str, revision: str, *, name: str, file: str, size_bytes: int, sha256: str
+    repository: str, revision: str, *, name: str, file: str, size_bytes: int = 0, sha256: str = ""
 ) -> Published:
     """A file of the Hugging Face hub at one revision; `file` is what it is called here."""
     return Published(
@@ -109,7 +109,9 @@ def obtain(published: Published, *, weights: Path | None, hub_dir: Path | None) 
 
 
 def check(path: Path, published: Published) -> None:
-    """Refuse a file that is not the published one, byte for byte."""
+    """Refuse a file that is not the published one, byte for byte, where its hash is published."""
+    if not published.sha256:
+        return
     size = path.stat().st_size
     if size != published.size_bytes:
         raise BackboneError(
@@ -143,13 +145,15 @@ def _fetch(published: Published) -> Path:
         )
     url = address(published)
     path = checkpoints() / published.file
+    known = f"{published.size_bytes:,} bytes, sha256 {published.sha256}"
+    source = f"{url} ({known})" if published.sha256 else url
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256 or None)
     except (OSError, RuntimeError) as error:  # no network, no space; a hash that does not fit
         raise BackboneError(
-            f"the weights cannot be fetched ({error}): get {url} ({published.size_bytes:,} bytes, "
-            f"sha256 {published.sha256}) and put it at {path}, or name it with --weights"
+            f"the weights cannot be fetched ({error}): get {source} and put it at {path}, "
+            "or name it with --weights"
         ) from error
     return path
 
@@ -244,12 +248,16 @@ def random_state(like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Untrained weights with the names and shapes of a state dict: the same numbers everywhere.
 
     Scales are 1 and offsets 0; the rest is normal with a variance of 2 / fan-in (He et al. 2015).
+    Whole numbers, which are indices and counters, stay.
     """
     import torch
 
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, tensor in sorted(like.items()):
+        if not tensor.is_floating_point():
+            state[name] = tensor
+            continue
         empty = torch.zeros(tensor.shape, dtype=tensor.dtype)
         if tensor.ndim > 1:
             fan_in = tensor[0].numel()

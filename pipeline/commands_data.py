@@ -137,7 +137,11 @@ def probe(files: tuple[Path, ...], as_json: bool) -> None:
 @hub_dir
 @as_json
 def backbones(as_json: bool, hub_dir: Path | None) -> None:
-    """The models that can extract features, and whether their weights are here."""
+    """The models that can extract features, and whether their weights are here.
+
+    Beside these, timm:MODEL is any image model of timm, with the weights that timm publishes for it
+    on the Hugging Face hub: timm:resnet50, timm:vit_base_patch16_224.dino.
+    """
     from backbones import describe
 
     rows = describe(hub_dir=hub_dir)
@@ -163,6 +167,7 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
     for row in rows:
         if row["error"] is not None:
             click.echo(f"{row['name']} is broken: {row['error']}")
+    log("any image model of timm is timm:MODEL, such as timm:resnet50")
 
 
 @click.command()
