@@ -18,9 +18,10 @@ from pipeline.commands_experiment import experiment
 from pipeline.commands_extract import extract, phase87
 from pipeline.commands_messages import message, report
 from pipeline.commands_results import compare, evaluate
+from pipeline.options import InOrder
 
 
-class Commands(click.Group):
+class Commands(InOrder):
     """Turns what users can act on into one sentence and exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
@@ -34,10 +35,6 @@ class Commands(click.Group):
             if error.filename is None:
                 raise
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        """In the order in which people need them."""
-        return list(self.commands)
 
 
 @click.group(cls=Commands, context_settings={"max_content_width": 100, "show_default": True})

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.config import AGENTS, GAME
-from pipeline.options import PATH, as_json, share_the_cores
+from pipeline.options import DEVICES, JSON, PATH, as_json, share_the_cores
 from pipeline.tables import show_metrics
 from pipeline.terminal import Bar, log
 from pipeline.train_options import Agents, GroupedCommand, Margin, option, setting_options
@@ -17,9 +17,9 @@ from pipeline.train_options import Agents, GroupedCommand, Margin, option, setti
 @click.command()
 @click.option("--out", type=PATH, default=Path("runs/demo"), help="Folder for all it makes.")
 @click.option("--per-cell", default=8, type=click.IntRange(1), help="Clips per grid cell.")
-@click.option("--seeds", default=5, type=click.IntRange(1), help="Seeds 0 .. N-1.")
-@click.option("--epochs", default=None, type=click.IntRange(1), help="Instead of the preset's.")
-def demo(out: Path, per_cell: int, seeds: int, epochs: int | None) -> None:
+@click.option("--seeds", default=5, type=click.IntRange(1), help="How many: seeds 0 .. N-1.")
+@click.option("--epochs", default=80, type=click.IntRange(1), help="Epochs of each training.")
+def demo(out: Path, per_cell: int, seeds: int, epochs: int) -> None:
     """Raw video to messages, on clips that it makes itself."""
     share_the_cores()
     from pipeline.demo import run_demo
@@ -38,7 +38,8 @@ FOLDER = "Where it goes"
     "properties",
     multiple=True,
     group=CHOSEN,
-    help="Label to talk about; repeatable. None: every label of the cache.",
+    help="Label to talk about; repeatable.",
+    show_default="every label of the cache",
 )
 @option(
     "--preset",
@@ -51,7 +52,7 @@ FOLDER = "Where it goes"
     default=10,
     type=click.IntRange(1),
     group=CHOSEN,
-    help="Seeds 0 .. N-1.",
+    help="How many: seeds 0 .. N-1.",
 )
 @option(
     "--control",
@@ -95,14 +96,14 @@ FOLDER = "Where it goes"
     "--device",
     default="auto",
     group=FOLDER,
-    help="auto, cpu, cuda, cuda:1, ...",
+    help=DEVICES,
 )
 @option(
     "--json",
     "as_json",
     is_flag=True,
     group=FOLDER,
-    help="Print JSON instead of a table.",
+    help=JSON,
 )
 @option(
     "--agents",
@@ -130,9 +131,10 @@ def train(
     tie_margin: tuple[tuple[str, float], ...],
     **settings: Any,
 ) -> None:
-    """Train agents on CACHEs to tell which of two clips has more of a property.
+    """Train agents on the features of one or several CACHEs.
 
-    Several caches are joined by clip id; a static feature (one step) repeats over time.
+    They learn to tell a receiver which of two clips has more of a property. Several caches are
+    joined by clip id; a static feature (one step) repeats over time.
 
     Values in brackets are what a setting is unless it is given.
     """
@@ -153,14 +155,17 @@ def train(
 @click.command("import-checkpoint")
 @click.argument("file", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="Run folder to make.")
-@click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of.")
-@click.option("--property", help="What a receiver of one property was asked for.")
+@click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of (.h5).")
+@click.option("--property", help="The label that a receiver of one property compares.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that stands in --out.")
 @as_json
 def import_checkpoint(
     file: Path, out: Path, cache: Path, property: str | None, overwrite: bool, as_json: bool
 ) -> None:
-    """A run folder of a published checkpoint FILE (.pt), for `message` and `evaluate`."""
+    """Make a run folder of a published checkpoint.
+
+    FILE is a .pt of the paper; `message`, `evaluate` and `report` take the run.
+    """
     from pipeline.checkpoints import import_checkpoint as stage
 
     run = stage(file, out, cache_path=cache, property=property, overwrite=overwrite)

@@ -14,6 +14,7 @@ from pipeline.commands_extract import on, say
 from pipeline.options import (
     PATH,
     SOME_CLIPS_FAILED,
+    InOrder,
     as_json,
     model_options,
     share_the_cores,
@@ -22,16 +23,16 @@ from pipeline.options import (
 from pipeline.terminal import Bar, log, print_table
 
 
-@click.group()
+@click.group(cls=InOrder)
 def cache() -> None:
-    """Look into feature caches, check, join, import and export them."""
+    """Inspect, check, join, import, export feature caches."""
 
 
 @cache.command()
 @click.argument("path", type=PATH)
 @as_json
 def info(path: Path, as_json: bool) -> None:
-    """What a cache holds and how it came to be."""
+    """Say what a cache holds and how it came to be."""
     from data import cache as store
 
     found = store.info(path)
@@ -50,14 +51,15 @@ def info(path: Path, as_json: bool) -> None:
     "--clips",
     multiple=True,
     type=PATH,
-    help="Where the videos are now: manifests, folders or files.  [default: as in the ledger]",
+    help="Where the videos are now: a manifest, folder or file; repeatable.",
+    show_default="where they were",
 )
 @workers
 @model_options
 def verify(
     path: Path, repair: bool, clips: tuple[Path, ...], workers: int | None, **where: Any
 ) -> None:
-    """Check every byte of a cache; names the clips that are damaged.
+    """Check every byte of a cache, and name damaged clips.
 
     With --repair just those are extracted again. A clip whose video is gone, or is no longer the
     same file, leaves the cache and stands among its failures.
@@ -108,11 +110,17 @@ def merge(paths: tuple[Path, ...], out: Path) -> None:
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
 @click.option("--backbone", help="Declare the backbone that the features came from.")
 @click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
-@click.option("--preprocess", help="Declare the preprocessing: official or paper.")
+@click.option(
+    "--preprocess", help="Declare the preprocessing: official or paper.", show_default="official"
+)
 def import_(
     path: Path, out: Path, backbone: str | None, frames: int | None, preprocess: str | None
 ) -> None:
-    """Read a feature file of the paper (.pt), without executing anything in it."""
+    """Read a feature file of the paper (.pt).
+
+    Nothing in it is executed. What it does not say can be declared: with --backbone and --frames a
+    run that is trained on it takes new videos, too.
+    """
     from data import cache as store
     from data.interchange import import_pt
 
@@ -123,12 +131,15 @@ def import_(
 
 @cache.command()
 @click.argument("path", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help=".pt, .npz or .safetensors")
+@click.option(
+    "-o", "--out", type=PATH, required=True, help="File to write: .pt, .npz or .safetensors."
+)
 @click.option("--property", "label", default="mass", help="The label that a .pt holds.")
 def export(path: Path, out: Path, label: str) -> None:
-    """Write a cache as a file for other programs, by its suffix; .pt is the paper's format.
+    """Write a cache as a file for other programs.
 
-    A .pt cannot say that a value is unknown: clips without a known one are left out.
+    The suffix says which format; .pt is the paper's. A .pt cannot say that a value is unknown:
+    clips without a known one are left out.
     """
     from data import cache as store
     from data.interchange import export as write

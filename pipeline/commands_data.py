@@ -20,18 +20,25 @@ if TYPE_CHECKING:
 @click.argument("scene")
 @click.option("-o", "--out", type=PATH, required=True, help="Folder for clips and manifest.")
 @click.option("--grid", default=5, type=click.IntRange(2), help="Levels of each property.")
-@click.option("--per-cell", default=12, type=click.IntRange(1), help="Clips per pair of levels.")
-@click.option("--size", default=256, type=click.IntRange(32, 2048), help="Pixels of a side.")
+@click.option("--per-cell", default=12, type=click.IntRange(1), help="Clips per grid cell.")
+@click.option(
+    "--size", default=256, type=click.IntRange(32, 2048), help="Width and height, in pixels."
+)
 @click.option("--fps", default=24.0, help="Frames per second.")
-@click.option("--seconds", default=2.0, help="Length of a clip.")
+@click.option("--seconds", default=2.0, help="Length of a clip, in seconds.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core]")
-@click.option("--preview/--no-preview", default=True, help="Pictures to look at beside the clips.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that make clips.",
+    show_default="one per core",
+)
+@click.option("--preview/--no-preview", default=True, help="Pictures to look at, beside the clips.")
 def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
-    """Make clips of a SCENE with known physics: ramp, fall, collision or spring.
+    """Make clips of a scene with known physics.
 
-    Prints the path of the manifest, which `extract` takes. Beside it lie contact_sheet.png, and
-    preview.webp, which moves.
+    SCENE is ramp, fall, collision or spring. Prints the path of the manifest, which `extract`
+    takes. Beside it lie contact_sheet.png, and preview.webp, which moves.
     """
     from data import simulate as scenes
 
@@ -46,17 +53,17 @@ def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
 
 @click.group()
 def index() -> None:
-    """List the clips of a dataset as a manifest, with labels and identities."""
+    """Write a manifest of a dataset: clips and labels."""
 
 
 @index.command()
 @click.argument("root", type=PATH, required=False)
-@click.option("--describe", is_flag=True, help="Say what the dataset is and where to get it.")
+@click.option("--describe", is_flag=True, help="Say what the dataset is, and nothing else.")
 @click.option("--scenario", default="all", help="spring, fall, ramp or all.")
-@click.option("--camera", default="Camera_1", help="Which recording of each trial.")
+@click.option("--camera", default="Camera_1", help="Camera_1, Camera_2 or Kinect_RGB_1.")
 @click.option("--factors", is_flag=True, help="Surfaces and other conditions as labels, too.")
-@click.option("--hold-out-by", help="A factor that splits hold out, in place of the object.")
-@click.option("--restitution", is_flag=True, help="Measure the bounce in clips of fall.")
+@click.option("--hold-out-by", help="The condition that splits hold out, in place of the object.")
+@click.option("--restitution", is_flag=True, help="The bounce in clips of fall as a label, too.")
 @click.option("--plots", type=PATH, help="Folder for pictures of the tracks of --restitution.")
 @click.option("-o", "--out", type=PATH, help="Manifest to write (.jsonl).")
 def physics101(
@@ -70,7 +77,10 @@ def physics101(
     plots: Path | None,
     out: Path | None,
 ) -> None:
-    """Clips of MIT Physics 101 under ROOT, with mass, volume and density."""
+    """List the clips of MIT Physics 101 under ROOT.
+
+    Their labels are the mass, volume and density of the object.
+    """
     from data import physics101 as dataset
     from data.clips import write_manifest
 
@@ -116,7 +126,10 @@ def _with_restitution(clips: list[Clip], plots: Path | None) -> list[Clip]:
 @click.argument("files", nargs=-1, type=PATH, required=True)
 @as_json
 def probe(files: tuple[Path, ...], as_json: bool) -> None:
-    """What we know about video FILES: frames, times, structure, damage."""
+    """Say what is known of video FILES.
+
+    Frames, times, structure, damage, and which decoders agree.
+    """
     from data.video import VideoError, describe
     from data.video import probe as look
 
@@ -137,10 +150,11 @@ def probe(files: tuple[Path, ...], as_json: bool) -> None:
 @hub_dir
 @as_json
 def backbones(as_json: bool, hub_dir: Path | None) -> None:
-    """The models that can extract features, and whether their weights are here.
+    """List the models that can extract features.
 
-    Beside these, timm:MODEL is any image model of timm, with the weights that timm publishes for it
-    on the Hugging Face hub: timm:resnet50, timm:vit_base_patch16_224.dino.
+    The last column says whether the weights are here. Beside these, timm:MODEL is any image model
+    of timm, with the weights that timm publishes on the Hugging Face hub: timm:resnet50,
+    timm:vit_base_patch16_224.dino.
     """
     from backbones import describe
 
@@ -172,12 +186,13 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
 
 @click.command()
 @hub_dir
-@click.option("--offline", is_flag=True, help="Ask no hosts whether they can be reached.")
+@click.option("--offline", is_flag=True, help="Ask no host: count every one as out of reach.")
 def doctor(hub_dir: Path | None, offline: bool) -> None:
-    """Check what usually goes wrong: packages, weights, decoders, devices.
+    """Check what usually goes wrong on a machine.
 
-    A `note` is on something that some commands need and this machine lacks, such as weights
-    without a network to fetch them. Exits 1 only where something is broken.
+    Packages, weights, decoders and devices. A `note` is on something that some commands need and
+    this machine lacks, such as weights without a network to fetch them. Exits 1 only where
+    something is broken.
     """
     from pipeline.doctor import BROKEN, NOTE, OK, examine
 

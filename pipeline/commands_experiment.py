@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import HeliographError
-from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, hub_dir, share_the_cores
+from pipeline.options import PATH, SOME_CLIPS_FAILED, as_json, device, hub_dir, share_the_cores
 from pipeline.terminal import duration, log, print_table
 
 if TYPE_CHECKING:
@@ -21,20 +21,30 @@ EVERY = "all"
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--list", "list_them", is_flag=True, help="Name the experiments there are.")
+@click.option(
+    "--list", "list_them", is_flag=True, help="List the experiments, and do nothing else."
+)
 @click.option("--out", type=PATH, default=Path("runs/experiments"), help="Folder for all it makes.")
-@click.option("--grid", type=click.IntRange(2), help="Levels of each property.  [the recipe's]")
-@click.option("--per-cell", type=click.IntRange(1), help="Clips per grid cell.  [the recipe's]")
-@click.option("--seeds", type=click.IntRange(1), help="Seeds 0 .. N-1.  [the recipe's]")
-@click.option("--epochs", type=click.IntRange(1), help="Of every training.  [the recipe's]")
+@click.option(
+    "--grid", type=click.IntRange(2), help="Levels of each property.", show_default="the recipe's"
+)
+@click.option(
+    "--per-cell", type=click.IntRange(1), help="Clips per grid cell.", show_default="the recipe's"
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), help="How many: seeds 0 .. N-1.", show_default="the recipe's"
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs of each training.", show_default="the recipe's"
+)
 @click.option(
     "--backbone",
     default="efficientnet_lite0",
     metavar="NAME[,NAME]",
     help="See `heliograph backbones`; heterogeneous takes two: moving,still.",
 )
-@click.option("--features", type=PATH, help="File of features for phase87 (.pt or .h5).")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--features", type=PATH, help="Feature file that phase87 needs (.pt or .h5).")
+@device
 @hub_dir
 @click.option("--overwrite", is_flag=True, help="Train anew; clips and features stay.")
 @as_json
@@ -50,7 +60,7 @@ def experiment(
     as_json: bool,
     **size: int | None,
 ) -> None:
-    """Run the headline experiment NAME of the paper end to end, from raw video.
+    """Run a headline experiment of the paper from raw video.
 
     NAME is one of --list, the path of a recipe of yours (.toml), or "all". Experiments on one scene
     share clips and features in --out; a second run goes on where the first one stopped.

@@ -26,22 +26,48 @@ if TYPE_CHECKING:
     from pipeline.phase87 import Comparison
 
 
+PRECISION = "auto (bf16 on a GPU that has it, else fp32), fp32, bf16 or fp16."
+batch = click.option(
+    "--batch",
+    default=16,
+    type=click.IntRange(1),
+    help="Clips that a GPU takes at once; a CPU takes one.",
+)
+
+
 @click.command()
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write or go on with (.h5).")
 @click.option("--backbone", default="dinov2_vits14", help="See `heliograph backbones`.")
-@click.option("--preprocess", default="official", help="official, or paper.")
-@click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16.")
-@click.option("--sampler", default="uniform", help="uniform, fps, window, middle or published.")
+@click.option(
+    "--preprocess", default="official", help="official, or paper: as the paper's code does it."
+)
+@click.option("--precision", default="auto", help=PRECISION)
+@click.option(
+    "--sampler",
+    default="uniform",
+    help="uniform (over the clip), fps, window (around its middle), middle (one frame), or "
+    "published: as the paper's code counts frames.",
+)
 @click.option("--frames", default=8, type=click.IntRange(1), help="Frames per clip.")
 @click.option("--fps", type=float, help="Frames per second, for `--sampler fps`.")
-@click.option("--stride", default=1, type=click.IntRange(1), help="For `--sampler window`.")
-@click.option("--pad", is_flag=True, help="Repeat the last frame of a clip that is too short.")
+@click.option(
+    "--stride",
+    default=1,
+    type=click.IntRange(1),
+    help="Frames from one to the next, for `--sampler window`.",
+)
+@click.option("--pad", is_flag=True, help="Repeat the last frame of clips that are too short.")
 @click.option("--decoder", default="pyav", help="pyav, decord or torchcodec.")
 @click.option("--accept-damaged", is_flag=True, help="Keep damaged clips instead of failing them.")
-@click.option("--dtype", default="float16", type=click.Choice(["float16", "float32"]))
+@click.option(
+    "--dtype",
+    default="float16",
+    type=click.Choice(["float16", "float32"]),
+    help="Of the features on disk.",
+)
 @workers
-@click.option("--batch", default=16, type=click.IntRange(1), help="Clips in a pass of a GPU.")
+@batch
 @model_options
 @as_json
 def extract(
@@ -63,9 +89,9 @@ def extract(
     as_json: bool,
     **where: Any,
 ) -> None:
-    """Features of CLIPS (videos, folders, manifests) into a cache.
+    """Extract features of CLIPS into a cache.
 
-    A second run goes on where the first one stopped.
+    CLIPS are videos, folders and manifests. A second run goes on where the first one stopped.
     """
     share_the_cores()
     import backbones
@@ -105,12 +131,27 @@ def extract(
 @click.argument("root", type=PATH, required=False)
 @click.option("--scenario", default="spring", help="spring, fall or ramp.")
 @click.option("-o", "--out", type=PATH, help="File to write (.pt).")
-@click.option("--static", is_flag=True, help="The companion: DINOv2's CLS of the middle frame.")
-@click.option("--backbone", help="Another one.  [default: vjepa2_vitl; static: dinov2_vits14]")
-@click.option("--frames", type=click.IntRange(1), help="Per clip.  [default: eight steps' worth]")
-@click.option("--precision", default="fp32", help="auto, fp32, bf16 or fp16.")
-@click.option("--batch", default=16, type=click.IntRange(1), help="Clips in a pass of a GPU.")
-@click.option("--compare", nargs=2, type=PATH, help="Say how two such files differ.")
+@click.option("--static", is_flag=True, help="The companion file: the middle frame alone.")
+@click.option(
+    "--backbone",
+    help="See `heliograph backbones`.",
+    show_default="vjepa2_vitl; --static: dinov2_vits14",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    help="Frames per clip.",
+    show_default="enough for eight time steps",
+)
+@click.option("--precision", default="fp32", help=PRECISION)
+@batch
+@click.option(
+    "--compare",
+    nargs=2,
+    type=PATH,
+    metavar="FILE FILE",
+    help="Say how two such files differ, and do nothing else.",
+)
 @workers
 @model_options
 @as_json
@@ -128,9 +169,10 @@ def phase87(
     as_json: bool,
     **where: Any,
 ) -> None:
-    """Rebuild the paper's feature file from the Physics 101 tree ROOT, or compare two.
+    """Rebuild the paper's feature file, or compare two.
 
-    A second run goes on where the first one stopped, from the cache beside the file.
+    It is made from the Physics 101 tree ROOT. A second run goes on where the first one stopped,
+    from the cache beside the file.
     """
     share_the_cores()
     from pipeline import phase87 as stage

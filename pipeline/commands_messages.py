@@ -20,12 +20,12 @@ from pipeline.terminal import log
 @model_options
 @as_json
 def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> None:
-    """What the agents of a RUN say of CLIPS (videos, folders, manifests, or caches).
+    """Print what the agents of a RUN say of CLIPS.
 
-    Prints a line a clip, its columns parted by tabs: the clip, its message, what that means by the
-    lexicon of the run, how likely the agents find each symbol (softmax at temperature 1), and
-    whether the clip is like those of the training. Refuses clips whose features would be made
-    otherwise than those of the run.
+    CLIPS are videos, folders, manifests or caches. Prints a line a clip, its columns parted by
+    tabs: the clip, its message, what that means by the lexicon of the run, how likely the agents
+    find each symbol (softmax at temperature 1), and whether the clip is like those of the training.
+    Refuses clips whose features would be made otherwise than those of the run.
     """
     from pipeline import message as stage
 
@@ -56,20 +56,21 @@ def _line(said: Any) -> str:
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("-o", "--out", type=PATH, help="Page to write.  [default: RUN/report.html]")
+@click.option("-o", "--out", type=PATH, help="Page to write.", show_default="RUN/report.html")
 @click.option(
     "--clips",
     multiple=True,
     type=PATH,
-    help="Manifest, folder or video to take thumbnails from; repeatable. By default the clips are "
-    "looked for where they were when their features were made.",
+    help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
+    show_default="where they were",
 )
 def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
-    """One self-contained HTML page about a RUN, and its lexicon as RUN/lexicon.json.
+    """Write one self-contained HTML page about a RUN.
 
-    Accuracies beside baselines, what each position carries, the lexicon with pictures of the clips
-    that say each symbol, every clip's message, and where all of it comes from. Run `evaluate`
-    first: it adds the baselines, intervals and interventions. Prints the path of the page.
+    On it: accuracies beside baselines, what each position carries, the lexicon with pictures of
+    the clips that say each symbol, every clip's message, and where all of it comes from. Run
+    `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
+    page; the lexicon alone is RUN/lexicon.json.
     """
     from pipeline.report import write_report
 

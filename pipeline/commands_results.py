@@ -16,7 +16,12 @@ from pipeline.terminal import log
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--permutations", default=1000, type=click.IntRange(10), help="Of each null.")
+@click.option(
+    "--permutations",
+    default=1000,
+    type=click.IntRange(10),
+    help="Permutations behind each chance level.",
+)
 @click.option(
     "--against",
     multiple=True,
@@ -31,8 +36,8 @@ from pipeline.terminal import log
     metavar="CACHE",
     help="Try the agents on another scenario's cache, nothing retrained; repeatable.",
 )
-@click.option("--outcome", help="A label to predict from the messages, with --action.")
-@click.option("--action", help="The label that is the action before the outcome.")
+@click.option("--outcome", help="Label to predict from messages and --action.")
+@click.option("--action", help="Label that is the action before the --outcome.")
 @click.option(
     "--controls",
     is_flag=True,
@@ -49,7 +54,7 @@ def evaluate(
     controls: bool,
     as_json: bool,
 ) -> None:
-    """Score a RUN against baselines on its splits, and its messages against chance.
+    """Score a RUN against baselines and chance.
 
     Also: what each position of the messages causes, whether newcomers understand them, and what
     they are worth. All of it is added to the run's metrics.json.
@@ -87,7 +92,7 @@ def _named(against: Sequence[str]) -> dict[str, Path]:
 @click.argument("second", type=PATH, metavar="RUN")
 @as_json
 def compare(first: Path, second: Path, as_json: bool) -> None:
-    """Compare two runs, seed by seed: accuracies and protocols.
+    """Compare accuracies and protocols of two runs, by seed.
 
     Differences are the second run's minus the first's.
     """

@@ -49,7 +49,7 @@ class TrainConfig:
     )
     agents: int = 2
     sees: tuple[int, ...] = ()  # the number of each agent's cache; (): all see the only one
-    heads: int = _setting(2, AGENTS, "Symbols that each agent says.")
+    heads: int = _setting(2, AGENTS, "Symbols that each agent says of a clip.")
     vocab: int = _setting(8, AGENTS, "Symbols to choose from.")
     hidden_dim: int = _setting(128, AGENTS, "Width of encoders and receivers.")
     channel: str = _setting(
@@ -72,10 +72,10 @@ class TrainConfig:
     sender_lr: float = _setting(1e-3, OPTIMISER, "Learning rate of the senders (Adam).")
     receiver_lr: float = _setting(3e-3, OPTIMISER, "Learning rate of the receivers (Adam).")
     weight_decay: float = _setting(0.0, OPTIMISER, "L2 penalty in Adam, of all nets.")
-    tau_start: float = _setting(3.0, SCHEDULE, "Gumbel-softmax temperature of the first epoch.")
-    tau_end: float = _setting(1.0, SCHEDULE, "Temperature of the last; linear between.")
+    tau_start: float = _setting(3.0, SCHEDULE, "Gumbel-softmax temperature in the first epoch.")
+    tau_end: float = _setting(1.0, SCHEDULE, "That in the last epoch; linear between.")
     soft_epochs: int = _setting(
-        30, SCHEDULE, "Epochs of soft symbols, before hard (straight-through) ones."
+        30, SCHEDULE, "Epochs with soft symbols; hard (straight-through) ones after them."
     )
     receivers: int = _setting(3, GAME, "Receivers that hear the same senders (paper, phase 54e).")
     reset_interval: int = _setting(
@@ -89,15 +89,17 @@ class TrainConfig:
     )
     grad_clip: float = _setting(1.0, OPTIMISER, "Largest norm of the gradient of a net.")
     entropy_threshold: float = _setting(
-        0.1, GAME, "A head below this share of the largest entropy gets the bonus."
+        0.1, GAME, "A head whose entropy is below this share of the largest gets the bonus."
     )
-    entropy_bonus: float = _setting(0.03, GAME, "Weight of the bonus for heads that hardly vary.")
+    entropy_bonus: float = _setting(
+        0.03, GAME, "Weight of the bonus on the entropy of heads that hardly vary."
+    )
     oracle_epochs: int = _setting(
         0,
         ENCODERS,
         "Epochs in which the encoders learn with both clips in plain sight (paper, phase 54).",
     )
-    oracle_lr: float = _setting(1e-3, ENCODERS, "Learning rate in those epochs (Adam).")
+    oracle_lr: float = _setting(1e-3, ENCODERS, "Learning rate in the oracle epochs (Adam).")
     tie_margins: tuple[float, ...] = ()  # per property: values that differ by no more are a tie
     train_on_ties: bool = _setting(
         False,

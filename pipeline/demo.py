@@ -24,12 +24,11 @@ BACKBONE = "efficientnet_lite0"
 PROPERTIES = ("elasticity", "friction")
 GRID = 5
 FRAMES = 8
-EPOCHS = 80
 ORACLE_EPOCHS = 50
 AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
 
 
-def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> None:
+def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     """Makes clips, extracts, trains, evaluates on cells it never saw, and prints messages.
 
     A second run in the same folder keeps the clips and features that are there, and trains anew.
@@ -62,7 +61,7 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int | None) -> Non
     _say_what_next(out, clips, time.monotonic() - began)
 
 
-def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffled: bool) -> Run:
+def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool) -> Run:
     with Bar("training") as bar:
         return train(
             features,
@@ -73,7 +72,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int | None, *, shuffle
             axes=AXES,
             standardise=True,
             oracle_epochs=ORACLE_EPOCHS,
-            epochs=epochs or EPOCHS,
+            epochs=epochs,
             shuffle_labels=shuffled,
             overwrite=True,
             progress=bar.update,

@@ -13,16 +13,25 @@ SOME_CLIPS_FAILED = 3  # exit code
 
 PATH = click.Path(path_type=Path)
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+device = click.option("--device", default="auto", help=DEVICES)
 
+JSON = "Print JSON, for other programs."
+as_json = click.option("--json", "as_json", is_flag=True, help=JSON)
 
-hub_dir = click.option("--hub-dir", type=PATH, help="A clone of the model's code, or TORCH_HOME.")
+hub_dir = click.option(
+    "--hub-dir",
+    type=PATH,
+    help="A clone of the backbone's code, or a folder laid out as TORCH_HOME.",
+    show_default="torch's own",
+)
 
 
 workers = click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Processes that decode.  [default: one per core, 16 at most]",
+    help="Processes that decode.",
+    show_default="one per core, 16 at most",
 )
 
 
@@ -33,12 +42,22 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--weights",
             type=PATH,
+            metavar="PATH|random",
             help="File with the backbone's weights; random: untrained ones, to compare with.",
+            show_default="the published ones",
         ),
-        click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ..."),
+        device,
     ):
         command = option(command)
     return command
+
+
+class InOrder(click.Group):
+    """Lists its commands in the order in which they were added, not by name."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """As they were added: the order in which people need them."""
+        return list(self.commands)
 
 
 def share_the_cores() -> None:

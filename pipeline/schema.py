@@ -183,12 +183,6 @@ def documented(path: str) -> bool:
     return any(_fits(path, key) for key in SCHEMA)
 
 
-def as_markdown() -> str:
-    """`SCHEMA` as a table in Markdown."""
-    rows = [f"| `{path}` | {meaning} |" for path, meaning in SCHEMA.items()]
-    return "\n".join(["| key | meaning |", "|---|---|", *rows]) + "\n"
-
-
 def _paths(value: Any, path: str) -> Iterator[str]:
     """Paths of the leaves; keys that hold dots (a file name) count as one part."""
     if isinstance(value, Mapping) and value:

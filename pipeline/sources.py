@@ -176,17 +176,3 @@ def load_material(run: Run) -> Material:
         if sha256_file(source.path) != source.sha256:
             raise HeliographError(f"{source.path} has changed since {run.folder} was trained on it")
     return read_material({source.name: source.path for source in run.sources})
-
-
-def load_examples(run: Run) -> Examples:
-    """What a run was trained on, from its cache or caches, as `load_material` finds them."""
-    return examples_of(load_material(run).caches, run.config.properties)
-
-
-def load_cache(run: Run) -> Features:
-    """The cache of a run that has one; see `load_material`."""
-    material = load_material(run)
-    if len(material.caches) > 1:
-        names = ", ".join(source.name for source in material.sources)
-        raise HeliographError(f"{run.folder} was trained on several caches: {names}")
-    return material.caches[0]

@@ -204,8 +204,9 @@ def comparison_rows(found: Metrics) -> Table:
     columns = ["accuracy", "first", "second", "difference [95 %]", "d", "p"]
     rows = []
     for score, name in SCORE_NAMES.items():
-        entries = {"all at once": found["scores"][score]["together"]}
-        entries |= found["scores"][score]["properties"]
+        entries = found["scores"][score]["properties"]
+        if len(entries) > 1:
+            entries = {"all at once": found["scores"][score]["together"]} | entries
         for what, own in entries.items():
             if own is None:
                 continue

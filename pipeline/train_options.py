@@ -74,16 +74,18 @@ def _option(field: dataclasses.Field[Any]) -> dict[str, Any]:
 
 def _defaults(field: dataclasses.Field[Any]) -> str:
     """What a setting is unless it is given: one value, or that of each preset."""
-    values = {}
+    presets: dict[str, list[str]] = {}  # value -> the presets that have it
     for preset in PRESETS:
         one, several = (
             _text(preset_settings(preset, several=many).get(field.name, field.default))
             for many in (False, True)
         )
-        values[preset] = one if one == several else f"{one}, for several properties {several}"
-    if len(set(values.values())) == 1:
-        return f"[{next(iter(values.values()))}]"
-    return f"[{'; '.join(f'{preset}: {value}' for preset, value in values.items())}]"
+        value = one if one == several else f"{one}, for several properties {several}"
+        presets.setdefault(value, []).append(preset)
+    if len(presets) == 1:
+        return f"[{next(iter(presets))}]"
+    said = [f"{', '.join(names)}: {value}" for value, names in presets.items()]
+    return f"[{'; '.join(said)}]"
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,6 @@ Shapes as in `pipeline.metrics`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +22,7 @@ from numpy.typing import ArrayLike
 
 from pipeline.contingency import Floats, check, scalar
 from pipeline.metrics import METRICS, Metric, message_ids, permutation_null, topsim
-from pipeline.resampling import (
-    draw_objects,
-    number_objects,
-    object_pair_weights,
-    pairs_of_objects,
-)
+from pipeline.resampling import draw_objects, number_objects
 from pipeline.topographic import topsim_recoded, topsim_resampled
 
 
@@ -137,58 +131,6 @@ def interval(
     found = np.asarray(value, np.float64)
     low, high = np.clip([2 * found - high, 2 * found - low], *within)
     return scalar(np.minimum(low, found)), scalar(np.maximum(high, found))
-
-
-def bootstrap_interval(
-    metric: Metric,
-    tokens: ArrayLike,
-    attributes: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    n: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[Any, Any]:
-    """The `interval` of `metric` over `bootstrap` samples of objects: both ends, each (...).
-
-    >>> low, high = bootstrap_interval(topsim, [[0], [0], [1], [1]], [0, 1, 1, 1], n=100)
-    >>> low < topsim([[0], [0], [1], [1]], [0, 1, 1, 1]) <= high
-    True
-    """
-    draws = bootstrap(metric, tokens, attributes, groups=groups, n=n, seed=seed)
-    return interval(metric(tokens, attributes), draws, level=level)
-
-
-def bootstrap_pairs(
-    right: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    groups: Sequence[Any],
-    counted: ArrayLike | None = None,
-    n: int = 1000,
-    seed: int = 0,
-) -> Floats:
-    """The share of `right` among pairs of clips, on `n` samples of objects: (n, ...).
-
-    `right` (..., pairs) is 1 or 0 (or a share) for each pair of clips `first`, `second` (pairs,);
-    `counted` (..., pairs) leaves pairs out; `groups` (N,) names the object of each clip. NaN for a
-    draw in which no pair counts. How often a pair is in a draw: `resampling.object_pair_weights`.
-
-    >>> bootstrap_pairs([1, 1, 1], [0, 0, 1], [1, 2, 2], groups="abc", n=2).tolist()
-    [1.0, nan]
-    """
-    answers = np.asarray(right, dtype=np.float64)
-    kept = np.broadcast_to(1.0 if counted is None else np.asarray(counted), answers.shape)
-    objects = number_objects(list(groups), len(groups))
-    pair, ends = pairs_of_objects(objects[np.asarray(first)], objects[np.asarray(second)])
-    weights = object_pair_weights(draw_objects(objects, n=n, seed=seed), ends)  # (n, K)
-    rights, counts = (
-        weights @ np.stack([np.bincount(pair, one) for one in some.reshape(-1, len(pair))], axis=1)
-        for some in (answers * kept, kept)
-    )  # (n, rows)
-    with np.errstate(invalid="ignore"):
-        return (rights / counts).reshape(n, *answers.shape[:-1])
 
 
 def verdict(p_chance: float, p_codebook: float, *, alpha: float = 0.05) -> str:

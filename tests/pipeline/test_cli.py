@@ -30,6 +30,15 @@ def test_every_command_explains_itself():
         assert main.commands[name].help.split("\n")[0][:40] in shown.output
 
 
+def test_the_lists_of_commands_cut_no_sentence_short():
+    for group in ((), ("cache",), ("index",)):
+        listed = run(*group, "--help").output.partition("Commands:")[2]
+        assert listed
+        assert "..." not in listed
+    names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-5:]]
+    assert names == ["info", "verify", "merge", "import", "export"]
+
+
 def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").write_text("raise RuntimeError('shadowed')")

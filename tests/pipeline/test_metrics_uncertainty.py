@@ -229,16 +229,17 @@ class TestBootstrap:
         assert low[1] < 0.4 < high[1]
 
     def test_an_undefined_metric_has_no_interval(self):
-        low, high = uncertainty.bootstrap_interval(metrics.posdis_wmcp, GRID, GRID[:, 0], n=5)
-        assert np.isnan([low, high]).all()
+        draws = uncertainty.bootstrap(metrics.posdis_wmcp, GRID, GRID[:, 0], n=5)
+        assert np.isnan(uncertainty.interval(np.nan, draws)).all()
 
     def test_fewer_objects_make_a_wider_interval(self):
         rng = np.random.default_rng(0)
         tokens, attributes, group = _world(rng, objects=40, clips_each=5, strength=0.7)
-        widths = [
-            np.diff(uncertainty.bootstrap_interval(metrics.topsim, tokens, attributes, groups=g))[0]
-            for g in (group, None)
-        ]
+        value = metrics.topsim(tokens, attributes)
+        widths = []
+        for groups in (group, None):
+            draws = uncertainty.bootstrap(metrics.topsim, tokens, attributes, groups=groups)
+            widths += np.diff(uncertainty.interval(value, draws)).tolist()
         assert widths[0] > 1.5 * widths[1]
 
 
@@ -246,29 +247,6 @@ def _spearman(one, other):
     from scipy.stats import spearmanr
 
     return spearmanr(one, other).statistic
-
-
-class TestBootstrapOfPairs:
-    FIRST, SECOND = np.triu_indices(12, 1)
-
-    def test_equals_counting_by_hand(self):
-        rng = np.random.default_rng(0)
-        right, counted = rng.random((2, 2, 66)) < 0.7
-        groups = np.repeat(list("abcd"), 3)
-        shares = uncertainty.bootstrap_pairs(
-            right, self.FIRST, self.SECOND, groups=groups, counted=counted, n=15
-        )
-        draws = draw_objects(number_objects(groups, 12), n=15)
-        one, other = np.repeat(np.arange(4), 3)[[self.FIRST, self.SECOND]]
-        for share, often in zip(shares, draws, strict=True):
-            times = np.where(one == other, often[one], often[one] * often[other]) * counted
-            with np.errstate(invalid="ignore"):
-                np.testing.assert_allclose(share, (right * times).sum(1) / times.sum(1))
-
-    def test_of_right_answers_only_is_one(self):
-        ones = np.ones(66)
-        shares = uncertainty.bootstrap_pairs(ones, self.FIRST, self.SECOND, groups=range(12), n=20)
-        assert (shares == 1.0).all()
 
 
 class TestAssess:

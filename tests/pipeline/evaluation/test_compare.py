@@ -150,6 +150,7 @@ def test_the_command_prints_both_ways(runs):
     assert shown.exit_code == 0
     assert "2 seeds in common, the same test clips in each" in shown.stdout
     assert "best relabelling" in shown.stdout
+    assert "all at once" not in shown.stdout  # one property: it would say the same twice
     shown = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
     assert json.loads(shown.stdout)["scores"]["accuracy_test"]["together"]["difference"] == 0
     shown = CliRunner().invoke(main, ["compare", "gone", "gone"])
