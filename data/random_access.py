@@ -154,10 +154,9 @@ def runs(pts: Places, entry: npt.NDArray[np.int8], wanted: Places) -> list[tuple
             if entry[candidate] == CLOSED or pts[n] >= pts[candidate]:
                 start = candidate
                 break
-        if out and start <= out[-1][1]:
-            out[-1] = (out[-1][0], n)
-        else:
-            out.append((start, n))
+        while out and start <= out[-1][1]:
+            start = min(start, out.pop()[0])
+        out.append((start, n))
     return out
 
 

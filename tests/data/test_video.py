@@ -102,6 +102,39 @@ def test_random_access_is_used_where_it_can_be(name, honest, monkeypatch):
         assert "decoded whole" in " ".join(read_sampled(path, Sampling(frames=2))[1].notes)
 
 
+@pytest.mark.parametrize("name", ["hevc_open_gop", "mpeg4", "mpeg2"])
+def test_frames_shown_before_the_start_that_they_follow_are_random_access_too(
+    name, honest, monkeypatch
+):
+    """A start and the frames before it in time, after it in the file, need the group before."""
+    path = honest(name)
+    n = probe(path, decoders=()).shown_frames
+    whole = read(path, range(n)).frames
+
+    def refuse(*_, **__):
+        raise AssertionError("decoded everything")
+
+    monkeypatch.setattr("data.reading.one_pass", refuse)
+    for first in range(n - 2):
+        places = range(first, first + 3)
+        np.testing.assert_array_equal(read(path, places).frames, whole[first : first + 3])
+
+
+def test_a_stretch_takes_over_those_that_lie_in_it():
+    #               I0 P  P  I  b  P  I  b  P   (b: shown before the start it follows)
+    pts = np.array([0, 1, 2, 4, 3, 5, 7, 6, 8])
+    entry = np.array([2, 0, 0, 1, 0, 0, 1, 0, 0], np.int8)
+
+    def stretches(*wanted: int) -> list[tuple[int, int]]:
+        return random_access.runs(pts, entry, np.array(wanted))
+
+    assert stretches(3) == [(3, 3)]
+    assert stretches(3, 4) == [(0, 4)]
+    assert stretches(6, 8) == [(6, 8)]
+    assert stretches(1, 3, 6, 7) == [(0, 1), (3, 7)]
+    assert stretches(1, 3, 4, 8) == [(0, 4), (6, 8)]
+
+
 def test_only_what_is_needed_is_decoded(honest, monkeypatch):
     fed = []
     whole = random_access._Source.packet
