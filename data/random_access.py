@@ -34,6 +34,8 @@ PIXELS_WORTH_A_THREAD = 2_000_000
 # What FFmpeg's second thread, and each beyond it, adds to the speed of the first.
 THREAD_GAIN = 0.5
 
+FIELDS = "its fields may be packets of their own"
+
 
 class Unexpected(Exception):
     """Random access did not give what the index promised; a full decode has to tell."""
@@ -107,7 +109,7 @@ def _decoded(
                 if frame.is_corrupt or place in gathered.filled:
                     raise Unexpected("a frame comes out corrupt, or twice")
                 if frame.interlaced_frame:
-                    raise Unexpected("its fields may be packets of their own")
+                    raise Unexpected(FIELDS)
                 look.at(frame)
                 gathered.put(place, upright(frame, lane.path, convert))
         context.flush_buffers()

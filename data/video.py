@@ -153,6 +153,7 @@ def describe(info: VideoInfo) -> str:
     odd = f", pixels {info.pixel_aspect}" if info.pixel_aspect != "1" else ""
     fields = ", interlaced" if info.interlaced else ""
     starts = "possible" if info.random_access else "not possible"
+    times = "from timestamps" if info.times_from == "timestamps" else info.times_from
     rows = [
         ("file", f"{info.path} ({info.bytes:,} bytes)"),
         ("format", info.format),
@@ -160,8 +161,7 @@ def describe(info: VideoInfo) -> str:
         ("read", f"stream {info.stream}: {info.codec}, {info.pixel_format}"),
         ("picture", f"{info.width}x{info.height}{turned}{odd}{fields}"),
         ("frames", f"{info.shown_frames:,} shown; header claims {claimed}, decodable {decodable}"),
-        ("times", f"{info.duration_seconds:.3f} s first to last, {rate} per second, "
-         f"from {info.times_from}"),
+        ("times", f"{info.duration_seconds:.3f} s first to last, {rate} per second, {times}"),
         ("structure", f"{info.keyframes:,} keyframes, longest group {info.longest_gop:,} frames, "
          f"random access {starts}"),
         ("damage", "; ".join(info.damage) or "none found"),

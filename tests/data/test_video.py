@@ -95,6 +95,7 @@ def test_random_access_is_used_where_it_can_be(name, honest, monkeypatch):
         raise AssertionError("decoded everything")
 
     path = honest(name)
+    assert probe(path, decoders=()).random_access == (name not in SLOW_BUT_RIGHT)
     if name not in SLOW_BUT_RIGHT:
         monkeypatch.setattr("data.reading.one_pass", refuse)
         read(path, [0])
