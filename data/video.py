@@ -67,7 +67,10 @@ def read(
     counts what does decode) or is beyond `limits`, and CannotAgree, a VideoError, where `decoder`
     would return other frames than the reference, PyAV.
     """
-    take, places = _decoder(decoder, device), np.asarray(indices, dtype=np.int64).reshape(-1)
+    take, places = _decoder(decoder, device), np.asarray(indices).reshape(-1)
+    if places.size and places.dtype.kind not in "iu":
+        raise ValueError(f"indices must be whole numbers, not {places.dtype}")
+    places = places.astype(np.int64)
     with open_video(path, limits=limits, threads=threads, quick=True) as container:
         reading = Reading(container, accept_damaged=accept_damaged)
         try:

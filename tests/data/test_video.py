@@ -258,6 +258,13 @@ def test_places_that_do_not_exist(wrong, honest):
         read(honest("h264_short_gop"), [0, wrong])
 
 
+@pytest.mark.parametrize("wrong", [[0.9, 2.0], [True, False], [10**30]])
+def test_places_that_are_no_whole_numbers(wrong, honest):
+    """Cut down to whole numbers they would be other frames than meant."""
+    with pytest.raises(ValueError, match="indices must be whole numbers, not "):
+        read(honest("h264_short_gop"), wrong)
+
+
 def test_rotation_turns_as_the_matrix_says(honest):
     upright = read(honest("h264_long_gop"), [3]).frames[0]
     assert upright.shape == (64, 96, 3)
