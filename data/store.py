@@ -66,6 +66,7 @@ class Store:
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self._outdated: set[str] = set()  # clips whose features in `target` are not to be kept
         self._lock = Lock(self.parts / "lock", self.target)
         try:
             self._read_target()
@@ -159,6 +160,7 @@ class Store:
         """Do not trust what `target` holds for these clips: `done` will say no (for repair)."""
         if self._old:
             ids = set(clip_ids)
+            self._outdated |= ids
             for clip, key in zip(self._old.clips.clip_id, self._old.clips.key, strict=True):
                 if clip in ids:
                     self._old_rows.pop(key, None)
@@ -204,29 +206,43 @@ class Store:
         who = {"object": clip.object, "scenario": clip.scenario, "labels": labels}
         self._note(clip, "done", key=key, source_sha256=source_sha256, **who, **details)
 
-    def fail(self, clip: Clip, reason: str, **details: Any) -> None:
-        """Record that a clip has no features, and why."""
+    def fail(
+        self, clip: Clip, reason: str, *, source_sha256: str | None = None, **details: Any
+    ) -> None:
+        """Record that a clip could not be extracted, and why.
+
+        source_sha256: None where its file could not even be read. Features that `target` has of it
+        then stay: nothing says that they are out of date.
+        """
         self._failures[clip.id] = reason
+        if source_sha256 is not None:
+            self._outdated.add(clip.id)
+            details["source_sha256"] = source_sha256
         self._note(clip, "failed", reason=reason, **details)
 
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
 
-        Identities and labels are those of `clips`. A clip that is neither done nor failed (after
-        Ctrl-C) is left out. Memory holds no features but those of one clip. The shards that are in
-        the new file are removed. Raises `CacheError` when a shard or an earlier row is damaged.
+        Identities and labels are those of `clips`. Of a clip that is neither done nor failed (after
+        Ctrl-C), or whose file could not be read, `target` keeps what it has. Memory holds no
+        features but those of one clip. The shards that are in the new file are removed. Raises
+        `CacheError` when a shard or an earlier row is damaged.
         """
         given = {clip.id for clip in clips}
-        rows: list[Row] = []
-        failures: list[tuple[str, str]] = []
+        earlier: dict[str, Row] = {}
+        failed: dict[str, str] = {}
         if self._old:
-            rows += [r for r in rows_of(self.target, self._old) if r.clip.id not in given]
-            failures += [f for f in self._old.clips.failures if f[0] not in given]
-        rows += self._given_rows(clips)
+            earlier = {row.clip.id: row for row in rows_of(self.target, self._old)}
+            failed = dict(self._old.clips.failures)
+        rows = [row for clip, row in earlier.items() if clip not in given]
+        rows += self._given_rows(clips, earlier)
         if self._old and self._in_place:
             places = {clip: place for place, clip in enumerate(self._old.clips.clip_id)}
             rows.sort(key=lambda row: places.get(row.clip.id, len(places)))
-        failures += [(c.id, self._failures[c.id]) for c in clips if c.id in self._failures]
+        order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
+        failed |= self._failures
+        have = {row.clip.id for row in rows}
+        failures = [(clip, failed[clip]) for clip in order if clip in failed and clip not in have]
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
         new = header(
             rows,
@@ -244,12 +260,13 @@ class Store:
         sync_folder(self.parts)
         return self.target
 
-    def _given_rows(self, clips: Sequence[Clip]) -> Iterator[Row]:
+    def _given_rows(self, clips: Sequence[Clip], earlier: Mapping[str, Row]) -> Iterator[Row]:
         for clip in clips:
             key = self._keys.get(clip.id)
             if key is None:
-                continue
-            if self._old and key in self._old_rows:
+                if clip.id in earlier and clip.id not in self._outdated:
+                    yield earlier[clip.id]
+            elif self._old and key in self._old_rows:
                 yield Row.of(clip, self.target, self._old, self._old_rows[key])
             else:
                 table = read_table(self._shard(key))

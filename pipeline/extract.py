@@ -110,6 +110,7 @@ def extract(
             with (
                 DecoderPool(workers=workers) as pool,
                 closing(pool.map(feed.jobs(), take=line.pixels)) as outcomes,
+                closing(feed),
             ):
                 asked = time.monotonic()
                 for outcome in outcomes:

@@ -120,10 +120,17 @@ class Feed:
         self.expected = expected
         self.lock = threading.Lock()
         self.errors: deque[tuple[Clip, str, dict[str, Any]]] = deque()
+        self.closed = False
+
+    def close(self) -> None:
+        """Ends `jobs`, which else would look through all clips that need none."""
+        self.closed = True
 
     def jobs(self) -> Iterator[Job]:
         """A job for each clip whose features the store does not have."""
         for clip in self.clips:
+            if self.closed:
+                return
             try:
                 checked(clip.path)
                 source = sha256_file(clip.path)
@@ -154,7 +161,7 @@ class Feed:
         if isinstance(outcome.taken, Pixels) and outcome.info is not None:
             return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
         error = outcome.error or outcome.taken
-        details: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
+        details: dict[str, Any] = {"source_sha256": source, "seconds": round(outcome.seconds, 4)}
         if outcome.info is not None:
             details |= _what_was_seen(outcome.info)
         self.errors.append((clip, _reason(error), details))
@@ -234,6 +241,7 @@ class Writer:
             rows = features.astype(self.dtype)
         for one, own in zip(decoded, rows, strict=True):
             details = {
+                "source_sha256": one.source_sha256,
                 "seconds": round(one.seconds, 4),
                 "backbone_seconds": round(seconds / len(decoded), 4),
                 "decoded_frames": len(one.seen.index),
@@ -249,7 +257,6 @@ class Writer:
                     own,
                     one.seen.index,
                     one.seen.pts_seconds,
-                    source_sha256=one.source_sha256,
                     **details,
                 )
             self.feed.summary.done += 1

@@ -180,6 +180,34 @@ class TestResuming:
         assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
         assert outcomes(tmp_path / "c.h5") == {"done": 11, "kept": 5, "failed": 1}
 
+    def test_after_ctrl_c_in_a_later_run_nothing_earlier_is_lost(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        full(tmp_path / "c.h5")
+        more = clips(3, start=20)
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, more[:2])  # and then it is interrupted, before any of the others
+            store.consolidate([*more, *clips(12)])
+        whole, found = load(tmp_path / "whole.h5"), load(tmp_path / "c.h5")
+        assert found.clip_id == [*(clip.id for clip in more[:2]), *whole.clip_id]
+        assert found.select(range(2, 13)).differences(whole) == []
+        assert found.failures == whole.failures
+        assert verify(tmp_path / "c.h5") == []
+
+    def test_features_stay_where_the_file_cannot_be_read_any_more(self, tmp_path):
+        """A disk that is away for an hour, or videos removed to make room, cost nothing."""
+        whole = load(full(tmp_path / "c.h5"))
+        gone, changed = clips(2)
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.fail(gone, "no such file")
+            store.fail(changed, "not a video", source_sha256="f" * 64)
+            extract(store, clips(10, start=2))
+            store.consolidate(clips(12))
+        found = load(tmp_path / "c.h5")
+        assert found.clip_id == [clip for clip in whole.clip_id if clip != changed.id]
+        assert found.features[0].tobytes() == whole.features[0].tobytes()
+        assert found.failures == [(changed.id, "not a video"), *whole.failures]
+        assert verify(tmp_path / "c.h5") == []
+
     def test_more_clips_are_appended(self, tmp_path):
         full(tmp_path / "whole.h5")
         for some in (clips(4), clips(8, start=4)):
