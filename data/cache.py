@@ -124,8 +124,8 @@ def _missing(path: Path, table: Table) -> list[Problem]:
         Problem(clip, "its shard is missing")
         for clip, entry in last.items()
         if entry["outcome"] in ("done", "kept")
-        and entry["key"] not in kept
-        and not (parts / f"{entry['key']}.h5").exists()
+        and entry.get("key") not in kept
+        and not (parts / f"{entry.get('key')}.h5").exists()
     ]
 
 

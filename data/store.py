@@ -35,6 +35,8 @@ from data.h5read import read_table, seal_is_intact
 from data.h5write import package_versions, write
 from data.lock import Lock
 
+_ANOTHER = "choose another output or remove it"
+
 
 class Store:
     """Collects the features of clips for the cache `target`; use it in a `with` block.
@@ -56,6 +58,8 @@ class Store:
         repair: Collection[str] = (),
     ) -> None:
         self.target = Path(target)
+        if not self.target.name:
+            raise CacheError(f"{str(target)!r} is a folder, not the name of a cache")
         self._in_place = bool(repair)
         self.parts = self.target.with_name(self.target.name + ".parts")
         self.ledger = ledger_path(self.target)
@@ -77,7 +81,10 @@ class Store:
             raise
 
     def _read_target(self) -> None:
-        self._old = read_table(self.target) if self.target.exists() else None
+        try:
+            self._old = read_table(self.target) if self.target.exists() else None
+        except CacheError as error:
+            raise CacheError(f"{error}; {_ANOTHER}") from error
         self._old_rows: dict[str, int] = {}
         if self._old:
             self._refuse_other(
@@ -92,21 +99,28 @@ class Store:
         sweep_temporaries(self.target.parent, of=self.target.name)
         note = self.parts / "store.json"
         if note.exists():
-            self._refuse_other(self.parts, json.loads(note.read_text()))
+            try:
+                found = dict(json.loads(note.read_bytes()))
+            except (ValueError, TypeError) as error:
+                raise CacheError(f"{self.parts}: {note.name} is damaged; {_ANOTHER}") from error
+            self._refuse_other(self.parts, found)
         else:
             if not self._old:
                 self.ledger.unlink(missing_ok=True)
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         _drop_torn_line(self.ledger)
-        if self._shape is None and (shard := next(self.parts.glob("[0-9a-f]*.h5"), None)):
-            self._check_shape("", read_table(shard).clips.features)
+        if self._shape is None:
+            shards = self.parts.glob(
+                "[0-9a-f]*.h5"
+            )  # a damaged one goes when its clip is asked for
+            if sound := next(filter(seal_is_intact, shards), None):
+                self._check_shape("", read_table(sound).clips.features)
 
     def _refuse_other(self, path: Path, found: Mapping[str, Any]) -> None:
         if difference := first_difference(found, self._identity):
             name, there, here = difference
             raise CacheError(
-                f"{path} was made with {name} {there!r}, and this run has {here!r}; "
-                "choose another output or remove it"
+                f"{path} was made with {name} {there!r}, and this run has {here!r}; {_ANOTHER}"
             )
 
     def __enter__(self) -> "Store":
@@ -274,13 +288,13 @@ class Store:
                 yield Row.of(clip, self._shard(key), table, 0)
 
     def _is_current(self, new: Features, rows: Sequence[Row]) -> bool:
-        """Whether `target` holds exactly this already, whatever packages wrote it."""
+        """Whether `target` holds exactly this already, intact, whatever packages wrote it."""
         if not self._old or self._old.clips.features.shape != new.features.shape:
             return False
         if any(row.path != self.target or row.number != at for at, row in enumerate(rows)):
             return False
         same = replace(self._old.clips, features=new.features, versions=new.versions)
-        return not same.differences(new)
+        return not same.differences(new) and seal_is_intact(self.target)
 
     def _check_shape(self, who: str, features: NDArray[Any]) -> None:
         shape = (features.shape[1:], features.dtype)
@@ -324,11 +338,16 @@ def read_ledger(target: Path) -> list[dict[str, Any]]:
     path = ledger_path(target)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    try:
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn
-    except json.JSONDecodeError as error:
-        raise CacheError(f"{path} is damaged: {error}") from error
+    entries = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:  # what follows the last newline is torn
+            entry = json.loads(line)
+            if not isinstance(entry["clip"], str) or not isinstance(entry["outcome"], str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{path} is damaged in line {number}") from error
+        entries.append(entry)
+    return entries
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import pytest
 from data.cache import CacheError, Store, ledger_path, load, read_ledger, verify
 from data.clips import Clip
 from data.files import WriteError
+from data.h5read import USER_BLOCK
 from data.lock import BusyError
 from data.store import first_difference
 
@@ -269,6 +270,41 @@ class TestResuming:
         assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
         assert outcomes(tmp_path / "c.h5") == {"done": 12, "kept": 4, "damaged": 1, "failed": 1}
 
+    def test_damaged_shards_alone_do_not_stand_in_the_way(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+        for number, shard in enumerate((tmp_path / "c.h5.parts").glob("*.h5")):
+            content = bytearray(shard.read_bytes())
+            content[USER_BLOCK + 100] ^= 1  # where its structure is described
+            shard.write_bytes([content, content[:100], b""][number])
+        full(tmp_path / "c.h5")
+        assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
+
+    def test_a_damaged_seal_is_made_new(self, tmp_path):
+        sound = full(tmp_path / "c.h5").read_bytes()
+        for place in (0, 30, 100, 250, USER_BLOCK - 1):
+            content = bytearray(sound)
+            content[place] ^= 1
+            (tmp_path / "c.h5").write_bytes(content)
+            assert len(verify(tmp_path / "c.h5")) == 1
+            full(tmp_path / "c.h5")
+            assert verify(tmp_path / "c.h5") == []
+
+    def test_a_damaged_cache_is_no_success(self, tmp_path):
+        path = full(tmp_path / "c.h5")
+        sound = path.read_bytes()
+        for content, message in (
+            (load(path).features[4].tobytes(), r"the features of fall/004\.mp4 are damaged"),
+            (b"fall/004.mp4", "c.h5 is damaged outside its features.*; choose another output or"),
+        ):
+            broken = bytearray(sound)
+            broken[sound.find(content)] ^= 2
+            path.write_bytes(broken)
+            with pytest.raises(CacheError, match=message):
+                full(path)
+            assert path.read_bytes() == broken
+
     def test_a_damaged_row_is_named_repaired_and_never_laundered(self, tmp_path):
         whole = load(full(tmp_path / "c.h5"))
         path = tmp_path / "c.h5"
@@ -308,6 +344,13 @@ class TestResuming:
         assert outcomes(tmp_path / "c.h5") == {"done": 3}
         assert verify(tmp_path / "c.h5") == []
 
+    @pytest.mark.parametrize("line", [b"\xff", b"{", b"[1]", b'{"clip": "x"}'])
+    def test_a_damaged_line_of_the_ledger_is_named(self, tmp_path, line):
+        ledger = ledger_path(full(tmp_path / "c.h5"))
+        ledger.write_bytes(ledger.read_bytes() + line + b"\n")
+        with pytest.raises(CacheError, match=r"ledger\.jsonl is damaged in line 13"):
+            verify(tmp_path / "c.h5")
+
     def test_a_torn_line_of_the_ledger_is_cut_off(self, tmp_path):
         full(tmp_path / "c.h5")
         with open(ledger_path(tmp_path / "c.h5"), "a") as file:
@@ -339,6 +382,19 @@ class TestRefusals:
         with pytest.raises(CacheError, match=f"was made with {message}; choose another output"):
             Store(tmp_path / "c.h5", **{**MADE_WITH, **change})
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == before
+
+    @pytest.mark.parametrize("target", ["", ".", "/"])
+    def test_a_target_without_a_name(self, target):
+        with pytest.raises(CacheError, match="is a folder, not the name of a cache"):
+            Store(target, **MADE_WITH)
+
+    @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff"])
+    def test_a_damaged_note_of_how_the_shards_were_made(self, tmp_path, content):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+        (tmp_path / "c.h5.parts/store.json").write_bytes(content)
+        with pytest.raises(CacheError, match=r"c\.h5\.parts: store\.json is damaged; choose"):
+            Store(tmp_path / "c.h5", **MADE_WITH)
 
     def test_a_target_that_is_no_cache_is_not_overwritten(self, tmp_path):
         (tmp_path / "throw.mp4").write_bytes(b"a film")
