@@ -25,13 +25,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from data.clips import Clip
 from data.consolidate import IDENTITY, Row, first_difference, header, rows_of, write_rows
 from data.features import CacheError, Features
 from data.files import WriteError, atomic_write, sweep_temporaries, sync_folder
-from data.h5read import read_table, seal_is_intact
+from data.h5read import blank, read_table, seal_is_intact
 from data.h5write import package_versions, write
 from data.lock import Lock
 
@@ -144,6 +144,10 @@ class Store:
     def failures(self) -> dict[str, str]:
         """Clip id -> reason, of this run."""
         return dict(self._failures)
+
+    def expect(self, shape: tuple[int, int], dtype: DTypeLike) -> None:
+        """Raise `CacheError` unless features (T, D) of this kind go with those that are kept."""
+        self._check_shape("", blank((0, *shape), np.dtype(dtype)))
 
     def key(self, clip: Clip, source_sha256: str) -> str:
         """Hash of everything that the features of a clip depend on."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import CacheError, Store, ledger_path, load, read_ledger, verify
+from data.cache import CacheError, Store, ledger_path, load, merge, read_ledger, save, verify
 from data.clips import Clip
 from data.files import WriteError
 from data.h5read import USER_BLOCK
@@ -351,6 +351,17 @@ class TestResuming:
         with pytest.raises(CacheError, match=r"ledger\.jsonl is damaged in line 13"):
             verify(tmp_path / "c.h5")
 
+    def test_a_cache_of_another_make_in_its_place_has_no_ledger(self, tmp_path):
+        for put in (
+            lambda path: save(load(full(tmp_path / "d.h5", 3)), path),
+            lambda path: merge([full(tmp_path / "e.h5", 3)], path),
+        ):
+            put(full(tmp_path / "c.h5"))
+            assert verify(tmp_path / "c.h5") == []
+            assert read_ledger(tmp_path / "c.h5") == []
+        merge([full(tmp_path / "c.h5")], tmp_path / "c.h5")
+        assert len(read_ledger(tmp_path / "c.h5")) == 12
+
     def test_a_torn_line_of_the_ledger_is_cut_off(self, tmp_path):
         full(tmp_path / "c.h5")
         with open(ledger_path(tmp_path / "c.h5"), "a") as file:
@@ -427,6 +438,18 @@ class TestRefusals:
         clip = Clip(id="x", path=Path("x"))
         with pytest.raises(CacheError, match=message):
             store.add(clip, features, frames, frames / 1.0, source_sha256="x")
+
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_features_of_another_kind_are_refused_before_any_are_made(self, tmp_path, finished):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.expect((2, 8), "float16")
+            extract(store, clips(2))
+            if finished:
+                store.consolidate(clips(2))
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.expect((2, 8), np.float16)
+            with pytest.raises(CacheError, match=r"^features of float32 \(2, 8\), and the cache"):
+                store.expect((2, 8), "float32")
 
     def test_two_at_once_the_second_says_who_holds_it(self, tmp_path):
         holder = f"c.h5 is being written by process {os.getpid()} on .* since"

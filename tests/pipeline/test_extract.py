@@ -217,6 +217,13 @@ class TestFlow:
         assert found.select([0, 1]).features.tobytes() == before.select([0, 2]).features.tobytes()
         assert (found.clip_id, found.failures) == (["0", "2"], [("1", "a text file, not a video")])
 
+    def test_another_dtype_is_refused(self, clips, tmp_path, tiny):
+        extract(clips[:1], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
+        with pytest.raises(HeliographError, match=r"features of float32 .*has float16"):
+            extract(
+                clips[:1], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING, dtype="float32"
+            )
+
     def test_frames_that_do_not_divide_into_steps(self, clips, tmp_path, tiny):
         with pytest.raises(HeliographError, match=r"tiny takes 2 frames a step, so 3 frames"):
             extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=Sampling(frames=3))
