@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -133,6 +134,7 @@ class Feed:
                 return
             try:
                 checked(clip.path)
+                version = _version(clip.path)
                 source = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
                 self.errors.append((clip, _reason(error), {}))
@@ -151,16 +153,18 @@ class Feed:
                 path=clip.path,
                 start=clip.start,
                 end=clip.end,
-                tag=(clip, source),
+                tag=(clip, source, version),
                 **self.settings,
             )
 
     def settle(self, outcome: Outcome) -> Decoded | None:
         """What a decoder brought, or None where it failed."""
-        clip, source = outcome.job.tag
-        if isinstance(outcome.taken, Pixels) and outcome.info is not None:
-            return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
+        clip, source, version = outcome.job.tag
         error = outcome.error or outcome.taken
+        if isinstance(outcome.taken, Pixels) and outcome.info is not None:
+            if _version(clip.path) == version:
+                return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
+            error = VideoError(clip.path, "the file changed while it was read")
         details: dict[str, Any] = {"source_sha256": source, "seconds": round(outcome.seconds, 4)}
         if outcome.info is not None:
             details |= _what_was_seen(outcome.info)
@@ -270,6 +274,15 @@ def _what_was_seen(info: VideoInfo) -> dict[str, Any]:
         "bytes": info.bytes,
         "notes": [*info.damage, *info.notes],
     }
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """What is another for another content of a file; None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _reason(error: Exception) -> str:

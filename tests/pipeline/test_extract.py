@@ -217,6 +217,22 @@ class TestFlow:
         assert found.select([0, 1]).features.tobytes() == before.select([0, 2]).features.tobytes()
         assert (found.clip_id, found.failures) == (["0", "2"], [("1", "a text file, not a video")])
 
+    def test_a_clip_that_changes_while_it_is_read_fails(self, clips, tmp_path, tiny, monkeypatch):
+        """Its features would be kept under the hash of another file."""
+        film = Path(shutil.copy(clips[0].path, tmp_path / "film.mp4"))
+
+        def replaced(path: Path) -> str:
+            found = sha256_file(path)
+            make_clip(path, 77)
+            return found
+
+        monkeypatch.setattr("pipeline.line.sha256_file", replaced)
+        summary = extract(
+            [Clip(id="x", path=film)], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING
+        )
+        assert summary.failed == {"x": "the file changed while it was read"}
+        assert len(cache.load(tmp_path / "c.h5")) == 0
+
     def test_another_dtype_is_refused(self, clips, tmp_path, tiny):
         extract(clips[:1], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
         with pytest.raises(HeliographError, match=r"features of float32 .*has float16"):
