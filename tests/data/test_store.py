@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from data.cache import CacheError, Store, ledger_path, load, merge, read_ledger,
 from data.clips import Clip
 from data.files import WriteError
 from data.h5read import USER_BLOCK
-from data.lock import BusyError
+from data.lock import BusyError, Lock
 from data.store import first_difference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -456,6 +457,27 @@ class TestRefusals:
         with Store(tmp_path / "c.h5", **MADE_WITH), pytest.raises(BusyError, match=holder):
             Store(tmp_path / "c.h5", **MADE_WITH)
         full(tmp_path / "c.h5")
+
+    def test_the_folder_of_the_lock_goes_while_it_is_taken(self, tmp_path, monkeypatch):
+        """Whoever held it removes it; `mkdir` then finds neither room for a folder nor a folder."""
+        mkdir, asked = Path.mkdir, []
+
+        def raced(folder: Path, *arguments: object, **options: object) -> None:
+            asked.append(folder)
+            if len(asked) == 1:
+                raise FileExistsError(errno.EEXIST, "File exists", str(folder))
+            mkdir(folder, *arguments, **options)
+
+        monkeypatch.setattr(Path, "mkdir", raced)
+        with Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5") as lock:
+            assert lock.held
+
+    @pytest.mark.parametrize("link", [True, False])
+    def test_something_else_in_place_of_the_folder(self, tmp_path, link):
+        parts = tmp_path / "c.h5.parts"
+        parts.symlink_to("nowhere") if link else parts.write_text("")
+        with pytest.raises(WriteError, match=r"c\.h5\.parts cannot be written: File exists"):
+            Store(tmp_path / "c.h5", **MADE_WITH)
 
     def test_the_lock_of_a_dead_process_holds_nobody_up(self, tmp_path):
         code = "import os, sys; sys.path.insert(0, 'tests/data'); import test_store as t;"
