@@ -1,14 +1,15 @@
 """Frozen vision models behind one contract: `load(name)` gives a `Backbone`.
 
-`BACKBONES` holds our own; packages that are installed beside us add theirs through the entry
-point group `heliograph.backbones` (see `backbones.plugins`).
+`BACKBONES` holds our own; `timm:<model>` is any image model of timm (`backbones.timm_models`);
+packages that are installed beside us add theirs through the entry point group
+`heliograph.backbones` (`backbones.plugins`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from backbones import clip, dinov2, efficientnet, vjepa2
+from backbones import clip, dinov2, efficientnet, timm_models, vjepa2
 from backbones.base import (
     Backbone,
     BackboneError,
@@ -50,7 +51,7 @@ def load(
     """Load a frozen backbone by name.
 
     Args:
-        name: a key of `BACKBONES`, or the name of an installed plugin.
+        name: a key of `BACKBONES`, the name of an installed plugin, or `timm:<model>`.
         device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         weights: a file to read the weights from, instead of the published one; "random": untrained
@@ -78,16 +79,20 @@ def load(
 
 
 def find_entry(name: str) -> Entry:
-    """The table's line for a name, ours or a plugin's; the error for a wrong one lists both."""
+    """The line for a name, ours, timm's or a plugin's; the error for a wrong one lists them."""
     if name in BACKBONES:
         return BACKBONES[name]
+    if name.startswith(timm_models.PREFIX):
+        return timm_models.entry(name)
     plugins, broken = find_plugins(taken=BACKBONES)
     if name in plugins:
         return plugins[name]
     if name in broken:
         raise BackboneError(f"the backbone plugin {name!r} does not load: {broken[name]}")
     known = ", ".join(sorted([*BACKBONES, *plugins]))
-    raise BackboneError(f"unknown backbone {name!r}; choose from {known}")
+    raise BackboneError(
+        f"unknown backbone {name!r}; choose from {known}, or timm:MODEL for an image model of timm"
+    )
 
 
 def describe(

@@ -57,6 +57,7 @@ class Preprocess:
         Raises:
             BackboneError: the frames are not uint8 (T, H, W, 3), or there is none.
         """
+        import numpy as np
         import torch
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional as transforms
@@ -65,7 +66,7 @@ class Preprocess:
             raise BackboneError(
                 f"frames must be uint8 of shape (T, H, W, 3), got {frames.dtype} {frames.shape}"
             )
-        pixels = torch.from_numpy(frames if frames.flags.writeable else frames.copy())
+        pixels = torch.from_numpy(np.require(frames, requirements=["C", "W"]))
         pixels = pixels.permute(0, 3, 1, 2)  # (T, 3, H, W)
         size = [self.crop, self.crop] if self.short_side is None else [self.short_side]
         pixels = transforms.resize(
@@ -218,7 +219,7 @@ def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one; anything else is a device name of torch."""
+    """`auto` is the GPU where there is one; else `cpu`, `cuda`, or one of several: `cuda:1`."""
     import torch
 
     if device == "auto":
@@ -227,17 +228,31 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise BackboneError(f"unknown device {device!r}; choose auto, cpu or cuda") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise BackboneError(f"device {device!r} is not supported; choose auto, cpu or cuda")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise BackboneError(f"device {device!r} was asked for, but torch sees no CUDA GPU here")
+    if resolved.type == "cuda" and (resolved.index or 0) >= (count := torch.cuda.device_count()):
+        raise BackboneError(
+            f"device {device!r} was asked for, but torch sees {count} here, counted from cuda:0"
+        )
     return resolved
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
     """`auto` is float32 on a CPU and, where the GPU has it, bfloat16 on CUDA."""
-    import torch
-
     if precision not in PRECISIONS:
         raise BackboneError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cuda" and has_bfloat16(device) else "fp32"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU computes in bfloat16 (Ampere and later).
+
+    `torch.cuda.is_bf16_supported()` is true of those before, too, where torch emulates it, slowly.
+    """
+    import torch
+
+    return torch.cuda.get_device_capability(device)[0] >= 8

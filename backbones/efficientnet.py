@@ -39,7 +39,8 @@ PREPROCESSING = {
 def timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict under timm's names (stages of blocks), from timm's or the package's.
 
-    The package numbers its blocks 0..15.
+    The package numbers its blocks 0..15. A name that the model has not stays, for `load_strictly`
+    to refuse.
     """
     if "_conv_stem.weight" not in state:
         return dict(state)
@@ -56,12 +57,16 @@ def timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
     def rename(name: str) -> str:
-        inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+        inside = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(\w+)", name)
         if inside is None:
-            layer, tensor = name.split(".")
-            return f"{outside[layer]}.{tensor}"
-        block, layer, tensor = int(inside[1]), inside[2], inside[3]
-        return f"blocks.{places[block]}.{(later if block else first)[layer]}.{tensor}"
+            return name
+        layer, tensor = inside[2], inside[3]
+        if inside[1] is None:
+            return f"{outside[layer]}.{tensor}" if layer in outside else name
+        block, layers = int(inside[1]), later if int(inside[1]) else first
+        if block >= len(places) or layer not in layers:
+            return name
+        return f"blocks.{places[block]}.{layers[layer]}.{tensor}"
 
     return {rename(name): tensor for name, tensor in state.items()}
 

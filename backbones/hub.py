@@ -115,16 +115,18 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
                     verbose=False,
                     pretrained=False,
                 )
-    except ImportError as error:
+    except Exception as error:  # of the network, or in somebody else's code
+        if folder is None and find(repository, None) is None:
+            raise BackboneError(
+                f"the code of {repository.github} is not here and cannot be fetched ({error}): "
+                f"clone https://github.com/{repository.github} at {repository.commit} and name the "
+                "clone with --hub-dir, or put it at "
+                f"{Path(torch.hub.get_dir()) / repository.folder_name}"
+            ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise BackboneError(
-            f"the code of {repository.github} in {folder or torch.hub.get_dir()} does not import "
-            f"here: {error}"
-        ) from error
-    except OSError as error:  # URLError and HTTPError are such
-        raise BackboneError(
-            f"the code of {repository.github} is not here and cannot be fetched ({error}): clone "
-            f"https://github.com/{repository.github} at {repository.commit} and name the clone "
-            f"with --hub-dir, or put it at {Path(torch.hub.get_dir()) / repository.folder_name}"
+            f"the code of {repository.github} in {folder or torch.hub.get_dir()} does not run "
+            f"here: {reason}"
         ) from error
     folder = folder or find(repository, None)
     assert folder is not None, "torch.hub.load leaves its copy in its folder"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-_TURN = threading.Lock()
+_TURN = threading.RLock()  # a backbone may be made of others
 
 
 @contextmanager

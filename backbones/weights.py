@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
@@ -29,19 +29,19 @@ class Published:
     `file` is its name on this machine, in torch.hub's folder `checkpoints`. `hugging_face` is
     (repository, revision, file) for a file of the Hugging Face hub, whose cache is asked too.
     `package` is (name to install, module, folder in it) for a file that a Python package carries:
-    it is never fetched.
+    it is never fetched. Where `sha256` is empty, no file can be told from another.
     """
 
     file: str
     url: str
-    size_bytes: int
-    sha256: str
+    size_bytes: int = 0
+    sha256: str = ""
     hugging_face: tuple[str, str, str] | None = None
     package: tuple[str, str, str] | None = None
 
 
 def hugging_face_file(
-    repository: str, revision: str, *, name: str, file: str, size_bytes: int, sha256: str
+    repository: str, revision: str, *, name: str, file: str, size_bytes: int = 0, sha256: str = ""
 ) -> Published:
     """A file of the Hugging Face hub at one revision; `file` is what it is called here."""
     return Published(
@@ -109,7 +109,9 @@ def obtain(published: Published, *, weights: Path | None, hub_dir: Path | None) 
 
 
 def check(path: Path, published: Published) -> None:
-    """Refuse a file that is not the published one, byte for byte."""
+    """Refuse a file that is not the published one, byte for byte, where its hash is published."""
+    if not published.sha256:
+        return
     size = path.stat().st_size
     if size != published.size_bytes:
         raise BackboneError(
@@ -143,13 +145,16 @@ def _fetch(published: Published) -> Path:
         )
     url = address(published)
     path = checkpoints() / published.file
+    known = f"{published.size_bytes:,} bytes, sha256 {published.sha256}"
+    source = f"{url} ({known})" if published.sha256 else url
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256)
-    except (OSError, RuntimeError) as error:  # no network, no space; a hash that does not fit
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256 or None)
+    except (OSError, HTTPException, RuntimeError, ValueError) as error:
+        # no network, no space; an answer cut short; a hash that does not fit; no URL
         raise BackboneError(
-            f"the weights cannot be fetched ({error}): get {url} ({published.size_bytes:,} bytes, "
-            f"sha256 {published.sha256}) and put it at {path}, or name it with --weights"
+            f"the weights cannot be fetched ({error}): get {source} and put it at {path}, "
+            "or name it with --weights"
         ) from error
     return path
 
@@ -161,7 +166,6 @@ def read(path: Path) -> dict[str, torch.Tensor]:
         BackboneError: the file is missing, unreadable, or holds more than tensors.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -170,8 +174,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a damaged file makes torch's reader fail in a dozen ways
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".removesuffix(": ")
         raise BackboneError(f"the weights {path} cannot be read as tensors: {reason}") from error
     if not isinstance(state, dict):
         raise BackboneError(f"the weights {path} hold a {type(state).__name__}, not a state dict")
@@ -185,13 +189,14 @@ def rename(
 
     A rule's replacement of None drops the tensor. A replacement that ends in `#0`, `#1`, ... names
     a part of one tensor, and the parts are joined along their first axis, in that order (layouts
-    differ in whether query, key and value are one matrix). A name without a rule stays.
+    differ in whether query, key and value are one matrix). A name without a rule stays, and so
+    does one of anything but a tensor, for `load_strictly` to refuse.
     """
     import torch
 
     renamed: dict[str, torch.Tensor] = {}
     parts: dict[str, dict[int, torch.Tensor]] = {}
-    for name, tensor in state.items():
+    for name, tensor in ((str(key), value) for key, value in state.items()):
         new: str | None = name
         for pattern, replacement in rules:
             match = re.fullmatch(pattern, name)
@@ -200,6 +205,8 @@ def rename(
                 break
         if new is None:
             continue
+        if not isinstance(tensor, torch.Tensor):
+            new = name
         whole, hash_sign, place = new.partition("#")
         if hash_sign:
             parts.setdefault(whole, {})[int(place)] = tensor
@@ -244,12 +251,16 @@ def random_state(like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Untrained weights with the names and shapes of a state dict: the same numbers everywhere.
 
     Scales are 1 and offsets 0; the rest is normal with a variance of 2 / fan-in (He et al. 2015).
+    Whole numbers, which are indices and counters, stay.
     """
     import torch
 
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, tensor in sorted(like.items()):
+        if not tensor.is_floating_point():
+            state[name] = tensor
+            continue
         empty = torch.zeros(tensor.shape, dtype=tensor.dtype)
         if tensor.ndim > 1:
             fan_in = tensor[0].numel()
@@ -275,7 +286,9 @@ def load_strictly(
     wrong = {
         "missing": [name for name in own if name not in state],
         "unknown": [name for name in state if name not in own],
-        "misshapen": [n for n in own if n in state and own[n].shape != state[n].shape],
+        "misshapen": [
+            n for n in own if n in state and own[n].shape != getattr(state[n], "shape", None)
+        ],
     }
     faults = [
         f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

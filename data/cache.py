@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,12 @@ def load(path: Path | str) -> Features:
 
 
 def save(features: Features, path: Path | str) -> None:
-    """Write a cache whole, by rename; raises `WriteError` and leaves an older file as it was."""
+    """Write a cache whole, by rename; raises `WriteError` and leaves an older file as it was.
+
+    The ledger of an older file goes with it.
+    """
     h5write.write(Path(path), features, _blocks(features.features))
+    ledger_path(Path(path)).unlink(missing_ok=True)
 
 
 def info(path: Path | str) -> dict[str, Any]:
@@ -124,15 +129,16 @@ def _missing(path: Path, table: Table) -> list[Problem]:
         Problem(clip, "its shard is missing")
         for clip, entry in last.items()
         if entry["outcome"] in ("done", "kept")
-        and entry["key"] not in kept
-        and not (parts / f"{entry['key']}.h5").exists()
+        and entry.get("key") not in kept
+        and not (parts / f"{entry.get('key')}.h5").exists()
     ]
 
 
 def merge(paths: Sequence[Path | str], out: Path | str) -> None:
     """Write the clips of several caches as one, in order; memory holds one clip at a time.
 
-    A clip that stands in two of them with the same key is taken once. Raises `CacheError` when they
+    A clip that stands in two of them with the same key is taken once. The ledger of a file that
+    stood at `out`, and is none of them, goes with it. Raises `CacheError` when they
     differ in fingerprint, sampler or decoder, naming the field; in the shape of the features; or
     when two different clips have one id.
     """
@@ -161,6 +167,8 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
         versions=h5write.package_versions(),
     )
     write_rows(Path(out), new, list(rows.values()))
+    if os.path.abspath(out) not in map(os.path.abspath, paths):
+        ledger_path(Path(out)).unlink(missing_ok=True)
 
 
 def _refuse_different(left_path: Path, left: Features, right_path: Path, right: Features) -> None:

@@ -46,10 +46,13 @@ class Clip:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        if not self.id or any(character in self.id for character in "\0\n\r"):
-            raise ClipError(f"{self.id!r} cannot be the id of a clip")
+        if not self.id or "\n" in self.id or "\r" in self.id:
+            raise ClipError(f"{self.id!r} cannot be the id of a clip: it is not one line of text")
         put("path", Path(self.path))
         put("object", self.object or self.id)
+        for text in (self.id, self.object, self.scenario, *self.labels):
+            if not _is_text(text):
+                raise ClipError(f"{self.id!r}: {text!r} is not text")
         put("labels", {name: float(value) for name, value in self.labels.items()})
         for name in _TIME_KEYS:
             value = getattr(self, name)
@@ -60,8 +63,19 @@ class Clip:
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ClipError(f"{self.id}: end {self.end} s is not after start {self.start} s")
         for name, value in self.labels.items():
-            if not name or "/" in name or math.isinf(value):
+            if "/" in name or name in ("", "."):
+                raise ClipError(f"{self.id}: {name!r} cannot be the name of a label")
+            if math.isinf(value):
                 raise ClipError(f"{self.id}: label {name!r} is {value}")
+
+
+def _is_text(text: str) -> bool:
+    """Whether a file can hold it: no NUL, and no half of a pair that UTF-16 alone knows."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def find(paths: Sequence[Path | str]) -> list[Clip]:
@@ -70,8 +84,8 @@ def find(paths: Sequence[Path | str]) -> list[Clip]:
     A manifest is .jsonl, .csv or .txt (see `READERS`). A folder gives the video files below it,
     sorted, hidden ones left out; their ids are relative to it. Any other file is a clip, whatever
     its name; its id is its name, with as many parent folders as tell it from the others. Raises
-    `ClipError` for a path that does not exist, a line that is wrong, a folder without videos, and
-    two clips of one id.
+    `ClipError` for a path that does not exist, a line that is wrong, a folder without videos,
+    manifests without clips, and two clips of one id.
     """
     clips: list[Clip] = []
     single = [path for path in map(Path, paths) if _is_single(path)]
@@ -85,6 +99,8 @@ def find(paths: Sequence[Path | str]) -> list[Clip]:
             clips.append(Clip(id=next(names), path=path))
         else:
             clips += read_manifest(path)
+    if paths and not clips:
+        raise ClipError(f"there are no clips in {', '.join(map(str, paths))}")
     _refuse_duplicates(clips)
     return clips
 
@@ -101,7 +117,7 @@ def read_manifest(path: Path) -> list[Clip]:
             for number, entry in reader(path, lines):
                 try:
                     clips.append(_clip(path.parent, entry))
-                except (ClipError, TypeError, ValueError) as error:
+                except (ClipError, TypeError, ValueError, OverflowError) as error:
                     raise ClipError(f"{path}, line {number}: {error}") from error
     except OSError as error:
         raise ClipError(f"{path} cannot be read: {error.strerror}") from error
@@ -130,7 +146,8 @@ def write_manifest(clips: Sequence[Clip], path: Path) -> None:
                 name: None if math.isnan(value) else value for name, value in clip.labels.items()
             }
         lines.append(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
-    atomic_write(path, "".join(lines))
+    # What is no valid text in a file's name becomes the escape sequence that JSON has for it.
+    atomic_write(path, "".join(lines).encode("utf-8", "backslashreplace"))
 
 
 def _clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
@@ -172,8 +189,9 @@ def _read_jsonl(path: Path, lines: Iterator[str]) -> _Entries:
             continue
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ClipError(f"{path}, line {number}: not JSON: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            why = getattr(error, "msg", str(error))
+            raise ClipError(f"{path}, line {number}: not JSON: {why}") from error
         if not isinstance(entry, dict):
             raise ClipError(f"{path}, line {number}: not a JSON object")
         yield number, entry
@@ -190,7 +208,8 @@ def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
     try:
         header = reader.fieldnames or []
         if "path" not in header:
-            raise ClipError(f"{path}, line 1: the header has no column 'path'")
+            there = ", ".join(map(repr, header)) or "none"
+            raise ClipError(f"{path}, line 1: no column 'path' in the header; there is {there}")
         if len(set(header)) != len(header):
             raise ClipError(f"{path}, line 1: a column stands twice in the header")
         for row in reader:
@@ -246,7 +265,7 @@ def _is_single(path: Path) -> bool:
 
 def _in_folder(folder: Path) -> list[Clip]:
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse_unread):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
@@ -255,6 +274,11 @@ def _in_folder(folder: Path) -> list[Clip]:
         raise ClipError(f"{folder} holds no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
     ids = sorted((path.relative_to(folder).as_posix(), path) for path in found)
     return [Clip(id=name, path=path) for name, path in ids]
+
+
+def _refuse_unread(error: OSError) -> None:
+    """Else `os.walk` would pass over a folder that it cannot read, and the clips in it."""
+    raise ClipError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:

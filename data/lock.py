@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,11 +37,13 @@ class Lock:
 
     def _acquire(self, what: Path) -> int:
         while True:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            except FileNotFoundError:
-                continue  # the folder went between the two calls
+            except (FileExistsError, FileNotFoundError):
+                if _is_no_folder(self._path.parent):
+                    raise
+                continue  # the folder went meanwhile, with whoever held the lock
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -52,8 +55,9 @@ class Lock:
                 if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
                     os.close(descriptor)
                     raise
-            if self._path.exists() and os.path.samestat(os.stat(self._path), os.fstat(descriptor)):
-                break
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(self._path), os.fstat(descriptor)):
+                    break
             os.close(descriptor)  # whoever held it has removed it meanwhile
         now = datetime.now(UTC).isoformat(timespec="seconds")
         holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"
@@ -85,3 +89,11 @@ class Lock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether something else than a folder is in its place; False where nothing is."""
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False

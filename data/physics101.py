@@ -71,7 +71,9 @@ def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1
     clips = []
     for name in wanted:
         folder = root / "scenarios" / name
-        if scenario != "all" and not folder.is_dir():
+        if not folder.is_dir():
+            if scenario == "all":
+                continue
             raise Physics101Error(f"{root} has no scenario {name}: {folder} is not a folder")
         for path in _videos(folder, f"{camera}.mp4"):
             thing = path.relative_to(folder).parts[0]
@@ -172,16 +174,20 @@ def _videos(folder: Path, name: str) -> Iterator[Path]:
     """Files of this name below the objects of a scenario, in the order of their paths' parts."""
     found = [
         Path(parent, name)
-        for parent, _, names in os.walk(folder)
+        for parent, _, names in os.walk(folder, onerror=_refuse_unread)
         if name in names and len(Path(parent).relative_to(folder).parts) >= 2
     ]
     return iter(sorted(found, key=lambda path: path.relative_to(folder).parts))
 
 
+def _refuse_unread(error: OSError) -> None:
+    raise Physics101Error(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
 def _read_labels(path: Path) -> dict[str, float]:
     """Object -> number, from lines "name value"; a value that is not positive is unknown."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise Physics101Error(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -195,8 +201,9 @@ def _read_labels(path: Path) -> dict[str, float]:
             value = float(text)
         except ValueError as error:
             raise Physics101Error(f"{path}, line {number}: not 'name value': {line!r}") from error
-        if values.setdefault(name, value) != value:
+        if name in values and values[name] != value:
             raise Physics101Error(
                 f"{path}, line {number}: {name} is {value:g} here and {values[name]:g} above"
             )
+        values[name] = value
     return {name: value for name, value in values.items() if 0 < value < math.inf}

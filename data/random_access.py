@@ -34,6 +34,8 @@ PIXELS_WORTH_A_THREAD = 2_000_000
 # What FFmpeg's second thread, and each beyond it, adds to the speed of the first.
 THREAD_GAIN = 0.5
 
+FIELDS = "its fields may be packets of their own"
+
 
 class Unexpected(Exception):
     """Random access did not give what the index promised; a full decode has to tell."""
@@ -107,7 +109,7 @@ def _decoded(
                 if frame.is_corrupt or place in gathered.filled:
                     raise Unexpected("a frame comes out corrupt, or twice")
                 if frame.interlaced_frame:
-                    raise Unexpected("its fields may be packets of their own")
+                    raise Unexpected(FIELDS)
                 look.at(frame)
                 gathered.put(place, upright(frame, lane.path, convert))
         context.flush_buffers()
@@ -154,10 +156,9 @@ def runs(pts: Places, entry: npt.NDArray[np.int8], wanted: Places) -> list[tuple
             if entry[candidate] == CLOSED or pts[n] >= pts[candidate]:
                 start = candidate
                 break
-        if out and start <= out[-1][1]:
-            out[-1] = (out[-1][0], n)
-        else:
-            out.append((start, n))
+        while out and start <= out[-1][1]:
+            start = min(start, out.pop()[0])
+        out.append((start, n))
     return out
 
 

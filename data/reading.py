@@ -11,7 +11,7 @@ import numpy.typing as npt
 from data.container import Container, videos_of
 from data.decoders import Frames, Gathered, Look, Pass, Places, one_pass
 from data.frames import VideoError, VideoInfo
-from data.random_access import Unexpected, by_index
+from data.random_access import FIELDS, Unexpected, by_index
 
 
 class Recounted(Exception):
@@ -68,6 +68,11 @@ class Reading:
                 f"({'; '.join(damage)})",
             )
         self.full, self.look, self.damage = full, full.look, tuple(damage)
+        if index.trusted and not self.unexpected:
+            if full.look.interlaced:
+                self.unexpected = FIELDS
+            elif full.pts != index.pts[index.order].tolist():
+                self.unexpected = "it shows other frames than its packets say"
 
     @property
     def shown(self) -> int:
@@ -76,10 +81,7 @@ class Reading:
     @property
     def placed_by_index(self) -> bool:
         """Whether the index tells which packet is the frame at a place."""
-        index = self.container.index
-        if not index.trusted or self.damage or self.unexpected:
-            return False
-        return self.full is None or self.full.pts == index.pts[index.order].tolist()
+        return self.container.index.trusted and not self.damage and not self.unexpected
 
     @property
     def claimed(self) -> int:

@@ -18,6 +18,7 @@ makes of them where they lie.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import queue
@@ -82,17 +83,18 @@ class _Worker:
     def __init__(self, threads: int):
         ours, theirs = socketpair()
         self.shared = _shared_memory()
+        ends, self.lifeline = os.pipe()
         command = [sys.executable, "-P", "-m", "data.sandbox", str(theirs.fileno())]
-        command += [str(self.shared), str(threads)]
+        command += [str(self.shared), str(threads), str(ends)]
         root = str(Path(__file__).resolve().parents[1])
         given = os.environ.get("PYTHONPATH")
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([root, *([given] if given else [])])
         }
-        with theirs:
+        with theirs, open(ends, "rb"):
             self.process = subprocess.Popen(
                 command,
-                pass_fds=(theirs.fileno(), self.shared),
+                pass_fds=(theirs.fileno(), self.shared, ends),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -161,8 +163,9 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.connection.close()
-        with contextlib.suppress(OSError):
-            os.close(self.shared)
+        for descriptor in (self.shared, self.lifeline):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _shared_memory() -> int:
@@ -349,14 +352,25 @@ class _Publisher:
         size = frames.nbytes
         if not size:
             return
-        if os.fstat(self.shared).st_size < size:
-            os.ftruncate(self.shared, size)
-        if self.view is None or len(self.view) < size:
-            try:
+        try:
+            if os.fstat(self.shared).st_size < size:
+                os.ftruncate(self.shared, size)
+            if self.view is None or len(self.view) < size:
                 self.view = mmap.mmap(self.shared, size)
-            except OSError as error:  # beyond the bound on this process
-                raise MemoryError(str(error)) from None
+        except OSError as error:  # beyond the bounds on this process
+            raise MemoryError(str(error)) from None
         np.frombuffer(self.view, np.uint8, size)[:] = frames.reshape(-1)
+
+
+def _end_with(lifeline: int) -> None:
+    """Have the kernel end this process once the parent, which alone has the other end, is gone.
+
+    Native code that never returns lets no Python run, and so would outlive a parent that is killed.
+    """
+    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+    with contextlib.suppress(OSError):  # not on this system
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, which nothing handles
 
 
 def _bound_memory(limits: Limits) -> None:
@@ -371,4 +385,5 @@ def _bound_memory(limits: Limits) -> None:
 
 
 if __name__ == "__main__":
+    _end_with(int(sys.argv[4]))
     _work(Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]))

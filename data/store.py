@@ -25,15 +25,17 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from data.clips import Clip
 from data.consolidate import IDENTITY, Row, first_difference, header, rows_of, write_rows
 from data.features import CacheError, Features
 from data.files import WriteError, atomic_write, sweep_temporaries, sync_folder
-from data.h5read import read_table, seal_is_intact
+from data.h5read import blank, read_table, seal_is_intact
 from data.h5write import package_versions, write
 from data.lock import Lock
+
+_ANOTHER = "choose another output or remove it"
 
 
 class Store:
@@ -56,6 +58,8 @@ class Store:
         repair: Collection[str] = (),
     ) -> None:
         self.target = Path(target)
+        if not self.target.name:
+            raise CacheError(f"{str(target)!r} is a folder, not the name of a cache")
         self._in_place = bool(repair)
         self.parts = self.target.with_name(self.target.name + ".parts")
         self.ledger = ledger_path(self.target)
@@ -66,6 +70,7 @@ class Store:
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self._outdated: set[str] = set()  # clips whose features in `target` are not to be kept
         self._lock = Lock(self.parts / "lock", self.target)
         try:
             self._read_target()
@@ -76,7 +81,10 @@ class Store:
             raise
 
     def _read_target(self) -> None:
-        self._old = read_table(self.target) if self.target.exists() else None
+        try:
+            self._old = read_table(self.target) if self.target.exists() else None
+        except CacheError as error:
+            raise CacheError(f"{error}; {_ANOTHER}") from error
         self._old_rows: dict[str, int] = {}
         if self._old:
             self._refuse_other(
@@ -91,21 +99,28 @@ class Store:
         sweep_temporaries(self.target.parent, of=self.target.name)
         note = self.parts / "store.json"
         if note.exists():
-            self._refuse_other(self.parts, json.loads(note.read_text()))
+            try:
+                found = dict(json.loads(note.read_bytes()))
+            except (ValueError, TypeError) as error:
+                raise CacheError(f"{self.parts}: {note.name} is damaged; {_ANOTHER}") from error
+            self._refuse_other(self.parts, found)
         else:
             if not self._old:
                 self.ledger.unlink(missing_ok=True)
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         _drop_torn_line(self.ledger)
-        if self._shape is None and (shard := next(self.parts.glob("[0-9a-f]*.h5"), None)):
-            self._check_shape("", read_table(shard).clips.features)
+        if self._shape is None:
+            shards = self.parts.glob(
+                "[0-9a-f]*.h5"
+            )  # a damaged one goes when its clip is asked for
+            if sound := next(filter(seal_is_intact, shards), None):
+                self._check_shape("", read_table(sound).clips.features)
 
     def _refuse_other(self, path: Path, found: Mapping[str, Any]) -> None:
         if difference := first_difference(found, self._identity):
             name, there, here = difference
             raise CacheError(
-                f"{path} was made with {name} {there!r}, and this run has {here!r}; "
-                "choose another output or remove it"
+                f"{path} was made with {name} {there!r}, and this run has {here!r}; {_ANOTHER}"
             )
 
     def __enter__(self) -> "Store":
@@ -129,6 +144,10 @@ class Store:
     def failures(self) -> dict[str, str]:
         """Clip id -> reason, of this run."""
         return dict(self._failures)
+
+    def expect(self, shape: tuple[int, int], dtype: DTypeLike) -> None:
+        """Raise `CacheError` unless features (T, D) of this kind go with those that are kept."""
+        self._check_shape("", blank((0, *shape), np.dtype(dtype)))
 
     def key(self, clip: Clip, source_sha256: str) -> str:
         """Hash of everything that the features of a clip depend on."""
@@ -159,6 +178,7 @@ class Store:
         """Do not trust what `target` holds for these clips: `done` will say no (for repair)."""
         if self._old:
             ids = set(clip_ids)
+            self._outdated |= ids
             for clip, key in zip(self._old.clips.clip_id, self._old.clips.key, strict=True):
                 if clip in ids:
                     self._old_rows.pop(key, None)
@@ -204,29 +224,43 @@ class Store:
         who = {"object": clip.object, "scenario": clip.scenario, "labels": labels}
         self._note(clip, "done", key=key, source_sha256=source_sha256, **who, **details)
 
-    def fail(self, clip: Clip, reason: str, **details: Any) -> None:
-        """Record that a clip has no features, and why."""
+    def fail(
+        self, clip: Clip, reason: str, *, source_sha256: str | None = None, **details: Any
+    ) -> None:
+        """Record that a clip could not be extracted, and why.
+
+        source_sha256: None where its file could not even be read. Features that `target` has of it
+        then stay: nothing says that they are out of date.
+        """
         self._failures[clip.id] = reason
+        if source_sha256 is not None:
+            self._outdated.add(clip.id)
+            details["source_sha256"] = source_sha256
         self._note(clip, "failed", reason=reason, **details)
 
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
 
-        Identities and labels are those of `clips`. A clip that is neither done nor failed (after
-        Ctrl-C) is left out. Memory holds no features but those of one clip. The shards that are in
-        the new file are removed. Raises `CacheError` when a shard or an earlier row is damaged.
+        Identities and labels are those of `clips`. Of a clip that is neither done nor failed (after
+        Ctrl-C), or whose file could not be read, `target` keeps what it has. Memory holds no
+        features but those of one clip. The shards that are in the new file are removed. Raises
+        `CacheError` when a shard or an earlier row is damaged.
         """
         given = {clip.id for clip in clips}
-        rows: list[Row] = []
-        failures: list[tuple[str, str]] = []
+        earlier: dict[str, Row] = {}
+        failed: dict[str, str] = {}
         if self._old:
-            rows += [r for r in rows_of(self.target, self._old) if r.clip.id not in given]
-            failures += [f for f in self._old.clips.failures if f[0] not in given]
-        rows += self._given_rows(clips)
+            earlier = {row.clip.id: row for row in rows_of(self.target, self._old)}
+            failed = dict(self._old.clips.failures)
+        rows = [row for clip, row in earlier.items() if clip not in given]
+        rows += self._given_rows(clips, earlier)
         if self._old and self._in_place:
             places = {clip: place for place, clip in enumerate(self._old.clips.clip_id)}
             rows.sort(key=lambda row: places.get(row.clip.id, len(places)))
-        failures += [(c.id, self._failures[c.id]) for c in clips if c.id in self._failures]
+        order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
+        failed |= self._failures
+        have = {row.clip.id for row in rows}
+        failures = [(clip, failed[clip]) for clip in order if clip in failed and clip not in have]
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
         new = header(
             rows,
@@ -244,12 +278,13 @@ class Store:
         sync_folder(self.parts)
         return self.target
 
-    def _given_rows(self, clips: Sequence[Clip]) -> Iterator[Row]:
+    def _given_rows(self, clips: Sequence[Clip], earlier: Mapping[str, Row]) -> Iterator[Row]:
         for clip in clips:
             key = self._keys.get(clip.id)
             if key is None:
-                continue
-            if self._old and key in self._old_rows:
+                if clip.id in earlier and clip.id not in self._outdated:
+                    yield earlier[clip.id]
+            elif self._old and key in self._old_rows:
                 yield Row.of(clip, self.target, self._old, self._old_rows[key])
             else:
                 table = read_table(self._shard(key))
@@ -257,13 +292,13 @@ class Store:
                 yield Row.of(clip, self._shard(key), table, 0)
 
     def _is_current(self, new: Features, rows: Sequence[Row]) -> bool:
-        """Whether `target` holds exactly this already, whatever packages wrote it."""
+        """Whether `target` holds exactly this already, intact, whatever packages wrote it."""
         if not self._old or self._old.clips.features.shape != new.features.shape:
             return False
         if any(row.path != self.target or row.number != at for at, row in enumerate(rows)):
             return False
         same = replace(self._old.clips, features=new.features, versions=new.versions)
-        return not same.differences(new)
+        return not same.differences(new) and seal_is_intact(self.target)
 
     def _check_shape(self, who: str, features: NDArray[Any]) -> None:
         shape = (features.shape[1:], features.dtype)
@@ -307,11 +342,16 @@ def read_ledger(target: Path) -> list[dict[str, Any]]:
     path = ledger_path(target)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    try:
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn
-    except json.JSONDecodeError as error:
-        raise CacheError(f"{path} is damaged: {error}") from error
+    entries = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:  # what follows the last newline is torn
+            entry = json.loads(line)
+            if not isinstance(entry["clip"], str) or not isinstance(entry["outcome"], str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{path} is damaged in line {number}") from error
+        entries.append(entry)
+    return entries
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,10 @@ def read(
     counts what does decode) or is beyond `limits`, and CannotAgree, a VideoError, where `decoder`
     would return other frames than the reference, PyAV.
     """
-    take, places = _decoder(decoder, device), np.asarray(indices, dtype=np.int64).reshape(-1)
+    take, places = _decoder(decoder, device), np.asarray(indices).reshape(-1)
+    if places.size and places.dtype.kind not in "iu":
+        raise ValueError(f"indices must be whole numbers, not {places.dtype}")
+    places = places.astype(np.int64)
     with open_video(path, limits=limits, threads=threads, quick=True) as container:
         reading = Reading(container, accept_damaged=accept_damaged)
         try:
@@ -153,6 +156,7 @@ def describe(info: VideoInfo) -> str:
     odd = f", pixels {info.pixel_aspect}" if info.pixel_aspect != "1" else ""
     fields = ", interlaced" if info.interlaced else ""
     starts = "possible" if info.random_access else "not possible"
+    times = "from timestamps" if info.times_from == "timestamps" else info.times_from
     rows = [
         ("file", f"{info.path} ({info.bytes:,} bytes)"),
         ("format", info.format),
@@ -160,8 +164,7 @@ def describe(info: VideoInfo) -> str:
         ("read", f"stream {info.stream}: {info.codec}, {info.pixel_format}"),
         ("picture", f"{info.width}x{info.height}{turned}{odd}{fields}"),
         ("frames", f"{info.shown_frames:,} shown; header claims {claimed}, decodable {decodable}"),
-        ("times", f"{info.duration_seconds:.3f} s first to last, {rate} per second, "
-         f"from {info.times_from}"),
+        ("times", f"{info.duration_seconds:.3f} s first to last, {rate} per second, {times}"),
         ("structure", f"{info.keyframes:,} keyframes, longest group {info.longest_gop:,} frames, "
          f"random access {starts}"),
         ("damage", "; ".join(info.damage) or "none found"),

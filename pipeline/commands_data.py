@@ -152,7 +152,9 @@ def probe(files: tuple[Path, ...], as_json: bool) -> None:
 def backbones(as_json: bool, hub_dir: Path | None) -> None:
     """List the models that can extract features.
 
-    The last column says whether the weights are here.
+    The last column says whether the weights are here. Beside these, timm:MODEL is any image model
+    of timm, with the weights that timm publishes on the Hugging Face hub: timm:resnet50,
+    timm:vit_base_patch16_224.dino.
     """
     from backbones import describe
 
@@ -179,6 +181,7 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
     for row in rows:
         if row["error"] is not None:
             click.echo(f"{row['name']} is broken: {row['error']}")
+    log("any image model of timm is timm:MODEL, such as timm:resnet50")
 
 
 @click.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -102,6 +103,7 @@ def check_devices() -> Iterator[Check]:
     """The GPU, if any, and the number formats that each device is good at."""
     import torch
 
+    from backbones.base import has_bfloat16
     from backbones.numerics import cpu_matmul_setting
 
     how = {"bf16": "through oneDNN, exact to rounding", "ieee": "as torch does them"}
@@ -116,7 +118,7 @@ def check_devices() -> Iterator[Check]:
     elif not torch.cuda.is_available():
         yield Check("GPU", OK, "torch sees no CUDA GPU; backbones run on the CPU")
     else:
-        bf16 = torch.cuda.is_bf16_supported()
+        bf16 = has_bfloat16(torch.device("cuda:0"))
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         yield Check(
             "GPU",
@@ -146,7 +148,11 @@ def _answers(url: str) -> bool:
             return True
     except HTTPError:  # the host is there, whatever it thinks of the question
         return True
-    except OSError:
+    except (
+        OSError,
+        HTTPException,
+        ValueError,
+    ):  # no answer; one cut short; a mirror that is no URL
         return False
 
 

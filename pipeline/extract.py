@@ -75,8 +75,8 @@ def extract(
     the same holds as far as its kernels compute the clips of a batch apart from each other;
     another `batch`, precision or GPU changes them by rounding. Ctrl-C leaves a cache of what is
     done (in a repair: the cache as it was, and what is done for the next repair). Raises
-    HeliographError where the cache was made with another backbone, sampling or decoder, or cannot
-    be written; a clip's own failure is only recorded.
+    HeliographError where the cache was made with another backbone, sampling, decoder or dtype, or
+    cannot be written; a clip's own failure is only recorded.
     """
     if sampling.frames % backbone.frames_per_step:
         raise HeliographError(
@@ -102,6 +102,7 @@ def extract(
         decoder=decoder_record(decoder),
         repair=repair or (),
     ) as store:
+        store.expect((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         feed = Feed(clips, store, summary, report, settings, repair or {})
         writer = Writer(feed, np.dtype(dtype))
@@ -110,6 +111,7 @@ def extract(
             with (
                 DecoderPool(workers=workers) as pool,
                 closing(pool.map(feed.jobs(), take=line.pixels)) as outcomes,
+                closing(feed),
             ):
                 asked = time.monotonic()
                 for outcome in outcomes:

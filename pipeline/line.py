@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -120,12 +121,20 @@ class Feed:
         self.expected = expected
         self.lock = threading.Lock()
         self.errors: deque[tuple[Clip, str, dict[str, Any]]] = deque()
+        self.closed = False
+
+    def close(self) -> None:
+        """Ends `jobs`, which else would look through all clips that need none."""
+        self.closed = True
 
     def jobs(self) -> Iterator[Job]:
         """A job for each clip whose features the store does not have."""
         for clip in self.clips:
+            if self.closed:
+                return
             try:
                 checked(clip.path)
+                version = _version(clip.path)
                 source = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
                 self.errors.append((clip, _reason(error), {}))
@@ -144,17 +153,19 @@ class Feed:
                 path=clip.path,
                 start=clip.start,
                 end=clip.end,
-                tag=(clip, source),
+                tag=(clip, source, version),
                 **self.settings,
             )
 
     def settle(self, outcome: Outcome) -> Decoded | None:
         """What a decoder brought, or None where it failed."""
-        clip, source = outcome.job.tag
-        if isinstance(outcome.taken, Pixels) and outcome.info is not None:
-            return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
+        clip, source, version = outcome.job.tag
         error = outcome.error or outcome.taken
-        details: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
+        if isinstance(outcome.taken, Pixels) and outcome.info is not None:
+            if _version(clip.path) == version:
+                return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
+            error = VideoError(clip.path, "the file changed while it was read")
+        details: dict[str, Any] = {"source_sha256": source, "seconds": round(outcome.seconds, 4)}
         if outcome.info is not None:
             details |= _what_was_seen(outcome.info)
         self.errors.append((clip, _reason(error), details))
@@ -234,6 +245,7 @@ class Writer:
             rows = features.astype(self.dtype)
         for one, own in zip(decoded, rows, strict=True):
             details = {
+                "source_sha256": one.source_sha256,
                 "seconds": round(one.seconds, 4),
                 "backbone_seconds": round(seconds / len(decoded), 4),
                 "decoded_frames": len(one.seen.index),
@@ -249,7 +261,6 @@ class Writer:
                     own,
                     one.seen.index,
                     one.seen.pts_seconds,
-                    source_sha256=one.source_sha256,
                     **details,
                 )
             self.feed.summary.done += 1
@@ -263,6 +274,15 @@ def _what_was_seen(info: VideoInfo) -> dict[str, Any]:
         "bytes": info.bytes,
         "notes": [*info.damage, *info.notes],
     }
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """What is another for another content of a file; None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _reason(error: Exception) -> str:

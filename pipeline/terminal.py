@@ -96,10 +96,10 @@ def log(text: str) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
 ) -> None:
-    """A table on stdout; `right` aligns the columns after the first."""
-    console = Console(soft_wrap=False)
+    """A table on stdout, its cells to the letter; `right` aligns the columns after the first."""
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=LOG_WIDTH)
+        console.width = LOG_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if right and number else "left", overflow="fold")

@@ -111,7 +111,7 @@ def _seconds(clip: Clip) -> float:
 
 def _shrink(pixels: NDArray[np.uint8], width: int) -> Image.Image:
     height = round(width * pixels.shape[0] / pixels.shape[1])
-    return Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.HAMMING)
 
 
 def _caption(clip: Clip) -> list[str]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 import backbones
 from backbones import BackboneError, Preprocess, clip, dinov2, efficientnet, vjepa2
+from backbones.base import resolve_device, resolve_precision
 from backbones.numerics import cpu_matmul_setting, forward_numerics
 
 FAMILIES = {"dinov2": dinov2, "clip": clip, "vjepa2": vjepa2, "efficientnet": efficientnet}
@@ -96,6 +97,14 @@ def test_a_read_only_frame_is_accepted_and_left_alone() -> None:
     before = frames.copy()
     assert dinov2.PREPROCESSING["official"](frames).shape == (1, 3, 224, 224)
     assert np.array_equal(frames, before)
+
+
+def test_views_of_frames_are_accepted() -> None:
+    """Reversed in time or in colour, as after OpenCV; every second one."""
+    official = dinov2.PREPROCESSING["official"]
+    frames = noise(4, 40, 50, 3)
+    for view in (frames[::-1], frames[..., ::-1], frames[::2]):
+        assert torch.equal(official(view), official(view.copy()))
 
 
 @pytest.mark.parametrize(
@@ -231,6 +240,8 @@ def test_auto_precision_on_a_cpu_is_float32(tiny) -> None:
     [
         ({"name": "dino"}, r"unknown backbone 'dino'; choose from clip_vitl14, dinov2_vitb14, "),
         ({"device": "gpu"}, r"unknown device 'gpu'; choose auto, cpu or cuda"),
+        ({"device": "meta"}, r"device 'meta' is not supported; choose auto, cpu or cuda"),
+        ({"device": "mps"}, r"device 'mps' is not supported; choose auto, cpu or cuda"),
         ({"precision": "int8"}, r"unknown precision 'int8'; choose from auto, fp32, bf16, fp16"),
         ({"preprocess": "papers"}, r"unknown preprocessing 'papers'; choose from official"),
         ({"output": "cls"}, r"unknown output 'cls'; choose from pooled"),
@@ -246,6 +257,38 @@ def test_wrong_choices_list_the_right_ones(options: dict[str, str], sentence: st
 def test_a_gpu_that_is_not_there_is_refused(tiny) -> None:
     with pytest.raises(BackboneError, match="'cuda' was asked for, but torch sees no CUDA GPU"):
         tiny(device="cuda")
+
+
+def test_a_gpu_of_a_number_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(BackboneError, match="'cuda:2' was asked for, but torch sees 2 here"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16")])
+def test_auto_takes_bfloat16_only_where_the_gpu_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
+) -> None:
+    """Torch says of a T4 (7.5), too, that it supports bfloat16: it emulates it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert resolve_precision("auto", torch.device("cuda", 0)) == precision
+
+
+def test_a_backbone_may_be_made_of_others(tiny) -> None:
+    inner, outer = tiny(), tiny()
+    batch = inner.preprocess(noise(4, 40, 50, 3))[None]
+    expected = inner.forward(batch)
+    outer._encode = lambda pixels: inner.forward(batch)
+    found: list[torch.Tensor] = []
+    thread = threading.Thread(target=lambda: found.append(outer.forward(batch)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert found, "it waits for itself"
+    assert torch.equal(found[0], expected)
 
 
 def test_the_table_names_every_backbone() -> None:

@@ -88,7 +88,7 @@ def test_float32_is_that_of_the_cpu(load, name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_keeps_the_direction_of_features(load, name: str, precision: str) -> None:
-    if precision == "bf16" and not torch.cuda.is_bf16_supported():
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("this GPU has no bfloat16")
     exact, rough = load(name), load(name, precision=precision)
     batch = batch_for(exact, 2)
@@ -112,7 +112,8 @@ def test_a_clip_hardly_depends_on_its_batch(load, name: str, precision: str, err
 def test_auto_is_bfloat16_where_the_gpu_has_it(load) -> None:
     model = load("efficientnet_lite0", device="auto", precision="auto")
     assert model.device.type == "cuda"
-    assert model.precision == ("bf16" if torch.cuda.is_bf16_supported() else "fp32")
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    assert model.precision == ("bf16" if bf16 else "fp32")
 
 
 def test_pixels_travel_as_pinned_bytes(load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
+from zipfile import BadZipFile
 
 import pytest
 import torch
@@ -114,11 +115,12 @@ def test_a_folder_without_the_code_is_refused(repository, tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize("error", [URLError("Name or service not known"), BadZipFile("no zip")])
 def test_offline_says_what_to_clone_and_where_to_put_it(
-    repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
-        raise URLError("Name or service not known")
+        raise error
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "load", fail)
@@ -129,9 +131,21 @@ def test_offline_says_what_to_clone_and_where_to_put_it(
     assert str(tmp_path / "somebody_tiny_0123abcd") in str(caught.value)
 
 
-def test_what_the_code_cannot_import_is_named(clone, repository) -> None:
-    (clone / "src" / "parts.py").write_text("import a_package_that_is_missing\n")
-    with pytest.raises(BackboneError, match=r"somebody/tiny in .* does not import here: No module"):
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("src/parts.py", "import a_missing_package", "ModuleNotFoundError: No module named 'a_mis"),
+        ("src/parts.py", "def layer(:", "SyntaxError: "),
+        ("hubconf.py", "x = 1", "RuntimeError: Cannot find callable tiny in hubconf"),
+        ("hubconf.py", "dependencies = ['nothing']", "RuntimeError: Missing dependencies: nothing"),
+        ("hubconf.py", "def tiny(pretrained): open('/no/file')", "FileNotFoundError: "),
+    ],
+)
+def test_code_that_does_not_run_is_named_with_its_error(
+    clone, repository, file: str, text: str, reason: str
+) -> None:
+    (clone / file).write_text(text + "\n")
+    with pytest.raises(BackboneError, match=f"somebody/tiny in .* does not run here: {reason}"):
         hub.load(repository, "tiny", hub_dir=clone)
     assert not any(name.partition(".")[0] == "src" for name in sys.modules)
 

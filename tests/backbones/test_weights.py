@@ -64,6 +64,17 @@ def test_a_mirror_is_asked_instead_of_the_hub(
         backbones.load("clip_vitl14", device="cpu")
 
 
+def test_a_mirror_that_is_no_address_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
+    with pytest.raises(BackboneError, match=r"cannot be fetched \(unknown url type: 'mirror\.exam"):
+        weights.obtain(weights.hugging_face_file(
+            "a/b", "main", name="x", file="a-b-x", size_bytes=1, sha256="0"
+        ), weights=None, hub_dir=None)  # fmt: skip
+
+
 def test_what_is_fetched_is_checked(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(url: str, dst: str, hash_prefix: str) -> None:
         assert (url, hash_prefix) == (PUBLISHED.url, PUBLISHED.sha256)
@@ -139,6 +150,22 @@ def test_a_broken_file_is_named_with_the_reason(
         weights.read(path)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damage_anywhere_in_a_file_is_told(tmp_path: Path, zipped: bool) -> None:
+    """Torch's reader fails on it in a dozen ways, with KeyError and the like."""
+    path = tmp_path / "damaged.pth"
+    torch.save({"w": torch.ones(9)}, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    told = 0
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            weights.read(path)  # some bytes say nothing: of padding, of numbers
+        except BackboneError:
+            told += 1
+    assert told > 20
+
+
 def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     with pytest.raises(BackboneError, match=r"tensor\.pth hold a Tensor, not a state dict"):
@@ -167,6 +194,39 @@ def test_loading_is_strict_and_names_what_does_not_fit() -> None:
         "the weights w.pth do not fit this model: "
         "1 missing (1.bias); 1 unknown (extra); 1 misshapen (0.weight)"
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"_conv_stem.weight": 0, "_blocks.0._se_reduce.bias": 0}, r"1 unknown \(_blocks\.0\._se"),
+        ({"_conv_stem.weight": 0, "_blocks.16._bn0.weight": 0}, r"1 unknown \(_blocks\.16\._bn0"),
+        ({"_conv_stem.weight": 0, "_other.weight": 0}, r"1 unknown \(_other\.weight\)"),
+        ({"_conv_stem.weight": 0, "a.b.c": 0}, r"1 unknown \(a\.b\.c\)"),
+    ],
+)
+def test_efficientnets_of_another_size_are_refused(
+    tmp_path: Path, state: dict[str, int], reason: str
+) -> None:
+    torch.save({name: torch.zeros(1) for name in state}, tmp_path / "lite4.pth")
+    with pytest.raises(BackboneError, match=rf"lite4\.pth do not fit this model: .*{reason}"):
+        backbones.load("efficientnet_lite0", device="cpu", weights=tmp_path / "lite4.pth")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"visual.conv1.weight": 1, "visual.proj": [1.0]},
+        {"vision_model.embeddings.class_embedding": 1},
+        {"vision_model.encoder.layers.0.self_attn.q_proj.weight": "w"},
+        {"cls_token": {"a": 1}},
+        {0: torch.zeros(1)},
+    ],
+)
+def test_what_is_no_tensor_does_not_fit(tmp_path: Path, state: dict[object, object]) -> None:
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(BackboneError, match=r"odd\.pth do not fit this model: 29\d missing"):
+        backbones.load("clip_vitl14", device="cpu", weights=tmp_path / "odd.pth")
 
 
 def test_loading_fills_a_model_without_memory() -> None:

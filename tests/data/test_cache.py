@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -14,12 +15,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from data import cache
 from data.cache import CacheError, Features, info, load, merge, save, verify
 from data.files import WriteError
 from data.h5read import read_table, seal_is_intact
 from data.h5write import package_versions
+from pipeline.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,6 +138,13 @@ class TestRoundTrip:
         assert told["labels"]["mass"] == {"known": 7, "unknown": 0, "min": 0.0, "max": 2.0}
         assert told["labels"]["size"] == {"known": 0, "unknown": 7, "min": None, "max": None}
         assert told["failures"] == [{"clip": "c/short.mp4", "reason": "7 of 8 frames"}]
+
+    def test_names_are_shown_to_the_letter(self, tmp_path):
+        names = ["a[v2].mp4", "take[/c].mp4", ":smile:.mp4"]
+        save(features(failures=[(name, "[red] too short") for name in names]), tmp_path / "c.h5")
+        shown = CliRunner().invoke(main, ["cache", "info", str(tmp_path / "c.h5")])
+        for name in names:
+            assert re.search(rf"failed: {re.escape(name)} +\[red\] too short", shown.stdout)
 
 
 def unseal(path: Path) -> Path:

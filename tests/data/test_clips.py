@@ -27,13 +27,18 @@ class TestClip:
         ("change", "message"),
         [
             ({"id": ""}, "cannot be the id"),
-            ({"id": "a\nb"}, "cannot be the id"),
+            ({"id": "a\nb"}, r"'a\\nb' cannot be the id of a clip: it is not one line of text"),
+            ({"id": "a\0"}, r"'a\\x00' is not text"),
+            ({"object": "\ud800"}, r"'x': '\\ud800' is not text"),
+            ({"scenario": "\0"}, r"'x': '\\x00' is not text"),
+            ({"labels": {"a\0": 1}}, r"'a\\x00' is not text"),
             ({"start": -1}, "x: start is -1 seconds"),
             ({"end": math.inf}, "x: end is inf seconds"),
             ({"start": math.nan}, "x: start is nan seconds"),
             ({"start": 2, "end": 2}, r"x: end 2.0 s is not after start 2.0 s"),
             ({"labels": {"mass": math.inf}}, "x: label 'mass' is inf"),
-            ({"labels": {"a/b": 1}}, "x: label 'a/b'"),
+            ({"labels": {"a/b": 1}}, "x: 'a/b' cannot be the name of a label"),
+            ({"labels": {".": 1}}, r"x: '\.' cannot be the name of a label"),
         ],
     )
     def test_refuses(self, change, message):
@@ -64,6 +69,19 @@ class TestFolders:
         touch(tmp_path / "a.mp4")
         os.symlink(tmp_path, tmp_path / "loop")
         assert len(find([tmp_path])) == 1
+
+    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path, monkeypatch):
+        touch(tmp_path / "a/1.mp4", tmp_path / "b/2.mp4")
+        scandir = os.scandir
+
+        def refused(path):
+            if str(path).endswith("/b"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refused)
+        with pytest.raises(ClipError, match=r"/b cannot be read: Permission denied"):
+            find([tmp_path])
 
     def test_a_folder_without_videos_says_so(self, tmp_path):
         touch(tmp_path / "README.md")
@@ -141,6 +159,10 @@ class TestManifests:
             ('{"path": "x", "labels": [1]}', "line 2: labels is"),
             ('{"path": "x", "labels": {"m": "2"}}', "line 2: label 'm' is '2', not a number"),
             ('{"path": "x", "labels": {"m": Infinity}}', "line 2: x: label 'm' is inf"),
+            ('{"path": "x", "labels": {"m": 1%s}}' % ("0" * 400), "line 2: int too large"),
+            ('{"path": "x", "start": 1%s}' % ("0" * 400), "line 2: int too large"),
+            ('{"path": "x", "start": 1%s}' % ("0" * 5000), "line 2: not JSON: Exceeds the limit"),
+            ("[" * 100_000, "line 2: not JSON: maximum recursion depth"),
             ('{"path": "a.mp4"}', r"two clips have the id 'a\.mp4': .*a\.mp4 and"),
         ],
     )
@@ -166,7 +188,11 @@ class TestManifests:
     @pytest.mark.parametrize(
         ("lines", "message"),
         [
-            (["file,mass", "a.mp4,1"], "line 1: the header has no column 'path'"),
+            (
+                ["file,mass", "a.mp4,1"],
+                "line 1: no column 'path' in the header; there is 'file', 'mass'",
+            ),
+            (["path;mass", "a.mp4;1"], "no column 'path' in the header; there is 'path;mass'"),
             (["path,path", "a,b"], "line 1: a column stands twice"),
             (["path,mass", "a.mp4,1,2"], "line 2: not 2 cells"),
             (["path,mass", "a.mp4"], "line 2: not 2 cells"),
@@ -203,6 +229,17 @@ class TestManifests:
         assert [repr(clip) for clip in again] == [repr(clip) for clip in clips]
         stored = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
         assert [entry["path"] for entry in stored] == ["v/ä.mp4", "/elsewhere/b.mp4"]
+
+    def test_a_name_that_is_no_valid_text_comes_back(self, tmp_path):
+        clip = Clip(id="ä\udcff.mp4", path=tmp_path / "ä\udcff.mp4")
+        write_manifest([clip], tmp_path / "m.jsonl")
+        assert repr(read_manifest(tmp_path / "m.jsonl")) == repr([clip])
+
+    def test_no_clips_at_all(self, tmp_path):
+        empty = [write(tmp_path / "a.jsonl"), write(tmp_path / "b.csv", "path,mass")]
+        with pytest.raises(ClipError, match=r"there are no clips in .*a\.jsonl, .*b\.csv"):
+            find(empty)
+        assert len(find([*empty, write(tmp_path / "c.txt", "a.mp4")])) == 1
 
     def test_a_manifest_moves_with_its_folder(self, tmp_path):
         touch(tmp_path / "old/v/a.mp4")

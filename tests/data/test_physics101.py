@@ -1,5 +1,7 @@
 import doctest
 import math
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,31 @@ def test_a_wrong_line_of_labels_is_named(tree, text, message):
     (tree / "objects/mass").write_text(text)
     with pytest.raises(Physics101Error, match=message):
         index(tree)
+
+
+def test_values_that_are_no_numbers_are_unknown_also_behind_a_byte_order_mark(tree):
+    (tree / "objects/mass").write_text("\ufeffcardboard_01 14\nfoam_07 nan\n")
+    masses = {clip.object: clip.labels["mass"] for clip in index(tree)}
+    assert masses["cardboard_01"] == 14
+    assert math.isnan(masses["foam_07"])
+
+
+def test_a_folder_that_cannot_be_read_is_named(tree, monkeypatch):
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("foam_07"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(Physics101Error, match=r"foam_07 cannot be read: Permission denied"):
+        index(tree)
+
+
+def test_all_is_what_there_is(tree):
+    shutil.rmtree(tree / "scenarios/fall")
+    assert {clip.scenario for clip in index(tree, scenario="all")} == {"ramp", "spring"}
 
 
 def test_what_is_not_there_is_named(tree, tmp_path):

@@ -1,7 +1,11 @@
 """Decoding in processes that can be killed: hangs, crashes and damage cost one clip each."""
 
 import os
+import resource
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +13,10 @@ import pytest
 
 from data.frames import Limits
 from data.sampling import Sampling
-from data.sandbox import DecoderPool, Job
+from data.sandbox import DecoderPool, Job, _Publisher
 from data.video import read_sampled
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +92,60 @@ def test_a_hang_ends_as_one_failed_clip(honest, tmp_path, monkeypatch):
         np.testing.assert_array_equal(outcome.batch.frames, expected)
 
 
+def test_a_decoder_that_hangs_ends_with_a_parent_that_is_killed(honest, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SPINS)
+    spins = tmp_path / "spins.mp4"
+    spins.write_bytes(honest("h264_short_gop").read_bytes())
+    code = """
+import sys, threading
+from data.sandbox import *
+pool = DecoderPool(workers=1)
+job = Job(path=Path(sys.argv[1]), sampling=Sampling(frames=3))
+threading.Thread(target=lambda: list(pool.map([job])), daemon=True).start()
+while not any(worker.job for worker in pool.workers):
+    time.sleep(0.01)
+print(pool.workers[0].process.pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(spins)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )  # fmt: skip
+    worker = int(parent.stdout.readline())
+    wait_until(lambda: cpu_seconds(worker) > 1.5)  # it has been loaded, and spins
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: cpu_seconds(worker) < 0)
+
+
+def cpu_seconds(process: int) -> float:
+    """What a process has used, by Linux's account of it; -1 where it is gone or dead."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return -1
+    return -1 if fields[0] == "Z" else int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(happens: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_frames_beyond_the_bound_on_a_file_cost_one_clip():
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    shared = os.memfd_create("frames")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(MemoryError, match="too large"):
+            _Publisher(shared)(np.zeros((1, 20, 20, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        os.close(shared)
+
+
 def test_decoding_that_takes_too_long_times_out(honest, clips_made, tmp_path):
     """FFmpeg at work in one call, on a file within all limits but that of time."""
     slow = clips_made.png_film(tmp_path / "slow.mov", clips_made.grey_png(8192), claimed=8192)
@@ -147,9 +207,6 @@ def test_leaving_early_leaves_the_pool_usable(pool, honest):
 
 
 def test_workers_import_little():
-    import subprocess
-    import sys
-
     code = (
         "import sys, data.video, data.sandbox;"
         "print([name for name in ('torch', 'decord') if name in sys.modules])"

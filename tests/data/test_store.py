@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -14,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import CacheError, Store, ledger_path, load, read_ledger, verify
+from data.cache import CacheError, Store, ledger_path, load, merge, read_ledger, save, verify
 from data.clips import Clip
 from data.files import WriteError
-from data.lock import BusyError
+from data.h5read import USER_BLOCK
+from data.lock import BusyError, Lock
 from data.store import first_difference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +182,34 @@ class TestResuming:
         assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
         assert outcomes(tmp_path / "c.h5") == {"done": 11, "kept": 5, "failed": 1}
 
+    def test_after_ctrl_c_in_a_later_run_nothing_earlier_is_lost(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        full(tmp_path / "c.h5")
+        more = clips(3, start=20)
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, more[:2])  # and then it is interrupted, before any of the others
+            store.consolidate([*more, *clips(12)])
+        whole, found = load(tmp_path / "whole.h5"), load(tmp_path / "c.h5")
+        assert found.clip_id == [*(clip.id for clip in more[:2]), *whole.clip_id]
+        assert found.select(range(2, 13)).differences(whole) == []
+        assert found.failures == whole.failures
+        assert verify(tmp_path / "c.h5") == []
+
+    def test_features_stay_where_the_file_cannot_be_read_any_more(self, tmp_path):
+        """A disk that is away for an hour, or videos removed to make room, cost nothing."""
+        whole = load(full(tmp_path / "c.h5"))
+        gone, changed = clips(2)
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.fail(gone, "no such file")
+            store.fail(changed, "not a video", source_sha256="f" * 64)
+            extract(store, clips(10, start=2))
+            store.consolidate(clips(12))
+        found = load(tmp_path / "c.h5")
+        assert found.clip_id == [clip for clip in whole.clip_id if clip != changed.id]
+        assert found.features[0].tobytes() == whole.features[0].tobytes()
+        assert found.failures == [(changed.id, "not a video"), *whole.failures]
+        assert verify(tmp_path / "c.h5") == []
+
     def test_more_clips_are_appended(self, tmp_path):
         full(tmp_path / "whole.h5")
         for some in (clips(4), clips(8, start=4)):
@@ -241,6 +271,41 @@ class TestResuming:
         assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
         assert outcomes(tmp_path / "c.h5") == {"done": 12, "kept": 4, "damaged": 1, "failed": 1}
 
+    def test_damaged_shards_alone_do_not_stand_in_the_way(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+        for number, shard in enumerate((tmp_path / "c.h5.parts").glob("*.h5")):
+            content = bytearray(shard.read_bytes())
+            content[USER_BLOCK + 100] ^= 1  # where its structure is described
+            shard.write_bytes([content, content[:100], b""][number])
+        full(tmp_path / "c.h5")
+        assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
+
+    def test_a_damaged_seal_is_made_new(self, tmp_path):
+        sound = full(tmp_path / "c.h5").read_bytes()
+        for place in (0, 30, 100, 250, USER_BLOCK - 1):
+            content = bytearray(sound)
+            content[place] ^= 1
+            (tmp_path / "c.h5").write_bytes(content)
+            assert len(verify(tmp_path / "c.h5")) == 1
+            full(tmp_path / "c.h5")
+            assert verify(tmp_path / "c.h5") == []
+
+    def test_a_damaged_cache_is_no_success(self, tmp_path):
+        path = full(tmp_path / "c.h5")
+        sound = path.read_bytes()
+        for content, message in (
+            (load(path).features[4].tobytes(), r"the features of fall/004\.mp4 are damaged"),
+            (b"fall/004.mp4", "c.h5 is damaged outside its features.*; choose another output or"),
+        ):
+            broken = bytearray(sound)
+            broken[sound.find(content)] ^= 2
+            path.write_bytes(broken)
+            with pytest.raises(CacheError, match=message):
+                full(path)
+            assert path.read_bytes() == broken
+
     def test_a_damaged_row_is_named_repaired_and_never_laundered(self, tmp_path):
         whole = load(full(tmp_path / "c.h5"))
         path = tmp_path / "c.h5"
@@ -280,6 +345,24 @@ class TestResuming:
         assert outcomes(tmp_path / "c.h5") == {"done": 3}
         assert verify(tmp_path / "c.h5") == []
 
+    @pytest.mark.parametrize("line", [b"\xff", b"{", b"[1]", b'{"clip": "x"}'])
+    def test_a_damaged_line_of_the_ledger_is_named(self, tmp_path, line):
+        ledger = ledger_path(full(tmp_path / "c.h5"))
+        ledger.write_bytes(ledger.read_bytes() + line + b"\n")
+        with pytest.raises(CacheError, match=r"ledger\.jsonl is damaged in line 13"):
+            verify(tmp_path / "c.h5")
+
+    def test_a_cache_of_another_make_in_its_place_has_no_ledger(self, tmp_path):
+        for put in (
+            lambda path: save(load(full(tmp_path / "d.h5", 3)), path),
+            lambda path: merge([full(tmp_path / "e.h5", 3)], path),
+        ):
+            put(full(tmp_path / "c.h5"))
+            assert verify(tmp_path / "c.h5") == []
+            assert read_ledger(tmp_path / "c.h5") == []
+        merge([full(tmp_path / "c.h5")], tmp_path / "c.h5")
+        assert len(read_ledger(tmp_path / "c.h5")) == 12
+
     def test_a_torn_line_of_the_ledger_is_cut_off(self, tmp_path):
         full(tmp_path / "c.h5")
         with open(ledger_path(tmp_path / "c.h5"), "a") as file:
@@ -311,6 +394,19 @@ class TestRefusals:
         with pytest.raises(CacheError, match=f"was made with {message}; choose another output"):
             Store(tmp_path / "c.h5", **{**MADE_WITH, **change})
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == before
+
+    @pytest.mark.parametrize("target", ["", ".", "/"])
+    def test_a_target_without_a_name(self, target):
+        with pytest.raises(CacheError, match="is a folder, not the name of a cache"):
+            Store(target, **MADE_WITH)
+
+    @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff"])
+    def test_a_damaged_note_of_how_the_shards_were_made(self, tmp_path, content):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+        (tmp_path / "c.h5.parts/store.json").write_bytes(content)
+        with pytest.raises(CacheError, match=r"c\.h5\.parts: store\.json is damaged; choose"):
+            Store(tmp_path / "c.h5", **MADE_WITH)
 
     def test_a_target_that_is_no_cache_is_not_overwritten(self, tmp_path):
         (tmp_path / "throw.mp4").write_bytes(b"a film")
@@ -344,11 +440,44 @@ class TestRefusals:
         with pytest.raises(CacheError, match=message):
             store.add(clip, features, frames, frames / 1.0, source_sha256="x")
 
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_features_of_another_kind_are_refused_before_any_are_made(self, tmp_path, finished):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.expect((2, 8), "float16")
+            extract(store, clips(2))
+            if finished:
+                store.consolidate(clips(2))
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.expect((2, 8), np.float16)
+            with pytest.raises(CacheError, match=r"^features of float32 \(2, 8\), and the cache"):
+                store.expect((2, 8), "float32")
+
     def test_two_at_once_the_second_says_who_holds_it(self, tmp_path):
         holder = f"c.h5 is being written by process {os.getpid()} on .* since"
         with Store(tmp_path / "c.h5", **MADE_WITH), pytest.raises(BusyError, match=holder):
             Store(tmp_path / "c.h5", **MADE_WITH)
         full(tmp_path / "c.h5")
+
+    def test_the_folder_of_the_lock_goes_while_it_is_taken(self, tmp_path, monkeypatch):
+        """Whoever held it removes it; `mkdir` then finds neither room for a folder nor a folder."""
+        mkdir, asked = Path.mkdir, []
+
+        def raced(folder: Path, *arguments: object, **options: object) -> None:
+            asked.append(folder)
+            if len(asked) == 1:
+                raise FileExistsError(errno.EEXIST, "File exists", str(folder))
+            mkdir(folder, *arguments, **options)
+
+        monkeypatch.setattr(Path, "mkdir", raced)
+        with Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5") as lock:
+            assert lock.held
+
+    @pytest.mark.parametrize("link", [True, False])
+    def test_something_else_in_place_of_the_folder(self, tmp_path, link):
+        parts = tmp_path / "c.h5.parts"
+        parts.symlink_to("nowhere") if link else parts.write_text("")
+        with pytest.raises(WriteError, match=r"c\.h5\.parts cannot be written: File exists"):
+            Store(tmp_path / "c.h5", **MADE_WITH)
 
     def test_the_lock_of_a_dead_process_holds_nobody_up(self, tmp_path):
         code = "import os, sys; sys.path.insert(0, 'tests/data'); import test_store as t;"

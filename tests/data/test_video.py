@@ -95,11 +95,45 @@ def test_random_access_is_used_where_it_can_be(name, honest, monkeypatch):
         raise AssertionError("decoded everything")
 
     path = honest(name)
+    assert probe(path, decoders=()).random_access == (name not in SLOW_BUT_RIGHT)
     if name not in SLOW_BUT_RIGHT:
         monkeypatch.setattr("data.reading.one_pass", refuse)
         read(path, [0])
     else:
         assert "decoded whole" in " ".join(read_sampled(path, Sampling(frames=2))[1].notes)
+
+
+@pytest.mark.parametrize("name", ["hevc_open_gop", "mpeg4", "mpeg2"])
+def test_frames_shown_before_the_start_that_they_follow_are_random_access_too(
+    name, honest, monkeypatch
+):
+    """A start and the frames before it in time, after it in the file, need the group before."""
+    path = honest(name)
+    n = probe(path, decoders=()).shown_frames
+    whole = read(path, range(n)).frames
+
+    def refuse(*_, **__):
+        raise AssertionError("decoded everything")
+
+    monkeypatch.setattr("data.reading.one_pass", refuse)
+    for first in range(n - 2):
+        places = range(first, first + 3)
+        np.testing.assert_array_equal(read(path, places).frames, whole[first : first + 3])
+
+
+def test_a_stretch_takes_over_those_that_lie_in_it():
+    #               I0 P  P  I  b  P  I  b  P   (b: shown before the start it follows)
+    pts = np.array([0, 1, 2, 4, 3, 5, 7, 6, 8])
+    entry = np.array([2, 0, 0, 1, 0, 0, 1, 0, 0], np.int8)
+
+    def stretches(*wanted: int) -> list[tuple[int, int]]:
+        return random_access.runs(pts, entry, np.array(wanted))
+
+    assert stretches(3) == [(3, 3)]
+    assert stretches(3, 4) == [(0, 4)]
+    assert stretches(6, 8) == [(6, 8)]
+    assert stretches(1, 3, 6, 7) == [(0, 1), (3, 7)]
+    assert stretches(1, 3, 4, 8) == [(0, 4), (6, 8)]
 
 
 def test_only_what_is_needed_is_decoded(honest, monkeypatch):
@@ -222,6 +256,13 @@ def test_no_frames_of_nothing(honest):
 def test_places_that_do_not_exist(wrong, honest):
     with pytest.raises(VideoError, match=f"no frame {wrong}: it shows 60, counted from 0"):
         read(honest("h264_short_gop"), [0, wrong])
+
+
+@pytest.mark.parametrize("wrong", [[0.9, 2.0], [True, False], [10**30]])
+def test_places_that_are_no_whole_numbers(wrong, honest):
+    """Cut down to whole numbers they would be other frames than meant."""
+    with pytest.raises(ValueError, match="indices must be whole numbers, not "):
+        read(honest("h264_short_gop"), wrong)
 
 
 def test_rotation_turns_as_the_matrix_says(honest):

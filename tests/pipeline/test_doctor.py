@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,6 +136,36 @@ def test_a_host_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = list(doctor.check_weights(reach=doctor._Reach(network=True)))
     assert len(asked) == len({url.split("/")[2] for url in asked}) <= 2
     assert {row.level for row in rows} == {OK}
+
+
+def test_a_mirror_that_is_no_address_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
+    clip = backbones.BACKBONES["clip_vitl14"]
+    monkeypatch.setattr(weights, "find", lambda published, hub_dir: None)
+    (row,) = doctor.check_weights([clip])
+    assert row.level == NOTE
+    assert "cannot be reached: get mirror.example/openai/clip" in row.sentence
+
+
+@pytest.mark.parametrize(
+    ("capability", "words"),
+    [((7, 5), "precision auto is fp32, since it has no bfloat16"), ((9, 0), "auto is bf16")],
+)
+def test_a_gpu_is_told_with_its_precision(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], words: str
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for name, answer in {
+        "is_available": True,
+        "is_bf16_supported": True,
+        "get_device_capability": capability,
+        "get_device_name": "Card",
+        "get_device_properties": SimpleNamespace(total_memory=16 << 30),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *device, answer=answer: answer)
+    row = list(doctor.check_devices())[-1]
+    assert row.sentence.startswith("Card, 16 GiB; --precision auto is ")
+    assert row.sentence.endswith(words)
 
 
 def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from click.testing import CliRunner, Result
 from data import cache
 from data.clips import Clip, write_manifest
 from data.errors import HeliographError
+from data.files import sha256_file
 from data.sampling import Sampling
 from data.video import read_sampled
 from pipeline import extract as stage
@@ -173,6 +176,69 @@ class TestFlow:
         assert cache.verify(target) == []
         rest = extract(clips, target, backbone=tiny(), sampling=SAMPLING)
         assert (rest.done, rest.kept) == (3, 3)
+
+    def test_ctrl_c_in_a_later_run_keeps_the_cache_and_looks_at_no_more_clips(
+        self, clips, folder, tmp_path, tiny, monkeypatch
+    ):
+        target, model = tmp_path / "c.h5", tiny()
+        kept = [Clip(id=f"late {n}", path=folder / "5.mp4", start=n / 1e6) for n in range(40)]
+        extract([*clips[1:3], *kept], target, backbone=model, sampling=SAMPLING)
+        before = cache.load(target)
+        looked_at = []
+
+        def interrupted(_: torch.Tensor) -> torch.Tensor:
+            raise KeyboardInterrupt
+
+        def hashed(path: Path) -> str:
+            looked_at.append(path)
+            time.sleep(0.02)
+            return sha256_file(path)
+
+        model.forward = interrupted
+        monkeypatch.setattr("pipeline.line.sha256_file", hashed)
+        some = [clips[0], *clips[1:3], *kept]
+        summary = extract(some, target, backbone=model, sampling=SAMPLING, workers=1)
+        assert summary.interrupted
+        assert len(looked_at) < 20
+        assert cache.load(target).differences(before) == []
+
+    def test_a_clip_that_vanished_fails_and_keeps_its_features(self, clips, tmp_path, tiny):
+        films = tmp_path / "films"
+        films.mkdir()
+        moved = [replace(c, path=Path(shutil.copy(c.path, films))) for c in clips[:3]]
+        target = tmp_path / "c.h5"
+        extract(moved, target, backbone=tiny(), sampling=SAMPLING)
+        before = cache.load(target)
+        moved[0].path.unlink()
+        moved[1].path.write_text("a text")
+        summary = extract(moved, target, backbone=tiny(), sampling=SAMPLING)
+        assert summary.failed == {"0": "no such file", "1": "a text file, not a video"}
+        found = cache.load(target)
+        assert found.select([0, 1]).features.tobytes() == before.select([0, 2]).features.tobytes()
+        assert (found.clip_id, found.failures) == (["0", "2"], [("1", "a text file, not a video")])
+
+    def test_a_clip_that_changes_while_it_is_read_fails(self, clips, tmp_path, tiny, monkeypatch):
+        """Its features would be kept under the hash of another file."""
+        film = Path(shutil.copy(clips[0].path, tmp_path / "film.mp4"))
+
+        def replaced(path: Path) -> str:
+            found = sha256_file(path)
+            make_clip(path, 77)
+            return found
+
+        monkeypatch.setattr("pipeline.line.sha256_file", replaced)
+        summary = extract(
+            [Clip(id="x", path=film)], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING
+        )
+        assert summary.failed == {"x": "the file changed while it was read"}
+        assert len(cache.load(tmp_path / "c.h5")) == 0
+
+    def test_another_dtype_is_refused(self, clips, tmp_path, tiny):
+        extract(clips[:1], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
+        with pytest.raises(HeliographError, match=r"features of float32 .*has float16"):
+            extract(
+                clips[:1], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING, dtype="float32"
+            )
 
     def test_frames_that_do_not_divide_into_steps(self, clips, tmp_path, tiny):
         with pytest.raises(HeliographError, match=r"tiny takes 2 frames a step, so 3 frames"):
@@ -351,7 +417,7 @@ class TestRepair:
         key = "0" * 64
         lines = cache.ledger_path(target).read_text().splitlines()
         entry = json.loads(lines[0]) | {"clip": "more", "path": str(one), "key": key}
-        entry["source_sha256"] = cache_hash(one)
+        entry["source_sha256"] = sha256_file(one)
         with cache.ledger_path(target).open("a") as ledger:
             ledger.write(json.dumps(entry) + "\n")
         assert [str(p) for p in cache.verify(target)] == ["more: its shard is missing"]
@@ -378,9 +444,3 @@ class TestRepair:
         shown = run("cache", "verify", target.with_name("whole.h5"), "--repair")
         assert shown.exit_code == 0
         assert "whole.h5 is sound" in shown.stderr
-
-
-def cache_hash(path: Path) -> str:
-    from data.files import sha256_file
-
-    return sha256_file(path)
