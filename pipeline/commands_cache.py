@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from data.errors import HeliographError
-from pipeline.commands_extract import on, say
+from pipeline.account import on, say
 from pipeline.options import (
     PATH,
     SOME_CLIPS_FAILED,

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from data.errors import HeliographError
+from pipeline.account import exit_code, on, say
 from pipeline.options import (
     PATH,
-    SOME_CLIPS_FAILED,
     as_json,
     model_options,
     share_the_cores,
     workers,
 )
-from pipeline.terminal import Bar, duration, log, print_table
+from pipeline.terminal import Bar, log, print_table
 
 if TYPE_CHECKING:
-    from pipeline.line import Summary
     from pipeline.phase87 import Comparison
 
 
@@ -218,43 +215,3 @@ def _show(found: Comparison, as_json: bool) -> None:
         click.echo(f"{len(found.cosine)} clips in both, {found.equal} equal; cosine {picked}")
     for difference in found.differences or ["nothing else differs"]:
         click.echo(difference)
-
-
-def on(bar: Bar) -> Callable[[Summary], None]:
-    """What shows the progress of an extraction on a bar."""
-
-    def progress(summary: Summary) -> None:
-        counts = {"done": summary.done, "failed": len(summary.failed), "kept": summary.kept}
-        parts = [f"{count} {name}" for name, count in counts.items() if count or name != "kept"]
-        parts.append(f"{summary.frames_per_second:.0f} frames/s")
-        if summary.bottleneck:
-            parts.append(f"bottleneck: {summary.bottleneck}")
-        bar.update(
-            summary.finished, summary.clips, ", ".join(parts), seconds_left=summary.seconds_left
-        )
-
-    return progress
-
-
-def say(summary: Summary) -> None:
-    """The failures and the sum of an extraction, on stderr."""
-    for clip, reason in summary.failed.items():
-        log(f"failed: {clip}: {reason}")
-    limited = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""
-    log(
-        f"{summary.target}: {summary.done} clips extracted, {summary.kept} kept, "
-        f"{len(summary.failed)} failed in {duration(summary.seconds)} "
-        f"({summary.frames_per_second:.0f} frames/s{limited})"
-    )
-
-
-def exit_code(summary: Summary) -> int:
-    """0 or 3; raises HeliographError for an extraction that cannot count as done."""
-    if summary.interrupted:
-        raise HeliographError(
-            f"interrupted with {summary.finished} of {summary.clips} clips finished: "
-            "run the same command again to go on"
-        )
-    if summary.failed and not (summary.done or summary.kept):
-        raise HeliographError("no clip could be extracted")
-    return SOME_CLIPS_FAILED if summary.failed else 0

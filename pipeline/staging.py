@@ -12,7 +12,7 @@ from data.clips import Clip, read_manifest
 from data.errors import HeliographError
 from data.sampling import Sampling
 from data.simulate import simulate
-from pipeline.commands_extract import exit_code, on
+from pipeline.account import exit_code, on
 from pipeline.extract import extract
 from pipeline.line import Summary
 from pipeline.terminal import Bar, log
