@@ -218,6 +218,5 @@ def _check_free_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise WriteError(
-            f"{path} cannot be written: it needs {size / 1e6:.1f} MB, "
-            f"and {free / 1e6:.1f} MB are free"
+            f"{path} cannot be written: it needs {size:,} bytes, and {free:,} are free"
         )

@@ -463,7 +463,9 @@ class TestFullDisk:
     def test_free_space_is_looked_at_first(self, tmp_path, monkeypatch):
         usage = type("usage", (), {"free": 1000})
         monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-        with pytest.raises(WriteError, match=r"c\.h5 cannot be written: it needs .* MB, and 0\.0"):
+        with pytest.raises(
+            WriteError, match=r"c\.h5 cannot be written: it needs [\d,]+ bytes, and 1,000 are"
+        ):
             save(features(), tmp_path / "c.h5")
         assert os.listdir(tmp_path) == []
 
