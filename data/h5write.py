@@ -198,7 +198,10 @@ def _encoded(path: Path, name: str, values: Sequence[str]) -> NDArray[np.bytes_]
     for value in values:
         if "\0" in value:
             raise CacheError(f"{path}: {name} {value!r} holds a NUL character")
-        encoded.append(value.encode("utf-8", "surrogateescape"))
+        try:
+            encoded.append(value.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError as error:
+            raise CacheError(f"{path}: {name} {value!r} is not text") from error
     width = max([1, *map(len, encoded)])
     return np.array(encoded, dtype=f"S{width}")
 

@@ -127,6 +127,8 @@ class TestRoundTrip:
             save(features(labels={"a/b": np.zeros(7)}), tmp_path / "c.h5")
         with pytest.raises(CacheError, match="holds a NUL"):
             save(features(object=["a\0"] * 7), tmp_path / "c.h5")
+        with pytest.raises(CacheError, match=r"object 'a\\ud800' is not text"):
+            save(features(object=["a\ud800"] * 7), tmp_path / "c.h5")
         with pytest.raises(CacheError, match="fingerprint takes more than"):
             save(features(fingerprint={"x": "y" * 70_000}), tmp_path / "c.h5")
         assert list(tmp_path.iterdir()) == []
