@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from data import h5read, h5write
 from data.consolidate import IDENTITY, Row, first_difference, header, rows_of, write_rows
 from data.features import CacheError, Features
+from data.files import version_of
 from data.h5read import Table
 from data.store import Store, ledger_path, read_ledger
 
@@ -87,9 +88,18 @@ def verify(path: Path | str) -> list[Problem]:
     """Everything that is wrong with a cache, clip by clip where possible; empty when it is sound.
 
     Looks at every byte: the seal, each clip's features, numbers that are not finite, and clips that
-    the ledger says are done but that are nowhere. Raises `CacheError` when there is no such file.
+    the ledger says are done but that are nowhere. Where an extraction replaces the file meanwhile,
+    the new one is looked at. Raises `CacheError` when there is no such file.
     """
     path = Path(path)
+    while True:
+        version = version_of(path)
+        problems = _problems(path)
+        if version == version_of(path):
+            return problems
+
+
+def _problems(path: Path) -> list[Problem]:
     if not h5read.has_seal(path):
         return [Problem(None, f"{path} has no seal to check it by: not a cache, or damaged there")]
     sealed = h5read.seal_is_intact(path)

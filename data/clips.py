@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -287,8 +288,9 @@ def _distinct_names(paths: Sequence[Path]) -> list[str]:
     lengths = [1] * len(paths)
     while True:
         names = ["/".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]
+        times = Counter(names)
         longer = [
-            min(length + (names.count(name) > 1), len(part))
+            min(length + (times[name] > 1), len(part))
             for name, length, part in zip(names, lengths, parts, strict=True)
         ]
         if longer == lengths:

@@ -29,6 +29,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def version_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written or replaced; None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def sync_folder(folder: Path) -> None:
     """Force a folder's entries (renames, removals) to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -198,7 +198,10 @@ def _encoded(path: Path, name: str, values: Sequence[str]) -> NDArray[np.bytes_]
     for value in values:
         if "\0" in value:
             raise CacheError(f"{path}: {name} {value!r} holds a NUL character")
-        encoded.append(value.encode("utf-8", "surrogateescape"))
+        try:
+            encoded.append(value.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError as error:
+            raise CacheError(f"{path}: {name} {value!r} is not text") from error
     width = max([1, *map(len, encoded)])
     return np.array(encoded, dtype=f"S{width}")
 
@@ -218,6 +221,5 @@ def _check_free_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise WriteError(
-            f"{path} cannot be written: it needs {size / 1e6:.1f} MB, "
-            f"and {free / 1e6:.1f} MB are free"
+            f"{path} cannot be written: it needs {size:,} bytes, and {free:,} are free"
         )

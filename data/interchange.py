@@ -78,7 +78,8 @@ def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
     array = _array(path, "features", values)
     converted = None
     if array.dtype == np.float64:
-        array, converted = array.astype(np.float32), "float64 to float32"
+        with np.errstate(over="ignore"):  # what overflows is found below
+            array, converted = array.astype(np.float32), "float64 to float32"
     if array.dtype not in (np.float16, np.float32):
         raise InterchangeError(f"{path}: features are {array.dtype}, not floating-point numbers")
     if array.ndim == 2:
@@ -87,6 +88,12 @@ def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
         raise InterchangeError(
             f"{path}: features have shape {array.shape}, not (clips, steps, dimensions)"
         )
+    bad = ~np.isfinite(array).all(axis=(1, 2))
+    if bad.any():
+        raise InterchangeError(
+            f"{path}: the features of {bad.sum()} clips are not finite numbers in {array.dtype} "
+            f"(row {int(bad.argmax())})"
+        )
     return array.astype(array.dtype.newbyteorder("=")), converted
 
 
@@ -94,6 +101,7 @@ def _array(path: Path, name: str, values: Any) -> NDArray[Any]:
     import torch
 
     if isinstance(values, torch.Tensor):
+        values = values.detach()
         return (values.float() if values.dtype == torch.bfloat16 else values).contiguous().numpy()
     try:
         return np.asarray(values)
@@ -171,7 +179,10 @@ def _column(path: Path, name: str, values: Any, count: int) -> NDArray[np.float6
             f"{path}: {name} is {array.dtype} {array.shape}, not one number a clip"
         )
     _same_length(path, f"values of {name}", len(array), count)
-    return array.astype(np.float64)
+    column = array.astype(np.float64)
+    if np.isinf(column).any():
+        raise InterchangeError(f"{path}: {name} holds an infinite number")
+    return column
 
 
 def numbered(objects: Sequence[str]) -> list[str]:

@@ -77,39 +77,41 @@ class Sampling:
         return dataclasses.asdict(self)
 
 
-def _padded(sampling: Sampling, indices: Indices, n: int, needed: int) -> Indices:
-    """`indices` cut at the clip's end, which is an error unless the sampling pads."""
+def _refuse_short(sampling: Sampling, n: int, needed: int) -> None:
+    """To be called before an array is made, which may be far longer than any clip."""
     if n < needed and not sampling.pad:
         raise TooShort(f"the clip has {n} frames, {needed} are asked for")
-    return np.minimum(indices, n - 1)
 
 
 def _uniform(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     n, wanted = len(times), sampling.frames
+    _refuse_short(sampling, n, wanted)
     if n < wanted:
-        return _padded(sampling, np.arange(wanted), n, wanted)
+        return np.minimum(np.arange(wanted), n - 1)
     return np.linspace(0, n - 1, wanted).astype(np.int64)
 
 
 def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     assert sampling.fps is not None
-    at = times[0] + np.arange(sampling.frames) / sampling.fps
+    end = times[0] + (sampling.frames - 1) / sampling.fps
     # The last frame is shown for as long as the one before it.
     last = times[-1] - times[-2] if len(times) > 1 else 0.0
     tolerance = 1e-6  # container clocks tick in microseconds at their finest
-    if at[-1] >= times[-1] + max(last, 2 * tolerance) - tolerance and not sampling.pad:
+    if end >= times[-1] + max(last, 2 * tolerance) - tolerance and not sampling.pad:
         shown = times[-1] + last - times[0]
         raise TooShort(
             f"the clip lasts {shown:.3f} s, {sampling.frames} frames at {sampling.fps:g} per "
-            f"second need more than {at[-1] - times[0]:.3f} s"
+            f"second need more than {end - times[0]:.3f} s"
         )
+    at = times[0] + np.arange(sampling.frames) / sampling.fps
     return np.searchsorted(times, at + tolerance, side="right") - 1
 
 
 def _window(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     n, span = len(times), (sampling.frames - 1) * sampling.stride + 1
+    _refuse_short(sampling, n, span)
     start = max((n - span) // 2, 0)
-    return _padded(sampling, start + np.arange(sampling.frames) * sampling.stride, n, span)
+    return np.minimum(start + np.arange(sampling.frames) * sampling.stride, n - 1)
 
 
 def _middle(sampling: Sampling, times: Times, claimed: int | None) -> Indices:

@@ -89,6 +89,8 @@ def physics101(
         return
     if root is None or out is None:
         raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")
+    if out.suffix.lower() != ".jsonl":
+        raise click.UsageError(f"{out}: manifests are written as .jsonl")
     if plots and not restitution:
         raise click.UsageError("--plots shows the tracks of --restitution")
     clips = dataset.index(root, scenario=scenario, camera=camera)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,7 +18,7 @@ from backbones import Backbone, BackboneError
 from data.clips import Clip
 from data.container import checked
 from data.errors import HeliographError
-from data.files import sha256_file
+from data.files import sha256_file, version_of
 from data.frames import FrameBatch, VideoError, VideoInfo
 from data.sandbox import Job, Outcome
 from data.store import Store
@@ -134,7 +133,7 @@ class Feed:
                 return
             try:
                 checked(clip.path)
-                version = _version(clip.path)
+                version = version_of(clip.path)
                 source = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
                 self.errors.append((clip, _reason(error), {}))
@@ -162,7 +161,7 @@ class Feed:
         clip, source, version = outcome.job.tag
         error = outcome.error or outcome.taken
         if isinstance(outcome.taken, Pixels) and outcome.info is not None:
-            if _version(clip.path) == version:
+            if version_of(clip.path) == version:
                 return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
             error = VideoError(clip.path, "the file changed while it was read")
         details: dict[str, Any] = {"source_sha256": source, "seconds": round(outcome.seconds, 4)}
@@ -274,15 +273,6 @@ def _what_was_seen(info: VideoInfo) -> dict[str, Any]:
         "bytes": info.bytes,
         "notes": [*info.damage, *info.notes],
     }
-
-
-def _version(path: Path) -> tuple[int, ...] | None:
-    """What is another for another content of a file; None where there is no such file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _reason(error: Exception) -> str:

@@ -72,9 +72,10 @@ def _clips(
     path: Path, found: Features, damaged: Sequence[str], sources: dict[str, Clip]
 ) -> tuple[list[Clip], dict[str, str]]:
     """The damaged clips with identities, labels and videos; and the hashes of their videos."""
-    ledger = {
-        entry["clip"]: entry for entry in cache.read_ledger(path) if entry["outcome"] == "done"
-    }
+    ledger: dict[str, dict[str, Any]] = {}
+    for entry in cache.read_ledger(path):
+        if entry["outcome"] in ("done", "kept"):  # where it was kept it lay where that line says
+            ledger[entry["clip"]] = ledger.get(entry["clip"], {}) | entry
     rows = {clip_id: row for row, clip_id in enumerate(found.clip_id)}
     clips, hashes, unknown = [], {}, []
     for name in damaged:
@@ -87,11 +88,11 @@ def _clips(
             path=Path(entry["path"]),
             start=entry.get("start"),
             end=entry.get("end"),
-            object=entry["object"],
-            scenario=entry["scenario"],
+            object=entry.get("object", ""),
+            scenario=entry.get("scenario", ""),
             labels={
                 label: math.nan if value is None else value
-                for label, value in entry["labels"].items()
+                for label, value in entry.get("labels", {}).items()
             },
         )
         hashes[name] = entry.get("source_sha256", "")

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import pickle
 import struct
@@ -424,6 +425,15 @@ class TestImport:
             ({"features": torch.ones(3, 2, 2, 2)}, r"features have shape \(3, 2, 2, 2\)"),
             ({"features": torch.ones(3, 2, 2).int()}, "features are int32"),
             ({"features": [[1.0], [2.0, 3.0]]}, "features is not an array"),
+            (
+                {"features": torch.tensor([0, 0, math.nan]).reshape(3, 1, 1)},
+                r"of 1 clips .*\(row 2\)",
+            ),
+            (
+                {"features": torch.full((3, 1, 1), 1e300, dtype=torch.float64)},
+                r"of 3 clips are not finite numbers in float32 \(row 0\)",
+            ),
+            ({"mass_values": [1.0, math.inf, math.nan]}, "mass_values holds an infinite number"),
         ],
     )
     def test_what_disagrees_is_one_sentence(self, tmp_path, change, message):
@@ -432,6 +442,10 @@ class TestImport:
         with pytest.raises(InterchangeError, match=message) as error:
             import_pt(path)
         assert str(path) in str(error.value)
+
+    def test_a_tensor_that_was_being_trained(self, tmp_path):
+        content = {"features": torch.ones(1, 2, 3, requires_grad=True), "obj_names": ["a"]}
+        assert import_pt(save_pt(content, tmp_path / "x.pt")).features.tolist() == [[[1] * 3] * 2]
 
     def test_what_is_missing_is_named(self, tmp_path):
         with pytest.raises(InterchangeError, match="has no 'features'; it has vjepa, mass"):

@@ -168,6 +168,7 @@ def test_the_command_measures_restitution(tree, tmp_path):
     [
         ([], "name a ROOT and a manifest with --out, or ask to --describe"),
         (["TREE", "-o", "x.jsonl", "--plots", "p"], "--plots shows the tracks of --restitution"),
+        (["TREE", "-o", "x.csv"], "x.csv: manifests are written as .jsonl"),
         (["TREE", "-o", "x.jsonl", "--scenario", "spring", "--restitution"], "there are none"),
     ],
 )

@@ -101,3 +101,9 @@ def test_wrong_choices_are_refused_in_words(wrong, words):
 def test_describe_goes_through_json_and_back():
     sampling = Sampling(name="fps", fps=7.5, frames=3, pad=True)
     assert Sampling(**json.loads(json.dumps(sampling.describe()))) == sampling
+
+
+@pytest.mark.parametrize("rule", [{}, {"name": "fps", "fps": 24.0}, {"name": "window"}])
+def test_more_frames_than_memory_holds_are_refused_at_once(rule):
+    with pytest.raises(TooShort, match=r"the clip (has 9 frames|lasts 0.375 s), 1000000000000000"):
+        Sampling(frames=10**15, **rule).indices(np.arange(9) / 24)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data import cache
 from data.cache import CacheError, Store, ledger_path, load, merge, read_ledger, save, verify
 from data.clips import Clip
 from data.files import WriteError
@@ -337,6 +338,20 @@ class TestResuming:
             "fall/003.mp4: its shard is missing",
             "fall/004.mp4: its shard is missing",
         ]
+
+    def test_a_cache_that_is_replaced_while_it_is_verified_is_sound(self, tmp_path, monkeypatch):
+        path, look = full(tmp_path / "c.h5", 6), cache._wrong_with
+        looked = []
+
+        def meanwhile(row, table):
+            looked.append(row)
+            if len(looked) == 3:
+                full(path, 20)
+            return look(row, table)
+
+        monkeypatch.setattr(cache, "_wrong_with", meanwhile)
+        assert verify(path) == []
+        assert len(looked) == 6 + 18
 
     def test_a_removed_cache_starts_a_new_ledger(self, tmp_path):
         full(tmp_path / "c.h5")

@@ -400,6 +400,24 @@ class TestRepair:
         whole = cache.load(target.with_name("whole.h5"))
         assert cache.load(target).differences(whole) == []
 
+    @pytest.mark.parametrize("lines", [12, 6])
+    def test_moved_videos_are_found_where_a_later_run_kept_them(self, target, films, lines):
+        """Also without the lines of the first run: a kill can cost the line of a clip."""
+        damaged = target.read_bytes()
+        shutil.copy(target.with_name("whole.h5"), target)
+        films.rename(films.with_name("moved"))
+        moved = films.with_name("moved") / "clips.jsonl"
+        assert (
+            run("extract", moved, "-o", target, "--backbone", "tiny", "--frames", 4).exit_code == 0
+        )
+        target.write_bytes(damaged)
+        ledger = cache.ledger_path(target)
+        ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[-lines:]))
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 0, shown.stderr
+        whole = cache.load(target.with_name("whole.h5"))
+        assert cache.load(target).differences(whole) == []
+
     def test_without_a_ledger_the_videos_have_to_be_named(self, target, films):
         before = target.read_bytes()
         cache.ledger_path(target).unlink()
