@@ -24,7 +24,7 @@ from pipeline.config import CONTROLLED, TrainConfig, build_config
 from pipeline.game import hear, pooled_accuracy, published_accuracy
 from pipeline.population import stack_receivers
 from pipeline.records import Examples, SeedResult
-from pipeline.run import CONTROL, Run, add_control, write_run
+from pipeline.run import CONTROL, Run, add_control, forget_control, write_run
 from pipeline.sources import Material, examples_of, read_material
 from pipeline.splits import Split, is_grid
 
@@ -77,6 +77,8 @@ def import_checkpoint(
     ]
     if len(runs) > 1:
         add_control(*runs)
+    else:
+        forget_control(out)
     return runs[0]
 
 
@@ -153,7 +155,9 @@ def _import_pair(
     )
     result = _result(path, config, examples, pair, source.steps)
     note = UNKNOWN.format(path.name, f"the split {config.split} of {source.path.name}")
-    return write_run(out, config, material, [result], notes=[note])
+    run = write_run(out, config, material, [result], notes=[note])
+    run.add_metrics({"imported_from": str(path)})
+    return run
 
 
 def _only(property: str | None, labels: Sequence[str], path: Path) -> tuple[str]:

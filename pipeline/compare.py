@@ -206,16 +206,20 @@ def _tested(lines: Sequence[dict[str, Any]]) -> set[str]:
     return {line["clip"] for line in lines if line["part"] == "test"}
 
 
+def _said(run: Run, seed: int) -> dict[str, Numbers]:
+    clips = [line["clip"] for line in run.messages(seed)]
+    return dict(zip(clips, run.tokens(seed), strict=True))
+
+
 def _run_agreement(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any] | None:
     if any(run.config.continuous for run in runs):
         return None
-    clips = [{line["clip"]: row for row, line in enumerate(run.messages(seeds[0]))} for run in runs]
-    common = [clip for clip in clips[0] if clip in clips[1]]
+    said = [[_said(run, seed) for seed in seeds] for run in runs]
+    common = [clip for clip in said[0][0] if all(clip in own for of_run in said for own in of_run)]
     if not common:
         return None
     tokens = [
-        np.stack([run.tokens(seed)[[own[clip] for clip in common]] for seed in seeds])
-        for run, own in zip(runs, clips, strict=True)
+        np.array([[own[clip] for clip in common] for own in of_run]) for of_run in said
     ]  # two of (S, clips, agents, heads)
     lines = [own.reshape(*own.shape[:2], -1) for own in tokens]
     told = [agreement(*pair) for pair in zip(*lines, strict=True)]

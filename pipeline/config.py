@@ -10,6 +10,7 @@ the validation objects (what each is worth: benchmarks/RESULTS.md).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,8 @@ class TrainConfig:
             raise HeliographError("a run needs at least one property")
         if len(set(self.properties)) < len(self.properties):
             raise HeliographError(f"a property is named twice: {', '.join(self.properties)}")
-        if len(self.tie_margins) != len(self.properties) or min(self.tie_margins) < 0:
+        margins = self.tie_margins
+        if len(margins) != len(self.properties) or not all(0 <= m < math.inf for m in margins):
             raise HeliographError(
                 f"needs one tie margin of at least 0 per property, got {self.tie_margins}"
             )
@@ -146,6 +148,9 @@ class TrainConfig:
         for name in ("tau_start", "tau_end", "grad_clip"):
             if not getattr(self, name) > 0:
                 raise HeliographError(f"{name} must be above 0, got {getattr(self, name)}")
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) == math.inf:
+                raise HeliographError(f"{field.name} must be finite, got inf")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise HeliographError(

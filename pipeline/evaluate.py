@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data import cache
 from data.errors import HeliographError
 from data.features import Features
 from pipeline import metrics, ridge, worth
@@ -25,7 +24,7 @@ from pipeline.outcome import predict_outcome
 from pipeline.panel import Panel, Setting, one_thread
 from pipeline.records import Examples
 from pipeline.run import Run
-from pipeline.sources import examples_of, load_material
+from pipeline.sources import examples_of, load_finite, load_material
 from pipeline.transfer import read_other, transfer
 from pipeline.uncertainty import STRUCTURAL, assess, p_value
 
@@ -141,7 +140,7 @@ def condition_of(clip: str, own: str) -> str:
 
 def _same_clips(path: Path, features: Features) -> NDArray[np.generic]:
     """The features of another cache for the same clips, in the same order."""
-    other = cache.load(path)
+    other = load_finite(path)
     rows = {clip: row for row, clip in enumerate(other.clip_id)}
     missing = [clip for clip in features.clip_id if clip not in rows]
     if missing:

@@ -42,6 +42,8 @@ class Distance:
         return self.value > self.limit
 
     def __str__(self) -> str:
+        if not self.limit:  # clips of several objects have the very same features
+            return "unlike anything seen" if self.unfamiliar else "familiar"
         if self.unfamiliar:
             return f"unlike anything seen ({self.value / self.limit:.1f} x the limit)"
         return f"familiar ({self.value / self.limit:.2f} of the limit)"
@@ -54,7 +56,7 @@ class Distance:
 class Familiarity:
     """Measures clips against training clips: features (n, steps, dim), their objects and ids.
 
-    Raises HeliographError where the clips are of one object, which leaves no yardstick.
+    Raises HeliographError for clips of fewer than two objects, which leave no yardstick.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Familiarity:
         cache: str = "",
     ) -> None:
         if len(set(objects)) < 2:
-            raise HeliographError("all training clips are of one object")
+            raise HeliographError("the training clips are of fewer than two objects")
         kept = np.arange(0, len(features), -(-len(features) // MAX_CLIPS))
         self.cache = cache
         self.clips = [clips[clip] for clip in kept.tolist()]

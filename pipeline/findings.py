@@ -7,6 +7,7 @@ what is missing is named together with the command that adds it.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from data.errors import HeliographError
 from pipeline.charts import Axis, Curves, curves
+from pipeline.records import HistoryRow
 from pipeline.run import Run
 from pipeline.words import words_for
 
@@ -37,6 +40,7 @@ METRIC_NAMES = {
     "bosdis_chaabouni2020": "BosDis, Chaabouni et al. 2020",
     "topsim": "TopSim",
 }
+HISTORY = [field.name for field in dataclasses.fields(HistoryRow)]
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
 
 
@@ -78,25 +82,32 @@ def findings(run: Run) -> dict[str, Any]:
         "bits": metrics.get("worth", {}).get("compression"),
         "agreement": metrics.get("agreement", {}).get("seeds"),
         "evaluated": "baselines" in metrics,
+        "notes": metrics.get("notes", []),
         "chosen_seed": metrics.get("chosen_seed"),
         "skipped": sum(metrics.get("skipped_batches", [])),
     }
 
 
 def headline(metrics: Entry) -> dict[str, Any]:
-    """The honest accuracy of a run, chance, and the best baseline."""
+    """The honest accuracy of a run, chance, and the best baseline.
+
+    `accuracy` is None where no pair of test clips could be asked; `imported` is the file of a
+    checkpoint that was not trained here.
+    """
     chosen = metrics["accuracy_test"] is not None
     entry = metrics["accuracy_test" if chosen else "accuracy_last_epoch"]
     baselines = {k: v for k, v in metrics.get("baselines", {}).items() if v is not None}
     majority = baselines.pop("majority", None)
-    best = max(baselines, key=lambda name: baselines[name]["mean"], default=None)
+    known = [name for name in baselines if _known(baselines[name])]
+    best = max(known, key=lambda name: baselines[name]["mean"], default=None)
     whose = metrics.get("agents") if chosen and "interval" in metrics.get("agents", {}) else entry
-    low, high, over = interval_of(whose or entry)
+    low, high, over = interval_of(whose or entry) if _known(entry) else (0.0, 0.0, "")
     return {
         "accuracy": entry["mean"],
         "low": low,
         "high": high,
         "over": over,
+        "imported": metrics.get("imported_from"),
         "seeds": len(entry["per_seed"]),
         "chosen": chosen,
         "chance": majority and majority["mean"],
@@ -119,15 +130,13 @@ def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
     def part(entry: Entry | None) -> Entry | None:
         return entry if name is None or entry is None else entry["properties"].get(name)
 
+    imported = "imported_from" in metrics
+    last, nothing = ("imported checkpoint", "") if imported else ("last epoch", "nothing chosen")
+    protocol = "30 draws of 32 pairs" if imported else "chosen on the test clips themselves"
     candidates: list[tuple[str, str, str, Entry | None]] = [
         ("checkpoint chosen on validation", "own", "", own["accuracy_test"]),
-        ("last epoch", "own", "nothing chosen", own["accuracy_last_epoch"]),
-        (
-            "published protocol",
-            "control",
-            "chosen on the test clips themselves",
-            own["accuracy_published_protocol"],
-        ),
+        (last, "own", nothing, own["accuracy_last_epoch"]),
+        ("published protocol", "control", protocol, own["accuracy_published_protocol"]),
     ]
     if "agents" in metrics:
         candidates.append(("the kept receiver alone", "own", "", part(metrics["agents"])))
@@ -153,7 +162,8 @@ def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
     ]
     rows = tuple(_row(*one[:3], one[3]) for one in candidates if one[3] and _known(one[3]))
     majority = part(baselines.get("majority"))
-    return Panel(title, rows, None if majority is None else round(100 * majority["mean"], 2))
+    chance = round(100 * majority["mean"], 2) if majority and _known(majority) else None
+    return Panel(title, rows, chance)
 
 
 def baseline_name(key: str) -> str:
@@ -277,6 +287,7 @@ def _noise(metrics: Entry) -> Curves | None:
         {"seed": seed, "epoch": 100 * probability, "accuracy": 100 * value}
         for probability, entry in zip(found["probability"], found["accuracy"], strict=True)
         for seed, value in enumerate(entry["per_seed"])
+        if value is not None
     ]
     return curves(
         "accuracy with symbols replaced at random, in percent",
@@ -312,11 +323,14 @@ def history_curves(run: Run) -> list[Curves]:
     path = run.folder / "history.csv"
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        rows = [
-            {name: float(cell) if cell else math.nan for name, cell in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with open(path, newline="") as file:
+            rows = [
+                {name: float(row[name] or "nan") for name in HISTORY}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, KeyError) as error:
+        raise HeliographError(f"{path} is damaged: {error}") from error
     for row in rows:
         for name in row:
             if name.startswith("accuracy"):

@@ -115,7 +115,10 @@ def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split
         spread = np.ptp(values, axis=0) if len(clips) > 1 else np.zeros(len(config.properties))
         for name, margin, width in zip(config.properties, config.tie_margins, spread, strict=True):
             if not width > margin:
-                raise HeliographError(
-                    f"seed {seed}: the {len(clips)} {part} clips all have the same {name}: "
-                    "nothing to compare"
+                alike = (
+                    f"the {len(clips)} {part} clips differ in {name} by {width:g} at most, which "
+                    f"its tie margin of {margin:g} counts as equal (see --tie-margin)"
+                    if width
+                    else f"the {len(clips)} {part} clips all have the same {name}"
                 )
+                raise HeliographError(f"seed {seed}: {alike}: nothing to compare")

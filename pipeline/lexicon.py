@@ -156,20 +156,23 @@ class Lexicon:
         return plain
 
 
-def lexicon_of(run: Run) -> Lexicon:
+def lexicon_of(run: Run) -> Lexicon | None:
     """The lexicon of a run's kept seed: a pure function of its `messages.jsonl`.
 
-    Raises HeliographError for a run that says real numbers.
+    None where no training clip has every label, as of an imported checkpoint that speaks of clips
+    without labels. Raises HeliographError for a run that says real numbers.
     """
     tokens, lines = run.tokens(), run.messages()
     names = run.config.properties
     labels = np.array(
         [[_number(line["labels"][name]) for name in names] for line in lines], dtype=np.float64
-    )
+    ).reshape(len(lines), len(names))
     objects = [line["object"] or line["clip"] for line in lines]
     known = ~np.isnan(labels).any(axis=1)
     is_train = np.array([line["part"] == "train" for line in lines])
     train, outside = np.flatnonzero(is_train & known), np.flatnonzero(~is_train & known)
+    if not len(train):
+        return None
     return build(
         tokens[train],
         labels[train],

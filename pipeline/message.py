@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 
 import backbones
-from data import cache
 from data.clips import Clip, find
 from data.errors import HeliographError
 from data.features import Features
@@ -33,7 +32,7 @@ from pipeline.agents import message_text
 from pipeline.familiarity import Distance, Familiarity, strangest
 from pipeline.lexicon import Lexicon, lexicon_of
 from pipeline.run import Run
-from pipeline.sources import Source, join, load_material
+from pipeline.sources import Source, join, load_finite, load_material
 from pipeline.voice import Voice
 
 
@@ -193,9 +192,10 @@ class Speaker:
     @cached_property
     def _lexicon(self) -> tuple[Lexicon | None, str]:
         try:
-            return lexicon_of(self.run), ""
+            found = lexicon_of(self.run)
         except FileNotFoundError as error:
             return None, f"no gloss: {error.filename} is missing"
+        return found, "" if found else "no gloss: no training clip has every label"
 
     @cached_property
     def _familiarity(self) -> tuple[list[Familiarity], str]:
@@ -226,7 +226,7 @@ def speak_all(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | Hel
     together = len(speaker.run.sources)
     for first in range(0, len(caches), together):
         yield from speaker.speak_of_caches(
-            [cache.load(path) for path in caches[first : first + together]]
+            [load_finite(path) for path in caches[first : first + together]]
         )
     videos = [path for path in paths if path not in caches]
     clips = find(videos) if videos else []

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.errors import HeliographError
 from pipeline.config import TrainConfig
 from pipeline.population import Stack, stack_receivers, stacked_linear
 from pipeline.records import Examples
@@ -114,7 +115,14 @@ class Panel(Setting):
     @classmethod
     def of(cls, run: Run, examples: Examples) -> Panel:
         """Reads messages and receivers of every seed of a run."""
-        tokens = np.stack([run.tokens(seed) for seed in run.seeds])  # (S, N, agents, heads)
+        said = [run.tokens(seed) for seed in run.seeds]
+        for seed, own in zip(run.seeds, said, strict=True):
+            if len(own) != len(examples):
+                raise HeliographError(
+                    f"{run.folder} is damaged: seed {seed} has messages of {len(own)} clips, "
+                    f"its cache {len(examples)} clips"
+                )
+        tokens = np.stack(said)  # (S, N, agents, heads)
         receivers = [[seed_run(run, seed).receiver()] for seed in run.seeds]
         return cls(
             **vars(Setting.of(run, examples)),

@@ -11,7 +11,7 @@ from typing import Any
 from data.features import Features
 from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config
-from pipeline.run import Run
+from pipeline.run import CONTROL, Run
 from pipeline.sources import Material
 
 
@@ -23,12 +23,14 @@ def provenance(run: Run, material: Material | None) -> list[tuple[str, str]]:
         features = material.caches[number] if material else None
         rows += _source_rows(source, features, several=len(run.sources) > 1)
     model = run.folder / "model.safetensors"
+    imported = run.metrics().get("imported_from")
+    recipe = f"imported from {imported}, which does not say how it was trained"
     rows += [
         ("agents", f"{run.config.agents}, {run.config.heads} symbols each of {run.config.vocab}"),
         ("seeds", f"{len(run.seeds)}: {_seeds(run.seeds)}"),
-        ("recipe", _recipe(run.config)),
+        ("recipe", recipe if imported else _recipe(run.config)),
         ("model.safetensors", f"SHA-256 {sha256_file(model)}" if model.exists() else "missing"),
-        ("versions", ", ".join(f"{name} {own}" for name, own in stored["versions"].items())),
+        ("versions", _settings(stored.get("versions", {}))),
     ]
     return rows
 
@@ -96,12 +98,20 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def command_to_repeat(run: Run) -> str:
-    """The `heliograph train` that makes this run again, settings that are the preset's left out."""
+    """The command that makes this run again, settings that are the preset's left out."""
     config = run.config
+    imported = run.metrics().get("imported_from")
+    if imported:
+        words = ["heliograph", "import-checkpoint", imported, "-o", str(run.folder)]
+        words += ["--cache", str(run.source.path)]
+        words += ["--property", *config.properties] if len(config.properties) == 1 else []
+        return shlex.join(words)
     words = ["heliograph", "train", *(str(source.path) for source in run.sources)]
     words += ["-o", str(run.folder)]
     words += [word for name in config.properties for word in ("--property", name)]
     words += ["--seeds", str(len(run.seeds)), "--preset", config.preset]
+    if (run.folder / CONTROL / "config.json").exists():
+        words.append("--control")
     if config.sees:
         words += ["--agents", ",".join(source.name for source in run.agent_sources)]
     elif config.agents != 2:
@@ -116,8 +126,8 @@ def command_to_repeat(run: Run) -> str:
         if isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-", 1))
         else:
-            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [option, str(value)]
     if config.tie_margins != preset.tie_margins:
         for name, margin in zip(config.properties, config.tie_margins, strict=True):
-            words += ["--tie-margin", f"{name}={margin:g}"]
+            words += ["--tie-margin", f"{name}={margin}"]
     return shlex.join(words)

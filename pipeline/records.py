@@ -58,6 +58,8 @@ class Examples:
     def split(self, rule: str, seed: int) -> Split:
         """Splits the clips that have every label; see `split_clips`."""
         labelled = np.flatnonzero(~np.isnan(self.labels).any(axis=1))
+        if not len(labelled):
+            raise HeliographError("no clip has a value of every property of the run")
         objects = [self.objects[clip] for clip in labelled]
         split = split_clips(rule, objects, self.labels[labelled], seed)
         return Split(

@@ -134,7 +134,8 @@ def difference(before: Any, now: Any, name: str = "") -> str:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in [*before, *now]:
             if before.get(key) != now.get(key):
-                return difference(before.get(key), now.get(key), key)
+                what = f"cache {key}" if name == "caches" else key
+                return difference(before.get(key), now.get(key), what)
     if _listed(before) and _listed(now) and len(before) == len(now):
         for one, other in zip(before, now, strict=True):
             if one != other and isinstance(one, Mapping):

@@ -105,51 +105,93 @@ class Run:
                     f"this Heliograph reads {SCHEMA_VERSION}"
                 )
             caches = stored["caches"] if "caches" in stored else [stored["cache"]]
-            return cls(
+            run = cls(
                 folder,
                 TrainConfig.from_json(stored["config"]),
-                tuple(stored["seeds"]),
+                tuple(map(int, stored["seeds"])),
                 tuple(Source.from_json(own) for own in caches),
             )
+            if not run.seeds or not set(run.config.agent_caches) <= set(range(len(caches))):
+                raise ValueError("it has no seeds, or agents that see a cache which it does not")
         except FileNotFoundError:
             raise HeliographError(f"{folder} is no run: it has no config.json") from None
         except (ValueError, KeyError, TypeError) as error:
             raise HeliographError(f"{path} is not the configuration of a run: {error}") from error
+        return run
 
     def sender(self) -> Sender:
         """The sender of `model.safetensors`, ready to speak."""
-        return _loaded(self.blueprint.sender(), self._weights("sender"))
+        return self._loaded(self.blueprint.sender(), "sender")
 
     def receiver(self) -> CompositionalReceiver:
         """The receiver of `model.safetensors`."""
-        return _loaded(self.blueprint.receiver(), self._weights("receiver"))
+        return self._loaded(self.blueprint.receiver(), "receiver")
 
     def metrics(self) -> dict[str, Any]:
-        """What stands in `metrics.json`."""
+        """What stands in `metrics.json`; raises HeliographError without what training writes."""
         path = self.folder / "metrics.json"
         try:
-            return json.loads(path.read_text())
+            found = json.loads(path.read_text())
+            for entry in (found, *(found["properties"][name] for name in self.config.properties)):
+                for score in SCORES:
+                    _check_spread(score, entry[score], len(self.seeds))
         except FileNotFoundError:
             raise HeliographError(f"{path} is missing: the training did not finish") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise HeliographError(f"{path} is damaged: {_reason(error)}") from error
+        return dict(found)
 
     def add_metrics(self, more: Mapping[str, Any]) -> None:
         """Merges into `metrics.json`, as one write."""
         _write_json(self.folder / "metrics.json", self.metrics() | dict(more))
 
     def messages(self, seed: int | None = None) -> list[dict[str, Any]]:
-        """The lines of `messages.jsonl`, of the chosen seed or of the one asked for."""
+        """The lines of `messages.jsonl`, of the chosen seed or of the one asked for.
+
+        Raises HeliographError for lines that are not as training writes them.
+        """
+        path = self._messages_path(seed)
+        try:
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            for line in lines:
+                for name in ("clip", "object", "part", "message"):
+                    line[name]
+                for name in self.config.properties:
+                    line["labels"][name]
+        except (ValueError, KeyError, TypeError) as error:
+            raise HeliographError(f"{path} is damaged: {_reason(error)}") from error
+        return lines
+
+    def _messages_path(self, seed: int | None) -> Path:
         folder = self.folder if seed is None else self.folder / "seeds" / str(seed)
-        lines = (folder / "messages.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        return folder / "messages.jsonl"
 
     def tokens(self, seed: int | None = None) -> np.ndarray:
         """Tokens int64 (N, agents, heads) of every clip of the cache, in its order.
 
-        Raises HeliographError for a run that speaks in real numbers.
+        Raises HeliographError for a run that speaks in real numbers, and for tokens that its agents
+        cannot say.
         """
         if self.config.continuous:
             raise HeliographError(f"{self.folder} says real numbers: it has no tokens")
-        return np.array([line["tokens"] for line in self.messages(seed)])
+        lines, config = self.messages(seed), self.config
+        said = [line.get("tokens") for line in lines]
+        for line, tokens in zip(lines, said, strict=True):
+            if not _is_message(tokens, config):
+                raise HeliographError(
+                    f"{self._messages_path(seed)} is damaged: of {line['clip']} it says {tokens}"
+                )
+        return np.array(said, np.int64).reshape(-1, config.agents, config.heads)
+
+    def _loaded(self, module: _Module, part: str) -> _Module:
+        try:
+            module.load_state_dict(self._weights(part))
+        except RuntimeError as error:
+            raise HeliographError(
+                f"{self.folder / 'model.safetensors'} does not fit the configuration of its run: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from error
+        return module.eval()
 
     def _weights(self, part: str) -> dict[str, Tensor]:
         path = self.folder / "model.safetensors"
@@ -224,9 +266,16 @@ def add_control(run: Run, control: Run) -> None:
     run.add_metrics({"control": sizes | control.metrics()})
 
 
+def forget_control(folder: Path) -> None:
+    """Removes the control of an older run in the folder, where there is one."""
+    if (folder / CONTROL / "config.json").exists():
+        shutil.rmtree(folder / CONTROL)
+
+
 def _forget(folder: Path, seeds: Sequence[int]) -> None:
     """Removes what an older run in the folder said, and its seeds that this one does not have."""
-    (folder / "metrics.json").unlink(missing_ok=True)
+    for name in ("metrics.json", "report.html", "lexicon.json"):
+        (folder / name).unlink(missing_ok=True)
     for own in (folder / "seeds").glob("[0-9]*"):
         if own.name not in map(str, seeds):
             shutil.rmtree(own)
@@ -376,9 +425,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _loaded(module: _Module, state: dict[str, Tensor]) -> _Module:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise HeliographError(f"the model does not fit its configuration: {error}") from error
-    return module.eval()
+def _is_message(tokens: Any, config: TrainConfig) -> bool:
+    """Whether agents of this configuration can say this."""
+    agents = tokens if isinstance(tokens, list) else []
+    return len(agents) == config.agents and all(
+        isinstance(own, list)
+        and len(own) == config.heads
+        and all(isinstance(symbol, int) and 0 <= symbol < config.vocab for symbol in own)
+        for own in agents
+    )
+
+
+def _check_spread(name: str, entry: Any, seeds: int) -> None:
+    """Raises ValueError for what is no number over so many seeds; `accuracy_test` may be null."""
+    if entry is None and name == "accuracy_test":
+        return
+    if {"mean", "std", "per_seed"} - set(entry) or len(entry["per_seed"]) != seeds:
+        raise ValueError(f"its {name} is no mean, std and per_seed of {seeds} seeds")
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)

@@ -32,6 +32,7 @@ TRAINED = {
     "skipped_batches": "of each seed, batches whose loss was not finite",
     "folds": "how many folds the seeds are dealt over in a k-fold split; null for another split",
     "notes": "sentences that belong beside the accuracies",
+    "imported_from": "the checkpoint that import-checkpoint read; absent for what was trained here",
     "control.folder": "of the one-head control trained beside (train --control), whose other keys "
     "are those of a metrics.json of its own",
     "control.heads": "symbols that its agent says",

@@ -83,12 +83,29 @@ class Material:
         return f"Material({len(self.clips)} clips in {names})"
 
 
+def load_finite(path: Path) -> Features:
+    """Loads a cache; raises HeliographError for a feature or label that nothing can be learnt of.
+
+    An unknown label is NaN; an infinite one is a mistake.
+    """
+    found = cache.load(path)
+    for clip, own in zip(found.clip_id, found.features, strict=True):
+        if not np.isfinite(own).all():
+            raise HeliographError(f"{path}: the features of {clip} are not finite numbers")
+    for name, column in found.labels.items():
+        if np.isinf(column).any():
+            clip = found.clip_id[int(np.isinf(column).argmax())]
+            raise HeliographError(f"{path}: the {name} of {clip} is infinite")
+    return found
+
+
 def read_material(paths: Mapping[str, Path]) -> Material:
     """Loads caches, by name, and joins their clips.
 
-    Raises HeliographError where they share no clip, or disagree on a label or an object.
+    Raises HeliographError where they share no clip, disagree on a label or an object, or hold
+    numbers that are not finite.
     """
-    loaded = {name: cache.load(path) for name, path in paths.items()}
+    loaded = {name: load_finite(path) for name, path in paths.items()}
     joined = join(loaded)
     sources = tuple(Source.of(path, loaded[name], name=name) for name, path in paths.items())
     left = {name: len(own) - len(joined[0]) for name, own in loaded.items()}

@@ -167,6 +167,8 @@ def points(entry: Metrics) -> str:
     """
     if entry["mean"] is None:
         return "-"
+    if entry["interval"] is None:
+        return f"{100 * entry['mean']:.1f}"
     low, high = (f"{100 * end:.1f}" for end in entry["interval"])
     return f"{100 * entry['mean']:.1f} [{low}, {high}]"
 
@@ -210,13 +212,12 @@ def comparison_rows(found: Metrics) -> Table:
         for what, own in entries.items():
             if own is None:
                 continue
-            ends = own["interval"] or (float("nan"),) * 2
             rows.append(
                 [
                     f"{what}, {name}",
                     f"{100 * own['first']:.1f} %",
                     f"{100 * own['second']:.1f} %",
-                    points({"mean": own["difference"], "interval": ends}),
+                    points({"mean": own["difference"], "interval": own["interval"]}),
                     "-" if own["cohen_d"] is None else f"{own['cohen_d']:.2f}",
                     f"{own['p_value']:.3f}",
                 ]

@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 LOG_EVERY_SECONDS = 10.0
 LOG_WIDTH = 100  # columns of a table that is not on a terminal
@@ -102,9 +103,11 @@ def print_table(
         console.width = LOG_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if right and number else "left", overflow="fold")
+        table.add_column(
+            Text(column), justify="right" if right and number else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console.print(table)
 
 

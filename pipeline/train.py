@@ -25,7 +25,7 @@ from pipeline.fit import fit
 from pipeline.progress import Overview
 from pipeline.records import Progress, SeedResult
 from pipeline.resume import Keeper, difference
-from pipeline.run import CONTROL, Run, add_control, description, write_run
+from pipeline.run import CONTROL, Run, add_control, description, forget_control, write_run
 from pipeline.sources import Material, examples_of, read_material
 
 
@@ -78,9 +78,14 @@ def train(
     material = read_material(paths)
     for name, count in material.left_out.items():
         say(f"{name}: {count} clips that the other caches do not have are left out")
+    names = tuple(properties) or tuple(material.clips.labels)
+    if not names:
+        raise HeliographError(
+            f"{' and '.join(map(str, paths.values()))} has no labels: nothing to talk about"
+        )
     config = build_config(
         preset,
-        tuple(properties) or tuple(material.clips.labels),
+        names,
         agents=agents if isinstance(agents, int | None) else len(agents),
         sees=sees or None,
         **(with_control(settings) if control else settings),
@@ -88,6 +93,8 @@ def train(
     if matched:
         config = matched_bandwidth(config)
     seeds = range(seeds) if isinstance(seeds, int) else seeds
+    if not seeds:
+        raise HeliographError("a run needs at least one seed")
     examples = examples_of(material.caches, config.properties)
     notes = warnings(examples, config, seeds)
     parts = [(out, config)]
@@ -119,6 +126,8 @@ def train(
             said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
             runs.append(write_run(folder, own, material, results, notes=said))
             keeper.sweep()
+            if not control:
+                forget_control(folder)
         if control and CONTROL not in runs[1].metrics():
             add_control(runs[1], runs[0])
     return runs[-1]

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import cache
 from data.errors import HeliographError
 from data.features import Features
 from pipeline import ridge
 from pipeline.panel import MAX_TEST_CLIPS, Panel, seed_run, verdicts_of_clips
 from pipeline.records import Examples
 from pipeline.run import Run
-from pipeline.sources import Source, examples_of
+from pipeline.sources import Source, examples_of, load_finite
 from pipeline.tally import Resampler
 
 Floats = NDArray[np.float64]
@@ -29,7 +28,7 @@ def read_other(run: Run, path: Path) -> Examples:
 
     Raises HeliographError for a cache whose features were made otherwise, or without the labels.
     """
-    other = cache.load(path)
+    other = load_finite(path)
     refuse_other(run.source, other, path)
     theirs = examples_of(other, run.config.properties)
     values = theirs.labels[~np.isnan(theirs.labels).any(axis=1)]

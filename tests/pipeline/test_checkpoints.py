@@ -12,7 +12,10 @@ from data.errors import HeliographError
 from pipeline.agents import CompositionalReceiver, CompositionalSender
 from pipeline.checkpoints import import_checkpoint
 from pipeline.cli import main
+from pipeline.provenance import command_to_repeat
+from pipeline.report import write_report
 from pipeline.run import Run
+from pipeline.schema import undocumented
 from pipeline.train import train
 
 
@@ -71,6 +74,29 @@ def test_clips_without_the_properties_are_spoken_of_all_the_same(published, cach
     run = import_checkpoint(published, tmp_path / "run", cache_path=cache_path)
     assert run.tokens().shape == (56, 1, 2)
     assert run.metrics()["accuracy_last_epoch"]["mean"] is None
+    words = ["message", str(run.folder), str(cache_path)]
+    shown = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert len(shown.stdout.splitlines()) == 56
+    assert "no gloss: no training clip has every label" in shown.stderr
+    page = write_report(run.folder).path.read_text()
+    assert "No two test clips can be compared" in page
+    assert "nothing to learn a lexicon from" in page
+
+
+def test_the_page_of_an_import_claims_nothing_about_its_training(published, grid, tmp_path):
+    run = import_checkpoint(published, tmp_path / "run", cache_path=grid)
+    assert undocumented(run.metrics()) == []
+    page = write_report(run.folder).path.read_text()
+    assert "which clips it was trained on is not in the file" in page
+    for claim in (
+        "never met in training",
+        "were in no training",
+        "chosen on the test",
+        "200 epochs",
+    ):
+        assert claim not in page
+    repeat = f"heliograph import-checkpoint {published} -o {run.folder} --cache {grid}"
+    assert command_to_repeat(run) == repeat
 
 
 def test_what_we_write_is_read_back(cache_path, tmp_path):

@@ -18,6 +18,7 @@ from data.sampling import Sampling
 from pipeline import message
 from pipeline.commands_messages import message as command
 from pipeline.extract import extract
+from pipeline.familiarity import Familiarity
 from pipeline.lexicon import lexicon_of
 from pipeline.message import Message
 from pipeline.run import Run
@@ -318,3 +319,10 @@ def test_ctrl_c_keeps_what_is_done(tiny, clips, tmp_path):
     assert [clip.id for clip in find([clips[0].path.parents[1]])] == list(
         cache.load(target).clip_id
     )
+
+
+def test_clips_of_two_objects_that_look_the_very_same_leave_no_limit():
+    same = Familiarity(np.zeros((4, 1, 2), np.float32), ["a", "a", "b", "b"], ["1", "2", "3", "4"])
+    alike, apart = same(np.array([[[0, 0]], [[0, 1]]], np.float32))
+    assert (str(alike), alike.unfamiliar) == ("familiar", False)
+    assert (str(apart), apart.unfamiliar) == ("unlike anything seen", True)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def test_the_page_has_every_section_and_the_honest_number(run, page):
     honest = run.metrics()["accuracy_test"]["mean"]
     assert f"{100 * honest:.1f} %" in page.words
     assert "chosen on the test clips themselves" in page.words
+    assert run.metrics()["notes"][0][1:] in page.words
     links = {one["href"] for one in page.all("a")}
     assert links == {f"#{name}" for name in sections}
 
@@ -146,6 +148,32 @@ def test_the_command_repeats_the_run(run, tmp_path):
     again = Run.open(tmp_path / "again")
     assert again.config == run.config
     assert again.messages() == run.messages()
+
+
+def test_the_command_repeats_a_control_and_a_number_of_many_digits(run, tmp_path):
+    odd = {"sender_lr": 0.000123456789, "tie_margin": {"mass": 0.123456789}}
+    out = tmp_path / "run"
+    again = train(
+        run.source.path, out, properties=["mass"], seeds=1, epochs=1, vocab=2, control=True, **odd
+    )
+    words = command_to_repeat(again)
+    assert "--control" in words
+    assert "--sender-lr 0.000123456789" in words
+    assert "--tie-margin mass=0.123456789" in words
+    assert "--control" not in command_to_repeat(Run.open(out / "control"))
+
+
+def test_a_run_whose_properties_never_differ_together_has_a_page(features, tmp_path):
+    values = {"a": [0.0, 3.0, 1.5, 0.0], "b": [0.0, 1.0, 3.0, 0.0]}
+    labels = {name: np.tile(own, len(features) // 4) for name, own in values.items()}
+    cache.save(replace(features, labels=labels), tmp_path / "made.h5")
+    margins = {"a": 2.0, "b": 2.0}
+    own = train(tmp_path / "made.h5", tmp_path / "run", seeds=1, epochs=1, tie_margin=margins)
+    assert own.metrics()["accuracy_test"]["mean"] is None
+    for _ in range(2):
+        words = read(write_report(own.folder).path).words
+        assert "No two test clips can be compared" in words
+        evaluate(own.folder, permutations=10)
 
 
 def test_the_same_run_gives_the_same_page(run, page, tmp_path):

@@ -120,7 +120,7 @@ def test_a_cache_that_changed_is_another_training(cache_path, tmp_path, features
     with pytest.raises(Killed):
         train(cache_path, out, **SHORT, progress=die_after(11))
     cache.save(features.select(range(len(features) - 2)), cache_path)
-    with pytest.raises(HeliographError, match="of something else: its made is"):
+    with pytest.raises(HeliographError, match="of something else: its cache made is"):
         train(cache_path, out, **SHORT, resume=True)
 
 
