@@ -348,6 +348,13 @@ def test_decord_is_the_fast_path_for_plain_clips(honest):
     assert info.decoder == "decord"
 
 
+def test_what_decord_fails_with_is_the_same_each_time(honest):
+    """Its messages begin with the time of day, and notes stand in caches."""
+    pytest.importorskip("decord")
+    with pytest.raises(CannotAgree, match=r"decord fails: Check failed: from_size == to_size"):
+        read(honest("h264_2x2"), [0], decoder="decord")
+
+
 def test_torchcodec_is_not_loaded_after_decord_to_read_av1(honest):
     """It would end the process: both carry an AV1 decoder, of different versions."""
     pytest.importorskip("decord")
