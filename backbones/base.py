@@ -201,7 +201,8 @@ class Backbone:
         parts = batch.split(1) if self.device.type == "cpu" else (batch,)
         with forward_numerics(self.device, self.precision):
             features = [self._encode(self.preprocess.normalise(self._move(p))) for p in parts]
-            return torch.cat([part.float().cpu() for part in features])
+            features = [part.float().cpu() for part in features]
+        return torch.cat(features)  # outside: what inference mode makes cannot be trained on
 
     __call__ = forward
 

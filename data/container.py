@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 # Compressed video is kept in memory up to this size, so that going to a frame needs no seek.
 KEEP_BYTES = 256 << 20
 
+# With frames in several threads FFmpeg shows other pixels than with one, far off, in B-frames of
+# interlaced MPEG-4 (measured: FFmpeg 8, two threads and more).
+NO_FRAME_THREADS = ("mpeg4",)
+
 # Formats that store each frame's time: FFmpeg need not decode a few to guess it.
 TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
@@ -132,7 +136,7 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     for other in opened.streams:
         if other.index != stream.index:
             other.discard = Discard.all
-    context.thread_type = "AUTO"
+    context.thread_type = "SLICE" if context.codec.canonical_name in NO_FRAME_THREADS else "AUTO"
     context.thread_count = threads
     return Container(path, size, opened, stream, limits, threads, quick)
 

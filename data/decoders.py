@@ -173,7 +173,8 @@ def one_pass(
     with container.reopened(quick=False) as fresh:
         context, packets = fresh.stream.codec_context, fresh.packets()
         context.options = decoder_options(fresh, strict=strict)
-        context.thread_type = "AUTO" if strict else "SLICE"
+        if not strict:
+            context.thread_type = "SLICE"
         finished = False
         while not finished:
             try:

@@ -23,6 +23,7 @@ origin through `data.sandbox.DecoderPool`.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -66,8 +67,10 @@ def decord_frames(reading: Reading, places: Places) -> Frames:
         _same_times(reading, "decord", times - times[:1])
         frames = video.get_batch(places).asnumpy() if len(places) else reading.frames(places)
     except DECORDError as error:
-        words = str(error).strip().splitlines()[0][:200]
-        raise CannotAgree(path, f"decord fails: {words}") from None
+        words = re.sub(
+            r"^\[[\d:]+\] \S+: ", "", str(error).strip()
+        )  # the time, and where in its code
+        raise CannotAgree(path, f"decord fails: {words.splitlines()[0][:200]}") from None
     return _spot_checked(reading, places, frames, "decord")
 
 

@@ -133,6 +133,12 @@ def test_features_have_the_promised_shape_and_type(tiny) -> None:
     assert model.forward(batch[:0]).shape == (0, 3, 5)
 
 
+def test_a_head_can_be_trained_on_features(tiny) -> None:
+    model, head = tiny(), torch.nn.Linear(5, 1)
+    head(model.forward(model.preprocess(noise(4, 40, 50, 3))[None])).sum().backward()
+    assert head.weight.grad is not None
+
+
 def test_a_batch_equals_its_parts_to_the_bit(tiny) -> None:
     model = tiny()
     batch = torch.stack([model.preprocess(noise(4, 40, 50, 3, seed=s)) for s in range(5)])

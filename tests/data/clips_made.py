@@ -342,6 +342,10 @@ HONEST: dict[str, tuple[str, Callable[[Path], Path]]] = {
     ),
     "h264_paff": ("h264", _h264_fields),
     "h264_paff_transport": ("ts", _h264_fields_in_transport),
+    "mpeg4_interlaced": (
+        "mp4",
+        lambda p: make(p, codec="mpeg4", options={"g": "9", "bf": "2", "flags": "+ildct+ilme"}),
+    ),
     "mpeg2_interlaced": (
         "ts",
         lambda p: make(p, codec="mpeg2video", rate=25, options={"g": "12", "flags": "+ildct+ilme"}),

@@ -25,9 +25,9 @@ HONEST = _words(
     "h264_long_gop h264_short_gop h264_open_gop h264_open_gop_mkv h264_intra_refresh h264_no_b "
     "h264_transport h264_fragmented h264_raw h264_avi h264_flv h264_444 h264_10bit "
     "h264_full_range h264_240fps h264_interlaced h264_mbaff_transport h264_paff "
-    "h264_paff_transport mpeg2_interlaced h264_vfr h264_negative_times h264_odd_size "
-    "h264_2x2 h264_one_frame h264_no_count hevc hevc_open_gop hevc_10bit av1 av1_mkv vp9 "
-    "vp9_alpha vp8_hidden_frames mpeg4 mpeg4_avi mpeg2 mjpeg mjpeg_mov ffv1 prores qtrle_alpha "
+    "h264_paff_transport mpeg4_interlaced mpeg2_interlaced h264_vfr h264_negative_times "
+    "h264_odd_size h264_2x2 h264_one_frame h264_no_count hevc hevc_open_gop hevc_10bit av1 av1_mkv "
+    "vp9 vp9_alpha vp8_hidden_frames mpeg4 mpeg4_avi mpeg2 mjpeg mjpeg_mov ffv1 prores qtrle_alpha "
     "gif apng_alpha rotated_90 rotated_180 rotated_270 two_streams uneven_pixels edit_list"
 )
 SHARED = _words(
@@ -38,7 +38,7 @@ SHARED = _words(
 # By random access: those are fast, and a silent fall back to decoding everything would not be.
 SLOW_BUT_RIGHT = {
     "h264_raw", "h264_avi", "h264_interlaced", "h264_mbaff_transport", "h264_paff",
-    "h264_paff_transport", "mpeg2_interlaced", "mpeg4_avi", "apng_alpha",
+    "h264_paff_transport", "mpeg4_interlaced", "mpeg2_interlaced", "mpeg4_avi", "apng_alpha",
 }  # fmt: skip
 
 
@@ -346,6 +346,13 @@ def test_decord_is_the_fast_path_for_plain_clips(honest):
     pytest.importorskip("decord")
     _, info = read_sampled(honest("h264_short_gop"), Sampling(frames=4), decoder="decord")
     assert info.decoder == "decord"
+
+
+def test_what_decord_fails_with_is_the_same_each_time(honest):
+    """Its messages begin with the time of day, and notes stand in caches."""
+    pytest.importorskip("decord")
+    with pytest.raises(CannotAgree, match=r"decord fails: Check failed: from_size == to_size"):
+        read(honest("h264_2x2"), [0], decoder="decord")
 
 
 def test_torchcodec_is_not_loaded_after_decord_to_read_av1(honest):
