@@ -63,5 +63,5 @@ with replacing(Path(sys.argv[1])) as file:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("path", ["/proc/lock", "/proc/no.h5.parts/lock"])
 def test_a_lock_where_nothing_can_be_made_is_refused_and_not_waited_for(path):
-    with pytest.raises(WriteError, match="/proc.* cannot be written: No such file or directory"):
+    with pytest.raises(WriteError, match=r"/proc.* cannot be written: No such file or directory"):
         Lock(Path(path), Path(path).parent)
