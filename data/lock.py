@@ -7,11 +7,14 @@ import socket
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
 from data.errors import HeliographError
 from data.files import WriteError
+
+MOST_ATTEMPTS = 1000  # some file systems, /proc among them, let nothing be made and say "not found"
 
 
 class BusyError(HeliographError):
@@ -36,12 +39,12 @@ class Lock:
             ) from error
 
     def _acquire(self, what: Path) -> int:
-        while True:
+        for attempt in count(1):
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             except (FileExistsError, FileNotFoundError):
-                if _is_no_folder(self._path.parent):
+                if attempt == MOST_ATTEMPTS or _is_no_folder(self._path.parent):
                     raise
                 continue  # the folder went meanwhile, with whoever held the lock
             try:
