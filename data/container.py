@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 # Compressed video is kept in memory up to this size, so that going to a frame needs no seek.
 KEEP_BYTES = 256 << 20
 
-# With frames in several threads FFmpeg shows other pixels than with one, far off, in B-frames of
-# interlaced MPEG-4 (measured: FFmpeg 8, two threads and more).
-NO_FRAME_THREADS = ("mpeg4",)
+# Measured with FFmpeg 8: with frames in several threads it shows other pixels in B-frames of
+# interlaced MPEG-4, and at damage in HEVC the threads often wait for one another for ever.
+NO_FRAME_THREADS = ("mpeg4", "hevc")
 
 # Formats that store each frame's time: FFmpeg need not decode a few to guess it.
 TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -61,7 +61,12 @@ class Container:
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The packets that hold data, in the order of the file; FFmpeg's errors pass through."""
-        return (packet for packet in self.input.demux(self.stream) if packet.size)
+        try:
+            for packet in self.input.demux(self.stream):
+                if packet.size:
+                    yield packet
+        except IndexError:  # PyAV's, of a stream that was not there when it opened the file
+            raise VideoError(self.path, "a stream begins in mid-file, as damage makes it") from None
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,8 @@ def one_pass(
     """Decode everything in order; places count the frames in the order that FFmpeg shows them.
 
     strict: count as failures what FFmpeg would conceal. Without it this is PyAV's own decode to
-    the letter, threads included, since what is concealed depends on them.
+    the letter. Frames in several threads are not used: what is concealed, and what is counted,
+    would depend on how many, and at damage FFmpeg's threads now and then wait for ever.
     """
     import av
     from av.video.reformatter import VideoReformatter
@@ -173,8 +174,7 @@ def one_pass(
     with container.reopened(quick=False) as fresh:
         context, packets = fresh.stream.codec_context, fresh.packets()
         context.options = decoder_options(fresh, strict=strict)
-        if not strict:
-            context.thread_type = "SLICE"
+        context.thread_type = "SLICE"
         finished = False
         while not finished:
             try:

@@ -12,6 +12,7 @@ import pytest
 from data import container as container_module
 from data import random_access
 from data.container import open_video
+from data.decoders import one_pass
 from data.frames import FrameBatch, Limits
 from data.sampling import Sampling
 from data.video import CannotAgree, VideoError, describe, probe, read, read_sampled
@@ -229,6 +230,38 @@ def test_one_bad_group_among_several_decoders_is_noticed(honest, clips_made, tmp
     np.testing.assert_array_equal(good, read(honest("h264_short_gop"), [0, 1, 50]).frames)
     with pytest.raises(VideoError, match="damaged: header claims 60 frames, 60 are presented"):
         read(path, [0, 27, 50], threads=3)
+
+
+@pytest.mark.parametrize("name", ["h264_long_gop", "hevc"])
+def test_damage_is_the_same_whatever_the_threads(name, honest, clips_made, tmp_path):
+    """With frames in several threads FFmpeg counts otherwise, or hangs."""
+
+    def spoil(n, packet):
+        if n in (5, 6, 21):
+            packet.update(bytes(packet)[:9] + b"\xff" * (packet.size - 9))
+        return True
+
+    path = clips_made.remuxed(honest(name), tmp_path / "bad.mp4", change=spoil)
+    passes = []
+    for threads in (1, 2, 4):
+        with open_video(path, limits=Limits(), threads=threads, quick=True) as container:
+            made = one_pass(container, strict=True)
+            passes.append((made.pts, made.failed))
+    assert passes[0][1] > 0
+    assert passes[1] == passes[2] == passes[0]
+
+
+def test_a_stream_that_begins_in_mid_file_is_told(honest):
+    class Broken:
+        def demux(self, stream):
+            raise IndexError("list index out of range")
+
+    with open_video(honest("h264_transport"), limits=Limits(), quick=True) as container:
+        opened = container.input
+        container.input = Broken()
+        with pytest.raises(VideoError, match=r"\.ts: a stream begins in mid-file"):
+            list(container.packets())
+        container.input = opened
 
 
 def test_a_frame_with_a_wrong_timestamp_is_noticed(honest, monkeypatch):
