@@ -110,9 +110,8 @@ class Store:
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         _drop_torn_line(self.ledger)
         if self._shape is None:
-            shards = self.parts.glob(
-                "[0-9a-f]*.h5"
-            )  # a damaged one goes when its clip is asked for
+            # A damaged shard goes when its clip is asked for.
+            shards = self.parts.glob("[0-9a-f]*.h5")
             if sound := next(filter(seal_is_intact, shards), None):
                 self._check_shape("", read_table(sound).clips.features)
 
