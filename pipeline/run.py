@@ -153,6 +153,8 @@ class Run:
         path = self._messages_path(seed)
         try:
             lines = [json.loads(line) for line in path.read_text().splitlines()]
+            if not lines:
+                raise ValueError("it has no lines")
             for line in lines:
                 for name in ("clip", "object", "part", "message"):
                     line[name]
