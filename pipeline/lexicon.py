@@ -166,7 +166,7 @@ def lexicon_of(run: Run) -> Lexicon | None:
     names = run.config.properties
     labels = np.array(
         [[_number(line["labels"][name]) for name in names] for line in lines], dtype=np.float64
-    ).reshape(len(lines), len(names))
+    )
     objects = [line["object"] or line["clip"] for line in lines]
     known = ~np.isnan(labels).any(axis=1)
     is_train = np.array([line["part"] == "train" for line in lines])

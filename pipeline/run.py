@@ -46,6 +46,7 @@ from pipeline.game import Accuracy
 from pipeline.records import HistoryRow, SeedResult
 from pipeline.sources import Material, Source
 from pipeline.splits import folds_of
+from pipeline.stored import check_spread, is_message, reason
 
 SCHEMA_VERSION = 1
 _Module = TypeVar("_Module", bound=torch.nn.Module)
@@ -134,11 +135,11 @@ class Run:
             found = json.loads(path.read_text())
             for entry in (found, *(found["properties"][name] for name in self.config.properties)):
                 for score in SCORES:
-                    _check_spread(score, entry[score], len(self.seeds))
+                    check_spread(score, entry[score], len(self.seeds))
         except FileNotFoundError:
             raise HeliographError(f"{path} is missing: the training did not finish") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise HeliographError(f"{path} is damaged: {_reason(error)}") from error
+            raise HeliographError(f"{path} is damaged: {reason(error)}") from error
         return dict(found)
 
     def add_metrics(self, more: Mapping[str, Any]) -> None:
@@ -153,13 +154,15 @@ class Run:
         path = self._messages_path(seed)
         try:
             lines = [json.loads(line) for line in path.read_text().splitlines()]
+            if not lines:
+                raise ValueError("it has no lines")
             for line in lines:
                 for name in ("clip", "object", "part", "message"):
                     line[name]
                 for name in self.config.properties:
                     line["labels"][name]
         except (ValueError, KeyError, TypeError) as error:
-            raise HeliographError(f"{path} is damaged: {_reason(error)}") from error
+            raise HeliographError(f"{path} is damaged: {reason(error)}") from error
         return lines
 
     def _messages_path(self, seed: int | None) -> Path:
@@ -177,7 +180,7 @@ class Run:
         lines, config = self.messages(seed), self.config
         said = [line.get("tokens") for line in lines]
         for line, tokens in zip(lines, said, strict=True):
-            if not _is_message(tokens, config):
+            if not is_message(tokens, config):
                 raise HeliographError(
                     f"{self._messages_path(seed)} is damaged: of {line['clip']} it says {tokens}"
                 )
@@ -423,26 +426,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _is_message(tokens: Any, config: TrainConfig) -> bool:
-    """Whether agents of this configuration can say this."""
-    agents = tokens if isinstance(tokens, list) else []
-    return len(agents) == config.agents and all(
-        isinstance(own, list)
-        and len(own) == config.heads
-        and all(isinstance(symbol, int) and 0 <= symbol < config.vocab for symbol in own)
-        for own in agents
-    )
-
-
-def _check_spread(name: str, entry: Any, seeds: int) -> None:
-    """Raises ValueError for what is no number over so many seeds; `accuracy_test` may be null."""
-    if entry is None and name == "accuracy_test":
-        return
-    if {"mean", "std", "per_seed"} - set(entry) or len(entry["per_seed"]) != seeds:
-        raise ValueError(f"its {name} is no mean, std and per_seed of {seeds} seeds")
-
-
-def _reason(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)

@@ -145,6 +145,7 @@ DAMAGE = [
     ),
     ("report", edited("metrics.json", lambda own: own.update(accuracy_last_epoch=None)), METRICS),
     ("report", written("messages.jsonl", b"\xff{"), MESSAGES),
+    ("message", written("messages.jsonl", b""), MESSAGES + "it has no lines"),
     ("message", written("messages.jsonl", b'{"clip": "a"}\n'), MESSAGES + "it has no 'object'"),
     ("message", first_line(lambda line: line.pop("tokens")), MESSAGES),
     ("report", first_line(lambda line: line.update(tokens=[[1]])), MESSAGES),

@@ -1,0 +1,31 @@
+"""Checks of what stands in a run folder, for files that somebody edited or broke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config import TrainConfig
+
+
+def is_message(tokens: Any, config: TrainConfig) -> bool:
+    """Whether agents of this configuration can say this."""
+    agents = tokens if isinstance(tokens, list) else []
+    return len(agents) == config.agents and all(
+        isinstance(own, list)
+        and len(own) == config.heads
+        and all(isinstance(symbol, int) and 0 <= symbol < config.vocab for symbol in own)
+        for own in agents
+    )
+
+
+def check_spread(name: str, entry: Any, seeds: int) -> None:
+    """Raises ValueError for what is no number over so many seeds; `accuracy_test` may be null."""
+    if entry is None and name == "accuracy_test":
+        return
+    if {"mean", "std", "per_seed"} - set(entry) or len(entry["per_seed"]) != seeds:
+        raise ValueError(f"its {name} is no mean, std and per_seed of {seeds} seeds")
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a file, from the exception that reading it raised."""
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
