@@ -33,8 +33,8 @@ from pipeline.agents import CompositionalReceiver, MultiAgentSender, build_sende
 from pipeline.config import PRESETS, build_config
 from pipeline.fit import fit
 from pipeline.records import SeedResult
-from pipeline.run import summarise
 from pipeline.sources import examples_of
+from pipeline.writing import summarise
 
 SHAPE = {"agents": 2, "heads": 2, "vocab": 5}
 RECEIVERS = 3

@@ -24,9 +24,10 @@ from pipeline.config import CONTROLLED, TrainConfig, build_config
 from pipeline.game import hear, pooled_accuracy, published_accuracy
 from pipeline.population import stack_receivers
 from pipeline.records import Examples, SeedResult
-from pipeline.run import CONTROL, Run, add_control, forget_control, write_run
+from pipeline.run import CONTROL, Run
 from pipeline.sources import Material, examples_of, read_material
 from pipeline.splits import Split, is_grid
+from pipeline.writing import add_control, forget_control, write_run
 
 HOLISTIC_CLAMP = 15.0  # of the published holistic sender, which its weights do not tell
 UNKNOWN = (

@@ -25,8 +25,9 @@ from pipeline.fit import fit
 from pipeline.progress import Overview
 from pipeline.records import Progress, SeedResult
 from pipeline.resume import Keeper, difference
-from pipeline.run import CONTROL, Run, add_control, description, forget_control, write_run
+from pipeline.run import CONTROL, Run
 from pipeline.sources import Material, examples_of, read_material
+from pipeline.writing import add_control, description, forget_control, write_run
 
 
 def train(
