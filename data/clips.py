@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import HeliographError
-from data.files import atomic_write
+from data.files import atomic_write, walk
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
@@ -83,9 +83,10 @@ def find(paths: Sequence[Path | str]) -> list[Clip]:
     """The clips that manifests, folders and video files name, in the order given.
 
     A manifest is .jsonl, .csv or .txt (see `READERS`). A folder gives the video files below it,
-    sorted, hidden ones left out; their ids are relative to it. Any other file is a clip, whatever
-    its name; its id is its name, with as many parent folders as tell it from the others. Raises
-    `ClipError` for a path that does not exist, a line that is wrong, a folder without videos,
+    sorted, hidden ones left out and links followed (`data.files.walk`); their ids are relative to
+    it. Any other file is a clip, whatever its name; its id is its name, with as many parent folders
+    as tell it from the others. Raises HeliographError for a folder that cannot be read, and of
+    these `ClipError` for a path that does not exist, a line that is wrong, a folder without videos,
     manifests without clips, and two clips of one id.
     """
     clips: list[Clip] = []
@@ -265,21 +266,16 @@ def _is_single(path: Path) -> bool:
 
 
 def _in_folder(folder: Path) -> list[Clip]:
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=_refuse_unread):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
-                found.append(Path(parent, name))
+    found = [
+        parent / name
+        for parent, names in walk(folder)
+        for name in names
+        if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
+    ]
     if not found:
         raise ClipError(f"{folder} holds no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
     ids = sorted((path.relative_to(folder).as_posix(), path) for path in found)
     return [Clip(id=name, path=path) for name, path in ids]
-
-
-def _refuse_unread(error: OSError) -> None:
-    """Else `os.walk` would pass over a folder that it cannot read, and the clips in it."""
-    raise ClipError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:

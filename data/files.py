@@ -95,3 +95,26 @@ def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:
     for path in stale:
         path.unlink(missing_ok=True)
     return stale
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder below `folder`, itself first, and the names of the files in it.
+
+    Hidden folders are left out. Links are followed, but no folder is met twice: a link may lead
+    back to where it stands, and clips under two names would be in training and test. Raises
+    HeliographError for a folder that cannot be read, which `os.walk` would pass over.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise HeliographError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    met: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in met:
+            folders.clear()
+            continue
+        met.add(real)
+        shown = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(shown, key=lambda name: (Path(parent, name).is_symlink(), name))
+        yield Path(parent), names

@@ -1,13 +1,13 @@
 """Clips of a Physics 101 tree (Wu et al., BMVC 2016), with the labels that the dataset has."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from data.clips import Clip
 from data.errors import HeliographError
+from data.files import walk
 
 SCENARIOS = ("fall", "ramp", "spring")
 CAMERAS = ("Camera_1", "Camera_2", "Kinect_RGB_1")
@@ -173,15 +173,11 @@ def unknown(clips: Sequence[Clip]) -> dict[str, int]:
 def _videos(folder: Path, name: str) -> Iterator[Path]:
     """Files of this name below the objects of a scenario, in the order of their paths' parts."""
     found = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=_refuse_unread)
-        if name in names and len(Path(parent).relative_to(folder).parts) >= 2
+        parent / name
+        for parent, names in walk(folder)
+        if name in names and len(parent.relative_to(folder).parts) >= 2
     ]
     return iter(sorted(found, key=lambda path: path.relative_to(folder).parts))
-
-
-def _refuse_unread(error: OSError) -> None:
-    raise Physics101Error(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _read_labels(path: Path) -> dict[str, float]:

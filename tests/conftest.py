@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,14 @@ import backbones
 from backbones import Backbone, Entry, LoadOptions, Preprocess
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `gpu` need a CUDA device."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        if os.environ.get("HELIOGRAPH_REQUIRE_CUDA") == "1":
+            pytest.fail("HELIOGRAPH_REQUIRE_CUDA=1, and torch finds no CUDA device")
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 Random weights for all but the embedded backbone; the two ViT-L are marked slow.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,8 @@ EVERY = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _gpu() -> None:
-    if torch.cuda.is_available():
-        return
-    if os.environ.get("HELIOGRAPH_REQUIRE_CUDA") == "1":
-        pytest.fail("HELIOGRAPH_REQUIRE_CUDA=1, and torch finds no CUDA device")
-    pytest.skip("needs a CUDA device")
-
-
 @pytest.fixture(scope="module")
-def load(
-    _gpu: None, tmp_path_factory: pytest.TempPathFactory, authors_code, speed
-) -> Callable[..., Backbone]:
+def load(tmp_path_factory: pytest.TempPathFactory, authors_code, speed) -> Callable[..., Backbone]:
     files: dict[str, Path] = {}
 
     def do(name: str, **options: Any) -> Backbone:

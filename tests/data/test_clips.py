@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.clips import Clip, ClipError, find, read_manifest, write_manifest
+from data.errors import HeliographError
 
 
 def touch(*paths: Path) -> None:
@@ -70,6 +71,12 @@ class TestFolders:
         os.symlink(tmp_path, tmp_path / "loop")
         assert len(find([tmp_path])) == 1
 
+    def test_linked_folders_give_their_clips_once(self, tmp_path):
+        touch(tmp_path / "disk/cup/1.mp4", tmp_path / "set/2024/bowl/2.mp4")
+        os.symlink(tmp_path / "disk/cup", tmp_path / "set/cup")
+        os.symlink("2024", tmp_path / "set/a_link_to_it")
+        assert [clip.id for clip in find([tmp_path / "set"])] == ["2024/bowl/2.mp4", "cup/1.mp4"]
+
     def test_a_folder_that_cannot_be_read_is_named(self, tmp_path, monkeypatch):
         touch(tmp_path / "a/1.mp4", tmp_path / "b/2.mp4")
         scandir = os.scandir
@@ -80,7 +87,7 @@ class TestFolders:
             return scandir(path)
 
         monkeypatch.setattr(os, "scandir", refused)
-        with pytest.raises(ClipError, match=r"/b cannot be read: Permission denied"):
+        with pytest.raises(HeliographError, match=r"/b cannot be read: Permission denied"):
             find([tmp_path])
 
     def test_a_folder_without_videos_says_so(self, tmp_path):

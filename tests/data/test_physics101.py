@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from data import physics101
 from data.clips import read_manifest
+from data.errors import HeliographError
 from data.physics101 import (
     Physics101Error,
     factors,
@@ -220,7 +221,7 @@ def test_a_folder_that_cannot_be_read_is_named(tree, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(Physics101Error, match=r"foam_07 cannot be read: Permission denied"):
+    with pytest.raises(HeliographError, match=r"foam_07 cannot be read: Permission denied"):
         index(tree)
 
 

@@ -286,8 +286,6 @@ def test_without_the_package_event_files_are_refused_in_a_sentence(
 
 @pytest.mark.gpu
 def test_a_gpu_trains_as_a_cpu_does(features):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     examples = examples_of(features, ("mass",))
     config = build_config("default", ("mass",), epochs=30, sender_lr=3e-3, receiver_lr=3e-3)
     scores = [
