@@ -168,7 +168,8 @@ def test_a_run_whose_properties_never_differ_together_has_a_page(features, tmp_p
     labels = {name: np.tile(own, len(features) // 4) for name, own in values.items()}
     cache.save(replace(features, labels=labels), tmp_path / "made.h5")
     margins = {"a": 2.0, "b": 2.0}
-    own = train(tmp_path / "made.h5", tmp_path / "run", seeds=1, epochs=1, tie_margin=margins)
+    brief = {"seeds": 1, "epochs": 1, "oracle_epochs": 0}
+    own = train(tmp_path / "made.h5", tmp_path / "run", tie_margin=margins, **brief)
     assert own.metrics()["accuracy_test"]["mean"] is None
     for _ in range(2):
         words = read(write_report(own.folder).path).words

@@ -167,16 +167,16 @@ def test_the_command_says_how_to_go_on(cache_path, tmp_path):
 
 @pytest.mark.parametrize("again", [{"resume": True}, {"overwrite": True}])
 def test_two_trainings_into_one_folder_the_second_says_who_holds_it(cache_path, tmp_path, again):
-    refusals = []
+    brief, refusals = SHORT | {"epochs": 2}, []
 
     def progress(done: int, total: int, note: str) -> None:
         with pytest.raises(BusyError, match=f"r is being written by process {os.getpid()} on"):
-            train(cache_path, tmp_path / "r", **SHORT, **again)
+            train(cache_path, tmp_path / "r", **brief, **again)
         refusals.append(done)
 
-    run = train(cache_path, tmp_path / "r", **SHORT, progress=progress)
+    run = train(cache_path, tmp_path / "r", **brief, progress=progress)
     assert refusals
-    assert contents(run.folder) == contents(train(cache_path, tmp_path / "q", **SHORT).folder)
+    assert contents(run.folder) == contents(train(cache_path, tmp_path / "q", **brief).folder)
     assert not (run.folder / "lock").exists()
 
 
