@@ -9,7 +9,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 
 from data.errors import HeliographError
 from data.files import WriteError
@@ -24,7 +23,7 @@ class BusyError(HeliographError):
 class Lock:
     """The right to write `what`, held through the file `path`, which says who has it.
 
-    It ends with `release`, with a `with` block, or with the process, however that ends. Raises
+    It ends with `release`, or with the process, however that ends. Raises
     `BusyError`, naming the holder, while another process has it. On a file system without locks
     everybody gets it.
     """
@@ -81,17 +80,6 @@ class Lock:
                 self._path.parent.rmdir()
             os.close(self._descriptor)
             self._descriptor = None
-
-    def __enter__(self) -> "Lock":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def _is_no_folder(path: Path) -> bool:

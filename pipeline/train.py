@@ -103,7 +103,7 @@ def train(
         parts.insert(0, (out / CONTROL, holistic(config)))
     runs = []
     with ExitStack() as stack:
-        stack.enter_context(Lock(out / "lock", out))
+        stack.callback(Lock(out / "lock", out).release)
         overview = Overview(len(seeds) * len(parts), progress or (lambda *_: None))
         board = stack.enter_context(Board(out / "tensorboard")) if tensorboard else None
 

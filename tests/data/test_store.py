@@ -484,8 +484,9 @@ class TestRefusals:
             mkdir(folder, *arguments, **options)
 
         monkeypatch.setattr(Path, "mkdir", raced)
-        with Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5") as lock:
-            assert lock.held
+        lock = Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5")
+        assert lock.held
+        lock.release()
 
     @pytest.mark.parametrize("link", [True, False])
     def test_something_else_in_place_of_the_folder(self, tmp_path, link):
