@@ -23,9 +23,8 @@ class BusyError(HeliographError):
 class Lock:
     """The right to write `what`, held through the file `path`, which says who has it.
 
-    It ends with `release`, or with the process, however that ends. Raises
-    `BusyError`, naming the holder, while another process has it. On a file system without locks
-    everybody gets it.
+    It ends with `release`, or with the process, however that ends. Raises `BusyError`, naming the
+    holder, while another process has it. On a file system without locks everybody gets it.
     """
 
     def __init__(self, path: Path, what: Path) -> None:

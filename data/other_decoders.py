@@ -67,9 +67,8 @@ def decord_frames(reading: Reading, places: Places) -> Frames:
         _same_times(reading, "decord", times - times[:1])
         frames = video.get_batch(places).asnumpy() if len(places) else reading.frames(places)
     except DECORDError as error:
-        words = re.sub(
-            r"^\[[\d:]+\] \S+: ", "", str(error).strip()
-        )  # the time, and where in its code
+        # Without the time of day, and the line of its code.
+        words = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error).strip())
         raise CannotAgree(path, f"decord fails: {words.splitlines()[0][:200]}") from None
     return _spot_checked(reading, places, frames, "decord")
 
