@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from data import cache
-from data.features import Features
-from pipeline.evaluate import evaluate
-from pipeline.train import train
+from data.cache import Features
+from pipeline.evaluation import evaluate
+from pipeline.training import train
 
 CLIPS, OBJECTS, STEPS, DIM, SEEDS = 206, 26, 8, 1024, 10
 

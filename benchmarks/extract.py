@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.options import share_the_cores
+from pipeline.cli import share_the_cores
 
 if "--spin" not in sys.argv:
     share_the_cores()  # before torch is loaded
@@ -45,9 +45,8 @@ from decode import make_clip
 import backbones
 from backbones import Backbone
 from data.clips import Clip
-from data.sampling import Sampling
-from data.sandbox import DecoderPool, Job
-from pipeline.extract import GPU_BATCH, default_workers, extract
+from data.video import DecoderPool, Job, Sampling
+from pipeline.extraction import GPU_BATCH, default_workers, extract
 
 
 def make_clips(folder: Path, count: int) -> list[Clip]:

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from data import cache
-from data.features import Features
+from data.cache import Features
+from pipeline.console import print_table
 from pipeline.message import Speaker, load
-from pipeline.terminal import print_table
-from pipeline.train import train
+from pipeline.training import train
 
 BATCH = 256
 REPEATS = {1: 80, BATCH: 4}  # a turn

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from data.simulate import SCENES, encode, look, raycast, render, simulate
-from data.simulate.camera import Camera
-from data.simulate.world import World
+from data.simulate import SCENES, simulate
+from data.simulate.rendering import encode, look, raycast, render
+from data.simulate.rendering.camera import Camera
+from data.simulate.scenes.world import World
 
 FRAMES, FPS, SIZE = 48, 24.0, 256
 

@@ -31,10 +31,9 @@ import torch.nn.functional as F
 from data import cache
 from pipeline.agents import CompositionalReceiver, MultiAgentSender, build_sender
 from pipeline.config import PRESETS, build_config
-from pipeline.fit import fit
-from pipeline.records import SeedResult
-from pipeline.sources import examples_of
-from pipeline.writing import summarise
+from pipeline.dataset import examples_of
+from pipeline.runs import SeedResult, summarise
+from pipeline.training import fit
 
 SHAPE = {"agents": 2, "heads": 2, "vocab": 5}
 RECEIVERS = 3

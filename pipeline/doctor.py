@@ -241,13 +241,13 @@ def golden_frames() -> npt.NDArray[np.uint8]:
 
 def check_decoders() -> Iterator[Check]:
     """One clip with known frames through every decoder."""
-    from data.simulate.encode import write
+    from data.simulate import encode_video
     from data.video import DECODERS, CannotAgree, read
 
     frames = golden_frames()
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "golden.mp4"
-        write(frames, clip, fps=24.0, size=frames.shape[1])
+        encode_video(frames, clip, fps=24.0, size=frames.shape[1])
         for decoder in DECODERS:
             name = f"decoder {decoder}"
             if decoder != "pyav" and not any(_version(p) for p in (decoder, f"{decoder}2")):

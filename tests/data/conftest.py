@@ -1,25 +1,18 @@
 """Clips made for these tests, once per session."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.helpers import clips
+
 
 @pytest.fixture(scope="session")
 def clips_made() -> ModuleType:
-    """The makers of odd clips, `clips_made.py` beside this file."""
-    source = Path(__file__).with_name("clips_made.py")
-    spec = importlib.util.spec_from_file_location("clips_made", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["clips_made"] = module
-    spec.loader.exec_module(module)
-    return module
+    """The makers of odd clips, `tests/helpers/clips.py`."""
+    return clips
 
 
 @pytest.fixture(scope="session")

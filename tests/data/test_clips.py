@@ -260,7 +260,7 @@ def test_importing_clips_and_cache_loads_neither_torch_nor_av():
     import sys
 
     code = (
-        "import sys, data.clips, data.cache, data.physics101, data.interchange;"
+        "import sys, data.clips, data.cache, data.datasets.physics101, data.interchange.formats;"
         "print([name for name in ('torch', 'av') if name in sys.modules])"
     )
     root = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data import cache
-from data.features import Features
+from data.cache import Features
 
 
 def make_features(

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import backbones
 from backbones import BackboneError, weights
 from data import video
+from data.video.pyav.session import Reading
 from pipeline import doctor
 from pipeline.cli import main
 from pipeline.doctor import BROKEN, NOTE, OK
@@ -169,7 +170,7 @@ def test_a_gpu_is_told_with_its_precision(
 
 
 def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(reading: video.Reading, places: np.ndarray) -> np.ndarray:
+    def late(reading: Reading, places: np.ndarray) -> np.ndarray:
         return reading.frames(np.maximum(places - 1, 0))
 
     monkeypatch.setitem(video.DECODERS, "decord", late)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pipeline.config import build_config
-from pipeline.panel import Panel
-from pipeline.splits import Split
+from pipeline.dataset import Split
+from pipeline.evaluation.context import Panel
 
 LEVELS = 5
 EACH = 2

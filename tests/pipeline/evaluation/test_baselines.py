@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline import ridge
-from pipeline.baselines import Evidence, score_baselines
 from pipeline.config import build_config
-from pipeline.evaluate import condition_of
-from pipeline.panel import Setting
-from pipeline.splits import split_clips
+from pipeline.dataset.splits import split_clips
+from pipeline.evaluation import ridge
+from pipeline.evaluation.baselines import Evidence, score_baselines
+from pipeline.evaluation.context import Setting
+from pipeline.evaluation.evaluate import condition_of
 
 OBJECTS, EACH, STEPS, DIM = 30, 4, 5, 8
 

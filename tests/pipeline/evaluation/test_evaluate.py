@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from data import cache
 from data.errors import HeliographError
 from pipeline.cli import main
-from pipeline.evaluate import evaluate
-from pipeline.run import Run
-from pipeline.schema import SCHEMA, undocumented
-from pipeline.train import train
+from pipeline.evaluation import evaluate
+from pipeline.runs import Run
+from pipeline.runs.metrics_schema import SCHEMA, undocumented
+from pipeline.training import train
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,9 @@ def folder(tmp_path_factory, features):
 def metrics(folder):
     """Everything that `evaluate` can find, in one go."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.controls.STEPS", 60)
-        patch.setattr("pipeline.listeners.STEPS", 100)
-        patch.setattr("pipeline.worth.MLP_STEPS", 60)
+        patch.setattr("pipeline.evaluation.controls.STEPS", 60)
+        patch.setattr("pipeline.evaluation.fresh_receivers.STEPS", 100)
+        patch.setattr("pipeline.evaluation.probes.MLP_STEPS", 60)
         return evaluate(
             folder / "run",
             permutations=50,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.agents import CompositionalReceiver
-from pipeline.interventions import (
+from pipeline.agents import CompositionalReceiver, stack_receivers
+from pipeline.evaluation.context import one_hot_words, verdicts, verdicts_of_clips
+from pipeline.evaluation.interventions import (
     KINDS,
     NOISE,
     add_noise,
@@ -14,8 +15,6 @@ from pipeline.interventions import (
     listen,
     silence_agents,
 )
-from pipeline.panel import one_hot_words, verdicts, verdicts_of_clips
-from pipeline.population import stack_receivers
 
 
 def test_in_a_compositional_code_each_position_causes_its_own_property(compositional):

@@ -1,0 +1,5 @@
+"""TODO"""
+
+from data.datasets import physics101
+
+__all__ = ["physics101"]

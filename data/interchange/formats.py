@@ -1,0 +1,289 @@
+"""The paper's .pt files, in and out, and other formats that a cache is exported to."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.cache import Features
+from data.files import atomic_write, sha256_file
+from data.interchange.safe_pt import InterchangeError, read_pt
+
+__all__ = [
+    "EXPORTERS",
+    "InterchangeError",
+    "export",
+    "export_npz",
+    "export_pt",
+    "export_safetensors",
+    "import_pt",
+    "numbered",
+    "read_pt",
+    "write_pt",
+]
+
+_BINS = {"e_bins": "elasticity", "f_bins": "friction"}
+
+
+def import_pt(
+    path: Path | str,
+    *,
+    backbone: str | None = None,
+    frames: int | None = None,
+    preprocess: str | None = None,
+) -> Features:
+    """A cache from one of the paper's files, features in their type.
+
+    Known are `features` (N, T, D) or (N, D) with `obj_names` and `mass_values`; with `e_bins` and
+    `f_bins`; with `index`, a list of dicts that hold `elasticity_bin` and the like. Where there are
+    no objects, the cell of the grid is the object. A mass of 0.0 is an unknown one. `backbone`,
+    `frames` and `preprocess` declare where the features came from. Raises `InterchangeError` when
+    keys are missing or lengths disagree.
+    """
+    path = Path(path)
+    content = read_pt(path)
+    if "features" not in content:
+        raise InterchangeError(f"{path} has no 'features'; it has {', '.join(map(str, content))}")
+    fingerprint: dict[str, Any] = {
+        "imported": True,
+        "source": path.name,
+        "sha256": sha256_file(path),
+    }
+    declared = {"backbone": backbone, "frames": frames, "preprocess": preprocess}
+    fingerprint |= {name: value for name, value in declared.items() if value is not None}
+    features, converted = _features(path, content["features"])
+    if converted:
+        fingerprint["converted"] = converted
+    count = len(features)
+    objects, labels = _identities(path, content, count)
+    scenario = content.get("scenario", "")
+    if not isinstance(scenario, str):
+        raise InterchangeError(f"{path}: scenario is a {type(scenario).__name__}, not text")
+    return Features(
+        features=features,
+        clip_id=numbered(objects),
+        object=objects,
+        scenario=[scenario] * count,
+        labels=labels,
+        fingerprint=fingerprint,
+    )
+
+
+def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
+    """Features (N, T, D) and what had to be converted, if anything."""
+    array = _array(path, "features", values)
+    converted = None
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):  # what overflows is found below
+            array, converted = array.astype(np.float32), "float64 to float32"
+    if array.dtype not in (np.float16, np.float32):
+        raise InterchangeError(f"{path}: features are {array.dtype}, not floating-point numbers")
+    if array.ndim == 2:
+        array = array[:, None, :]  # (N, D) -> (N, 1, D)
+    if array.ndim != 3:
+        raise InterchangeError(
+            f"{path}: features have shape {array.shape}, not (clips, steps, dimensions)"
+        )
+    bad = ~np.isfinite(array).all(axis=(1, 2))
+    if bad.any():
+        raise InterchangeError(
+            f"{path}: the features of {bad.sum()} clips are not finite numbers in {array.dtype} "
+            f"(row {int(bad.argmax())})"
+        )
+    return array.astype(array.dtype.newbyteorder("=")), converted
+
+
+def _array(path: Path, name: str, values: Any) -> NDArray[Any]:
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        values = values.detach()
+        return (values.float() if values.dtype == torch.bfloat16 else values).contiguous().numpy()
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InterchangeError(f"{path}: {name} is not an array: {error}") from error
+
+
+def _identities(
+    path: Path, content: Mapping[str, Any], count: int
+) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+    """The object of each clip, and the columns of labels."""
+    columns = {
+        name.removesuffix("_values"): _column(path, name, values, count)
+        for name, values in content.items()
+        if isinstance(name, str) and name.endswith("_values")
+    }
+    if "mass" in columns:  # the paper's code writes 0.0 for an object whose mass is not known
+        columns["mass"] = np.where(columns["mass"] == 0, np.nan, columns["mass"])
+    bins = {
+        label: _column(path, name, content[name], count)
+        for name, label in _BINS.items()
+        if name in content
+    }
+    if not bins and "index" in content:
+        bins = _bins_of_index(path, content["index"], count)
+    if "obj_names" in content:
+        names = content["obj_names"]
+        if isinstance(names, np.ndarray):
+            names = names.tolist()
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InterchangeError(f"{path}: obj_names is not a list of text")
+        _same_length(path, "obj_names", len(names), count)
+        return names, columns | bins
+    if bins:
+        cells = zip(*bins.values(), strict=True)
+        return ["_".join(map(_cell, bins, cell)) for cell in cells], columns | bins
+    raise InterchangeError(
+        f"{path} has none of obj_names, e_bins, f_bins and index to tell its clips apart; "
+        f"it has {', '.join(map(str, content))}"
+    )
+
+
+def _cell(label: str, value: float) -> str:
+    return f"{label}{value:g}"
+
+
+def _bins_of_index(path: Path, index: Any, count: int) -> dict[str, NDArray[np.float64]]:
+    """`elasticity_bin` and its like, from a list of one dict a clip, as `elasticity`.
+
+    What else such a dict holds (colour, light, identity of the scene) is no label.
+    """
+    if not isinstance(index, list) or not all(isinstance(entry, dict) for entry in index):
+        raise InterchangeError(f"{path}: index is not a list of dicts")
+    _same_length(path, "entries of index", len(index), count)
+    names = [name for name in (index[0] if index else ()) if str(name).endswith("_bin")]
+    for number, entry in enumerate(index):
+        for name in names:
+            if name not in entry:
+                raise InterchangeError(f"{path}: entry {number} of index has no {name}")
+    return {
+        name.removesuffix("_bin"): _column(path, name, [entry[name] for entry in index], count)
+        for name in names
+    }
+
+
+def _same_length(path: Path, name: str, found: int, count: int) -> None:
+    if found != count:
+        raise InterchangeError(f"{path}: {found} {name} for {count} clips of features")
+
+
+def _column(path: Path, name: str, values: Any, count: int) -> NDArray[np.float64]:
+    array = _array(path, name, values)
+    if array.dtype.kind not in "biuf" or array.ndim != 1:
+        raise InterchangeError(
+            f"{path}: {name} is {array.dtype} {array.shape}, not one number a clip"
+        )
+    _same_length(path, f"values of {name}", len(array), count)
+    column = array.astype(np.float64)
+    if np.isinf(column).any():
+        raise InterchangeError(f"{path}: {name} holds an infinite number")
+    return column
+
+
+def numbered(objects: Sequence[str]) -> list[str]:
+    """`<object>/<number of the clip among the object's>`, in order."""
+    counts: dict[str, int] = {}
+    ids = []
+    for name in objects:
+        ids.append(f"{name}/{counts.get(name, 0):03d}")
+        counts[name] = counts.get(name, 0) + 1
+    return ids
+
+
+def export_pt(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
+    """Write the paper's file, in its keys, types and order of keys; returns who is left out.
+
+    `features`: tensor (N, T, D); `obj_names`: list of N; `<property>_values`: float64 (N,);
+    `scenario`: text, several joined by `+`. What else the cache holds is not in it. The file has no
+    way to say "unknown" (a game would take NaN, or the paper's 0.0, for a value), so clips whose
+    property is not known are left out: their ids are returned. Raises `InterchangeError` when there
+    is no such label, or no clip with a known one.
+    """
+    import torch
+
+    if property not in features.labels:
+        known = ", ".join(features.labels) or "none"
+        raise InterchangeError(f"there is no label {property!r} to export; the labels are {known}")
+    unknown = np.isnan(features.labels[property])
+    if len(features) and unknown.all():
+        raise InterchangeError(f"no clip has a known {property}, so there is nothing to export")
+    own = features.select(np.flatnonzero(~unknown))
+    content = {
+        "features": torch.from_numpy(np.ascontiguousarray(own.features)),
+        "obj_names": list(own.object),
+        f"{property}_values": np.array(own.labels[property], dtype=np.float64),
+        "scenario": "+".join(sorted(set(own.scenario))),
+    }
+    write_pt(content, path)
+    return [features.clip_id[row] for row in np.flatnonzero(unknown).tolist()]
+
+
+def write_pt(content: Mapping[str, Any], path: Path | str) -> None:
+    """Write a dict as torch does, whole or not at all."""
+    import torch
+
+    memory = io.BytesIO()  # a full disk is ours to report, not the archive writer's
+    torch.save(dict(content), memory)
+    atomic_write(Path(path), memory.getvalue())
+
+
+def export_npz(features: Features, path: Path | str) -> list[str]:
+    """Write an .npz without pickles: the columns, `label_<name>`, and the rest as JSON text."""
+    memory = io.BytesIO()
+    columns = _numbers(features) | {
+        name: np.array(getattr(features, name), dtype=np.str_) for name in _TEXT
+    }
+    np.savez(memory, allow_pickle=False, about=np.array(_about(features)), **columns)
+    atomic_write(Path(path), memory.getvalue())
+    return []
+
+
+def export_safetensors(features: Features, path: Path | str) -> list[str]:
+    """Write the numbers as tensors, and the text as JSON in the file's metadata."""
+    from safetensors.numpy import save
+
+    metadata = {name: json.dumps(list(getattr(features, name))) for name in _TEXT}
+    tensors = {name: np.ascontiguousarray(array) for name, array in _numbers(features).items()}
+    atomic_write(Path(path), save(tensors, metadata | {"about": _about(features)}))
+    return []
+
+
+EXPORTERS: dict[str, Callable[[Features, Path | str, str], list[str]]] = {
+    ".pt": lambda features, path, property: export_pt(features, path, property=property),
+    ".npz": lambda features, path, _: export_npz(features, path),
+    ".safetensors": lambda features, path, _: export_safetensors(features, path),
+}
+
+
+def export(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
+    """Write the format that the suffix of `path` names (see `EXPORTERS`).
+
+    `property` is the one label that a .pt holds; the others hold all. Returns the ids of clips that
+    the format cannot hold, and that are left out.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in EXPORTERS:
+        raise InterchangeError(
+            f"{path}: there is no export to {suffix!r}; there is {', '.join(EXPORTERS)}"
+        )
+    return EXPORTERS[suffix](features, path, property)
+
+
+_TEXT = ("clip_id", "object", "scenario", "source_sha256")
+
+
+def _numbers(features: Features) -> dict[str, NDArray[Any]]:
+    columns = {name: getattr(features, name) for name in ("features", "frame_index", "pts_seconds")}
+    return columns | {f"label_{name}": values for name, values in features.labels.items()}
+
+
+def _about(features: Features) -> str:
+    names = ("fingerprint", "sampler", "decoder", "versions")
+    about = {name: dict(getattr(features, name)) for name in names}
+    failures = [list(failure) for failure in features.failures]
+    return json.dumps(about | {"failures": failures}, sort_keys=True)

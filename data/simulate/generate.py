@@ -1,0 +1,175 @@
+"""Scenes with known physics, rendered to real video files.
+
+    from data.simulate import simulate
+    manifest = simulate("ramp", Path("clips"), grid=5, per_cell=12)
+
+A scene has two hidden properties; each takes `grid` values, and every pair of values is a *cell*
+with `per_cell` clips. A clip's `object` is its cell (`e2_f3`), so that splits by object hold out
+whole cells.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from data.clips import Clip, write_manifest
+from data.errors import HeliographError
+from data.simulate.scenes import COLLISION, FALL, RAMP, SPRING, Scene
+
+SCENES: dict[str, Scene] = {scene.name: scene for scene in (RAMP, COLLISION, FALL, SPRING)}
+
+
+class SimulationError(HeliographError):
+    """A scene that cannot be made as asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One clip to make: picklable, and enough to make it alone."""
+
+    scene: str
+    cell: tuple[int, int]
+    trial: int
+    path: Path
+    grid: int
+    size: int
+    fps: float
+    frames: int
+    seed: int
+
+
+def simulate(
+    scene: str, out: Path, *, grid: int = 5, per_cell: int = 12, size: int = 256, fps: float = 24,
+    seconds: float = 2.0, seed: int = 0, workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:  # fmt: skip
+    """Makes `grid` x `grid` x `per_cell` clips of a scene under `out`; returns the manifest.
+
+    `out/<cell>/<trial>.mp4` (H.264, `size` x `size` pixels) and `out/manifest.jsonl`, written
+    last. Labels: the two properties in physical units, and the outcomes. The same arguments give
+    the same bytes, whatever `workers` (processes; default: one per core) is. `progress(done,
+    total)` is called in this process after each clip. Only the manifest is forced to disk.
+    Raises SimulationError for a wrong name or number, and for a folder that already holds
+    something. A run that fails or is interrupted takes its clips away again.
+    """
+    out = Path(out)
+    jobs = list(_jobs(scene, out, grid, per_cell, size, fps, seconds, seed))
+    if workers is not None and workers < 1:
+        raise SimulationError(f"workers must be at least 1, not {workers}")
+    manifest = out / "manifest.jsonl"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SimulationError(f"{out} already exists and is not an empty folder; name another")
+    labels: dict[Path, dict[str, float]] = {}
+    with _folders(out, {job.path.parent for job in jobs}):
+        for job, made in _make_all(jobs, workers or os.cpu_count() or 1):
+            labels[job.path] = made
+            if progress is not None:
+                progress(len(labels), len(jobs))
+    clips = [
+        Clip(
+            id=job.path.relative_to(out).as_posix(), path=job.path, object=job.path.parent.name,
+            scenario=scene, labels=labels[job.path],
+        )
+        for job in jobs
+    ]  # fmt: skip
+    write_manifest(clips, manifest)
+    return manifest
+
+
+def _jobs(
+    scene: str, out: Path, grid: int, per_cell: int, size: int, fps: float, seconds: float,
+    seed: int,
+) -> Iterator[_Job]:  # fmt: skip
+    if scene not in SCENES:
+        raise SimulationError(f"no scene is called {scene!r}; there are: {', '.join(SCENES)}")
+    if not 2 <= grid <= 100:
+        raise SimulationError(f"grid must be between 2 and 100 values per property, not {grid}")
+    if per_cell < 1:
+        raise SimulationError(f"per_cell must be at least 1 clip, not {per_cell}")
+    if size < 32 or size > 2048 or size % 2:
+        raise SimulationError(f"size must be an even number of pixels from 32 to 2048, not {size}")
+    if not 1 <= fps <= 240:
+        raise SimulationError(f"fps must be between 1 and 240, not {fps}")
+    if not (math.isfinite(seconds) and seconds * fps >= 2 and seconds <= 60):
+        raise SimulationError(
+            f"seconds must give at least two frames and be at most 60, not {seconds}"
+        )
+    if seed < 0:
+        raise SimulationError(f"seed must not be negative, not {seed}")
+    first, second = SCENES[scene].properties
+    digits = max(2, len(str(per_cell - 1)))
+    for i in range(grid):
+        for j in range(grid):
+            for trial in range(per_cell):
+                name = f"{first.letter}{i}_{second.letter}{j}/{trial:0{digits}d}.mp4"
+                yield _Job(
+                    scene=scene, cell=(i, j), trial=trial, path=out / name, grid=grid, size=size,
+                    fps=fps, frames=round(seconds * fps), seed=seed,
+                )  # fmt: skip
+
+
+@contextmanager
+def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
+    """Makes folders below `out`, and takes them away again if the block fails."""
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SimulationError(f"{out} cannot be made: {error.strerror}") from error
+    try:
+        yield
+    except BaseException as error:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, BrokenProcessPool):
+            raise SimulationError(
+                f"{out}: a process that made clips died; is there too little memory?"
+            ) from error
+        raise
+
+
+def _make_all(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, dict[str, float]]]:
+    """Makes the clips in processes, and yields each as it is done."""
+    if workers == 1 or len(jobs) == 1:
+        for job in jobs:
+            yield job, _make(job)
+        return
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_make, job): job for job in jobs}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _make(job: _Job) -> dict[str, float]:
+    """Plays, renders and encodes one clip; returns its labels."""
+    import numpy as np
+
+    from data.simulate import rendering
+
+    scene = SCENES[job.scene]
+    sequence = np.random.SeedSequence(job.seed, spawn_key=(*job.cell, job.trial))
+    played, looked = (np.random.default_rng(part) for part in sequence.spawn(2))
+    first, second = (
+        float(prop.levels(job.grid)[index])
+        for prop, index in zip(scene.properties, job.cell, strict=True)
+    )
+    world = scene.play(first, second, played, job.frames, job.fps)
+    kinds = 1 + max((prism.material for prism in world.prisms), default=-1)
+    seen = rendering.draw(looked, blocks=kinds, pucks=len(world.pucks))
+    rendering.write(
+        rendering.frames(world, seen, size=job.size), job.path, fps=job.fps, size=job.size
+    )
+    return dict(world.labels)

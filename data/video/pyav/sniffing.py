@@ -1,0 +1,164 @@
+"""What is refused before FFmpeg sees it, and in which words.
+
+Only regular files, and only formats that hold their media themselves: a playlist that points at
+other files would make FFmpeg read them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from data.video.frames import VideoError
+
+# FFmpeg's demuxers of self-contained media. Left out on purpose: hls, dash, concat, sdp, image
+# sequences and whatever else opens other files, and tty, which makes a film of any text.
+FORMATS = (
+    "mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "ogg",
+    "gif", "apng", "ivf", "obu", "av1", "h264", "hevc", "vvc", "evc", "m4v", "mjpeg",
+    "yuv4mpegpipe", "nut", "mxf", "rm", "dv", "gxf", "wtv", "vc1", "h263", "h261",
+)  # fmt: skip
+
+_POINTER = "a playlist that points at other files, not a video"
+_SIGNATURES = (
+    (b"version https://git-lfs", "a git-lfs pointer, not a video (run `git lfs pull`)"),
+    (b"#EXTM3U", _POINTER),
+    (b"ffconcat version", _POINTER),
+    (b"[playlist]", _POINTER),
+    (b"v=0\r\n", _POINTER),
+    (b"v=0\n", _POINTER),
+    (b"\x89PNG\r\n\x1a\n", "a still image (PNG), not a video"),
+    (b"BM", "a still image (BMP), not a video"),
+    (b"II*\x00", "a still image (TIFF), not a video"),
+    (b"MM\x00*", "a still image (TIFF), not a video"),
+    (b"PK\x03\x04", "a zip archive, not a video"),
+    (b"\x1f\x8b", "a gzip archive, not a video"),
+    (b"%PDF", "a PDF document, not a video"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, not a video"),
+)
+_BOXES = {b"ftyp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"uuid", b"sidx", b"mfra"}
+_STILL_BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def checked(path: Path | str) -> tuple[Path, int]:
+    """The path of a regular file and its size in bytes; anything else raises VideoError.
+
+    The file is looked at, never opened, until it is known to be regular: opening a FIFO hangs.
+    """
+    path = Path(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        reason = "a link to nothing" if path.is_symlink() else "no such file"
+        raise VideoError(path, reason) from None
+    except OSError as error:
+        loops = error.errno == errno.ELOOP
+        raise VideoError(path, "a link that loops" if loops else str(error.strerror)) from None
+    except ValueError:
+        raise VideoError(path, "a name with a zero byte, which no file has") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        raise VideoError(path, f"{kind}, not a video file")
+    if not status.st_size:
+        raise VideoError(path, "an empty file (0 bytes), not a video")
+    return path, status.st_size
+
+
+def first_bytes(path: Path) -> bytes:
+    """Enough of a file's beginning to tell what it is."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise VideoError(path, str(error.strerror)) from None
+
+
+def what_it_is(head: bytes) -> str | None:
+    """What a file is instead of a video, by its first bytes; None where they do not tell."""
+    if head.startswith(b"\x89PNG") and b"acTL" in head:
+        return None  # an animation
+    if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
+        return f"a still image ({_STILL_BRANDS[head[8:12]]}), not a video"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "a still image (WebP), not a video"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature) or text.startswith(signature):
+            return kind
+    text = text.lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, not a video"
+    if text.startswith((b"<?xml", b"<mpd", b"<smil", b"<svg")):
+        return "an XML document, not a video"
+    return None
+
+
+def why_not(head: bytes, error: Exception) -> str:
+    """Why FFmpeg did not open a file that begins with `head`."""
+    from av.error import ArgumentError, InvalidDataError
+
+    if head.startswith(b"\xff\xd8\xff"):  # of a film of JPEGs FFmpeg reads the format mjpeg
+        return "a still image (JPEG), not a video"
+    if _is_text(head):
+        return "a text file, not a video"
+    if isinstance(error, MemoryError):
+        return "opening it takes more memory than is allowed"
+    if isinstance(error, InvalidDataError):
+        return "not a video, or too damaged to open"
+    if isinstance(error, ArgumentError):
+        return "not in a video format that is read here"
+    return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:  # not merely cut in the middle of a letter
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(letter.isprintable() or letter.isspace() for letter in text)
+
+
+def cut_short(path: Path, size: int) -> int:
+    """Bytes that the outermost boxes of an MP4, Matroska or AVI file promise beyond its end."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+        if head[4:8] in _BOXES:
+            at = 0
+            while at + 8 <= size:
+                file.seek(at)
+                box = file.read(16)
+                length = int.from_bytes(box[:4], "big")
+                if length == 1 and len(box) == 16:
+                    length = int.from_bytes(box[8:], "big")
+                if length < 8 or box[4:8] not in _BOXES:  # 0 is "to the end"
+                    return 0
+                at += length
+            return max(at - size, 0)
+        if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"AVI ":
+            return max(8 + int.from_bytes(head[4:8], "little") - size, 0)
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            header, at = _ebml_size(head, 4)
+            file.seek(at + (header or 0))
+            segment = file.read(12)
+            if header is not None and segment[:4] == b"\x18\x53\x80\x67":
+                inside, used = _ebml_size(segment, 4)
+                if inside is not None:
+                    return max(at + header + used + inside - size, 0)
+    return 0
+
+
+def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
+    """The size coded at `at` (None: unknown) and where it ends (RFC 8794, section 6)."""
+    width = 9 - data[at].bit_length() if at < len(data) else 9
+    if width > 8 or at + width > len(data):
+        return None, at
+    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (None if value == (1 << 7 * width) - 1 else value), at + width

@@ -1,0 +1,318 @@
+"""The agents of many seeds at once: the nets of `agents.py` with their weights stacked.
+
+Every weight has a leading seed axis S, then an axis of agents A (senders) or receivers R, so that
+one batched matrix product serves them all. What is computed for one seed is the same bits whatever
+seeds stand beside it, as long as S itself stays the same: `fit.py` always fills S with padding.
+
+Agents whose features differ in width or in steps cannot share a product: they stand in groups, and
+the names in a sender's stack begin with the group's number (`1:conv1.weight`) where there are
+several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.agents.modules import (
+    CompositionalReceiver,
+    CompositionalSender,
+    MultiAgentSender,
+    Sender,
+    View,
+    agent_views,
+    clamped,
+    head_names,
+    repeated_steps,
+)
+
+Stack = dict[str, Tensor]
+
+
+Groups = tuple[tuple[int, ...], ...]  # the agents of each group, by number
+
+
+@dataclass(frozen=True)
+class Views:
+    """What each agent sees of every clip: its window, padded for the first convolution.
+
+    `padded` is one float32 tensor per agent, (S, N, width + 2 * (kernel // 2), D), zeros at both
+    ends; S is 1 where all seeds see the same. Agents of a group have the same width and D.
+    """
+
+    padded: tuple[Tensor, ...]
+    kernels: tuple[int, ...]  # of each agent
+    groups: Groups
+
+    @classmethod
+    def of(
+        cls, features: Tensor | Sequence[Tensor], agents: int, caches: Sequence[int] = ()
+    ) -> Views:
+        """Cuts the features of one or several caches into the agents' views.
+
+        Args:
+            features: of each cache (S, N, T, D), or (N, T, D) for all seeds.
+            caches: the number of the cache that each agent sees; none: all see the first.
+        """
+        every = [features] if isinstance(features, Tensor) else list(features)
+        every = [own if own.ndim == 4 else own.unsqueeze(0) for own in every]
+        steps = [own.shape[2] for own in every]
+        views = agent_views(steps, caches or [0] * agents)
+        every = [
+            own.expand(-1, -1, repeated_steps(steps, number), -1)
+            for number, own in enumerate(every)
+        ]
+        dims = [own.shape[3] for own in every]
+        padded, kernels = [], []
+        for view in views:
+            window = every[view.cache][:, :, view.window.start : view.window.stop].float()
+            kernels.append(min(3, len(view.window)))
+            padded.append(F.pad(window, (0, 0, kernels[-1] // 2, kernels[-1] // 2)))
+        return cls(tuple(padded), tuple(kernels), group_agents(views, dims))
+
+    def gather(self, clips: Tensor) -> list[Tensor]:
+        """Clips (S, rows) -> each group's inputs (S, A, rows, positions, kernel * D).
+
+        A run of `kernel` steps is contiguous in memory, so the unfolded view costs nothing before
+        the clips are copied out of it.
+        """
+        return [
+            torch.stack([self._unfolded(agent, clips) for agent in group], dim=1)
+            for group in self.groups
+        ]
+
+    def _unfolded(self, agent: int, clips: Tensor) -> Tensor:
+        padded, kernel = self.padded[agent], self.kernels[agent]
+        seeds, count, steps, dim = padded.shape
+        shape = (seeds, count, steps - kernel + 1, kernel * dim)
+        view = padded.as_strided(shape, (count * steps * dim, steps * dim, dim, 1))
+        seed = torch.arange(len(clips) if seeds > 1 else 1, device=clips.device)
+        return view[seed.unsqueeze(1), clips]
+
+
+def group_agents(views: Sequence[View], dims: Sequence[int]) -> Groups:
+    """Agents that can share a product: as many steps of as many dimensions (`dims` of each cache).
+
+    >>> group_agents(agent_views([8, 1], [0, 1, 0]), [1024, 384])
+    ((0, 2), (1,))
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for agent, view in enumerate(views):
+        groups.setdefault((len(view.window), dims[view.cache]), []).append(agent)
+    return tuple(tuple(agents) for agents in groups.values())
+
+
+def stack_layers(
+    nets: Sequence[dict[str, tuple[Tensor, Tensor]]], lead: tuple[int, int], device: torch.device
+) -> Stack:
+    """Layers (weight (outputs, inputs), bias) of many nets -> one stack.
+
+    The nets stand in the order of `lead`, (S, A): all of the first seed's, then the second's.
+    Weights become (S, A, inputs, outputs), biases (S, A, outputs), leaves that take gradients.
+    """
+    stack = {}
+    for name in nets[0]:
+        weights = torch.stack([net[name][0].detach().T for net in nets])
+        biases = torch.stack([net[name][1].detach() for net in nets])
+        stack[f"{name}.weight"] = weights.unflatten(0, lead).to(device).requires_grad_()
+        stack[f"{name}.bias"] = biases.unflatten(0, lead).to(device).requires_grad_()
+    return stack
+
+
+def stack_senders(
+    senders: Sequence[Sender], device: torch.device, groups: Groups | None = None
+) -> Stack:
+    """One sender (of one or several agents) per seed -> a stack with axes S, A of the group."""
+    groups = groups or one_group(len(_agents(senders[0])))
+    stack: Stack = {}
+    for number, group in enumerate(groups):
+        agents = [_agents(sender)[agent] for sender in senders for agent in group]
+        nets = []
+        for agent in agents:
+            state = agent.encoder.state_dict()
+            heads = _heads(agent)
+            nets.append(
+                {
+                    "conv1": (_unfolded(state["temporal.0.weight"]), state["temporal.0.bias"]),
+                    "conv2": (_unfolded(state["temporal.2.weight"]), state["temporal.2.bias"]),
+                    "fc": (state["fc.0.weight"], state["fc.0.bias"]),
+                    "heads": (
+                        torch.cat([head.weight for head in heads]),
+                        torch.cat([head.bias for head in heads]),
+                    ),
+                }
+            )
+        layers = stack_layers(nets, (len(senders), -1), device)
+        stack |= {_prefix(number, groups) + name: value for name, value in layers.items()}
+    return stack
+
+
+def unstack_sender(stack: Stack, seed: int, sender: Sender, groups: Groups | None = None) -> None:
+    """Copies one seed's weights into a module of the same sizes: `stack_senders` undone."""
+    agents = _agents(sender)
+    groups = groups or one_group(len(agents))
+    for group, of_group in zip(groups, _by_group(stack, groups), strict=True):
+        for number, agent in enumerate(group):
+            own = {name: value.detach()[seed, number] for name, value in of_group.items()}
+            _unstack_agent(own, agents[agent])
+
+
+def _unstack_agent(own: Stack, agent: CompositionalSender) -> None:
+    shapes = {name: value.shape for name, value in agent.encoder.state_dict().items()}
+    agent.encoder.load_state_dict(
+        {
+            "temporal.0.weight": _folded(own["conv1.weight"], shapes["temporal.0.weight"]),
+            "temporal.0.bias": own["conv1.bias"],
+            "temporal.2.weight": _folded(own["conv2.weight"], shapes["temporal.2.weight"]),
+            "temporal.2.bias": own["conv2.bias"],
+            "fc.0.weight": own["fc.weight"].T,
+            "fc.0.bias": own["fc.bias"],
+        }
+    )
+    heads = _heads(agent)
+    weights = own["heads.weight"].T.chunk(len(heads))
+    biases = own["heads.bias"].chunk(len(heads))
+    for head, weight, bias in zip(heads, weights, biases, strict=True):
+        head.load_state_dict({"weight": weight, "bias": bias})
+
+
+def one_group(agents: int) -> Groups:
+    """All agents alike."""
+    return (tuple(range(agents)),)
+
+
+def _prefix(number: int, groups: Groups) -> str:
+    return f"{number}:" if len(groups) > 1 else ""
+
+
+def _by_group(stack: Stack, groups: Groups) -> list[Stack]:
+    if len(groups) == 1:
+        return [stack]
+    return [
+        {
+            name.removeprefix(f"{number}:"): value
+            for name, value in stack.items()
+            if name.startswith(f"{number}:")
+        }
+        for number in range(len(groups))
+    ]
+
+
+def _unfolded(weight: Tensor) -> Tensor:
+    """A convolution's weight (out, in, kernel) -> (out, kernel * in), time-major."""
+    return weight.permute(0, 2, 1).flatten(1)
+
+
+def _folded(weight: Tensor, shape: torch.Size) -> Tensor:
+    """The stack's (kernel * in, out) -> (out, in, kernel)."""
+    out, inputs, kernel = shape
+    return weight.view(kernel, inputs, out).permute(2, 1, 0)
+
+
+def encode(stack: Stack, xs: Sequence[Tensor], groups: Groups) -> Tensor:
+    """The encoders: of each group (S, A, rows, positions, kernel * D) -> (S, A, rows, hidden_dim).
+
+    The agents stand in their own order again.
+    """
+    parts = _by_group(stack, groups)
+    return _in_order([_encode(part, x) for part, x in zip(parts, xs, strict=True)], groups)
+
+
+def _in_order(parts: Sequence[Tensor], groups: Groups) -> Tensor:
+    """Agents' values (S, A, ...) of each group -> of all agents in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    single = {
+        agent: part[:, place : place + 1]
+        for part, group in zip(parts, groups, strict=True)
+        for place, agent in enumerate(group)
+    }
+    return torch.cat([single[agent] for agent in sorted(single)], dim=1)
+
+
+def _encode(stack: Stack, x: Tensor) -> Tensor:
+    kernel = stack["conv2.weight"].shape[2] // stack["conv1.weight"].shape[3]
+    h = F.relu(stacked_linear(stack, "conv1", x))  # (S, A, rows, positions, 256)
+    h = F.pad(h, (0, 0, kernel // 2, kernel // 2))
+    positions = h.shape[3] - kernel + 1
+    h = torch.cat([h[:, :, :, tap : tap + positions] for tap in range(kernel)], dim=-1)
+    h = F.relu(stacked_linear(stack, "conv2", h)).mean(dim=3)  # (S, A, rows, 128)
+    return F.relu(stacked_linear(stack, "fc", h))
+
+
+def sender_logits(
+    stack: Stack, xs: Sequence[Tensor], heads: int, groups: Groups, clamp: float = 0.0
+) -> Tensor:
+    """Of each group (S, A, rows, positions, kernel * D) -> (S, A, rows, heads, vocab)."""
+    said = [
+        stacked_linear(part, "heads", _encode(part, x))
+        for part, x in zip(_by_group(stack, groups), xs, strict=True)
+    ]
+    return clamped(_in_order(said, groups).unflatten(-1, (heads, -1)), clamp)
+
+
+def stack_receivers(
+    receivers: Sequence[Sequence[CompositionalReceiver]], device: torch.device
+) -> Stack:
+    """R receivers per seed -> a stack with axes S, R."""
+    nets = []
+    for receiver in (receiver for own in receivers for receiver in own):
+        state = receiver.state_dict()
+        names = head_names(receiver.properties)
+        nets.append(
+            {
+                "shared0": (state["shared.0.weight"], state["shared.0.bias"]),
+                "shared2": (state["shared.2.weight"], state["shared.2.bias"]),
+                "heads": (
+                    torch.cat([state[f"{name}.weight"] for name in names]),
+                    torch.cat([state[f"{name}.bias"] for name in names]),
+                ),
+            }
+        )
+    return stack_layers(nets, (len(receivers), -1), device)
+
+
+def unstack_receiver(stack: Stack, seed: int, number: int, receiver: CompositionalReceiver) -> None:
+    """Copies the weights of one receiver of one seed into a module of the same sizes."""
+    own = {name: value[seed, number] for name, value in stack.items()}
+    state = {
+        "shared.0.weight": own["shared0.weight"].T,
+        "shared.0.bias": own["shared0.bias"],
+        "shared.2.weight": own["shared2.weight"].T,
+        "shared.2.bias": own["shared2.bias"],
+    }
+    for column, head in enumerate(head_names(receiver.properties)):
+        state[f"{head}.weight"] = own["heads.weight"][:, column : column + 1].T
+        state[f"{head}.bias"] = own["heads.bias"][column : column + 1]
+    receiver.load_state_dict(state)
+
+
+def receiver_logits(stack: Stack, messages_a: Tensor, messages_b: Tensor) -> Tensor:
+    """Two (S, pairs, msg_dim) -> (S, R, pairs, properties); above 0: the first clip has more."""
+    receivers = stack["shared0.weight"].shape[1]
+    x = torch.cat([messages_a, messages_b], dim=-1)
+    x = x.unsqueeze(1).expand(-1, receivers, -1, -1)  # every receiver hears the same
+    h = F.relu(stacked_linear(stack, "shared0", x))
+    h = F.relu(stacked_linear(stack, "shared2", h))
+    return stacked_linear(stack, "heads", h)
+
+
+def stacked_linear(stack: Stack, name: str, x: Tensor) -> Tensor:
+    """(S, A, ..., inputs) -> (S, A, ..., outputs), each of the S * A nets with its own weights."""
+    weight, bias = stack[f"{name}.weight"].flatten(0, 1), stack[f"{name}.bias"].flatten(0, 1)
+    rows = x.flatten(0, 1).flatten(1, -2)  # (S * A, rows, inputs)
+    return torch.baddbmm(bias.unsqueeze(1), rows, weight).view(*x.shape[:-1], weight.shape[-1])
+
+
+def _agents(sender: Sender) -> list[CompositionalSender]:
+    modules = sender.senders if isinstance(sender, MultiAgentSender) else [sender]
+    return [module for module in modules if isinstance(module, CompositionalSender)]
+
+
+def _heads(agent: CompositionalSender) -> list[nn.Linear]:
+    heads = [agent.head] if agent.n_heads == 1 else list(agent.heads)
+    return [head for head in heads if isinstance(head, nn.Linear)]

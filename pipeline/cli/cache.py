@@ -1,0 +1,155 @@
+"""Commands about feature caches: info, verify, merge, import, export."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data.errors import HeliographError
+from pipeline.cli.options import (
+    PATH,
+    SOME_CLIPS_FAILED,
+    InOrder,
+    as_json,
+    model_options,
+    share_the_cores,
+    workers,
+)
+from pipeline.console import Bar, log, print_table
+
+
+@click.group(cls=InOrder)
+def cache() -> None:
+    """Inspect, check, join, import, export feature caches."""
+
+
+@cache.command()
+@click.argument("path", type=PATH)
+@as_json
+def info(path: Path, as_json: bool) -> None:
+    """Say what a cache holds and how it came to be."""
+    from data import cache as store
+
+    found = store.info(path)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    rows = [[name, _brief(value)] for name, value in found.items() if name != "failures"]
+    rows += [[f"failed: {one['clip']}", one["reason"]] for one in found["failures"]]
+    print_table(["", str(path)], rows, right=False)
+
+
+@cache.command()
+@click.argument("path", type=PATH)
+@click.option("--repair", is_flag=True, help="Extract again what is damaged or missing.")
+@click.option(
+    "--clips",
+    multiple=True,
+    type=PATH,
+    help="Where the videos are now: a manifest, folder or file; repeatable.",
+    show_default="where they were",
+)
+@workers
+@model_options
+def verify(
+    path: Path, repair: bool, clips: tuple[Path, ...], workers: int | None, **where: Any
+) -> None:
+    """Check every byte of a cache, and name damaged clips.
+
+    With --repair just those are extracted again. A clip whose video is gone, or is no longer the
+    same file, leaves the cache and stands among its failures.
+    """
+    share_the_cores()
+    from data import cache as store
+
+    problems = store.verify(path)
+    for problem in problems:
+        click.echo(str(problem))
+    if problems and repair:
+        from data.clips import find
+        from pipeline.extraction import on, say
+        from pipeline.extraction import repair as extract_again
+
+        with Bar("clips") as bar:
+            summary = extract_again(
+                path,
+                problems,
+                sources=find(clips) if clips else (),
+                workers=workers,
+                progress=on(bar),
+                **where,
+            )
+        say(summary)
+        left = store.verify(path)
+        if summary.interrupted or left:
+            raise HeliographError(f"{path} is not sound: {len(left)} problems are left")
+        log(f"{path} is sound; {len(summary.failed)} clips had to leave it")
+        sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
+    if problems:
+        raise HeliographError(f"{path} is not sound: {len(problems)} problems")
+    log(f"{path} is sound")
+
+
+@cache.command()
+@click.argument("paths", nargs=-1, type=PATH, required=True)
+@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+def merge(paths: tuple[Path, ...], out: Path) -> None:
+    """Join caches that were made in the same way."""
+    from data import cache as store
+
+    store.merge(paths, out)
+    log(f"{out}: {store.info(out)['clips']} clips")
+
+
+@cache.command("import")
+@click.argument("path", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+@click.option("--backbone", help="Declare the backbone that the features came from.")
+@click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
+@click.option(
+    "--preprocess", help="Declare the preprocessing: official or paper.", show_default="official"
+)
+def import_(
+    path: Path, out: Path, backbone: str | None, frames: int | None, preprocess: str | None
+) -> None:
+    """Read a feature file of the paper (.pt).
+
+    Nothing in it is executed. What it does not say can be declared: with --backbone and --frames a
+    run that is trained on it takes new videos, too.
+    """
+    from data import cache as store
+    from data.interchange import import_pt
+
+    features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    store.save(features, out)
+    log(f"{out}: {features}")
+
+
+@cache.command()
+@click.argument("path", type=PATH)
+@click.option(
+    "-o", "--out", type=PATH, required=True, help="File to write: .pt, .npz or .safetensors."
+)
+@click.option("--property", "label", default="mass", help="The label that a .pt holds.")
+def export(path: Path, out: Path, label: str) -> None:
+    """Write a cache as a file for other programs.
+
+    The suffix says which format; .pt is the paper's. A .pt cannot say that a value is unknown:
+    clips without a known one are left out.
+    """
+    from data import cache as store
+    from data.interchange import export as write
+
+    left_out = write(store.load(path), out, property=label)
+    if left_out:
+        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        log(f"left out: {len(left_out)} clips without a known {label} ({some})")
+    log(str(out))
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,207 @@
+"""Commands about what there is: simulate, index, probe, backbones, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, hub_dir
+from pipeline.console import Bar, log, print_table
+
+if TYPE_CHECKING:
+    from data.clips import Clip
+
+
+@click.command()
+@click.argument("scene")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder for clips and manifest.")
+@click.option("--grid", default=5, type=click.IntRange(2), help="Levels of each property.")
+@click.option("--per-cell", default=12, type=click.IntRange(1), help="Clips per grid cell.")
+@click.option(
+    "--size", default=256, type=click.IntRange(32, 2048), help="Width and height, in pixels."
+)
+@click.option("--fps", default=24.0, help="Frames per second.")
+@click.option("--seconds", default=2.0, help="Length of a clip, in seconds.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that make clips.",
+    show_default="one per core",
+)
+@click.option("--preview/--no-preview", default=True, help="Pictures to look at, beside the clips.")
+def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
+    """Make clips of a scene with known physics.
+
+    SCENE is ramp, fall, collision or spring. Prints the path of the manifest, which `extract`
+    takes. Beside it lie contact_sheet.png, and preview.webp, which moves.
+    """
+    from data import simulate as scenes
+
+    with Bar("clips") as bar:
+        manifest = scenes.simulate(scene, out, progress=bar.update, **settings)
+    if preview:
+        scenes.contact_sheet(manifest, out / "contact_sheet.png")
+        scenes.preview(manifest, out / "preview.webp")
+        log(f"to look at: {out / 'contact_sheet.png'}, {out / 'preview.webp'}")
+    click.echo(manifest)
+
+
+@click.group()
+def index() -> None:
+    """Write a manifest of a dataset: clips and labels."""
+
+
+@index.command()
+@click.argument("root", type=PATH, required=False)
+@click.option("--describe", is_flag=True, help="Say what the dataset is, and nothing else.")
+@click.option("--scenario", default="all", help="spring, fall, ramp or all.")
+@click.option("--camera", default="Camera_1", help="Camera_1, Camera_2 or Kinect_RGB_1.")
+@click.option("--factors", is_flag=True, help="Surfaces and other conditions as labels, too.")
+@click.option("--hold-out-by", help="The condition that splits hold out, in place of the object.")
+@click.option("--restitution", is_flag=True, help="The bounce in clips of fall as a label, too.")
+@click.option("--plots", type=PATH, help="Folder for pictures of the tracks of --restitution.")
+@click.option("-o", "--out", type=PATH, help="Manifest to write (.jsonl).")
+def physics101(
+    root: Path | None,
+    describe: bool,
+    scenario: str,
+    camera: str,
+    factors: bool,
+    hold_out_by: str | None,
+    restitution: bool,
+    plots: Path | None,
+    out: Path | None,
+) -> None:
+    """List the clips of MIT Physics 101 under ROOT.
+
+    Their labels are the mass, volume and density of the object.
+    """
+    from data.clips import write_manifest
+    from data.datasets import physics101 as dataset
+
+    if describe:
+        click.echo(dataset.DESCRIPTION, nl=False)
+        return
+    if root is None or out is None:
+        raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")
+    if out.suffix.lower() != ".jsonl":
+        raise click.UsageError(f"{out}: manifests are written as .jsonl")
+    if plots and not restitution:
+        raise click.UsageError("--plots shows the tracks of --restitution")
+    clips = dataset.index(root, scenario=scenario, camera=camera)
+    objects = len({clip.object for clip in clips})
+    if restitution:
+        clips = _with_restitution(clips, plots)
+    if factors:
+        clips, codes = dataset.with_factors(clips)
+        for name, numbers in codes.items():
+            log(f"{name}: " + ", ".join(f"{value} is {n:g}" for value, n in numbers.items()))
+    if hold_out_by:
+        clips = dataset.held_out_by(clips, hold_out_by)
+    write_manifest(clips, out)
+    for label, count in dataset.unknown(clips).items():
+        if count:
+            log(f"{count} clips have no {label}")
+    log(f"{out}: {len(clips)} clips of {objects} objects")
+
+
+def _with_restitution(clips: list[Clip], plots: Path | None) -> list[Clip]:
+    from collections import Counter
+
+    from data.datasets.restitution import label
+
+    if not any(clip.scenario == "fall" for clip in clips):
+        raise click.UsageError("--restitution is measured in clips of fall, and there are none")
+    with Bar("falls") as bar:
+        labelled, measured = label(clips, plots=plots, progress=bar.update)
+    kinds = Counter(fall.quality.partition(":")[0] for fall in measured.values())
+    log("restitution: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
+    return labelled
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=PATH, required=True)
+@as_json
+def probe(files: tuple[Path, ...], as_json: bool) -> None:
+    """Say what is known of video FILES.
+
+    Frames, times, structure, damage, and which decoders agree.
+    """
+    from data.video import VideoError, describe
+    from data.video import probe as look
+
+    failed = False
+    for file in files:
+        try:
+            found = look(file)
+        except VideoError as error:
+            failed = True
+            log(f"failed: {error}")
+            continue
+        click.echo(json.dumps(found.to_json()) if as_json else describe(found))
+    if failed:
+        sys.exit(SOME_CLIPS_FAILED if len(files) > 1 else 1)
+
+
+@click.command()
+@hub_dir
+@as_json
+def backbones(as_json: bool, hub_dir: Path | None) -> None:
+    """List the models that can extract features.
+
+    The last column says whether the weights are here. Beside these, timm:MODEL is any image model
+    of timm, with the weights that timm publishes on the Hugging Face hub: timm:resnet50,
+    timm:vit_base_patch16_224.dino.
+    """
+    from backbones import describe
+
+    rows = describe(hub_dir=hub_dir)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    cells = [
+        [
+            str(row["name"]),
+            str(row["family"]),
+            str(row["dim"]),
+            str(row["frames_per_step"]),
+            f"{int(str(row['parameters'])) / 1e6:,.1f} M",
+            f"{int(str(row['size_bytes'])) / 1e6:,.0f} MB",
+            str(row["licence"]),
+            "here" if row["weights"] else "to fetch" if row["size_bytes"] else "none",
+        ]
+        for row in rows
+        if row["error"] is None
+    ]
+    heads = ["name", "family", "dim", "frames/step", "parameters", "size", "licence", "weights"]
+    print_table(heads, cells)
+    for row in rows:
+        if row["error"] is not None:
+            click.echo(f"{row['name']} is broken: {row['error']}")
+    log("any image model of timm is timm:MODEL, such as timm:resnet50")
+
+
+@click.command()
+@hub_dir
+@click.option("--offline", is_flag=True, help="Ask no host: count every one as out of reach.")
+def doctor(hub_dir: Path | None, offline: bool) -> None:
+    """Check what usually goes wrong on a machine.
+
+    Packages, weights, decoders and devices. A `note` is on something that some commands need and
+    this machine lacks, such as weights without a network to fetch them. Exits 1 only where
+    something is broken.
+    """
+    from pipeline.doctor import BROKEN, NOTE, OK, examine
+
+    colours = {OK: "green", NOTE: "yellow", BROKEN: "red"}
+    broken = False
+    for check in examine(hub_dir=hub_dir, network=not offline):
+        broken |= check.level == BROKEN
+        level = click.style(f"{check.level:6}", fg=colours[check.level])
+        click.echo(f"{level}  {check.name}: {check.sentence}")
+    sys.exit(1 if broken else 0)

@@ -1,0 +1,145 @@
+"""The command that runs the paper's headline experiments from raw video."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from data.errors import HeliographError
+from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, device, hub_dir, share_the_cores
+from pipeline.console import duration, log, print_table
+
+if TYPE_CHECKING:
+    from pipeline.experiments import Recipe, Result
+
+EVERY = "all"
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--list", "list_them", is_flag=True, help="List the experiments, and do nothing else."
+)
+@click.option("--out", type=PATH, default=Path("runs/experiments"), help="Folder for all it makes.")
+@click.option(
+    "--grid", type=click.IntRange(2), help="Levels of each property.", show_default="the recipe's"
+)
+@click.option(
+    "--per-cell", type=click.IntRange(1), help="Clips per grid cell.", show_default="the recipe's"
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), help="How many: seeds 0 .. N-1.", show_default="the recipe's"
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs of each training.", show_default="the recipe's"
+)
+@click.option(
+    "--backbone",
+    default="efficientnet_lite0",
+    metavar="NAME[,NAME]",
+    help="See `heliograph backbones`; heterogeneous takes two: moving,still.",
+)
+@click.option("--features", type=PATH, help="Feature file that phase87 needs (.pt or .h5).")
+@device
+@hub_dir
+@click.option("--overwrite", is_flag=True, help="Train anew; clips and features stay.")
+@as_json
+def experiment(
+    name: str | None,
+    list_them: bool,
+    out: Path,
+    backbone: str,
+    features: Path | None,
+    device: str,
+    hub_dir: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    **size: int | None,
+) -> None:
+    """Run a headline experiment of the paper from raw video.
+
+    NAME is one of --list, the path of a recipe of yours (.toml), or "all". Experiments on one scene
+    share clips and features in --out; a second run goes on where the first one stopped.
+    """
+    share_the_cores()
+    from pipeline.experiments import NAMES, find
+
+    if list_them:
+        _show_list([find(own) for own in NAMES], as_json)
+        return
+    if name is None:
+        raise click.UsageError("name an experiment, or ask for the --list")
+    from pipeline.experiments import Means, run_experiment
+
+    means = Means(
+        backbones=tuple(backbone.split(",")),
+        device=device,
+        hub_dir=hub_dir,
+        features=features,
+        overwrite=overwrite,
+    )
+    if name != EVERY:
+        result = run_experiment(find(name).sized(**size), out, means)
+        _show([result], as_json)
+        return
+    done: list[Result] = []
+    failed: list[str] = []
+    for recipe in (find(own).sized(**size) for own in NAMES):
+        if recipe.clips is None and features is None:
+            log(f"{recipe.name} is left out: it needs --features, {recipe.given}")
+            continue
+        views = max(1, len(recipe.views))
+        own = Means(**vars(means) | {"backbones": means.backbones[:views]})
+        try:
+            done.append(run_experiment(recipe, out, own))
+        except HeliographError as error:
+            log(f"{recipe.name}: {error}")
+            failed.append(recipe.name)
+    _show(done, as_json, several=True)
+    if failed:
+        log(f"failed: {', '.join(failed)}")
+        raise click.exceptions.Exit(SOME_CLIPS_FAILED if done else 1)
+
+
+def _show_list(recipes: list[Recipe], as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "name": recipe.name,
+            "title": recipe.title,
+            "question": recipe.question,
+            "clips": recipe.clips and recipe.clips.name,
+            "runs": [own.name for own in recipe.trainings],
+        }
+        for recipe in recipes
+    ]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    cells = [
+        [row["name"], row["title"], row["clips"] or "given features", str(len(row["runs"]))]
+        for row in rows
+    ]
+    print_table(["name", "what", "clips", "runs"], cells, right=False)
+
+
+def _show(results: list[Result], as_json: bool, *, several: bool = False) -> None:
+    """The tables of every experiment on stdout, and where the rest is on stderr."""
+    from pipeline.experiments import accuracy_table, measure_tables, places
+
+    if as_json:
+        found = [result.to_json() for result in results]
+        click.echo(json.dumps(found if several else found[0]))
+    for result in results:
+        if not as_json:
+            click.echo(f"\n{result.recipe.name}: {result.recipe.title}\n")
+            print_table(*accuracy_table(result.lines))
+            for table in measure_tables(result.lines):
+                click.echo()
+                print_table(*table)
+            for number, place in enumerate(places(result.lines), 1):
+                click.echo(f"({number}) {place}")
+        took = duration(sum(result.seconds.values()))
+        log(f"{result.folder / 'report.html'}: {took} of work in all")

@@ -1,0 +1,81 @@
+"""Commands about what a run says: message, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data.errors import HeliographError
+from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, model_options
+from pipeline.console import log
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("clips", nargs=-1, type=PATH, required=True)
+@model_options
+@as_json
+def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> None:
+    """Print what the agents of a RUN say of CLIPS.
+
+    CLIPS are videos, folders, manifests or caches. Prints a line a clip, its columns parted by
+    tabs: the clip, its message, what that means by the lexicon of the run, how likely the agents
+    find each symbol (softmax at temperature 1), and whether the clip is like those of the training.
+    Refuses clips whose features would be made otherwise than those of the run.
+    """
+    from pipeline.message import load, speak_all
+
+    speaker = load(run, **where)
+    failed = False
+    missing: set[str] = set()
+    for said in speak_all(speaker, clips):
+        if isinstance(said, HeliographError):
+            failed = True
+            log(f"failed: {said}")
+            continue
+        click.echo(json.dumps(said.to_json()) if as_json else _line(said))
+        for reason in said.missing:
+            if reason not in missing:
+                missing.add(reason)
+                log(reason)
+        if said.distance is not None and said.distance.unfamiliar:
+            log(
+                f"warning: {said.clip} is unlike anything in the training: do not trust its message"
+            )
+    sys.exit(SOME_CLIPS_FAILED if failed else 0)
+
+
+def _line(said: Any) -> str:
+    sure = " | ".join(" ".join(f"{100 * p:.0f} %" for p in agent) for agent in said.confidence)
+    return "\t".join([said.clip, str(said), said.meaning or "-", sure, str(said.distance or "-")])
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("-o", "--out", type=PATH, help="Page to write.", show_default="RUN/report.html")
+@click.option(
+    "--clips",
+    multiple=True,
+    type=PATH,
+    help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
+    show_default="where they were",
+)
+def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
+    """Write one self-contained HTML page about a RUN.
+
+    On it: accuracies beside baselines, what each position carries, the lexicon with pictures of
+    the clips that say each symbol, every clip's message, and where all of it comes from. Run
+    `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
+    page; the lexicon alone is RUN/lexicon.json.
+    """
+    from pipeline.report import write_report
+
+    written = write_report(run, out, clips=clips)
+    for note in written.notes:
+        log(note)
+    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
+    click.echo(written.path)

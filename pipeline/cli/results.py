@@ -1,0 +1,106 @@
+"""Commands about what a run found: evaluate, compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from data.errors import HeliographError
+from pipeline.cli.options import PATH, as_json
+from pipeline.console import log
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option(
+    "--permutations",
+    default=1000,
+    type=click.IntRange(10),
+    help="Permutations behind each chance level.",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="[NAME=]CACHE",
+    help="Another backbone's cache of the same clips (random weights, say), as a baseline; "
+    "repeatable.",
+)
+@click.option(
+    "--on",
+    multiple=True,
+    type=PATH,
+    metavar="CACHE",
+    help="Try the agents on another scenario's cache, nothing retrained; repeatable.",
+)
+@click.option("--outcome", help="Label to predict from messages and --action.")
+@click.option("--action", help="Label that is the action before the --outcome.")
+@click.option(
+    "--controls",
+    is_flag=True,
+    help="Also train comparers without a bottleneck and with a continuous one (minutes).",
+)
+@as_json
+def evaluate(
+    run: Path,
+    permutations: int,
+    against: tuple[str, ...],
+    on: tuple[Path, ...],
+    outcome: str | None,
+    action: str | None,
+    controls: bool,
+    as_json: bool,
+) -> None:
+    """Score a RUN against baselines and chance.
+
+    Also: what each position of the messages causes, whether newcomers understand them, and what
+    they are worth. All of it is added to the run's metrics.json.
+    """
+    from pipeline.evaluation import evaluate as stage
+    from pipeline.report import show_metrics
+
+    if (outcome is None) != (action is None):
+        raise click.UsageError("--outcome and --action go together")
+    metrics = stage(
+        run,
+        permutations=permutations,
+        against=_named(against),
+        on=on,
+        outcome=(outcome, action) if outcome and action else None,
+        controls=controls,
+        progress=log,
+    )
+    show_metrics(metrics, as_json)
+
+
+def _named(against: Sequence[str]) -> dict[str, Path]:
+    """`NAME=CACHE`, or a cache that is named by its file."""
+    found: dict[str, Path] = {}
+    for word in against:
+        name, sign, path = word.partition("=")
+        name, place = (name, Path(path)) if sign else (Path(word).stem, Path(word))
+        if not name or name in found:
+            raise HeliographError(f"--against {word} needs a name of its own: NAME=CACHE")
+        found[name] = place
+    return found
+
+
+@click.command()
+@click.argument("first", type=PATH, metavar="RUN")
+@click.argument("second", type=PATH, metavar="RUN")
+@as_json
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Compare accuracies and protocols of two runs, by seed.
+
+    Differences are the second run's minus the first's.
+    """
+    from pipeline.evaluation import compare as stage
+    from pipeline.report import show_comparison
+
+    found = stage(first, second)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        show_comparison(found)

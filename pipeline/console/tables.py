@@ -1,0 +1,41 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+LOG_WIDTH = 100  # columns of a table that is not on a terminal
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
+) -> None:
+    """A table on stdout, its cells to the letter; `right` aligns the columns after the first."""
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(
+            Text(column), justify="right" if right and number else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def percent(score: dict[str, Any] | None) -> str:
+    """A fraction over seeds, as `metrics.json` states it.
+
+    >>> percent({"mean": 0.851, "std": 0.056, "per_seed": [0.8, 0.9]})
+    '85.1 % ± 5.6'
+    """
+    if score is None or score["mean"] is None:
+        return "-"
+    mean, std, seeds = score["mean"], score["std"], score["per_seed"]
+    return f"{100 * mean:.1f} %" + (f" ± {100 * std:.1f}" if len(seeds) > 1 else "")

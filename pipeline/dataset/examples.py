@@ -1,0 +1,68 @@
+"""The training view of cached features: arrays, labels and objects, and their splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.errors import HeliographError
+from pipeline.dataset.splits import Split, split_clips
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What training reads: the features of each cache, labels (N, P), and each clip's object.
+
+    `caches` are float arrays (N, T, D), one per cache, of the same clips in the same order. A clip
+    with a NaN label gets messages, but is in no part of a split.
+    """
+
+    caches: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    objects: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.labels):
+            raise HeliographError("there are no clips to train on")
+        counts = {len(self.labels), len(self.objects), *(len(own) for own in self.caches)}
+        if len(counts) > 1:
+            raise ValueError(
+                f"features {self._shapes()}, labels {self.labels.shape} and "
+                f"{len(self.objects)} objects disagree on the number of clips"
+            )
+
+    def __repr__(self) -> str:
+        return f"Examples(features={self._shapes()}, labels={self.labels.shape})"
+
+    def _shapes(self) -> str:
+        return " and ".join(str(own.shape) for own in self.caches)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def features(self) -> np.ndarray:
+        """The features (N, T, D) of a single cache; several have no common shape: see `raw`."""
+        if len(self.caches) > 1:
+            raise HeliographError(f"{len(self.caches)} caches have no features of one shape")
+        return self.caches[0]
+
+    def raw(self) -> np.ndarray:
+        """All that is known of each clip side by side: float32 (N, values), cache after cache."""
+        rows = [own.reshape(len(own), -1).astype(np.float32) for own in self.caches]
+        return np.concatenate(rows, axis=1)
+
+    def split(self, rule: str, seed: int) -> Split:
+        """Splits the clips that have every label; see `split_clips`."""
+        labelled = np.flatnonzero(~np.isnan(self.labels).any(axis=1))
+        if not len(labelled):
+            raise HeliographError("no clip has a value of every property of the run")
+        objects = [self.objects[clip] for clip in labelled]
+        split = split_clips(rule, objects, self.labels[labelled], seed)
+        return Split(
+            labelled[split.train],
+            labelled[split.validation],
+            labelled[split.test],
+            split.generator,
+        )

@@ -1,0 +1,180 @@
+"""What a run reads: its caches, their provenance, and the clips as training sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import cache
+from data.cache import Features
+from data.errors import HeliographError
+from data.files import sha256_file
+from pipeline.dataset.examples import Examples
+
+
+@dataclass(frozen=True)
+class Source:
+    """A cache that a run was trained on: how its features came to be, and their shape."""
+
+    path: Path
+    sha256: str
+    fingerprint: Mapping[str, Any]
+    sampler: Mapping[str, Any]
+    decoder: Mapping[str, Any]
+    dtype: str
+    steps: int
+    dim: int
+    name: str = ""  # by which agents are given their caches
+
+    @classmethod
+    def of(cls, path: Path, features: Features, *, name: str = "") -> Source:
+        """Describes a cache that has just been loaded from `path`; its name is the file's stem."""
+        _, steps, dim = features.features.shape
+        return cls(
+            path.resolve(),
+            sha256_file(path),
+            features.fingerprint,
+            features.sampler,
+            features.decoder,
+            str(features.features.dtype),
+            steps,
+            dim,
+            name or path.stem,
+        )
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Source:
+        """Reads what `to_json` wrote; a name that an older version lacked is the file's stem."""
+        path = Path(stored["path"])
+        return cls(**{"name": path.stem} | dict(stored) | {"path": path})
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON types; `from_json` reads it back."""
+        return dataclasses.asdict(self) | {"path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a run reads: its caches, with the same clips in the same order.
+
+    `caches` are joined by clip id: clips that stand in all of them, in the order of the first, with
+    the labels, objects and scenarios that any of them knows.
+    """
+
+    sources: tuple[Source, ...]
+    caches: tuple[Features, ...]
+    left_out: Mapping[str, int]  # clips of each cache, by its name, that the others do not have
+
+    @property
+    def clips(self) -> Features:
+        """Ids, objects and labels of the clips; its features are those of the first cache."""
+        return self.caches[0]
+
+    def __repr__(self) -> str:
+        names = ", ".join(source.name for source in self.sources)
+        return f"Material({len(self.clips)} clips in {names})"
+
+
+def load_finite(path: Path) -> Features:
+    """Loads a cache; raises HeliographError for a feature or label that nothing can be learnt of.
+
+    An unknown label is NaN; an infinite one is a mistake.
+    """
+    found = cache.load(path)
+    for clip, own in zip(found.clip_id, found.features, strict=True):
+        if not np.isfinite(own).all():
+            raise HeliographError(f"{path}: the features of {clip} are not finite numbers")
+    for name, column in found.labels.items():
+        if np.isinf(column).any():
+            clip = found.clip_id[int(np.isinf(column).argmax())]
+            raise HeliographError(f"{path}: the {name} of {clip} is infinite")
+    return found
+
+
+def read_material(paths: Mapping[str, Path]) -> Material:
+    """Loads caches, by name, and joins their clips.
+
+    Raises HeliographError where they share no clip, disagree on a label or an object, or hold
+    numbers that are not finite.
+    """
+    loaded = {name: load_finite(path) for name, path in paths.items()}
+    joined = join(loaded)
+    sources = tuple(Source.of(path, loaded[name], name=name) for name, path in paths.items())
+    left = {name: len(own) - len(joined[0]) for name, own in loaded.items()}
+    return Material(sources, joined, {name: count for name, count in left.items() if count})
+
+
+def join(caches: Mapping[str, Features]) -> tuple[Features, ...]:
+    """The clips that stand in every cache, in the order of the first; labels and objects merged."""
+    names, parts = list(caches), list(caches.values())
+    common = set.intersection(*(set(own.clip_id) for own in parts))
+    if not common:
+        raise HeliographError(
+            f"{' and '.join(names)} share no clip: {_example(parts[0])} is in {names[0]}, "
+            f"{_example(parts[1])} in {names[1]}"
+            if len(parts) > 1
+            else f"{names[0]} has no clips"
+        )
+    ids = [clip for clip in parts[0].clip_id if clip in common]
+    aligned = []
+    for own in parts:
+        rows = {clip: row for row, clip in enumerate(own.clip_id)}
+        aligned.append(
+            own if list(own.clip_id) == ids else own.select([rows[clip] for clip in ids])
+        )
+    merged = aligned[0]
+    for name, own in zip(names[1:], aligned[1:], strict=True):
+        merged = _merged(merged, names[0], own, name)
+    return (merged, *aligned[1:])
+
+
+def _example(features: Features) -> str:
+    return repr(features.clip_id[0]) if len(features) else "nothing"
+
+
+def _merged(first: Features, first_name: str, other: Features, other_name: str) -> Features:
+    """`first` with what only `other` knows of its clips."""
+    columns: dict[str, Any] = {}
+    for column in ("object", "scenario"):
+        both = list(zip(getattr(first, column), getattr(other, column), strict=True))
+        for clip, (one, two) in zip(first.clip_id, both, strict=True):
+            if one and two and one != two:
+                raise HeliographError(
+                    f"{first_name} and {other_name} disagree on the {column} of {clip}: "
+                    f"{one!r} and {two!r}"
+                )
+        columns[column] = [one or two for one, two in both]
+    labels = dict(first.labels)
+    for name, theirs in other.labels.items():
+        ours = labels.get(name, np.full(len(first), np.nan))
+        differ = ~np.isclose(ours, theirs) & ~np.isnan(ours) & ~np.isnan(theirs)
+        if differ.any():
+            row = int(differ.argmax())
+            raise HeliographError(
+                f"{first_name} and {other_name} disagree on the {name} of {first.clip_id[row]}: "
+                f"{ours[row]:g} and {theirs[row]:g}"
+            )
+        labels[name] = np.where(np.isnan(ours), theirs, ours)
+    return dataclasses.replace(first, labels=labels, **columns)
+
+
+def examples_of(caches: Features | Sequence[Features], properties: tuple[str, ...]) -> Examples:
+    """What training and evaluation read of a cache, or of several that `join` aligned.
+
+    A clip without an object counts as an object of its own. Raises HeliographError for a property
+    that there is no label for, naming the ones there are.
+    """
+    parts = [caches] if isinstance(caches, Features) else list(caches)
+    clips = parts[0]
+    unknown = [name for name in properties if name not in clips.labels]
+    if unknown:
+        known = ", ".join(clips.labels) or "none"
+        raise HeliographError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
+    labels = np.stack([clips.labels[name] for name in properties], axis=1)
+    objects = tuple(own or clip for own, clip in zip(clips.object, clips.clip_id, strict=True))
+    return Examples(tuple(own.features for own in parts), labels, objects)

@@ -1,0 +1,204 @@
+"""A run as evaluation sees it: what every seed says of every clip, and the receivers that listen.
+
+Positions are the heads of all agents side by side, agent by agent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.errors import HeliographError
+from pipeline.agents import Stack, stack_receivers, stacked_linear
+from pipeline.config import TrainConfig
+from pipeline.dataset import Examples, Split
+from pipeline.evaluation.pair_scores import Resampler
+from pipeline.runs import Run
+
+MAX_TEST_CLIPS = 400
+"""Of more test clips, this many are drawn with a fixed seed: pairs grow with the square."""
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Who is asked about whom: the clips of a run and the splits of its S seeds.
+
+    Attributes:
+        labels: float64 (N, properties), NaN where unknown.
+        objects: the object of each clip, (N,).
+        splits: of each seed.
+    """
+
+    config: TrainConfig
+    seeds: tuple[int, ...]
+    labels: NDArray[np.float64]
+    objects: tuple[str, ...]
+    splits: tuple[Split, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) != len(self.splits):
+            raise ValueError(f"{len(self.seeds)} seeds, but {len(self.splits)} splits")
+        if len(self.labels) != len(self.objects):
+            raise ValueError(f"labels of {len(self.labels)} clips, objects of {len(self.objects)}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(labels={self.labels.shape}, {len(self.seeds)} seeds)"
+
+    @classmethod
+    def of(cls, run: Run, examples: Examples) -> Setting:
+        """The setting of a run."""
+        splits = tuple(examples.split(run.config.split, seed) for seed in run.seeds)
+        if run.config.refit:  # baselines learn from what the agents learned from
+            splits = tuple(split.joined() for split in splits)
+        return Setting(run.config, run.seeds, examples.labels, examples.objects, splits)
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        return self.config.properties
+
+    @property
+    def margins(self) -> tuple[float, ...]:
+        return self.config.tie_margins
+
+    @cached_property
+    def tests(self) -> list[NDArray[np.int64]]:
+        """The test clips of each seed, at most `MAX_TEST_CLIPS`."""
+        return self.some_test_clips(MAX_TEST_CLIPS)
+
+    def some_test_clips(self, most: int) -> list[NDArray[np.int64]]:
+        """The test clips of each seed; of more than `most`, as many drawn."""
+        rng = np.random.default_rng(0)
+        return [
+            split.test
+            if len(split.test) <= most
+            else np.sort(rng.choice(split.test, most, replace=False))
+            for split in self.splits
+        ]
+
+    @cached_property
+    def resampler(self) -> Resampler:
+        """Draws the objects and the seeds again, the same for everything about this run."""
+        return Resampler(self.objects, self.tests)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Panel(Setting):
+    """What the agents of every seed say, and the receivers that listen.
+
+    Attributes:
+        tokens: int64 (S, N, positions), of every clip.
+        receivers: a stack with axes (S, 1): the receiver that each seed kept.
+    """
+
+    tokens: NDArray[np.int64]
+    receivers: Stack
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens.shape[:2] != (len(self.seeds), len(self.labels)):
+            raise ValueError(
+                f"tokens {self.tokens.shape} for {len(self.seeds)} seeds, {len(self.labels)} clips"
+            )
+
+    @classmethod
+    def of(cls, run: Run, examples: Examples) -> Panel:
+        """Reads messages and receivers of every seed of a run."""
+        said = [run.tokens(seed) for seed in run.seeds]
+        for seed, own in zip(run.seeds, said, strict=True):
+            if len(own) != len(examples):
+                raise HeliographError(
+                    f"{run.folder} is damaged: seed {seed} has messages of {len(own)} clips, "
+                    f"its cache {len(examples)} clips"
+                )
+        tokens = np.stack(said)  # (S, N, agents, heads)
+        receivers = [[seed_run(run, seed).receiver()] for seed in run.seeds]
+        return cls(
+            **vars(Setting.of(run, examples)),
+            tokens=tokens.reshape(*tokens.shape[:2], -1),
+            receivers=stack_receivers(receivers, CPU),
+        )
+
+    @property
+    def positions(self) -> list[tuple[int, int]]:
+        """The agent and head, from 0, of each position."""
+        heads = range(self.config.heads)
+        return [(agent, head) for agent in range(self.config.agents) for head in heads]
+
+    def receiver(self, number: int) -> Stack:
+        """The receiver of the seed with this number: a stack with axes (1, 1)."""
+        return {name: value.detach()[number : number + 1] for name, value in self.receivers.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Products of small matrices on one thread: more of them wait for each other longer than they
+    work (measured beside other work on two cores: five times the CPU time, four times as slow).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def seed_run(run: Run, seed: int) -> Run:
+    """The run whose model and messages are those of one seed."""
+    return dataclasses.replace(run, folder=run.folder / "seeds" / str(seed))
+
+
+def verdicts(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
+    """What receivers say of every ordered pair of words: bool (R, U, U, properties).
+
+    Args:
+        receivers: a stack of one seed, axes (1, R).
+        words: (U, positions); the symbol `vocab` is silence, which a receiver hears as zeros.
+    """
+    return verdicts_of_spoken(receivers, one_hot_words(words, vocab))
+
+
+@torch.no_grad()
+def verdicts_of_spoken(receivers: Stack, spoken: Tensor) -> NDArray[np.bool_]:
+    """As `verdicts`, of what a receiver hears: float32 (U, width)."""
+    first = receivers["shared0.weight"][0]  # (R, 2 * width, hidden)
+    heard = [torch.matmul(spoken, side) for side in first.split(spoken.shape[-1], dim=1)]
+    bias = receivers["shared0.bias"][0, :, None, None]  # (R, 1, 1, hidden)
+    blocks = []
+    for block in heard[0].split(64, dim=1):  # some rows of the table at a time bound the memory
+        hidden = torch.relu(block.unsqueeze(2) + heard[1].unsqueeze(1) + bias).unsqueeze(0)
+        hidden = torch.relu(stacked_linear(receivers, "shared2", hidden))
+        blocks.append(stacked_linear(receivers, "heads", hidden)[0] > 0)  # (R, rows, U, P)
+    return torch.cat(blocks, dim=1).numpy()
+
+
+def one_hot_words(words: NDArray[np.int64], vocab: int) -> Tensor:
+    """Words (..., positions) -> float32 (..., positions * vocab); `vocab` itself is all zeros."""
+    hot = words[..., None] == np.arange(vocab)
+    return torch.from_numpy(hot.reshape(*words.shape[:-1], -1).astype(np.float32))
+
+
+def verdicts_of_clips(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
+    """As `verdicts`, for the words (n, positions) of n clips: each distinct word is heard once."""
+    distinct, own = np.unique(words, axis=0, return_inverse=True)
+    own = own.ravel()
+    return verdicts(receivers, distinct, vocab)[:, own[:, None], own]
+
+
+def standing(says_more: NDArray[Any]) -> NDArray[np.float64]:
+    """A score of each clip, (n, properties): the share of the others that it is said to exceed.
+
+    `says_more` is (R, n, n, properties); both orders of a pair count.
+    """
+    more = np.asarray(says_more, dtype=np.float64).mean(0)
+    return (more.mean(1) + 1 - more.mean(0)) / 2

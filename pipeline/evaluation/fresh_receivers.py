@@ -1,0 +1,110 @@
+"""Receivers that never met the sender: does the code mean something to a newcomer?
+
+Fresh receivers, of the architecture of those that grew up with the agents, learn from the frozen
+messages of the training clips alone and are asked about test clips. As a control the same is done
+with the training messages dealt to other training clips, where there is nothing to learn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.agents import CompositionalReceiver, Stack, receiver_logits, stack_receivers
+from pipeline.evaluation.context import (
+    CPU,
+    Panel,
+    Setting,
+    one_hot_words,
+    one_thread,
+    verdicts_of_clips,
+)
+from pipeline.evaluation.pair_scores import Scores
+
+LISTENERS = 3
+STEPS = 300
+PAIRS = 64
+LEARNING_RATE = 3e-3  # the published receivers'
+
+Numbers = NDArray[np.int64]
+
+
+def fresh_listeners(panel: Panel, *, seed: int = 0) -> dict[str, Any]:
+    """Accuracies of fresh receivers on the test clips, all seeds at once.
+
+    `accuracy` pools the listeners of a seed; `dealt` is the control; `above_dealt` their paired
+    difference; `loss_of_newcomers` is by how much the receivers that the run kept do better.
+    """
+    rng = np.random.default_rng(seed)
+    train = [split.train for split in panel.splits]
+    true = [panel.tokens[number] for number in range(len(train))]
+    dealt = []
+    for words, clips in zip(true, train, strict=True):
+        other = words.copy()
+        other[clips] = words[rng.permutation(clips)]
+        dealt.append(other)
+    with one_thread():
+        stack = _train(panel, np.stack([*true, *dealt]), [*train, *train], rng)
+    graded = [
+        _grade(panel, {name: value[start:] for name, value in stack.items()})
+        for start in (0, len(train))
+    ]
+    fresh, control = graded
+    properties = panel.config.properties
+    familiar = _grade(panel, panel.receivers)
+    return {
+        "accuracy": fresh.by_property(properties),
+        "dealt": control.by_property(properties),
+        "above_dealt": (fresh - control).by_property(properties),
+        "loss_of_newcomers": (familiar - fresh).by_property(properties),
+    }
+
+
+def _grade(panel: Panel, receivers: Stack) -> Scores:
+    says = [
+        verdicts_of_clips(
+            {name: value.detach()[number : number + 1] for name, value in receivers.items()},
+            panel.tokens[number, clips],
+            panel.config.vocab,
+        )
+        for number, clips in enumerate(panel.tests)
+    ]
+    return panel.resampler.grade(says, panel.labels, panel.tests, panel.config.tie_margins)
+
+
+def _train(panel: Panel, tokens: Numbers, train: list[Numbers], rng: np.random.Generator) -> Stack:
+    """Receivers of L lines of messages (L, N, positions): a stack with axes (L, LISTENERS)."""
+    config = panel.config
+    spoken = one_hot_words(tokens, config.vocab)  # (L, N, msg)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = [
+            CompositionalReceiver(spoken.shape[-1], config.hidden_dim, config.properties)
+            for _ in range(LISTENERS)
+        ]
+    stack = stack_receivers([fresh] * len(tokens), CPU)
+    adam = torch.optim.Adam(list(stack.values()), lr=LEARNING_RATE)
+    lines = np.arange(len(tokens))[:, None]
+    for _ in range(STEPS):
+        a, b = (np.stack([rng.choice(own, PAIRS) for own in train]) for _ in range(2))
+        answer, weight = answers(panel, a, b)
+        predicted = receiver_logits(stack, spoken[lines, a], spoken[lines, b])  # (L, R, pairs, P)
+        target, counted = (side.unsqueeze(1).expand_as(predicted) for side in (answer, weight))
+        loss = F.binary_cross_entropy_with_logits(predicted, target, counted, reduction="sum")
+        adam.zero_grad()
+        (loss / PAIRS).backward()
+        adam.step()
+    return stack
+
+
+def answers(setting: Setting, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
+    """Whether a has more, and whether the pair counts: float32 (L, pairs, properties) each."""
+    first, second = setting.labels[a], setting.labels[b]
+    counted = np.abs(first - second) > np.asarray(setting.config.tie_margins)
+    more, kept = (values.astype(np.float32) for values in (first > second, counted))
+    return torch.from_numpy(more), torch.from_numpy(kept)

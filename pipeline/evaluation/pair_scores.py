@@ -1,0 +1,223 @@
+"""Answers about pairs of test clips: how many are right, and how far to trust the number.
+
+A seed's answers are summed by pair of objects (`Tally`). From the tallies of all seeds come the
+accuracy of each seed, its mean, and what the mean would have been with other objects and other
+seeds (`Resampler`): both are drawn again, with replacement and independently (Owen 2007, "The
+pigeonhole bootstrap"), because test objects are shared by the seeds and clips by their objects.
+Two results of one `Resampler` are drawn alike, so their difference is paired.
+
+Columns, everywhere: one for each property, then, for accuracies, one for "all at once".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from pipeline.metrics import draw_objects, interval, number_objects
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Right and asked answers of one seed by ordered pair of its G test objects: (G, G, columns).
+
+    `objects` (G,) are their numbers among all the objects of the clips.
+    """
+
+    objects: NDArray[np.int64]
+    right: Floats
+    asked: Floats
+
+    def __post_init__(self) -> None:
+        number = len(self.objects)
+        if self.right.shape != self.asked.shape or self.right.shape[:2] != (number, number):
+            raise ValueError(
+                f"{number} objects, but right {self.right.shape} and asked {self.asked.shape}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Tally({len(self.objects)} objects, {self.right.shape[2]} columns)"
+
+
+def tally(right: Floats, asked: Bools, objects: NDArray[np.int64]) -> Tally:
+    """Sums the share of right answers (n, n, columns) of n clips by pair of objects (n,)."""
+    known, own = np.unique(objects, return_inverse=True)
+    member = (own[:, None] == np.arange(len(known))).astype(np.float64)  # (n, G)
+    sums = (
+        np.einsum("ig,ijc,jh->ghc", member, values, member, optimize=True)
+        for values in (right * asked, asked.astype(np.float64))
+    )
+    return Tally(known, *sums)
+
+
+def grade(
+    says_more: NDArray[Any], labels: Floats, margins: Sequence[float]
+) -> tuple[Floats, Bools]:
+    """The share of right answers and which pairs count, each (n, n, properties + 1).
+
+    Args:
+        says_more: bool (..., n, n, properties), "has the first clip more?"; leading axes (several
+            receivers, or draws) are pooled.
+        labels: (n, properties).
+        margins: per property; a pair whose values differ by no more does not count.
+    """
+    truth = labels[:, None] > labels[None]  # (n, n, P)
+    asked = np.abs(labels[:, None] - labels[None]) > np.asarray(margins)
+    correct = np.asarray(says_more) == truth
+    right = np.concatenate([correct, correct.all(-1, keepdims=True)], axis=-1)
+    right = right.reshape(-1, *right.shape[-3:]).mean(0)
+    return right, np.concatenate([asked, asked.all(-1, keepdims=True)], axis=-1)
+
+
+def grade_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:
+    """As `grade`, for the area under the ROC curve: does a high clip score above a low one?
+
+    Args:
+        scores: (n, properties).
+        high: (n, properties), whether the clip's value is high.
+
+    Returns (n, n, properties) each; equal scores are half right.
+    """
+    above = scores[:, None] - scores[None]
+    return (np.sign(above) + 1) / 2, high[:, None] & ~high[None]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracies of S seeds, or differences of them.
+
+    `per_seed` is (S, columns), `drawn` (n, S, columns) the same in each of n bootstrap draws of
+    objects, and `weights` (n, S) says how often each seed was drawn.
+    """
+
+    per_seed: Floats
+    drawn: Floats
+    weights: NDArray[np.int64]
+    within: tuple[float, float] = (0.0, 1.0)
+
+    def __repr__(self) -> str:
+        return f"Scores(per_seed={self.per_seed.shape}, draws={len(self.drawn)})"
+
+    def __sub__(self, other: Scores) -> Scores:
+        """The paired difference: both must come from one `Resampler`."""
+        return Scores(
+            self.per_seed - other.per_seed, self.drawn - other.drawn, self.weights, (-1.0, 1.0)
+        )
+
+    @property
+    def mean(self) -> Floats:
+        """Over the seeds that could be asked, (columns,)."""
+        known = ~np.isnan(self.per_seed)
+        return _share(np.nan_to_num(self.per_seed).sum(0), known.sum(0).astype(np.float64))
+
+    def drawn_means(self) -> Floats:
+        """The mean over the seeds drawn, in each draw: (n, columns)."""
+        known = self.weights[:, :, None] * ~np.isnan(self.drawn)
+        return _share((np.nan_to_num(self.drawn) * known).sum(1), known.sum(1))
+
+    def interval(self) -> Floats:
+        """Both ends of the 95 % interval of the mean over seeds: (columns, 2)."""
+        return np.stack(interval(self.mean, self.drawn_means(), within=self.within), axis=-1)
+
+    def to_json(self, column: int) -> dict[str, Any]:
+        """One column as `metrics.json` states a fraction over seeds, with its `interval`."""
+        ends = self.interval()[column].tolist()
+        return spread(self.per_seed[:, column].tolist()) | {"interval": ends}
+
+    def by_property(self, properties: Sequence[str]) -> dict[str, Any]:
+        """All at once at the top, each property under `properties`; accuracies only."""
+        ends = self.interval().tolist()
+        stated = [
+            spread(values.tolist()) | {"interval": both}
+            for values, both in zip(self.per_seed.T, ends, strict=True)
+        ]
+        return stated[-1] | {"properties": dict(zip(properties, stated[:-1], strict=True))}
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """A number over seeds: `std` with S - 1, 0 for one seed.
+
+    A seed that could not be asked, NaN (an area under the curve whose test clips are all high,
+    say), counts for neither.
+
+    >>> spread([0.5, 1.0, math.nan])["mean"]
+    0.75
+    """
+    known = [value for value in values if not math.isnan(value)]
+    std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    mean = float(np.mean(known)) if known else math.nan
+    return {"mean": mean, "std": std, "per_seed": list(values)}
+
+
+class Resampler:
+    """Draws the test objects of a run and its seeds again, the same for everything it scores."""
+
+    def __init__(
+        self, objects: Sequence[str], tests: Sequence[NDArray[np.int64]], *, n: int = 1000
+    ) -> None:
+        """`objects` (N,) names the object of each clip, `tests` the test clips of each seed."""
+        self.objects = number_objects(list(objects), len(objects))
+        tested = np.unique(self.objects[np.concatenate(list(tests))])
+        drawn = draw_objects(np.arange(len(tested)), n=n, seed=0)  # (n, tested objects)
+        self._often = np.zeros((n, int(self.objects.max()) + 1))
+        self._often[:, tested] = drawn
+        self._seeds = draw_objects(np.arange(len(tests)), n=n, seed=1)  # (n, S)
+
+    def __repr__(self) -> str:
+        draws, seeds = self._seeds.shape
+        return f"Resampler({draws} draws of {self._often.shape[1]} objects and {seeds} seeds)"
+
+    def score(self, tallies: Sequence[Tally]) -> Scores:
+        """The scores of every seed's tally, in the order of the seeds."""
+        if len(tallies) != self._seeds.shape[1]:
+            raise ValueError(f"{len(tallies)} tallies for {self._seeds.shape[1]} seeds")
+        per_seed, drawn = [], []
+        for own in tallies:
+            often = self._often[:, own.objects]  # (n, G)
+            pairs = often[:, :, None] * often[:, None]  # (n, G, G)
+            same = np.arange(len(own.objects))
+            pairs[:, same, same] = often  # clips are never paired across copies of their object
+            right, asked = (
+                np.tensordot(pairs, counts, axes=2) for counts in (own.right, own.asked)
+            )
+            drawn.append(_share(right, asked))
+            per_seed.append(_share(own.right.sum((0, 1)), own.asked.sum((0, 1))))
+        return Scores(np.stack(per_seed), np.stack(drawn, axis=1), self._seeds)
+
+    def grade(
+        self,
+        says_more: Sequence[NDArray[Any]],
+        labels: Floats,
+        clips: Sequence[NDArray[np.int64]],
+        margins: Sequence[float],
+    ) -> Scores:
+        """Accuracies of every seed's verdicts on its own `clips`; see `pipeline.tally.grade`."""
+        return self.score(
+            [
+                tally(*grade(says, labels[own], margins), self.objects[own])
+                for says, own in zip(says_more, clips, strict=True)
+            ]
+        )
+
+
+def spearman(scores: Floats, labels: Floats) -> list[float]:
+    """Rank correlation of each column (n, columns) with its label; 0 where one is constant."""
+    found = []
+    for score, label in zip(scores.T, labels.T, strict=True):
+        ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (score, label)]
+        size = math.sqrt(float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
+        found.append(float(ranks[0] @ ranks[1]) / size if size else 0.0)
+    return found
+
+
+def _share(right: Floats, asked: Floats) -> Floats:
+    return np.divide(right, asked, out=np.full(np.shape(right), np.nan), where=asked > 0)

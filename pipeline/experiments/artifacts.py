@@ -1,0 +1,61 @@
+"""Clips and features as `demo` and `experiment` make them: what is there already is kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from backbones import Backbone
+from data.clips import Clip, read_manifest
+from data.errors import HeliographError
+from data.simulate import simulate
+from data.video import Sampling
+from pipeline.console import Bar, log
+from pipeline.extraction import Summary, extract, on, require_clips
+
+
+def made_clips(
+    folder: Path, scene: str, *, grid: int, per_cell: int, seconds: float = 2.0
+) -> list[Clip]:
+    """The clips of a scene in `folder`, made there unless they are; it appears whole or not at all.
+
+    Raises HeliographError where another number of clips stands there.
+    """
+    manifest, wanted = folder / "manifest.jsonl", grid**2 * per_cell
+    if not manifest.exists():
+        making = folder.with_name(f".{folder.name}.making")
+        shutil.rmtree(making, ignore_errors=True)
+        with Bar("clips") as bar:
+            simulate(
+                scene, making, grid=grid, per_cell=per_cell, seconds=seconds, progress=bar.update
+            )
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        if folder.exists():
+            shutil.rmtree(making)
+            raise HeliographError(f"{folder} holds files but no manifest: choose another --out")
+        os.replace(making, folder)
+    clips = read_manifest(manifest)
+    if len(clips) != wanted:
+        raise HeliographError(
+            f"{folder} holds {len(clips)} clips that were made earlier, not {wanted}: "
+            "choose another --out"
+        )
+    return clips
+
+
+def features_of(
+    clips: Sequence[Clip], target: Path, *, backbone: Backbone, sampling: Sampling
+) -> Summary:
+    """Adds to the cache `target` what it lacks of the clips' features; failed clips are named.
+
+    Raises HeliographError where it was interrupted, or no clip could be extracted.
+    """
+    with Bar("features") as bar:
+        summary = extract(clips, target, backbone=backbone, sampling=sampling, progress=on(bar))
+    for clip, reason in summary.failed.items():
+        log(f"failed: {clip}: {reason}")
+    require_clips(summary)
+    return summary

@@ -1,0 +1,123 @@
+"""The whole pipeline on clips that it makes itself: raw video to messages, in minutes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import backbones
+from data import cache
+from data.clips import Clip
+from data.simulate import contact_sheet
+from data.video import Sampling
+from pipeline.console import Bar, log, percent, print_table
+from pipeline.dataset import PAPER_CELLS
+from pipeline.evaluation import evaluate
+from pipeline.experiments.artifacts import features_of, made_clips
+from pipeline.message import Speaker
+from pipeline.report import score_rows, structure_rows, write_report
+from pipeline.runs import Run
+from pipeline.training import train
+
+BACKBONE = "efficientnet_lite0"
+PROPERTIES = ("elasticity", "friction")
+GRID = 5
+FRAMES = 8
+ORACLE_EPOCHS = 50
+AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
+
+
+def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
+    """Makes clips, extracts, trains, evaluates on cells it never saw, and prints messages.
+
+    A second run in the same folder keeps the clips and features that are there, and trains anew.
+    """
+    began = time.monotonic()
+    log(f"1/4 a puck slides down a ramp and bounces: {GRID**2 * per_cell} clips in {out / 'clips'}")
+    clips = made_clips(out / "clips", "ramp", grid=GRID, per_cell=per_cell)
+    log(f"2/4 features of {FRAMES} frames a clip with {BACKBONE}: {out / 'ramp.h5'}")
+    contact_sheet(out / "clips" / "manifest.jsonl", out / "clips.png")
+    features_of(
+        clips,
+        out / "ramp.h5",
+        backbone=backbones.load(BACKBONE),
+        sampling=Sampling(frames=FRAMES),
+    )
+    log(f"3/4 two agents learn to tell {' and '.join(PROPERTIES)}: {out / 'run'}")
+    run = _train(out / "ramp.h5", out / "run", seeds, epochs, shuffled=False)
+    log(f"    the same with shuffled labels, as a control: {out / 'shuffled'}")
+    control = _train(out / "ramp.h5", out / "shuffled", seeds, epochs, shuffled=True)
+    log("4/4 scores, on grid cells that were in neither training nor validation")
+    run.add_metrics({"shuffled_labels": control.metrics()["accuracy_test"]})
+    metrics = evaluate(run.folder)
+    columns, rows = score_rows(metrics)
+    print_table(columns, [*rows, _control_row(control)])
+    print()
+    print_table(*structure_rows(metrics))
+    print()
+    _print_messages(run, clips)
+    write_report(run.folder)
+    _say_what_next(out, clips, time.monotonic() - began)
+
+
+def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool) -> Run:
+    with Bar("training") as bar:
+        return train(
+            features,
+            out,
+            properties=PROPERTIES,
+            seeds=range(seeds),
+            vocab=5,
+            axes=AXES,
+            standardise=True,
+            oracle_epochs=ORACLE_EPOCHS,
+            epochs=epochs,
+            shuffle_labels=shuffled,
+            overwrite=True,
+            progress=bar.update,
+        )
+
+
+def _control_row(control: Run) -> list[str]:
+    metrics = control.metrics()
+    each = [percent(metrics["properties"][name]["accuracy_test"]) for name in PROPERTIES]
+    return ["control: shuffled labels", percent(metrics["accuracy_test"]), *each]
+
+
+def _print_messages(run: Run, clips: list[Clip]) -> None:
+    """Lets the agents speak about some clips of the held-out cells, from their video files."""
+    held_out = [f"e{row}_f{column}" for row, column in PAPER_CELLS]
+    shown = [next(clip for clip in clips if clip.object == cell) for cell in held_out]
+    speaker = Speaker(run)
+    print_table(
+        ["video of a cell never seen", "message", "means", *PROPERTIES],
+        [
+            [
+                clip.id,
+                str(said),
+                said.meaning,
+                *(f"{clip.labels[name]:.2f}" for name in PROPERTIES),
+            ]
+            for clip, said in ((clip, speaker(clip)) for clip in shown)
+        ],
+    )
+
+
+def _say_what_next(out: Path, clips: list[Clip], seconds: float) -> None:
+    features = cache.info(out / "ramp.h5")
+    print(
+        f"""
+Done in {seconds:.0f} s. Everything lies in {out}:
+  clips/     {len(clips)} H.264 videos and manifest.jsonl with their physics
+  clips.png  what they look like
+  ramp.h5    features, {features["clips"]} x {features["steps"]} x {features["dimensions"]}
+  run/       model.pt, metrics.json, messages.jsonl and more; every seed in seeds/
+  run/report.html  all of it on one page: open it in a browser
+  shuffled/  the control
+
+What next:
+  heliograph message {out / "run"} {clips[0].path}
+  heliograph extract YOUR_CLIPS -o yours.h5 --backbone {BACKBONE}
+  heliograph train {out / "ramp.h5"} -o runs/four --property friction --agents 4
+  heliograph --help"""
+    )

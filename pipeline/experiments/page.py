@@ -1,0 +1,59 @@
+"""One page for an experiment: its tables, beside the paper's numbers, and links to its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.console import duration
+from pipeline.experiments.recipe import Recipe, View
+from pipeline.experiments.tables import Line, accuracy_table, measure_tables, places
+from pipeline.report import FOLDER, template
+
+
+def render(
+    recipe: Recipe, lines: Sequence[Line], about: Mapping[str, Any], seconds: Mapping[str, float]
+) -> str:
+    """The page as text; it loads nothing from anywhere."""
+    return template("experiment.html").render(
+        recipe=recipe,
+        style=Markup((FOLDER / "report.css").read_text()),
+        accuracies=accuracy_table(lines),
+        measures=measure_tables(lines),
+        places=places(lines),
+        runs=dict.fromkeys((line.setting, line.run) for line in lines),
+        facts=_facts(recipe, about),
+        stages=[(name, duration(own)) for name, own in seconds.items()],
+        together=duration(sum(seconds.values())),
+    )
+
+
+def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    own = recipe.clips
+    rows = []
+    if own is None:
+        rows.append(("features", f"given: {about['features']}"))
+    else:
+        count = own.grid**2 * own.per_cell
+        rows += [
+            (
+                "clips",
+                f"{count} of the scene {own.scene}: {own.grid} x {own.grid} cells, "
+                f"{own.per_cell} clips each, {own.seconds:g} s",
+            ),
+            ("backbone", ", ".join(about["backbones"])),
+            ("views", "; ".join(f"{view.name}: {_seen(view)}" for view in recipe.views)),
+        ]
+    seeds = sorted({str(run.get("seeds", 10)) for run in about["runs"].values()})
+    rows += [
+        ("seeds", " or ".join(seeds)),
+        ("device", f"{about['device']}, {about['cores']} cores"),
+        ("versions", ", ".join(f"{name} {one}" for name, one in about["versions"].items())),
+    ]
+    return rows
+
+
+def _seen(view: View) -> str:
+    return "the middle frame" if view.still else f"{view.steps} time steps"

@@ -1,0 +1,280 @@
+"""Runs a recipe end to end: clips, features, agents, evaluation, tables and a page.
+
+    OUT/clips/ramp-5x5x12-2s/            shared by every experiment on the scene
+    OUT/features/ramp-....h5             shared too
+    OUT/NAME/runs/<run>/                 run folders, each with its own report.html
+    OUT/NAME/table.csv, table.json       every number, in long form
+    OUT/NAME/experiment.json             what was run, and how long each stage took
+    OUT/NAME/report.html                 the tables on a page, with links to the runs
+
+What is there is kept: a second run goes on, to the same bits, where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import backbones
+from data import cache
+from data.clips import Clip
+from data.errors import HeliographError
+from data.files import atomic_write, sha256_file
+from data.interchange import import_pt
+from data.video import Sampling
+from pipeline.console import Bar, duration, log
+from pipeline.evaluation import evaluate
+from pipeline.experiments.artifacts import features_of, made_clips
+from pipeline.experiments.page import render
+from pipeline.experiments.recipe import Published, Recipe, Training, View
+from pipeline.experiments.tables import Line, as_csv, lines_of
+from pipeline.extraction import default_workers
+from pipeline.report import write_report
+from pipeline.runs import CONTROL, Run
+from pipeline.training import train
+
+EMBEDDED = "efficientnet_lite0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a recipe is run with.
+
+    `backbones`: of its views in their order, the last one for all that are left. `features`: a file
+    for a recipe that needs one (.pt of the paper, or a cache). `overwrite`: train runs that are
+    there anew.
+    """
+
+    backbones: tuple[str, ...] = (EMBEDDED,)
+    device: str = "auto"
+    hub_dir: Path | None = None
+    features: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """An experiment that is done."""
+
+    recipe: Recipe
+    folder: Path
+    lines: tuple[Line, ...]
+    seconds: Mapping[str, float]  # of each stage, when it last had something to do
+
+    def __repr__(self) -> str:
+        return f"Result({self.recipe.name}, {len(self.lines)} lines)"
+
+    def to_json(self) -> dict[str, Any]:
+        """The lines and the stages, as JSON values."""
+        return {
+            "experiment": self.recipe.name,
+            "folder": str(self.folder),
+            "seconds": dict(self.seconds),
+            "lines": [line.to_json() for line in self.lines],
+        }
+
+
+def run_experiment(recipe: Recipe, out: Path, means: Means) -> Result:
+    """Runs what is not done yet of a recipe under `out`; tables are written after every run.
+
+    Raises HeliographError for what the user can mend; what was done until then stays.
+    """
+    folder = Path(out) / recipe.name
+    stages = Stages(folder / "experiment.json", _about(recipe, means))
+    log(f"{recipe.name}: {recipe.title}")
+    caches = _caches(recipe, Path(out), means, stages)
+    lines: list[Line] = []
+    count = len(recipe.trainings)
+    result = Result(recipe, folder, (), stages.seconds)
+    for number, training in enumerate(recipe.trainings, 1):
+        log(f"  {number}/{count} {training.title}")
+        run = _train(training, caches, folder / "runs" / training.name, means, stages)
+        for title, own, paper in _settings(training, run):
+            _examine(own, recipe, stages)
+            lines += lines_of(
+                title,
+                own.folder.relative_to(folder).as_posix(),
+                own.metrics(),
+                measures=recipe.measures,
+                paper=paper,
+            )
+        result = Result(recipe, folder, tuple(lines), stages.seconds)
+        _publish(result, stages.about)
+    return result
+
+
+@dataclass
+class Stages:
+    """How long each stage took, kept in `experiment.json` beside what is run."""
+
+    path: Path
+    about: Mapping[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.path.exists():
+            with suppress(ValueError, KeyError, TypeError):  # times of old are a courtesy
+                self.seconds |= json.loads(self.path.read_text())["stages"]
+        self._write()
+
+    @contextmanager
+    def __call__(self, name: str, *, anew: bool = True) -> Iterator[None]:
+        """Times a stage; one that finds its work done (`anew` false) leaves the time it took."""
+        began = time.monotonic()
+        yield
+        if anew:
+            self.seconds[name] = round(time.monotonic() - began, 1)
+            log(f"    {name}: {duration(self.seconds[name])}")
+            self._write()
+
+    def _write(self) -> None:
+        content = dict(self.about) | {
+            "stages": self.seconds,
+            "seconds": round(sum(self.seconds.values()), 1),
+        }
+        atomic_write(self.path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _about(recipe: Recipe, means: Means) -> dict[str, Any]:
+    clips = recipe.clips
+    return {
+        "experiment": recipe.name,
+        "title": recipe.title,
+        "clips": None if clips is None else vars(clips) | {"folder": clips.name},
+        "backbones": None if clips is None else list(means.backbones),
+        "features": str(means.features) if clips is None else None,
+        "runs": {own.name: dict(own.settings) for own in recipe.trainings},
+        "device": means.device,
+        "cores": default_workers(),
+        "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
+        "recipe": recipe.text,
+    }
+
+
+# Clips and features
+
+
+def _caches(recipe: Recipe, out: Path, means: Means, stages: Stages) -> dict[str, Path]:
+    """The cache of each view, or the one that is given, by name."""
+    if recipe.clips is None:
+        return {"features": _given(recipe, out, means.features)}
+    names = means.backbones
+    if len(names) > len(recipe.views):
+        takes = "one backbone" if len(recipe.views) == 1 else f"{len(recipe.views)} backbones"
+        raise HeliographError(f"{recipe.name} takes {takes}, not {len(names)}: {', '.join(names)}")
+    entries = [backbones.find_entry(name) for name in names]  # a wrong name fails at once
+    own = recipe.clips
+    folder = out / "clips" / own.name
+    with stages("clips", anew=not (folder / "manifest.jsonl").exists()):
+        clips = made_clips(
+            folder, own.scene, grid=own.grid, per_cell=own.per_cell, seconds=own.seconds
+        )
+    found: dict[str, Path] = {}
+    for number, view in enumerate(recipe.views):
+        entry = entries[min(number, len(entries) - 1)]
+        kind = "still" if view.still else f"{view.steps}steps"
+        found[view.name] = out / "features" / f"{own.name}-{entry.name}-{kind}.h5"
+        _extract(clips, found[view.name], view, entry, means, stages)
+    return found
+
+
+def _extract(
+    clips: list[Clip], target: Path, view: View, entry: Any, means: Means, stages: Stages
+) -> None:
+    """Features of a view, unless the cache has those of every clip already."""
+    if target.exists() and cache.info(target)["clips"] == len(clips):
+        return
+    if view.still and entry.frames_per_step > 1:
+        raise HeliographError(
+            f"the view {view.name!r} is of one frame, and {entry.name} takes "
+            f"{entry.frames_per_step} at once: name an image model for it in --backbone"
+        )
+    sampling = (
+        Sampling(name="middle", frames=1)
+        if view.still
+        else Sampling(frames=view.steps * entry.frames_per_step)
+    )
+    with stages(f"features of {view.name}"):
+        model = backbones.load(entry.name, device=means.device, hub_dir=means.hub_dir)
+        features_of(clips, target, backbone=model, sampling=sampling)
+
+
+def _given(recipe: Recipe, out: Path, file: Path | None) -> Path:
+    """The cache that the user gives, or one made of the paper's file that they give."""
+    if file is None:
+        raise HeliographError(
+            f"{recipe.name} needs {recipe.given}: give the file (.pt or .h5) with --features"
+        )
+    if file.suffix != ".pt":
+        return file
+    target = out / "features" / f"{file.stem}.h5"
+    if not target.exists():
+        cache.save(import_pt(file), target)
+    elif cache.info(target)["fingerprint"].get("sha256") != sha256_file(file):
+        raise HeliographError(f"{target} was made of another {file.name}: choose another --out")
+    return target
+
+
+# Runs
+
+
+def _train(
+    training: Training, caches: Mapping[str, Path], folder: Path, means: Means, stages: Stages
+) -> Run:
+    agents = training.settings.get("agents")
+    seen = dict.fromkeys(agents) if isinstance(agents, list) else caches
+    finished = (folder / "metrics.json").exists() and not means.overwrite
+    with stages(f"training {training.name}", anew=not finished), Bar(training.name) as bar:
+        return train(
+            [f"{name}={caches[name]}" for name in seen],
+            folder,
+            control=training.control is not None,
+            device=means.device,
+            resume=not means.overwrite,
+            overwrite=means.overwrite,
+            progress=bar.update,
+            **training.settings,
+        )
+
+
+def _settings(training: Training, run: Run) -> list[tuple[str, Run, Mapping[str, Published]]]:
+    """The run, and the holistic control beside it: title, run, and the paper's numbers."""
+    found = [(training.title, run, training.paper)]
+    if training.control is not None:
+        beside = Run.open(run.folder / CONTROL)
+        found.append((training.control.title, beside, training.control.paper))
+    return found
+
+
+def _examine(run: Run, recipe: Recipe, stages: Stages) -> None:
+    """Evaluates a run and writes its report, unless both are there."""
+    name = run.folder.relative_to(stages.path.parent / "runs").as_posix()
+    asked, metrics = dict(recipe.evaluation), run.metrics()
+    outcome, action = asked.pop("outcome", None), asked.pop("action", None)
+    wanted = ["baselines", *(["outcome"] if outcome else [])]
+    wanted += ["controls"] if asked.get("controls") else []
+    missing = any(part not in metrics for part in wanted)
+    with stages(f"evaluation {name}", anew=missing):
+        if missing:
+            evaluate(run.folder, outcome=(outcome, action) if outcome else None, **asked)
+    report = run.folder / "report.html"
+    if missing or not report.exists():
+        with stages(f"report {name}"):
+            write_report(run.folder)
+
+
+def _publish(result: Result, about: Mapping[str, Any]) -> None:
+    rows = [line.to_json() for line in result.lines]
+    atomic_write(result.folder / "table.csv", as_csv(result.lines))
+    atomic_write(
+        result.folder / "table.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+    )
+    atomic_write(
+        result.folder / "report.html", render(result.recipe, result.lines, about, result.seconds)
+    )

@@ -1,0 +1,271 @@
+"""The numbers of an experiment: one long list of lines, and the two tables that people read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.experiments.recipe import ACCURACY, Published
+from pipeline.report import interval_of, p_text
+from pipeline.runs import SCORES
+
+Table = tuple[list[str], list[list[str]]]
+
+ALL = "all at once"
+BASELINES = ("ridge", "majority")
+PLAIN = ("compositionality.", "bins.", "agreement.", "worth.compression.")  # no shares
+NOTHING = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One number of one setting.
+
+    `measure` is its path in `metrics.json`, `part` the property that an accuracy is of. `low` and
+    `high` are the ends of its 95 % interval, `over` what that is over: objects (and seeds), or
+    seeds alone. `chance` is what the measure's null gives. `paper` is the paper's number as the
+    paper says it, and `place` where. What is not known is None, or "".
+    """
+
+    setting: str
+    run: str
+    measure: str
+    title: str
+    part: str = ""
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    over: str = ""
+    seeds: int | None = None
+    chance: float | None = None
+    p_value: float | None = None
+    verdict: str = ""
+    paper: str = ""
+    place: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON types."""
+        return dataclasses.asdict(self)
+
+
+def lines_of(
+    setting: str,
+    run: str,
+    metrics: Mapping[str, Any],
+    *,
+    measures: Mapping[str, str],
+    paper: Mapping[str, Published],
+) -> list[Line]:
+    """The lines of a run: its accuracies and baselines, then each of `measures` (path -> title).
+
+    `run` is its folder, `paper` the paper's numbers by path, `recipe.ACCURACY` for the accuracies.
+    """
+    properties = list(metrics["properties"])
+    parts = [ALL, *properties] if len(properties) > 1 else properties
+    found = []
+    for part in parts:
+        theirs = paper.get(ACCURACY) if part == parts[0] else None
+        own = metrics if part == ALL else metrics["properties"][part]
+        for score in SCORES:
+            found.append(_line(setting, run, score, ACCURACY, own[score], theirs, part=part))
+        if own["accuracy_test"] is not None:
+            kept = _of(metrics.get("agents"), part)
+            found[-len(SCORES)] = _with_interval(found[-len(SCORES)], kept)
+        for name in BASELINES:
+            entry = _of(metrics.get("baselines", {}).get(name), part)
+            path = f"baselines.{name}"
+            found.append(_line(setting, run, path, f"baseline: {name}", entry, None, part=part))
+    for path, title in measures.items():
+        entry = _walk(metrics, path)
+        found.append(_line(setting, run, path, title, entry, paper.get(path)))
+    return found
+
+
+def _of(entry: Mapping[str, Any] | None, part: str) -> Any:
+    """An accuracy of all properties at once, or of one; with a single property they are one."""
+    if entry is None or part == ALL:
+        return entry
+    return entry["properties"].get(part)
+
+
+def _with_interval(line: Line, kept: Mapping[str, Any] | None) -> Line:
+    """The interval over objects, which evaluation knows of the receivers that were kept."""
+    if kept is None or "interval" not in kept:
+        return line
+    low, high, over = interval_of(kept)
+    return dataclasses.replace(line, low=low, high=high, over=over)
+
+
+def _walk(metrics: Mapping[str, Any], path: str) -> Any:
+    found: Any = metrics
+    for part in path.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
+
+
+def _line(
+    setting: str,
+    run: str,
+    measure: str,
+    title: str,
+    entry: Any,
+    theirs: Published | None,
+    *,
+    part: str = "",
+) -> Line:
+    """A line of whatever `metrics.json` has there: a score, a ratio, a number or nothing."""
+    known: dict[str, Any] = {}
+    if isinstance(entry, int | float):
+        known = {"mean": float(entry)}
+    elif isinstance(entry, Mapping) and entry.get("value", entry.get("mean")) is not None:
+        known = {"mean": entry.get("value", entry.get("mean")), "std": entry.get("std")}
+        ends = entry.get("interval")
+        if "per_seed" in entry:
+            known["seeds"] = len(entry["per_seed"])
+            low, high, over = interval_of(entry)
+            known |= {"low": low, "high": high, "over": over} if over else {}
+        elif ends and None not in ends:
+            known |= {"low": ends[0], "high": ends[1], "over": "objects"}
+        known |= {"chance": entry.get("null_mean"), "p_value": entry.get("p_value")}
+        known["verdict"] = str(entry.get("verdict") or "")
+    return Line(
+        setting=setting,
+        run=run,
+        measure=measure,
+        title=title,
+        part=part,
+        paper=theirs.says if theirs else "",
+        place=theirs.place if theirs else "",
+        **known,
+    )
+
+
+def as_csv(lines: Sequence[Line]) -> str:
+    """Every line, with a header; what is not known is an empty cell."""
+    text = io.StringIO()
+    names = [field.name for field in dataclasses.fields(Line)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(line.to_json() for line in lines)
+    return text.getvalue()
+
+
+# What people read
+
+
+def places(lines: Iterable[Line]) -> list[str]:
+    """Where the paper's numbers stand, in the order of their footnotes."""
+    return list(dict.fromkeys(line.place for line in lines if line.place))
+
+
+def accuracy_table(lines: Sequence[Line]) -> Table:
+    """A row for each setting and property: honest, published protocol, baselines, paper."""
+    parts = sorted({line.part for line in lines if line.part})
+    what = f"accuracy of {parts[0]}, %" if len(parts) == 1 else "accuracy, %"
+    columns = [
+        what, "chosen on validation [95 %]", "last epoch", "published protocol",
+        "ridge", "chance", "paper",
+    ]  # fmt: skip
+    notes = places(lines)
+    rows: dict[tuple[str, str, str], dict[str, Line]] = {}
+    for line in lines:
+        if line.part:
+            rows.setdefault((line.run, line.setting, line.part), {})[line.measure] = line
+    table, before = [], ""
+    for (run, setting, part), own in rows.items():
+        test, last, protocol = (own[score] for score in SCORES)
+        ridge, majority = (own[f"baselines.{name}"] for name in BASELINES)
+        table.append(
+            [
+                f"  {part}" if run == before else setting,
+                f"{_spread(test)} {_interval(test)}".strip(),
+                _spread(last),
+                _spread(protocol),
+                _number(ridge.mean, 1),
+                _number(majority.mean, 1),
+                _paper(test, notes),
+            ]
+        )
+        before = run
+    return columns, table
+
+
+def measure_tables(lines: Sequence[Line]) -> list[Table]:
+    """Shares (outcomes, what is retained), then structure: a row for each measure of each setting.
+
+    A table that would have no rows is left out, and so are columns that nothing fills.
+    """
+    notes = places(lines)
+    others = [line for line in lines if not line.part]
+    parts = (
+        ("beside the accuracy, %", [line for line in others if not _plain(line)]),
+        ("structure of the messages", [line for line in others if _plain(line)]),
+    )
+    return [_measures(title, own, notes) for title, own in parts if own]
+
+
+def _measures(title: str, lines: Sequence[Line], notes: Sequence[str]) -> Table:
+    columns = [title, "here [95 %]", "chance", "p", "verdict", "paper"]
+    rows = [
+        [
+            f"  {line.title}",
+            f"{_spread(line)} {_interval(line)}".strip(),
+            NOTHING if line.chance is None else f"{line.chance:.2f}",
+            NOTHING if line.p_value is None else p_text(line.p_value).removeprefix("p = "),
+            line.verdict or NOTHING,
+            _paper(line, notes),
+        ]
+        for line in lines
+    ]
+    filled = [0, *(i for i in range(1, 6) if any(row[i] != NOTHING for row in rows))]
+    table, before = [], ""
+    for line, row in zip(lines, rows, strict=True):
+        if line.run != before:
+            table.append([line.setting, *[""] * (len(filled) - 1)])
+        table.append([row[i] for i in filled])
+        before = line.run
+    return [columns[i] for i in filled], table
+
+
+def _plain(line: Line) -> bool:
+    """Whether its number is none of percent."""
+    return line.measure.startswith(PLAIN)
+
+
+def _number(value: float | None, digits: int, *, share: bool = True) -> str:
+    """
+    >>> _number(0.5249, 1), _number(None, 1), _number(0.924, 2, share=False)
+    ('52.5', '-', '0.92')
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{100 * value if share else value:.{digits}f}"
+
+
+def _spread(line: Line) -> str:
+    share = not _plain(line)
+    digits = 1 if share else 2
+    text = _number(line.mean, digits, share=share)
+    if line.std is None or (line.seeds or 0) < 2 or text == NOTHING:
+        return text
+    return f"{text} ± {_number(line.std, digits, share=share)}"
+
+
+def _interval(line: Line) -> str:
+    if line.low is None or line.high is None:
+        return ""
+    share = not _plain(line)
+    low, high = (_number(end, 0 if share else 2, share=share) for end in (line.low, line.high))
+    return f"[{low}, {high}]"
+
+
+def _paper(line: Line, notes: Sequence[str]) -> str:
+    return f"{line.paper} ({notes.index(line.place) + 1})" if line.paper else NOTHING

@@ -1,0 +1,60 @@
+"""TODO"""
+
+from pipeline.metrics.information import joint_counts
+from pipeline.metrics.language import (
+    METRICS,
+    accuracy,
+    adjusted_mutual_information,
+    auc,
+    bin_property,
+    bin_sensitivity,
+    bosdis_chaabouni2020,
+    bosdis_wmcp,
+    effective_vocabulary,
+    entropy,
+    message_entropy,
+    message_ids,
+    message_uniqueness,
+    monotonicity,
+    mutual_information,
+    permutation_null,
+    permutations,
+    posdis_chaabouni2020,
+    posdis_wmcp,
+    symbols_in_use,
+)
+from pipeline.metrics.resampling import draw_objects, number_objects
+from pipeline.metrics.significance import STRUCTURAL, assess, interval, p_value
+from pipeline.metrics.topsim import topsim, topsim_sampled
+
+__all__ = [
+    "METRICS",
+    "STRUCTURAL",
+    "accuracy",
+    "adjusted_mutual_information",
+    "assess",
+    "auc",
+    "bin_property",
+    "bin_sensitivity",
+    "bosdis_chaabouni2020",
+    "bosdis_wmcp",
+    "draw_objects",
+    "effective_vocabulary",
+    "entropy",
+    "interval",
+    "joint_counts",
+    "message_entropy",
+    "message_ids",
+    "message_uniqueness",
+    "monotonicity",
+    "mutual_information",
+    "number_objects",
+    "p_value",
+    "permutation_null",
+    "permutations",
+    "posdis_chaabouni2020",
+    "posdis_wmcp",
+    "symbols_in_use",
+    "topsim",
+    "topsim_sampled",
+]

@@ -1,0 +1,214 @@
+"""The paper's checkpoints as run folders, which `message` and `evaluate` understand.
+
+A checkpoint holds `sender_<heads>x<vocab>` and `receiver_<heads>x<vocab>`, each a state dict; the
+published ones hold those of 2x8 and of the holistic 1x64. Sizes are read off the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.errors import HeliographError
+from data.interchange import read_pt
+from pipeline.agents import PUBLISHED_PROPERTIES, Blueprint, checkpoint_key, stack_receivers
+from pipeline.config import CONTROLLED, TrainConfig, build_config
+from pipeline.dataset import Examples, Material, Split, examples_of, is_grid, read_material
+from pipeline.game import hear, pooled_accuracy, published_accuracy
+from pipeline.runs.results import SeedResult
+from pipeline.runs.run import CONTROL, Run
+from pipeline.runs.writer import add_control, forget_control, write_run
+
+HOLISTIC_CLAMP = 15.0  # of the published holistic sender, which its weights do not tell
+UNKNOWN = (
+    "imported from {}: which clips it was trained on is not in the file, so its accuracies are on "
+    "the test clips of {}, which it may have seen"
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sender and its receiver in a checkpoint, with the sizes that their weights tell."""
+
+    heads: int
+    vocab: int
+    agents: int
+    dim: int
+    hidden_dim: int
+    kernel: int
+    properties: tuple[str, ...]  # () for a receiver of one property without a name
+    sender: Mapping[str, Tensor]
+    receiver: Mapping[str, Tensor]
+
+
+def import_checkpoint(
+    path: Path | str,
+    out: Path | str,
+    *,
+    cache_path: Path | str,
+    property: str | None = None,
+    overwrite: bool = False,
+) -> Run:
+    """Makes a run folder of a checkpoint, speaking of the clips of a cache.
+
+    The senders with most heads stand at its top, the holistic ones as its control. Raises
+    HeliographError for a file that is no such checkpoint, or does not fit the cache.
+
+    Args:
+        property: what a receiver of a single property was asked for; none: the cache's only label.
+    """
+    path, out = Path(path), Path(out)
+    if (out / "config.json").exists() and not overwrite:
+        raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
+    material = read_material({Path(cache_path).stem: Path(cache_path)})
+    pairs = read_pairs(path)
+    runs = [
+        _import_pair(path, out / CONTROL if number else out, pair, material, property)
+        for number, pair in enumerate(pairs[:2])
+    ]
+    if len(runs) > 1:
+        add_control(*runs)
+    else:
+        forget_control(out)
+    return runs[0]
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The senders and receivers of a checkpoint, those with most heads first."""
+    content = read_pt(path)
+    keys = [re.fullmatch(r"sender_(\d+)x(\d+)", str(key)) for key in content]
+    sizes = sorted(((int(k[1]), int(k[2])) for k in keys if k), reverse=True)
+    if not sizes:
+        raise HeliographError(
+            f"{path} is no checkpoint of agents: it has no sender_2x8 or its like, only "
+            f"{', '.join(map(str, content)) or 'nothing'}"
+        )
+    return [_pair(path, content, heads, vocab) for heads, vocab in sizes]
+
+
+def _pair(path: Path, content: Mapping[str, object], heads: int, vocab: int) -> Pair:
+    parts = []
+    for part in ("sender", "receiver"):
+        key = checkpoint_key(part, heads, vocab)
+        state = content.get(key)
+        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+            raise HeliographError(f"{path} has no state dict {key}")
+        parts.append(state)
+    sender, receiver = parts
+    several = [int(found[1]) for name in sender if (found := re.match(r"senders\.(\d+)\.", name))]
+    prefix = "senders.0." if several else ""
+    try:
+        _, dim, kernel = sender[f"{prefix}encoder.temporal.0.weight"].shape
+        hidden_dim = len(sender[f"{prefix}encoder.fc.0.weight"])
+    except (KeyError, ValueError):
+        raise HeliographError(
+            f"{path}: {checkpoint_key('sender', heads, vocab)} has no encoder"
+        ) from None
+    named = [name.removesuffix(".weight") for name in receiver if name.endswith(".weight")]
+    if "elast_head" in named:
+        properties = PUBLISHED_PROPERTIES
+    else:
+        properties = tuple(n.removeprefix("heads.") for n in named if n.startswith("heads."))
+    agents = max(several) + 1 if several else 1
+    return Pair(heads, vocab, agents, dim, hidden_dim, kernel, properties, sender, receiver)
+
+
+def _import_pair(
+    path: Path, out: Path, pair: Pair, material: Material, property: str | None
+) -> Run:
+    clips, (source,) = material.clips, material.sources
+    if source.dim != pair.dim:
+        raise HeliographError(
+            f"{path} speaks of features of {pair.dim} dimensions, {source.path} has {source.dim}"
+        )
+    width = max(1, source.steps // pair.agents)
+    if pair.kernel != min(3, width):
+        raise HeliographError(
+            f"{path} has encoders that look at {pair.kernel} time steps at once, which does not "
+            f"suit the {width} that an agent sees in {source.path}"
+        )
+    properties = pair.properties or _only(property, tuple(clips.labels), path)
+    unknown = {name: np.full(len(clips), np.nan) for name in properties}
+    clips = dataclasses.replace(clips, labels=unknown | dict(clips.labels))
+    material = dataclasses.replace(material, caches=(clips,))
+    examples = examples_of(clips, properties)
+    known = examples.labels[~np.isnan(examples.labels).any(axis=1)]
+    config = build_config(
+        "published",
+        properties,
+        split="cells" if is_grid(known) else "published",
+        agents=pair.agents,
+        heads=pair.heads,
+        vocab=pair.vocab,
+        hidden_dim=pair.hidden_dim,
+        logit_clamp=HOLISTIC_CLAMP if pair.heads == 1 else 0.0,
+        **CONTROLLED,
+    )
+    result = _result(path, config, examples, pair, source.steps)
+    note = UNKNOWN.format(path.name, f"the split {config.split} of {source.path.name}")
+    run = write_run(out, config, material, [result], notes=[note])
+    run.add_metrics({"imported_from": str(path)})
+    return run
+
+
+def _only(property: str | None, labels: Sequence[str], path: Path) -> tuple[str]:
+    name = property or (labels[0] if len(labels) == 1 else None)
+    if name is None:
+        raise HeliographError(
+            f"{path} answers for one property and does not say which: --property names it"
+        )
+    return (name,)
+
+
+def _result(
+    path: Path, config: TrainConfig, examples: Examples, pair: Pair, steps: int
+) -> SeedResult:
+    """What the checkpoint's agents say and understand, as if a seed 0 had ended so."""
+    blueprint = Blueprint(config, (steps,), (pair.dim,))
+    sender, receiver = blueprint.sender().eval(), blueprint.receiver().eval()
+    for module, state in ((sender, pair.sender), (receiver, pair.receiver)):
+        try:
+            module.load_state_dict({name: value.float() for name, value in state.items()})
+        except RuntimeError as error:
+            raise HeliographError(
+                f"{path} does not fit the agents that its keys name: "
+                f"{' '.join(str(error).split())[:300]}"
+            ) from error
+    with torch.inference_mode():
+        tokens = sender(torch.from_numpy(examples.features).float())
+    tokens = tokens.view(len(examples), config.agents, config.heads).numpy()
+    split = _split_if_labelled(examples, config)
+    labels = examples.labels[split.test]
+    verdicts = hear(
+        stack_receivers([[receiver]], torch.device("cpu")), tokens[split.test], config.vocab
+    )
+    return SeedResult(
+        seed=0,
+        split=split,
+        sender=sender,
+        receiver=receiver,
+        tokens=tokens,
+        epoch=config.epochs,
+        accuracy_validation=None,
+        accuracy_test=None,
+        accuracy_last_epoch=pooled_accuracy(verdicts, labels, config.tie_margins),
+        accuracy_published_protocol=published_accuracy(verdicts, labels, config.tie_margins)
+        if len(labels) > 1
+        else pooled_accuracy(verdicts, labels, config.tie_margins),
+        skipped_batches=0,
+    )
+
+
+def _split_if_labelled(examples: Examples, config: TrainConfig) -> Split:
+    """The split of seed 0, or an empty one for a cache that does not know the properties."""
+    if np.isnan(examples.labels).any(axis=1).all():
+        nobody = np.array([], dtype=np.int64)
+        return Split(nobody, nobody, nobody, np.random.RandomState(0))
+    return examples.split(config.split, 0)

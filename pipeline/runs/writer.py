@@ -1,0 +1,233 @@
+"""Writes the folder of a training run; what stands in it: see `run.py`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from data.cache import Features
+from data.files import atomic_write, replacing
+from pipeline.agents import checkpoint_key, message_text, values_text
+from pipeline.config import TrainConfig
+from pipeline.dataset import Material, Source, folds_of
+from pipeline.game import Accuracy
+from pipeline.runs.results import HistoryRow, SeedResult
+from pipeline.runs.run import CONTROL, SCHEMA_VERSION, SCORES, Run, write_json
+
+
+def write_run(
+    folder: Path,
+    config: TrainConfig,
+    material: Material,
+    results: Sequence[SeedResult],
+    *,
+    notes: Sequence[str] = (),
+) -> Run:
+    """Writes the run folder, `metrics.json` last: its presence says that the run is whole.
+
+    `notes` are sentences that belong beside its accuracies.
+    """
+    seeds = tuple(result.seed for result in results)
+    chosen = choose(results)
+    features = material.clips
+    _forget(folder, seeds)
+    write_json(folder / "config.json", description(config, seeds, material.sources))
+    labels = np.stack([features.labels[name] for name in config.properties], axis=1)
+    for result in results:
+        own = folder / "seeds" / str(result.seed)
+        _write_model(own, config, result)
+        _write_messages(own, features, config, labels, result)
+        write_json(own / "metrics.json", _seed_metrics(result, config))
+    _write_model(folder, config, chosen)
+    _write_messages(folder, features, config, labels, chosen)
+    _write_history(folder / "history.csv", [row for result in results for row in result.history])
+    more = {"folds": folds_of(config.split), "notes": list(notes)}
+    write_json(folder / "metrics.json", summarise(config, results) | more)
+    return Run(folder, config, seeds, material.sources)
+
+
+def description(
+    config: TrainConfig, seeds: Sequence[int], sources: Sequence[Source]
+) -> dict[str, Any]:
+    """What `config.json` says: everything needed to repeat the run."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": config.to_json(),
+        "seeds": list(seeds),
+        "caches": [source.to_json() for source in sources],
+        "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
+    }
+
+
+def add_control(run: Run, control: Run) -> None:
+    """Gives a run its holistic control's weights in every `model.pt`, and its scores.
+
+    The four keys are those of the published checkpoints; `metrics.json` has the control's metrics
+    under `control`.
+    """
+    for name in ("", *(f"seeds/{seed}" for seed in run.seeds)):
+        parts: dict[str, dict[str, Tensor]] = {}
+        for own in (run, control):
+            parts |= torch.load(own.folder / name / "model.pt", weights_only=True)
+        with replacing(run.folder / name / "model.pt") as file:
+            torch.save(parts, file)
+    config = control.config
+    sizes = {"folder": control.folder.name, "heads": config.heads, "vocab": config.vocab}
+    run.add_metrics({"control": sizes | control.metrics()})
+
+
+def forget_control(folder: Path) -> None:
+    """Removes the control of an older run in the folder, where there is one."""
+    if (folder / CONTROL / "config.json").exists():
+        shutil.rmtree(folder / CONTROL)
+
+
+def _forget(folder: Path, seeds: Sequence[int]) -> None:
+    """Removes what an older run in the folder said, and its seeds that this one does not have."""
+    for name in ("metrics.json", "report.html", "lexicon.json"):
+        (folder / name).unlink(missing_ok=True)
+    for own in (folder / "seeds").glob("[0-9]*"):
+        if own.name not in map(str, seeds):
+            shutil.rmtree(own)
+
+
+def choose(results: Sequence[SeedResult]) -> SeedResult:
+    """The seed that did best on validation; without validation objects the lowest seed."""
+    if any(result.accuracy_validation is None for result in results):
+        return min(results, key=lambda result: result.seed)
+    return max(results, key=lambda result: np.nan_to_num(_together(result.accuracy_validation)))
+
+
+def summarise(config: TrainConfig, results: Sequence[SeedResult]) -> dict[str, Any]:
+    """The accuracies of `metrics.json`: over seeds, all properties at once and one by one.
+
+    Fractions; `std` is the standard deviation over seeds with S - 1, 0 for a single seed.
+    """
+    metrics: dict[str, Any] = {"seeds": [result.seed for result in results]}
+    for score in SCORES:
+        metrics[score] = _over_seeds([getattr(result, score) for result in results])
+    metrics["accuracy_validation"] = _over_seeds([r.accuracy_validation for r in results])
+    metrics["accuracy_published_protocol"]["selected_on_test"] = True
+    metrics["properties"] = {
+        name: {
+            score: _over_seeds([getattr(result, score) for result in results], number)
+            for score in SCORES
+        }
+        for number, name in enumerate(config.properties)
+    }
+    metrics["chosen_seed"] = choose(results).seed
+    metrics["chosen_epoch"] = [result.epoch for result in results]
+    metrics["skipped_batches"] = [result.skipped_batches for result in results]
+    return metrics
+
+
+def _over_seeds(
+    scores: Sequence[Accuracy | None], number: int | None = None
+) -> dict[str, Any] | None:
+    if any(score is None for score in scores):
+        return None
+    values = [_together(s) if number is None else s.each[number] for s in scores if s is not None]
+    return spread(values)
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """How `metrics.json` states a fraction over seeds.
+
+    >>> spread([0.5, 1.0])["mean"]
+    0.75
+    """
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": std, "per_seed": list(values)}
+
+
+def _together(score: Accuracy | None) -> float:
+    return math.nan if score is None else score.together
+
+
+def _seed_metrics(result: SeedResult, config: TrainConfig) -> dict[str, Any]:
+    scores = {score: getattr(result, score) for score in (*SCORES, "accuracy_validation")}
+    return {
+        "seed": result.seed,
+        "epoch": result.epoch,
+        "skipped_batches": result.skipped_batches,
+        **{
+            score: value
+            and {
+                "together": value.together,
+                **dict(zip(config.properties, value.each, strict=True)),
+            }
+            for score, value in scores.items()
+        },
+    }
+
+
+def _write_model(folder: Path, config: TrainConfig, result: SeedResult) -> None:
+    parts = {
+        checkpoint_key("sender", config.heads, config.vocab): result.sender.state_dict(),
+        checkpoint_key("receiver", config.heads, config.vocab): result.receiver.state_dict(),
+    }
+    flat = {
+        f"{part}.{name}": value.contiguous()
+        for part, state in parts.items()
+        for name, value in state.items()
+    }
+    atomic_write(folder / "model.safetensors", safetensors.torch.save(flat))
+    with replacing(folder / "model.pt") as file:
+        torch.save(parts, file)
+
+
+def _write_messages(
+    folder: Path, features: Features, config: TrainConfig, labels: np.ndarray, result: SeedResult
+) -> None:
+    parts = np.full(len(features), "", dtype=object)
+    for name in ("train", "validation", "test"):
+        parts[getattr(result.split, name)] = name
+    lines = [
+        json.dumps(
+            {
+                "clip": features.clip_id[number],
+                **_said(said),
+                "object": features.object[number],
+                "part": parts[number] or None,
+                "labels": {
+                    name: None if math.isnan(value) else value
+                    for name, value in zip(config.properties, labels[number].tolist(), strict=True)
+                },
+            }
+        )
+        for number, said in enumerate(result.tokens)
+    ]
+    atomic_write(folder / "messages.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def _said(said: np.ndarray) -> dict[str, Any]:
+    """One clip's message: tokens (agents, heads), or real numbers (agents, heads, vocab)."""
+    if np.issubdtype(said.dtype, np.integer):
+        return {"message": message_text(said.tolist()), "tokens": said.tolist()}
+    values = said.reshape(len(said), -1).tolist()
+    return {"message": values_text(values), "values": values}
+
+
+def _write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, [f.name for f in dataclasses.fields(HistoryRow)], lineterminator="\n"
+    )
+    writer.writeheader()
+    for row in rows:
+        cells = dataclasses.asdict(row)
+        writer.writerow({k: "" if v != v else v for k, v in cells.items()})  # NaN: an empty cell
+    atomic_write(path, text.getvalue())

@@ -1,0 +1,125 @@
+"""Trains the agents of many seeds on cached features, a chunk of seeds at a time.
+
+A seed's result depends on nothing but its own number: on a CPU seeds are trained in chunks of a
+fixed size, filled up where there are fewer, so that every kernel always sees the same shapes; each
+seed has its own generators, its own optimiser, and its own failures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from data.errors import HeliographError
+from pipeline.config import TrainConfig
+from pipeline.dataset import Examples, Split
+from pipeline.runs import SeedResult
+from pipeline.training.callbacks import Progress
+from pipeline.training.checkpoints import Keeper
+from pipeline.training.optimizer import fast_float32
+from pipeline.training.trainer import Chunk
+
+SEEDS_PER_CHUNK = 5
+SEEDS_ON_A_GPU = 80  # where launching kernels is the cost, and chunks are not padded
+
+
+def fit(
+    examples: Examples,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    *,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    keeper: Keeper | None = None,
+) -> Iterator[SeedResult]:
+    """Trains every seed; yields results in the order of the seeds, a chunk at a time.
+
+    `keeper` keeps the states of unfinished chunks, and gives back those that are there already.
+    Raises HeliographError where the clips cannot be split, or their labels leave nothing to
+    compare.
+    """
+    place = torch.device(device)
+    for seed in seeds:
+        check_split(examples, config, seed, examples.split(config.split, seed))
+    size = SEEDS_PER_CHUNK if place.type == "cpu" else SEEDS_ON_A_GPU
+    width = size if place.type == "cpu" else 0
+    for number, start in enumerate(range(0, len(seeds), size)):
+        own = seeds[start : start + size]
+        with fast_float32(place):
+            chunk = Chunk(examples, config, own, width=width, device=place)
+            if not config.refit or not all(len(split.validation) for split in chunk.splits):
+                _train(chunk, number, progress, keeper)
+                yield from chunk.results()
+                continue
+            _train(chunk, 2 * number, _part_of_two(progress, 0), keeper)
+            first = list(chunk.results())
+            epochs = [result.epoch for result in first]
+            again = Chunk(examples, config, own, width=width, device=place, chosen=epochs)
+            _train(again, 2 * number + 1, _part_of_two(progress, 1), keeper)
+            for chose, result in zip(first, again.results(), strict=True):
+                yield _with_validation(result, chose)
+
+
+def _with_validation(result: SeedResult, chose: SeedResult) -> SeedResult:
+    """A seed that was trained again, with what the first training found on validation clips."""
+    history = [
+        dataclasses.replace(row, accuracy_validation=before.accuracy_validation)
+        for row, before in zip(result.history, chose.history, strict=True)
+    ]
+    return dataclasses.replace(
+        result, accuracy_validation=chose.accuracy_validation, history=history
+    )
+
+
+def _part_of_two(
+    progress: Callable[[Progress], None] | None, part: int
+) -> Callable[[Progress], None] | None:
+    """Tells of one of two trainings as of half of a whole."""
+    if progress is None:
+        return None
+
+    def tell(now: Progress) -> None:
+        progress(
+            dataclasses.replace(now, epoch=part * now.epochs + now.epoch, epochs=2 * now.epochs)
+        )
+
+    return tell
+
+
+def _train(
+    chunk: Chunk,
+    number: int,
+    progress: Callable[[Progress], None] | None,
+    keeper: Keeper | None,
+) -> None:
+    if keeper is None:
+        chunk.run(progress)
+        return
+    state = keeper.load(number)
+    if state is not None:
+        chunk.restore(state)
+
+    def pause() -> None:
+        if keeper.due() or chunk.epoch == chunk.config.epochs:
+            keeper.save(number, chunk.state())
+
+    chunk.run(progress, pause)
+
+
+def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split) -> None:
+    """Raises HeliographError where training or test clips leave nothing to compare."""
+    for part, clips in (("training", split.train), ("test", split.test)):
+        values = examples.labels[clips]
+        spread = np.ptp(values, axis=0) if len(clips) > 1 else np.zeros(len(config.properties))
+        for name, margin, width in zip(config.properties, config.tie_margins, spread, strict=True):
+            if not width > margin:
+                alike = (
+                    f"the {len(clips)} {part} clips differ in {name} by {width:g} at most, which "
+                    f"its tie margin of {margin:g} counts as equal (see --tie-margin)"
+                    if width
+                    else f"the {len(clips)} {part} clips all have the same {name}"
+                )
+                raise HeliographError(f"seed {seed}: {alike}: nothing to compare")

@@ -1,0 +1,173 @@
+"""A grid of runs with one command: a folder for each cell, and one table of them all.
+
+OUT/<key>-<value>_<key>-<value>/    a run folder each
+OUT/sweep.csv                       a line for each cell
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data.errors import HeliographError
+from data.files import atomic_write
+from pipeline.config import TrainConfig, parse_agents
+from pipeline.console import percent, print_table
+from pipeline.runs import SCORES, Run
+from pipeline.training.train import train
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": lambda text: {"yes": True, "no": False}[text],
+}
+KEYS: dict[str, Callable[[str], Any]] = {
+    "agents": parse_agents,
+    "preset": str,
+    "seeds": int,
+    **{
+        field.name: READERS[str(field.type)]
+        for field in dataclasses.fields(TrainConfig)
+        if "help" in field.metadata
+    },
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: what it sets, as words, and what came of it."""
+
+    folder: Path
+    words: dict[str, str]
+    run: Run | None
+    error: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """A line of `sweep.csv`: fractions over seeds; empty where there are none."""
+        found = self.run.metrics() if self.run else {}
+        scores = {
+            f"{score}_{part}": (found.get(score) or {}).get(part)
+            for score in SCORES
+            for part in ("mean", "std")
+        }
+        count = len(self.run.seeds) if self.run else None
+        return self.words | {
+            "seeds": count,
+            **scores,
+            "folder": self.folder.name,
+            "error": self.error,
+        }
+
+
+def sweep(
+    caches: Sequence[str],
+    out: Path,
+    words: Sequence[str],
+    settings: dict[str, Any],
+    *,
+    log: Callable[[str], None],
+    bar: Callable[[str], AbstractContextManager[Any]],
+) -> list[Cell]:
+    """Trains every cell of the grid that is not finished yet, and writes `sweep.csv`.
+
+    Args:
+        caches, settings: as `train` takes them; what is swept replaces a setting.
+        words: `KEY=A,B,...` each.
+        bar: makes a progress bar with a title.
+
+    An error in one cell leaves the others alone; where every cell fails, the first error is raised.
+    """
+    axes = dict(map(parse_axis, words))
+    if len(axes) < len(words):
+        raise HeliographError("a key is swept twice: give all its values at once")
+    grid = list(itertools.product(*axes.values()))
+    again = {"resume": not settings["overwrite"]}
+    cells: list[Cell] = []
+    for number, values in enumerate(grid, 1):
+        given = dict(zip(axes, values, strict=True))
+        folder = out / "_".join(f"{key}-{value}" for key, value in given.items())
+        setting = {key: KEYS[key](text) for key, text in given.items()}
+        if "seeds" in setting:
+            setting["seeds"] = range(setting["seeds"])
+        try:
+            with bar(f"{number}/{len(grid)} {folder.name}") as shown:
+                run = train(
+                    caches, folder, progress=shown.update, log=log, **settings | again | setting
+                )
+            cells.append(Cell(folder, given, run))
+        except HeliographError as error:
+            log(f"{folder.name}: {error}")
+            cells.append(Cell(folder, given, None, str(error)))
+            if len(cells) == len(grid) and not any(cell.run for cell in cells):
+                raise HeliographError(cells[0].error) from error
+        _write_table(out / "sweep.csv", cells)
+    return cells
+
+
+def parse_axis(word: str) -> tuple[str, list[str]]:
+    """A key and its values.
+
+    >>> parse_axis("vocab=2,3,5")
+    ('vocab', ['2', '3', '5'])
+    """
+    key, _, text = word.partition("=")
+    key = key.strip().replace("-", "_")
+    values = [value.strip() for value in text.split(",")]
+    if key not in KEYS:
+        raise HeliographError(f"nothing called {key!r} can be swept: {', '.join(sorted(KEYS))} can")
+    for value in values:
+        try:
+            KEYS[key](value)
+        except (ValueError, KeyError):
+            raise HeliographError(f"{key} cannot be {value!r}") from None
+    if len(set(values)) < len(values):
+        raise HeliographError(f"a value of {key} stands twice: {text}")
+    return key, values
+
+
+def split_words(caches: Sequence[str], *, swept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Parts caches from further axes: `--sweep vocab=2,3 agents=1,2` gives the second as a cache.
+
+    >>> split_words(["vjepa.h5", "agents=1,2"], swept=True)
+    (('vjepa.h5',), ('agents=1,2',))
+    """
+    words = tuple(word for word in caches if swept and word.split("=")[0].replace("-", "_") in KEYS)
+    kept = tuple(word for word in caches if word not in words)
+    if not kept:
+        raise HeliographError("no cache to train on is named")
+    return kept, words
+
+
+def show_sweep(cells: Sequence[Cell], as_json: bool) -> None:
+    """The table of a sweep on stdout; exit code 3 where a cell failed."""
+    if as_json:
+        click.echo(json.dumps([cell.row() for cell in cells]))
+    else:
+        columns = [*cells[0].words, "chosen on validation", "last epoch", "published protocol"]
+        rows = []
+        for cell in cells:
+            found = cell.run.metrics() if cell.run else {}
+            rows.append([*cell.words.values(), *(percent(found.get(score)) for score in SCORES)])
+        print_table(columns, rows)
+    if any(cell.error for cell in cells):
+        raise click.exceptions.Exit(3)
+
+
+def _write_table(path: Path, cells: Sequence[Cell]) -> None:
+    text = io.StringIO()
+    rows = [cell.row() for cell in cells]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue())

@@ -1,0 +1,234 @@
+"""The training stage: caches in, a run folder out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.errors import HeliographError
+from data.lock import Lock
+from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
+from pipeline.dataset import Material, examples_of, read_material
+from pipeline.runs import (
+    CONTROL,
+    Run,
+    SeedResult,
+    add_control,
+    description,
+    forget_control,
+    write_run,
+)
+from pipeline.training.callbacks import Progress, ProgressCallback, TensorBoardCallback
+from pipeline.training.checkpoints import Keeper, difference
+from pipeline.training.diagnostics import warnings
+from pipeline.training.fit import fit
+
+
+def train(
+    caches: Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    properties: Sequence[str] = (),
+    preset: str = "default",
+    seeds: int | Sequence[int] = 10,
+    agents: int | Sequence[str] | None = None,
+    matched: bool = False,
+    control: bool = False,
+    tensorboard: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Run:
+    """Trains every seed on one or several caches and writes the run folder.
+
+    Args:
+        caches: as `extract` or `cache import` writes them.
+        out: must not hold a run yet, unless `overwrite`, nor an unfinished training, unless
+            `resume` goes on with it; a finished run that `resume` finds is left as it is.
+        properties: labels to talk about; none: every label of the caches.
+        preset: a key of `config.PRESETS`.
+        seeds: their numbers, or how many from 0 on.
+        agents: how many, all on the one cache; or the cache of each agent, by its name: the stem
+            of a file, or `NAME=PATH`.
+        matched: one agent in place of them all, over the whole clip, with the heads of all.
+        control: train the holistic control beside it, a whole run in `out/control`.
+        tensorboard: write event files into `out/tensorboard` too.
+        settings: fields of `TrainConfig` that replace the preset's, and `tie_margin`; None leaves
+            it.
+        progress: called with epochs done over all seeds, epochs in all, and a note.
+        log: called with what is worth a line.
+
+    Raises HeliographError for whatever the user can mend: a wrong name, too few objects, a folder
+    in the way, or one that another process is training into.
+    """
+    out, say = Path(out), log or (lambda _: None)
+    metrics = out / "metrics.json"
+    if metrics.exists() and not (overwrite or resume):
+        raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
+    place = resolve_device(device)
+    paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
+    material = read_material(paths)
+    for name, count in material.left_out.items():
+        say(f"{name}: {count} clips that the other caches do not have are left out")
+    names = tuple(properties) or tuple(material.clips.labels)
+    if not names:
+        raise HeliographError(
+            f"{' and '.join(map(str, paths.values()))} has no labels: nothing to talk about"
+        )
+    config = build_config(
+        preset,
+        names,
+        agents=agents if isinstance(agents, int | None) else len(agents),
+        sees=sees or None,
+        **(with_control(settings) if control else settings),
+    )
+    if matched:
+        config = matched_bandwidth(config)
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    if not seeds:
+        raise HeliographError("a run needs at least one seed")
+    examples = examples_of(material.caches, config.properties)
+    notes = warnings(examples, config, seeds)
+    parts = [(out, config)]
+    if control:  # first, so that a whole `out` has a whole control
+        parts.insert(0, (out / CONTROL, holistic(config)))
+    runs = []
+    with ExitStack() as stack:
+        stack.callback(Lock(out / "lock", out).release)
+        overview = ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
+        board = (
+            stack.enter_context(TensorBoardCallback(out / "tensorboard")) if tensorboard else None
+        )
+
+        def tell(now: Progress) -> None:
+            overview(now)
+            if board is not None:
+                board(now)
+
+        for folder, own in parts:
+            name = f"{own.heads}x{own.vocab}" if control else ""
+            overview.begin(name)
+            if board is not None:
+                board.begin(name)
+            identity = _identity(own, seeds, material, place)
+            keeper = Keeper(folder, identity)
+            keeper.begin(resume=resume, overwrite=overwrite)
+            if (folder / "metrics.json").exists() and not overwrite and not keeper.unfinished:
+                runs.append(_finished(folder, identity, say))
+                continue
+            results = list(fit(examples, own, seeds, device=place, progress=tell, keeper=keeper))
+            said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
+            runs.append(write_run(folder, own, material, results, notes=said))
+            keeper.sweep()
+            if not control:
+                forget_control(folder)
+        if control and CONTROL not in runs[1].metrics():
+            add_control(runs[1], runs[0])
+    return runs[-1]
+
+
+def _diverged(result: SeedResult) -> str:
+    return (
+        f"seed {result.seed} diverged: the loss of {result.skipped_batches} of its batches was not "
+        "finite, and they were skipped"
+    )
+
+
+def _identity(
+    config: TrainConfig, seeds: Sequence[int], material: Material, device: torch.device
+) -> dict[str, Any]:
+    """All that the bits of a result depend on; where a cache lies is not among it."""
+    described = description(config, seeds, material.sources)
+    hashes = {source.name: source.sha256 for source in material.sources}
+    return described | {"caches": hashes, "device": device.type}
+
+
+def _finished(out: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> Run:
+    """The run that stands in `out` already; raises HeliographError where it is another."""
+    run = Run.open(out)
+    before = {
+        "config": run.config.to_json(),
+        "seeds": list(run.seeds),
+        "caches": {source.name: source.sha256 for source in run.sources},
+    }
+    now = json.loads(json.dumps({name: identity[name] for name in before}))
+    if before != now:
+        raise HeliographError(
+            f"{out} holds a finished run of something else: {difference(before, now)}; "
+            "choose another folder, or --overwrite"
+        )
+    say(f"{out} is finished already")
+    return run
+
+
+def name_caches(
+    caches: Sequence[Path | str], agents: int | Sequence[str] | None
+) -> tuple[dict[str, Path], tuple[int, ...]]:
+    """The caches by name, and the number of the cache that each agent sees.
+
+    Names are the stems of the files, or given as `NAME=PATH`; `agents` may give a cache as
+    `NAME=PATH` too. With a single cache and a number of agents the second part is empty. Raises
+    HeliographError for a name that stands for two files, or for none.
+    """
+    named: dict[str, Path] = {}
+    for text in map(str, caches):
+        _add(named, *_name_and_path(text))
+    if agents is None or isinstance(agents, int):
+        if len(named) > 1:
+            raise HeliographError(
+                f"which agent sees which of {', '.join(named)}? Say it as "
+                f"--agents {','.join(named)}, one name for each agent"
+            )
+        return named, ()
+    seen = []
+    for text in agents:
+        name, path = _name_and_path(text)
+        if path is not None and "=" in text:
+            _add(named, name, path)
+        else:
+            name = text
+        if name not in named:
+            raise HeliographError(
+                f"no cache is called {name!r}: the caches are {', '.join(named)}; "
+                "another is given as NAME=PATH"
+            )
+        seen.append(name)
+    unseen = [name for name in named if name not in seen]
+    if unseen:
+        raise HeliographError(f"no agent sees {', '.join(unseen)}")
+    order = list(named)
+    return named, tuple(order.index(name) for name in seen) if len(order) > 1 else ()
+
+
+def _name_and_path(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if separator and name and "/" not in name and not Path(text).exists():
+        return name, Path(path)
+    return Path(text).stem, Path(text)
+
+
+def _add(named: dict[str, Path], name: str, path: Path) -> None:
+    if named.setdefault(name, path) != path:
+        raise HeliographError(
+            f"two caches are called {name!r}, {named[name]} and {path}: give one as NAME=PATH"
+        )
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one; raises HeliographError for what is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HeliographError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
+    return device

@@ -1,0 +1,693 @@
+import errno
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.cache import (
+    CacheError,
+    Store,
+    ledger_path,
+    load,
+    merge,
+    operations,
+    read_ledger,
+    save,
+    verify,
+)
+from data.cache.hdf5_reader import USER_BLOCK
+from data.cache.shard_store import first_difference
+from data.clips import Clip
+from data.files import WriteError
+from data.lock import BusyError, Lock
+
+ROOT = Path(__file__).resolve().parents[3]
+MADE_WITH = {
+    "fingerprint": {"name": "fake", "weights": {"sha256": "ab"}},
+    "sampler": {"name": "uniform", "frames": 4},
+    "decoder": {"name": "pyav", "ffmpeg": "8.0"},
+}
+
+
+def clips(count: int, *, start: int = 0) -> list[Clip]:
+    return [
+        Clip(
+            id=f"fall/{number:03d}.mp4",
+            path=Path(f"{number:03d}.mp4"),
+            object=f"object {number % 5}",
+            scenario="fall",
+            labels={"mass": number / 3},
+        )
+        for number in range(start, start + count)
+    ]
+
+
+def source(clip: Clip) -> str:
+    return f"{int(clip.id[5:8]):064x}"
+
+
+def extract(store: Store, some: list[Clip]) -> None:
+    """What the real extraction does, with features that only depend on the clip."""
+    for clip in some:
+        if not store.done(clip, source(clip)):
+            add(store, clip)
+
+
+def add(store: Store, clip: Clip) -> None:
+    number = int(clip.id[5:8])
+    if number % 10 == 7:
+        store.fail(clip, "too short: 3 of 4 frames", claimed_frames=3)
+        return
+    store.add(
+        clip,
+        np.random.default_rng(number).normal(size=(2, 8)).astype(np.float16),
+        np.arange(4) * number,
+        np.arange(4) * number / 24,
+        source_sha256=source(clip),
+        claimed_frames=9,
+        decoded_frames=4,
+        seconds=0.1,
+        source_bytes=1000,
+    )
+
+
+def full(target: Path, count: int = 12) -> Path:
+    with Store(target, **MADE_WITH) as store:
+        extract(store, clips(count))
+        return store.consolidate(clips(count))
+
+
+def outcomes(target: Path) -> Counter:
+    return Counter(entry["outcome"] for entry in read_ledger(target))
+
+
+class TestExtraction:
+    def test_clips_come_in_order_with_their_identities(self, tmp_path):
+        features = load(full(tmp_path / "c.h5"))
+        done = [clip for clip in clips(12) if not clip.id.endswith("7.mp4")]
+        assert features.clip_id == [clip.id for clip in done]
+        assert features.object == [clip.object for clip in done]
+        np.testing.assert_array_equal(features.labels["mass"], [c.labels["mass"] for c in done])
+        np.testing.assert_array_equal(features.frame_index[3], [0, 3, 6, 9])
+        assert features.source_sha256 == [source(clip) for clip in done]
+        assert features.failures == [("fall/007.mp4", "too short: 3 of 4 frames")]
+        assert features.fingerprint == MADE_WITH["fingerprint"]
+        assert verify(tmp_path / "c.h5") == []
+
+    def test_only_the_cache_and_its_ledger_are_left(self, tmp_path):
+        full(tmp_path / "c.h5")
+        assert sorted(os.listdir(tmp_path)) == ["c.h5", "c.h5.ledger.jsonl"]
+
+    def test_the_order_of_work_does_not_matter(self, tmp_path):
+        full(tmp_path / "a.h5")
+        shuffled = clips(12)
+        random.Random(1).shuffle(shuffled)
+        with Store(tmp_path / "b.h5", **MADE_WITH) as store:
+            extract(store, shuffled)
+            store.consolidate(clips(12))
+        assert load(tmp_path / "a.h5").differences(load(tmp_path / "b.h5")) == []
+
+    def test_the_ledger_says_what_happened_to_each_clip(self, tmp_path):
+        full(tmp_path / "c.h5")
+        assert outcomes(tmp_path / "c.h5") == {"done": 11, "failed": 1}
+        first = read_ledger(tmp_path / "c.h5")[0]
+        assert (
+            first.items()
+            >= {
+                "clip": "fall/000.mp4",
+                "outcome": "done",
+                "claimed_frames": 9,
+                "decoded_frames": 4,
+                "seconds": 0.1,
+                "source_bytes": 1000,
+            }.items()
+        )
+
+    def test_no_clips_at_all(self, tmp_path):
+        some = clips(1, start=7)
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, some)
+            store.consolidate(some)
+        assert len(load(tmp_path / "c.h5")) == 0
+        assert load(tmp_path / "c.h5").failures[0][0] == "fall/007.mp4"
+        full(tmp_path / "c.h5")
+        assert len(load(tmp_path / "c.h5")) == 11
+
+    def test_clips_of_one_file_and_different_seconds_are_different(self, tmp_path):
+        parts = [Clip(id=f"{n}", path=Path("x.mp4"), start=n, end=n + 1) for n in range(2)]
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            for clip in parts:
+                assert not store.done(clip, "ab")
+                frames = np.zeros(4, np.int64)
+                values = np.full((2, 8), float(clip.id), np.float32)
+                store.add(clip, values, frames, frames / 1.0, source_sha256="ab")
+            store.consolidate(parts)
+        assert load(tmp_path / "c.h5").features[:, 0, 0].tolist() == [0, 1]
+
+    def test_one_file_under_two_names_is_computed_once(self, tmp_path):
+        twins = [Clip(id=name, path=Path(name), object=name) for name in ("a", "b")]
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            frames = np.zeros(4, np.int64)
+            store.add(twins[0], np.ones((2, 8), "f4"), frames, frames / 1.0, source_sha256="ab")
+            assert store.done(twins[1], "ab")
+            store.consolidate(twins)
+        assert load(tmp_path / "c.h5").object == ["a", "b"]
+
+
+class TestResuming:
+    def test_nothing_is_computed_or_written_again(self, tmp_path):
+        full(tmp_path / "c.h5")
+        before = (tmp_path / "c.h5").read_bytes()
+        full(tmp_path / "c.h5")
+        assert (tmp_path / "c.h5").read_bytes() == before
+        assert outcomes(tmp_path / "c.h5") == {"done": 11, "kept": 11, "failed": 2}
+
+    def test_after_an_interruption_the_shards_are_kept(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(5))
+        assert not (tmp_path / "c.h5").exists()
+        full(tmp_path / "c.h5")
+        assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
+        assert outcomes(tmp_path / "c.h5") == {"done": 11, "kept": 5, "failed": 1}
+
+    def test_after_ctrl_c_what_is_done_can_be_consolidated(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(5))
+            store.consolidate(clips(12))
+        assert len(load(tmp_path / "c.h5")) == 5
+        full(tmp_path / "c.h5")
+        assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
+        assert outcomes(tmp_path / "c.h5") == {"done": 11, "kept": 5, "failed": 1}
+
+    def test_after_ctrl_c_in_a_later_run_nothing_earlier_is_lost(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        full(tmp_path / "c.h5")
+        more = clips(3, start=20)
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, more[:2])  # and then it is interrupted, before any of the others
+            store.consolidate([*more, *clips(12)])
+        whole, found = load(tmp_path / "whole.h5"), load(tmp_path / "c.h5")
+        assert found.clip_id == [*(clip.id for clip in more[:2]), *whole.clip_id]
+        assert found.select(range(2, 13)).differences(whole) == []
+        assert found.failures == whole.failures
+        assert verify(tmp_path / "c.h5") == []
+
+    def test_features_stay_where_the_file_cannot_be_read_any_more(self, tmp_path):
+        """A disk that is away for an hour, or videos removed to make room, cost nothing."""
+        whole = load(full(tmp_path / "c.h5"))
+        gone, changed = clips(2)
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.fail(gone, "no such file")
+            store.fail(changed, "not a video", source_sha256="f" * 64)
+            extract(store, clips(10, start=2))
+            store.consolidate(clips(12))
+        found = load(tmp_path / "c.h5")
+        assert found.clip_id == [clip for clip in whole.clip_id if clip != changed.id]
+        assert found.features[0].tobytes() == whole.features[0].tobytes()
+        assert found.failures == [(changed.id, "not a video"), *whole.failures]
+        assert verify(tmp_path / "c.h5") == []
+
+    def test_more_clips_are_appended(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        for some in (clips(4), clips(8, start=4)):
+            with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+                extract(store, some)
+                store.consolidate(some)
+        assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
+
+    def test_another_runs_shards_stay_until_it_is_resumed(self, tmp_path):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(2, start=3))
+            store.consolidate(clips(2, start=3))
+        assert len(list((tmp_path / "c.h5.parts").glob("*.h5"))) == 3
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+            store.consolidate(clips(3))
+        assert outcomes(tmp_path / "c.h5") == {"done": 5, "kept": 3}
+        assert len(load(tmp_path / "c.h5")) == 5
+
+    def test_new_labels_need_no_new_features(self, tmp_path):
+        full(tmp_path / "c.h5")
+        heavier = [replace(clip, labels={"mass": 1.0, "size": 2.0}) for clip in clips(12)]
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, heavier)
+            store.consolidate(heavier)
+        assert set(load(tmp_path / "c.h5").labels["size"]) == {2.0}
+        assert outcomes(tmp_path / "c.h5")["done"] == 11
+
+    def test_a_changed_source_is_computed_again(self, tmp_path):
+        full(tmp_path / "c.h5")
+        clip = clips(1)[0]
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            assert store.done(clip, source(clip))
+            assert not store.done(clip, "f" * 64)
+
+    def test_a_failure_is_tried_again(self, tmp_path):
+        full(tmp_path / "c.h5")
+        clip = clips(1, start=7)[0]
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(7))
+            frames = np.arange(4)
+            store.add(clip, np.ones((2, 8), "f2"), frames, frames / 1.0, source_sha256=source(clip))
+            store.consolidate(clips(12))
+        features = load(tmp_path / "c.h5")
+        assert "fall/007.mp4" in features.clip_id
+        assert features.failures == []
+
+    def test_a_damaged_shard_is_noticed_and_computed_again(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(5))
+        shard = sorted((tmp_path / "c.h5.parts").glob("*.h5"))[2]
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 16
+        shard.write_bytes(content)
+        full(tmp_path / "c.h5")
+        assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
+        assert outcomes(tmp_path / "c.h5") == {"done": 12, "kept": 4, "damaged": 1, "failed": 1}
+
+    def test_damaged_shards_alone_do_not_stand_in_the_way(self, tmp_path):
+        full(tmp_path / "whole.h5")
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+        for number, shard in enumerate((tmp_path / "c.h5.parts").glob("*.h5")):
+            content = bytearray(shard.read_bytes())
+            content[USER_BLOCK + 100] ^= 1  # where its structure is described
+            shard.write_bytes([content, content[:100], b""][number])
+        full(tmp_path / "c.h5")
+        assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
+
+    def test_a_damaged_seal_is_made_new(self, tmp_path):
+        sound = full(tmp_path / "c.h5").read_bytes()
+        for place in (0, 30, 100, 250, USER_BLOCK - 1):
+            content = bytearray(sound)
+            content[place] ^= 1
+            (tmp_path / "c.h5").write_bytes(content)
+            assert len(verify(tmp_path / "c.h5")) == 1
+            full(tmp_path / "c.h5")
+            assert verify(tmp_path / "c.h5") == []
+
+    def test_a_damaged_cache_is_no_success(self, tmp_path):
+        path = full(tmp_path / "c.h5")
+        sound = path.read_bytes()
+        for content, message in (
+            (load(path).features[4].tobytes(), r"the features of fall/004\.mp4 are damaged"),
+            (b"fall/004.mp4", "c.h5 is damaged outside its features.*; choose another output or"),
+        ):
+            broken = bytearray(sound)
+            broken[sound.find(content)] ^= 2
+            path.write_bytes(broken)
+            with pytest.raises(CacheError, match=message):
+                full(path)
+            assert path.read_bytes() == broken
+
+    def test_a_damaged_row_is_named_repaired_and_never_laundered(self, tmp_path):
+        whole = load(full(tmp_path / "c.h5"))
+        path = tmp_path / "c.h5"
+        content = bytearray(path.read_bytes())
+        content[content.find(whole.features[4].tobytes()) + 5] ^= 2
+        path.write_bytes(content)
+        assert [problem.clip for problem in verify(path)] == ["fall/004.mp4"]
+        with Store(path, **MADE_WITH) as store:
+            extract(store, clips(12, start=12))
+            with pytest.raises(CacheError, match=r"the features of fall/004\.mp4 are damaged"):
+                store.consolidate(clips(12, start=12))
+        with Store(path, **MADE_WITH) as store:
+            store.forget(["fall/004.mp4"])
+            extract(store, clips(12))
+            store.consolidate(clips(12))
+        assert verify(path) == []
+        assert load(path).select(range(11)).features.tobytes() == whole.features.tobytes()
+
+    def test_a_missing_shard_is_named(self, tmp_path):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+            store.consolidate(clips(2))
+            extract(store, clips(2, start=3))
+        assert verify(tmp_path / "c.h5") == []
+        for shard in (tmp_path / "c.h5.parts").glob("*.h5"):
+            shard.unlink()
+        assert [str(problem) for problem in verify(tmp_path / "c.h5")] == [
+            "fall/002.mp4: its shard is missing",
+            "fall/003.mp4: its shard is missing",
+            "fall/004.mp4: its shard is missing",
+        ]
+
+    def test_a_cache_that_is_replaced_while_it_is_verified_is_sound(self, tmp_path, monkeypatch):
+        path, look = full(tmp_path / "c.h5", 6), operations._wrong_with
+        looked = []
+
+        def meanwhile(row, table):
+            looked.append(row)
+            if len(looked) == 3:
+                full(path, 20)
+            return look(row, table)
+
+        monkeypatch.setattr(operations, "_wrong_with", meanwhile)
+        assert verify(path) == []
+        assert len(looked) == 6 + 18
+
+    def test_a_removed_cache_starts_a_new_ledger(self, tmp_path):
+        full(tmp_path / "c.h5")
+        (tmp_path / "c.h5").unlink()
+        full(tmp_path / "c.h5", 3)
+        assert outcomes(tmp_path / "c.h5") == {"done": 3}
+        assert verify(tmp_path / "c.h5") == []
+
+    @pytest.mark.parametrize("line", [b"\xff", b"{", b"[1]", b'{"clip": "x"}'])
+    def test_a_damaged_line_of_the_ledger_is_named(self, tmp_path, line):
+        ledger = ledger_path(full(tmp_path / "c.h5"))
+        ledger.write_bytes(ledger.read_bytes() + line + b"\n")
+        with pytest.raises(CacheError, match=r"ledger\.jsonl is damaged in line 13"):
+            verify(tmp_path / "c.h5")
+
+    def test_a_cache_of_another_make_in_its_place_has_no_ledger(self, tmp_path):
+        for put in (
+            lambda path: save(load(full(tmp_path / "d.h5", 3)), path),
+            lambda path: merge([full(tmp_path / "e.h5", 3)], path),
+        ):
+            put(full(tmp_path / "c.h5"))
+            assert verify(tmp_path / "c.h5") == []
+            assert read_ledger(tmp_path / "c.h5") == []
+        merge([full(tmp_path / "c.h5")], tmp_path / "c.h5")
+        assert len(read_ledger(tmp_path / "c.h5")) == 12
+
+    def test_a_torn_line_of_the_ledger_is_cut_off(self, tmp_path):
+        full(tmp_path / "c.h5")
+        with open(ledger_path(tmp_path / "c.h5"), "a") as file:
+            file.write('{"clip": "fall/0')
+        assert len(read_ledger(tmp_path / "c.h5")) == 12
+        full(tmp_path / "c.h5")
+        assert len(read_ledger(tmp_path / "c.h5")) == 24
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"sampler": {"name": "uniform", "frames": 8}}, "sampler.frames 4, and this run has 8"),
+            (
+                {"fingerprint": {"name": "fake", "weights": {"sha256": "cd"}}},
+                "fingerprint.weights.sha256 'ab', and this run has 'cd'",
+            ),
+            ({"decoder": {"name": "pyav"}}, "decoder.ffmpeg '8.0', and this run has None"),
+        ],
+    )
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_what_was_made_otherwise_names_the_field(self, tmp_path, change, message, finished):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+            if finished:
+                store.consolidate(clips(3))
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
+        with pytest.raises(CacheError, match=f"was made with {message}; choose another output"):
+            Store(tmp_path / "c.h5", **{**MADE_WITH, **change})
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == before
+
+    @pytest.mark.parametrize("target", ["", ".", "/"])
+    def test_a_target_without_a_name(self, target):
+        with pytest.raises(CacheError, match="is a folder, not the name of a cache"):
+            Store(target, **MADE_WITH)
+
+    @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff"])
+    def test_a_damaged_note_of_how_the_shards_were_made(self, tmp_path, content):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+        (tmp_path / "c.h5.parts/store.json").write_bytes(content)
+        with pytest.raises(CacheError, match=r"c\.h5\.parts: store\.json is damaged; choose"):
+            Store(tmp_path / "c.h5", **MADE_WITH)
+
+    def test_a_target_that_is_no_cache_is_not_overwritten(self, tmp_path):
+        (tmp_path / "throw.mp4").write_bytes(b"a film")
+        with pytest.raises(CacheError, match=r"throw\.mp4 is not an HDF5 file"):
+            Store(tmp_path / "throw.mp4", **MADE_WITH)
+        assert (tmp_path / "throw.mp4").read_bytes() == b"a film"
+        assert os.listdir(tmp_path) == ["throw.mp4"]
+
+    @pytest.mark.parametrize(
+        ("features", "message"),
+        [
+            (np.ones((2, 9), "f2"), r"x: features of float16 \(2, 9\), and the cache .* \(2, 8\)"),
+            (np.ones((2, 8), "f4"), r"x: features of float32 \(2, 8\), and the cache .*float16"),
+            (np.full((2, 8), np.nan, "f2"), "x: its features are not finite numbers"),
+            (np.ones((2, 8)), "must be float16 or float32"),
+        ],
+    )
+    @pytest.mark.parametrize("resumed", [True, False])
+    def test_features_unlike_the_others(self, tmp_path, features, message, resumed):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(2))
+            if not resumed:
+                self.add_refused(store, features, message)
+        if resumed:
+            with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+                self.add_refused(store, features, message)
+
+    def add_refused(self, store, features, message):
+        frames = np.arange(4)
+        clip = Clip(id="x", path=Path("x"))
+        with pytest.raises(CacheError, match=message):
+            store.add(clip, features, frames, frames / 1.0, source_sha256="x")
+
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_features_of_another_kind_are_refused_before_any_are_made(self, tmp_path, finished):
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.expect((2, 8), "float16")
+            extract(store, clips(2))
+            if finished:
+                store.consolidate(clips(2))
+        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.expect((2, 8), np.float16)
+            with pytest.raises(CacheError, match=r"^features of float32 \(2, 8\), and the cache"):
+                store.expect((2, 8), "float32")
+
+    def test_two_at_once_the_second_says_who_holds_it(self, tmp_path):
+        holder = f"c.h5 is being written by process {os.getpid()} on .* since"
+        with Store(tmp_path / "c.h5", **MADE_WITH), pytest.raises(BusyError, match=holder):
+            Store(tmp_path / "c.h5", **MADE_WITH)
+        full(tmp_path / "c.h5")
+
+    def test_the_folder_of_the_lock_goes_while_it_is_taken(self, tmp_path, monkeypatch):
+        """Whoever held it removes it; `mkdir` then finds neither room for a folder nor a folder."""
+        mkdir, asked = Path.mkdir, []
+
+        def raced(folder: Path, *arguments: object, **options: object) -> None:
+            asked.append(folder)
+            if len(asked) == 1:
+                raise FileExistsError(errno.EEXIST, "File exists", str(folder))
+            mkdir(folder, *arguments, **options)
+
+        monkeypatch.setattr(Path, "mkdir", raced)
+        lock = Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5")
+        assert lock.held
+        lock.release()
+
+    @pytest.mark.parametrize("link", [True, False])
+    def test_something_else_in_place_of_the_folder(self, tmp_path, link):
+        parts = tmp_path / "c.h5.parts"
+        parts.symlink_to("nowhere") if link else parts.write_text("")
+        with pytest.raises(WriteError, match=r"c\.h5\.parts cannot be written: File exists"):
+            Store(tmp_path / "c.h5", **MADE_WITH)
+
+    def test_the_lock_of_a_dead_process_holds_nobody_up(self, tmp_path):
+        code = "import os, sys; from tests.data.cache import test_shard_store as t;"
+        code += "s = t.Store(sys.argv[1], **t.MADE_WITH); os.kill(os.getpid(), 9)"
+        path = str(tmp_path / "c.h5")
+        subprocess.run([sys.executable, "-c", code, path], cwd=ROOT)
+        assert (tmp_path / "c.h5.parts/lock").exists()
+        full(tmp_path / "c.h5")
+
+    def test_the_first_difference_is_named_in_full(self):
+        assert first_difference({"a": {"b": 1}}, {"a": {"b": 2}}) == ("a.b", 1, 2)
+        assert first_difference({"a": 1}, {}) == ("a", 1, None)
+        assert first_difference({"a": None}, {}) == ("a", None, None)
+        assert first_difference({"a": {"b": [1]}}, {"a": {"b": [1]}}) is None
+
+
+KILLED_CLIPS = 10
+
+
+def write_in_a_process_of_its_own(target: Path) -> int:
+    """Start the whole extraction in a fork; returns its process id."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        full(target, KILLED_CLIPS)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def kill_and_resume(folder: Path, times: int) -> None:
+    """Writers killed at random moments, again and again; then one that is left to finish.
+
+    The moments are spread over as long as a whole extraction takes here and now.
+    """
+    assert "torch" not in sys.modules
+    began = time.monotonic()
+    full(folder / "whole.h5", KILLED_CLIPS)
+    takes = time.monotonic() - began
+    whole = load(folder / "whole.h5")
+    choice = random.Random(times)
+    target = folder / "c.h5"
+    kills, begun_again = 0, 0
+    moments = Counter()
+    sound: set[tuple[str, int]] = set()
+    while kills < times:
+        child = write_in_a_process_of_its_own(target)
+        time.sleep(choice.uniform(0, takes))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status)
+        assert killed or os.WEXITSTATUS(status) == 0
+        kills += killed
+        takes = takes * 1.02 if killed else takes * 0.9  # some finish, most do not
+        shards = list((folder / "c.h5.parts").glob("[0-9a-f]*.h5"))
+        moments["consolidated" if target.exists() else f"{len(shards)} shards"] += killed
+        for shard in shards:  # what was found sound is looked at again once it is consolidated
+            if (seen := (shard.name, shard.stat().st_mtime_ns)) not in sound:
+                assert verify(shard) == [], shard
+                sound.add(seen)
+        if target.exists():
+            assert load(target).differences(whole) == []
+            assert verify(target) == []
+        if not killed or choice.random() < 0.15:  # begin again, so that every phase is hit
+            begun_again += 1
+            check_ledger(target)
+            target.unlink(missing_ok=True)
+            ledger_path(target).unlink(missing_ok=True)
+            shutil.rmtree(folder / "c.h5.parts", ignore_errors=True)
+    full(target, KILLED_CLIPS)
+    assert load(target).differences(whole) == []
+    check_ledger(target)
+    assert not list(folder.glob(".*.tmp"))
+    assert len(moments) > 5 or times < 50, moments  # early, late and in between
+    print(kills, "kills,", begun_again, "times begun again;", dict(moments))
+
+
+def run_alone(tmp_path: Path, times: int) -> None:
+    """In a process without threads and without torch, in which forking is safe."""
+    code = "import sys, pathlib; from tests.data.cache import test_shard_store as test_store;"
+    code += f"test_store.kill_and_resume(pathlib.Path(sys.argv[1]), {times})"
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert out.returncode == 0, out.stderr
+    print(out.stdout)
+
+
+def check_ledger(target: Path) -> None:
+    """No clip was computed twice, but those whose writer died between computing and publishing."""
+    done = Counter(entry["key"] for entry in read_ledger(target) if entry["outcome"] == "done")
+    assert max(done.values(), default=1) == 1
+    assert len(done) <= KILLED_CLIPS - 1  # one of ten fails
+
+
+def test_killed_at_random_moments_no_committed_clip_is_lost(tmp_path):
+    run_alone(tmp_path, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_1000_times(tmp_path):
+    """Three minutes on two quiet cores; HELIOGRAPH_KILLS asks for another number."""
+    run_alone(tmp_path, int(os.environ.get("HELIOGRAPH_KILLS", "1000")))
+
+
+@pytest.fixture
+def file_size_limit():
+    """Makes a write fail as a full disk does once a file has as many bytes as the test chooses."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(tmp_path, file_size_limit):
+    full(tmp_path / "whole.h5", 30)
+    target = tmp_path / "c.h5"
+    full(target, 10)
+    before = target.read_bytes()
+    with Store(target, **MADE_WITH) as store:
+        extract(store, clips(15))
+        for size in range(0, ledger_path(target).stat().st_size, 300):
+            file_size_limit(size)
+            with pytest.raises(WriteError, match=r"c\.h5\.ledger\.jsonl cannot be written"):
+                extract(store, clips(30))
+        lines = len(read_ledger(target))
+        file_size_limit(7000)  # no shard fits
+        with pytest.raises(WriteError, match=r"parts/[0-9a-f]{64}\.h5 cannot be written"):
+            extract(store, clips(15, start=15))
+        assert len(read_ledger(target)) == lines
+        for size in range(0, 8000, 500):  # the consolidated file does not fit
+            file_size_limit(size)
+            with pytest.raises(WriteError, match=r"c\.h5 cannot be written"):
+                store.consolidate(clips(30))
+            assert target.read_bytes() == before
+        file_size_limit(resource.RLIM_INFINITY)
+    assert verify(target) == []
+    full(target, 30)
+    assert load(target).differences(load(tmp_path / "whole.h5")) == []
+    done = Counter(entry["key"] for entry in read_ledger(target) if entry["outcome"] == "done")
+    assert max(done.values()) == 1
+
+
+@pytest.mark.slow
+def test_consolidation_is_bounded_in_memory(tmp_path):
+    """Peak memory for ten times as many clips (64 KiB of features each) is within 10 %."""
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from data.cache import Store
+from data.clips import Clip
+import json
+clips = [Clip(id=f"{n}", path=Path(f"{n}")) for n in range(int(sys.argv[2]))]
+made = {"fingerprint": {"name": "fake"}, "sampler": {}, "decoder": {}}
+with Store(Path(sys.argv[1]), **made) as store:
+    for clip in clips:
+        values = np.full((16, 2048), int(clip.id) % 100, np.float16)
+        store.add(clip, values, np.arange(16), np.arange(16) / 4, source_sha256=clip.id)
+    store.consolidate(clips)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peaks = []
+    for count in (200, 2000):
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / f"{count}.h5"), str(count)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
+        peaks.append(int(out.stdout))
+    assert peaks[1] <= 1.1 * peaks[0], peaks
+
+
+def test_shards_and_ledger_are_plain_to_look_at(tmp_path):
+    with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        extract(store, clips(1))
+        (shard,) = (tmp_path / "c.h5.parts").glob("[0-9a-f]*.h5")
+        one = load(shard)
+    assert one.clip_id == ["fall/000.mp4"]
+    assert one.key == [shard.stem]
+    assert json.loads((tmp_path / "c.h5.parts/store.json").read_text()) == MADE_WITH
+    assert time.strptime(read_ledger(tmp_path / "c.h5")[0]["time"][:19], "%Y-%m-%dT%H:%M:%S")

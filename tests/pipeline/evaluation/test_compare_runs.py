@@ -1,0 +1,158 @@
+"""Two runs: paired differences with exact tests, and protocols up to a renaming."""
+
+import json
+import shutil
+from itertools import product
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from data import cache
+from data.errors import HeliographError
+from pipeline.cli import main
+from pipeline.evaluation import compare
+from pipeline.evaluation.compare_runs import (
+    agent_agreement,
+    agreement,
+    paired_difference,
+    relabelled,
+    seed_agreement,
+)
+from pipeline.training import train
+
+SMALL = {"epochs": 2, "oracle_epochs": 0, "agents": 2, "vocab": 3}
+
+
+def test_the_sign_flip_test_is_exact():
+    gap = np.array([0.1, 0.2, -0.05, 0.3, 0.12])
+    extreme = [
+        abs(np.dot(signs, gap)) >= abs(gap.sum()) - 1e-12 for signs in product([-1, 1], repeat=5)
+    ]
+    found = paired_difference([0.5] * 5, 0.5 + gap)
+    assert found["p_value"] == np.mean(extreme)
+    assert found["difference"] == pytest.approx(gap.mean())
+    assert found["cohen_d"] == pytest.approx(gap.mean() / gap.std(ddof=1))
+    low, high = found["interval"]
+    assert gap.min() <= low < gap.mean() < high <= gap.max()
+
+
+def test_differences_without_end_have_no_effect_size():
+    same = paired_difference([0.5, 0.6], [0.5, 0.6])
+    assert same["difference"] == 0
+    assert same["p_value"] == 1
+    assert same["cohen_d"] is None
+    assert same["interval"] is None
+
+
+def test_few_seeds_get_wide_intervals_and_many_cover():
+    rng = np.random.default_rng(0)
+    held = {5: 0, 20: 0}
+    for count in held:
+        for _ in range(60):
+            gap = 0.02 + 0.05 * rng.standard_normal(count)
+            low, high = paired_difference(np.zeros(count), gap)["interval"]
+            held[count] += low <= 0.02 <= high
+    assert held[5] >= 50
+    assert held[20] >= 52
+
+
+def test_twenty_seeds_are_drawn_and_still_never_below_the_observed_pattern():
+    found = paired_difference(np.zeros(20), np.full(20, 0.1) + np.arange(20) * 1e-3)
+    assert 0 < found["p_value"] < 1e-4
+
+
+def test_renamed_symbols_and_swapped_positions_agree_wholly():
+    rng = np.random.default_rng(0)
+    first = rng.integers(5, size=(80, 3))
+    names = np.array([3, 1, 4, 0, 2])
+    second = names[first][:, [2, 0, 1]]
+    found = agreement(first, second)
+    assert found["adjusted_mutual_information"] == pytest.approx(1)
+    assert found["matched"] == 1
+    assert found["matched_by_chance"] < 0.5
+    assert found["p_value"] < 0.05
+    table = np.array(found["relabelled"])
+    assert table[0, 1] == table[1, 2] == table[2, 0] == 1
+
+
+def test_unrelated_protocols_agree_by_chance():
+    rng = np.random.default_rng(0)
+    found = agreement(*rng.integers(5, size=(2, 200, 2)))
+    assert abs(found["adjusted_mutual_information"]) < 0.1
+    assert found["matched"] == pytest.approx(found["matched_by_chance"], abs=0.05)
+    assert found["p_value"] > 0.02
+
+
+def test_the_best_renaming_is_one_to_one():
+    """Two symbols of the first cannot both be called the same symbol of the second."""
+    assert relabelled(np.array([[0], [0], [1], [1]]), np.zeros((4, 1), int)).item() == 0.5
+
+
+def test_agents_and_seeds_within_a_run():
+    rng = np.random.default_rng(0)
+    said = rng.integers(4, size=(2, 60, 1, 2))
+    tokens = np.concatenate([said, 3 - said], axis=2)  # the second agent says it otherwise
+    (pair,) = agent_agreement(tokens)
+    assert pair["agents"] == [0, 1]
+    assert pair["matched"] == 1
+    between = seed_agreement(tokens)
+    assert between is not None
+    assert between["matched"] < 0.6
+    assert seed_agreement(tokens[:1]) is None
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, features):
+    """Three runs: of mass on seeds 0 and 1, of mass on seeds 1 and 2, of mass and volume on 1."""
+    folder = tmp_path_factory.mktemp("runs")
+    cache.save(features, folder / "made.h5")
+    made = {"one": (["mass"], [0, 1]), "two": (["mass"], [1, 2]), "both": (["mass", "volume"], [1])}
+    return {
+        name: train(folder / "made.h5", folder / name, properties=properties, seeds=seeds, **SMALL)
+        for name, (properties, seeds) in made.items()
+    }
+
+
+def test_a_run_beside_itself_and_beside_another(runs):
+    same = compare(runs["one"].folder, runs["one"].folder)
+    assert same["scores"]["accuracy_test"]["together"]["p_value"] == 1
+    assert same["agreement"]["runs"]["matched"] == 1
+    both = compare(runs["one"].folder, runs["two"].folder)
+    assert both["seeds"] == [1]
+    assert both["paired_splits"] is True
+    for score in both["scores"].values():  # a seed does not depend on its company
+        assert score["together"]["difference"] == 0
+        assert score["properties"]["mass"]["difference"] == 0
+    assert both["agreement"]["runs"]["adjusted_mutual_information"] == pytest.approx(1)
+    assert len(both["agreement"]["agents"]) == 2
+    assert both["agreement"]["seeds"] == [None, None]
+
+
+def test_runs_without_a_common_seed_are_refused(runs, tmp_path):
+    shutil.copytree(runs["both"].folder, tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seeds": [7]}))
+    with pytest.raises(HeliographError, match="have no seed in common") as error:
+        compare(runs["both"].folder, tmp_path / "other")
+    assert "\n" not in str(error.value)
+
+
+def test_other_properties_are_compared_where_shared(runs):
+    found = compare(runs["one"].folder, runs["both"].folder)["scores"]["accuracy_last_epoch"]
+    assert found["together"] is None
+    assert set(found["properties"]) == {"mass"}
+
+
+def test_the_command_prints_both_ways(runs):
+    words = ["compare", str(runs["one"].folder), str(runs["one"].folder)]
+    shown = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert "2 seeds in common, the same test clips in each" in shown.stdout
+    assert "best relabelling" in shown.stdout
+    assert "all at once" not in shown.stdout  # one property: it would say the same twice
+    shown = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
+    assert json.loads(shown.stdout)["scores"]["accuracy_test"]["together"]["difference"] == 0
+    shown = CliRunner().invoke(main, ["compare", "gone", "gone"])
+    assert shown.exit_code == 1
+    assert "gone is no run" in shown.stderr

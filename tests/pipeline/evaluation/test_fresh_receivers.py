@@ -1,0 +1,45 @@
+"""Newcomers: what can be learnt from frozen messages is learnt, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.evaluation.fresh_receivers import answers, fresh_listeners
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr("pipeline.evaluation.fresh_receivers.STEPS", 150)
+
+
+def test_newcomers_learn_a_code_from_which_properties_can_be_read(compositional):
+    found = fresh_listeners(compositional)
+    for name in ("alpha", "beta"):
+        assert found["accuracy"]["properties"][name]["mean"] > 0.95
+        assert found["dealt"]["properties"][name]["mean"] < 0.7
+    assert found["above_dealt"]["interval"][0] > 0.2
+    assert abs(found["loss_of_newcomers"]["mean"]) < 0.1  # the familiar receivers are perfect
+
+
+def test_newcomers_learn_nothing_from_a_random_code(random_code):
+    found = fresh_listeners(random_code)
+    for name in ("alpha", "beta"):
+        low, high = found["above_dealt"]["properties"][name]["interval"]
+        assert low < 0 < high
+
+
+def test_newcomers_need_no_order_of_symbols(compositional):
+    """A code whose symbols are shuffled says as much to who must learn it anyway."""
+    names = np.array([3, 0, 4, 1, 2])
+    shuffled = type(compositional)(**{**vars(compositional), "tokens": names[compositional.tokens]})
+    assert fresh_listeners(shuffled)["accuracy"]["mean"] > 0.9
+
+
+def test_the_same_seed_gives_the_same_newcomers(compositional):
+    assert fresh_listeners(compositional, seed=3) == fresh_listeners(compositional, seed=3)
+
+
+def test_ties_have_no_answer(compositional):
+    more, counted = answers(compositional, np.array([[0, 49]]), np.array([[1, 0]]))
+    assert torch.equal(counted, torch.tensor([[[0.0, 0.0], [1.0, 1.0]]]))
+    assert torch.equal(more[0, 1], torch.tensor([1.0, 1.0]))

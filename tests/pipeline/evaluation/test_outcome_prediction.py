@@ -1,0 +1,68 @@
+"""Outcomes after actions, where it is known what messages hold."""
+
+import numpy as np
+import pytest
+
+from data.errors import HeliographError
+from pipeline.evaluation import ridge
+from pipeline.evaluation.outcome_prediction import predict_outcome
+
+
+def grams(panel, features):
+    return [ridge.gram(features, split.train) for split in panel.splits]
+
+
+def test_an_outcome_after_an_unseen_action(compositional, raw):
+    """The outcome is alpha times the action: neither alone gives it."""
+    action = np.tile([1.0, 2.0], 25)
+    labels = {"action": action, "outcome": compositional.labels[:, 0] * action, "alpha": action}
+    found = predict_outcome(
+        compositional, grams(compositional, raw), labels, outcome="outcome", action="action"
+    )
+    assert found["left_out"] == 2
+    assert found["messages"]["mean"] > 0.9
+    assert found["features"]["mean"] > 0.9
+    assert found["action"]["mean"] == 0.5
+    assert found["retained"]["value"] == pytest.approx(1, abs=0.15)
+    assert found["messages"]["r2"]["mean"] > found["action"]["r2"]["mean"]
+
+
+def test_is_the_outcome_above_the_median(compositional, raw):
+    """With alpha the answer is known without an action; with alpha + 3 x action only with it."""
+    alpha = compositional.labels[:, 0]
+    action = np.random.default_rng(0).permutation(np.tile([1.0, 2.0, 3.0, 4.0, 5.0], 10))
+    labels = {"action": action, "alpha": alpha, "moved": alpha + 3 * action}
+    kernels = grams(compositional, raw)
+    plain = predict_outcome(compositional, kernels, labels, outcome="alpha", action="action")
+    known = plain["above_median"]
+    assert known["messages"]["mean"] > 0.9
+    assert known["retained"]["value"] > 0.85
+    assert known["ratio"] == pytest.approx(known["messages"]["mean"] / known["features"]["mean"])
+    assert set(known) == {"messages", "features", "retained", "ratio"}
+    moved = predict_outcome(compositional, kernels, labels, outcome="moved", action="action")
+    assert moved["above_median"]["messages"]["mean"] < 0.75
+    assert moved["above_median_left_out"]["messages"]["mean"] > 0.8
+    low, high = moved["above_median_left_out"]["messages"]["interval"]
+    assert low <= moved["above_median_left_out"]["messages"]["mean"] <= high
+
+
+@pytest.mark.parametrize(
+    ("outcome", "action", "sentence"),
+    [
+        ("gone", "action", "no label 'gone': its labels are action, outcome"),
+        ("outcome", "gone", "no label 'gone'"),
+        ("outcome", "constant", "it needs two values of the action"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(compositional, raw, outcome, action, sentence):
+    labels = {
+        "action": np.tile([1.0, 2.0], 25),
+        "outcome": compositional.labels[:, 0],
+        "constant": np.ones(50),
+    }
+    with pytest.raises(HeliographError) as error:
+        predict_outcome(
+            compositional, grams(compositional, raw), labels, outcome=outcome, action=action
+        )
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)

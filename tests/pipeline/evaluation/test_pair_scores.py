@@ -1,0 +1,114 @@
+"""Accuracies from tallies: counted right, and intervals that cover."""
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation.pair_scores import Resampler, grade, grade_auc, spearman, tally
+from pipeline.game import Verdicts, pooled_accuracy
+
+
+def test_accuracies_are_those_of_the_game():
+    rng = np.random.default_rng(0)
+    says = rng.random((3, 12, 12, 2)) < 0.5  # of 12 clips, each of its own message
+    labels = rng.integers(4, size=(12, 2)).astype(float)
+    margins = (0.0, 1.0)
+    clips = np.arange(12)
+    scores = Resampler([str(clip) for clip in clips], [clips]).grade(
+        [says], labels, [clips], margins
+    )
+    game = pooled_accuracy(Verdicts(says, clips), labels, margins)
+    assert scores.per_seed[0].tolist() == pytest.approx([*game.each, game.together])
+
+
+def test_the_mean_of_a_draw_of_every_object_once_is_the_accuracy():
+    rng = np.random.default_rng(0)
+    clips = np.arange(10)
+    resampler = Resampler(["a", "b", "c", "d", "e"] * 2, [clips])
+    resampler._often[:] = 1
+    says = rng.random((10, 10, 1)) < 0.7
+    scores = resampler.grade([says], rng.random((10, 1)), [clips], (0.0,))
+    assert scores.drawn[:, 0] == pytest.approx(np.tile(scores.per_seed[0], (1000, 1)))
+
+
+def test_objects_count_not_clips():
+    """Twelve clips of each object are no more evidence about objects than one."""
+    objects = [f"object_{number}" for number in range(8)]
+    labels = np.arange(8.0)[:, None]
+    scores = np.random.default_rng(1).permutation(8).astype(float) + labels[:, 0]
+    widths = []
+    for each in (1, 12):
+        clips = np.arange(8 * each)
+        values = np.repeat(scores, each)
+        says = (values[:, None] > values)[..., None]
+        found = Resampler(np.repeat(objects, each).tolist(), [clips]).grade(
+            [says], np.repeat(labels, each, axis=0), [clips], (0.0,)
+        )
+        widths.append(float(np.ptp(found.interval()[0])))
+    assert widths[0] == pytest.approx(widths[1], rel=1e-9)
+    assert widths[0] > 0.1
+
+
+def test_the_interval_covers_the_truth():
+    """Objects with an accuracy of their own about 0.7: the interval holds it 19 times in 20."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(60):
+        clips = np.arange(30)
+        objects = [str(clip) for clip in clips]
+        chance = np.clip(0.7 + 0.15 * rng.standard_normal(30), 0, 1)
+        says = rng.random((30, 30)) < (chance[:, None] + chance) / 2
+        truth = np.arange(30)[:, None] > np.arange(30)
+        said = np.where(says, truth, ~truth)[..., None]
+        resampler = Resampler(objects, [clips], n=300)
+        found = resampler.grade([said], np.arange(30.0)[:, None], [clips], (0.0,))
+        low, high = found.interval()[0]
+        held += low <= 0.7 <= high
+    assert held >= 51
+
+
+def test_differences_are_paired():
+    rng = np.random.default_rng(0)
+    clips = np.arange(40)
+    labels = rng.random((40, 1))
+    objects = [str(clip // 4) for clip in clips]
+    resampler = Resampler(objects, [clips, clips])
+    noisy = labels[:, 0] + 0.5 * rng.standard_normal((2, 40))
+    says = [(one[:, None] > one)[..., None] for one in noisy]
+    scores = resampler.grade(says, labels, [clips, clips], (0.0,))
+    assert (scores - scores).interval()[0].tolist() == [0, 0]
+    assert np.ptp(scores.interval()[0]) > 0.02
+
+
+def test_pairs_within_the_margin_do_not_count():
+    labels = np.array([[1.0], [1.4], [3.0]])
+    right, asked = grade(np.ones((3, 3, 1), bool), labels, (0.5,))
+    assert asked[..., 0].sum() == 4
+    assert (right * asked)[..., 0].sum() == 2
+
+
+def test_auc_is_that_of_the_metric():
+    from pipeline.metrics import auc
+
+    rng = np.random.default_rng(0)
+    scores = rng.integers(5, size=(30, 2)).astype(float)
+    high = rng.random((30, 2)) < 0.4
+    clips = np.arange(30)
+    resampler = Resampler([str(clip) for clip in clips], [clips])
+    found = resampler.score([tally(*grade_auc(scores, high), clips)])
+    assert found.per_seed[0] == pytest.approx(auc(scores.T, high.T))
+
+
+def test_spearman_is_scipys():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    scores, labels = rng.integers(6, size=(2, 40, 2)).astype(float)
+    for number, value in enumerate(spearman(scores, labels)):
+        assert value == pytest.approx(spearmanr(scores[:, number], labels[:, number]).statistic)
+    assert spearman(np.zeros((5, 1)), np.arange(5.0)[:, None]) == [0.0]
+
+
+def test_a_tally_for_another_number_of_seeds_is_refused():
+    resampler = Resampler(["a", "b"], [np.arange(2)])
+    with pytest.raises(ValueError, match="0 tallies for 1 seeds"):
+        resampler.score([])

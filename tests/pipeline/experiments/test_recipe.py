@@ -1,0 +1,131 @@
+"""Recipes: ours are sound without running them, and mistakes in others are one sentence."""
+
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from data.errors import HeliographError
+from data.simulate import SCENES
+from pipeline.experiments import recipe
+from pipeline.runs import documented
+
+GOOD = """
+title = "T"
+[clips]
+scene = "ramp"
+grid = 3
+per_cell = 2
+[views.moving]
+steps = 4
+[train]
+properties = ["elasticity", "friction"]
+[measures]
+"compositionality.topsim" = "TopSim"
+[[runs]]
+name = "two"
+[runs.paper]
+accuracy = ["98 %", "somewhere"]
+"""
+
+
+def test_every_recipe_in_the_package_has_a_name_that_can_be_asked_for():
+    files = {file.name for file in (resources.files("pipeline.experiments") / "recipes").iterdir()}
+    assert files == {f"{name}.toml" for name in recipe.NAMES}
+
+
+@pytest.mark.parametrize("name", recipe.NAMES)
+def test_our_recipes_are_sound(name):
+    found = recipe.find(name)
+    assert found.title
+    assert found.question
+    for word in (f"heliograph experiment {name}", "# Time: ", "# Expect: "):
+        assert word in found.text
+    assert "TIME" not in found.text
+    assert "EXPECT" not in found.text
+    for own in found.trainings:
+        config = own.config()
+        assert set(config.properties) == set(own.settings["properties"])
+        for number in own.paper.values():
+            assert number.says[0].isdigit()
+            assert number.place.startswith(("EXPERIMENTS.md, phase", "results/"))
+    assert all(documented(path) for path in found.measures)
+
+
+@pytest.mark.parametrize("name", ["collision"])
+def test_outcomes_of_recipes_are_labels_of_their_scenes(name):
+    found = recipe.find(name)
+    scene = SCENES[found.clips.scene]
+    levels = [float(prop.levels(3)[1]) for prop in scene.properties]
+    world = scene.play(*levels, np.random.default_rng(0), 48, 24.0)
+    assert {found.evaluation["outcome"], found.evaluation["action"]} <= set(world.labels)
+
+
+def test_ramp_recipes_share_their_clips():
+    made = {own.clips.name for own in map(recipe.find, recipe.NAMES) if own.clips}
+    assert made == {"ramp-5x5x12-2s", "collision-5x5x12-2s"}
+
+
+def test_a_recipe_can_be_sized():
+    own = recipe.find("ramp").sized(grid=3, per_cell=2, seeds=1, epochs=7)
+    assert own.clips.name == "ramp-3x3x2-2s"
+    for training in own.trainings:
+        assert training.settings["seeds"] == 1
+        assert training.config().epochs == 7
+        assert training.config().oracle_epochs == 7
+    assert recipe.find("ramp").sized() == recipe.find("ramp")
+
+
+def test_a_holistic_control_is_checked_too():
+    beside = recipe.find("holistic").trainings[0]
+    assert beside.config().receivers == 1  # as the published checkpoints
+    wrong = GOOD.replace('name = "two"', 'name = "two"\nvocab = 100\n[runs.control]\ntitle = "C"')
+    with pytest.raises(HeliographError, match=r"holistic control of 100\*\*2"):
+        recipe.parse(wrong, "own", "own.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('title = "T"', 'titel = "T"', "own.toml: no key 'titel': the keys are title, "),
+        ('title = "T"', "", "own.toml: title is missing"),
+        ('title = "T"', "title = 3", "own.toml: title cannot be 3"),
+        ('title = "T"', "title", "own.toml is not TOML: "),
+        ('"ramp"', '"slide"', "own.toml, clips: no scene 'slide': there are ramp, "),
+        ("grid = 3", 'grid = "3"', "own.toml, clips: grid cannot be '3'"),
+        ("grid = 3", "grid = true", "own.toml, clips: grid cannot be True"),
+        ("[clips]", 'given = "x"\n[clips]', "either makes [clips] or says what is given"),
+        ("[views.moving]\nsteps = 4", "", "no [views.NAME] says which features"),
+        ("steps = 4", "steps = 0", "views.moving: a view has a plain name"),
+        ("compositionality.topsim", "luck", "measures: metrics.json has no luck"),
+        ('"friction"]', '"colour"]', "two: no property 'colour': the scene has elasticity and "),
+        ('name = "two"', 'name = "a/b"', "run 1: 'a/b' is no name of a folder"),
+        ('name = "two"', 'name = "two"\nvocab = 1', "run 1, two: vocab must be at least 2, got 1"),
+        ('name = "two"', 'name = "two"\npreset = "x"', "run 1, two: no preset 'x'"),
+        ('name = "two"', 'name = "two"\nluck = 1', "run 1: no key 'luck'"),
+        ('name = "two"', 'name = "two"\nagents = ["x"]', "two: no view 'x' to see: there are mov"),
+        ("accuracy =", "topsim =", "run 1: a number of the paper for topsim, which is no measure"),
+        ('["98 %", "somewhere"]', '"98 %"', "run 1: accuracy of the paper is not [number, place]"),
+        ("[[runs]]", '[evaluate]\noutcome = "x"\n[[runs]]', "outcome and action go together"),
+        ("[[runs]]", '[[runs]]\nname = "two"\n[[runs]]', "every run needs a name of its own"),
+    ],
+)
+def test_a_mistake_is_one_sentence(old, new, sentence):
+    assert old in GOOD
+    with pytest.raises(HeliographError) as error:
+        recipe.parse(GOOD.replace(old, new, 1), "own", "own.toml")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_several_views_are_dealt_by_name():
+    several = GOOD.replace("[views.moving]", "[views.still]\nstill = true\n[views.moving]")
+    with pytest.raises(HeliographError, match="agents is a list of what they see"):
+        recipe.parse(several, "own", "own.toml")
+
+
+def test_a_name_that_is_none_is_said(tmp_path):
+    with pytest.raises(HeliographError, match="no experiment 'jump': choose one of ramp, "):
+        recipe.find("jump")
+    with pytest.raises(HeliographError, match=r"gone\.toml cannot be read: No such file"):
+        recipe.find(str(tmp_path / "gone.toml"))

@@ -1,0 +1,217 @@
+"""Experiments end to end, small; what is kept, and what is refused."""
+
+import csv
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from data import cache
+from pipeline.cli import main
+from pipeline.experiments import NAMES, accuracy_table, measure_tables
+from pipeline.experiments.recipe import Published
+from pipeline.experiments.tables import ALL, lines_of
+
+RECIPE = """
+title = "Small"
+question = "Does <it> run?"
+note = "Not the paper's scene."
+[clips]
+scene = "collision"
+grid = 3
+per_cell = 5
+seconds = 1.0
+[views.moving]
+steps = 4
+[train]
+properties = ["mass_ratio", "restitution"]
+seeds = 1
+epochs = 2
+oracle_epochs = 2
+vocab = 3
+[evaluate]
+outcome = "struck_distance_m"
+action = "launch_speed_m_s"
+permutations = 20
+[measures]
+"outcome.above_median.messages" = "far?"
+"outcome.above_median_left_out.messages" = "far after another launch?"
+"outcome.above_median.ratio" = "share"
+"compositionality.posdis_wmcp" = "PosDis"
+[[runs]]
+name = "one"
+title = "one agent"
+agents = 1
+[runs.paper]
+accuracy = ["76.7 %", "phase 54f"]
+[runs.control]
+title = "one symbol"
+"""
+
+
+def run(*words):
+    return CliRunner().invoke(main, ["experiment", *map(str, words)])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_a_recipe_from_video_to_page_and_again(tmp_path):
+    own = tmp_path / "small.toml"
+    own.write_text(RECIPE)
+    words = (own, "--out", tmp_path / "out", "--backbone", "tiny", "--device", "cpu")
+    shown = run(*words)
+    assert shown.exit_code == 0, shown.output
+    for part in ("one agent", "one symbol", "76.7 % (1)", "(1) phase 54f", "far?"):
+        assert part in shown.stdout
+    out = tmp_path / "out"
+    folder = out / "small"
+    features = cache.load(out / "features" / "collision-3x3x5-1s-tiny-4steps.h5")
+    assert features.features.shape == (45, 4, 5)
+    with open(folder / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["setting"] for row in rows} == {"one agent", "one symbol"}
+    assert {row["part"] for row in rows} == {ALL, "mass_ratio", "restitution", ""}
+    assert json.loads((folder / "table.json").read_text())[0]["measure"] == "accuracy_test"
+    about = json.loads((folder / "experiment.json").read_text())
+    assert {"clips", "features of moving", "training one", "report one"} <= set(about["stages"])
+    page = (folder / "report.html").read_text()
+    assert "Does &lt;it&gt; run?" in page
+    for link in re.findall(r'href="([^"]*)"', page):
+        assert (folder / link).is_file()
+    assert "http" not in page.replace("http-equiv", "")
+
+    kept = [path for path in out.rglob("*") if path.is_file() and path.parent != folder]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    again = run(*words, "--json")
+    assert again.exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert json.loads(again.stdout)["seconds"] == about["stages"]
+    assert json.loads((folder / "experiment.json").read_text()) == about
+
+    other = run(*words, "--seeds", 2)
+    assert other.exit_code == 1
+    assert "holds a finished run of something else" in other.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_all_of_ours_run_small(tmp_path, cache_path):
+    shown = run(
+        "all", "--out", tmp_path / "out", "--grid", 3, "--per-cell", 6, "--seeds", 1,
+        "--epochs", 2, "--backbone", "tiny,efficientnet_lite0", "--features", cache_path, "--json",
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    found = {own["experiment"]: own for own in json.loads(shown.stdout)}
+    assert tuple(found) == NAMES
+    for own in found.values():
+        last = [line for line in own["lines"] if line["measure"] == "accuracy_last_epoch"]
+        assert last
+        assert all(0 <= line["mean"] <= 1 for line in last)
+        assert (tmp_path / "out" / own["experiment"] / "report.html").is_file()
+    made = {path.name for path in (tmp_path / "out" / "clips").iterdir()}
+    assert made == {"ramp-3x3x6-2s", "collision-3x3x6-2s"}
+
+
+def test_the_list_names_them_all():
+    shown = run("--list", "--json")
+    assert [row["name"] for row in json.loads(shown.stdout)] == list(NAMES)
+    assert "collision-5x5x12-2s" in run("--list").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ((), 2, "name an experiment, or ask for the --list"),
+        (("jump",), 1, "no experiment 'jump': choose one of ramp, "),
+        (("phase87",), 1, "give the file (.pt or .h5) with --features"),
+        (("ramp", "--backbone", "eyes"), 1, "unknown backbone 'eyes'"),
+        (("ramp", "--backbone", "clip_vitl14,dinov2_vits14"), 1, "ramp takes one backbone, not 2"),
+        (("phase87", "--features", "gone.h5"), 1, "gone.h5"),
+        (("phase87", "--features", "gone.pt"), 1, "gone.pt"),
+    ],
+)
+def test_what_cannot_be_is_said(tmp_path, words, code, sentence):
+    shown = run(*words, "--out", tmp_path / "out")
+    assert shown.exit_code == code
+    assert sentence in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def score(mean, **more):
+    return {"mean": mean, "std": 0.1, "per_seed": [mean - 0.1, mean + 0.1]} | more
+
+
+def test_lines_and_tables_say_what_metrics_say():
+    each = {
+        "accuracy_test": score(0.6),
+        "accuracy_last_epoch": score(0.5),
+        "accuracy_published_protocol": score(0.7),
+    }
+    metrics = each | {
+        "properties": {"a": each, "b": each},
+        "agents": score(0.6, interval=[0.4, 0.8]) | {"properties": {"a": score(0.6), "b": None}},
+        "baselines": {"ridge": score(0.9) | {"properties": {"a": score(0.8)}}, "majority": None},
+        "compositionality": {
+            "topsim": score(0.3, null_mean=0.05, p_value=0.0001, verdict="compositional"),
+            "posdis_wmcp": None,
+        },
+        "outcome": {"above_median": {"ratio": 0.94, "retained": None}},
+    }
+    lines = lines_of(
+        "two",
+        "runs/two",
+        metrics,
+        measures={
+            "compositionality.topsim": "TopSim",
+            "compositionality.posdis_wmcp": "PosDis",
+            "outcome.above_median.ratio": "share",
+            "outcome.above_median.retained": "above chance",
+            "outcome.gone": "gone",
+        },
+        paper={
+            "accuracy": Published("98 %", "here"),
+            "compositionality.topsim": Published("1", "x"),
+        },
+    )
+    columns, rows = accuracy_table(lines)
+    assert columns[-1] == "paper"
+    assert rows[0] == [
+        "two",
+        "60.0 ± 10.0 [40, 80]",
+        "50.0 ± 10.0",
+        "70.0 ± 10.0",
+        "90.0",
+        "-",
+        "98 % (1)",
+    ]
+    assert rows[1][0] == "  a"
+    assert rows[1][4] == "80.0"
+    assert rows[2][4] == "-"
+    (shares, theirs), (structure, ours) = measure_tables(lines)
+    assert shares == ["beside the accuracy, %", "here [95 %]"]
+    assert theirs[:2] == [["two", ""], ["  share", "94.0"]]
+    assert [row[1] for row in theirs[2:]] == ["-", "-"]
+    assert structure[2:] == ["chance", "p", "verdict", "paper"]
+    assert ours[1] == [
+        "  TopSim",
+        "0.30 ± 0.10 [0.00, 1.00]",
+        "0.05",
+        "p < 0.001",
+        "compositional",
+        "1 (2)",
+    ]
+    assert ours[2] == ["  PosDis", "-", "-", "-", "-", "-"]
+
+
+def test_columns_that_nothing_fills_are_left_out():
+    each = dict.fromkeys(
+        ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol"), score(0.6)
+    )
+    metrics = each | {"properties": {"mass": each}, "outcome": {"above_median": {"ratio": 0.9}}}
+    measures = {"outcome.above_median.ratio": "r"}
+    lines = lines_of("s", "runs/s", metrics, measures=measures, paper={})
+    assert measure_tables(lines)[0][0] == ["beside the accuracy, %", "here [95 %]"]
+    assert measure_tables(lines[:3]) == []
+    columns, rows = accuracy_table(lines)
+    assert (columns[0], rows[0][0]) == ("accuracy of mass, %", "s")

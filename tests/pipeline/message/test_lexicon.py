@@ -1,0 +1,177 @@
+"""Meanings of symbols: found where they are, and not found where they are not."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.message import lexicon_of, words_for
+from pipeline.message.lexicon import build
+from pipeline.message.wording import numeral
+from pipeline.runs import Run
+from pipeline.training import train
+
+OBJECTS = 24
+EACH = 4
+
+
+def objects() -> list[str]:
+    return [f"object_{number:02d}" for number in range(OBJECTS) for _ in range(EACH)]
+
+
+def masses() -> np.ndarray:
+    return np.repeat(np.linspace(10.0, 240.0, OBJECTS), EACH)
+
+
+def thirds(values: np.ndarray) -> np.ndarray:
+    low, high = np.quantile(values, [1 / 3, 2 / 3])
+    return np.where(values <= low, 0, np.where(values >= high, 2, 1))
+
+
+def one_position(symbols: np.ndarray, **more):
+    tokens = symbols[:, None, None]
+    return build(tokens, masses()[:, None], objects(), ["mass"], **more)
+
+
+def test_a_symbol_for_each_third_means_that_third():
+    code = np.array([5, 0, 3])  # symbols are names: their order means nothing
+    lexicon = one_position(code[thirds(masses())])
+    (position,) = lexicon.positions
+    assert position.about == "mass"
+    assert position.p_values[0] == pytest.approx(0.001)
+    assert [one.symbol for one in position.meanings] == [0, 3, 5]
+    assert [position.gloss(symbol) for symbol in (5, 0, 3)] == ["light", "of middle mass", "heavy"]
+    heavy = position.meaning(3)
+    assert (heavy.share, heavy.clips, heavy.objects, heavy.frequency) == (1.0, 32, 8, 1 / 3)
+    assert heavy.p_value <= 0.01
+    assert position.sentence(3) == (
+        "agent 1, position 1 = 3: heavy, 100 % of training clips with it, 170–240 g, "
+        "32 clips of 8 objects"
+    )
+    assert lexicon.thirds["mass"] == pytest.approx(tuple(np.quantile(masses(), [1 / 3, 2 / 3])))
+
+
+def test_symbols_at_random_say_nothing():
+    rng = np.random.default_rng(0)
+    (position,) = one_position(rng.integers(4, size=OBJECTS * EACH)).positions
+    assert position.about is None
+    assert position.gloss(0) == "–"
+    assert position.sentence(0) == "agent 1, position 1 = 0: says nothing above chance"
+    assert all(one.band is None and math.isnan(one.median) for one in position.meanings)
+
+
+def test_naming_objects_is_not_naming_their_mass():
+    """A symbol for each object informs about mass as plug-in information counts it; chance too."""
+    rng = np.random.default_rng(1)
+    names = np.repeat(rng.permutation(OBJECTS) % 8, EACH)
+    (position,) = one_position(names).positions
+    assert position.information[0] > 0.3
+    assert position.chance[0] > 0.3
+    assert position.about is None
+
+
+def test_one_object_is_no_evidence_however_many_clips_it_has():
+    symbols = np.where(thirds(masses()) == 2, 1, 0)
+    symbols[-EACH:] = 7  # the heaviest object alone
+    (position,) = one_position(symbols).positions
+    assert position.about == "mass"
+    lonely = position.meaning(7)
+    assert (lonely.share, lonely.objects) == (1.0, 1)
+    assert not lonely.sure
+    assert position.gloss(7) == "perhaps heavy"
+    assert position.gloss(1) == "heavy"
+
+
+def test_a_symbol_all_over_the_place_has_no_adjective():
+    symbols = np.where(masses() > 200, 1, 0)
+    symbols[::3] = 2
+    position = one_position(symbols).positions[0]
+    assert position.meaning(2).band is None
+    assert position.gloss(2) == "any mass"
+    assert "any mass, " in position.sentence(2)
+
+
+def test_each_position_finds_its_own_property():
+    rng = np.random.default_rng(2)
+    other = rng.permutation(OBJECTS).astype(float).repeat(EACH)
+    labels = np.stack([masses(), other], axis=1)
+    tokens = np.stack([thirds(other), thirds(masses()), rng.integers(3, size=96)], axis=1)
+    lexicon = build(tokens[:, :, None], labels, objects(), ["mass", "friction"])
+    assert [one.about for one in lexicon.positions] == ["friction", "mass", None]
+    assert lexicon.gloss([[0], [2], [1]]) == (("slippery",), ("heavy",), ("–",))
+    assert lexicon.position(1, 0).information[0] > 0.7 > lexicon.position(1, 0).information[1]
+
+
+def test_held_out_clips_check_and_change_nothing():
+    symbols = thirds(masses())
+    wrong = np.full((6, 1, 1), 2), np.full((6, 1), 10.0)
+    alone, checked = one_position(symbols), one_position(symbols, held_out=wrong)
+    heavy = checked.positions[0].meaning(2)
+    assert (heavy.held_out_clips, heavy.held_out_share) == (6, 0.0)
+    assert checked.positions[0].gloss(2) == alone.positions[0].gloss(2) == "heavy"
+    assert math.isnan(alone.positions[0].meaning(2).held_out_share)
+
+
+def test_relabelling_symbols_relabels_meanings():
+    symbols = thirds(masses())
+    names = np.array([4, 1, 6])
+    before, after = one_position(symbols), one_position(names[symbols])
+    assert before.positions[0].information == pytest.approx(after.positions[0].information)
+    for symbol, name in enumerate(names):
+        assert before.positions[0].gloss(symbol) == after.positions[0].gloss(name)
+
+
+def test_a_symbol_never_said_says_so():
+    lexicon = one_position(thirds(masses()))
+    assert lexicon.gloss([[7]]) == (("never said in training",),)
+    assert lexicon.positions[0].sentence(7).endswith("= 7: never said in training")
+
+
+def test_it_is_json_without_nan():
+    stored = json.loads(json.dumps(one_position(thirds(masses())).to_json(), allow_nan=False))
+    (position,) = stored["positions"]
+    assert position["about"] == "mass"
+    assert position["meanings"][2]["gloss"] == "heavy"
+    assert position["meanings"][2]["held_out_share"] is None
+
+
+@pytest.fixture
+def run(cache_path, tmp_path) -> Run:
+    return train(cache_path, tmp_path / "run", properties=["mass"], seeds=range(2), epochs=3)
+
+
+def test_a_run_needs_neither_its_cache_nor_luck(run):
+    first = lexicon_of(run)
+    run.source.path.unlink()
+    assert lexicon_of(run).to_json() == first.to_json()
+    lines = [line for line in run.messages() if line["part"] == "train"]
+    assert first.clips == len(lines)
+    said = {line["tokens"][1][0] for line in lines}
+    assert {one.symbol for one in first.position(1, 0).meanings} == said
+
+
+@pytest.mark.parametrize(
+    ("label", "unit", "high"),
+    [
+        ("mass", "g", "heavy"),
+        ("density", "g/ml", "dense"),
+        ("friction", "", "rough"),
+        ("stiffness_n_m", "N/m", "stiff"),
+        ("damping_n_s_m", "N s/m", "damped"),
+        ("launch_speed_m_s", "m/s", "high launch speed"),
+        ("rest_extension_m", "m", "high rest extension"),
+        ("weirdness", "", "high weirdness"),
+        ("_s", "", "high s"),
+    ],
+)
+def test_properties_have_words_and_units(label, unit, high):
+    words = words_for(label)
+    assert (words.unit, words.adjective("high")) == (unit, high)
+
+
+def test_ranges_read_as_people_write_them():
+    assert words_for("mass").span(61.04, 213.9) == "61–214 g"
+    assert words_for("friction").span(0.05, 0.163) == "0.05–0.16"
+    assert words_for("mass").span(67.0, 67.0) == "67 g"
+    assert numeral(0.0) == "0"

@@ -1,0 +1,140 @@
+"""Published checkpoints become run folders that speak as their own agents do."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from data import cache
+from data.errors import HeliographError
+from pipeline.agents import CompositionalReceiver, CompositionalSender
+from pipeline.cli import main
+from pipeline.report import write_report
+from pipeline.report.provenance import command_to_repeat
+from pipeline.runs import Run, import_checkpoint
+from pipeline.runs.metrics_schema import undocumented
+from pipeline.training import train
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file as the paper publishes it, over 12 dimensions."""
+    torch.manual_seed(0)
+    parts = {}
+    for heads, vocab in ((2, 8), (1, 64)):
+        size = f"{heads}x{vocab}"
+        sender = CompositionalSender(input_dim=12, vocab_size=vocab, n_heads=heads)
+        parts[f"sender_{size}"] = sender.state_dict()
+        parts[f"receiver_{size}"] = CompositionalReceiver(heads * vocab).state_dict()
+    torch.save(parts, tmp_path / "phase54_model.pt")
+    return tmp_path / "phase54_model.pt"
+
+
+@pytest.fixture
+def grid(tmp_path, features):
+    """The clips of a 5x5 grid of elasticity and friction."""
+    bins = np.arange(len(features)) % 25
+    labels = {"elasticity": bins // 5 * 0.2, "friction": bins % 5 * 0.1}
+    made = dict(vars(features)) | {"labels": labels, "object": [f"cell_{i}" for i in bins]}
+    cache.save(type(features)(**made), tmp_path / "grid.h5")
+    return tmp_path / "grid.h5"
+
+
+def test_a_published_checkpoint_speaks_and_is_scored(published, grid, tmp_path, features):
+    run = import_checkpoint(published, tmp_path / "run", cache_path=grid)
+    parts = torch.load(published, weights_only=True)
+    sender = CompositionalSender(input_dim=12)
+    sender.load_state_dict(parts["sender_2x8"], strict=True)
+    said = sender(torch.from_numpy(features.features)).numpy()
+    again = Run.open(tmp_path / "run")
+    assert np.array_equal(again.tokens(), said[:, None])
+    assert again.config.properties == ("elasticity", "friction")
+    assert again.config.split == "cells"
+    words = ["message", str(tmp_path / "run"), str(grid), "--json"]
+    heard = CliRunner().invoke(main, words, catch_exceptions=False).stdout.splitlines()
+    assert [json.loads(line)["tokens"] for line in heard] == said[:, None].tolist()
+    metrics = run.metrics()
+    assert metrics["accuracy_test"] is None
+    assert 0 <= metrics["accuracy_last_epoch"]["mean"] <= 1
+    assert "imported from phase54_model.pt: which clips it was trained on" in metrics["notes"][0]
+    control = Run.open(tmp_path / "run" / "control")
+    assert (control.config.heads, control.config.vocab) == (1, 64)
+    assert control.config.logit_clamp == 15
+    written = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert set(written) == set(parts)
+    for key, state in parts.items():
+        for name, value in state.items():
+            assert torch.equal(written[key][name], value), (key, name)
+
+
+def test_clips_without_the_properties_are_spoken_of_all_the_same(published, cache_path, tmp_path):
+    run = import_checkpoint(published, tmp_path / "run", cache_path=cache_path)
+    assert run.tokens().shape == (56, 1, 2)
+    assert run.metrics()["accuracy_last_epoch"]["mean"] is None
+    words = ["message", str(run.folder), str(cache_path)]
+    shown = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert len(shown.stdout.splitlines()) == 56
+    assert "no gloss: no training clip has every label" in shown.stderr
+    page = write_report(run.folder).path.read_text()
+    assert "No two test clips can be compared" in page
+    assert "nothing to learn a lexicon from" in page
+
+
+def test_the_page_of_an_import_claims_nothing_about_its_training(published, grid, tmp_path):
+    run = import_checkpoint(published, tmp_path / "run", cache_path=grid)
+    assert undocumented(run.metrics()) == []
+    page = write_report(run.folder).path.read_text()
+    assert "which clips it was trained on is not in the file" in page
+    for claim in (
+        "never met in training",
+        "were in no training",
+        "chosen on the test",
+        "200 epochs",
+    ):
+        assert claim not in page
+    repeat = f"heliograph import-checkpoint {published} -o {run.folder} --cache {grid}"
+    assert command_to_repeat(run) == repeat
+
+
+def test_what_we_write_is_read_back(cache_path, tmp_path):
+    run = train(cache_path, tmp_path / "run", properties=["mass"], agents=2, epochs=1, seeds=1)
+    again = import_checkpoint(
+        run.folder / "model.pt", tmp_path / "again", cache_path=cache_path, property="mass"
+    )
+    assert again.config.agents == 2
+    assert np.array_equal(again.tokens(), run.tokens())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda parts: {"features": torch.zeros(3)},
+            "no checkpoint of agents: it has no sender_2x8",
+        ),
+        (lambda parts: {"sender_2x8": parts["sender_2x8"]}, "has no state dict receiver_2x8"),
+        (lambda parts: parts | {"sender_2x8": {}}, "sender_2x8 has no encoder"),
+        (lambda parts: parts | {"receiver_2x8": parts["receiver_1x64"]}, "does not fit the agents"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(published, grid, tmp_path, change, sentence):
+    changed = change(torch.load(published, weights_only=True))
+    torch.save(changed, published)
+    with pytest.raises(HeliographError) as error:
+        import_checkpoint(published, tmp_path / "run", cache_path=grid)
+    assert sentence in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_features_are_refused_with_both_sizes(published, tmp_path, features):
+    made = dict(vars(features))
+    wide = np.zeros((len(features), 4, 7), np.float32)
+    cache.save(type(features)(**made | {"features": wide}), tmp_path / "wide.h5")
+    with pytest.raises(HeliographError, match=r"of 12 dimensions, .*wide\.h5 has 7"):
+        import_checkpoint(published, tmp_path / "run", cache_path=tmp_path / "wide.h5")
+    short = np.zeros((len(features), 1, 12), np.float32)
+    cache.save(type(features)(**made | {"features": short}), tmp_path / "short.h5")
+    with pytest.raises(HeliographError, match="look at 3 time steps at once"):
+        import_checkpoint(published, tmp_path / "run", cache_path=tmp_path / "short.h5")

@@ -1,0 +1,216 @@
+"""Numbers that nothing can be learnt of, and run folders that somebody broke: a sentence each."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from data import cache
+from data.cache import Features
+from data.errors import HeliographError
+from pipeline.cli import main
+from pipeline.runs import Run
+from pipeline.training import train
+
+SMALL = {"epochs": 3, "seeds": 2}
+
+
+def run_command(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, features: Features) -> Run:
+    folder = tmp_path_factory.mktemp("damage")
+    cache.save(features, folder / "made.h5")
+    train(folder / "made.h5", folder / "other", properties=["mass"], vocab=3, epochs=1, seeds=1)
+    return train(folder / "made.h5", folder / "run", properties=["mass"], **SMALL)
+
+
+def with_feature(features: Features, value: float) -> Features:
+    changed = features.features.copy()
+    changed[5, 1, 3] = value
+    return replace(features, features=changed)
+
+
+def with_label(features: Features, value: float) -> Features:
+    changed = features.labels["mass"].copy()
+    changed[5] = value
+    return replace(features, labels={"mass": changed})
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "sentence"),
+    [
+        (with_feature, np.nan, "odd.h5: the features of object_01/1 are not finite numbers"),
+        (with_feature, np.inf, "odd.h5: the features of object_01/1 are not finite numbers"),
+        (with_label, -np.inf, "odd.h5: the mass of object_01/1 is infinite"),
+    ],
+)
+@pytest.mark.parametrize("preset", ["default", "published"])
+def test_numbers_that_are_not_finite_are_refused(
+    features, tmp_path, change, value, sentence, preset
+):
+    cache.save(change(features, value), tmp_path / "odd.h5")
+    with pytest.raises(HeliographError) as error:
+        train(tmp_path / "odd.h5", tmp_path / "run", properties=["mass"], preset=preset, **SMALL)
+    assert sentence in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_with_such_numbers_gets_no_messages(made, features, tmp_path):
+    cache.save(with_feature(features, np.nan), tmp_path / "odd.h5")
+    shown = run_command("message", made.folder, tmp_path / "odd.h5")
+    assert shown.exit_code == 1
+    assert "the features of object_01/1 are not finite" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "words", "sentence"),
+    [
+        (
+            lambda own: {"mass": own / 1000},
+            {},
+            "at most, which its tie margin of 0.5 counts as equal",
+        ),
+        (lambda own: {}, {}, "has no labels: nothing to talk about"),
+        (
+            lambda own: {
+                "a": np.where(own < 70, np.nan, own),
+                "b": np.where(own < 70, own, np.nan),
+            },
+            {},
+            "no clip has a value of every property of the run",
+        ),
+        (lambda own: {"mass": own}, {"seeds": 0}, "a run needs at least one seed"),
+        (lambda own: {"mass": own}, {"sender_lr": np.inf}, "sender_lr must be finite, got inf"),
+        (lambda own: {"mass": own}, {"tie_margin": {"mass": np.nan}}, "at least 0 per property"),
+        (lambda own: {"mass": own}, {"tie_margin": {"mass": np.inf}}, "at least 0 per property"),
+    ],
+)
+def test_labels_and_settings_with_nothing_to_learn_are_refused(
+    features, tmp_path, labels, words, sentence
+):
+    cache.save(replace(features, labels=labels(features.labels["mass"])), tmp_path / "odd.h5")
+    with pytest.raises(HeliographError) as error:
+        train(tmp_path / "odd.h5", tmp_path / "run", **SMALL | words)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def written(name: str, content: bytes):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def edited(name: str, change):
+    def damage(folder: Path) -> None:
+        stored = json.loads((folder / name).read_text())
+        change(stored)
+        (folder / name).write_text(json.dumps(stored))
+
+    return damage
+
+
+def first_line(change):
+    def damage(folder: Path) -> None:
+        first, *rest = (folder / "messages.jsonl").read_text().splitlines()
+        line = json.loads(first)
+        change(line)
+        (folder / "messages.jsonl").write_text("\n".join([json.dumps(line), *rest]) + "\n")
+
+    return damage
+
+
+def shortened(folder: Path) -> None:
+    path = folder / "seeds" / "1" / "messages.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:9]))
+
+
+METRICS, MESSAGES = "metrics.json is damaged: ", "messages.jsonl is damaged: "
+CONFIG = "config.json is not the configuration of a run: "
+DAMAGE = [
+    ("report", written("metrics.json", b"{oops"), METRICS),
+    ("report", written("metrics.json", b"[]"), METRICS),
+    ("compare", written("metrics.json", b"{}"), METRICS + "it has no 'properties'"),
+    ("evaluate", edited("metrics.json", lambda own: own.pop("properties")), METRICS),
+    ("compare", edited("metrics.json", lambda own: own["properties"].clear()), METRICS),
+    (
+        "report",
+        edited("metrics.json", lambda own: own["accuracy_test"]["per_seed"].pop()),
+        METRICS + "its accuracy_test is no mean, std and per_seed of 2 seeds",
+    ),
+    ("report", edited("metrics.json", lambda own: own.update(accuracy_last_epoch=None)), METRICS),
+    ("report", written("messages.jsonl", b"\xff{"), MESSAGES),
+    ("message", written("messages.jsonl", b""), MESSAGES + "it has no lines"),
+    ("message", written("messages.jsonl", b'{"clip": "a"}\n'), MESSAGES + "it has no 'object'"),
+    ("message", first_line(lambda line: line.pop("tokens")), MESSAGES),
+    ("report", first_line(lambda line: line.update(tokens=[[1]])), MESSAGES),
+    ("report", first_line(lambda line: line.update(tokens=[[8, 0], [0, 0]])), MESSAGES),
+    ("report", first_line(lambda line: line["labels"].clear()), MESSAGES + "it has no 'mass'"),
+    ("evaluate", shortened, "seed 1 has messages of 9 clips, its cache 56 clips"),
+    ("report", written("history.csv", b"seed,epoch\n0,x\n"), "history.csv is damaged: "),
+    ("report", edited("config.json", lambda own: own.update(caches=[])), CONFIG),
+    ("report", edited("config.json", lambda own: own.update(seeds=[])), CONFIG),
+    ("message", edited("config.json", lambda own: own.update(seeds="x")), CONFIG),
+    ("message", edited("config.json", lambda own: own["config"].update(sees=[0, 5])), CONFIG),
+    (
+        "message",
+        lambda folder: shutil.copy(
+            folder.parent / "other.safetensors", folder / "model.safetensors"
+        ),
+        "model.safetensors does not fit the configuration of its run: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "damage", "sentence"), DAMAGE)
+def test_a_run_that_somebody_broke_is_refused_with_its_file(
+    made, tmp_path, command, damage, sentence
+):
+    folder = tmp_path / "run"
+    shutil.copytree(made.folder, folder)
+    other = made.folder.parent / "other" / "model.safetensors"
+    shutil.copy(other, tmp_path / "other.safetensors")
+    damage(folder)
+    words = {"message": [made.source.path], "compare": [made.folder]}.get(command, [])
+    shown = run_command(command, folder, *words)
+    assert shown.exit_code == 1
+    said = shown.stderr.strip().splitlines()[-1]
+    assert said.startswith("Error: ")
+    assert sentence in said
+    assert str(folder) in said
+
+
+def test_runs_whose_seeds_speak_of_other_clips_are_compared_on_what_they_share(made, tmp_path):
+    shutil.copytree(made.folder, tmp_path / "run")
+    shortened(tmp_path / "run")
+    shown = run_command("compare", made.folder, tmp_path / "run", "--json")
+    assert json.loads(shown.stdout)["agreement"]["clips"] == 9
+
+
+def test_an_overwritten_run_leaves_nothing_of_the_one_before(made, tmp_path):
+    out, source = tmp_path / "run", made.source.path
+    train(source, out, properties=["mass"], vocab=2, control=True, **SMALL | {"epochs": 1})
+    run_command("report", out)
+    assert {"control", "report.html", "lexicon.json"} <= {path.name for path in out.iterdir()}
+    train(source, out, properties=["mass"], overwrite=True, **SMALL | {"epochs": 1})
+    names = {path.name for path in out.iterdir()}
+    assert names.isdisjoint({"control", "report.html", "lexicon.json"})
+
+
+def test_names_in_brackets_stand_in_tables_as_they_are(features, tmp_path):
+    mass = features.labels["mass"]
+    labels = {"speed [m]": mass, "[odd]": np.arange(len(mass)) % 5.0}
+    cache.save(replace(features, labels=labels), tmp_path / "odd.h5")
+    out = tmp_path / "run"
+    brief = ("--epochs", 1, "--oracle-epochs", 0, "--seeds", 2)
+    shown = run_command("train", tmp_path / "odd.h5", "-o", out, *brief)
+    assert shown.exit_code == 0
+    assert "speed [m]" in shown.stdout
+    assert "[odd]" in shown.stdout
+    told = run_command("compare", out, out).stdout  # two seeds: no interval
+    assert "nan" not in told

@@ -1,0 +1,74 @@
+"""A grid of runs: one folder and one line each, finished ones left alone."""
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from data.errors import HeliographError
+from pipeline.cli import main
+from pipeline.runs import Run
+from pipeline.training.sweep import parse_axis
+
+
+def sweep(cache_path, out, *words):
+    base = ["train", cache_path, "-o", out, "--property", "mass", "--epochs", 1, "--seeds", 1]
+    return CliRunner().invoke(main, [*map(str, [*base, *words])], catch_exceptions=False)
+
+
+def test_a_sweep_is_a_grid_with_one_table_that_goes_on(cache_path, tmp_path):
+    out = tmp_path / "grid"
+    shown = sweep(cache_path, out, "--sweep", "vocab=2,3", "agents=1,2")
+    assert shown.exit_code == 0, shown.stderr
+    names = [f"vocab-{v}_agents-{a}" for v in (2, 3) for a in (1, 2)]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == sorted(names)
+    config = Run.open(out / "vocab-3_agents-1").config
+    assert (config.vocab, config.agents) == (3, 1)
+    rows = list(csv.DictReader((out / "sweep.csv").open()))
+    assert [row["folder"] for row in rows] == names
+    for row in rows:
+        found = Run.open(out / row["folder"]).metrics()["accuracy_test"]
+        assert float(row["accuracy_test_mean"]) == found["mean"]
+        assert (row["seeds"], row["error"]) == ("1", "")
+    assert len(shown.stdout.strip().splitlines()) == 5
+    written = {name: (out / name / "metrics.json").stat().st_mtime_ns for name in names}
+
+    more = sweep(cache_path, out, "--sweep", "vocab=2,3", "--sweep", "agents=1,2,3", "--json")
+    rows = json.loads(more.stdout)
+    assert [row["agents"] for row in rows] == ["1", "2", "3"] * 2
+    for name, time in written.items():
+        assert (out / name / "metrics.json").stat().st_mtime_ns == time
+        assert f"{out / name} is finished already" in more.stderr
+
+
+def test_a_cell_that_fails_is_named_and_leaves_the_others_alone(cache_path, tmp_path):
+    shown = sweep(cache_path, tmp_path / "grid", "--sweep", "split=objects,kfold-9")
+    assert shown.exit_code == 3
+    assert "split-kfold-9: 14 objects are too few for 9 folds" in shown.stderr
+    rows = list(csv.DictReader((tmp_path / "grid" / "sweep.csv").open()))
+    assert [bool(row["error"]) for row in rows] == [False, True]
+    shown = sweep(cache_path, tmp_path / "none", "--sweep", "split=kfold-2,kfold-9")
+    assert shown.exit_code == 1
+    assert "2 folds leave none" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("colour=1,2", "nothing called 'colour' can be swept: agents, axes, batch"),
+        ("vocab=2,x", "vocab cannot be 'x'"),
+        ("vocab=2,2", "a value of vocab stands twice"),
+        ("vocab", "vocab cannot be ''"),
+    ],
+)
+def test_a_wrong_axis_is_said(word, sentence):
+    with pytest.raises(HeliographError) as error:
+        parse_axis(word)
+    assert sentence in str(error.value)
+
+
+def test_axes_take_dashes_flags_and_lists_of_caches():
+    assert parse_axis("sender-lr=1e-3,3e-4") == ("sender_lr", ["1e-3", "3e-4"])
+    assert parse_axis("train_on_ties=yes,no") == ("train_on_ties", ["yes", "no"])
+    assert parse_axis("agents=2,vjepa+dino") == ("agents", ["2", "vjepa+dino"])
