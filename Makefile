@@ -1,7 +1,7 @@
 # make setup   a virtual environment in .venv with everything installed
 # make demo    raw video to messages, on clips that it makes itself (about 3 minutes)
 # make test    the tests (about 5 minutes; `make test-slow` runs the rest)
-# make lint    ruff and mypy
+# make lint    ruff, mypy and import-linter
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,6 +31,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) runs *.egg-info
