@@ -140,7 +140,7 @@ def test_a_run_on_two_caches_is_written_opened_and_speaks(both, tmp_path, featur
     tokens = sender(caches).numpy()
     assert np.array_equal(tokens, sender([*caches.values()]).numpy())
     assert (tokens == again.tokens()).mean() > 0.99  # a tie may fall either way by rounding
-    assert build_examples(inputs.caches, ("mass",)).raw().shape == (len(features), 53)
+    assert build_examples(inputs.caches, ("mass",)).flat_features().shape == (len(features), 53)
 
 
 def torch_of(features: Features):
