@@ -18,14 +18,8 @@ from pipeline.config import TrainConfig
 from pipeline.dataset import Split
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import Setting
-from pipeline.evaluation.pair_scores import (
-    Scores,
-    grade,
-    grade_auc,
-    spearman,
-    spread,
-    tally,
-)
+from pipeline.evaluation.pair_scores import Scores, grade, grade_auc, spread, tally
+from pipeline.metrics import exceeds, spearman
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -77,9 +71,8 @@ def volume(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | No
     if np.isnan(known).all():
         return None
     volumes = np.nan_to_num(evidence.volume, nan=float(np.nanmedian(known)))
-    training = np.repeat(volumes[split.train, None], evidence.labels.shape[1], axis=1)
-    slopes = np.asarray(spearman(training, evidence.labels[split.train]))
-    return volumes[split.test, None] * np.where(slopes < 0, -1.0, 1.0)
+    slopes = [spearman(volumes[split.train], labels) for labels in evidence.labels[split.train].T]
+    return volumes[split.test, None] * np.where(np.asarray(slopes) < 0, -1.0, 1.0)
 
 
 def scenario(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
@@ -180,7 +173,7 @@ def score_clips(scores: Sequence[Floats], setting: Setting) -> tuple[Scores, dic
     The JSON has, for each property, `auc` (is a clip above the training clips' median told from
     one below?) and `spearman` with the label, beside the accuracy.
     """
-    says = [own[:, None] > own[None] for own in scores]
+    says = [exceeds(own) for own in scores]
     accuracies = setting.resampler.grade(says, setting.labels, setting.tests, setting.margins)
     told = accuracies.by_property(setting.properties)
     told["properties"] = add_ranking(told["properties"], scores, setting)
@@ -196,7 +189,7 @@ def add_ranking(
         labels = setting.labels[test]
         high = labels > np.median(setting.labels[split.train], axis=0)
         tallies.append(tally(*grade_auc(own, high), setting.resampler.objects[test]))
-        correlations.append(spearman(own, labels))
+        correlations.append([spearman(*columns) for columns in zip(own.T, labels.T, strict=True)])
     areas = setting.resampler.score(tallies)
     return {
         name: told[name]
@@ -256,7 +249,7 @@ def _ridge(
     labels = evidence.labels
 
     def accuracy(values: Floats, clips: Numbers) -> float:
-        right, asked = grade(values[:, None] > values[None], labels[clips], config.tie_margins)
+        right, asked = grade(exceeds(values), labels[clips], config.tie_margins)
         return float((right * asked)[..., -1].sum() / max(1, asked[..., -1].sum()))
 
     rows = np.concatenate([own.reshape(len(own), -1) for own in features], axis=1)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from data.errors import HeliographError
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import Panel, one_thread
-from pipeline.evaluation.pair_scores import Resampler, Scores, grade, spearman, spread, tally
-from pipeline.metrics import entropy, message_entropy
+from pipeline.evaluation.pair_scores import Resampler, Scores, grade, spread, tally
+from pipeline.metrics import entropy, exceeds, message_entropy, spearman
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -230,7 +230,7 @@ def _forward(layers: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 
 def grade_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
     """As `grade`, for one label and its predictions, (n,) each: one column."""
-    right, asked = grade((values[:, None] > values)[..., None], column[:, None], (margin,))
+    right, asked = grade(exceeds(values[:, None]), column[:, None], (margin,))
     return right[..., :1], asked[..., :1]
 
 
@@ -253,7 +253,7 @@ def _told(
                 for values, test in pairs
             ]
         )
-        ranks = [spearman(values[:, None], column[test, None])[0] for values, test in pairs]
+        ranks = [spearman(values, column[test]) for values, test in pairs]
         found[side] = scores[side].to_json(0) | {"spearman": spread(ranks)}
     return found | {"retained": retained(scores["messages"], scores["features"])}
 

@@ -16,6 +16,7 @@ from pipeline.dataset import Examples, Source, examples_of, load_finite
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MAX_TEST_CLIPS, Panel, seed_run, verdicts_of_clips
 from pipeline.evaluation.pair_scores import Resampler
+from pipeline.metrics import exceeds
 from pipeline.runs import Run
 
 Floats = NDArray[np.float64]
@@ -127,7 +128,7 @@ def _agents(
 def _told(
     panel: Panel, theirs: Examples, scores: Sequence[Floats], clips: Sequence[Numbers]
 ) -> dict[str, Any]:
-    says = [own[:, None] > own[None] for own in scores]
+    says = [exceeds(own) for own in scores]
     resampler = Resampler(theirs.objects, clips)
     margins = panel.config.tie_margins
     graded = resampler.grade(says, theirs.labels, clips, margins)

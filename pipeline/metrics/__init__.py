@@ -2,7 +2,8 @@
 
 Each metric is a record (`Metric`) in a module of this package; `METRICS` holds them by name, and
 adding a module with a record adds the metric. Read no metric without what chance gives
-(`permutation_null`); see `assess` for intervals and verdicts, and `docs/metrics.md` for definitions.
+(`permutation_null`); see `assess` for intervals and verdicts, and
+`docs/metrics.md` for definitions.
 """
 
 from pipeline.metrics.information import (

@@ -311,8 +311,8 @@ ADJUSTED_MUTUAL_INFORMATION = Metric(
     "all tables with the same margins; 0 where one of the two is constant. `compare` and the "
     "agreement of seeds and agents use it on whole messages.",
     chance="0",
-    source="Vinh, Epps and Bailey 2010 (JMLR 11), eq. 24a, with the arithmetic mean; scikit-learn's "
-    "adjusted_mutual_info_score",
+    source="Vinh, Epps and Bailey 2010 (JMLR 11), eq. 24a, with the arithmetic mean; "
+    "scikit-learn's adjusted_mutual_info_score",
     range=(-1.0, 1.0),
     per_position=True,
     vectorised=True,

@@ -161,8 +161,8 @@ BOSDIS_WMCP = Metric(
     title="BosDis, as in the paper's code",
     function=bosdis_wmcp,
     definition="(I1 - I2) / I1, averaged over the symbols with I1 above 1e-10 nats, with I1 and I2 "
-    "the largest and the second largest mutual information of \"the message has this symbol, at any "
-    "position\" with a property. 0 where no symbol informs.",
+    'the largest and the second largest mutual information of "the message has this symbol, at any '
+    'position" with a property. 0 where no symbol informs.',
     chance="far above 0, as for posdis_wmcp",
     source=f"{PAPER}, compute_bosdis",
     undefined="for one property",
@@ -176,7 +176,7 @@ BOSDIS_CHAABOUNI2020 = Metric(
     title="BosDis, Chaabouni et al. 2020",
     function=bosdis_chaabouni2020,
     definition="(I1 - I2) / H, averaged over the symbols whose count varies, with I1 and I2 the "
-    "largest and the second largest mutual information of \"how often the message has this symbol\" "
+    'largest and the second largest mutual information of "how often the message has this symbol" '
     "with a property, and H the entropy of that count. Every symbol counts; EGG leaves out symbol "
     "0, its end of message, and gives the same for tokens + 1. 0 where nothing varies.",
     chance="close to 0; more for few clips",

@@ -131,9 +131,9 @@ TOPSIM = Metric(
     name="topsim",
     title="TopSim",
     function=topsim,
-    definition="Spearman's correlation between the L1 distance of binned properties and the Hamming "
-    "distance of messages, over every pair of clips; of more than 1,000 clips over 500,000 pairs "
-    "drawn with a fixed seed. 0 where all messages or all properties are the same.",
+    definition="Spearman's correlation between the L1 distance of binned properties and the "
+    "Hamming distance of messages, over every pair of clips; of more than 1,000 clips over 500,000 "
+    "pairs drawn with a fixed seed. 0 where all messages or all properties are the same.",
     chance="0",
     source="Brighton and Kirby 2006; distances as in the paper's code, wmcp/metrics.py, which "
     "always samples pairs",
