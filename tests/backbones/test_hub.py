@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from backbones import BackboneError, dinov2, hub, vjepa2
+from tests.helpers.authors_code import authors_code
 
 MODEL = """
 import os
@@ -26,7 +27,6 @@ class Model(torch.nn.Module):
 """
 HUBCONF = """
 from src.model import Model
-from tests.helpers.authors_code import authors_code
 
 def tiny(pretrained=True):
     assert not pretrained
