@@ -44,8 +44,8 @@ def physics101(
 
     Their labels are the mass, volume and density of the object.
     """
-    from data.clips import write_manifest
     from data.datasets import physics101 as dataset
+    from data.manifests import write_manifest
 
     if describe:
         click.echo(dataset.DESCRIPTION, nl=False)
