@@ -28,7 +28,7 @@ FOLDER = "unfinished"
 SHARE_OF_TIME = 0.05  # that keeping states may take
 
 
-class Keeper:
+class TrainingCheckpointer:
     """Keeps the states of one training, and finds them again for the same one only.
 
     `identity` is JSON of everything that the result depends on, to the bit.
