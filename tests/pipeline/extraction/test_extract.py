@@ -15,9 +15,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from data import cache
-from data.clips import Clip, write_manifest
+from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file
+from data.manifests import write_manifest
 from data.video import Sampling, read_sampled
 from pipeline.cli import main
 from pipeline.console import Bar, duration

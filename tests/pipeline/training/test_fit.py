@@ -8,7 +8,7 @@ import torch
 
 from data.errors import HeliographError
 from pipeline.config import build_config
-from pipeline.dataset import Examples, examples_of, principal_axes
+from pipeline.dataset import Examples, build_examples, principal_axes
 from pipeline.game import epoch_pairs, paired
 from pipeline.runs import SeedResult
 from pipeline.training import fit
@@ -20,7 +20,7 @@ SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3, "refit
 
 def train(features, seeds, properties=("mass",), preset="default", **settings) -> list[SeedResult]:
     config = build_config(preset, properties, **SMALL | settings)
-    return list(fit(examples_of(features, properties), config, seeds))
+    return list(fit(build_examples(features, properties), config, seeds))
 
 
 def same(one: SeedResult, other: SeedResult) -> bool:
@@ -163,7 +163,7 @@ def test_a_split_with_one_value_has_nothing_to_compare(features):
 def test_progress_is_told_after_every_epoch(features):
     seen = []
     config = build_config("default", ("mass",), **SMALL | {"refit": True})
-    list(fit(examples_of(features, ("mass",)), config, range(2), progress=seen.append))
+    list(fit(build_examples(features, ("mass",)), config, range(2), progress=seen.append))
     assert [p.epoch for p in seen] == list(range(1, 25))  # twice: with validation, and again
     assert {p.epochs for p in seen} == {24}
     assert seen[0].seeds == (0, 1)
