@@ -26,7 +26,7 @@ class Commands(InOrder):
     """Turns what users can act on into one sentence and exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
-        from backbones.base import BackboneError
+        from backbones import BackboneError
 
         try:
             return super().invoke(context)

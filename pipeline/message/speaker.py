@@ -266,13 +266,7 @@ def _ear(
     made = source.fingerprint
     if made.get("imported"):
         return _as_declared(source, folder, where)
-    backbone = backbones.load(
-        made["name"],
-        precision=made["precision"],
-        preprocess=made["preprocess"]["name"],
-        output=made["output"],
-        **where,
-    )
+    backbone = backbones.load_from_fingerprint(made, **where)
     reason = _difference(source, backbone.fingerprint, source.sampler)
     if reason is not None:
         raise HeliographError(_refusal("this video", folder, reason))

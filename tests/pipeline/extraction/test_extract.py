@@ -109,7 +109,7 @@ class TestFlow:
         several.forward = noted
         monkeypatch.setattr(several, "device", SimpleNamespace(type="cuda"))
         monkeypatch.setattr(several, "_move", lambda batch: batch)
-        monkeypatch.setattr("backbones.base.forward_numerics", lambda *_: torch.inference_mode())
+        monkeypatch.setattr("backbones.base.forward_precision", lambda *_: torch.inference_mode())
         extract(
             clips, tmp_path / "b.h5", backbone=several, sampling=SAMPLING, dtype="float32", batch=4
         )
