@@ -53,7 +53,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Panel:
+class MessageContext:
     """The rows of one question: all properties at once, or one of them."""
 
     title: str
@@ -109,7 +109,7 @@ def headline(metrics: Entry) -> dict[str, Any]:
     }
 
 
-def panels(metrics: Entry) -> list[Panel]:
+def panels(metrics: Entry) -> list[MessageContext]:
     """All at once first where there are several properties, then each."""
     properties = list(metrics["properties"])
     several = len(properties) > 1
@@ -117,7 +117,7 @@ def panels(metrics: Entry) -> list[Panel]:
     return found + [_panel(metrics, name, words_for(name).name) for name in properties]
 
 
-def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
+def _panel(metrics: Entry, name: str | None, title: str) -> MessageContext:
     own = metrics if name is None else metrics["properties"][name]
 
     def part(entry: Entry | None) -> Entry | None:
@@ -156,7 +156,7 @@ def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
     rows = tuple(_row(*one[:3], one[3]) for one in candidates if one[3] and _known(one[3]))
     majority = part(baselines.get("majority"))
     chance = round(100 * majority["mean"], 2) if majority and _known(majority) else None
-    return Panel(title, rows, chance)
+    return MessageContext(title, rows, chance)
 
 
 def baseline_name(key: str) -> str:
