@@ -23,9 +23,9 @@ from pipeline.evaluation.pair_scores import (
     grade,
     grade_auc,
     spearman,
-    spread,
     tally,
 )
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -200,7 +200,10 @@ def add_ranking(
     areas = setting.resampler.score(tallies)
     return {
         name: told[name]
-        | {"auc": areas.to_json(number), "spearman": spread([one[number] for one in correlations])}
+        | {
+            "auc": areas.to_json(number),
+            "spearman": Spread.numbers([one[number] for one in correlations]),
+        }
         for number, name in enumerate(setting.properties)
     }
 

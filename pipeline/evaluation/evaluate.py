@@ -1,6 +1,6 @@
 """Scores a run beyond its accuracies: baselines, chance, causes, and what messages are worth.
 
-What it adds to `metrics.json` is described key by key in `pipeline.schema`.
+What it adds to `metrics.json` is described key by key in `docs/metrics_json.md`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.evaluation.interventions import add_noise, intervene, listen, sile
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.transfer import read_other, transfer
 from pipeline.metrics import STRUCTURAL, assess, p_value
-from pipeline.runs import Run, load_material
+from pipeline.runs import Run, RunMetrics, load_material
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
 OTHER_BINS = (3, 5, 8)
@@ -44,7 +44,7 @@ def evaluate(
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
     progress: Say | None = None,
-) -> dict[str, Any]:
+) -> RunMetrics:
     """Evaluates a run folder and adds what it finds to its `metrics.json`; returns all of it.
 
     Args:
@@ -72,7 +72,7 @@ def evaluate(
         found |= look_into_messages(panel, permutations=permutations, progress=say)
         say("probes")
         grams = [ridge.gram(examples.raw(), split.train) for split in panel.splits]
-        found["worth"] = assess_worth(panel, grams, material.clips, examples)
+        found |= assess_worth(panel, grams, material.clips, examples)
         if outcome is not None:
             found["outcome"] = predict_outcome(
                 panel, grams, material.clips.labels, outcome=outcome[0], action=outcome[1]
@@ -84,8 +84,7 @@ def evaluate(
             }
     if controls:
         found["controls"] = train_controls(setting, examples, run.blueprint, say)
-    run.add_metrics(found)
-    return run.metrics()
+    return run.add_metrics(found)
 
 
 def look_into_messages(panel: Panel, *, permutations: int, progress: Say) -> dict[str, Any]:
@@ -93,12 +92,12 @@ def look_into_messages(panel: Panel, *, permutations: int, progress: Say) -> dic
     found = assess_messages(panel, permutations=permutations, progress=progress)
     progress("interventions")
     with one_thread():
-        found["agents"] = listen(panel)
+        found["kept_receiver"] = listen(panel)
         found["interventions"] = intervene(panel)
-        found["silenced"] = silence_agents(panel)
+        found["silenced_agents"] = silence_agents(panel)
         found["noise"] = add_noise(panel)
     progress("fresh listeners")
-    found["listeners"] = fresh_listeners(panel)
+    found["fresh_receivers"] = fresh_listeners(panel)
     progress("agreement")
     shape = (*panel.tokens.shape[:2], panel.config.agents, panel.config.heads)
     tokens = panel.tokens.reshape(shape)

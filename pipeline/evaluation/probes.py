@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from data.errors import HeliographError
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import Panel, one_thread
-from pipeline.evaluation.pair_scores import Resampler, Scores, grade, spearman, spread, tally
+from pipeline.evaluation.pair_scores import Resampler, Scores, grade, spearman, tally
 from pipeline.metrics import entropy, message_entropy
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -45,8 +46,8 @@ def compression(panel: Panel, *, feature_bits: int) -> dict[str, Any]:
     symbols = entropy(panel.tokens).sum(-1) / math.log(2)
     return {
         "bits_capacity": capacity,
-        "bits_used": spread(used.tolist()),
-        "bits_symbols": spread(symbols.tolist()),
+        "bits_used": Spread.numbers(used.tolist()),
+        "bits_symbols": Spread.numbers(symbols.tolist()),
         "bits_features": feature_bits,
         "ratio": feature_bits / capacity,
     }
@@ -254,7 +255,7 @@ def _told(
             ]
         )
         ranks = [spearman(values[:, None], column[test, None])[0] for values, test in pairs]
-        found[side] = scores[side].to_json(0) | {"spearman": spread(ranks)}
+        found[side] = scores[side].to_json(0) | {"spearman": Spread.numbers(ranks)}
     return found | {"retained": retained(scores["messages"], scores["features"])}
 
 

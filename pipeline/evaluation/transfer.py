@@ -41,9 +41,10 @@ def read_other(run: Run, path: Path) -> Examples:
 def transfer(run: Run, panel: Panel, examples: Examples, theirs: Examples) -> dict[str, Any]:
     """Lets every seed's agents compare the clips of another cache, from `read_other`.
 
-    `all` is over all its labelled clips (at most 400, drawn with a fixed seed), `new_objects` over
-    those whose object was not in the seed's training, None where a seed has none; `ridge` is the
-    baseline that learnt on the run's training clips and predicts the same clips as `all`.
+    `accuracy` is over all its labelled clips (at most 400, drawn with a fixed seed),
+    `new_objects` over those whose object was not in the seed's training, None where a seed has
+    none; `ridge` is the baseline that learnt on the run's training clips and predicts the same
+    clips as `accuracy`.
     """
     labelled = np.flatnonzero(~np.isnan(theirs.labels).any(axis=1))
     if len(labelled) > MAX_TEST_CLIPS:
@@ -60,7 +61,7 @@ def transfer(run: Run, panel: Panel, examples: Examples, theirs: Examples) -> di
         "clips": len(labelled),
         "objects": len({theirs.objects[clip] for clip in labelled}),
         "known_messages": _known(panel, tokens, labelled),
-        "all": _agents(panel, theirs, tokens, every),
+        "accuracy": _agents(panel, theirs, tokens, every),
         "new_objects": _agents(panel, theirs, tokens, new) if _comparable(theirs, new) else None,
         "ridge": _told(panel, theirs, _ridge(panel, examples, theirs, labelled), every),
     }

@@ -190,9 +190,13 @@ class Assessment:
     verdict: str | None  # None for a matrix
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values: arrays as lists, NaN as null; and both ends as `interval`."""
+        """Return the fields as JSON values: arrays as lists, NaN as null, both ends as `interval`.
+
+        The name of the metric is left out: it is the key of the entry.
+        """
         values = vars(self) | {"interval": np.stack([self.low, self.high], axis=-1)}
-        return {name: _plain(value) for name, value in values.items()}
+        left_out = ("metric", "low", "high")
+        return {name: _plain(value) for name, value in values.items() if name not in left_out}
 
 
 def _plain(value: Any) -> Any:
