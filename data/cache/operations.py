@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from data.cache import hdf5_reader, hdf5_writer
 from data.cache.features import CacheError, Features
 from data.cache.hdf5_reader import Table
-from data.cache.rows import IDENTITY, Row, first_difference, header, rows_of, write_rows
+from data.cache.rows import IDENTITY, Row, header, rows_of, write_rows
 from data.cache.shard_store import Store, ledger_path, read_ledger
+from data.differences import first_difference
 from data.files import version_of
 
 __all__ = [
@@ -187,10 +188,9 @@ def _refuse_different(left_path: Path, left: Features, right_path: Path, right: 
         {name: getattr(right, name) for name in IDENTITY},
     )
     if difference:
-        name, ours, theirs = difference
         raise CacheError(
-            f"{left_path} and {right_path} do not mix: {name} is {ours!r} in one "
-            f"and {theirs!r} in the other"
+            f"{left_path} and {right_path} do not mix: {difference.name} is {difference.left!r} "
+            f"in one and {difference.right!r} in the other"
         )
     shapes = [(str(c.features.dtype), c.features.shape[1:]) for c in (left, right)]
     if shapes[0] != shapes[1]:

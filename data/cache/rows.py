@@ -105,20 +105,6 @@ def write_rows(path: Path, clips: Features, rows: Sequence[Row]) -> None:
     write(path, clips, (row.read(shape, dtype) for row in rows))
 
 
-def first_difference(
-    left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = ""
-) -> tuple[str, Any, Any] | None:
-    """The dotted name of the first field in which two JSON objects differ, and both values."""
-    for name in sorted({*left, *right}):
-        ours, theirs = left.get(name), right.get(name)
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            if found := first_difference(ours, theirs, f"{prefix}{name}."):
-                return found
-        elif ours != theirs or (name in left) != (name in right):
-            return f"{prefix}{name}", ours, theirs
-    return None
-
-
 def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:
     """Rows of different lengths as one array (N, longest)."""
     table = np.full((len(rows), max(map(len, rows), default=0)), filler)

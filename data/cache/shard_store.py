@@ -30,8 +30,9 @@ from numpy.typing import DTypeLike, NDArray
 from data.cache.features import CacheError, Features
 from data.cache.hdf5_reader import blank, read_table, seal_is_intact
 from data.cache.hdf5_writer import package_versions, write
-from data.cache.rows import IDENTITY, Row, first_difference, header, rows_of, write_rows
+from data.cache.rows import IDENTITY, Row, header, rows_of, write_rows
 from data.clips import Clip
+from data.differences import first_difference
 from data.files import WriteError, atomic_write, sweep_temporaries, sync_folder
 from data.lock import Lock
 
@@ -117,9 +118,9 @@ class Store:
 
     def _refuse_other(self, path: Path, found: Mapping[str, Any]) -> None:
         if difference := first_difference(found, self._identity):
-            name, there, here = difference
             raise CacheError(
-                f"{path} was made with {name} {there!r}, and this run has {here!r}; {_ANOTHER}"
+                f"{path} was made with {difference.name} {difference.left!r}, and this run has "
+                f"{difference.right!r}; {_ANOTHER}"
             )
 
     def __enter__(self) -> "Store":

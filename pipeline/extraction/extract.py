@@ -9,7 +9,6 @@ so that a full frame is never copied. Queues are short, so memory does not grow 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 from backbones import Backbone
 from data.cache import Store
 from data.clips import Clip
+from data.cores import available_cores
 from data.errors import HeliographError
 from data.video import DECODERS, DecoderPool, Sampling
 from pipeline.extraction.stages import Feed, Line, Summary, Writer
@@ -34,8 +34,7 @@ MOST_WORKERS = 16
 
 def default_workers() -> int:
     """A decoder for each core that this process may use, sixteen at most."""
-    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return min(len(available), MOST_WORKERS)
+    return min(available_cores(), MOST_WORKERS)
 
 
 def extract(

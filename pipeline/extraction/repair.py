@@ -46,13 +46,7 @@ def repair(
         raise HeliographError(f"{path} was imported, and there are no videos to repair it from")
     damaged = [problem.clip for problem in problems if problem.clip is not None]
     clips, hashes = _clips(path, found, damaged, {clip.id: clip for clip in sources})
-    model = backbones.load(
-        made_with["name"],
-        precision=made_with["precision"],
-        preprocess=made_with["preprocess"]["name"],
-        output=made_with["output"],
-        **where,
-    )
+    model = backbones.load_from_fingerprint(made_with, **where)
     return extract(
         clips,
         path,

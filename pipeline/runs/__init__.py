@@ -15,7 +15,7 @@ from pipeline.runs.metrics_schema import (
     has_key,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import CONTROL, Run, load_material
+from pipeline.runs.run import CONTROL, Run, load_inputs
 from pipeline.runs.writer import add_control, description, forget_control, summarise, write_run
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     "forget_control",
     "has_key",
     "import_checkpoint",
-    "load_material",
+    "load_inputs",
     "summarise",
     "write_run",
 ]

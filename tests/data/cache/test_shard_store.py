@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import random
@@ -27,10 +26,9 @@ from data.cache import (
     verify,
 )
 from data.cache.hdf5_reader import USER_BLOCK
-from data.cache.shard_store import first_difference
 from data.clips import Clip
 from data.files import WriteError
-from data.lock import BusyError, Lock
+from data.lock import BusyError
 
 ROOT = Path(__file__).resolve().parents[3]
 MADE_WITH = {
@@ -482,21 +480,6 @@ class TestRefusals:
             Store(tmp_path / "c.h5", **MADE_WITH)
         full(tmp_path / "c.h5")
 
-    def test_the_folder_of_the_lock_goes_while_it_is_taken(self, tmp_path, monkeypatch):
-        """Whoever held it removes it; `mkdir` then finds neither room for a folder nor a folder."""
-        mkdir, asked = Path.mkdir, []
-
-        def raced(folder: Path, *arguments: object, **options: object) -> None:
-            asked.append(folder)
-            if len(asked) == 1:
-                raise FileExistsError(errno.EEXIST, "File exists", str(folder))
-            mkdir(folder, *arguments, **options)
-
-        monkeypatch.setattr(Path, "mkdir", raced)
-        lock = Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5")
-        assert lock.held
-        lock.release()
-
     @pytest.mark.parametrize("link", [True, False])
     def test_something_else_in_place_of_the_folder(self, tmp_path, link):
         parts = tmp_path / "c.h5.parts"
@@ -511,12 +494,6 @@ class TestRefusals:
         subprocess.run([sys.executable, "-c", code, path], cwd=ROOT)
         assert (tmp_path / "c.h5.parts/lock").exists()
         full(tmp_path / "c.h5")
-
-    def test_the_first_difference_is_named_in_full(self):
-        assert first_difference({"a": {"b": 1}}, {"a": {"b": 2}}) == ("a.b", 1, 2)
-        assert first_difference({"a": 1}, {}) == ("a", 1, None)
-        assert first_difference({"a": None}, {}) == ("a", None, None)
-        assert first_difference({"a": {"b": [1]}}, {"a": {"b": [1]}}) is None
 
 
 KILLED_CLIPS = 10
