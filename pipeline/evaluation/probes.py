@@ -25,10 +25,9 @@ from pipeline.evaluation.pair_scores import (
     Scores,
     count_pairs,
     score_pairs,
-    spearman,
     spread,
 )
-from pipeline.metrics import entropy, message_entropy
+from pipeline.metrics import entropy, exceeds, message_entropy, spearman
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -239,7 +238,7 @@ def _forward(layers: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 
 def score_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
     """As `score_pairs`, for one label and its predictions, (n,) each: one column."""
-    right, asked = score_pairs((values[:, None] > values)[..., None], column[:, None], (margin,))
+    right, asked = score_pairs(exceeds(values[:, None]), column[:, None], (margin,))
     return right[..., :1], asked[..., :1]
 
 
@@ -262,7 +261,7 @@ def _told(
                 for values, test in pairs
             ]
         )
-        ranks = [spearman(values[:, None], column[test, None])[0] for values, test in pairs]
+        ranks = [spearman(values, column[test]) for values, test in pairs]
         found[side] = scores[side].to_json(0) | {"spearman": spread(ranks)}
     return found | {"retained": retained(scores["messages"], scores["features"])}
 

@@ -18,6 +18,7 @@ from scipy import stats
 
 from data.errors import HeliographError
 from pipeline.message import words_for
+from pipeline.metrics import METRICS
 from pipeline.report.charts import Axis, Curves, curves
 from pipeline.runs import HistoryRow, Run
 
@@ -31,13 +32,6 @@ BASELINES = {
     "ridge": "ridge regression on the raw features",
     "ridge_static": "ridge, middle time step alone",
     "ridge_shuffled_steps": "ridge, time steps shuffled",
-}
-METRIC_NAMES = {
-    "posdis_wmcp": "PosDis, as in the paper's code",
-    "posdis_chaabouni2020": "PosDis, Chaabouni et al. 2020",
-    "bosdis_wmcp": "BosDis, as in the paper's code",
-    "bosdis_chaabouni2020": "BosDis, Chaabouni et al. 2020",
-    "topsim": "TopSim",
 }
 HISTORY = [field.name for field in dataclasses.fields(HistoryRow)]
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -223,7 +217,10 @@ def structure(metrics: Entry) -> list[dict[str, Any]]:
     axis = Axis(0.0, 1.0)
     rows = []
     for name, found in metrics.get("compositionality", {}).items():
-        row: dict[str, Any] = {"name": METRIC_NAMES.get(name, name), "found": found}
+        row: dict[str, Any] = {
+            "name": METRICS[name].title if name in METRICS else name,
+            "found": found,
+        }
         if found is not None:
             row |= {
                 key: axis.at(found[key])
