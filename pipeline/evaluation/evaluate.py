@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline import metrics
 from pipeline.dataset import Examples, build_examples, load_finite_cache
 from pipeline.evaluation import probes as worth
 from pipeline.evaluation import ridge
@@ -26,7 +25,7 @@ from pipeline.evaluation.fresh_receivers import score_fresh_receivers
 from pipeline.evaluation.interventions import add_noise, intervene, listen, silence_agents
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.transfer import read_other, transfer
-from pipeline.metrics import STRUCTURAL, assess, p_value
+from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
 from pipeline.runs import Run, RunMetrics, load_inputs
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
@@ -164,36 +163,36 @@ def assess_messages(
     objects = np.asarray(context.objects)[labelled]
     found: dict[str, Any] = {}
     sensitivity: dict[str, Any] = {}
-    for name in STRUCTURAL:
+    for name, metric in METRICS.items():
+        if metric.per_position:
+            continue
         progress(f"metric {name}")
-        if name != "topsim" and labels.shape[1] < 2:
+        if labels.shape[1] < metric.properties:
             found[name] = sensitivity[name] = None
             continue
         found[name] = assess(
-            name, tokens, _binned(labels, BINS), groups=objects, n=permutations
+            metric, tokens, _binned(labels, BINS), groups=objects, n=permutations
         ).to_json()
         sensitivity[name] = {
-            str(bins): _with_bins(name, tokens, _binned(labels, bins), objects, permutations)
+            str(bins): _with_bins(metric, tokens, _binned(labels, bins), objects, permutations)
             for bins in OTHER_BINS
         }
     return {"compositionality": found, "bins": sensitivity}
 
 
 def _binned(labels: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    return np.stack([metrics.bin_property(column, bins=bins) for column in labels.T], axis=1)
+    return np.stack([bin_property(column, bins=bins) for column in labels.T], axis=1)
 
 
 def _with_bins(
-    name: str,
+    metric: Metric,
     tokens: NDArray[np.int64],
     bins: NDArray[np.int64],
     objects: NDArray[np.str_],
     permutations: int,
 ) -> dict[str, float]:
-    metric = metrics.METRICS[name]
-    null = metrics.permutation_null(
-        metric, tokens, bins, n=min(permutations, 200), groups=objects
-    ).mean(1)
+    null = permutation_null(metric, tokens, bins, n=min(permutations, 200), groups=objects)
+    null = null.mean(1)
     mean = float(np.mean(metric(tokens, bins)))
     return {"mean": mean, "null_mean": float(null.mean()), "p_value": p_value(mean, null)}
 

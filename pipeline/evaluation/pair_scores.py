@@ -11,16 +11,14 @@ Columns, everywhere: one for each property, then, for accuracies, one for "all a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from pipeline.metrics import draw_objects, interval, number_objects
+from pipeline.metrics import draw_objects, interval, merge_ties, number_objects
 from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
@@ -86,9 +84,10 @@ def score_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:
         scores: (n, properties).
         high: (n, properties), whether the clip's value is high.
 
-    Returns (n, n, properties) each; equal scores are half right.
+    Returns (n, n, properties) each; scores equal up to rounding are half right.
     """
-    above = scores[:, None] - scores[None]
+    merged = merge_ties(scores)
+    above = merged[:, None] - merged[None]
     return (np.sign(above) + 1) / 2, high[:, None] & ~high[None]
 
 
@@ -193,16 +192,6 @@ class Resampler:
                 for says, own in zip(says_more, clips, strict=True)
             ]
         )
-
-
-def spearman(scores: Floats, labels: Floats) -> list[float]:
-    """Rank correlation of each column (n, columns) with its label; 0 where one is constant."""
-    found = []
-    for score, label in zip(scores.T, labels.T, strict=True):
-        ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (score, label)]
-        size = math.sqrt(float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-        found.append(float(ranks[0] @ ranks[1]) / size if size else 0.0)
-    return found
 
 
 def _share(right: Floats, asked: Floats) -> Floats:

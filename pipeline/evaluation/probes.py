@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from data.errors import HeliographError
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MessageContext, one_thread
-from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs, spearman
-from pipeline.metrics import entropy, message_entropy
+from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs
+from pipeline.metrics import entropy, exceeds, message_entropy, spearman
 from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
@@ -233,7 +233,7 @@ def _forward(layers: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 
 def score_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
     """As `score_pairs`, for one label and its predictions, (n,) each: one column."""
-    right, asked = score_pairs((values[:, None] > values)[..., None], column[:, None], (margin,))
+    right, asked = score_pairs(exceeds(values[:, None]), column[:, None], (margin,))
     return right[..., :1], asked[..., :1]
 
 
@@ -256,7 +256,7 @@ def _told(
                 for values, test in pairs
             ]
         )
-        ranks = [spearman(values[:, None], column[test, None])[0] for values, test in pairs]
+        ranks = [spearman(values, column[test]) for values, test in pairs]
         found[side] = scores[side].to_json(0) | {"spearman": Spread.numbers(ranks)}
     return found | {"retained": retained(scores["messages"], scores["features"])}
 

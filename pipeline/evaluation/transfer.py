@@ -16,6 +16,7 @@ from pipeline.dataset import CacheSource, Examples, build_examples, load_finite_
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips, seed_run
 from pipeline.evaluation.pair_scores import Resampler
+from pipeline.metrics import exceeds
 from pipeline.runs import Run
 
 Floats = NDArray[np.float64]
@@ -130,7 +131,7 @@ def _agents(
 def _told(
     context: MessageContext, theirs: Examples, scores: Sequence[Floats], clips: Sequence[Numbers]
 ) -> dict[str, Any]:
-    says = [own[:, None] > own[None] for own in scores]
+    says = [exceeds(own) for own in scores]
     resampler = Resampler(theirs.objects, clips)
     margins = context.config.tie_margins
     graded = resampler.score_pairs(says, theirs.labels, clips, margins)

@@ -16,6 +16,7 @@ from scipy import stats
 
 from data.errors import HeliographError
 from pipeline.message import words_for
+from pipeline.metrics import METRICS
 from pipeline.report.charts import Axis, Curves, curves
 from pipeline.runs import AccuracyEstimate, HistoryRow, Run, RunMetrics, Spread
 
@@ -27,13 +28,6 @@ BASELINES = {
     "ridge": "ridge regression on the raw features",
     "ridge_static": "ridge, middle time step alone",
     "ridge_shuffled_steps": "ridge, time steps shuffled",
-}
-METRIC_NAMES = {
-    "posdis_wmcp": "PosDis, as in the paper's code",
-    "posdis_chaabouni2020": "PosDis, Chaabouni et al. 2020",
-    "bosdis_wmcp": "BosDis, as in the paper's code",
-    "bosdis_chaabouni2020": "BosDis, Chaabouni et al. 2020",
-    "topsim": "TopSim",
 }
 HISTORY = [field.name for field in dataclasses.fields(HistoryRow)]
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -221,7 +215,8 @@ def structure(metrics: RunMetrics) -> list[dict[str, Any]]:
     axis = Axis(0.0, 1.0)
     rows = []
     for name, entry in (metrics.compositionality or {}).items():
-        row: dict[str, Any] = {"name": METRIC_NAMES.get(name, name), "found": entry}
+        title = METRICS[name].title if name in METRICS else name
+        row: dict[str, Any] = {"name": title, "found": entry}
         if entry is not None:
             low, high = entry.interval
             values = {

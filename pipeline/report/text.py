@@ -84,7 +84,7 @@ def structure_rows(metrics: RunMetrics) -> Table:
                 f"{entry.mean:.3f} ± {entry.std:.3f}",
                 f"{entry.null_mean:.3f}",
                 f"{entry.p_value:.3f}",
-                str(entry.verdict),
+                entry.verdict or "",
             ]
         )
     return columns, rows
