@@ -25,9 +25,9 @@ from pipeline.evaluation.pair_scores import (
     count_pairs,
     score_auc,
     score_pairs,
-    spread,
 )
 from pipeline.metrics import exceeds, spearman
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -257,7 +257,7 @@ def add_rank_scores(
         name: entries[name]
         | {
             "auc": areas.to_json(number),
-            "spearman": spread([seed[number] for seed in correlations]),
+            "spearman": Spread.numbers([seed[number] for seed in correlations]),
         }
         for number, name in enumerate(context.properties)
     }

@@ -122,14 +122,14 @@ def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> di
     entry: dict[str, Any] = {
         "positions": [list(position) for position in context.positions],
         "accuracy_intact": before.by_property(properties),
-        "carries": [[properties[number] for number in own] for own in carried],
+        "carried_property": [[properties[number] for number in own] for own in carried],
     }
     for kind in KINDS:
         drops = [
             before - resampler.score([own.changed[kind][position] for own in seeds])
             for position in range(context.tokens.shape[2])
         ]
-        entry[kind] = _causal_matrix(drops) | {"targeted": _selectivity(drops, carried, rng)}
+        entry[kind] = _causal_matrix(drops) | {"selectivity": _selectivity(drops, carried, rng)}
     null = np.mean([own.null for own in seeds], axis=0)  # (positions, draws, columns)
     p_values = np.stack([p_value(before.mean, values) for values in null])
     entry["resample"]["p_value"] = p_values[:, :-1].tolist()
@@ -256,7 +256,7 @@ def _selectivity(
     scores = Scores(columns[0], columns[1], drops[0].weights, (-1.0, 1.0))
     assigned = rng.integers(count, size=(n, *carried.shape))[..., None] == np.arange(count)
     null = np.subtract(*separated(per_seed, assigned)).mean(-1)
-    names = ("targeted", "elsewhere", "difference")
+    names = ("carried_property", "other_properties", "difference")
     entry = {name: scores.to_json(column) for column, name in enumerate(names)}
     entry["difference"]["p_value"] = p_value(float(scores.mean[2]), null)
     return entry

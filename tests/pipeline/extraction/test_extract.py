@@ -141,7 +141,7 @@ class TestFlow:
         def full(*_: object, **__: object) -> None:
             raise HeliographError("the disk is full")
 
-        monkeypatch.setattr(cache.Store, "add", full)
+        monkeypatch.setattr(cache.ShardStore, "add", full)
         with pytest.raises(HeliographError, match="the disk is full"):
             extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
 
