@@ -23,9 +23,9 @@ from pipeline.evaluation.pair_scores import (
     count_pairs,
     score_auc,
     score_pairs,
-    spearman,
-    spread,
 )
+from pipeline.metrics import exceeds, spearman
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -77,9 +77,8 @@ def volume(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | No
     if np.isnan(known).all():
         return None
     volumes = np.nan_to_num(evidence.volume, nan=float(np.nanmedian(known)))
-    training = np.repeat(volumes[split.train, None], evidence.labels.shape[1], axis=1)
-    slopes = np.asarray(spearman(training, evidence.labels[split.train]))
-    return volumes[split.test, None] * np.where(slopes < 0, -1.0, 1.0)
+    slopes = [spearman(volumes[split.train], labels) for labels in evidence.labels[split.train].T]
+    return volumes[split.test, None] * np.where(np.asarray(slopes) < 0, -1.0, 1.0)
 
 
 def scenario(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
@@ -182,7 +181,7 @@ def score_clips(
     The JSON has, for each property, `auc` (is a clip above the training clips' median told from
     one below?) and `spearman` with the label, beside the accuracy.
     """
-    says = [own[:, None] > own[None] for own in scores]
+    says = [exceeds(own) for own in scores]
     accuracies = context.resampler.score_pairs(says, context.labels, context.tests, context.margins)
     told = accuracies.by_property(context.properties)
     told["properties"] = add_ranking(told["properties"], scores, context)
@@ -198,11 +197,14 @@ def add_ranking(
         labels = context.labels[test]
         high = labels > np.median(context.labels[split.train], axis=0)
         counts.append(count_pairs(*score_auc(own, high), context.resampler.objects[test]))
-        correlations.append(spearman(own, labels))
+        correlations.append([spearman(*columns) for columns in zip(own.T, labels.T, strict=True)])
     areas = context.resampler.score(counts)
     return {
         name: told[name]
-        | {"auc": areas.to_json(number), "spearman": spread([one[number] for one in correlations])}
+        | {
+            "auc": areas.to_json(number),
+            "spearman": Spread.numbers([one[number] for one in correlations]),
+        }
         for number, name in enumerate(context.properties)
     }
 
@@ -258,9 +260,7 @@ def _ridge(
     labels = evidence.labels
 
     def accuracy(values: Floats, clips: Numbers) -> float:
-        right, asked = score_pairs(
-            values[:, None] > values[None], labels[clips], config.tie_margins
-        )
+        right, asked = score_pairs(exceeds(values), labels[clips], config.tie_margins)
         return float((right * asked)[..., -1].sum() / max(1, asked[..., -1].sum()))
 
     rows = np.concatenate([own.reshape(len(own), -1) for own in features], axis=1)

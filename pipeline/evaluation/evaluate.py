@@ -1,6 +1,6 @@
 """Scores a run beyond its accuracies: baselines, chance, causes, and what messages are worth.
 
-What it adds to `metrics.json` is described key by key in `pipeline.schema`.
+What it adds to `metrics.json` is described key by key in `docs/metrics_json.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline import metrics
 from pipeline.dataset import Examples, build_examples, load_finite_cache
 from pipeline.evaluation import probes as worth
 from pipeline.evaluation import ridge
@@ -26,8 +25,8 @@ from pipeline.evaluation.fresh_receivers import score_fresh_receivers
 from pipeline.evaluation.interventions import add_noise, intervene, listen, silence_agents
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.transfer import read_other, transfer
-from pipeline.metrics import STRUCTURAL, assess, p_value
-from pipeline.runs import Run, load_inputs
+from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
+from pipeline.runs import Run, RunMetrics, load_inputs
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
 OTHER_BINS = (3, 5, 8)
@@ -44,7 +43,7 @@ def evaluate(
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
     progress: Say | None = None,
-) -> dict[str, Any]:
+) -> RunMetrics:
     """Evaluates a run folder and adds what it finds to its `metrics.json`; returns all of it.
 
     Args:
@@ -72,7 +71,7 @@ def evaluate(
         found |= look_into_messages(context, permutations=permutations, progress=say)
         say("probes")
         grams = [ridge.gram(examples.flat_features(), split.train) for split in context.splits]
-        found["worth"] = assess_worth(context, grams, inputs.clips, examples)
+        found |= assess_worth(context, grams, inputs.clips, examples)
         if outcome is not None:
             found["outcome"] = predict_outcome(
                 context, grams, inputs.clips.labels, outcome=outcome[0], action=outcome[1]
@@ -84,8 +83,7 @@ def evaluate(
             }
     if controls:
         found["controls"] = train_controls(context, examples, run.agent_factory, say)
-    run.add_metrics(found)
-    return run.metrics()
+    return run.add_metrics(found)
 
 
 def look_into_messages(
@@ -95,12 +93,12 @@ def look_into_messages(
     found = assess_messages(context, permutations=permutations, progress=progress)
     progress("interventions")
     with one_thread():
-        found["agents"] = listen(context)
+        found["kept_receiver"] = listen(context)
         found["interventions"] = intervene(context)
-        found["silenced"] = silence_agents(context)
+        found["silenced_agents"] = silence_agents(context)
         found["noise"] = add_noise(context)
     progress("fresh listeners")
-    found["listeners"] = score_fresh_receivers(context)
+    found["fresh_receivers"] = score_fresh_receivers(context)
     progress("agreement")
     shape = (*context.tokens.shape[:2], context.config.agents, context.config.heads)
     tokens = context.tokens.reshape(shape)
@@ -165,36 +163,36 @@ def assess_messages(
     objects = np.asarray(context.objects)[labelled]
     found: dict[str, Any] = {}
     sensitivity: dict[str, Any] = {}
-    for name in STRUCTURAL:
+    for name, metric in METRICS.items():
+        if metric.per_position:
+            continue
         progress(f"metric {name}")
-        if name != "topsim" and labels.shape[1] < 2:
+        if labels.shape[1] < metric.properties:
             found[name] = sensitivity[name] = None
             continue
         found[name] = assess(
-            name, tokens, _binned(labels, BINS), groups=objects, n=permutations
+            metric, tokens, _binned(labels, BINS), groups=objects, n=permutations
         ).to_json()
         sensitivity[name] = {
-            str(bins): _with_bins(name, tokens, _binned(labels, bins), objects, permutations)
+            str(bins): _with_bins(metric, tokens, _binned(labels, bins), objects, permutations)
             for bins in OTHER_BINS
         }
     return {"compositionality": found, "bins": sensitivity}
 
 
 def _binned(labels: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    return np.stack([metrics.bin_property(column, bins=bins) for column in labels.T], axis=1)
+    return np.stack([bin_property(column, bins=bins) for column in labels.T], axis=1)
 
 
 def _with_bins(
-    name: str,
+    metric: Metric,
     tokens: NDArray[np.int64],
     bins: NDArray[np.int64],
     objects: NDArray[np.str_],
     permutations: int,
 ) -> dict[str, float]:
-    metric = metrics.METRICS[name]
-    null = metrics.permutation_null(
-        metric, tokens, bins, n=min(permutations, 200), groups=objects
-    ).mean(1)
+    null = permutation_null(metric, tokens, bins, n=min(permutations, 200), groups=objects)
+    null = null.mean(1)
     mean = float(np.mean(metric(tokens, bins)))
     return {"mean": mean, "null_mean": float(null.mean()), "p_value": p_value(mean, null)}
 

@@ -20,15 +20,9 @@ from numpy.typing import NDArray
 from data.errors import HeliographError
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MessageContext, one_thread
-from pipeline.evaluation.pair_scores import (
-    Resampler,
-    Scores,
-    count_pairs,
-    score_pairs,
-    spearman,
-    spread,
-)
-from pipeline.metrics import entropy, message_entropy
+from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs
+from pipeline.metrics import entropy, exceeds, message_entropy, spearman
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -52,8 +46,8 @@ def compression(context: MessageContext, *, feature_bits: int) -> dict[str, Any]
     symbols = entropy(context.tokens).sum(-1) / math.log(2)
     return {
         "bits_capacity": capacity,
-        "bits_used": spread(used.tolist()),
-        "bits_symbols": spread(symbols.tolist()),
+        "bits_used": Spread.numbers(used.tolist()),
+        "bits_symbols": Spread.numbers(symbols.tolist()),
         "bits_features": feature_bits,
         "ratio": feature_bits / capacity,
     }
@@ -239,7 +233,7 @@ def _forward(layers: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 
 def score_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
     """As `score_pairs`, for one label and its predictions, (n,) each: one column."""
-    right, asked = score_pairs((values[:, None] > values)[..., None], column[:, None], (margin,))
+    right, asked = score_pairs(exceeds(values[:, None]), column[:, None], (margin,))
     return right[..., :1], asked[..., :1]
 
 
@@ -262,8 +256,8 @@ def _told(
                 for values, test in pairs
             ]
         )
-        ranks = [spearman(values[:, None], column[test, None])[0] for values, test in pairs]
-        found[side] = scores[side].to_json(0) | {"spearman": spread(ranks)}
+        ranks = [spearman(values, column[test]) for values, test in pairs]
+        found[side] = scores[side].to_json(0) | {"spearman": Spread.numbers(ranks)}
     return found | {"retained": retained(scores["messages"], scores["features"])}
 
 

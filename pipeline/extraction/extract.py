@@ -21,7 +21,7 @@ import av
 import numpy as np
 
 from backbones import Backbone
-from data.cache import Store
+from data.cache import ShardStore
 from data.clips import Clip
 from data.cores import available_cores
 from data.errors import HeliographError
@@ -90,14 +90,14 @@ def extract(
         )
     summary = ExtractionSummary(Path(target), len(clips))
     workers = workers or default_workers()
-    with Store(
+    with ShardStore(
         target,
         fingerprint=backbone.fingerprint,
         sampler=sampling.describe(),
         decoder=decoder_record(decoder),
         repair=repair or (),
     ) as store:
-        store.expect((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
+        store.check_shape((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         source = JobSource(clips, journal, settings, repair or {})

@@ -10,7 +10,7 @@ from typing import Any
 
 import backbones
 from data import cache
-from data.cache import Features, read_table
+from data.cache import Features, read_metadata
 from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling
@@ -54,7 +54,7 @@ def repair_cache(
         raise HeliographError(
             f"{elsewhere[0]}; that cannot be repaired clip by clip: extract again"
         )
-    table = read_table(path).clips
+    table = read_metadata(path).clips
     if table.fingerprint.get("imported"):
         raise HeliographError(f"{path} was imported, and there are no videos to repair it from")
     damaged = [problem.clip for problem in problems if problem.clip is not None]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from backbones import Backbone, BackboneError
-from data.cache import Store
+from data.cache import ShardStore
 from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file, version_of
@@ -64,7 +64,7 @@ class ExtractionJournal:
 
     def __init__(
         self,
-        store: Store,
+        store: ShardStore,
         summary: ExtractionSummary,
         progress: Callable[[ExtractionSummary], None] | None,
     ) -> None:
@@ -86,7 +86,7 @@ class ExtractionJournal:
     def keep(self, clip: Clip, source_sha256: str) -> bool:
         """Return whether the store has a clip's features already; if so they count as kept."""
         with self._store_lock:
-            kept = self._store.done(clip, source_sha256)
+            kept = self._store.is_done(clip, source_sha256)
         if kept:
             self.summary.kept += 1
             self.report()

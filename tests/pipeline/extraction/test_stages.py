@@ -48,7 +48,7 @@ def test_an_error_of_the_writer_is_raised(clips, tmp_path, tiny, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise HeliographError("the disk is full")
 
-    monkeypatch.setattr(cache.Store, "add", full)
+    monkeypatch.setattr(cache.ShardStore, "add", full)
     with pytest.raises(HeliographError, match="the disk is full"):
         extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
 
