@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from pipeline.cli.options import DEVICES, JSON, PATH, as_json, share_the_cores
 from pipeline.cli.setting_options import Agents, GroupedCommand, Margin, option, setting_options
 from pipeline.config import AGENTS, GAME
 from pipeline.console import Bar, log
+
+if TYPE_CHECKING:
+    from pipeline.runs import RunMetrics
 
 
 @click.command()
@@ -171,15 +174,15 @@ def import_checkpoint(
     show_run(run.metrics(), as_json)
 
 
-def show_run(metrics: dict[str, Any], as_json: bool) -> None:
+def show_run(metrics: RunMetrics, as_json: bool) -> None:
     """The tables of a run, and of its holistic control where there is one."""
     from pipeline.report import show_metrics
 
     show_metrics(metrics, as_json)
-    if "control" in metrics and not as_json:
-        beside = metrics["control"]
-        click.echo(f"\nholistic control {beside['heads']}x{beside['vocab']}")
-        show_metrics(beside, as_json)
+    if metrics.control is not None and not as_json:
+        control = metrics.control
+        click.echo(f"\nholistic control {control.heads}x{control.vocab}")
+        show_metrics(control, as_json)
     if not as_json:
-        for note in metrics.get("notes", []):
+        for note in metrics.notes:
             log(f"note: {note}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -29,13 +29,27 @@ def print_table(
     console.print(table)
 
 
-def percent(score: dict[str, Any] | None) -> str:
-    """A fraction over seeds, as `metrics.json` states it.
+class OverSeeds(Protocol):
+    """A fraction over seeds."""
 
-    >>> percent({"mean": 0.851, "std": 0.056, "per_seed": [0.8, 0.9]})
+    @property
+    def mean(self) -> float | None: ...
+
+    @property
+    def std(self) -> float | None: ...
+
+    @property
+    def per_seed(self) -> Sequence[float | None]: ...
+
+
+def percent(score: OverSeeds | None) -> str:
+    """Return a fraction over seeds as text.
+
+    >>> from types import SimpleNamespace
+    >>> percent(SimpleNamespace(mean=0.851, std=0.056, per_seed=[0.8, 0.9]))
     '85.1 % ± 5.6'
     """
-    if score is None or score["mean"] is None:
+    if score is None or score.mean is None:
         return "-"
-    mean, std, seeds = score["mean"], score["std"], score["per_seed"]
-    return f"{100 * mean:.1f} %" + (f" ± {100 * std:.1f}" if len(seeds) > 1 else "")
+    deviation = f" ± {100 * (score.std or 0.0):.1f}" if len(score.per_seed) > 1 else ""
+    return f"{100 * score.mean:.1f} %{deviation}"

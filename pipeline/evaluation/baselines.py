@@ -23,9 +23,9 @@ from pipeline.evaluation.pair_scores import (
     count_pairs,
     score_auc,
     score_pairs,
-    spread,
 )
 from pipeline.metrics import exceeds, spearman
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -201,7 +201,10 @@ def add_ranking(
     areas = context.resampler.score(counts)
     return {
         name: told[name]
-        | {"auc": areas.to_json(number), "spearman": spread([one[number] for one in correlations])}
+        | {
+            "auc": areas.to_json(number),
+            "spearman": Spread.numbers([one[number] for one in correlations]),
+        }
         for number, name in enumerate(context.properties)
     }
 

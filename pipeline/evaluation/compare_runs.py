@@ -20,7 +20,7 @@ from scipy.stats import t as student_t
 
 from data.errors import HeliographError
 from pipeline.metrics import adjusted_mutual_information, joint_counts, message_ids
-from pipeline.runs import SCORES, Run
+from pipeline.runs import SCORES, Run, Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -175,22 +175,24 @@ def _scores(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any]:
     places = [[run.seeds.index(seed) for seed in seeds] for run in runs]
     shared = [name for name in runs[0].config.properties if name in runs[1].config.properties]
 
-    def paired(entries: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    def paired(entries: Sequence[Spread | None]) -> dict[str, Any] | None:
         values = []
         for entry, own in zip(entries, places, strict=True):
-            if entry is None or any(entry["per_seed"][place] is None for place in own):
+            known = [] if entry is None else [entry.per_seed[place] for place in own]
+            if not known or None in known:
                 return None
-            values.append([entry["per_seed"][place] for place in own])
+            values.append([number for number in known if number is not None])
         return paired_difference(*values)
 
     found: dict[str, Any] = {}
     for score in SCORES:
-        together = [own[score] for own in metrics]
+        together = [getattr(own, score) for own in metrics]
         same = runs[0].config.properties == runs[1].config.properties
         found[score] = {
             "together": paired(together) if same else None,
             "properties": {
-                name: paired([own["properties"][name][score] for own in metrics]) for name in shared
+                name: paired([getattr(own.properties[name], score) for own in metrics])
+                for name in shared
             },
         }
     return found

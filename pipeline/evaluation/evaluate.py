@@ -1,6 +1,6 @@
 """Scores a run beyond its accuracies: baselines, chance, causes, and what messages are worth.
 
-What it adds to `metrics.json` is described key by key in `pipeline.schema`.
+What it adds to `metrics.json` is described key by key in `docs/metrics_json.md`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.evaluation.interventions import add_noise, intervene, listen, sile
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.transfer import read_other, transfer
 from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
-from pipeline.runs import Run, load_inputs
+from pipeline.runs import Run, RunMetrics, load_inputs
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
 OTHER_BINS = (3, 5, 8)
@@ -43,7 +43,7 @@ def evaluate(
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
     progress: Say | None = None,
-) -> dict[str, Any]:
+) -> RunMetrics:
     """Evaluates a run folder and adds what it finds to its `metrics.json`; returns all of it.
 
     Args:
@@ -71,7 +71,7 @@ def evaluate(
         found |= look_into_messages(context, permutations=permutations, progress=say)
         say("probes")
         grams = [ridge.gram(examples.flat_features(), split.train) for split in context.splits]
-        found["worth"] = assess_worth(context, grams, inputs.clips, examples)
+        found |= assess_worth(context, grams, inputs.clips, examples)
         if outcome is not None:
             found["outcome"] = predict_outcome(
                 context, grams, inputs.clips.labels, outcome=outcome[0], action=outcome[1]
@@ -83,8 +83,7 @@ def evaluate(
             }
     if controls:
         found["controls"] = train_controls(context, examples, run.agent_factory, say)
-    run.add_metrics(found)
-    return run.metrics()
+    return run.add_metrics(found)
 
 
 def look_into_messages(
@@ -94,12 +93,12 @@ def look_into_messages(
     found = assess_messages(context, permutations=permutations, progress=progress)
     progress("interventions")
     with one_thread():
-        found["agents"] = listen(context)
+        found["kept_receiver"] = listen(context)
         found["interventions"] = intervene(context)
-        found["silenced"] = silence_agents(context)
+        found["silenced_agents"] = silence_agents(context)
         found["noise"] = add_noise(context)
     progress("fresh listeners")
-    found["listeners"] = score_fresh_receivers(context)
+    found["fresh_receivers"] = score_fresh_receivers(context)
     progress("agreement")
     shape = (*context.tokens.shape[:2], context.config.agents, context.config.heads)
     tokens = context.tokens.reshape(shape)

@@ -85,7 +85,7 @@ class _SeedOutcome:
 
 
 def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> dict[str, Any]:
-    """Every intervention on every seed's messages; keys as `pipeline.schema` describes them.
+    """Every intervention on every seed's messages; keys as `docs/metrics_json.md` describes them.
 
     `draws` is the number of resampled and scrambled messages; those of `resample` are at the same
     time the null of its p-value: the symbols of that position dealt to other test clips.
@@ -103,14 +103,14 @@ def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> di
     found: dict[str, Any] = {
         "positions": [list(place) for place in context.positions],
         "accuracy_intact": before.by_property(properties),
-        "carries": [[properties[own] for own in seed] for seed in carries],
+        "carried_property": [[properties[own] for own in seed] for seed in carries],
     }
     for kind in KINDS:
         drops = [
             before - resampler.score([one.changed[kind][position] for one in outcomes])
             for position in range(context.tokens.shape[2])
         ]
-        found[kind] = _matrix(drops) | {"targeted": _targeted(drops, carries, rng)}
+        found[kind] = _matrix(drops) | {"selectivity": _targeted(drops, carries, rng)}
     chance = np.mean([one.null for one in outcomes], axis=0)  # (positions, draws, columns)
     p_values = np.stack([p_value(before.mean, one) for one in chance])
     found["resample"]["p_value"] = p_values[:, :-1].tolist()
@@ -239,9 +239,8 @@ def _targeted(
     scores = Scores(columns[0], columns[1], drops[0].weights, (-1.0, 1.0))
     assigned = rng.integers(count, size=(n, *carries.shape))[..., None] == np.arange(count)
     chance = np.subtract(*parted(per_seed, assigned)).mean(-1)
-    told = {
-        name: scores.to_json(k) for k, name in enumerate(("targeted", "elsewhere", "difference"))
-    }
+    names = ("carried_property", "other_properties", "difference")
+    told = {name: scores.to_json(k) for k, name in enumerate(names)}
     told["difference"]["p_value"] = p_value(float(scores.mean[2]), chance)
     return told
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data.errors import HeliographError
 from pipeline.evaluation.context import MessageContext
-from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, spread
+from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
 from pipeline.evaluation.probes import (
     LEAST_CLIPS,
     by_ridge,
@@ -29,6 +29,7 @@ from pipeline.evaluation.probes import (
     standard,
 )
 from pipeline.metrics import bin_property
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -106,7 +107,7 @@ def predict_outcome(
         errors = [
             _r2(values, column[test]) for values, (_, test) in zip(predicted, parts, strict=True)
         ]
-        found[side] = scores[side].to_json(0) | {"r2": spread(errors)}
+        found[side] = scores[side].to_json(0) | {"r2": Spread.numbers(errors)}
     found["retained"] = retained(scores["messages"], scores["features"])
     found["above_median"] = _above_median(given, column, parts, resampler, before)
     found["above_median_left_out"] = _above_median(given | nothing, column, parts, resampler, after)

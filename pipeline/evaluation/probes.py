@@ -20,14 +20,9 @@ from numpy.typing import NDArray
 from data.errors import HeliographError
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MessageContext, one_thread
-from pipeline.evaluation.pair_scores import (
-    Resampler,
-    Scores,
-    count_pairs,
-    score_pairs,
-    spread,
-)
+from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs
 from pipeline.metrics import entropy, exceeds, message_entropy, spearman
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -51,8 +46,8 @@ def compression(context: MessageContext, *, feature_bits: int) -> dict[str, Any]
     symbols = entropy(context.tokens).sum(-1) / math.log(2)
     return {
         "bits_capacity": capacity,
-        "bits_used": spread(used.tolist()),
-        "bits_symbols": spread(symbols.tolist()),
+        "bits_used": Spread.numbers(used.tolist()),
+        "bits_symbols": Spread.numbers(symbols.tolist()),
         "bits_features": feature_bits,
         "ratio": feature_bits / capacity,
     }
@@ -262,7 +257,7 @@ def _told(
             ]
         )
         ranks = [spearman(values, column[test]) for values, test in pairs]
-        found[side] = scores[side].to_json(0) | {"spearman": spread(ranks)}
+        found[side] = scores[side].to_json(0) | {"spearman": Spread.numbers(ranks)}
     return found | {"retained": retained(scores["messages"], scores["features"])}
 
 

@@ -44,9 +44,10 @@ def transfer(
 ) -> dict[str, Any]:
     """Lets every seed's agents compare the clips of another cache, from `read_other`.
 
-    `all` is over all its labelled clips (at most 400, drawn with a fixed seed), `new_objects` over
-    those whose object was not in the seed's training, None where a seed has none; `ridge` is the
-    baseline that learnt on the run's training clips and predicts the same clips as `all`.
+    `accuracy` is over all its labelled clips (at most 400, drawn with a fixed seed),
+    `new_objects` over those whose object was not in the seed's training, None where a seed has
+    none; `ridge` is the baseline that learnt on the run's training clips and predicts the same
+    clips as `accuracy`.
     """
     labelled = np.flatnonzero(~np.isnan(theirs.labels).any(axis=1))
     if len(labelled) > MAX_TEST_CLIPS:
@@ -63,7 +64,7 @@ def transfer(
         "clips": len(labelled),
         "objects": len({theirs.objects[clip] for clip in labelled}),
         "known_messages": _known(context, tokens, labelled),
-        "all": _agents(context, theirs, tokens, every),
+        "accuracy": _agents(context, theirs, tokens, every),
         "new_objects": _agents(context, theirs, tokens, new) if _comparable(theirs, new) else None,
         "ridge": _told(context, theirs, _ridge(context, examples, theirs, labelled), every),
     }

@@ -259,7 +259,7 @@ def _examine(run: Run, recipe: Recipe, stages: Stages) -> None:
     outcome, action = asked.pop("outcome", None), asked.pop("action", None)
     wanted = ["baselines", *(["outcome"] if outcome else [])]
     wanted += ["controls"] if asked.get("controls") else []
-    missing = any(part not in metrics for part in wanted)
+    missing = any(getattr(metrics, part) is None for part in wanted)
     with stages(f"evaluation {name}", anew=missing):
         if missing:
             evaluate(run.folder, outcome=(outcome, action) if outcome else None, **asked)
