@@ -90,9 +90,7 @@ class Dataset:
     conditions_help: str = "The conditions of each clip as labels, too."
     measurements: tuple[Measurement, ...] = ()
 
-    def with_factors(
-        self, clips: Sequence[Clip]
-    ) -> tuple[list[Clip], dict[str, dict[str, float]]]:
+    def with_factors(self, clips: Sequence[Clip]) -> tuple[list[Clip], dict[str, dict[str, float]]]:
         """Return the clips with their conditions as further labels, and the number of each value.
 
         A condition whose values are all numbers keeps them; the values of any other are numbered

@@ -4,7 +4,6 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 from data.datasets.dataset import Dataset
@@ -20,7 +19,7 @@ def known_datasets() -> dict[str, Dataset]:
         ValueError: Two records have one name, or give one label different units or tie margins.
     """
     datasets: dict[str, Dataset] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    for module in pkgutil.iter_modules(importlib.import_module(__package__).__path__):
         for record in vars(importlib.import_module(f"{__package__}.{module.name}")).values():
             if isinstance(record, Dataset) and datasets.setdefault(record.name, record) != record:
                 raise ValueError(f"two datasets are called {record.name}")
@@ -29,11 +28,13 @@ def known_datasets() -> dict[str, Dataset]:
     return datasets
 
 
+@cache
 def label_units() -> dict[str, str]:
     """Return the unit of each label that a dataset knows."""
     return _merged([dataset.units for dataset in known_datasets().values()])
 
 
+@cache
 def tie_margins() -> dict[str, float]:
     """Return the tie margin of each label that a dataset knows one for, in the label's unit."""
     return _merged([dataset.tie_margins for dataset in known_datasets().values()])

@@ -45,7 +45,7 @@ def _command(dataset: Dataset) -> click.Command:
         _flag("describe", "Say what the dataset is, and nothing else."),
     ]
     params += [
-        click.Option([f"--{choice.name}"], default=choice.default, help=choice.help)
+        click.Option([_dashed(choice.name)], default=choice.default, help=choice.help)
         for choice in dataset.choices
     ]
     if dataset.conditions is not None:
@@ -67,11 +67,15 @@ def _command(dataset: Dataset) -> click.Command:
 
 
 def _flag(name: str, text: str) -> click.Option:
-    return click.Option([f"--{name}"], is_flag=True, help=text)
+    return click.Option([_dashed(name)], is_flag=True, help=text)
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _measured_options(dataset: Dataset) -> str:
-    return ", ".join(f"--{measured.label}" for measured in dataset.measurements)
+    return ", ".join(_dashed(measured.label) for measured in dataset.measurements)
 
 
 def write_index(
@@ -131,7 +135,9 @@ def _with_measurement(
     measurement = next(measured for measured in dataset.measurements if measured.label == label)
     scenario = measurement.scenario
     if not any(clip.scenario == scenario for clip in clips):
-        raise click.UsageError(f"--{label} is measured in clips of {scenario}, and there are none")
+        raise click.UsageError(
+            f"{_dashed(label)} is measured in clips of {scenario}, and there are none"
+        )
     with Bar(f"{scenario}s") as bar:
         labelled, qualities = measurement.measure(clips, plots=plots, progress=bar.update)
     kinds = Counter(quality.partition(":")[0] for quality in qualities.values())
