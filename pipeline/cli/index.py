@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.options import PATH
-from pipeline.console import Bar, log
+from pipeline.console import ProgressBar, log
 
 if TYPE_CHECKING:
     from data.clips import Clip
@@ -80,7 +80,7 @@ def _with_restitution(clips: list[Clip], plots: Path | None) -> list[Clip]:
 
     if not any(clip.scenario == "fall" for clip in clips):
         raise click.UsageError("--restitution is measured in clips of fall, and there are none")
-    with Bar("falls") as bar:
+    with ProgressBar("falls") as bar:
         labelled, measured = label(clips, plots=plots, progress=bar.update)
     kinds = Counter(fall.quality.partition(":")[0] for fall in measured.values())
     log("restitution: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
