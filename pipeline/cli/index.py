@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import PATH
-from pipeline.console import Bar, log
+from pipeline.console import ProgressBar, log
 
 if TYPE_CHECKING:
     from data.clips import Clip
@@ -138,7 +138,7 @@ def _with_measurement(
         raise click.UsageError(
             f"{_dashed(label)} is measured in clips of {scenario}, and there are none"
         )
-    with Bar(f"{scenario}s") as bar:
+    with ProgressBar(f"{scenario}s") as bar:
         labelled, qualities = measurement.measure(clips, plots=plots, progress=bar.update)
     kinds = Counter(quality.partition(":")[0] for quality in qualities.values())
     log(f"{label}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))

@@ -1,4 +1,4 @@
-"""Tables on the terminal."""
+"""Tables on stdout."""
 
 from __future__ import annotations
 
@@ -15,14 +15,26 @@ LOG_WIDTH = 100  # columns of a table that is not on a terminal
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
 ) -> None:
-    """A table on stdout, its cells to the letter; `right` aligns the columns after the first."""
+    """Print a table, its cells to the letter.
+
+    Args:
+        columns: their heads.
+        rows: a cell of text for each column.
+        right: whether the columns after the first are aligned to the right.
+    """
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = LOG_WIDTH
+    rows = list(rows)
+    # Names stay whole where there is room for them: other columns are folded first.
+    narrow_names = max((len(row[0]) for row in rows), default=0) <= console.width // 2
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(
-            Text(column), justify="right" if right and number else "left", overflow="fold"
+            Text(column),
+            justify="right" if right and number else "left",
+            overflow="fold",
+            no_wrap=number == 0 and narrow_names,
         )
     for row in rows:
         table.add_row(*map(Text, row))
