@@ -11,16 +11,15 @@ Columns, everywhere: one for each property, then, for accuracies, one for "all a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from pipeline.metrics import draw_objects, interval, number_objects
+from pipeline.metrics import draw_objects, interval, merge_ties, number_objects
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -85,9 +84,10 @@ def score_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:
         scores: (n, properties).
         high: (n, properties), whether the clip's value is high.
 
-    Returns (n, n, properties) each; equal scores are half right.
+    Returns (n, n, properties) each; scores equal up to rounding are half right.
     """
-    above = scores[:, None] - scores[None]
+    merged = merge_ties(scores)
+    above = merged[:, None] - merged[None]
     return (np.sign(above) + 1) / 2, high[:, None] & ~high[None]
 
 
@@ -131,31 +131,16 @@ class Scores:
     def to_json(self, column: int) -> dict[str, Any]:
         """One column as `metrics.json` states a fraction over seeds, with its `interval`."""
         ends = self.interval()[column].tolist()
-        return spread(self.per_seed[:, column].tolist()) | {"interval": ends}
+        return Spread.numbers(self.per_seed[:, column].tolist()) | {"interval": ends}
 
     def by_property(self, properties: Sequence[str]) -> dict[str, Any]:
         """All at once at the top, each property under `properties`; accuracies only."""
         ends = self.interval().tolist()
         stated = [
-            spread(values.tolist()) | {"interval": both}
+            Spread.numbers(values.tolist()) | {"interval": both}
             for values, both in zip(self.per_seed.T, ends, strict=True)
         ]
         return stated[-1] | {"properties": dict(zip(properties, stated[:-1], strict=True))}
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """A number over seeds: `std` with S - 1, 0 for one seed.
-
-    A seed that could not be asked, NaN (an area under the curve whose test clips are all high,
-    say), counts for neither.
-
-    >>> spread([0.5, 1.0, math.nan])["mean"]
-    0.75
-    """
-    known = [value for value in values if not math.isnan(value)]
-    std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-    mean = float(np.mean(known)) if known else math.nan
-    return {"mean": mean, "std": std, "per_seed": list(values)}
 
 
 class Resampler:
@@ -207,16 +192,6 @@ class Resampler:
                 for says, own in zip(says_more, clips, strict=True)
             ]
         )
-
-
-def spearman(scores: Floats, labels: Floats) -> list[float]:
-    """Rank correlation of each column (n, columns) with its label; 0 where one is constant."""
-    found = []
-    for score, label in zip(scores.T, labels.T, strict=True):
-        ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (score, label)]
-        size = math.sqrt(float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-        found.append(float(ranks[0] @ ranks[1]) / size if size else 0.0)
-    return found
 
 
 def _share(right: Floats, asked: Floats) -> Floats:

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 import backbones
 from data.cache import Features
-from data.clips import Clip, find
+from data.clips import Clip
+from data.differences import Difference, first_difference
 from data.errors import HeliographError
+from data.manifests import list_clips
 from data.video import DecoderPool, Job, Sampling, VideoError
 from pipeline.agents import FastSender, message_text
 from pipeline.dataset import CacheSource, join_caches, load_finite_cache
@@ -226,7 +228,7 @@ def speak_all(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | Hel
             [load_finite_cache(path) for path in caches[first : first + together]]
         )
     videos = [path for path in paths if path not in caches]
-    clips = find(videos) if videos else []
+    clips = list_clips(videos) if videos else []
     if clips:
         _ = speaker.ears  # what it raises concerns every clip
     for clip in clips:
@@ -264,13 +266,7 @@ def _ear(
     made = source.fingerprint
     if made.get("imported"):
         return _as_declared(source, folder, where)
-    backbone = backbones.load(
-        made["name"],
-        precision=made["precision"],
-        preprocess=made["preprocess"]["name"],
-        output=made["output"],
-        **where,
-    )
+    backbone = backbones.load_from_fingerprint(made, **where)
     reason = _difference(source, backbone.fingerprint, source.sampler)
     if reason is not None:
         raise HeliographError(_refusal("this video", folder, reason))
@@ -302,23 +298,27 @@ def _as_declared(
 
 def _difference(
     source: CacheSource, fingerprint: Mapping[str, Any], sampler: Mapping[str, Any]
-) -> tuple[str, str, Any, Any] | None:
-    """The first thing that is not as the run's cache was made: kind, field, theirs, ours."""
+) -> tuple[str, Difference] | None:
+    """Return the first thing that is not as the run's cache was made: its kind, and the field."""
     for kind, here, there in (
         ("backbone", fingerprint, source.fingerprint),
         ("sampling", sampler, source.sampler),
     ):
-        name = next((key for key in [*there, *here] if here.get(key) != there.get(key)), None)
-        if name is not None:
-            return kind, name, here.get(name), there.get(name)
+        # A field that an older cache does not have counts as null.
+        if found := first_difference(_without_nulls(there), _without_nulls(here)):
+            return kind, found
     return None
 
 
-def _refusal(what: str, folder: Path, difference: tuple[str, str, Any, Any]) -> str:
-    kind, name, here, there = difference
+def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _refusal(what: str, folder: Path, difference: tuple[str, Difference]) -> str:
+    kind, (path, there, here) = difference
     return (
         f"the features of {what} would come from another {kind} than those that {folder} was "
-        f"trained on: its {name} is {here!r}, the run's {there!r}"
+        f"trained on: its {'.'.join(path)} is {here!r}, the run's {there!r}"
     )
 
 

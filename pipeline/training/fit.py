@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from backbones import fast_float32
 from data.errors import HeliographError
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
 from pipeline.training.checkpoints import TrainingCheckpointer
-from pipeline.training.optimizer import fast_float32
 from pipeline.training.trainer import MultiSeedTrainer
 
 SEEDS_PER_CHUNK = 5

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from backbones import resolve_device
 from data.errors import HeliographError
 from data.lock import Lock
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
@@ -132,7 +133,7 @@ def train(
             checkpointer.sweep()
             if not control:
                 forget_control(folder)
-        if control and CONTROL not in runs[1].metrics():
+        if control and runs[1].metrics().control is None:
             add_control(runs[1], runs[0])
     return runs[-1]
 
@@ -222,15 +223,3 @@ def _add(named: dict[str, Path], name: str, path: Path) -> None:
         raise HeliographError(
             f"two caches are called {name!r}, {named[name]} and {path}: give one as NAME=PATH"
         )
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one; raises HeliographError for what is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise HeliographError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
-    return device

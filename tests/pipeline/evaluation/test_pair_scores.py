@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.pair_scores import Resampler, count_pairs, score_auc, score_pairs, spearman
+from pipeline.evaluation.pair_scores import Resampler, count_pairs, score_auc, score_pairs
 from pipeline.game import Verdicts, pooled_accuracy
+from tests.pipeline.metrics.make_metric_references import REFERENCES, scores
 
 
 def test_accuracies_are_those_of_the_game():
@@ -86,26 +87,17 @@ def test_pairs_within_the_margin_do_not_count():
     assert (right * asked)[..., 0].sum() == 2
 
 
-def test_auc_is_that_of_the_metric():
-    from pipeline.metrics import auc
-
-    rng = np.random.default_rng(0)
-    scores = rng.integers(5, size=(30, 2)).astype(float)
-    high = rng.random((30, 2)) < 0.4
-    clips = np.arange(30)
+def test_auc_is_scikit_learns():
+    values, labels = (column[:, None] for column in scores())
+    clips = np.arange(len(labels))
     resampler = Resampler([str(clip) for clip in clips], [clips])
-    found = resampler.score([count_pairs(*score_auc(scores, high), clips)])
-    assert found.per_seed[0] == pytest.approx(auc(scores.T, high.T))
+    found = resampler.score([count_pairs(*score_auc(values, labels > 0), clips)])
+    assert found.per_seed[0, 0] == pytest.approx(REFERENCES["auc"], abs=1e-12)
 
 
-def test_spearman_is_scipys():
-    from scipy.stats import spearmanr
-
-    rng = np.random.default_rng(0)
-    scores, labels = rng.integers(6, size=(2, 40, 2)).astype(float)
-    for number, value in enumerate(spearman(scores, labels)):
-        assert value == pytest.approx(spearmanr(scores[:, number], labels[:, number]).statistic)
-    assert spearman(np.zeros((5, 1)), np.arange(5.0)[:, None]) == [0.0]
+def test_auc_counts_scores_that_differ_in_the_last_bit_half():
+    right, _ = score_auc(np.array([[0.3], [0.1 + 0.2]]), np.array([[True], [False]]))
+    assert right[..., 0].tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
 def test_a_tally_for_another_number_of_seeds_is_refused():
