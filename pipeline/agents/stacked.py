@@ -73,6 +73,21 @@ class AgentWindows:
             padded.append(F.pad(window, (0, 0, kernels[-1] // 2, kernels[-1] // 2)))
         return cls(tuple(padded), tuple(kernels), group_agents(views, dims))
 
+    @classmethod
+    def whole(cls, features: Sequence[Tensor]) -> AgentWindows:
+        """Return all the steps of every cache, a window for each cache; features as in `of`."""
+        return cls.of(features, len(features), range(len(features)))
+
+    def of_seed(self, seed: int) -> AgentWindows:
+        """Return what agents see in one seed, S = 1."""
+        parts = tuple(own if len(own) == 1 else own[seed : seed + 1] for own in self.padded)
+        return AgentWindows(parts, self.kernels, self.groups)
+
+    def repeated(self, times: int) -> AgentWindows:
+        """Return the windows of all seeds several times over, S * times."""
+        parts = tuple(w if len(w) == 1 else w.repeat(times, 1, 1, 1) for w in self.padded)
+        return AgentWindows(parts, self.kernels, self.groups)
+
     def gather(self, clips: Tensor) -> list[Tensor]:
         """Clips (S, rows) -> each group's inputs (S, A, rows, positions, kernel * D).
 

@@ -253,8 +253,7 @@ def _transfer(inputs: EvaluationInputs) -> dict[str, Any]:
 def _controls(inputs: EvaluationInputs) -> dict[str, Any]:
     if not inputs.controls:
         return {}
-    factory = inputs.run.agent_factory
-    return {"controls": train_controls(inputs.context, inputs.examples, factory, inputs.progress)}
+    return {"controls": train_controls(inputs.context, inputs.progress)}
 
 
 PARTS = (

@@ -12,6 +12,7 @@ from data.errors import HeliographError
 from pipeline.config import TrainConfig
 from pipeline.game.base import Answers, ClipTable, Game, NoSettings, Rounds
 from pipeline.game.comparison import (
+    PUBLISHED_DRAWS,
     PairAnswers,
     compare_vectors,
     draw_pairs,
@@ -32,13 +33,15 @@ def build_game(config: TrainConfig) -> Game:
     Raises:
         HeliographError: If no game has the name in `config.game`, or its settings are wrong.
     """
-    if config.game not in GAMES:
-        raise HeliographError(f"no game {config.game!r}: choose one of {', '.join(GAMES)}")
-    return GAMES[config.game](config)
+    name = getattr(config, "game", "comparison")
+    if name not in GAMES:
+        raise HeliographError(f"no game {name!r}: choose one of {', '.join(GAMES)}")
+    return GAMES[name](config)
 
 
 __all__ = [
     "GAMES",
+    "PUBLISHED_DRAWS",
     "Accuracy",
     "Answers",
     "ClipTable",

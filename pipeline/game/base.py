@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -73,7 +73,15 @@ class Rounds(Generic[_Array]):
     shown: _Array
     answer: _Array
     weight: _Array
-    active: Tensor | None = None
+    active: Tensor | None = field(default=None, kw_only=True)
+
+    def with_batch_axis(self) -> Rounds[_Array]:
+        """Return the same as the only batch of an epoch: a leading axis of one."""
+        return Rounds(*(array[None] for array in self.arrays))
+
+    def tensors(self) -> Rounds[Tensor]:
+        """Return the same as tensors."""
+        return Rounds(*(torch.from_numpy(array) for array in self.arrays))
 
     @property
     def arrays(self) -> tuple[_Array, _Array, _Array, _Array]:
@@ -113,7 +121,7 @@ class Game(ABC):
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         try:
-            self.settings: Any = self.Settings(**config.game_settings)
+            self.settings: Any = self.Settings(**getattr(config, "game_settings", {}))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "settings"
@@ -127,8 +135,18 @@ class Game(ABC):
     # --- what is played ---
 
     @abstractmethod
-    def epoch(self, generator: np.random.RandomState, clips: Clips, table: ClipTable) -> Rounds:
-        """Draw one epoch of one seed from its training clips: axes (batches, ...)."""
+    def epoch(
+        self,
+        generator: np.random.RandomState,
+        clips: Clips,
+        table: ClipTable,
+        *,
+        oracle: bool = False,
+    ) -> Rounds:
+        """Draw one epoch of one seed from its training clips: axes (batches, ...).
+
+        `oracle` is for pre-training, where nothing is sent that could be used more than once.
+        """
 
     @abstractmethod
     def draw(
@@ -181,9 +199,7 @@ class Game(ABC):
         """
 
     @abstractmethod
-    def stack_receivers(
-        self, receivers: Sequence[Sequence[Any]], device: torch.device
-    ) -> Stack:
+    def stack_receivers(self, receivers: Sequence[Sequence[Any]], device: torch.device) -> Stack:
         """Return R receivers of each of S seeds as a stack with axes S, R."""
 
     @abstractmethod

@@ -73,7 +73,14 @@ class ComparisonGame(Game):
 
     # --- what is played ---
 
-    def epoch(self, generator: np.random.RandomState, clips: Clips, table: ClipTable) -> Rounds:
+    def epoch(
+        self,
+        generator: np.random.RandomState,
+        clips: Clips,
+        table: ClipTable,
+        *,
+        oracle: bool = False,
+    ) -> Rounds:
         """Draw one epoch of training pairs: `max(1, len(clips) // batch)` batches.
 
         Answers and weights are those of `pairings * batch` pairs, in the order of `paired`. Where
@@ -84,7 +91,7 @@ class ComparisonGame(Game):
         batches = max(1, len(clips) // config.batch)
         drawn = [draw_pairs(generator, clips, config.batch) for _ in range(batches)]
         a, b = (np.stack(side) for side in zip(*drawn, strict=True))
-        rounds = self._rounds(a, b, config.pairings, table)
+        rounds = self._rounds(a, b, 1 if oracle else config.pairings, table)
         if config.train_on_ties:
             return Rounds(*rounds.arrays[:3], np.ones_like(rounds.weight))
         enough = rounds.weight.sum(axis=1, keepdims=True) >= 4
@@ -162,14 +169,15 @@ class ComparisonGame(Game):
         hidden = [width] if self.config.agents == 1 else [2 * width, width]
         sizes = [2 * encoding_size, *hidden, len(self.config.properties)]
         names = [*(f"shared{number}" for number in range(len(hidden))), "heads"]
-        nets = [
-            seeded(seed, lambda: [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)])
-            for seed in seeds
-        ]
-        layers = [
-            {name: (layer.weight, layer.bias) for name, layer in zip(names, net, strict=True)}
-            for net in nets
-        ]
+
+        def build() -> dict[str, tuple[Tensor, Tensor]]:
+            layers = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+            return {
+                name: (layer.weight.detach(), layer.bias.detach())
+                for name, layer in zip(names, layers, strict=True)
+            }
+
+        layers = [seeded(seed, build) for seed in seeds]
         return stack_layers(layers, (len(seeds), 1), device)
 
     def oracle_predict(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import nn
 
-from pipeline.agents import CompositionalReceiver, Sender
+from pipeline.agents import Sender
 from pipeline.dataset import Split
 from pipeline.game import Accuracy
 
@@ -35,12 +36,12 @@ class SeedResult:
     seed: int
     split: Split
     sender: Sender
-    receiver: CompositionalReceiver
+    receiver: nn.Module
     tokens: np.ndarray
     epoch: int  # of the checkpoint that is kept
     accuracy_validation: Accuracy | None
     accuracy_test: Accuracy | None  # of the kept checkpoint; None where nothing chose it
     accuracy_last_epoch: Accuracy
-    accuracy_published_protocol: Accuracy  # the best of several looks at the test clips themselves
+    accuracy_published_protocol: Accuracy | None  # the best of several on the test clips themselves
     skipped_batches: int  # batches whose loss was not finite
     history: list[HistoryRow] = field(default_factory=list)

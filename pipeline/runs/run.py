@@ -27,11 +27,12 @@ from torch import Tensor
 
 from data.errors import HeliographError
 from data.files import atomic_write, sha256_file
-from pipeline.agents import AgentFactory, CompositionalReceiver, Sender, checkpoint_key
+from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
+from pipeline.game import Game, build_game
 from pipeline.runs.metrics_schema import RunMetrics
-from pipeline.runs.validation import is_message, reason
+from pipeline.runs.validation import reason
 
 SCHEMA_VERSION = 1
 _Module = TypeVar("_Module", bound=torch.nn.Module)
@@ -108,9 +109,16 @@ class Run:
         """The sender of `model.safetensors`, ready to speak."""
         return self._loaded(self.agent_factory.sender(), "sender")
 
-    def receiver(self) -> CompositionalReceiver:
+    @property
+    def game(self) -> Game:
+        """The game that it was trained to play."""
+        return build_game(self.config)
+
+    def receiver(self) -> torch.nn.Module:
         """The receiver of `model.safetensors`."""
-        return self._loaded(self.agent_factory.receiver(), "receiver")
+        factory = self.agent_factory
+        receiver = self.game.build_receiver(factory.channel.message_size, factory)
+        return self._loaded(receiver, "receiver")
 
     def metrics(self) -> RunMetrics:
         """Return what is in `metrics.json`.
@@ -162,16 +170,18 @@ class Run:
         Raises HeliographError for a run that speaks in real numbers, and for tokens that its agents
         cannot say.
         """
-        if self.config.continuous:
+        channel = self.agent_factory.channel
+        if not channel.symbols:
             raise HeliographError(f"{self.folder} says real numbers: it has no tokens")
-        lines, config = self.messages(seed), self.config
-        said = [line.get("tokens") for line in lines]
-        for line, tokens in zip(lines, said, strict=True):
-            if not is_message(tokens, config):
+        tokens = []
+        for line in self.messages(seed):
+            try:
+                tokens.append(channel.from_json(line))
+            except ValueError as error:
                 raise HeliographError(
-                    f"{self._messages_path(seed)} is damaged: of {line['clip']} it says {tokens}"
-                )
-        return np.array(said, np.int64).reshape(-1, config.agents, config.heads)
+                    f"{self._messages_path(seed)} is damaged: of {line['clip']} it says {error}"
+                ) from error
+        return np.stack(tokens)
 
     def _loaded(self, module: _Module, part: str) -> _Module:
         try:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data.cache import Features
 from data.files import atomic_write, replacing
-from pipeline.agents import checkpoint_key, message_text, values_text
+from pipeline.agents import build_channel, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
 from pipeline.game import Accuracy
@@ -192,6 +192,7 @@ def _write_model(folder: Path, config: TrainConfig, result: SeedResult) -> None:
 def _write_messages(
     folder: Path, features: Features, config: TrainConfig, labels: np.ndarray, result: SeedResult
 ) -> None:
+    channel = build_channel(config)
     parts = np.full(len(features), "", dtype=object)
     for name in ("train", "validation", "test"):
         parts[getattr(result.split, name)] = name
@@ -199,7 +200,7 @@ def _write_messages(
         json.dumps(
             {
                 "clip": features.clip_id[number],
-                **_said(said),
+                **channel.to_json(message),
                 "object": features.object[number],
                 "part": parts[number] or None,
                 "labels": {
@@ -208,17 +209,9 @@ def _write_messages(
                 },
             }
         )
-        for number, said in enumerate(result.tokens)
+        for number, message in enumerate(result.tokens)
     ]
     atomic_write(folder / "messages.jsonl", "".join(f"{line}\n" for line in lines))
-
-
-def _said(said: np.ndarray) -> dict[str, Any]:
-    """One clip's message: tokens (agents, heads), or real numbers (agents, heads, vocab)."""
-    if np.issubdtype(said.dtype, np.integer):
-        return {"message": message_text(said.tolist()), "tokens": said.tolist()}
-    values = said.reshape(len(said), -1).tolist()
-    return {"message": values_text(values), "values": values}
 
 
 def _write_history(path: Path, rows: Sequence[HistoryRow]) -> None:

@@ -56,7 +56,6 @@ def pretrain(
     oracle |= {f"receivers.{name}": value for name, value in receivers.items()}
     optimiser = adam(oracle, lr=config.oracle_lr)
     generators = [np.random.RandomState(seed) for seed in seeds]
-    once = type(game)(config.model_copy(update={"pairings": 1}))  # nothing is sent twice
     best = np.full(len(seeds), -1.0)
     kept = {name: value.detach().clone() for name, value in first.items()}
 
@@ -70,10 +69,10 @@ def pretrain(
 
     for epoch in range(1, config.oracle_epochs + 1):
         epochs = [
-            once.epoch(generator, clips, table)
+            game.epoch(generator, clips, table, oracle=True)
             for generator, clips, table in zip(generators, train, tables, strict=True)
         ]
-        for rounds in once.batches(epochs, device):
+        for rounds in game.batches(epochs, device):
             assert rounds.active is not None
             optimiser.step(backward(game.loss(predict(rounds), rounds), rounds.active))
         if epoch == 1 or epoch % EVALUATE_EVERY == 0:

@@ -328,7 +328,7 @@ class MultiSeedTrainer:
 
     @torch.no_grad()
     def _final_messages(self) -> np.ndarray:
-        """Return the messages (S, N, A, ...) of all clips, in pieces as wide as a training batch."""
+        """Return the messages (S, N, A, ...) of all clips, in pieces as wide as a batch."""
         everyone = torch.arange(len(self.table.labels), device=self.device)
         width = self.game.sides * self.config.batch
         pieces = []

@@ -28,7 +28,5 @@ def build_channel(config: TrainConfig) -> Channel:
         HeliographError: If no channel has the name in `config.channel`.
     """
     if config.channel not in CHANNELS:
-        raise HeliographError(
-            f"no channel {config.channel!r}: choose one of {', '.join(CHANNELS)}"
-        )
+        raise HeliographError(f"no channel {config.channel!r}: choose one of {', '.join(CHANNELS)}")
     return CHANNELS[config.channel](config)

@@ -41,6 +41,7 @@ class Channel(ABC):
 
     def fill_noise(self, noise: Tensor, generator: torch.Generator) -> None:
         """Fill `noise` (agents, clips, heads, noise_size) in place for one batch of one seed."""
+        assert not self.noise_size
 
     @abstractmethod
     def send(self, logits: Tensor, noise: Tensor, tau: float, *, hard: bool) -> Tensor:
