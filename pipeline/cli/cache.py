@@ -70,7 +70,7 @@ def verify(
     for problem in problems:
         click.echo(str(problem))
     if problems and repair:
-        from data.clips import find
+        from data.manifests import list_clips
         from pipeline.extraction import on, say
         from pipeline.extraction import repair as extract_again
 
@@ -78,7 +78,7 @@ def verify(
             summary = extract_again(
                 path,
                 problems,
-                sources=find(clips) if clips else (),
+                sources=list_clips(clips) if clips else (),
                 workers=workers,
                 progress=on(bar),
                 **where,

@@ -92,7 +92,7 @@ def extract(
     """
     share_the_cores()
     import backbones
-    from data.clips import find
+    from data.manifests import list_clips
     from data.video import Sampling
     from pipeline.extraction import extract as run_extraction
     from pipeline.extraction import on, require_clips, say
@@ -101,7 +101,7 @@ def extract(
         sampling = Sampling(name=sampler, frames=frames, fps=fps, stride=stride, pad=pad)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    found = find(clips)
+    found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():
             log(f"{folder} is read as a folder, without labels: {manifest} has them")

@@ -17,15 +17,15 @@ from pipeline.agents import agent_views
 from pipeline.config import TrainConfig
 from pipeline.dataset import Split
 from pipeline.evaluation import ridge
-from pipeline.evaluation.context import Setting
+from pipeline.evaluation.context import EvaluationContext
 from pipeline.evaluation.pair_scores import (
     Scores,
-    grade,
-    grade_auc,
-    spearman,
+    count_pairs,
+    score_auc,
+    score_pairs,
     spread,
-    tally,
 )
+from pipeline.metrics import exceeds, spearman
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -77,9 +77,8 @@ def volume(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | No
     if np.isnan(known).all():
         return None
     volumes = np.nan_to_num(evidence.volume, nan=float(np.nanmedian(known)))
-    training = np.repeat(volumes[split.train, None], evidence.labels.shape[1], axis=1)
-    slopes = np.asarray(spearman(training, evidence.labels[split.train]))
-    return volumes[split.test, None] * np.where(slopes < 0, -1.0, 1.0)
+    slopes = [spearman(volumes[split.train], labels) for labels in evidence.labels[split.train].T]
+    return volumes[split.test, None] * np.where(np.asarray(slopes) < 0, -1.0, 1.0)
 
 
 def scenario(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
@@ -129,79 +128,81 @@ BASELINES: dict[str, Baseline] = {
 
 
 def score_baselines(
-    evidence: Evidence, setting: Setting, progress: Callable[[str], None] = lambda _: None
+    evidence: Evidence, context: EvaluationContext, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """`baselines`: each on the splits of all seeds, an entry like `accuracy_test`, or None where it
     has nothing to go by; and `gains`: what time adds to a single step, as differences.
     """
-    config = setting.config
+    config = context.config
     named = BASELINES | _agent_ridges(evidence, config)
     for name, features in evidence.others.items():
         named[f"ridge_{name}"] = _on([features])
-    found: dict[str, Any] = {"majority": score_majority(evidence, setting)}
+    found: dict[str, Any] = {"majority": score_majority(evidence, context)}
     accuracies: dict[str, Scores] = {}
     for name, baseline in named.items():
         progress(f"baseline {name}")
         scores = [
             baseline(evidence, Split(split.train, split.validation, test, split.generator), config)
-            for split, test in zip(setting.splits, setting.tests, strict=True)
+            for split, test in zip(context.splits, context.tests, strict=True)
         ]
         known = [own for own in scores if own is not None]
         if len(known) < len(scores):
             found[name] = None
             continue
-        accuracies[name], found[name] = score_clips(known, setting)
+        accuracies[name], found[name] = score_clips(known, context)
     return {"baselines": found, "gains": _gains(accuracies, config.properties)}
 
 
-def score_majority(evidence: Evidence, setting: Setting) -> dict[str, Any]:
+def score_majority(evidence: Evidence, context: EvaluationContext) -> dict[str, Any]:
     """Always gives the answer that is most frequent among pairs of training clips.
 
     Over ordered pairs each property alone comes to one half; of several at once the likeliest
     combination of answers is taken.
     """
     says = []
-    for split, test in zip(setting.splits, setting.tests, strict=True):
+    for split, test in zip(context.splits, context.tests, strict=True):
         labels = evidence.labels[split.train]
-        apart = np.abs(labels[:, None] - labels[None]) > np.asarray(setting.margins)
+        apart = np.abs(labels[:, None] - labels[None]) > np.asarray(context.margins)
         answers = (labels[:, None] > labels[None])[apart.all(-1)]  # (pairs, P)
         say = np.zeros(labels.shape[1], bool)
         if len(answers):
             combinations, counts = np.unique(answers, axis=0, return_counts=True)
             say = combinations[counts.argmax()]
         says.append(np.broadcast_to(say, (len(test), len(test), len(say))))
-    graded = setting.resampler.grade(says, setting.labels, setting.tests, setting.margins)
-    return graded.by_property(setting.properties)
+    graded = context.resampler.score_pairs(says, context.labels, context.tests, context.margins)
+    return graded.by_property(context.properties)
 
 
-def score_clips(scores: Sequence[Floats], setting: Setting) -> tuple[Scores, dict[str, Any]]:
+def score_clips(
+    scores: Sequence[Floats], context: EvaluationContext
+) -> tuple[Scores, dict[str, Any]]:
     """Accuracies of comparing by scores (n, properties) of each seed's test clips, and as JSON.
 
     The JSON has, for each property, `auc` (is a clip above the training clips' median told from
     one below?) and `spearman` with the label, beside the accuracy.
     """
-    says = [own[:, None] > own[None] for own in scores]
-    accuracies = setting.resampler.grade(says, setting.labels, setting.tests, setting.margins)
-    told = accuracies.by_property(setting.properties)
-    told["properties"] = add_ranking(told["properties"], scores, setting)
+    says = [exceeds(own) for own in scores]
+    accuracies = context.resampler.score_pairs(says, context.labels, context.tests, context.margins)
+    told = accuracies.by_property(context.properties)
+    told["properties"] = add_ranking(told["properties"], scores, context)
     return accuracies, told
 
 
 def add_ranking(
-    told: Mapping[str, dict[str, Any]], scores: Sequence[Floats], setting: Setting
+    told: Mapping[str, dict[str, Any]], scores: Sequence[Floats], context: EvaluationContext
 ) -> dict[str, Any]:
     """The entry of each property with `auc` and `spearman` of the clips' scores beside it."""
-    tallies, correlations = [], []
-    for own, split, test in zip(scores, setting.splits, setting.tests, strict=True):
-        labels = setting.labels[test]
-        high = labels > np.median(setting.labels[split.train], axis=0)
-        tallies.append(tally(*grade_auc(own, high), setting.resampler.objects[test]))
-        correlations.append(spearman(own, labels))
-    areas = setting.resampler.score(tallies)
+    counts, correlations = [], []
+    for own, split, test in zip(scores, context.splits, context.tests, strict=True):
+        labels = context.labels[test]
+        high = labels > np.median(context.labels[split.train], axis=0)
+        counts.append(count_pairs(*score_auc(own, high), context.resampler.objects[test]))
+        correlations.append([spearman(*columns) for columns in zip(own.T, labels.T, strict=True)])
+    areas = context.resampler.score(counts)
     return {
         name: told[name]
         | {"auc": areas.to_json(number), "spearman": spread([one[number] for one in correlations])}
-        for number, name in enumerate(setting.properties)
+        for number, name in enumerate(context.properties)
     }
 
 
@@ -256,7 +257,7 @@ def _ridge(
     labels = evidence.labels
 
     def accuracy(values: Floats, clips: Numbers) -> float:
-        right, asked = grade(values[:, None] > values[None], labels[clips], config.tie_margins)
+        right, asked = score_pairs(exceeds(values), labels[clips], config.tie_margins)
         return float((right * asked)[..., -1].sum() / max(1, asked[..., -1].sum()))
 
     rows = np.concatenate([own.reshape(len(own), -1) for own in features], axis=1)

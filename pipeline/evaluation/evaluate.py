@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline import metrics
-from pipeline.dataset import Examples, examples_of, load_finite
+from pipeline.dataset import Examples, build_examples, load_finite_cache
 from pipeline.evaluation import probes as worth
 from pipeline.evaluation import ridge
 from pipeline.evaluation.baselines import Evidence, score_baselines
 from pipeline.evaluation.compare_runs import agent_agreement, seed_agreement
-from pipeline.evaluation.context import Panel, Setting, one_thread
+from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
 from pipeline.evaluation.controls import train_controls
-from pipeline.evaluation.fresh_receivers import fresh_listeners
+from pipeline.evaluation.fresh_receivers import score_fresh_receivers
 from pipeline.evaluation.interventions import add_noise, intervene, listen, silence_agents
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.transfer import read_other, transfer
-from pipeline.metrics import STRUCTURAL, assess, p_value
-from pipeline.runs import Run, load_material
+from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
+from pipeline.runs import Run, load_inputs
 
 BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
 OTHER_BINS = (3, 5, 8)
@@ -58,50 +57,52 @@ def evaluate(
     run = Run.open(folder)
     say = progress or (lambda _: None)
     say("reading the cache")
-    material = load_material(run)
-    examples = examples_of(material.caches, run.config.properties)
-    others = {name: _same_clips(path, material.clips) for name, path in (against or {}).items()}
+    inputs = load_inputs(run)
+    examples = build_examples(inputs.caches, run.config.properties)
+    others = {name: _same_clips(path, inputs.clips) for name, path in (against or {}).items()}
     elsewhere = {str(path): read_other(run, path) for path in on}
-    worth.known_labels(material.clips.labels, outcome or ())
-    setting = Setting.of(run, examples)
+    worth.known_labels(inputs.clips.labels, outcome or ())
+    context = EvaluationContext.of(run, examples)
     found: dict[str, Any] = score_baselines(
-        evidence_of(material.clips, examples, setting, others), setting, say
+        evidence_of(inputs.clips, examples, context, others), context, say
     )
     if not run.config.continuous:  # real numbers have no symbols to look into
-        panel = Panel.of(run, examples)
-        found |= look_into_messages(panel, permutations=permutations, progress=say)
+        context = MessageContext.of(run, examples)
+        found |= look_into_messages(context, permutations=permutations, progress=say)
         say("probes")
-        grams = [ridge.gram(examples.raw(), split.train) for split in panel.splits]
-        found["worth"] = assess_worth(panel, grams, material.clips, examples)
+        grams = [ridge.gram(examples.flat_features(), split.train) for split in context.splits]
+        found["worth"] = assess_worth(context, grams, inputs.clips, examples)
         if outcome is not None:
             found["outcome"] = predict_outcome(
-                panel, grams, material.clips.labels, outcome=outcome[0], action=outcome[1]
+                context, grams, inputs.clips.labels, outcome=outcome[0], action=outcome[1]
             )
         if elsewhere:
             say("transfer")
             found["transfer"] = {
-                path: transfer(run, panel, examples, theirs) for path, theirs in elsewhere.items()
+                path: transfer(run, context, examples, theirs) for path, theirs in elsewhere.items()
             }
     if controls:
-        found["controls"] = train_controls(setting, examples, run.blueprint, say)
+        found["controls"] = train_controls(context, examples, run.agent_factory, say)
     run.add_metrics(found)
     return run.metrics()
 
 
-def look_into_messages(panel: Panel, *, permutations: int, progress: Say) -> dict[str, Any]:
+def look_into_messages(
+    context: MessageContext, *, permutations: int, progress: Say
+) -> dict[str, Any]:
     """Everything about the messages themselves and about who understands them."""
-    found = assess_messages(panel, permutations=permutations, progress=progress)
+    found = assess_messages(context, permutations=permutations, progress=progress)
     progress("interventions")
     with one_thread():
-        found["agents"] = listen(panel)
-        found["interventions"] = intervene(panel)
-        found["silenced"] = silence_agents(panel)
-        found["noise"] = add_noise(panel)
+        found["agents"] = listen(context)
+        found["interventions"] = intervene(context)
+        found["silenced"] = silence_agents(context)
+        found["noise"] = add_noise(context)
     progress("fresh listeners")
-    found["listeners"] = fresh_listeners(panel)
+    found["listeners"] = score_fresh_receivers(context)
     progress("agreement")
-    shape = (*panel.tokens.shape[:2], panel.config.agents, panel.config.heads)
-    tokens = panel.tokens.reshape(shape)
+    shape = (*context.tokens.shape[:2], context.config.agents, context.config.heads)
+    tokens = context.tokens.reshape(shape)
     found["agreement"] = {"agents": agent_agreement(tokens), "seeds": seed_agreement(tokens)}
     return found
 
@@ -109,7 +110,7 @@ def look_into_messages(panel: Panel, *, permutations: int, progress: Say) -> dic
 def evidence_of(
     clips: Features,
     examples: Examples,
-    setting: Setting,
+    context: EvaluationContext,
     others: Mapping[str, NDArray[np.generic]],
 ) -> Evidence:
     """What the baselines may look at."""
@@ -117,7 +118,7 @@ def evidence_of(
     return Evidence(
         examples.caches,
         examples.labels,
-        setting.resampler.objects,
+        context.resampler.objects,
         clips.scenario,
         [condition_of(clip, own) for clip, own in named],
         clips.labels.get("volume"),
@@ -141,7 +142,7 @@ def condition_of(clip: str, own: str) -> str:
 
 def _same_clips(path: Path, features: Features) -> NDArray[np.generic]:
     """The features of another cache for the same clips, in the same order."""
-    other = load_finite(path)
+    other = load_finite_cache(path)
     rows = {clip: row for row, clip in enumerate(other.clip_id)}
     missing = [clip for clip in features.clip_id if clip not in rows]
     if missing:
@@ -152,57 +153,60 @@ def _same_clips(path: Path, features: Features) -> NDArray[np.generic]:
 
 
 def assess_messages(
-    panel: Panel, *, permutations: int, progress: Say = lambda _: None
+    context: MessageContext, *, permutations: int, progress: Say = lambda _: None
 ) -> dict[str, Any]:
     """`compositionality`: every structural metric of all seeds' messages, over all labelled clips,
     as an `Assessment`, None where it needs two properties; and `bins`: what each would be with the
     properties in other numbers of bins.
     """
-    labelled = np.flatnonzero(~np.isnan(panel.labels).any(axis=1))
-    tokens, labels = panel.tokens[:, labelled], panel.labels[labelled]
-    objects = np.asarray(panel.objects)[labelled]
+    labelled = np.flatnonzero(~np.isnan(context.labels).any(axis=1))
+    tokens, labels = context.tokens[:, labelled], context.labels[labelled]
+    objects = np.asarray(context.objects)[labelled]
     found: dict[str, Any] = {}
     sensitivity: dict[str, Any] = {}
-    for name in STRUCTURAL:
+    for name, metric in METRICS.items():
+        if metric.per_position:
+            continue
         progress(f"metric {name}")
-        if name != "topsim" and labels.shape[1] < 2:
+        if labels.shape[1] < metric.properties:
             found[name] = sensitivity[name] = None
             continue
         found[name] = assess(
-            name, tokens, _binned(labels, BINS), groups=objects, n=permutations
+            metric, tokens, _binned(labels, BINS), groups=objects, n=permutations
         ).to_json()
         sensitivity[name] = {
-            str(bins): _with_bins(name, tokens, _binned(labels, bins), objects, permutations)
+            str(bins): _with_bins(metric, tokens, _binned(labels, bins), objects, permutations)
             for bins in OTHER_BINS
         }
     return {"compositionality": found, "bins": sensitivity}
 
 
 def _binned(labels: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    return np.stack([metrics.bin_property(column, bins=bins) for column in labels.T], axis=1)
+    return np.stack([bin_property(column, bins=bins) for column in labels.T], axis=1)
 
 
 def _with_bins(
-    name: str,
+    metric: Metric,
     tokens: NDArray[np.int64],
     bins: NDArray[np.int64],
     objects: NDArray[np.str_],
     permutations: int,
 ) -> dict[str, float]:
-    metric = metrics.METRICS[name]
-    null = metrics.permutation_null(
-        metric, tokens, bins, n=min(permutations, 200), groups=objects
-    ).mean(1)
+    null = permutation_null(metric, tokens, bins, n=min(permutations, 200), groups=objects)
+    null = null.mean(1)
     mean = float(np.mean(metric(tokens, bins)))
     return {"mean": mean, "null_mean": float(null.mean()), "p_value": p_value(mean, null)}
 
 
 def assess_worth(
-    panel: Panel, grams: Sequence[NDArray[np.float64]], clips: Features, examples: Examples
+    context: MessageContext,
+    grams: Sequence[NDArray[np.float64]],
+    clips: Features,
+    examples: Examples,
 ) -> dict[str, Any]:
     """Compression, and probes of every label; `grams` are of the raw features, of each seed."""
     bits = sum(8 * own[0].nbytes for own in examples.caches)
     return {
-        "compression": worth.compression(panel, feature_bits=bits),
-        "probes": worth.probe(panel, grams, clips.labels),
+        "compression": worth.compression(context, feature_bits=bits),
+        "probes": worth.probe(context, grams, clips.labels),
     }

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.baselines import add_ranking
-from pipeline.evaluation.context import Panel, standing, verdicts, verdicts_of_clips
-from pipeline.evaluation.pair_scores import Resampler, Scores, Tally, grade, tally
+from pipeline.evaluation.context import MessageContext, compare_clips, compare_messages, win_rates
+from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs, score_pairs
 from pipeline.metrics import bin_property, mutual_information, p_value
 
 Numbers = NDArray[np.int64]
@@ -61,7 +61,9 @@ class Changed:
         spoken = np.repeat(distinct, vocab + 1, axis=0)
         every = np.tile(np.arange(vocab + 1), len(distinct))
         open_words = np.insert(spoken, position, every, axis=1)
-        return cls(verdicts(receivers, open_words, vocab), rest.ravel(), words[:, position], vocab)
+        return cls(
+            compare_messages(receivers, open_words, vocab), rest.ravel(), words[:, position], vocab
+        )
 
     def says(self, first: Numbers, second: Numbers) -> Bools:
         """Verdicts (R, ..., n, n, properties) when in pair (i, j) the clips say these symbols.
@@ -74,39 +76,39 @@ class Changed:
 
 @dataclass(frozen=True)
 class _SeedOutcome:
-    """One seed: tallies before and after, by kind and position, and what goes with them."""
+    """One seed: counts before and after, by kind and position, and what goes with them."""
 
-    intact: Tally
-    changed: Mapping[str, Sequence[Tally]]
+    intact: PairCounts
+    changed: Mapping[str, Sequence[PairCounts]]
     null: Floats  # (positions, draws, columns), accuracies of the resampled messages
     flips: Floats  # (positions, properties)
 
 
-def intervene(panel: Panel, *, draws: int = 100, seed: int = 0) -> dict[str, Any]:
+def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> dict[str, Any]:
     """Every intervention on every seed's messages; keys as `pipeline.schema` describes them.
 
     `draws` is the number of resampled and scrambled messages; those of `resample` are at the same
     time the null of its p-value: the symbols of that position dealt to other test clips.
     """
     rng = np.random.default_rng(seed)
-    clips = panel.some_test_clips(MAX_CLIPS)
-    resampler = Resampler(panel.objects, clips)
+    clips = context.some_test_clips(MAX_CLIPS)
+    resampler = Resampler(context.objects, clips)
     outcomes = [
-        _one_seed(panel, number, own, resampler.objects[own], draws, rng)
+        _one_seed(context, number, own, resampler.objects[own], draws, rng)
         for number, own in enumerate(clips)
     ]
     before = resampler.score([one.intact for one in outcomes])
-    carries = designated(panel)
-    properties = panel.config.properties
+    carries = designated(context)
+    properties = context.config.properties
     found: dict[str, Any] = {
-        "positions": [list(place) for place in panel.positions],
+        "positions": [list(place) for place in context.positions],
         "accuracy_intact": before.by_property(properties),
         "carries": [[properties[own] for own in seed] for seed in carries],
     }
     for kind in KINDS:
         drops = [
             before - resampler.score([one.changed[kind][position] for one in outcomes])
-            for position in range(panel.tokens.shape[2])
+            for position in range(context.tokens.shape[2])
         ]
         found[kind] = _matrix(drops) | {"targeted": _targeted(drops, carries, rng)}
     chance = np.mean([one.null for one in outcomes], axis=0)  # (positions, draws, columns)
@@ -118,30 +120,34 @@ def intervene(panel: Panel, *, draws: int = 100, seed: int = 0) -> dict[str, Any
 
 
 def _one_seed(
-    panel: Panel,
+    context: MessageContext,
     number: int,
     clips: Numbers,
     objects: Numbers,
     draws: int,
     rng: np.random.Generator,
 ) -> _SeedOutcome:
-    vocab, margins = panel.config.vocab, panel.config.tie_margins
+    vocab, margins = context.config.vocab, context.config.tie_margins
     words, labels, receiver = (
-        panel.tokens[number, clips],
-        panel.labels[clips],
-        panel.receiver(number),
+        context.tokens[number, clips],
+        context.labels[clips],
+        context.receiver(number),
     )
-    right, asked = grade(verdicts_of_clips(receiver, words, vocab), labels, margins)
-    changed: dict[str, list[Tally]] = {kind: [] for kind in KINDS}
+    right, asked = score_pairs(compare_clips(receiver, words, vocab), labels, margins)
+    changed: dict[str, list[PairCounts]] = {kind: [] for kind in KINDS}
     null, flips = [], []
     for position in range(words.shape[1]):
         heard = Changed.of(receiver, words, position, vocab)
         said = _verdicts(heard, rng, draws)
         for kind, verdict in said.items():
-            changed[kind].append(tally(grade(verdict, labels, margins)[0], asked, objects))
+            changed[kind].append(
+                count_pairs(score_pairs(verdict, labels, margins)[0], asked, objects)
+            )
         null.append(_each_draw(said["resample"], labels, margins))
         flips.append(_flips(heard))
-    return _SeedOutcome(tally(right, asked, objects), changed, np.stack(null), np.stack(flips))
+    return _SeedOutcome(
+        count_pairs(right, asked, objects), changed, np.stack(null), np.stack(flips)
+    )
 
 
 def _verdicts(heard: Changed, rng: np.random.Generator, draws: int) -> dict[str, Bools]:
@@ -162,7 +168,7 @@ def _each_draw(says: Bools, labels: Floats, margins: Sequence[float]) -> Floats:
     """The accuracy of each draw, pooled over pairs and receivers: (draws, columns)."""
     found = []
     for verdict in np.moveaxis(says, 1, 0):
-        right, asked = grade(verdict, labels, margins)
+        right, asked = score_pairs(verdict, labels, margins)
         found.append((right * asked).sum((0, 1)) / np.maximum(1, asked.sum((0, 1))))
     return np.stack(found)
 
@@ -181,16 +187,16 @@ def _flips(heard: Changed) -> Floats:
     return np.asarray(turned / max(1, len(after) * int(counted.sum())))
 
 
-def designated(panel: Panel) -> Numbers:
+def designated(context: MessageContext) -> Numbers:
     """The property that each position carries, (S, positions): most mutual information with it.
 
     Over the training clips, so that the choice and the drops it predicts are of different clips.
     """
     found = []
-    for number, split in enumerate(panel.splits):
-        labels = panel.labels[split.train]
+    for number, split in enumerate(context.splits):
+        labels = context.labels[split.train]
         bins = np.stack([bin_property(column, bins=BINS) for column in labels.T], axis=1)
-        shared = mutual_information(panel.tokens[number, split.train], bins)
+        shared = mutual_information(context.tokens[number, split.train], bins)
         found.append(shared.argmax(1))
     return np.stack(found)
 
@@ -240,41 +246,41 @@ def _targeted(
     return told
 
 
-def listen(panel: Panel) -> dict[str, Any]:
+def listen(context: MessageContext) -> dict[str, Any]:
     """What the kept receivers make of the messages as they are: an entry like a baseline's."""
     says = [
-        verdicts_of_clips(panel.receiver(number), panel.tokens[number, own], panel.config.vocab)
-        for number, own in enumerate(panel.tests)
+        compare_clips(context.receiver(number), context.tokens[number, own], context.config.vocab)
+        for number, own in enumerate(context.tests)
     ]
-    config = panel.config
-    graded = panel.resampler.grade(says, panel.labels, panel.tests, config.tie_margins)
+    config = context.config
+    graded = context.resampler.score_pairs(says, context.labels, context.tests, config.tie_margins)
     told = graded.by_property(config.properties)
-    told["properties"] = add_ranking(told["properties"], [standing(own) for own in says], panel)
+    told["properties"] = add_ranking(told["properties"], [win_rates(own) for own in says], context)
     return told
 
 
-def silence_agents(panel: Panel) -> list[dict[str, Any]]:
+def silence_agents(context: MessageContext) -> list[dict[str, Any]]:
     """The drop of accuracy when an agent says nothing: an entry for each agent."""
 
     def muted(agent: int) -> Callable[[Numbers], Numbers]:
-        silent = np.array([speaker == agent for speaker, _ in panel.positions])
-        return lambda words: np.where(silent, panel.config.vocab, words)[None]
+        silent = np.array([speaker == agent for speaker, _ in context.positions])
+        return lambda words: np.where(silent, context.config.vocab, words)[None]
 
-    intact = _heard(panel, lambda words: words[None])
+    intact = _heard(context, lambda words: words[None])
     return [
-        (intact - _heard(panel, muted(agent))).by_property(panel.config.properties)
-        for agent in range(panel.config.agents)
+        (intact - _heard(context, muted(agent))).by_property(context.config.properties)
+        for agent in range(context.config.agents)
     ]
 
 
-def add_noise(panel: Panel, *, draws: int = 5, seed: int = 0) -> dict[str, Any]:
+def add_noise(context: MessageContext, *, draws: int = 5, seed: int = 0) -> dict[str, Any]:
     """Accuracy when each symbol is, with some probability, a uniformly random one.
 
     With probability p it is drawn from the whole vocabulary, so it stays as it was in
     1 / vocabulary of those cases. `accuracy` has an entry for each probability.
     """
     rng = np.random.default_rng(seed)
-    vocab = panel.config.vocab
+    vocab = context.config.vocab
 
     def distorted(probability: float) -> Callable[[Numbers], Numbers]:
         def change(words: Numbers) -> Numbers:
@@ -284,24 +290,24 @@ def add_noise(panel: Panel, *, draws: int = 5, seed: int = 0) -> dict[str, Any]:
 
         return change
 
-    curve = [_heard(panel, distorted(probability)) for probability in NOISE]
+    curve = [_heard(context, distorted(probability)) for probability in NOISE]
     return {
         "probability": list(NOISE),
-        "accuracy": [scores.by_property(panel.config.properties) for scores in curve],
+        "accuracy": [scores.by_property(context.config.properties) for scores in curve],
     }
 
 
-def _heard(panel: Panel, change: Callable[[Numbers], Numbers]) -> Scores:
+def _heard(context: MessageContext, change: Callable[[Numbers], Numbers]) -> Scores:
     """Accuracies when `change(words)` (draws, n, positions) is heard for words (n, positions)."""
-    clips = panel.some_test_clips(MAX_CLIPS)
+    clips = context.some_test_clips(MAX_CLIPS)
     says = [
         np.concatenate(
             [
-                verdicts_of_clips(panel.receiver(number), words, panel.config.vocab)
-                for words in change(panel.tokens[number, own])
+                compare_clips(context.receiver(number), words, context.config.vocab)
+                for words in change(context.tokens[number, own])
             ]
         )
         for number, own in enumerate(clips)
     ]
-    resampler = Resampler(panel.objects, clips)
-    return resampler.grade(says, panel.labels, clips, panel.config.tie_margins)
+    resampler = Resampler(context.objects, clips)
+    return resampler.score_pairs(says, context.labels, clips, context.config.tie_margins)

@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
-from pipeline.evaluation.context import Panel
-from pipeline.evaluation.pair_scores import Resampler, Scores, spread, tally
+from pipeline.evaluation.context import MessageContext
+from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, spread
 from pipeline.evaluation.probes import (
     LEAST_CLIPS,
     by_ridge,
-    grade_one,
     known_labels,
     margin_of,
     message_gram,
     parts_of,
     retained,
+    score_one,
     standard,
 )
 from pipeline.metrics import bin_property
@@ -39,7 +39,7 @@ ACTION_BINS = 5
 
 
 def predict_outcome(
-    panel: Panel,
+    context: MessageContext,
     grams: Sequence[Floats],
     labels: Mapping[str, Floats],
     *,
@@ -67,7 +67,7 @@ def predict_outcome(
     groups = np.full(len(known), -1)
     groups[known] = bin_property(labels[action][known], bins=ACTION_BINS)
     column = np.where(known, labels[outcome], np.nan)
-    parts = parts_of(panel, column)
+    parts = parts_of(context, column)
     alone = min(
         (np.sum(groups[train] != own) for train, _ in parts for own in set(groups)), default=0
     )
@@ -77,11 +77,11 @@ def predict_outcome(
             f"and {LEAST_CLIPS} clips of known outcome in training and in test"
         )
     given: dict[str, Sequence[Floats]] = {
-        "messages": [message_gram(words) for words in panel.tokens],
+        "messages": [message_gram(words) for words in context.tokens],
         "features": grams,
     }
     nothing = {"action": [np.zeros((len(known), len(known)))] * len(parts)}
-    resampler = Resampler(panel.objects, [test for _, test in parts])
+    resampler = Resampler(context.objects, [test for _, test in parts])
     found: dict[str, Any] = {
         "outcome_label": outcome,
         "action_label": action,
@@ -89,20 +89,20 @@ def predict_outcome(
     }
 
     def after(kernel: Floats, targets: Floats, part: Part) -> Floats:
-        return _leaving_out(kernel, labels[action], targets, groups, part, panel)
+        return _leaving_out(kernel, labels[action], targets, groups, part, context)
 
     def before(kernel: Floats, targets: Floats, part: Part) -> Floats:
-        return by_ridge(kernel, targets, *part, panel)
+        return by_ridge(kernel, targets, *part, context)
 
     scores: dict[str, Scores] = {}
     for side, own in (given | nothing).items():
         predicted = [after(kernel, column, part) for kernel, part in zip(own, parts, strict=True)]
-        tallies = []
+        counts = []
         for values, (_, test) in zip(predicted, parts, strict=True):
-            right, asked = grade_one(values, column[test], margin_of(panel, outcome))
+            right, asked = score_one(values, column[test], margin_of(context, outcome))
             same = groups[test][:, None] == groups[test]
-            tallies.append(tally(right, asked & same[..., None], resampler.objects[test]))
-        scores[side] = resampler.score(tallies)
+            counts.append(count_pairs(right, asked & same[..., None], resampler.objects[test]))
+        scores[side] = resampler.score(counts)
         errors = [
             _r2(values, column[test]) for values, (_, test) in zip(predicted, parts, strict=True)
         ]
@@ -128,14 +128,14 @@ def _above_median(
     found: dict[str, Any] = {}
     scores: dict[str, Scores] = {}
     for side, kernels in given.items():
-        tallies = []
+        counts = []
         for kernel, part in zip(kernels, parts, strict=True):
             train, test = part
             above = np.where(column > np.median(column[train]), 1.0, 0.0)
             right = (predict(kernel, above, part) > 0.5) == (above[test] > 0.5)
             each = np.eye(len(test), dtype=bool)[..., None]  # a clip is compared with no other
-            tallies.append(tally(each * right[:, None, None], each, resampler.objects[test]))
-        scores[side] = resampler.score(tallies)
+            counts.append(count_pairs(each * right[:, None, None], each, resampler.objects[test]))
+        scores[side] = resampler.score(counts)
         found[side] = scores[side].to_json(0)
     messages, features = scores["messages"], scores["features"]
     return found | {
@@ -150,7 +150,7 @@ def _leaving_out(
     targets: Floats,
     groups: Numbers,
     part: Part,
-    panel: Panel,
+    context: MessageContext,
 ) -> Floats:
     """Predictions of the test clips of `part`, each without training clips of its own action.
 
@@ -163,7 +163,7 @@ def _leaving_out(
         inside, own = train[groups[train] != group], groups[test] == group
         move = standard(action, inside)
         given = kernel + np.multiply.outer(move, move) * (1 + kernel)
-        predicted[own] = by_ridge(given, targets, inside, test[own], panel)
+        predicted[own] = by_ridge(given, targets, inside, test[own], context)
     return predicted
 
 

@@ -19,9 +19,15 @@ from numpy.typing import NDArray
 
 from data.errors import HeliographError
 from pipeline.evaluation import ridge
-from pipeline.evaluation.context import Panel, one_thread
-from pipeline.evaluation.pair_scores import Resampler, Scores, grade, spearman, spread, tally
-from pipeline.metrics import entropy, message_entropy
+from pipeline.evaluation.context import MessageContext, one_thread
+from pipeline.evaluation.pair_scores import (
+    Resampler,
+    Scores,
+    count_pairs,
+    score_pairs,
+    spread,
+)
+from pipeline.metrics import entropy, exceeds, message_entropy, spearman
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -34,15 +40,15 @@ MLP_AXES = 64
 MLP_RATE, MLP_DECAY = 3e-3, 0.1
 
 
-def compression(panel: Panel, *, feature_bits: int) -> dict[str, Any]:
+def compression(context: MessageContext, *, feature_bits: int) -> dict[str, Any]:
     """Bits of a message against bits of the features that it stands for.
 
     `bits_capacity` is what a message can hold, `bits_used` the entropy of whole messages over all
     clips (at most log2 of their number), `bits_symbols` the sum of the positions' entropies.
     """
-    capacity = panel.tokens.shape[2] * math.log2(panel.config.vocab)
-    used = np.atleast_1d(message_entropy(panel.tokens)) / math.log(2)
-    symbols = entropy(panel.tokens).sum(-1) / math.log(2)
+    capacity = context.tokens.shape[2] * math.log2(context.config.vocab)
+    used = np.atleast_1d(message_entropy(context.tokens)) / math.log(2)
+    symbols = entropy(context.tokens).sum(-1) / math.log(2)
     return {
         "bits_capacity": capacity,
         "bits_used": spread(used.tolist()),
@@ -60,7 +66,9 @@ def message_gram(words: Numbers) -> Floats:
     return np.mean([one[:, None] == one for one in words.T], axis=0)
 
 
-def probe(panel: Panel, grams: Sequence[Floats], labels: Mapping[str, Floats]) -> dict[str, Any]:
+def probe(
+    context: MessageContext, grams: Sequence[Floats], labels: Mapping[str, Floats]
+) -> dict[str, Any]:
     """What a linear probe (ridge) and an MLP read off messages and off raw features.
 
     Args:
@@ -71,27 +79,27 @@ def probe(panel: Panel, grams: Sequence[Floats], labels: Mapping[str, Floats]) -
     `retained` is the share that messages keep of the features' accuracy above one half; None where
     the interval of the features' accuracy reaches down to one half.
     """
-    parts = {name: parts_of(panel, column) for name, column in labels.items()}
+    parts = {name: parts_of(context, column) for name, column in labels.items()}
     asked = {name: column for name, column in labels.items() if parts[name]}
     found: dict[str, Any] = {}
     if not asked:
         return found
-    kernels = {"messages": [message_gram(words) for words in panel.tokens], "features": grams}
+    kernels = {"messages": [message_gram(words) for words in context.tokens], "features": grams}
     columns = np.stack(list(asked.values()), axis=1)
     with one_thread():
         learnt = {
-            side: _mlp(own, columns, panel) for side, own in kernels.items()
+            side: _mlp(own, columns, context) for side, own in kernels.items()
         }  # (S, N, labels)
     for number, (name, column) in enumerate(asked.items()):
-        linear = {side: _linear(own, column, parts[name], panel) for side, own in kernels.items()}
+        linear = {side: _linear(own, column, parts[name], context) for side, own in kernels.items()}
         deep = {
             side: [seed[test, number] for seed, (_, test) in zip(own, parts[name], strict=True)]
             for side, own in learnt.items()
         }
         found[name] = {
-            "trained_on": name in panel.config.properties,
-            "ridge": _told(linear, column, parts[name], panel, margin_of(panel, name)),
-            "mlp": _told(deep, column, parts[name], panel, margin_of(panel, name)),
+            "trained_on": name in context.config.properties,
+            "ridge": _told(linear, column, parts[name], context, margin_of(context, name)),
+            "mlp": _told(deep, column, parts[name], context, margin_of(context, name)),
         }
     return found
 
@@ -108,12 +116,12 @@ def known_labels(labels: Mapping[str, Floats], names: Sequence[str]) -> None:
 # The parts of a label
 
 
-def parts_of(panel: Panel, column: Floats) -> list[tuple[Numbers, Numbers]]:
+def parts_of(context: MessageContext, column: Floats) -> list[tuple[Numbers, Numbers]]:
     """Training and test clips of each seed that know the label; none where a seed has too few."""
     known = ~np.isnan(column)
     parts = [
         (split.train[known[split.train]], test[known[test]])
-        for split, test in zip(panel.splits, panel.tests, strict=True)
+        for split, test in zip(context.splits, context.tests, strict=True)
     ]
     enough = all(
         len(clips) >= LEAST_CLIPS and np.ptp(column[clips]) > 0 for pair in parts for clips in pair
@@ -121,9 +129,9 @@ def parts_of(panel: Panel, column: Floats) -> list[tuple[Numbers, Numbers]]:
     return parts if enough else []
 
 
-def margin_of(panel: Panel, name: str) -> float:
+def margin_of(context: MessageContext, name: str) -> float:
     """Values of this label that differ by no more are a tie: 0 unless the run says otherwise."""
-    config = panel.config
+    config = context.config
     return dict(zip(config.properties, config.tie_margins, strict=True)).get(name, 0.0)
 
 
@@ -140,30 +148,30 @@ def _linear(
     kernels: Sequence[Floats],
     column: Floats,
     parts: Sequence[tuple[Numbers, Numbers]],
-    panel: Panel,
+    context: MessageContext,
 ) -> list[Floats]:
     """Predicted ranks of each seed's test clips by ridge regression."""
     return [
-        by_ridge(kernel, ridge.ranks(column[:, None], train)[:, 0], train, test, panel)
+        by_ridge(kernel, ridge.ranks(column[:, None], train)[:, 0], train, test, context)
         for kernel, (train, test) in zip(kernels, parts, strict=True)
     ]
 
 
 def by_ridge(
-    kernel: Floats, targets: Floats, train: Numbers, test: Numbers, panel: Panel
+    kernel: Floats, targets: Floats, train: Numbers, test: Numbers, context: MessageContext
 ) -> Floats:
     """Predictions (n,) for the test clips of targets (N,), by ridge regression."""
 
     def closeness(values: Floats, clips: Numbers) -> float:
         return -float(((values[:, 0] - targets[clips]) ** 2).mean())
 
-    objects = panel.resampler.objects
+    objects = context.resampler.objects
     return ridge.predict(kernel, targets[:, None], train, test, objects=objects, judge=closeness)[
         :, 0
     ]
 
 
-def _mlp(kernels: Sequence[Floats], columns: Floats, panel: Panel) -> Floats:
+def _mlp(kernels: Sequence[Floats], columns: Floats, context: MessageContext) -> Floats:
     """Predicted ranks (S, N, labels) by an MLP of one hidden layer, all seeds at once.
 
     It reads the leading principal components of a Gram matrix, and predicts all the labels side by
@@ -171,13 +179,13 @@ def _mlp(kernels: Sequence[Floats], columns: Floats, panel: Panel) -> Floats:
     """
     inputs = [
         _components(kernel, split.train)
-        for kernel, split in zip(kernels, panel.splits, strict=True)
+        for kernel, split in zip(kernels, context.splits, strict=True)
     ]
     x = torch.from_numpy(np.stack(inputs).astype(np.float32))  # (S, N, axes)
     known = np.stack([~np.isnan(columns)] * len(inputs))
     targets = np.zeros(known.shape, np.float32)
     trained = np.zeros(known.shape[:2], bool)
-    for number, split in enumerate(panel.splits):
+    for number, split in enumerate(context.splits):
         trained[number, split.train] = True
         for label, column in enumerate(columns.T):
             own = split.train[~np.isnan(column[split.train])]
@@ -228,9 +236,9 @@ def _forward(layers: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 # What the predictions are worth
 
 
-def grade_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
-    """As `grade`, for one label and its predictions, (n,) each: one column."""
-    right, asked = grade((values[:, None] > values)[..., None], column[:, None], (margin,))
+def score_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
+    """As `score_pairs`, for one label and its predictions, (n,) each: one column."""
+    right, asked = score_pairs(exceeds(values[:, None]), column[:, None], (margin,))
     return right[..., :1], asked[..., :1]
 
 
@@ -238,22 +246,22 @@ def _told(
     predicted: Mapping[str, Sequence[Floats]],
     column: Floats,
     parts: Sequence[tuple[Numbers, Numbers]],
-    panel: Panel,
+    context: MessageContext,
     margin: float,
 ) -> dict[str, Any]:
     """`messages`, `features` and what the first retain of the second."""
-    resampler = Resampler(panel.objects, [test for _, test in parts])
+    resampler = Resampler(context.objects, [test for _, test in parts])
     found: dict[str, Any] = {}
     scores: dict[str, Scores] = {}
     for side, seeds in predicted.items():
         pairs = list(zip(seeds, (test for _, test in parts), strict=True))
         scores[side] = resampler.score(
             [
-                tally(*grade_one(values, column[test], margin), resampler.objects[test])
+                count_pairs(*score_one(values, column[test], margin), resampler.objects[test])
                 for values, test in pairs
             ]
         )
-        ranks = [spearman(values[:, None], column[test, None])[0] for values, test in pairs]
+        ranks = [spearman(values, column[test]) for values, test in pairs]
         found[side] = scores[side].to_json(0) | {"spearman": spread(ranks)}
     return found | {"retained": retained(scores["messages"], scores["features"])}
 

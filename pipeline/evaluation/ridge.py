@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics import merge_ties
+
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
@@ -27,11 +29,23 @@ def gram(features: NDArray[np.generic], train: Numbers) -> Floats:
     Mean and deviation are those of the training clips; a feature that does not vary there is left
     at its difference from the mean.
     """
+    equal = first_equal_rows(features)
     rows = np.asarray(features, dtype=np.float32)
     rows = rows - rows[train].mean(0)
     scale = rows[train].std(0)
     rows /= np.where(scale > 0, scale, 1)
-    return (rows @ rows.T).astype(np.float64) / rows.shape[1]
+    kernel = (rows @ rows.T).astype(np.float64) / rows.shape[1]
+    return kernel[np.ix_(equal, equal)]
+
+
+def first_equal_rows(features: NDArray[np.generic]) -> Numbers:
+    """Return for each row the first row that has the same bytes: (N,).
+
+    A product of matrices rounds equal rows differently, and regression magnifies that until equal
+    clips seem to differ; their part of the kernel is therefore that of the first of them.
+    """
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(row.tobytes(), index) for index, row in enumerate(features)])
 
 
 def predict(
@@ -56,7 +70,7 @@ def predict(
             continue
         for number, values in enumerate(_solve(kernel, targets, inside, outside, PENALTIES)):
             liked[number] += len(outside) * np.nan_to_num(judge(values, outside))
-    best = PENALTIES[[int(liked.argmax())]]
+    best = PENALTIES[[int(merge_ties(liked).argmax())]]
     return _solve(kernel, targets, train, clips, best)[0]
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.dataset import Examples, Source, examples_of, load_finite
+from pipeline.dataset import CacheSource, Examples, build_examples, load_finite_cache
 from pipeline.evaluation import ridge
-from pipeline.evaluation.context import MAX_TEST_CLIPS, Panel, seed_run, verdicts_of_clips
+from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips, seed_run
 from pipeline.evaluation.pair_scores import Resampler
+from pipeline.metrics import exceeds
 from pipeline.runs import Run
 
 Floats = NDArray[np.float64]
@@ -27,9 +28,9 @@ def read_other(run: Run, path: Path) -> Examples:
 
     Raises HeliographError for a cache whose features were made otherwise, or without the labels.
     """
-    other = load_finite(path)
+    other = load_finite_cache(path)
     refuse_other(run.source, other, path)
-    theirs = examples_of(other, run.config.properties)
+    theirs = build_examples(other, run.config.properties)
     values = theirs.labels[~np.isnan(theirs.labels).any(axis=1)]
     if len(values) < 2 or not (np.ptp(values, axis=0) > run.config.tie_margins).all():
         raise HeliographError(
@@ -38,7 +39,9 @@ def read_other(run: Run, path: Path) -> Examples:
     return theirs
 
 
-def transfer(run: Run, panel: Panel, examples: Examples, theirs: Examples) -> dict[str, Any]:
+def transfer(
+    run: Run, context: MessageContext, examples: Examples, theirs: Examples
+) -> dict[str, Any]:
     """Lets every seed's agents compare the clips of another cache, from `read_other`.
 
     `all` is over all its labelled clips (at most 400, drawn with a fixed seed), `new_objects` over
@@ -50,7 +53,7 @@ def transfer(run: Run, panel: Panel, examples: Examples, theirs: Examples) -> di
         drawn = np.random.default_rng(0).choice(labelled, MAX_TEST_CLIPS, replace=False)
         labelled = np.sort(drawn)
     tokens = [speak(seed_run(run, seed), theirs.features) for seed in run.seeds]
-    seen = [{panel.objects[clip] for clip in split.train} for split in panel.splits]
+    seen = [{context.objects[clip] for clip in split.train} for split in context.splits]
     every = [labelled] * len(seen)
     new = [
         np.array([clip for clip in labelled if theirs.objects[clip] not in known], np.int64)
@@ -59,14 +62,14 @@ def transfer(run: Run, panel: Panel, examples: Examples, theirs: Examples) -> di
     return {
         "clips": len(labelled),
         "objects": len({theirs.objects[clip] for clip in labelled}),
-        "known_messages": _known(panel, tokens, labelled),
-        "all": _agents(panel, theirs, tokens, every),
-        "new_objects": _agents(panel, theirs, tokens, new) if _comparable(theirs, new) else None,
-        "ridge": _told(panel, theirs, _ridge(panel, examples, theirs, labelled), every),
+        "known_messages": _known(context, tokens, labelled),
+        "all": _agents(context, theirs, tokens, every),
+        "new_objects": _agents(context, theirs, tokens, new) if _comparable(theirs, new) else None,
+        "ridge": _told(context, theirs, _ridge(context, examples, theirs, labelled), every),
     }
 
 
-def refuse_other(source: Source, other: Features, path: Path) -> None:
+def refuse_other(source: CacheSource, other: Features, path: Path) -> None:
     """Raises HeliographError where a cache was made otherwise than the one trained on."""
     for kind, here, there in (
         ("backbone", other.fingerprint, source.fingerprint),
@@ -98,11 +101,11 @@ def speak(run: Run, features: NDArray[np.generic]) -> Numbers:
     return said.numpy().reshape(len(features), -1)
 
 
-def _known(panel: Panel, tokens: Sequence[Numbers], clips: Numbers) -> float:
+def _known(context: MessageContext, tokens: Sequence[Numbers], clips: Numbers) -> float:
     """The share of clips whose whole message some training clip of the seed has too."""
     shares = []
-    for number, split in enumerate(panel.splits):
-        heard = set(map(tuple, panel.tokens[number, split.train].tolist()))
+    for number, split in enumerate(context.splits):
+        heard = set(map(tuple, context.tokens[number, split.train].tolist()))
         shares.append(np.mean([tuple(word) in heard for word in tokens[number][clips].tolist()]))
     return float(np.mean(shares))
 
@@ -112,35 +115,37 @@ def _comparable(theirs: Examples, clips: Sequence[Numbers]) -> bool:
 
 
 def _agents(
-    panel: Panel, theirs: Examples, tokens: Sequence[Numbers], clips: Sequence[Numbers]
+    context: MessageContext, theirs: Examples, tokens: Sequence[Numbers], clips: Sequence[Numbers]
 ) -> dict[str, Any]:
     says = [
-        verdicts_of_clips(panel.receiver(number), tokens[number][own], panel.config.vocab)
+        compare_clips(context.receiver(number), tokens[number][own], context.config.vocab)
         for number, own in enumerate(clips)
     ]
-    config = panel.config
+    config = context.config
     resampler = Resampler(theirs.objects, clips)
-    graded = resampler.grade(says, theirs.labels, clips, config.tie_margins)
+    graded = resampler.score_pairs(says, theirs.labels, clips, config.tie_margins)
     return graded.by_property(config.properties)
 
 
 def _told(
-    panel: Panel, theirs: Examples, scores: Sequence[Floats], clips: Sequence[Numbers]
+    context: MessageContext, theirs: Examples, scores: Sequence[Floats], clips: Sequence[Numbers]
 ) -> dict[str, Any]:
-    says = [own[:, None] > own[None] for own in scores]
+    says = [exceeds(own) for own in scores]
     resampler = Resampler(theirs.objects, clips)
-    margins = panel.config.tie_margins
-    graded = resampler.grade(says, theirs.labels, clips, margins)
-    return graded.by_property(panel.config.properties)
+    margins = context.config.tie_margins
+    graded = resampler.score_pairs(says, theirs.labels, clips, margins)
+    return graded.by_property(context.config.properties)
 
 
-def _ridge(panel: Panel, ours: Examples, theirs: Examples, clips: Numbers) -> list[Floats]:
+def _ridge(
+    context: MessageContext, ours: Examples, theirs: Examples, clips: Numbers
+) -> list[Floats]:
     """Predictions for their clips by ridge regression on our training clips, each seed's."""
-    raw = np.concatenate([ours.raw(), theirs.raw()[clips]])
+    raw = np.concatenate([ours.flat_features(), theirs.flat_features()[clips]])
     asked = np.arange(len(clips)) + len(ours.labels)
-    objects = np.concatenate([panel.resampler.objects, np.full(len(clips), -1)])
+    objects = np.concatenate([context.resampler.objects, np.full(len(clips), -1)])
     found = []
-    for split in panel.splits:
+    for split in context.splits:
         ranks = np.zeros((len(raw), ours.labels.shape[1]))
         ranks[: len(ours.labels)] = ridge.ranks(ours.labels, split.train)
 

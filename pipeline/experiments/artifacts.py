@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbones import Backbone
-from data.clips import Clip, read_manifest
+from data.clips import Clip
 from data.errors import HeliographError
+from data.manifests import read_manifest
 from data.simulate import simulate
 from data.video import Sampling
 from pipeline.console import Bar, log

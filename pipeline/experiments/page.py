@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.console import duration
-from pipeline.experiments.recipe import Recipe, View
+from pipeline.experiments.recipe import AgentView, Recipe
 from pipeline.experiments.tables import Line, accuracy_table, measure_tables, places
 from pipeline.report import FOLDER, template
 
@@ -55,5 +55,5 @@ def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _seen(view: View) -> str:
+def _seen(view: AgentView) -> str:
     return "the middle frame" if view.still else f"{view.steps} time steps"

@@ -57,7 +57,7 @@ class Clips:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class AgentView:
     """Features of the clips: so many time steps, or of the middle frame alone."""
 
     name: str
@@ -116,7 +116,7 @@ class Recipe:
     note: str
     clips: Clips | None  # None: features are given
     given: str
-    views: tuple[View, ...]
+    views: tuple[AgentView, ...]
     evaluation: Mapping[str, Any]
     measures: Mapping[str, str]
     trainings: tuple[Training, ...]
@@ -256,11 +256,11 @@ class _Reader:
             raise self.wrong("clips", f"no scene {clips.scene!r}: there are {', '.join(SCENES)}")
         return clips
 
-    def views(self, tables: Mapping[str, Any]) -> tuple[View, ...]:
+    def views(self, tables: Mapping[str, Any]) -> tuple[AgentView, ...]:
         found = []
         for name, table in tables.items():
             where = f"views.{name}"
-            view = View(name=name, **self.table(table, _VIEW, where))
+            view = AgentView(name=name, **self.table(table, _VIEW, where))
             if view.steps < 1 or not name.replace("-", "").isalnum():
                 raise self.wrong(where, "a view has a plain name and at least one step")
             found.append(view)

@@ -32,7 +32,7 @@ from pipeline.console import Bar, duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import features_of, made_clips
 from pipeline.experiments.page import render
-from pipeline.experiments.recipe import Published, Recipe, Training, View
+from pipeline.experiments.recipe import AgentView, Published, Recipe, Training
 from pipeline.experiments.tables import Line, as_csv, lines_of
 from pipeline.extraction import default_workers
 from pipeline.report import write_report
@@ -185,7 +185,7 @@ def _caches(recipe: Recipe, out: Path, means: Means, stages: Stages) -> dict[str
 
 
 def _extract(
-    clips: list[Clip], target: Path, view: View, entry: Any, means: Means, stages: Stages
+    clips: list[Clip], target: Path, view: AgentView, entry: Any, means: Means, stages: Stages
 ) -> None:
     """Features of a view, unless the cache has those of every clip already."""
     if target.exists() and cache.info(target)["clips"] == len(clips):

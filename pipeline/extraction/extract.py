@@ -9,7 +9,6 @@ so that a full frame is never copied. Queues are short, so memory does not grow 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +21,9 @@ import av
 import numpy as np
 
 from backbones import Backbone
-from data.cache import Store
+from data.cache import ShardStore
 from data.clips import Clip
+from data.cores import available_cores
 from data.errors import HeliographError
 from data.video import DECODERS, DecoderPool, Sampling
 from pipeline.extraction.stages import Feed, Line, Summary, Writer
@@ -34,8 +34,7 @@ MOST_WORKERS = 16
 
 def default_workers() -> int:
     """A decoder for each core that this process may use, sixteen at most."""
-    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return min(len(available), MOST_WORKERS)
+    return min(available_cores(), MOST_WORKERS)
 
 
 def extract(
@@ -93,14 +92,14 @@ def extract(
             if progress is not None:
                 progress(summary)
 
-    with Store(
+    with ShardStore(
         target,
         fingerprint=backbone.fingerprint,
         sampler=sampling.describe(),
         decoder=decoder_record(decoder),
         repair=repair or (),
     ) as store:
-        store.expect((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
+        store.check_shape((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         feed = Feed(clips, store, summary, report, settings, repair or {})
         writer = Writer(feed, np.dtype(dtype))

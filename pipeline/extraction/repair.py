@@ -10,7 +10,7 @@ from typing import Any
 
 import backbones
 from data import cache
-from data.cache import Features, read_table
+from data.cache import Features, read_metadata
 from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling
@@ -40,19 +40,13 @@ def repair(
     whole = [problem.reason for problem in problems if problem.clip is None]
     if whole:
         raise HeliographError(f"{whole[0]}; that cannot be repaired clip by clip: extract again")
-    found = read_table(path).clips
+    found = read_metadata(path).clips
     made_with = found.fingerprint
     if made_with.get("imported"):
         raise HeliographError(f"{path} was imported, and there are no videos to repair it from")
     damaged = [problem.clip for problem in problems if problem.clip is not None]
     clips, hashes = _clips(path, found, damaged, {clip.id: clip for clip in sources})
-    model = backbones.load(
-        made_with["name"],
-        precision=made_with["precision"],
-        preprocess=made_with["preprocess"]["name"],
-        output=made_with["output"],
-        **where,
-    )
+    model = backbones.load_from_fingerprint(made_with, **where)
     return extract(
         clips,
         path,

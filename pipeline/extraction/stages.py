@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from backbones import Backbone, BackboneError
-from data.cache import Store
+from data.cache import ShardStore
 from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file, version_of
@@ -104,7 +104,7 @@ class Feed:
     def __init__(
         self,
         clips: Sequence[Clip],
-        store: Store,
+        store: ShardStore,
         summary: Summary,
         report: Callable[[], None],
         settings: Mapping[str, Any],
@@ -141,7 +141,7 @@ class Feed:
                 self.errors.append((clip, reason, {}))
                 continue
             with self.lock:
-                done = self.store.done(clip, source)
+                done = self.store.is_done(clip, source)
             if done:
                 self.summary.kept += 1
                 self.report()

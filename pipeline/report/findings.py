@@ -18,6 +18,7 @@ from scipy import stats
 
 from data.errors import HeliographError
 from pipeline.message import words_for
+from pipeline.metrics import METRICS
 from pipeline.report.charts import Axis, Curves, curves
 from pipeline.runs import HistoryRow, Run
 
@@ -31,13 +32,6 @@ BASELINES = {
     "ridge": "ridge regression on the raw features",
     "ridge_static": "ridge, middle time step alone",
     "ridge_shuffled_steps": "ridge, time steps shuffled",
-}
-METRIC_NAMES = {
-    "posdis_wmcp": "PosDis, as in the paper's code",
-    "posdis_chaabouni2020": "PosDis, Chaabouni et al. 2020",
-    "bosdis_wmcp": "BosDis, as in the paper's code",
-    "bosdis_chaabouni2020": "BosDis, Chaabouni et al. 2020",
-    "topsim": "TopSim",
 }
 HISTORY = [field.name for field in dataclasses.fields(HistoryRow)]
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -59,7 +53,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Panel:
+class MessageContext:
     """The rows of one question: all properties at once, or one of them."""
 
     title: str
@@ -115,7 +109,7 @@ def headline(metrics: Entry) -> dict[str, Any]:
     }
 
 
-def panels(metrics: Entry) -> list[Panel]:
+def panels(metrics: Entry) -> list[MessageContext]:
     """All at once first where there are several properties, then each."""
     properties = list(metrics["properties"])
     several = len(properties) > 1
@@ -123,7 +117,7 @@ def panels(metrics: Entry) -> list[Panel]:
     return found + [_panel(metrics, name, words_for(name).name) for name in properties]
 
 
-def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
+def _panel(metrics: Entry, name: str | None, title: str) -> MessageContext:
     own = metrics if name is None else metrics["properties"][name]
 
     def part(entry: Entry | None) -> Entry | None:
@@ -162,7 +156,7 @@ def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
     rows = tuple(_row(*one[:3], one[3]) for one in candidates if one[3] and _known(one[3]))
     majority = part(baselines.get("majority"))
     chance = round(100 * majority["mean"], 2) if majority and _known(majority) else None
-    return Panel(title, rows, chance)
+    return MessageContext(title, rows, chance)
 
 
 def baseline_name(key: str) -> str:
@@ -223,7 +217,10 @@ def structure(metrics: Entry) -> list[dict[str, Any]]:
     axis = Axis(0.0, 1.0)
     rows = []
     for name, found in metrics.get("compositionality", {}).items():
-        row: dict[str, Any] = {"name": METRIC_NAMES.get(name, name), "found": found}
+        row: dict[str, Any] = {
+            "name": METRICS[name].title if name in METRICS else name,
+            "found": found,
+        }
         if found is not None:
             row |= {
                 key: axis.at(found[key])

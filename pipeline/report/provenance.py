@@ -11,16 +11,16 @@ from typing import Any
 from data.cache import Features
 from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config
-from pipeline.dataset import Material
+from pipeline.dataset import RunInputs
 from pipeline.runs import CONTROL, Run
 
 
-def provenance(run: Run, material: Material | None) -> list[tuple[str, str]]:
+def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
     """What the run is made of, as names and values; hashes whole."""
     stored = json.loads((run.folder / "config.json").read_text())
     rows: list[tuple[str, str]] = []
     for number, source in enumerate(run.sources):
-        features = material.caches[number] if material else None
+        features = inputs.caches[number] if inputs else None
         rows += _source_rows(source, features, several=len(run.sources) > 1)
     model = run.folder / "model.safetensors"
     imported = run.metrics().get("imported_from")

@@ -80,7 +80,7 @@ def structure_rows(metrics: Metrics) -> Table:
                 f"{found['mean']:.3f} ± {found['std']:.3f}",
                 f"{found['null_mean']:.3f}",
                 f"{found['p_value']:.3f}",
-                str(found["verdict"]),
+                found["verdict"] or "",
             ]
         )
     return columns, rows

@@ -3,7 +3,7 @@
 from pipeline.runs.import_checkpoint import import_checkpoint
 from pipeline.runs.metrics_schema import documented
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import CONTROL, SCORES, Run, load_material
+from pipeline.runs.run import CONTROL, SCORES, Run, load_inputs
 from pipeline.runs.writer import add_control, description, forget_control, summarise, write_run
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "documented",
     "forget_control",
     "import_checkpoint",
-    "load_material",
+    "load_inputs",
     "summarise",
     "write_run",
 ]

@@ -22,7 +22,7 @@ from data.cache import Features
 from data.files import atomic_write, replacing
 from pipeline.agents import checkpoint_key, message_text, values_text
 from pipeline.config import TrainConfig
-from pipeline.dataset import Material, Source, folds_of
+from pipeline.dataset import CacheSource, RunInputs, folds_of
 from pipeline.game import Accuracy
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import CONTROL, SCHEMA_VERSION, SCORES, Run, write_json
@@ -31,7 +31,7 @@ from pipeline.runs.run import CONTROL, SCHEMA_VERSION, SCORES, Run, write_json
 def write_run(
     folder: Path,
     config: TrainConfig,
-    material: Material,
+    inputs: RunInputs,
     results: Sequence[SeedResult],
     *,
     notes: Sequence[str] = (),
@@ -42,9 +42,9 @@ def write_run(
     """
     seeds = tuple(result.seed for result in results)
     chosen = choose(results)
-    features = material.clips
+    features = inputs.clips
     _forget(folder, seeds)
-    write_json(folder / "config.json", description(config, seeds, material.sources))
+    write_json(folder / "config.json", description(config, seeds, inputs.sources))
     labels = np.stack([features.labels[name] for name in config.properties], axis=1)
     for result in results:
         own = folder / "seeds" / str(result.seed)
@@ -56,11 +56,11 @@ def write_run(
     _write_history(folder / "history.csv", [row for result in results for row in result.history])
     more = {"folds": folds_of(config.split), "notes": list(notes)}
     write_json(folder / "metrics.json", summarise(config, results) | more)
-    return Run(folder, config, seeds, material.sources)
+    return Run(folder, config, seeds, inputs.sources)
 
 
 def description(
-    config: TrainConfig, seeds: Sequence[int], sources: Sequence[Source]
+    config: TrainConfig, seeds: Sequence[int], sources: Sequence[CacheSource]
 ) -> dict[str, Any]:
     """What `config.json` says: everything needed to repeat the run."""
     return {

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from data.clips import read_manifest
 from data.datasets import physics101
 from data.datasets.physics101 import (
     Physics101Error,
@@ -18,6 +17,7 @@ from data.datasets.physics101 import (
     with_factors,
 )
 from data.errors import HeliographError
+from data.manifests import read_manifest
 from pipeline.cli import main
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.clips import Clip, read_manifest
+from data.clips import Clip
 from data.datasets.restitution import (
     COARSE,
     GOOD,
@@ -18,6 +18,7 @@ from data.datasets.restitution import (
     plot,
     read_small,
 )
+from data.manifests import read_manifest
 from data.simulate import simulate
 from data.video import DecoderPool
 

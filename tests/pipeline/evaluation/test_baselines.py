@@ -7,25 +7,25 @@ from pipeline.config import build_config
 from pipeline.dataset.splits import split_clips
 from pipeline.evaluation import ridge
 from pipeline.evaluation.baselines import Evidence, score_baselines
-from pipeline.evaluation.context import Setting
+from pipeline.evaluation.context import EvaluationContext
 from pipeline.evaluation.evaluate import condition_of
 
 OBJECTS, EACH, STEPS, DIM = 30, 4, 5, 8
 
 
-def make_setting(labels: np.ndarray, *, seeds: int = 3, agents: int = 1) -> Setting:
+def make_context(labels: np.ndarray, *, seeds: int = 3, agents: int = 1) -> EvaluationContext:
     names = ("alpha", "beta")[: labels.shape[1]]
     objects = tuple(np.repeat([f"object_{i:02d}" for i in range(OBJECTS)], EACH).tolist())
     splits = tuple(split_clips("objects", objects, labels, seed) for seed in range(seeds))
     config = build_config("default", names, agents=agents)
-    return Setting(config, tuple(range(seeds)), labels, objects, splits)
+    return EvaluationContext(config, tuple(range(seeds)), labels, objects, splits)
 
 
-def evidence(setting: Setting, features: np.ndarray, **more: object) -> Evidence:
+def evidence(context: EvaluationContext, features: np.ndarray, **more: object) -> Evidence:
     plain = {
         "caches": [features.astype(np.float32)],
-        "labels": setting.labels,
-        "objects": setting.resampler.objects,
+        "labels": context.labels,
+        "objects": context.resampler.objects,
         "scenario": ["spring"] * len(features),
         "condition": [""] * len(features),
     }
@@ -44,10 +44,10 @@ def noise(scale: float = 1.0) -> np.ndarray:
 
 def test_motion_shows_in_time_and_not_in_the_middle_step(alpha):
     """Every step is noise alone, but the last is the first plus the property."""
-    setting = make_setting(alpha)
+    context = make_context(alpha)
     features = noise()
     features[:, -1] = features[:, 0] + alpha / OBJECTS * np.ones(DIM) * 2
-    found = score_baselines(evidence(setting, features), setting)
+    found = score_baselines(evidence(context, features), context)
     accuracy = {
         name: found["baselines"][name]["mean"]
         for name in ("majority", "ridge", "ridge_static", "ridge_shuffled_steps")
@@ -63,17 +63,17 @@ def test_motion_shows_in_time_and_not_in_the_middle_step(alpha):
 
 
 def test_a_still_picture_has_no_dynamics_to_gain(alpha):
-    setting = make_setting(alpha)
-    found = score_baselines(evidence(setting, noise()[:, :1]), setting)
+    context = make_context(alpha)
+    found = score_baselines(evidence(context, noise()[:, :1]), context)
     assert found["baselines"]["ridge_static"] is None
     assert found["gains"] == {}
 
 
 def test_each_agent_is_given_its_own_window(alpha):
-    setting = make_setting(alpha, agents=2)
+    context = make_context(alpha, agents=2)
     features = noise(0.1)
     features[:, :2] += alpha[:, :, None] / OBJECTS  # seen in the first window alone
-    found = score_baselines(evidence(setting, features), setting)["baselines"]
+    found = score_baselines(evidence(context, features), context)["baselines"]
     assert found["ridge_agent_0"]["mean"] > 0.9
     assert found["ridge_agent_1"]["mean"] < 0.65
     entry = found["ridge_agent_0"]["properties"]["alpha"]
@@ -85,38 +85,38 @@ def test_each_agent_is_given_its_own_window(alpha):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_volume_works_whichever_way_it_goes(alpha, sign):
-    setting = make_setting(alpha)
+    context = make_context(alpha)
     volume = sign * alpha[:, 0] + 100
     volume[0] = np.nan
-    found = score_baselines(evidence(setting, noise(), volume=volume), setting)["baselines"]
+    found = score_baselines(evidence(context, noise(), volume=volume), context)["baselines"]
     assert found["volume"]["mean"] > 0.98
 
 
 def test_scenario_and_condition_know_their_means(alpha):
-    setting = make_setting(alpha)
+    context = make_context(alpha)
     half = ["heavy" if value > OBJECTS / 2 else "light" for value in alpha[:, 0]]
-    found = score_baselines(evidence(setting, noise(), scenario=half, condition=half), setting)[
+    found = score_baselines(evidence(context, noise(), scenario=half, condition=half), context)[
         "baselines"
     ]
     assert found["scenario"]["mean"] > 0.7
     assert found["condition"]["mean"] == found["scenario"]["mean"]
-    alone = score_baselines(evidence(setting, noise()), setting)["baselines"]
+    alone = score_baselines(evidence(context, noise()), context)["baselines"]
     assert alone["scenario"] is None
     assert alone["condition"] is None
     assert alone["volume"] is None
 
 
 def test_other_features_of_the_same_clips_are_a_baseline(alpha):
-    setting = make_setting(alpha)
+    context = make_context(alpha)
     other = np.repeat(alpha[:, :, None], 3, axis=2)
-    found = score_baselines(evidence(setting, noise(), others={"other": other}), setting)
+    found = score_baselines(evidence(context, noise(), others={"other": other}), context)
     assert found["baselines"]["ridge_other"]["mean"] > 0.98
 
 
 def test_majority_takes_the_likeliest_combination():
     labels = np.repeat(np.arange(OBJECTS), EACH).astype(float)
     both = np.stack([labels, labels], axis=1)  # never one without the other
-    found = score_baselines(evidence(make_setting(both), noise()), make_setting(both))["baselines"][
+    found = score_baselines(evidence(make_context(both), noise()), make_context(both))["baselines"][
         "majority"
     ]
     assert found["mean"] == pytest.approx(0.5)

@@ -8,8 +8,8 @@ from pipeline.evaluation import ridge
 from pipeline.evaluation.outcome_prediction import predict_outcome
 
 
-def grams(panel, features):
-    return [ridge.gram(features, split.train) for split in panel.splits]
+def grams(context, features):
+    return [ridge.gram(features, split.train) for split in context.splits]
 
 
 def test_an_outcome_after_an_unseen_action(compositional, raw):

@@ -7,8 +7,8 @@ from pipeline.evaluation import probes as worth
 from pipeline.evaluation import ridge
 
 
-def grams(panel, features):
-    return [ridge.gram(features, split.train) for split in panel.splits]
+def grams(context, features):
+    return [ridge.gram(features, split.train) for split in context.splits]
 
 
 def test_compression_counts_bits(compositional):

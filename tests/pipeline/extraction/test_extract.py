@@ -15,9 +15,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from data import cache
-from data.clips import Clip, write_manifest
+from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file
+from data.manifests import write_manifest
 from data.video import Sampling, read_sampled
 from pipeline.cli import main
 from pipeline.console import Bar, duration
@@ -108,7 +109,7 @@ class TestFlow:
         several.forward = noted
         monkeypatch.setattr(several, "device", SimpleNamespace(type="cuda"))
         monkeypatch.setattr(several, "_move", lambda batch: batch)
-        monkeypatch.setattr("backbones.base.forward_numerics", lambda *_: torch.inference_mode())
+        monkeypatch.setattr("backbones.base.forward_precision", lambda *_: torch.inference_mode())
         extract(
             clips, tmp_path / "b.h5", backbone=several, sampling=SAMPLING, dtype="float32", batch=4
         )
@@ -140,7 +141,7 @@ class TestFlow:
         def full(*_: object, **__: object) -> None:
             raise HeliographError("the disk is full")
 
-        monkeypatch.setattr(cache.Store, "add", full)
+        monkeypatch.setattr(cache.ShardStore, "add", full)
         with pytest.raises(HeliographError, match="the disk is full"):
             extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
 

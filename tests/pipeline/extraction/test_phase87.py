@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from data.simulate import simulate
 from data.video import Sampling, read_sampled
 from pipeline.cli import main
 from pipeline.extraction import phase87
+from tests.helpers.authors_code import authors_code
 
 OBJECTS = {"wood_02": ("01", "02"), "cardboard_01": ("01",), "foam-1": ("01",)}
 
@@ -262,14 +262,6 @@ class TestCompare:
         shown = run("phase87", "--compare", tmp_path / "a.pt", tmp_path / "a.pt")
         assert shown.exit_code == 1
         assert "a.pt has no 'features': it is none of the paper's files" in shown.stderr
-
-
-def authors_code(repository: hub.Repository) -> Path:
-    named = os.environ.get("HELIOGRAPH_HUB_DIR")
-    found = hub.find(repository, Path(named) if named else None)
-    if found is None:
-        pytest.skip(f"needs the code of {repository.github}: see tests/backbones/conftest.py")
-    return found
 
 
 def small(

@@ -17,8 +17,9 @@ from PIL import Image
 
 from data import cache
 from data.cache import Features
-from data.clips import Clip, write_manifest
+from data.clips import Clip
 from data.errors import HeliographError
+from data.manifests import write_manifest
 from data.video import Sampling
 from pipeline.cli import main
 from pipeline.evaluation import evaluate
