@@ -1,5 +1,5 @@
 """TODO"""
 
-from data.datasets import physics101
+from data.datasets import physics101, restitution
 
-__all__ = ["physics101"]
+__all__ = ["physics101", "restitution"]

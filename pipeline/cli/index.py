@@ -76,12 +76,12 @@ def physics101(
 def _with_restitution(clips: list[Clip], plots: Path | None) -> list[Clip]:
     from collections import Counter
 
-    from data.datasets.restitution import label
+    from data.datasets import restitution
 
     if not any(clip.scenario == "fall" for clip in clips):
         raise click.UsageError("--restitution is measured in clips of fall, and there are none")
     with Bar("falls") as bar:
-        labelled, measured = label(clips, plots=plots, progress=bar.update)
+        labelled, measured = restitution.label(clips, plots=plots, progress=bar.update)
     kinds = Counter(fall.quality.partition(":")[0] for fall in measured.values())
     log("restitution: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
     return labelled

@@ -61,40 +61,43 @@ def doors(files: dict[str, Path]) -> dict[str, set[str]]:
     return found
 
 
-def broken_doors(importer: str, path: Path, files: dict[str, Path]) -> list[str]:
-    """Return a sentence for each import of a file that goes past a door.
+def broken_doors(importers: dict[str, Path], files: dict[str, Path]) -> list[str]:
+    """Return a sentence for each import that goes past a door.
 
     Args:
-        importer: the dotted name of the file, which says which packages it is in.
-        path: the file.
-        files: every module, as `modules` gives them.
+        importers: the files to check, by their dotted names, which say what packages they are in.
+        files: every module of the packages, as `modules` gives them.
     """
     closed = doors(files)
     broken = []
-    for imported in imports(path):
-        whole = f"{imported.module}.{imported.name}".rstrip(".")
-        parts = whole.split(".")
-        packages = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-        package = next(
-            (p for p in packages if p in closed and not f"{importer}.".startswith(f"{p}.")), None
-        )
-        if package is None or package == whole:
-            continue
-        name = whole.removeprefix(f"{package}.")
-        if imported.module != package or name not in closed[package]:
-            broken.append(f"{path}:{imported.line}: {name} is not in the door of {package}")
+    for importer, path in importers.items():
+        for imported in imports(path):
+            whole = f"{imported.module}.{imported.name}".rstrip(".")
+            package = outermost(whole, importer, closed)
+            name = whole.removeprefix(f"{package}.")
+            through = imported.module == package and name in closed.get(package, ())
+            if package and package != whole and not through:
+                broken.append(f"{path}:{imported.line}: {name} is not in the door of {package}")
     return broken
+
+
+def outermost(module: str, importer: str, closed: dict[str, set[str]]) -> str:
+    """Return the outermost closed package that holds a module but not its importer, or ""."""
+    parts = module.split(".")
+    packages = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    outside = [p for p in packages if p in closed and not f"{importer}.".startswith(f"{p}.")]
+    return outside[0] if outside else ""
 
 
 class DoorContract(Contract):
     """A package is imported from outside through its `__init__` only."""
 
-    def check(self, graph, verbose):  # noqa: ANN001, ANN201, D102
+    def check(self, graph, verbose):
         roots = self.session_options["root_packages"]
         files = modules(Path.cwd(), *roots)
-        broken = [line for name, path in files.items() for line in broken_doors(name, path, files)]
+        broken = broken_doors(files, files)
         return ContractCheck(kept=not broken, metadata={"broken": broken})
 
-    def render_broken_contract(self, check):  # noqa: ANN001, ANN201, D102
+    def render_broken_contract(self, check):
         for line in check.metadata["broken"]:
             output.print_error(line)
