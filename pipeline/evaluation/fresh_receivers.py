@@ -37,8 +37,8 @@ Numbers = NDArray[np.int64]
 def score_fresh_receivers(context: MessageContext, *, seed: int = 0) -> dict[str, Any]:
     """Accuracies of fresh receivers on the test clips, all seeds at once.
 
-    `accuracy` pools the listeners of a seed; `dealt` is the control; `above_dealt` their paired
-    difference; `loss_of_newcomers` is by how much the receivers that the run kept do better.
+    `accuracy` pools the receivers of a seed; `permuted` is the control; `above_permuted` their
+    paired difference; `trained_minus_fresh` by how much the receivers that the run kept do better.
     """
     rng = np.random.default_rng(seed)
     train = [split.train for split in context.splits]
@@ -59,9 +59,9 @@ def score_fresh_receivers(context: MessageContext, *, seed: int = 0) -> dict[str
     familiar = _grade(context, context.receivers)
     return {
         "accuracy": fresh.by_property(properties),
-        "dealt": control.by_property(properties),
-        "above_dealt": (fresh - control).by_property(properties),
-        "loss_of_newcomers": (familiar - fresh).by_property(properties),
+        "permuted": control.by_property(properties),
+        "above_permuted": (fresh - control).by_property(properties),
+        "trained_minus_fresh": (familiar - fresh).by_property(properties),
     }
 
 

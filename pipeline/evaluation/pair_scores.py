@@ -11,7 +11,6 @@ Columns, everywhere: one for each property, then, for accuracies, one for "all a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics import draw_objects, interval, merge_ties, number_objects
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -131,31 +131,16 @@ class Scores:
     def to_json(self, column: int) -> dict[str, Any]:
         """One column as `metrics.json` states a fraction over seeds, with its `interval`."""
         ends = self.interval()[column].tolist()
-        return spread(self.per_seed[:, column].tolist()) | {"interval": ends}
+        return Spread.numbers(self.per_seed[:, column].tolist()) | {"interval": ends}
 
     def by_property(self, properties: Sequence[str]) -> dict[str, Any]:
         """All at once at the top, each property under `properties`; accuracies only."""
         ends = self.interval().tolist()
         stated = [
-            spread(values.tolist()) | {"interval": both}
+            Spread.numbers(values.tolist()) | {"interval": both}
             for values, both in zip(self.per_seed.T, ends, strict=True)
         ]
         return stated[-1] | {"properties": dict(zip(properties, stated[:-1], strict=True))}
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """A number over seeds: `std` with S - 1, 0 for one seed.
-
-    A seed that could not be asked, NaN (an area under the curve whose test clips are all high,
-    say), counts for neither.
-
-    >>> spread([0.5, 1.0, math.nan])["mean"]
-    0.75
-    """
-    known = [value for value in values if not math.isnan(value)]
-    std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-    mean = float(np.mean(known)) if known else math.nan
-    return {"mean": mean, "std": std, "per_seed": list(values)}
 
 
 class Resampler:

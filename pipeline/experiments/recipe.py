@@ -30,7 +30,7 @@ from typing import Any
 from data.errors import HeliographError
 from data.simulate import SCENES
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
-from pipeline.runs import documented
+from pipeline.runs import has_key
 
 NAMES = ("ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87")
 ACCURACY = "accuracy"
@@ -221,7 +221,7 @@ class _Reader:
             raise self.wrong("", "no [views.NAME] says which features to make of the clips")
         measures = self.table(found.get("measures", {}), None, "measures")
         for path in measures:
-            if not documented(path):
+            if not has_key(path):
                 raise self.wrong("measures", f"metrics.json has no {path}")
         evaluation = self.table(found.get("evaluate", {}), _EVALUATE, "evaluate")
         if ("outcome" in evaluation) != ("action" in evaluation):

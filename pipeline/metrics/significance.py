@@ -275,11 +275,16 @@ class Assessment:
     verdict: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, arrays as lists, and both ends as `interval`; NaN stays NaN."""
+        """Return the fields, arrays as lists, and both ends as `interval`; NaN stays NaN.
+
+        The name of the metric is left out: it is the key of the entry.
+        """
         values = vars(self) | {"interval": [self.low, self.high]}
+        left_out = ("metric", "low", "high")
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in values.items()
+            if name not in left_out
         }
 
 

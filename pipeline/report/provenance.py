@@ -23,7 +23,7 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
         features = inputs.caches[number] if inputs else None
         rows += _source_rows(source, features, several=len(run.sources) > 1)
     model = run.folder / "model.safetensors"
-    imported = run.metrics().get("imported_from")
+    imported = run.metrics().imported_from
     recipe = f"imported from {imported}, which does not say how it was trained"
     rows += [
         ("agents", f"{run.config.agents}, {run.config.heads} symbols each of {run.config.vocab}"),
@@ -100,7 +100,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 def command_to_repeat(run: Run) -> str:
     """The command that makes this run again, settings that are the preset's left out."""
     config = run.config
-    imported = run.metrics().get("imported_from")
+    imported = run.metrics().imported_from
     if imported:
         words = ["heliograph", "import-checkpoint", imported, "-o", str(run.folder)]
         words += ["--cache", str(run.source.path)]

@@ -30,12 +30,12 @@ from data.files import atomic_write, sha256_file
 from pipeline.agents import AgentFactory, CompositionalReceiver, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
-from pipeline.runs.validation import check_spread, is_message, reason
+from pipeline.runs.metrics_schema import RunMetrics
+from pipeline.runs.validation import is_message, reason
 
 SCHEMA_VERSION = 1
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 CONTROL = "control"
-SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
 
 @dataclass(frozen=True)
@@ -112,23 +112,26 @@ class Run:
         """The receiver of `model.safetensors`."""
         return self._loaded(self.agent_factory.receiver(), "receiver")
 
-    def metrics(self) -> dict[str, Any]:
-        """What stands in `metrics.json`; raises HeliographError without what training writes."""
+    def metrics(self) -> RunMetrics:
+        """Return what is in `metrics.json`.
+
+        Raises:
+            HeliographError: where it is missing, or lacks what training writes.
+        """
         path = self.folder / "metrics.json"
         try:
-            found = json.loads(path.read_text())
-            for entry in (found, *(found["properties"][name] for name in self.config.properties)):
-                for score in SCORES:
-                    check_spread(score, entry[score], len(self.seeds))
+            stored = json.loads(path.read_text())
+            return RunMetrics.read(stored, properties=self.config.properties, seeds=len(self.seeds))
         except FileNotFoundError:
             raise HeliographError(f"{path} is missing: the training did not finish") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise HeliographError(f"{path} is damaged: {reason(error)}") from error
-        return dict(found)
+        except ValueError as error:
+            raise HeliographError(f"{path} is damaged: {error}") from error
 
-    def add_metrics(self, more: Mapping[str, Any]) -> None:
-        """Merges into `metrics.json`, as one write."""
-        write_json(self.folder / "metrics.json", self.metrics() | dict(more))
+    def add_metrics(self, keys: Mapping[str, Any]) -> RunMetrics:
+        """Add keys to `metrics.json`, in one write, and return all of it."""
+        metrics = self.metrics().with_keys(keys)
+        write_json(self.folder / "metrics.json", metrics.to_json())
+        return metrics
 
     def messages(self, seed: int | None = None) -> list[dict[str, Any]]:
         """The lines of `messages.jsonl`, of the chosen seed or of the one asked for.

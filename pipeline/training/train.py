@@ -133,7 +133,7 @@ def train(
             checkpointer.sweep()
             if not control:
                 forget_control(folder)
-        if control and CONTROL not in runs[1].metrics():
+        if control and runs[1].metrics().control is None:
             add_control(runs[1], runs[0])
     return runs[-1]
 

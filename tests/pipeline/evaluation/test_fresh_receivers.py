@@ -16,15 +16,15 @@ def test_newcomers_learn_a_code_from_which_properties_can_be_read(compositional)
     found = score_fresh_receivers(compositional)
     for name in ("alpha", "beta"):
         assert found["accuracy"]["properties"][name]["mean"] > 0.95
-        assert found["dealt"]["properties"][name]["mean"] < 0.7
-    assert found["above_dealt"]["interval"][0] > 0.2
-    assert abs(found["loss_of_newcomers"]["mean"]) < 0.1  # the familiar receivers are perfect
+        assert found["permuted"]["properties"][name]["mean"] < 0.7
+    assert found["above_permuted"]["interval"][0] > 0.2
+    assert abs(found["trained_minus_fresh"]["mean"]) < 0.1  # the familiar receivers are perfect
 
 
 def test_newcomers_learn_nothing_from_a_random_code(random_code):
     found = score_fresh_receivers(random_code)
     for name in ("alpha", "beta"):
-        low, high = found["above_dealt"]["properties"][name]["interval"]
+        low, high = found["above_permuted"]["properties"][name]["interval"]
         assert low < 0 < high
 
 

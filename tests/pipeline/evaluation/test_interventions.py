@@ -10,9 +10,9 @@ from pipeline.evaluation.interventions import (
     KINDS,
     NOISE,
     add_noise,
-    designated,
+    carried_properties,
     intervene,
-    listen,
+    score_kept_receivers,
     silence_agents,
 )
 
@@ -21,16 +21,16 @@ def test_in_a_compositional_code_each_position_causes_its_own_property(compositi
     found = intervene(compositional)
     assert found["positions"] == [[0, 0], [1, 0]]
     assert found["accuracy_intact"]["mean"] == 1
-    assert found["carries"] == [["alpha", "beta"]] * 3
+    assert found["carried_property"] == [["alpha", "beta"]] * 3
     for kind in KINDS:
         drop = np.array(found[kind]["drop"])
         assert drop[0, 1] == drop[1, 0] == 0, kind
         assert (np.diag(drop) > 0.3).all(), kind
-        targeted = found[kind]["targeted"]
-        assert targeted["targeted"]["mean"] == pytest.approx(np.diag(drop).mean())
-        assert targeted["elsewhere"]["mean"] == 0
-        assert targeted["difference"]["interval"][0] > 0.2
-        assert targeted["difference"]["p_value"] < 0.05
+        selectivity = found[kind]["selectivity"]
+        assert selectivity["carried_property"]["mean"] == pytest.approx(np.diag(drop).mean())
+        assert selectivity["other_properties"]["mean"] == 0
+        assert selectivity["difference"]["interval"][0] > 0.2
+        assert selectivity["difference"]["p_value"] < 0.05
     assert np.diag(found["zero"]["drop"]) == pytest.approx([0.5, 0.5])  # every pair a tie
     assert np.diag(found["swap"]["drop"]) == pytest.approx([1.0, 1.0])  # every answer turned
     p = np.array(found["resample"]["p_value"])
@@ -76,7 +76,7 @@ def test_what_two_positions_both_say_survives_the_loss_of_one(panel_of):
     )
     found = intervene(context)
     assert found["zero"]["drop"] == [[0.0], [0.0]]
-    assert found["zero"]["targeted"] is None  # one property
+    assert found["zero"]["selectivity"] is None  # one property
     assert found["zero"]["drop_together"] == [0.0, 0.0]
 
 
@@ -85,7 +85,7 @@ def test_the_property_of_a_position_is_chosen_on_training_clips(compositional, p
     for number, split in enumerate(compositional.splits):
         tokens[number, split.test] = tokens[number, split.test][:, ::-1]  # test clips say otherwise
     turned = type(compositional)(**{**vars(compositional), "tokens": tokens})
-    assert designated(turned).tolist() == [[0, 1]] * 3
+    assert carried_properties(turned).tolist() == [[0, 1]] * 3
 
 
 def test_a_silenced_agent_takes_its_property_with_it(compositional):
@@ -106,8 +106,8 @@ def test_noise_wears_accuracy_down_to_chance(compositional):
     assert curve[3] < 0.97
 
 
-def test_listening_scores_a_perfect_code_perfectly(compositional):
-    found = listen(compositional)
+def test_kept_receivers_score_a_perfect_code_perfectly(compositional):
+    found = score_kept_receivers(compositional)
     for entry in found["properties"].values():
         assert entry["mean"] == 1
         assert entry["auc"]["mean"] == 1

@@ -37,8 +37,8 @@ def test_a_control_stands_beside_its_run_with_the_four_published_keys(cache_path
         assert stored["sender_1x64"]["head.weight"].shape == (64, 128)
         assert stored["receiver_1x64"]["shared.0.weight"].shape == (128, 128)
     found = run.metrics()
-    assert found["control"]["heads"] == 1
-    assert found["control"]["accuracy_test"] == control.metrics()["accuracy_test"]
+    assert found.control.heads == 1
+    assert found.control.accuracy_test == control.metrics().accuracy_test
     assert np.array_equal(run.sender().state_dict()["heads.0.weight"].shape, (8, 128))
 
 
@@ -113,7 +113,7 @@ def test_clamped_outputs_stay_within_their_bound(features):
 
 
 def test_notes_say_what_an_accuracy_rests_on(cache_path, tmp_path, features):
-    said = train(cache_path, tmp_path / "run", **QUICK).metrics()["notes"]
+    said = train(cache_path, tmp_path / "run", **QUICK).metrics().notes
     assert said == [
         "mass has one value per object: the 14 objects, not the 55 clips, are the sample, and a "
         "seed is tested on 4 of them"
@@ -132,7 +132,7 @@ def test_a_seed_that_diverges_is_named_in_the_notes(features, tmp_path):
     )
     cache.save(dataclasses.replace(features, features=poisoned), tmp_path / "made.h5")
     run = train(tmp_path / "made.h5", tmp_path / "run", preset="published", **QUICK)
-    (line,) = [note for note in run.metrics()["notes"] if "diverged" in note]
+    (line,) = [note for note in run.metrics().notes if "diverged" in note]
     assert line.startswith("seed 0 diverged: the loss of ")
 
 
@@ -167,9 +167,9 @@ def test_validation_clips_that_are_alike_choose_nothing(features):
 
 def test_folds_are_stated(cache_path, tmp_path):
     run = train(cache_path, tmp_path / "run", split="kfold-4", **QUICK)
-    assert run.metrics()["folds"] == 4
-    assert any("no whole rounds of 4 folds" in note for note in run.metrics()["notes"])
-    assert train(cache_path, tmp_path / "other", **QUICK).metrics()["folds"] is None
+    assert run.metrics().folds == 4
+    assert any("no whole rounds of 4 folds" in note for note in run.metrics().notes)
+    assert train(cache_path, tmp_path / "other", **QUICK).metrics().folds is None
 
 
 def test_tie_margins_are_set_by_property(cache_path, tmp_path):
