@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -39,29 +38,3 @@ def print_table(
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-
-
-class OverSeeds(Protocol):
-    """A fraction over seeds."""
-
-    @property
-    def mean(self) -> float | None: ...
-
-    @property
-    def std(self) -> float | None: ...
-
-    @property
-    def per_seed(self) -> Sequence[float | None]: ...
-
-
-def percent(score: OverSeeds | None) -> str:
-    """Return a fraction over seeds as text.
-
-    >>> from types import SimpleNamespace
-    >>> percent(SimpleNamespace(mean=0.851, std=0.056, per_seed=[0.8, 0.9]))
-    '85.1 % ± 5.6'
-    """
-    if score is None or score.mean is None:
-        return "-"
-    deviation = f" ± {100 * (score.std or 0.0):.1f}" if len(score.per_seed) > 1 else ""
-    return f"{100 * score.mean:.1f} %{deviation}"

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from pipeline.console import percent, print_table
-from pipeline.runs import AccuracyEstimate, Difference, Estimate, Outcome, RunMetrics
+from pipeline.console import print_table
+from pipeline.runs import AccuracyEstimate, Difference, Estimate, Outcome, RunMetrics, percent
 
 Table = tuple[list[str], list[list[str]]]
 Metrics = dict[str, Any]

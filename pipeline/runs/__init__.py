@@ -13,6 +13,7 @@ from pipeline.runs.metrics_schema import (
     RunMetrics,
     Spread,
     has_key,
+    percent,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import CONTROL, Run, load_inputs
@@ -39,6 +40,7 @@ __all__ = [
     "has_key",
     "import_checkpoint",
     "load_inputs",
+    "percent",
     "summarise",
     "write_run",
 ]

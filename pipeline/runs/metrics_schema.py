@@ -681,3 +681,15 @@ def _phrase(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{'its ' + '.'.join(outer) if outer else 'it'} has no {last!r}"
     return f"its {'.'.join([*outer, last])} cannot be {first['input']!r}"
+
+
+def percent(score: Spread | None) -> str:
+    """Return a fraction over seeds as text for tables.
+
+    >>> percent(Spread(mean=0.851, std=0.056, per_seed=[0.8, 0.9]))
+    '85.1 % ± 5.6'
+    """
+    if score is None or score.mean is None:
+        return "-"
+    deviation = f" ± {100 * (score.std or 0.0):.1f}" if len(score.per_seed) > 1 else ""
+    return f"{100 * score.mean:.1f} %{deviation}"
