@@ -14,17 +14,22 @@ from functools import partial
 from typing import Any
 
 from backbones import weights
-from backbones.base import Backbone, BackboneError, Entry, LoadOptions, Preprocess, choose
+from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
+from backbones.errors import BackboneError
 
 PREFIX = "timm:"
 
 
-def entry(name: str) -> Entry:
-    """The line of the table for `timm:<model>` or `timm:<model>.<tag>`, made when it is asked for.
+def make_entry(name: str) -> Entry:
+    """Return the entry of a model of timm.
 
-    The name of the entry has the tag of the weights, timm's usual one where none is given. Raises
-    BackboneError for a name that timm does not have, with near ones, and for a model whose
-    preprocessing is none of ours.
+    Args:
+        name: `timm:<model>`, or `timm:<model>.<tag>` for one of its weights. The name of the entry
+            has the tag, timm's usual one if none is given.
+
+    Raises:
+        BackboneError: a name that timm does not have (the sentence has similar ones), or a model
+            whose preprocessing `Preprocess` cannot do.
     """
     import timm
     import torch
@@ -55,7 +60,7 @@ def entry(name: str) -> Entry:
 
 
 def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
-    """What timm's `create_transform` does to a picture at evaluation."""
+    """Return what timm's `create_transform` does to an image at evaluation."""
     channels, height, width = config["input_size"]
     squash = config["crop_mode"] == "squash"
     if (
@@ -78,8 +83,8 @@ def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def _published(name: str, config: Mapping[str, Any]) -> weights.Published | None:
-    """timm's own file of the weights on the Hugging Face hub; None where it has none there."""
+def _published(name: str, config: Mapping[str, Any]) -> weights.PublishedWeights | None:
+    """Return timm's own weight file on the Hugging Face hub; None if there is none."""
     repository = config.get("hf_hub_id") or ""
     if not repository.startswith("timm/"):
         return None
@@ -93,7 +98,7 @@ def _build(
     dim: int,
     config: Mapping[str, Any],
     official: Preprocess,
-    published: weights.Published | None,
+    published: weights.PublishedWeights | None,
     options: LoadOptions,
 ) -> Backbone:
     import timm

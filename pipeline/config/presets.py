@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from data.datasets import tie_margins
 from data.errors import InvalidValueError
 from pipeline.config.settings import TrainConfig
 
@@ -31,9 +32,6 @@ PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "stabilised": (_STABLE | {"split": "published"}, _STABLE | _GRID),
     "default": (_STABLE | _OURS, _STABLE | {"oracle_epochs": 100}),
 }
-
-# grams; the paper leaves out pairs of 0.5 g or less
-TIE_MARGINS = {"mass": 0.5}
 
 # next to a holistic control both senders train for as long as those of the published checkpoints
 CONTROLLED: dict[str, Any] = {"epochs": 200, "receivers": 1}
@@ -61,7 +59,8 @@ def build_config(
     """
     if preset not in PRESETS:
         raise InvalidValueError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    margins = {name: TIE_MARGINS.get(name, 0.0) for name in properties} | (tie_margin or {})
+    known_margins = tie_margins()
+    margins = {name: known_margins.get(name, 0.0) for name in properties} | (tie_margin or {})
     stray = sorted(set(margins) - set(properties))
     if stray:
         raise InvalidValueError(

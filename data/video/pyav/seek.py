@@ -10,7 +10,6 @@ and stop at its end, keep one and a half.
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from data.cores import available_cores
 from data.video.pyav.container import Container, said
 from data.video.pyav.packets import CLOSED, NOWHERE
 from data.video.pyav.sequential import Gathered, Look, Places, SizeChange, decoder_options, upright
@@ -179,7 +179,7 @@ def planned(container: Container, lengths: list[int]) -> Plan:
     """
     context = container.stream.codec_context
     everything = [list(range(len(lengths)))]
-    cores = container.threads or _cores()
+    cores = container.threads or available_cores()
     worth = sum(lengths) * context.width * context.height // PIXELS_WORTH_A_THREAD
     if min(cores, worth) < 2:
         return Plan(everything, 1)
@@ -205,13 +205,6 @@ def shared_out(lengths: list[int], count: int) -> list[list[int]]:
         shares[least].append(number)
         heapq.heapreplace(sums, (total + lengths[number], least))
     return [sorted(share) for share in shares]
-
-
-def _cores() -> int:
-    """Cores that this process may use, as FFmpeg counts them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _use_threads(lane: Container, threads: int) -> None:
