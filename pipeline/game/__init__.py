@@ -33,10 +33,9 @@ def build_game(config: TrainConfig) -> Game:
     Raises:
         HeliographError: If no game has the name in `config.game`, or its settings are wrong.
     """
-    name = getattr(config, "game", "comparison")
-    if name not in GAMES:
-        raise HeliographError(f"no game {name!r}: choose one of {', '.join(GAMES)}")
-    return GAMES[name](config)
+    if config.game not in GAMES:
+        raise HeliographError(f"no game {config.game!r}: choose one of {', '.join(GAMES)}")
+    return GAMES[config.game](config)
 
 
 __all__ = [

@@ -121,7 +121,7 @@ class Game(ABC):
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         try:
-            self.settings: Any = self.Settings(**getattr(config, "game_settings", {}))
+            self.settings: Any = self.Settings(**config.game_settings)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "settings"
