@@ -14,10 +14,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from data.errors import HeliographError
 from pipeline.agents import (
     AgentFactory,
     AgentWindows,
@@ -25,17 +23,15 @@ from pipeline.agents import (
     seeded,
     stack_senders,
 )
-from pipeline.config import TrainConfig
+from pipeline.config import SettingsModel, TrainConfig
 from pipeline.game.scoring import Accuracy
 
 Clips = NDArray[np.int64]
 _Array = TypeVar("_Array", np.ndarray, Tensor)
 
 
-class NoSettings(BaseModel):
+class NoSettings(SettingsModel):
     """The settings of a game that has none of its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,8 @@ class Rounds(Generic[_Array]):
     Attributes:
         described: Clips that the senders describe, int64 (..., sides * B): side after side.
         shown: Clips that receivers see for themselves, int64 (..., n); n is 0 in many games.
-        answer: The right answers, float32 (..., rounds, Q), for Q questions in a round.
-        weight: float32 (..., rounds, Q), 1 where the question counts, else 0.
+        answer: What the right answers are, (..., rounds, ...), each game's own.
+        weight: float32 (..., rounds, Q) for Q questions in a round, 1 where one counts, else 0.
         active: bool (S,), False for a seed that sits this batch out: it has fewer batches, or no
             question in it. None before the seeds are laid side by side.
     """
@@ -103,8 +99,8 @@ class Game(ABC):
     Attributes:
         name: The value of `--game` that selects it.
         title: What is asked, in a few words.
-        Settings: A frozen pydantic model of the settings that only this game has, each with a
-            description; they are in `TrainConfig.game_settings`.
+        Settings: The settings that only this game has, each made by `config.setting`; their values
+            are in `TrainConfig.game_settings`.
         sides: Clips that the senders describe in each round.
         receivers_see_clips: Whether receivers encode clips themselves.
         pairs: Whether its answers are about pairs of clips by property, so that baselines and
@@ -113,19 +109,14 @@ class Game(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    Settings: ClassVar[type[BaseModel]] = NoSettings
+    Settings: ClassVar[type[SettingsModel]] = NoSettings
     sides: ClassVar[int]
     receivers_see_clips: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        try:
-            self.settings: Any = self.Settings(**config.game_settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "settings"
-            raise HeliographError(f"{where} of the {self.name} game: {first['msg']}") from None
+        self.settings: Any = self.Settings(**config.game_settings)
 
     @property
     def scored_properties(self) -> tuple[str, ...]:
