@@ -12,8 +12,8 @@ hurts both; a time is the median over `--clips` turns, after one that is not cou
 them, and neither, much, does the agreement of precisions. `matmul share` is the multiplications of
 the forward pass in a second of it over those of one large product of the same type, measured here:
 ours next to the plain loop's shows what our number settings do. `cosine fp32` is of our features
-with our float32 ones (for the plain loop: what its float resizing changes), and `rel. error` is against
-torch's own float32 defaults on the pixels that we use.
+with our float32 ones (for the plain loop: what its float resizing changes), and `rel. error` is
+against torch's own float32 defaults on the pixels that we use.
 
 On two cores of an EPYC (AVX2): the first command two minutes, a ViT-L one minute in float32 with
 `--clips 1`; bfloat16 takes eight times as long there, having no instructions for it.
