@@ -248,9 +248,9 @@ def check_decoders() -> Iterator[Check]:
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "golden.mp4"
         encode_video(frames, clip, fps=24.0, size=frames.shape[1])
-        for decoder in DECODERS:
+        for decoder, backend in DECODERS.items():
             name = f"decoder {decoder}"
-            if decoder != "pyav" and not any(_version(p) for p in (decoder, f"{decoder}2")):
+            if not any(_version(package) for package in backend.packages):
                 yield Check(name, OK, "not installed, and not needed")
                 continue
             try:

@@ -14,18 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 
 from backbones import Backbone
 from data.cache import Store
 from data.clips import Clip
 from data.errors import HeliographError
-from data.video import DECODERS, DecoderPool, Sampling
+from data.video import DecoderPool, Sampling, decoder_record
 from pipeline.extraction.stages import Feed, Line, Summary, Writer
 
 GPU_BATCH = 16  # clips in one forward pass; on a CPU each passes alone, which is as fast there
@@ -108,7 +105,7 @@ def extract(
         try:
             with (
                 DecoderPool(workers=workers) as pool,
-                closing(pool.map(feed.jobs(), take=line.pixels)) as outcomes,
+                closing(pool.map(feed.jobs(), transform=line.pixels)) as outcomes,
                 closing(feed),
             ):
                 asked = time.monotonic()
@@ -131,24 +128,3 @@ def extract(
         if not (repair and summary.interrupted):  # clips still to come would lose their place
             store.consolidate(clips)
     return summary
-
-
-def decoder_record(name: str) -> dict[str, Any]:
-    """What a cache remembers of its decoder: pixels may change with the FFmpeg behind it.
-
-    Raises HeliographError for an unknown decoder, or one that is not installed.
-    """
-    if name not in DECODERS:
-        raise HeliographError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
-    if name != "pyav":
-        try:
-            return {"name": name, "version": import_module(name).__version__}
-        except (ImportError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise HeliographError(f"the decoder {name} cannot be used here: {reason}") from error
-    libraries = {
-        library: ".".join(str(part) for part in number)
-        for library, number in sorted(av.library_versions.items())
-        if library in ("libavcodec", "libavformat", "libswscale")
-    }
-    return {"name": name, "version": av.__version__, "ffmpeg": libraries}

@@ -19,7 +19,7 @@ from data.cache import Store
 from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file, version_of
-from data.video import FrameBatch, Job, Outcome, VideoError, VideoInfo, checked
+from data.video import FrameBatch, Job, Outcome, VideoError, VideoInfo, check_regular_file
 
 UNWRITTEN_BATCHES = 2  # how far the writer may lag behind the backbone
 
@@ -130,7 +130,7 @@ class Feed:
             if self.closed:
                 return
             try:
-                checked(clip.path)
+                check_regular_file(clip.path)
                 version = version_of(clip.path)
                 source = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
@@ -157,10 +157,10 @@ class Feed:
     def settle(self, outcome: Outcome) -> Decoded | None:
         """What a decoder brought, or None where it failed."""
         clip, source, version = outcome.job.tag
-        error = outcome.error or outcome.taken
-        if isinstance(outcome.taken, Pixels) and outcome.info is not None:
+        error = outcome.error or outcome.result
+        if isinstance(outcome.result, Pixels) and outcome.info is not None:
             if version_of(clip.path) == version:
-                return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
+                return Decoded(clip, source, outcome.result, outcome.info, outcome.seconds)
             error = VideoError(clip.path, "the file changed while it was read")
         details: dict[str, Any] = {"source_sha256": source, "seconds": round(outcome.seconds, 4)}
         if outcome.info is not None:
