@@ -1,13 +1,19 @@
 # make setup   a virtual environment in .venv with everything installed
 # make demo    raw video to messages, on clips that it makes itself (about 3 minutes)
-# make test    the tests (about 5 minutes; `make test-slow` runs the rest)
+# make test    the tests (about 5 minutes)
 # make lint    ruff, mypy and import-linter
+#
+# make test-unit   the quick tests (under 40 seconds)
+# make test-slow   the tests that take long
+# make test-soak   kills, mutations, faults and coverage in full numbers
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Further words for pytest: make test PYTEST="-x --durations=20"
+PYTEST ?=
 
-.PHONY: setup demo test test-slow lint clean
+.PHONY: setup demo test test-unit test-slow test-soak lint clean
 
 setup: $(VENV)/installed
 
@@ -22,10 +28,16 @@ demo: setup
 	$(BIN)/heliograph demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
+
+test-unit: setup
+	$(BIN)/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not soak" $(PYTEST)
+
+test-soak: setup
+	$(BIN)/python -m pytest -m soak $(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,19 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.numerics import forward_numerics, freeze
+from backbones.errors import BackboneError
+from backbones.precision import forward_precision, freeze
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from backbones.weights import Published
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
-
-class BackboneError(Exception):
-    """A failure that the user can act on: its message is one sentence with the reason."""
+    from backbones.hub import Repository
+    from backbones.weights import PublishedWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +112,8 @@ class Entry:
     parameters: int
     licence: str
     build: Callable[[LoadOptions], Backbone]
-    published: Published | None = None
+    published: PublishedWeights | None = None
+    repository: Repository | None = None
 
 
 class Backbone:
@@ -199,7 +196,7 @@ class Backbone:
             return torch.empty(0, frames // self.frames_per_step, self.dim)
         # On a CPU one clip at a time: as fast, and the same kernels whatever the batch holds.
         parts = batch.split(1) if self.device.type == "cpu" else (batch,)
-        with forward_numerics(self.device, self.precision):
+        with forward_precision(self.device, self.precision):
             features = [self._encode(self.preprocess.normalise(self._move(p))) for p in parts]
             features = [part.float().cpu() for part in features]
         return torch.cat(features)  # outside: what inference mode makes cannot be trained on
@@ -217,43 +214,3 @@ def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
         raise BackboneError(f"unknown {kind} {name!r}; choose from {', '.join(sorted(table))}")
     return table[name]
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one; else `cpu`, `cuda`, or one of several: `cuda:1`."""
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise BackboneError(f"unknown device {device!r}; choose auto, cpu or cuda") from error
-    if resolved.type not in ("cpu", "cuda"):
-        raise BackboneError(f"device {device!r} is not supported; choose auto, cpu or cuda")
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise BackboneError(f"device {device!r} was asked for, but torch sees no CUDA GPU here")
-    if resolved.type == "cuda" and (resolved.index or 0) >= (count := torch.cuda.device_count()):
-        raise BackboneError(
-            f"device {device!r} was asked for, but torch sees {count} here, counted from cuda:0"
-        )
-    return resolved
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is float32 on a CPU and, where the GPU has it, bfloat16 on CUDA."""
-    if precision not in PRECISIONS:
-        raise BackboneError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
-    if precision != "auto":
-        return precision
-    return "bf16" if device.type == "cuda" and has_bfloat16(device) else "fp32"
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a GPU computes in bfloat16 (Ampere and later).
-
-    `torch.cuda.is_bf16_supported()` is true of those before, too, where torch emulates it, slowly.
-    """
-    import torch
-
-    return torch.cuda.get_device_capability(device)[0] >= 8

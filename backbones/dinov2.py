@@ -44,8 +44,8 @@ OUTPUTS = {
 }
 
 
-def _published(name: str, size_bytes: int, sha256: str) -> weights.Published:
-    return weights.Published(
+def _published(name: str, size_bytes: int, sha256: str) -> weights.PublishedWeights:
+    return weights.PublishedWeights(
         file=f"{name}_pretrain.pth",
         url=f"https://dl.fbaipublicfiles.com/dinov2/{name}/{name}_pretrain.pth",
         size_bytes=size_bytes,
@@ -128,6 +128,7 @@ def _entry(name: str, dim: int, parameters: int) -> Entry:
         licence="Apache-2.0",
         build=partial(build, name, dim),
         published=PUBLISHED[name],
+        repository=REPOSITORY,
     )
 
 

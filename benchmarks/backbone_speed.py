@@ -35,9 +35,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import backbones
-from backbones import BackboneError, clip, dinov2, hub, vjepa2, weights
-from backbones.base import resolve_device
-from backbones.numerics import forward_numerics
+from backbones import BackboneError, clip, dinov2, hub, resolve_device, vjepa2, weights
+from backbones.precision import forward_precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -95,7 +94,7 @@ def matmul_rate(precision: str, device: torch.device) -> float:
     side = 8192 if device.type == "cuda" else 1536
     a = torch.randn(side, side, device=device).to(DTYPES[precision])
     best = 1e9
-    with forward_numerics(device, "fp32"):
+    with forward_precision(device, "fp32"):
         for _ in range(6):
             best = min(best, timed(lambda: torch.nn.functional.linear(a, a))[0])
     return 2 * side**3 / best

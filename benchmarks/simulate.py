@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from data.cores import available_cores
 from data.simulate import SCENES, simulate
 from data.simulate.rendering import encode, look, raycast, render
 from data.simulate.rendering.camera import Camera
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     print(f"frames/s on {cores} cores, {FRAMES} frames of {SIZE} px a clip, {asked.clips} clips")
     for scene in SCENES:
         made, alone = 0.0, 0.0

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from data import cache
 from pipeline.agents import CompositionalReceiver, MultiAgentSender, build_sender
 from pipeline.config import PRESETS, build_config
-from pipeline.dataset import examples_of
+from pipeline.dataset import build_examples
 from pipeline.runs import SeedResult, summarise
 from pipeline.training import fit
 
@@ -145,7 +145,7 @@ def main() -> None:
     wanted = parser.parse_args()
 
     loaded = cache.load(wanted.cache)
-    examples = examples_of(loaded, (wanted.property,))
+    examples = build_examples(loaded, (wanted.property,))
     tensor = torch.from_numpy(np.asarray(loaded.features, np.float32)).to(wanted.device)
     labels, objects = examples.labels[:, 0], list(examples.objects)
     seeds = list(range(wanted.seeds))

@@ -1,14 +1,14 @@
 """One writer at a time."""
 
 import errno
-import fcntl
 import os
 import socket
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from data.errors import HeliographError
 from data.files import WriteError
@@ -21,68 +21,72 @@ class BusyError(HeliographError):
 
 
 class Lock:
-    """The right to write `what`, held through the file `path`, which says who has it.
+    """The right to write `what`, held through the file `path`, whose text names the holder.
 
-    It ends with `release`, or with the process, however that ends. Raises `BusyError`, naming the
-    holder, while another process has it. On a file system without locks everybody gets it.
+    It ends with `release`, or with the process, however that ends. On a file system without locks
+    every process gets it.
+
+    Raises:
+        BusyError: Another process holds the lock; the message names it.
+        WriteError: The file cannot be made.
     """
 
     def __init__(self, path: Path, what: Path) -> None:
+        self.held = False
         self._path = path
+        self._lock = FileLock(path, blocking=False, mode=0o644, fallback_to_soft=False)
         try:
-            self._descriptor: int | None = self._acquire(what)
+            self._acquire(what)
         except OSError as error:
+            self.release()
             raise WriteError(
                 f"{path.parent} cannot be written: {error.strerror or error}"
             ) from error
 
-    def _acquire(self, what: Path) -> int:
-        for attempt in count(1):
+    def _acquire(self, what: Path) -> None:
+        for attempts_left in reversed(range(MOST_ATTEMPTS)):
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+                self._lock.acquire()
+                break
+            except Timeout as error:
+                # The text is missing while a holder writes it, and the file once it was released.
+                holder = self._holder()
+                if holder or (not attempts_left and self._path.exists()):
+                    holder = holder or "another process"
+                    raise BusyError(f"{what} is being written by {holder}") from error
+                if not attempts_left:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
             except (FileExistsError, FileNotFoundError):
-                if attempt == MOST_ATTEMPTS or _is_no_folder(self._path.parent):
+                if not attempts_left or _is_no_folder(self._path.parent):
                     raise
-                continue  # the folder went meanwhile, with whoever held the lock
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-                os.close(descriptor)
-                holder = holder or "another process"
-                raise BusyError(f"{what} is being written by {holder}") from error
+                # Otherwise the holder has just released the lock, and removed its folder.
             except OSError as error:
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-                    os.close(descriptor)
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                     raise
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(self._path), os.fstat(descriptor)):
-                    break
-            os.close(descriptor)  # whoever held it has removed it meanwhile
+                break
+        self.held = True
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
-        return descriptor
+        self._path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}")
 
-    @property
-    def held(self) -> bool:
-        """Whether it has not been released yet."""
-        return self._descriptor is not None
+    def _holder(self) -> str:
+        try:
+            return self._path.read_text(errors="replace")[:200].strip()
+        except FileNotFoundError:
+            return ""
 
     def release(self) -> None:
-        """Let go, and take the file away, and its folder where nothing else is in it."""
-        if self._descriptor is not None:
+        """Release the lock; remove its file, and the file's folder if nothing else is in it."""
+        if self.held:
             self._path.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty, or gone already
+            with suppress(OSError):  # not empty, or removed already
                 self._path.parent.rmdir()
-            os.close(self._descriptor)
-            self._descriptor = None
+            self._lock.release()
+            self.held = False
 
 
 def _is_no_folder(path: Path) -> bool:
-    """Whether something else than a folder is in its place; False where nothing is."""
+    """Return whether something other than a folder is at `path`; False where nothing is."""
     try:
         return not stat.S_ISDIR(os.lstat(path).st_mode)
     except FileNotFoundError:

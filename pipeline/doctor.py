@@ -22,13 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 import backbones
-from backbones import BackboneError, Entry, dinov2, efficientnet, hub, vjepa2, weights
+from backbones import BackboneError, Entry, cpu_matmul_setting, has_bfloat16, hub, weights
 from data.errors import HeliographError
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
 TIMEOUT_SECONDS = 5.0
 
-# efficientnet_lite0 on `golden_frames`: the length of each frame's vector (torch 2.15, AVX2).
+EMBEDDED = "efficientnet_lite0"  # installed with its weights
+# Its features of `golden_frames`: the length of each frame's vector (torch 2.15, AVX2).
 GOLDEN_LENGTHS = (13.812, 13.612, 13.844, 13.954, 13.465, 13.466, 13.407, 13.671)
 GOLDEN_TOLERANCE = 1e-3
 
@@ -103,9 +104,6 @@ def check_devices() -> Iterator[Check]:
     """The GPU, if any, and the number formats that each device is good at."""
     import torch
 
-    from backbones.base import has_bfloat16
-    from backbones.numerics import cpu_matmul_setting
-
     how = {"bf16": "through oneDNN, exact to rounding", "ieee": "as torch does them"}
     yield Check(
         "CPU",
@@ -160,7 +158,9 @@ def check_code(
     *, hub_dir: Path | None = None, reach: Callable[[str], bool] = _answers
 ) -> Iterator[Check]:
     """Whether the authors' code of DINOv2 and V-JEPA 2 is here, unchanged, or can be fetched."""
-    for repository in (dinov2.REPOSITORY, vjepa2.REPOSITORY):
+    for repository in dict.fromkeys(entry.repository for entry in backbones.BACKBONES.values()):
+        if repository is None:
+            continue
         name = f"code of {repository.github}"
         folder = hub.find(repository, hub_dir)
         url = f"https://github.com/{repository.github}"
@@ -272,14 +272,13 @@ def check_decoders() -> Iterator[Check]:
 
 def check_embedded_backbone(*, hub_dir: Path | None = None) -> Iterator[Check]:
     """Whether efficientnet_lite0 computes what it does elsewhere."""
-    name = "features of efficientnet_lite0"
-    if weights.find(efficientnet.PUBLISHED, hub_dir) is None:
+    name = f"features of {EMBEDDED}"
+    published = backbones.BACKBONES[EMBEDDED].published
+    if published is None or weights.find(published, hub_dir) is None:
         yield Check(name, NOTE, "not checked, since its weights are not here")
         return
     try:
-        model = backbones.load(
-            "efficientnet_lite0", device="cpu", precision="fp32", hub_dir=hub_dir
-        )
+        model = backbones.load(EMBEDDED, device="cpu", precision="fp32", hub_dir=hub_dir)
     except BackboneError as error:
         yield Check(name, BROKEN, str(error))
         return

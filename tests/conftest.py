@@ -1,81 +1,104 @@
-"""Fixtures that every test may use."""
+"""Tiers, the sample of the soak tests, and fixtures that every test may use."""
 
 import os
-from collections.abc import Callable
+import random
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import backbones
-from backbones import Backbone, Entry, LoadOptions, Preprocess
+from backbones import Backbone
+from tests.helpers.tiny_backbone import TINY_ENTRY
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+
+INTEGRATION: tuple[str, ...] = (
+    "pipeline/cli/",
+    "pipeline/experiments/",
+)
+"""Folders and files below tests/ whose tests are integration tests: `make test-unit` leaves them
+out. What belongs here follows from `pytest --durations=100` on an idle machine."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that draw a sample of the soak tests."""
+    group = parser.getgroup("heliograph")
+    group.addoption(
+        "--soak-sample", type=int, metavar="N", help="run N of the selected soak tests, drawn by"
+        " --soak-seed, and every other selected test",
+    )  # fmt: skip
+    group.addoption(
+        "--soak-seed", metavar="TEXT", help="what draws the sample, for example a commit's hash;"
+        " a random one without it",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose a seed where none was given."""
+    if config.option.soak_sample is not None and config.option.soak_seed is None:
+        config.option.soak_seed = secrets.token_hex(4)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Print how the same sample is drawn again."""
+    if config.option.soak_sample is None:
+        return None
+    options = f"--soak-sample {config.option.soak_sample} --soak-seed {config.option.soak_seed}"
+    return f"soak sample, the same again: pytest -m soak {options}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of INTEGRATION."""
+    if item.path.relative_to(TESTS).as_posix().startswith(INTEGRATION):
+        item.add_marker("integration")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep a sample of the soak tests that `-m` selected."""
+    if config.option.soak_sample is None:
+        return
+    soak = sorted(item.nodeid for item in items if item.get_closest_marker("soak"))
+    random.Random(config.option.soak_seed).shuffle(soak)
+    left_out = set(soak[config.option.soak_sample :])
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `gpu` need a CUDA device."""
+    """Skip tests marked `gpu` where there is no CUDA device, or fail where there must be one."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         if os.environ.get("HELIOGRAPH_REQUIRE_CUDA") == "1":
             pytest.fail("HELIOGRAPH_REQUIRE_CUDA=1, and torch finds no CUDA device")
         pytest.skip("needs a CUDA device")
 
 
+@pytest.fixture(autouse=True)
+def _keep_random_state() -> Iterator[None]:
+    """Keep a test that seeds or draws global random numbers from changing the next one."""
+    python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(torch_state)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real clips and features that stands beside a development checkout."""
-    folder = REPOSITORY.parent / "shared"
+    """The folder of real clips and features next to a development checkout."""
+    folder = TESTS.parents[1] / "shared"
     if not folder.is_dir():
-        pytest.skip("needs the development data beside the checkout (../shared)")
+        pytest.skip("needs the development data next to the checkout (../shared)")
     return folder
-
-
-TINY = Preprocess(
-    name="official", short_side=32, crop=28, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
-)
-
-
-def build_tiny(options: LoadOptions) -> Backbone:
-    generator = torch.Generator().manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Conv3d(3, 16, (2, 7, 7), stride=(2, 7, 7)), torch.nn.GELU(), torch.nn.Flatten(3)
-    )
-    head = torch.nn.Linear(16, 5)
-    with torch.no_grad():
-        for parameter in [*model.parameters(), *head.parameters()]:
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 8)
-    whole = torch.nn.ModuleList([model, head])
-
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
-        tokens = model(pixels.transpose(1, 2))  # (B, 16, steps, 16)
-        return head(tokens.mean(3).transpose(1, 2))  # (B, steps, 5)
-
-    return Backbone(
-        name="tiny",
-        dim=5,
-        frames_per_step=2,
-        model=whole,
-        encode=encode,
-        preprocess=TINY,
-        options=options,
-        source="tests",
-        revision="1",
-        weights_sha256="none",
-        output="mean",
-    )
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Backbone]:
-    """Registers a tiny random backbone as `tiny`; gives `load` for it."""
-    entry = Entry(
-        name="tiny",
-        family="tests",
-        dim=5,
-        frames_per_step=2,
-        parameters=2453,
-        licence="MIT",
-        build=build_tiny,
-    )
-    monkeypatch.setitem(backbones.BACKBONES, "tiny", entry)
+    """Register a tiny random backbone as `tiny`, and give `load` for it."""
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
     return lambda **options: backbones.load("tiny", **{"device": "cpu", **options})

@@ -1,21 +1,32 @@
-"""TODO"""
+"""The feature cache: features of many clips with one fingerprint, in one HDF5 file.
+
+    features = load("spring.h5")        # Features: (N, T, D) with labels and identities
+    save(features, "copy.h5")
+
+`ShardStore` collects the features of an extraction, clip by clip, so that a killed one can go on;
+`info`, `verify` and `merge` describe, check and combine files. All errors are `CacheError`.
+"""
 
 from data.cache.features import CacheError, Features
-from data.cache.hdf5_reader import read_table
-from data.cache.operations import Problem, info, load, merge, read_ledger, save, verify
-from data.cache.shard_store import Store, ledger_path
+from data.cache.hdf5_reader import CacheMetadata, read_metadata
+from data.cache.io import info, load, save
+from data.cache.ledger import ledger_path, read_ledger
+from data.cache.merging import merge
+from data.cache.shard_store import ShardStore
+from data.cache.verification import Problem, verify
 
 __all__ = [
     "CacheError",
+    "CacheMetadata",
     "Features",
     "Problem",
-    "Store",
+    "ShardStore",
     "info",
     "ledger_path",
     "load",
     "merge",
     "read_ledger",
-    "read_table",
+    "read_metadata",
     "save",
     "verify",
 ]

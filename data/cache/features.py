@@ -1,4 +1,4 @@
-"""Features of many clips under one fingerprint, in memory."""
+"""Features of many clips with one fingerprint, in memory."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ def _no_clips() -> NDArray[Any]:
     return np.empty((0, 0))
 
 
-class Text(Sequence[str]):
-    """Texts of an array of bytes (N,), decoded when one is asked for: hashes seldom are."""
+class EncodedText(Sequence[str]):
+    """Texts of an array of bytes (N,), decoded on first use: hashes are seldom used."""
 
     def __init__(self, rows: NDArray[np.bytes_]) -> None:
         self._rows = rows
@@ -30,7 +30,7 @@ class Text(Sequence[str]):
     def _values(self) -> list[str]:
         if not len(self._rows):
             return []
-        joined = b"\0".join(self._rows.tolist())  # arrays pad with NUL: none stands in a value
+        joined = b"\0".join(self._rows.tolist())  # arrays pad with NUL, so no value holds one
         return joined.decode("utf-8", "surrogateescape").split("\0")
 
     def __len__(self) -> int:
@@ -46,17 +46,21 @@ class Text(Sequence[str]):
         return isinstance(other, Sequence) and self._values == list(other)
 
     def __repr__(self) -> str:
-        return f"Text({len(self)})"
+        return f"EncodedText({len(self)})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Features:
-    """Features (N, T, D) of N clips, who the clips are, and how the features came to be.
+    """Features (N, T, D) of N clips, the identities of the clips, and how the features were made.
 
-    `frame_index` and `pts_seconds` (N, F) say which frames of each clip were seen (-1 and NaN where
-    unknown); F differs from T where a backbone takes several frames a step. `labels` maps a name to
-    float64 (N,), NaN where unknown. `source_sha256` is the hash of each clip's bytes, `key` that of
-    everything its features depend on (both empty where unknown). `failures` are (clip id, reason).
+    `frame_index` and `pts_seconds` (N, F) are the frames of each clip that the backbone saw (-1 and
+    NaN where unknown); F differs from T where a backbone takes several frames per step. `labels`
+    maps a name to float64 (N,), NaN where unknown. `source_sha256` is the hash of each clip's
+    bytes, `key` that of everything that its features depend on (both empty where unknown).
+    `failures` are (clip id, reason).
+
+    Raises:
+        CacheError: Shapes or types are wrong, or two clips have one id.
     """
 
     features: NDArray[Any]
@@ -86,7 +90,9 @@ class Features:
         columns: dict[str, Any] = {"features": features}
         for name in ("clip_id", "object", "scenario", "source_sha256", "key"):
             values = getattr(self, name)
-            columns[name] = (values if isinstance(values, Text) else list(values)) or [""] * count
+            columns[name] = (values if isinstance(values, EncodedText) else list(values)) or [
+                ""
+            ] * count
         for name, kind in (("frame_index", np.int64), ("pts_seconds", np.float64)):
             array = np.asarray(getattr(self, name), dtype=kind)
             columns[name] = array if array.size else np.zeros((count, 0), dtype=kind)
@@ -118,7 +124,7 @@ class Features:
             raise CacheError("a clip id is empty")
         if len(set(self.clip_id)) != count:
             clip = next(clip for clip, times in Counter(self.clip_id).items() if times > 1)
-            raise CacheError(f"clip id {clip!r} stands twice")
+            raise CacheError(f"clip id {clip!r} appears twice")
 
     def __len__(self) -> int:
         return len(self.features)
@@ -133,7 +139,7 @@ class Features:
         return f"Features({', '.join(parts)})"
 
     def select(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> "Features":
-        """The clips at these rows, in this order; failures are kept."""
+        """Return the clips at these rows, in this order; failures are kept."""
         rows = np.asarray(rows, dtype=np.int64)
         changes: dict[str, Any] = {
             name: getattr(self, name)[rows] for name in ("features", "frame_index", "pts_seconds")
@@ -145,7 +151,7 @@ class Features:
         return replace(self, **changes)
 
     def differences(self, other: "Features") -> list[str]:
-        """Names of the fields in which two caches differ, `created` aside; empty when equal."""
+        """Return the names of the fields that differ, `created` left out; empty if none does."""
         return [
             item.name
             for item in fields(self)

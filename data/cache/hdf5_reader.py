@@ -1,19 +1,16 @@
-"""Reading a feature cache, taking nothing from the file on trust.
+"""Reading a feature cache without trusting the file.
 
 Links and storage that point elsewhere, types that the schema does not have, and sizes that the
-file cannot hold are refused before anything is read. The file is opened once: what is read belongs
-to one version of it, even while another one is put in its place.
+file cannot hold are refused before anything is read. The file is opened once, so that all that is
+read belongs to one version of it, even if another process replaces it meanwhile.
 """
 
-import hashlib
 import io
 import json
 import math
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,59 +19,24 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.features import CacheError, Features, Text
+from data.cache.features import CacheError, EncodedText, Features
+from data.cache.seal import check_structure, file_size, open_cache_file
 
 SCHEMA_VERSION = 1
-USER_BLOCK = 512
 STRINGS = ("clip_id", "object", "scenario", "source_sha256", "key")
 JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")
 OPTIONAL = ("source_sha256", "key", "features_sha256")
-_SEAL = re.compile(
-    rb"heliograph cache sha256=([0-9a-f]{64}) bytes=([0-9]{1,19}) "
-    rb"features=([0-9]{1,19})-([0-9]{1,19}) rest_sha256=([0-9a-f]{64})\n\0*"
-)
 _BLOCK = 1 << 22
 _READERS = 4
 
 
 @dataclass(frozen=True)
-class Seal:
-    """What the user block of a cache says about the bytes after it.
-
-    `sha256` is that of all `byte_count` bytes; `rest_sha256` that of all but the features, which
-    lie at offsets `features_start` to `features_stop` of the file.
-    """
-
-    sha256: str
-    byte_count: int
-    features_start: int
-    features_stop: int
-    rest_sha256: str
-
-    def block(self) -> bytes:
-        """The user block, 512 bytes."""
-        text = (
-            f"heliograph cache sha256={self.sha256} bytes={self.byte_count} "
-            f"features={self.features_start}-{self.features_stop} rest_sha256={self.rest_sha256}\n"
-        )
-        return text.encode().ljust(USER_BLOCK, b"\0")
-
-    @classmethod
-    def of(cls, file: io.FileIO) -> "Seal | None":
-        """The seal of an open file; None when it has none that can be read."""
-        file.seek(0)
-        match = _SEAL.fullmatch(file.read(USER_BLOCK))
-        if not match:
-            return None
-        sha256, rest = match[1].decode(), match[5].decode()
-        return cls(sha256, int(match[2]), int(match[3]), int(match[4]), rest)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A cache's file without the bytes of its features.
+class CacheMetadata:
+    """A cache without the values of its features.
 
     `clips` holds every column; its `features` has the true shape and type, and no content.
+    `features_offset` is where the features start in the file, `features_sha256` the hash of each
+    row (empty where the file has none).
     """
 
     clips: Features
@@ -83,101 +45,54 @@ class Table:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of the features of one clip."""
         return int(np.prod(self.clips.features.shape[1:])) * self.clips.features.dtype.itemsize
 
 
-def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Features of this shape that take no memory, to stand in a `Table`."""
+def blank_features(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return zeros of this shape that take no memory, for `CacheMetadata`."""
     return np.broadcast_to(np.zeros((), dtype=dtype), shape)
 
 
-def read_table(path: Path) -> Table:
-    """Everything of a cache but its features; raises `CacheError` with the file and the reason."""
-    with _opened(path) as file:
-        _check_structure(path, file)
-        return _read_table(path, file)
+def read_metadata(path: Path) -> CacheMetadata:
+    """Read everything of a cache but its features.
+
+    Raises:
+        CacheError: The file cannot be read or trusted; the message gives file and reason.
+    """
+    with open_cache_file(path) as file:
+        check_structure(path, file)
+        return _read_columns(path, file)
 
 
-def read(path: Path) -> Features:
-    """A whole cache; the features are read straight into one array."""
-    with _opened(path) as file:
-        seal = _check_structure(path, file)
-        table = _read_table(path, file, place_for=np.empty)
-        features = table.clips.features
-        if seal and features.size and table.features_offset != seal.features_start:
+def read_features(path: Path) -> Features:
+    """Read a whole cache; the features go straight into one array.
+
+    Raises:
+        CacheError: The file cannot be read or trusted; the message gives file and reason.
+    """
+    with open_cache_file(path) as file:
+        seal = check_structure(path, file)
+        metadata = _read_columns(path, file, allocate=np.empty)
+        features = metadata.clips.features
+        if seal and features.size and metadata.features_offset != seal.features_start:
             raise CacheError(f"{path}: its seal and its structure disagree about its features")
-        _read_into(path, file, table.features_offset, features)
-        return table.clips
+        _read_into(path, file, metadata.features_offset, features)
+        return metadata.clips
 
 
-def read_at(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array of features that starts at this offset of a cache's file (see `Table`)."""
-    with _opened(path) as file:
+def read_array(
+    path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Read the features that start at this offset of a cache's file (see `CacheMetadata`)."""
+    with open_cache_file(path) as file:
         features = np.empty(shape, dtype=dtype)
         _read_into(path, file, offset, features)
         return features
 
 
-def seal_is_intact(path: Path) -> bool:
-    """Whether all bytes of the file are those that its user block vouches for."""
-    with _opened(path) as file:
-        seal = Seal.of(file)
-        return seal is not None and seal.sha256 == _digest(file, (USER_BLOCK, _size(file)))
-
-
-def has_seal(path: Path) -> bool:
-    """Whether the file begins with a seal that can be read."""
-    with _opened(path) as file:
-        return Seal.of(file) is not None
-
-
-def _size(file: io.FileIO) -> int:
-    return file.seek(0, io.SEEK_END)
-
-
-def _digest(file: io.FileIO, *ranges: tuple[int, int]) -> str:
-    """SHA-256 of the bytes in these ranges of offsets, as 64 hex digits."""
-    digest = hashlib.sha256()
-    for start, stop in ranges:
-        file.seek(start)
-        while start < stop and (block := file.read(min(_BLOCK, stop - start))):
-            digest.update(block)
-            start += len(block)
-    return digest.hexdigest()
-
-
-def _check_structure(path: Path, file: io.FileIO) -> Seal | None:
-    """Refuse a sealed file with other bytes outside the features: HDF5 could crash on it."""
-    seal, size = Seal.of(file), _size(file)
-    if seal is None:
-        return None
-    if seal.byte_count + USER_BLOCK != size:
-        raise CacheError(f"{path} has {size} bytes, not {seal.byte_count + USER_BLOCK}: truncated?")
-    if _digest(file, (USER_BLOCK, seal.features_start), (seal.features_stop, size)) != (
-        seal.rest_sha256
-    ):
-        raise CacheError(f"{path} is damaged outside its features: in names, labels or structure")
-    if not USER_BLOCK <= seal.features_start <= seal.features_stop <= size:
-        raise CacheError(f"{path}: its seal places the features outside the file")
-    return seal
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[io.FileIO]:
-    path = Path(path)
-    if not path.exists():
-        raise CacheError(f"{path} does not exist")
-    if not path.is_file():
-        raise CacheError(f"{path} is not a regular file")
-    try:
-        with open(path, "rb", buffering=0) as file:
-            yield file
-    except OSError as error:
-        raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
 def _read_into(path: Path, file: io.FileIO, offset: int, array: NDArray[Any]) -> None:
-    """Fill an array with the bytes from this offset on, several blocks at once."""
+    """Fill an array with the bytes from this offset on, several blocks in parallel."""
     if not array.size:
         return
     memory = array.reshape(-1).view(np.uint8).data
@@ -198,14 +113,14 @@ def _read_into(path: Path, file: io.FileIO, offset: int, array: NDArray[Any]) ->
             pass
 
 
-def _read_table(
-    path: Path, raw: io.FileIO, place_for: Callable[..., NDArray[Any]] = blank
-) -> Table:
-    """The table, its features an array of their shape and type from `place_for`.
+def _read_columns(
+    path: Path, raw: io.FileIO, allocate: Callable[..., NDArray[Any]] = blank_features
+) -> CacheMetadata:
+    """Read all but the features, whose array comes from `allocate(shape, dtype)`.
 
-    Where that array is to be filled, the hashes of the features are left out.
+    The hashes of the features are read only for `blank_features`.
     """
-    size = _size(raw)
+    size = file_size(raw)
     raw.seek(0)
     try:
         file = h5py.File(raw, "r")
@@ -216,20 +131,20 @@ def _read_table(
         raise CacheError(f"{path} is a damaged HDF5 file: {error}") from error
     try:
         with file:
-            return _Reader(path, file, size).table(place_for)
+            return _MemberReader(path, file, size).read(allocate)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CacheError(f"{path} is a damaged or foreign HDF5 file: {error}") from error
 
 
-class _Reader:
-    """Reads the members of one open file, each only after a look at what it claims to be."""
+class _MemberReader:
+    """Reader of the members of one open file; each is checked before it is read."""
 
     def __init__(self, path: Path, file: h5py.File, size: int) -> None:
         self.path = path
         self.file = file
         self.size = size
 
-    def table(self, place_for: Callable[..., NDArray[Any]]) -> Table:
+    def read(self, allocate: Callable[..., NDArray[Any]]) -> CacheMetadata:
         self._check_version()
         features = self._dataset(self.file, "features")
         if features.ndim != 3 or features.dtype not in (np.dtype("<f2"), np.dtype("<f4")):
@@ -241,7 +156,7 @@ class _Reader:
         columns |= {name: self._object(name) for name in JSON_ATTRIBUTES}
         try:
             clips = Features(
-                features=place_for(features.shape, features.dtype),
+                features=allocate(features.shape, features.dtype),
                 frame_index=self._numbers(self.file, "frame_index", "<i8"),
                 pts_seconds=self._numbers(self.file, "pts_seconds", "<f8"),
                 labels=self._labels(),
@@ -254,8 +169,8 @@ class _Reader:
             raise CacheError(
                 message if message.startswith(str(self.path)) else f"{self.path}: {message}"
             ) from error
-        hashes = self._strings("features_sha256") if place_for is blank else ()
-        return Table(clips, features.id.get_offset() or 0, hashes)
+        hashes = self._strings("features_sha256") if allocate is blank_features else ()
+        return CacheMetadata(clips, features.id.get_offset() or 0, hashes)
 
     def _check_version(self) -> None:
         if "schema_version" not in self.file.attrs:
@@ -279,12 +194,12 @@ class _Reader:
         dataset = self._member(group, name)
         if not isinstance(dataset, h5py.Dataset):
             raise CacheError(f"{self.path}: {name} is not a dataset")
-        plan = dataset.id.get_create_plist()
-        if plan.get_external_count():
+        creation = dataset.id.get_create_plist()
+        if creation.get_external_count():
             raise CacheError(f"{self.path}: {name} is stored in another file, which is refused")
         if dataset.is_virtual:
             raise CacheError(f"{self.path}: {name} is a virtual dataset, which is refused")
-        if plan.get_layout() == h5py.h5d.CHUNKED:
+        if creation.get_layout() == h5py.h5d.CHUNKED:
             raise CacheError(f"{self.path}: {name} is chunked; a cache is contiguous")
         if dataset.shape is None:
             raise CacheError(f"{self.path}: {name} is empty of shape")
@@ -310,7 +225,7 @@ class _Reader:
         dataset = self._dataset(self.file, name)
         if dataset.dtype.kind != "S" or dataset.ndim != 1:
             raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not text")
-        text = Text(dataset[()])
+        text = EncodedText(dataset[()])
         return text if name in OPTIONAL else list(text)
 
     def _failures(self) -> list[tuple[str, str]]:

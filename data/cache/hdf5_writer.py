@@ -1,13 +1,13 @@
 """Writing a feature cache: schema version 1, sealed, and published whole.
 
-A cache is an HDF5 file behind a user block of 512 bytes that holds the SHA-256 of everything after
-it, the place of the features, and the SHA-256 of everything but them. The second hash is quick to
-check, and is checked before HDF5 sees a file: on damage to its structure HDF5 can crash.
+A cache is an HDF5 file behind a user block of 512 bytes with its `Seal`: the SHA-256 of everything
+after it, where the features are, and the SHA-256 of everything but them. The second hash is quick
+to check, and is checked before HDF5 opens a file, because HDF5 can crash on a damaged structure.
 
-HDF5 never writes to the disk here: it lays the file out in memory, without the features, whose
-place is reserved; the features are streamed into that place and the whole is published by rename.
-So a full disk is an `OSError` of ours (HDF5 answers it by crashing), memory stays bounded, and
-every dataset is contiguous.
+HDF5 never writes to the disk here: it lays the file out in memory and reserves the space of the
+features; the features are streamed into that space and the whole is published by rename. So a full
+disk raises our own `OSError` (HDF5 would crash), memory stays bounded, and every dataset is
+contiguous.
 """
 
 import hashlib
@@ -26,15 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.features import CacheError, Features
-from data.cache.hdf5_reader import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS, USER_BLOCK, Seal
+from data.cache.hdf5_reader import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS
+from data.cache.seal import USER_BLOCK, Seal
 from data.files import WriteError, replacing
 
 _PAGE = 1 << 16
 _ATTRIBUTE_LIMIT = 60_000  # HDF5 keeps an attribute within a 64 KiB object header
 
 
-class _Image(io.RawIOBase):
-    """A sparse file in memory, for HDF5 to write to; what was never written costs nothing."""
+class _SparseFile(io.RawIOBase):
+    """A sparse file in memory, for HDF5 to write to; unwritten pages take no memory."""
 
     def __init__(self) -> None:
         self._pages: dict[int, bytearray] = {}
@@ -76,7 +77,7 @@ class _Image(io.RawIOBase):
         return count
 
     def bytes(self, start: int, stop: int) -> bytes:
-        """What lies between two offsets; zeros where nothing was written."""
+        """Return the bytes between two offsets; zeros where nothing was written."""
         content = bytearray(max(0, stop - start))
         for page, first, last, done in _pieces(start, len(content)):
             if page in self._pages:
@@ -85,7 +86,7 @@ class _Image(io.RawIOBase):
 
 
 def _pieces(position: int, count: int) -> Iterator[tuple[int, int, int, int]]:
-    """(page, start and stop within it, bytes before it) of a range of bytes."""
+    """Yield (page, start and stop within it, bytes before it) of a range of bytes."""
     done = 0
     while done < count:
         page, start = divmod(position + done, _PAGE)
@@ -95,32 +96,35 @@ def _pieces(position: int, count: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that write a cache."""
+    """Return the versions of the packages that write a cache."""
     return {name: version(name) for name in ("heliograph", "h5py", "numpy")}
 
 
-def write(path: Path, clips: Features, rows: Iterable[NDArray[Any]]) -> None:
-    """Write a cache whose features (N, T, D) come as `rows`, arrays (n, T, D) that add up to N.
+def write_cache(path: Path, clips: Features, blocks: Iterable[NDArray[Any]]) -> None:
+    """Write a cache whose features (N, T, D) come in `blocks` (n, T, D) that add up to N.
 
-    Everything else comes from `clips`. Raises `WriteError` when the disk is full or not writable,
-    `CacheError` for what the schema cannot hold; either way `path` stays as it was.
+    Everything else comes from `clips`. On an error `path` stays as it was.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+        CacheError: `clips` has something that the schema cannot hold.
     """
     image, features_offset, hashes_offset = _layout(path, clips)
     features_stop = features_offset + math.prod(clips.features.shape) * clips.features.itemsize
     _check_free_space(path, image.size)
-    digest, digest_of_rest = hashlib.sha256(), hashlib.sha256()
+    digest, rest_digest = hashlib.sha256(), hashlib.sha256()
     row_hashes = []
     with replacing(path) as file:
 
         def emit(content: Any, *, is_features: bool = False) -> None:
             digest.update(content)
             if not is_features:
-                digest_of_rest.update(content)
+                rest_digest.update(content)
             file.write(content)
 
         file.write(bytes(USER_BLOCK))
         emit(image.bytes(USER_BLOCK, features_offset))
-        for block in rows:
+        for block in blocks:
             block = np.ascontiguousarray(block, dtype=clips.features.dtype)
             if block.shape[1:] != clips.features.shape[1:]:
                 raise CacheError(
@@ -140,15 +144,15 @@ def write(path: Path, clips: Features, rows: Iterable[NDArray[Any]]) -> None:
             byte_count=image.size - USER_BLOCK,
             features_start=features_offset,
             features_stop=features_stop,
-            rest_sha256=digest_of_rest.hexdigest(),
+            rest_sha256=rest_digest.hexdigest(),
         )
         file.seek(0)
-        file.write(seal.block())
+        file.write(seal.user_block())
 
 
-def _layout(path: Path, clips: Features) -> tuple[_Image, int, int]:
-    """The file in memory but for the features and their hashes, and the offsets of both."""
-    image = _Image()
+def _layout(path: Path, clips: Features) -> tuple[_SparseFile, int, int]:
+    """Return the file in memory without the features and their hashes, and the offsets of both."""
+    image = _SparseFile()
     attributes = {name: _json(getattr(clips, name)) for name in JSON_ATTRIBUTES}
     if not clips.versions:
         attributes["versions"] = _json(package_versions())
@@ -183,13 +187,13 @@ def _layout(path: Path, clips: Features) -> tuple[_Image, int, int]:
 
 
 def _reserve(file: h5py.File, name: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Create a contiguous dataset whose place in the file is fixed and left unwritten."""
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    """Create a contiguous dataset whose space in the file is reserved; return its offset."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     kind = h5py.h5t.py_create(dtype.newbyteorder("<"), logical=True)
-    dataset = h5py.h5d.create(file.id, name, kind, h5py.h5s.create_simple(shape), plan)
+    dataset = h5py.h5d.create(file.id, name, kind, h5py.h5s.create_simple(shape), creation)
     return dataset.get_offset() or 0
 
 

@@ -1,4 +1,4 @@
-"""Rows from several caches as one new file, with bounded memory; used by the store and by merge."""
+"""Rows from several caches written as one new file, with bounded memory."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.features import CacheError, Features
-from data.cache.hdf5_reader import Table, blank, read_at
-from data.cache.hdf5_writer import write
+from data.cache.hdf5_reader import CacheMetadata, blank_features, read_array
+from data.cache.hdf5_writer import write_cache
 from data.clips import Clip
 
-IDENTITY = ("fingerprint", "sampler", "decoder")
+IDENTITY_FIELDS = ("fingerprint", "sampler", "decoder")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a cache to be: who it is, what was seen, and where its features lie."""
+class CacheRow:
+    """One clip of a cache to be written: its identity, its frames, and where its features are.
+
+    The features are row `number` of the cache `path`, at the byte `offset`.
+    """
 
     clip: Clip
     frame_index: NDArray[np.int64]  # (F,)
@@ -32,32 +35,39 @@ class Row:
     features_sha256: str | None
 
     @classmethod
-    def of(cls, clip: Clip, path: Path, table: Table, number: int) -> "Row":
+    def from_metadata(
+        cls, clip: Clip, path: Path, metadata: CacheMetadata, number: int
+    ) -> "CacheRow":
+        """Return row `number` of the cache `path`, with the identity and labels of `clip`."""
         return cls(
             clip=clip,
-            frame_index=table.clips.frame_index[number].copy(),
-            pts_seconds=table.clips.pts_seconds[number].copy(),
-            source_sha256=table.clips.source_sha256[number],
-            key=table.clips.key[number],
+            frame_index=metadata.clips.frame_index[number].copy(),
+            pts_seconds=metadata.clips.pts_seconds[number].copy(),
+            source_sha256=metadata.clips.source_sha256[number],
+            key=metadata.clips.key[number],
             path=path,
             number=number,
-            offset=table.features_offset + number * table.row_bytes,
-            features_sha256=table.features_sha256[number] if table.features_sha256 else None,
+            offset=metadata.features_offset + number * metadata.row_bytes,
+            features_sha256=metadata.features_sha256[number] if metadata.features_sha256 else None,
         )
 
     def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The features (1, T, D); raises `CacheError` when they are not those that were written."""
-        features = read_at(self.path, self.offset, (1, *shape), dtype)
+        """Read the features (1, T, D).
+
+        Raises:
+            CacheError: They are not those that were written.
+        """
+        features = read_array(self.path, self.offset, (1, *shape), dtype)
         if self.features_sha256:
-            found = hashlib.sha256(features.data).hexdigest()
-            if found != self.features_sha256:
+            sha256 = hashlib.sha256(features.data).hexdigest()
+            if sha256 != self.features_sha256:
                 raise CacheError(f"{self.path}: the features of {self.clip.id} are damaged")
         return features
 
 
-def rows_of(path: Path, table: Table) -> Iterator[Row]:
-    """All rows of a cache, with the identities and labels that stand in it."""
-    clips = table.clips
+def cache_rows(path: Path, metadata: CacheMetadata) -> Iterator[CacheRow]:
+    """Yield all rows of a cache, with the identities and labels that are in it."""
+    clips = metadata.clips
     for number, clip_id in enumerate(clips.clip_id):
         clip = Clip(
             id=clip_id,
@@ -66,11 +76,11 @@ def rows_of(path: Path, table: Table) -> Iterator[Row]:
             scenario=clips.scenario[number],
             labels={name: float(column[number]) for name, column in clips.labels.items()},
         )
-        yield Row.of(clip, path, table, number)
+        yield CacheRow.from_metadata(clip, path, metadata, number)
 
 
-def header(
-    rows: Sequence[Row],
+def stack_rows(
+    rows: Sequence[CacheRow],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     *,
@@ -78,10 +88,10 @@ def header(
     failures: Sequence[tuple[str, str]],
     versions: Mapping[str, str],
 ) -> Features:
-    """Everything of the file of these rows but the content of its features (N, *shape)."""
+    """Return these rows as one cache whose features (N, *shape) have no content yet."""
     label_names = dict.fromkeys(name for row in rows for name in row.clip.labels)
     return Features(
-        features=blank((len(rows), *shape), dtype),
+        features=blank_features((len(rows), *shape), dtype),
         clip_id=[row.clip.id for row in rows],
         object=[row.clip.object for row in rows],
         scenario=[row.clip.scenario for row in rows],
@@ -99,29 +109,20 @@ def header(
     )
 
 
-def write_rows(path: Path, clips: Features, rows: Sequence[Row]) -> None:
-    """Write the file that `header` describes; memory holds the features of one clip at a time."""
+def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> None:
+    """Write the cache `clips` of `stack_rows`; memory holds the features of one clip at a time.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+        CacheError: A row is damaged.
+    """
     shape, dtype = clips.features.shape[1:], clips.features.dtype
-    write(path, clips, (row.read(shape, dtype) for row in rows))
-
-
-def first_difference(
-    left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = ""
-) -> tuple[str, Any, Any] | None:
-    """The dotted name of the first field in which two JSON objects differ, and both values."""
-    for name in sorted({*left, *right}):
-        ours, theirs = left.get(name), right.get(name)
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            if found := first_difference(ours, theirs, f"{prefix}{name}."):
-                return found
-        elif ours != theirs or (name in left) != (name in right):
-            return f"{prefix}{name}", ours, theirs
-    return None
+    write_cache(path, clips, (row.read(shape, dtype) for row in rows))
 
 
 def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:
-    """Rows of different lengths as one array (N, longest)."""
-    table = np.full((len(rows), max(map(len, rows), default=0)), filler)
-    for line, row in zip(table, rows, strict=True):
-        line[: len(row)] = row
-    return table
+    """Return rows of different lengths as one array (N, longest)."""
+    padded = np.full((len(rows), max(map(len, rows), default=0)), filler)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded

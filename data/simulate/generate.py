@@ -11,7 +11,6 @@ whole cells.
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,8 +20,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from data.clips import Clip, write_manifest
+from data.clips import Clip
+from data.cores import available_cores
 from data.errors import HeliographError
+from data.manifests import write_manifest
 from data.simulate.scenes import COLLISION, FALL, RAMP, SPRING, Scene
 
 SCENES: dict[str, Scene] = {scene.name: scene for scene in (RAMP, COLLISION, FALL, SPRING)}
@@ -70,7 +71,7 @@ def simulate(
         raise SimulationError(f"{out} already exists and is not an empty folder; name another")
     labels: dict[Path, dict[str, float]] = {}
     with _folders(out, {job.path.parent for job in jobs}):
-        for job, made in _make_all(jobs, workers or os.cpu_count() or 1):
+        for job, made in _make_all(jobs, workers or available_cores()):
             labels[job.path] = made
             if progress is not None:
                 progress(len(labels), len(jobs))

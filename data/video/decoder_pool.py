@@ -92,14 +92,9 @@ class _Worker:
         parent_end, worker_end = socketpair()
         self.shared = _shared_memory()
         lifeline_end, self.lifeline = os.pipe()
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "data.video.decoder_worker",
-            str(worker_end.fileno()),
-        ]
-        command += [str(self.shared), str(threads), str(lifeline_end)]
+        descriptors = (worker_end.fileno(), self.shared, lifeline_end)
+        command = [sys.executable, "-P", "-m", "data.video.decoder_worker"]
+        command += [str(number) for number in (*descriptors, threads)]
         root = str(Path(__file__).resolve().parents[2])
         inherited = os.environ.get("PYTHONPATH")
         environment = os.environ | {

@@ -103,5 +103,6 @@ def _limit_memory(limits: Limits) -> None:
 
 
 if __name__ == "__main__":
-    _end_with_parent(int(sys.argv[4]))
-    serve_jobs(Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]))
+    connection_fd, memory_fd, lifeline_fd, thread_count = map(int, sys.argv[1:])
+    _end_with_parent(lifeline_fd)
+    serve_jobs(Connection(connection_fd), memory_fd, thread_count)

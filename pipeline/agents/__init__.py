@@ -1,7 +1,13 @@
 """TODO"""
 
-from pipeline.agents.build import Blueprint, begin, fold, fresh_receivers, fresh_senders
-from pipeline.agents.inference import Voice
+from pipeline.agents.build import (
+    AgentFactory,
+    fold_axes,
+    fresh_receivers,
+    fresh_senders,
+    init_agents,
+)
+from pipeline.agents.inference import FastSender
 from pipeline.agents.modules import (
     PUBLISHED_PROPERTIES,
     CompositionalReceiver,
@@ -16,8 +22,8 @@ from pipeline.agents.modules import (
     values_text,
 )
 from pipeline.agents.stacked import (
+    AgentWindows,
     Stack,
-    Views,
     encode,
     receiver_logits,
     sender_logits,
@@ -30,23 +36,23 @@ from pipeline.agents.stacked import (
 
 __all__ = [
     "PUBLISHED_PROPERTIES",
-    "Blueprint",
+    "AgentFactory",
+    "AgentWindows",
     "CompositionalReceiver",
     "CompositionalSender",
+    "FastSender",
     "MultiAgentSender",
     "Sender",
     "Stack",
     "TemporalEncoder",
-    "Views",
-    "Voice",
     "agent_views",
-    "begin",
     "build_sender",
     "checkpoint_key",
     "encode",
-    "fold",
+    "fold_axes",
     "fresh_receivers",
     "fresh_senders",
+    "init_agents",
     "message_text",
     "receiver_logits",
     "sender_logits",

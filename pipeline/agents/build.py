@@ -14,7 +14,7 @@ from pipeline.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class AgentFactory:
     """Builds fresh nets. `steps` and `dims` are those of each cache, in their order."""
 
     config: TrainConfig
@@ -48,8 +48,8 @@ class Blueprint:
         return [self.receiver() for _ in range(self.config.receivers)]
 
 
-def begin(
-    blueprint: Blueprint,
+def init_agents(
+    factory: AgentFactory,
     dims: Sequence[int],
     groups: tuple[tuple[int, ...], ...],
     seeds: Sequence[int],
@@ -60,13 +60,13 @@ def begin(
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            senders.append(blueprint.sender(dims))
-            receivers.append(blueprint.receivers())
+            senders.append(factory.sender(dims))
+            receivers.append(factory.receivers())
     return stack_senders(senders, device, groups), stack_receivers(receivers, device)
 
 
 def fresh_senders(
-    blueprint: Blueprint,
+    factory: AgentFactory,
     dims: Sequence[int],
     groups: tuple[tuple[int, ...], ...],
     draws: Sequence[int],
@@ -77,21 +77,21 @@ def fresh_senders(
     for draw in draws:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw)
-            senders.append(blueprint.sender(dims))
+            senders.append(factory.sender(dims))
     return stack_senders(senders, device, groups)
 
 
-def fresh_receivers(blueprint: Blueprint, draws: Sequence[int], device: torch.device) -> Stack:
+def fresh_receivers(factory: AgentFactory, draws: Sequence[int], device: torch.device) -> Stack:
     """As many receivers as a seed has for each of these numbers, which seed their weights."""
     receivers = []
     for draw in draws:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw)
-            receivers.append(blueprint.receivers())
+            receivers.append(factory.receivers())
     return stack_receivers(receivers, device)
 
 
-def fold(sender: Sender, axes: Sequence[np.ndarray], into: Sender) -> None:
+def fold_axes(sender: Sender, axes: Sequence[np.ndarray], into: Sender) -> None:
     """Gives `into`, over D dimensions, the weights of `sender` with its axes folded in.
 
     `axes` (D, axes) are of each agent's features, one per agent.

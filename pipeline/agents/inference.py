@@ -96,7 +96,7 @@ class _Agent:
         return clamped(logits.view(len(features), self.heads, -1), self.clamp)
 
 
-class Voice:
+class FastSender:
     """All agents of a sender: features of each cache (N, steps, dim) -> (N, agents, heads, vocab).
 
     Takes the weights as they are; the sender must not be trained on.
@@ -114,7 +114,7 @@ class Voice:
             self._agents = [_Agent(sender, 0, None)]
 
     def __repr__(self) -> str:
-        return f"Voice({len(self._agents)} agents)"
+        return f"FastSender({len(self._agents)} agents)"
 
     @torch.inference_mode()
     def __call__(self, features: Sequence[Tensor]) -> Tensor:

@@ -39,29 +39,29 @@ def agent_windows(steps: int, agents: int) -> list[range]:
 
 
 @dataclass(frozen=True)
-class View:
+class AgentView:
     """What one agent sees: some time steps of the features of one cache, by its number."""
 
     cache: int
     window: range
 
 
-def agent_views(steps: Sequence[int], caches: Sequence[int]) -> list[View]:
+def agent_views(steps: Sequence[int], caches: Sequence[int]) -> list[AgentView]:
     """The view of each agent, given the steps of every cache and the cache that each agent sees.
 
     A static cache (one step) repeats over the steps of the longest; the agents of one cache share
     its steps in order, as `agent_windows` has it, so that together they miss nothing of it.
 
     >>> agent_views([8, 1], [0, 1, 0])
-    [View(cache=0, window=range(0, 4)), View(cache=1, window=range(0, 8)), \
-View(cache=0, window=range(4, 8))]
+    [AgentView(cache=0, window=range(0, 4)), AgentView(cache=1, window=range(0, 8)), \
+AgentView(cache=0, window=range(4, 8))]
     """
     lasting = [repeated_steps(steps, number) for number in range(len(steps))]
     windows = {
         cache: iter(agent_windows(lasting[cache], list(caches).count(cache)))
         for cache in set(caches)
     }
-    return [View(cache, next(windows[cache])) for cache in caches]
+    return [AgentView(cache, next(windows[cache])) for cache in caches]
 
 
 def repeated_steps(steps: Sequence[int], cache: int) -> int:
@@ -144,7 +144,7 @@ class MultiAgentSender(nn.Module):
     def __init__(
         self,
         senders: Sequence[CompositionalSender],
-        views: Sequence[View],
+        views: Sequence[AgentView],
         steps: Sequence[int],
         names: Sequence[str] = (),
     ) -> None:

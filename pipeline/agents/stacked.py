@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.agents.modules import (
+    AgentView,
     CompositionalReceiver,
     CompositionalSender,
     MultiAgentSender,
     Sender,
-    View,
     agent_views,
     clamped,
     head_names,
@@ -37,7 +37,7 @@ Groups = tuple[tuple[int, ...], ...]  # the agents of each group, by number
 
 
 @dataclass(frozen=True)
-class Views:
+class AgentWindows:
     """What each agent sees of every clip: its window, padded for the first convolution.
 
     `padded` is one float32 tensor per agent, (S, N, width + 2 * (kernel // 2), D), zeros at both
@@ -51,7 +51,7 @@ class Views:
     @classmethod
     def of(
         cls, features: Tensor | Sequence[Tensor], agents: int, caches: Sequence[int] = ()
-    ) -> Views:
+    ) -> AgentWindows:
         """Cuts the features of one or several caches into the agents' views.
 
         Args:
@@ -94,7 +94,7 @@ class Views:
         return view[seed.unsqueeze(1), clips]
 
 
-def group_agents(views: Sequence[View], dims: Sequence[int]) -> Groups:
+def group_agents(views: Sequence[AgentView], dims: Sequence[int]) -> Groups:
     """Agents that can share a product: as many steps of as many dimensions (`dims` of each cache).
 
     >>> group_agents(agent_views([8, 1], [0, 1, 0]), [1024, 384])

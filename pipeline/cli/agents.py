@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.options import DEVICES, JSON, PATH, as_json, share_the_cores
 from pipeline.cli.setting_options import Agents, GroupedCommand, Margin, option, setting_options
 from pipeline.config import AGENTS, GAME
-from pipeline.console import Bar, log
+from pipeline.console import ProgressBar, log
+
+if TYPE_CHECKING:
+    from pipeline.runs import RunMetrics
 
 
 @click.command()
@@ -143,9 +146,11 @@ def train(
     settings["tie_margin"] = dict(tie_margin) or None
     caches, words = split_words(caches, swept=bool(sweeps))
     if sweeps:
-        show_sweep(sweep(caches, out, [*sweeps, *words], settings, log=log, bar=Bar), as_json)
+        show_sweep(
+            sweep(caches, out, [*sweeps, *words], settings, log=log, bar=ProgressBar), as_json
+        )
         return
-    with Bar("training") as bar:
+    with ProgressBar("training") as bar:
         run = stage(caches, out, progress=bar.update, log=log, **settings)
     show_run(run.metrics(), as_json)
     log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")
@@ -171,15 +176,15 @@ def import_checkpoint(
     show_run(run.metrics(), as_json)
 
 
-def show_run(metrics: dict[str, Any], as_json: bool) -> None:
+def show_run(metrics: RunMetrics, as_json: bool) -> None:
     """The tables of a run, and of its holistic control where there is one."""
     from pipeline.report import show_metrics
 
     show_metrics(metrics, as_json)
-    if "control" in metrics and not as_json:
-        beside = metrics["control"]
-        click.echo(f"\nholistic control {beside['heads']}x{beside['vocab']}")
-        show_metrics(beside, as_json)
+    if metrics.control is not None and not as_json:
+        control = metrics.control
+        click.echo(f"\nholistic control {control.heads}x{control.vocab}")
+        show_metrics(control, as_json)
     if not as_json:
-        for note in metrics.get("notes", []):
+        for note in metrics.notes:
             log(f"note: {note}")

@@ -13,9 +13,10 @@ import click
 from data.errors import HeliographError
 from pipeline.cli.agents import demo, import_checkpoint, train
 from pipeline.cli.cache import cache
-from pipeline.cli.data import backbones, doctor, index, probe, simulate
+from pipeline.cli.data import backbones, doctor, probe, simulate
 from pipeline.cli.experiment import experiment
 from pipeline.cli.extract import extract, phase87
+from pipeline.cli.index import index
 from pipeline.cli.messages import message, report
 from pipeline.cli.options import InOrder
 from pipeline.cli.results import compare, evaluate
@@ -25,7 +26,7 @@ class Commands(InOrder):
     """Turns what users can act on into one sentence and exit code 1."""
 
     def invoke(self, context: click.Context) -> Any:
-        from backbones.base import BackboneError
+        from backbones import BackboneError
 
         try:
             return super().invoke(context)

@@ -2,20 +2,27 @@
 
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.projection import principal_axes
-from pipeline.dataset.sources import Material, Source, examples_of, join, load_finite, read_material
+from pipeline.dataset.sources import (
+    CacheSource,
+    RunInputs,
+    build_examples,
+    join_caches,
+    load_finite_cache,
+    read_inputs,
+)
 from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid
 
 __all__ = [
     "PAPER_CELLS",
+    "CacheSource",
     "Examples",
-    "Material",
-    "Source",
+    "RunInputs",
     "Split",
-    "examples_of",
+    "build_examples",
     "folds_of",
     "is_grid",
-    "join",
-    "load_finite",
+    "join_caches",
+    "load_finite_cache",
     "principal_axes",
-    "read_material",
+    "read_inputs",
 ]

@@ -48,7 +48,7 @@ class Examples:
             raise HeliographError(f"{len(self.caches)} caches have no features of one shape")
         return self.caches[0]
 
-    def raw(self) -> np.ndarray:
+    def flat_features(self) -> np.ndarray:
         """All that is known of each clip side by side: float32 (N, values), cache after cache."""
         rows = [own.reshape(len(own), -1).astype(np.float32) for own in self.caches]
         return np.concatenate(rows, axis=1)

@@ -18,7 +18,7 @@ from pipeline.dataset.examples import Examples
 
 
 @dataclass(frozen=True)
-class Source:
+class CacheSource:
     """A cache that a run was trained on: how its features came to be, and their shape."""
 
     path: Path
@@ -32,7 +32,7 @@ class Source:
     name: str = ""  # by which agents are given their caches
 
     @classmethod
-    def of(cls, path: Path, features: Features, *, name: str = "") -> Source:
+    def of(cls, path: Path, features: Features, *, name: str = "") -> CacheSource:
         """Describes a cache that has just been loaded from `path`; its name is the file's stem."""
         _, steps, dim = features.features.shape
         return cls(
@@ -48,7 +48,7 @@ class Source:
         )
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Source:
+    def from_json(cls, stored: Mapping[str, Any]) -> CacheSource:
         """Reads what `to_json` wrote; a name that an older version lacked is the file's stem."""
         path = Path(stored["path"])
         return cls(**{"name": path.stem} | dict(stored) | {"path": path})
@@ -59,14 +59,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Material:
+class RunInputs:
     """Everything that a run reads: its caches, with the same clips in the same order.
 
     `caches` are joined by clip id: clips that stand in all of them, in the order of the first, with
     the labels, objects and scenarios that any of them knows.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[CacheSource, ...]
     caches: tuple[Features, ...]
     left_out: Mapping[str, int]  # clips of each cache, by its name, that the others do not have
 
@@ -77,10 +77,10 @@ class Material:
 
     def __repr__(self) -> str:
         names = ", ".join(source.name for source in self.sources)
-        return f"Material({len(self.clips)} clips in {names})"
+        return f"RunInputs({len(self.clips)} clips in {names})"
 
 
-def load_finite(path: Path) -> Features:
+def load_finite_cache(path: Path) -> Features:
     """Loads a cache; raises HeliographError for a feature or label that nothing can be learnt of.
 
     An unknown label is NaN; an infinite one is a mistake.
@@ -96,20 +96,20 @@ def load_finite(path: Path) -> Features:
     return found
 
 
-def read_material(paths: Mapping[str, Path]) -> Material:
+def read_inputs(paths: Mapping[str, Path]) -> RunInputs:
     """Loads caches, by name, and joins their clips.
 
     Raises HeliographError where they share no clip, disagree on a label or an object, or hold
     numbers that are not finite.
     """
-    loaded = {name: load_finite(path) for name, path in paths.items()}
-    joined = join(loaded)
-    sources = tuple(Source.of(path, loaded[name], name=name) for name, path in paths.items())
+    loaded = {name: load_finite_cache(path) for name, path in paths.items()}
+    joined = join_caches(loaded)
+    sources = tuple(CacheSource.of(path, loaded[name], name=name) for name, path in paths.items())
     left = {name: len(own) - len(joined[0]) for name, own in loaded.items()}
-    return Material(sources, joined, {name: count for name, count in left.items() if count})
+    return RunInputs(sources, joined, {name: count for name, count in left.items() if count})
 
 
-def join(caches: Mapping[str, Features]) -> tuple[Features, ...]:
+def join_caches(caches: Mapping[str, Features]) -> tuple[Features, ...]:
     """The clips that stand in every cache, in the order of the first; labels and objects merged."""
     names, parts = list(caches), list(caches.values())
     common = set.intersection(*(set(own.clip_id) for own in parts))
@@ -163,7 +163,7 @@ def _merged(first: Features, first_name: str, other: Features, other_name: str) 
     return dataclasses.replace(first, labels=labels, **columns)
 
 
-def examples_of(caches: Features | Sequence[Features], properties: tuple[str, ...]) -> Examples:
+def build_examples(caches: Features | Sequence[Features], properties: tuple[str, ...]) -> Examples:
     """What training and evaluation read of a cache, or of several that `join` aligned.
 
     A clip without an object counts as an object of its own. Raises HeliographError for a property

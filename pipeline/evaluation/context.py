@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class EvaluationContext:
     """Who is asked about whom: the clips of a run and the splits of its S seeds.
 
     Attributes:
@@ -56,12 +56,12 @@ class Setting:
         return f"{type(self).__name__}(labels={self.labels.shape}, {len(self.seeds)} seeds)"
 
     @classmethod
-    def of(cls, run: Run, examples: Examples) -> Setting:
-        """The setting of a run."""
+    def of(cls, run: Run, examples: Examples) -> EvaluationContext:
+        """The context of a run."""
         splits = tuple(examples.split(run.config.split, seed) for seed in run.seeds)
         if run.config.refit:  # baselines learn from what the agents learned from
             splits = tuple(split.joined() for split in splits)
-        return Setting(run.config, run.seeds, examples.labels, examples.objects, splits)
+        return EvaluationContext(run.config, run.seeds, examples.labels, examples.objects, splits)
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Panel(Setting):
+class MessageContext(EvaluationContext):
     """What the agents of every seed say, and the receivers that listen.
 
     Attributes:
@@ -112,7 +112,7 @@ class Panel(Setting):
             )
 
     @classmethod
-    def of(cls, run: Run, examples: Examples) -> Panel:
+    def of(cls, run: Run, examples: Examples) -> MessageContext:
         """Reads messages and receivers of every seed of a run."""
         said = [run.tokens(seed) for seed in run.seeds]
         for seed, own in zip(run.seeds, said, strict=True):
@@ -124,7 +124,7 @@ class Panel(Setting):
         tokens = np.stack(said)  # (S, N, agents, heads)
         receivers = [[seed_run(run, seed).receiver()] for seed in run.seeds]
         return cls(
-            **vars(Setting.of(run, examples)),
+            **vars(EvaluationContext.of(run, examples)),
             tokens=tokens.reshape(*tokens.shape[:2], -1),
             receivers=stack_receivers(receivers, CPU),
         )
@@ -158,18 +158,18 @@ def seed_run(run: Run, seed: int) -> Run:
     return dataclasses.replace(run, folder=run.folder / "seeds" / str(seed))
 
 
-def verdicts(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
+def compare_messages(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
     """What receivers say of every ordered pair of words: bool (R, U, U, properties).
 
     Args:
         receivers: a stack of one seed, axes (1, R).
         words: (U, positions); the symbol `vocab` is silence, which a receiver hears as zeros.
     """
-    return verdicts_of_spoken(receivers, one_hot_words(words, vocab))
+    return compare_vectors(receivers, one_hot_tokens(words, vocab))
 
 
 @torch.no_grad()
-def verdicts_of_spoken(receivers: Stack, spoken: Tensor) -> NDArray[np.bool_]:
+def compare_vectors(receivers: Stack, spoken: Tensor) -> NDArray[np.bool_]:
     """As `verdicts`, of what a receiver hears: float32 (U, width)."""
     first = receivers["shared0.weight"][0]  # (R, 2 * width, hidden)
     heard = [torch.matmul(spoken, side) for side in first.split(spoken.shape[-1], dim=1)]
@@ -182,20 +182,20 @@ def verdicts_of_spoken(receivers: Stack, spoken: Tensor) -> NDArray[np.bool_]:
     return torch.cat(blocks, dim=1).numpy()
 
 
-def one_hot_words(words: NDArray[np.int64], vocab: int) -> Tensor:
+def one_hot_tokens(words: NDArray[np.int64], vocab: int) -> Tensor:
     """Words (..., positions) -> float32 (..., positions * vocab); `vocab` itself is all zeros."""
     hot = words[..., None] == np.arange(vocab)
     return torch.from_numpy(hot.reshape(*words.shape[:-1], -1).astype(np.float32))
 
 
-def verdicts_of_clips(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
+def compare_clips(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
     """As `verdicts`, for the words (n, positions) of n clips: each distinct word is heard once."""
     distinct, own = np.unique(words, axis=0, return_inverse=True)
     own = own.ravel()
-    return verdicts(receivers, distinct, vocab)[:, own[:, None], own]
+    return compare_messages(receivers, distinct, vocab)[:, own[:, None], own]
 
 
-def standing(says_more: NDArray[Any]) -> NDArray[np.float64]:
+def win_rates(says_more: NDArray[Any]) -> NDArray[np.float64]:
     """A score of each clip, (n, properties): the share of the others that it is said to exceed.
 
     `says_more` is (R, n, n, properties); both orders of a pair count.

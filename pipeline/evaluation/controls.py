@@ -22,19 +22,19 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from pipeline.agents import (
-    Blueprint,
+    AgentFactory,
+    AgentWindows,
     CompositionalReceiver,
     Stack,
-    Views,
-    begin,
     encode,
+    init_agents,
     receiver_logits,
     sender_logits,
     stack_receivers,
 )
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, principal_axes
-from pipeline.evaluation.context import CPU, Setting, verdicts_of_spoken
+from pipeline.evaluation.context import CPU, EvaluationContext, compare_vectors
 from pipeline.evaluation.fresh_receivers import answers
 
 AXES = 256
@@ -42,30 +42,32 @@ STEPS = 300
 PAIRS = 32
 SENDER_RATE, RECEIVER_RATE = 1e-3, 3e-3
 
-Speak = Callable[[Stack, list[Tensor], Views], Tensor]
+Speak = Callable[[Stack, list[Tensor], AgentWindows], Tensor]
 """Inputs of each group -> messages (S, rows, width)."""
 
 
 def train_controls(
-    setting: Setting,
+    context: EvaluationContext,
     examples: Examples,
-    blueprint: Blueprint,
+    factory: AgentFactory,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Each of `CONTROLS` for the seeds of a run: entries like a baseline's."""
     found: dict[str, Any] = {}
     for name in CONTROLS:
         progress(f"control {name}")
-        found[name] = _train(setting, examples, blueprint, name)
+        found[name] = _train(context, examples, factory, name)
     return found
 
 
-def _train(setting: Setting, examples: Examples, blueprint: Blueprint, name: str) -> dict[str, Any]:
-    config = setting.config
-    views, dims = _views(setting, examples)
-    senders, _ = begin(blueprint, dims, views.groups, setting.seeds, CPU)
-    width, speak = CONTROLS[name](setting)
-    receivers = _receivers(setting, width)
+def _train(
+    context: EvaluationContext, examples: Examples, factory: AgentFactory, name: str
+) -> dict[str, Any]:
+    config = context.config
+    views, dims = _views(context, examples)
+    senders, _ = init_agents(factory, dims, views.groups, context.seeds, CPU)
+    width, speak = CONTROLS[name](context)
+    receivers = _receivers(context, width)
     groups = [
         {"params": list(senders.values()), "lr": SENDER_RATE},
         {"params": list(receivers.values()), "lr": RECEIVER_RATE},
@@ -74,9 +76,9 @@ def _train(setting: Setting, examples: Examples, blueprint: Blueprint, name: str
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
         a, b = (
-            np.stack([rng.choice(split.train, PAIRS) for split in setting.splits]) for _ in "ab"
+            np.stack([rng.choice(split.train, PAIRS) for split in context.splits]) for _ in "ab"
         )
-        answer, weight = answers(setting, a, b)
+        answer, weight = answers(context, a, b)
         heard = speak(senders, views.gather(torch.from_numpy(np.concatenate([a, b], 1))), views)
         predicted = receiver_logits(receivers, *heard.chunk(2, dim=1))[:, 0]  # (S, pairs, P)
         loss = F.binary_cross_entropy_with_logits(predicted, answer, weight, reduction="sum")
@@ -85,23 +87,23 @@ def _train(setting: Setting, examples: Examples, blueprint: Blueprint, name: str
         adam.step()
     says = []
     with torch.no_grad():
-        every = torch.arange(len(examples.labels)).expand(len(setting.seeds), -1)
+        every = torch.arange(len(examples.labels)).expand(len(context.seeds), -1)
         spoken = speak(senders, views.gather(every), views)  # (S, N, width)
-    for number, clips in enumerate(setting.tests):
+    for number, clips in enumerate(context.tests):
         own = {key: value.detach()[number : number + 1] for key, value in receivers.items()}
-        says.append(verdicts_of_spoken(own, spoken[number, clips]))
-    graded = setting.resampler.grade(says, setting.labels, setting.tests, config.tie_margins)
+        says.append(compare_vectors(own, spoken[number, clips]))
+    graded = context.resampler.score_pairs(says, context.labels, context.tests, config.tie_margins)
     return graded.by_property(config.properties)
 
 
-def _views(setting: Setting, examples: Examples) -> tuple[Views, list[int]]:
+def _views(context: EvaluationContext, examples: Examples) -> tuple[AgentWindows, list[int]]:
     """The agents' views of projected features, and the dimensions of each cache."""
-    config = setting.config
+    config = context.config
     projected = [
-        torch.stack([_projected(own, split.train, config) for split in setting.splits])
+        torch.stack([_projected(own, split.train, config) for split in context.splits])
         for own in examples.caches
     ]  # of each cache (S, N, T, axes)
-    views = Views.of(projected, config.agents, config.agent_caches)
+    views = AgentWindows.of(projected, config.agents, config.agent_caches)
     return views, [own.shape[-1] for own in projected]
 
 
@@ -125,10 +127,10 @@ def _leading_axes(features: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(eigh(rows.T @ rows, subset_by_index=(size - AXES, size - 1))[1])
 
 
-def _receivers(setting: Setting, width: int) -> Stack:
-    config = setting.config
+def _receivers(context: EvaluationContext, width: int) -> Stack:
+    config = context.config
     fresh = []
-    for seed in setting.seeds:
+    for seed in context.seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fresh.append([CompositionalReceiver(width, config.hidden_dim, config.properties)])
@@ -140,24 +142,24 @@ def _side_by_side(values: Tensor) -> Tensor:
     return values.transpose(1, 2).flatten(2)
 
 
-def _oracle(setting: Setting) -> tuple[int, Speak]:
-    def speak(senders: Stack, inputs: list[Tensor], views: Views) -> Tensor:
+def _oracle(context: EvaluationContext) -> tuple[int, Speak]:
+    def speak(senders: Stack, inputs: list[Tensor], views: AgentWindows) -> Tensor:
         return _side_by_side(encode(senders, inputs, views.groups))
 
-    return setting.config.agents * setting.config.hidden_dim, speak
+    return context.config.agents * context.config.hidden_dim, speak
 
 
-def _continuous(setting: Setting) -> tuple[int, Speak]:
-    config = setting.config
+def _continuous(context: EvaluationContext) -> tuple[int, Speak]:
+    config = context.config
 
-    def speak(senders: Stack, inputs: list[Tensor], views: Views) -> Tensor:
+    def speak(senders: Stack, inputs: list[Tensor], views: AgentWindows) -> Tensor:
         logits = sender_logits(senders, inputs, config.heads, views.groups)
         return _side_by_side(torch.tanh(logits))
 
     return config.agents * config.heads * config.vocab, speak
 
 
-CONTROLS: dict[str, Callable[[Setting], tuple[int, Speak]]] = {
+CONTROLS: dict[str, Callable[[EvaluationContext], tuple[int, Speak]]] = {
     "oracle": _oracle,
     "continuous": _continuous,
 }

@@ -18,11 +18,11 @@ from torch import Tensor
 from pipeline.agents import CompositionalReceiver, Stack, receiver_logits, stack_receivers
 from pipeline.evaluation.context import (
     CPU,
-    Panel,
-    Setting,
-    one_hot_words,
+    EvaluationContext,
+    MessageContext,
+    compare_clips,
+    one_hot_tokens,
     one_thread,
-    verdicts_of_clips,
 )
 from pipeline.evaluation.pair_scores import Scores
 
@@ -34,53 +34,57 @@ LEARNING_RATE = 3e-3  # the published receivers'
 Numbers = NDArray[np.int64]
 
 
-def fresh_listeners(panel: Panel, *, seed: int = 0) -> dict[str, Any]:
+def score_fresh_receivers(context: MessageContext, *, seed: int = 0) -> dict[str, Any]:
     """Accuracies of fresh receivers on the test clips, all seeds at once.
 
-    `accuracy` pools the listeners of a seed; `dealt` is the control; `above_dealt` their paired
-    difference; `loss_of_newcomers` is by how much the receivers that the run kept do better.
+    `accuracy` pools the receivers of a seed; `permuted` is the control; `above_permuted` their
+    paired difference; `trained_minus_fresh` by how much the receivers that the run kept do better.
     """
     rng = np.random.default_rng(seed)
-    train = [split.train for split in panel.splits]
-    true = [panel.tokens[number] for number in range(len(train))]
+    train = [split.train for split in context.splits]
+    true = [context.tokens[number] for number in range(len(train))]
     dealt = []
     for words, clips in zip(true, train, strict=True):
         other = words.copy()
         other[clips] = words[rng.permutation(clips)]
         dealt.append(other)
     with one_thread():
-        stack = _train(panel, np.stack([*true, *dealt]), [*train, *train], rng)
+        stack = _train(context, np.stack([*true, *dealt]), [*train, *train], rng)
     graded = [
-        _grade(panel, {name: value[start:] for name, value in stack.items()})
+        _grade(context, {name: value[start:] for name, value in stack.items()})
         for start in (0, len(train))
     ]
     fresh, control = graded
-    properties = panel.config.properties
-    familiar = _grade(panel, panel.receivers)
+    properties = context.config.properties
+    familiar = _grade(context, context.receivers)
     return {
         "accuracy": fresh.by_property(properties),
-        "dealt": control.by_property(properties),
-        "above_dealt": (fresh - control).by_property(properties),
-        "loss_of_newcomers": (familiar - fresh).by_property(properties),
+        "permuted": control.by_property(properties),
+        "above_permuted": (fresh - control).by_property(properties),
+        "trained_minus_fresh": (familiar - fresh).by_property(properties),
     }
 
 
-def _grade(panel: Panel, receivers: Stack) -> Scores:
+def _grade(context: MessageContext, receivers: Stack) -> Scores:
     says = [
-        verdicts_of_clips(
+        compare_clips(
             {name: value.detach()[number : number + 1] for name, value in receivers.items()},
-            panel.tokens[number, clips],
-            panel.config.vocab,
+            context.tokens[number, clips],
+            context.config.vocab,
         )
-        for number, clips in enumerate(panel.tests)
+        for number, clips in enumerate(context.tests)
     ]
-    return panel.resampler.grade(says, panel.labels, panel.tests, panel.config.tie_margins)
+    return context.resampler.score_pairs(
+        says, context.labels, context.tests, context.config.tie_margins
+    )
 
 
-def _train(panel: Panel, tokens: Numbers, train: list[Numbers], rng: np.random.Generator) -> Stack:
+def _train(
+    context: MessageContext, tokens: Numbers, train: list[Numbers], rng: np.random.Generator
+) -> Stack:
     """Receivers of L lines of messages (L, N, positions): a stack with axes (L, LISTENERS)."""
-    config = panel.config
-    spoken = one_hot_words(tokens, config.vocab)  # (L, N, msg)
+    config = context.config
+    spoken = one_hot_tokens(tokens, config.vocab)  # (L, N, msg)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         fresh = [
@@ -92,7 +96,7 @@ def _train(panel: Panel, tokens: Numbers, train: list[Numbers], rng: np.random.G
     lines = np.arange(len(tokens))[:, None]
     for _ in range(STEPS):
         a, b = (np.stack([rng.choice(own, PAIRS) for own in train]) for _ in range(2))
-        answer, weight = answers(panel, a, b)
+        answer, weight = answers(context, a, b)
         predicted = receiver_logits(stack, spoken[lines, a], spoken[lines, b])  # (L, R, pairs, P)
         target, counted = (side.unsqueeze(1).expand_as(predicted) for side in (answer, weight))
         loss = F.binary_cross_entropy_with_logits(predicted, target, counted, reduction="sum")
@@ -102,9 +106,9 @@ def _train(panel: Panel, tokens: Numbers, train: list[Numbers], rng: np.random.G
     return stack
 
 
-def answers(setting: Setting, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
+def answers(context: EvaluationContext, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
     """Whether a has more, and whether the pair counts: float32 (L, pairs, properties) each."""
-    first, second = setting.labels[a], setting.labels[b]
-    counted = np.abs(first - second) > np.asarray(setting.config.tie_margins)
+    first, second = context.labels[a], context.labels[b]
+    counted = np.abs(first - second) > np.asarray(context.config.tie_margins)
     more, kept = (values.astype(np.float32) for values in (first > second, counted))
     return torch.from_numpy(more), torch.from_numpy(kept)

@@ -1,6 +1,6 @@
 """Answers about pairs of test clips: how many are right, and how far to trust the number.
 
-A seed's answers are summed by pair of objects (`Tally`). From the tallies of all seeds come the
+A seed's answers are summed by pair of objects (`PairCounts`). From the counts of all seeds come the
 accuracy of each seed, its mean, and what the mean would have been with other objects and other
 seeds (`Resampler`): both are drawn again, with replacement and independently (Owen 2007, "The
 pigeonhole bootstrap"), because test objects are shared by the seeds and clips by their objects.
@@ -11,23 +11,22 @@ Columns, everywhere: one for each property, then, for accuracies, one for "all a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from pipeline.metrics import draw_objects, interval, number_objects
+from pipeline.metrics import draw_objects, interval, merge_ties, number_objects
+from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Tally:
+class PairCounts:
     """Right and asked answers of one seed by ordered pair of its G test objects: (G, G, columns).
 
     `objects` (G,) are their numbers among all the objects of the clips.
@@ -45,10 +44,10 @@ class Tally:
             )
 
     def __repr__(self) -> str:
-        return f"Tally({len(self.objects)} objects, {self.right.shape[2]} columns)"
+        return f"PairCounts({len(self.objects)} objects, {self.right.shape[2]} columns)"
 
 
-def tally(right: Floats, asked: Bools, objects: NDArray[np.int64]) -> Tally:
+def count_pairs(right: Floats, asked: Bools, objects: NDArray[np.int64]) -> PairCounts:
     """Sums the share of right answers (n, n, columns) of n clips by pair of objects (n,)."""
     known, own = np.unique(objects, return_inverse=True)
     member = (own[:, None] == np.arange(len(known))).astype(np.float64)  # (n, G)
@@ -56,10 +55,10 @@ def tally(right: Floats, asked: Bools, objects: NDArray[np.int64]) -> Tally:
         np.einsum("ig,ijc,jh->ghc", member, values, member, optimize=True)
         for values in (right * asked, asked.astype(np.float64))
     )
-    return Tally(known, *sums)
+    return PairCounts(known, *sums)
 
 
-def grade(
+def score_pairs(
     says_more: NDArray[Any], labels: Floats, margins: Sequence[float]
 ) -> tuple[Floats, Bools]:
     """The share of right answers and which pairs count, each (n, n, properties + 1).
@@ -78,16 +77,17 @@ def grade(
     return right, np.concatenate([asked, asked.all(-1, keepdims=True)], axis=-1)
 
 
-def grade_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:
-    """As `grade`, for the area under the ROC curve: does a high clip score above a low one?
+def score_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:
+    """As `score_pairs`, for the area under the ROC curve: does a high clip score above a low one?
 
     Args:
         scores: (n, properties).
         high: (n, properties), whether the clip's value is high.
 
-    Returns (n, n, properties) each; equal scores are half right.
+    Returns (n, n, properties) each; scores equal up to rounding are half right.
     """
-    above = scores[:, None] - scores[None]
+    merged = merge_ties(scores)
+    above = merged[:, None] - merged[None]
     return (np.sign(above) + 1) / 2, high[:, None] & ~high[None]
 
 
@@ -131,31 +131,16 @@ class Scores:
     def to_json(self, column: int) -> dict[str, Any]:
         """One column as `metrics.json` states a fraction over seeds, with its `interval`."""
         ends = self.interval()[column].tolist()
-        return spread(self.per_seed[:, column].tolist()) | {"interval": ends}
+        return Spread.numbers(self.per_seed[:, column].tolist()) | {"interval": ends}
 
     def by_property(self, properties: Sequence[str]) -> dict[str, Any]:
         """All at once at the top, each property under `properties`; accuracies only."""
         ends = self.interval().tolist()
         stated = [
-            spread(values.tolist()) | {"interval": both}
+            Spread.numbers(values.tolist()) | {"interval": both}
             for values, both in zip(self.per_seed.T, ends, strict=True)
         ]
         return stated[-1] | {"properties": dict(zip(properties, stated[:-1], strict=True))}
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """A number over seeds: `std` with S - 1, 0 for one seed.
-
-    A seed that could not be asked, NaN (an area under the curve whose test clips are all high,
-    say), counts for neither.
-
-    >>> spread([0.5, 1.0, math.nan])["mean"]
-    0.75
-    """
-    known = [value for value in values if not math.isnan(value)]
-    std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-    mean = float(np.mean(known)) if known else math.nan
-    return {"mean": mean, "std": std, "per_seed": list(values)}
 
 
 class Resampler:
@@ -176,12 +161,12 @@ class Resampler:
         draws, seeds = self._seeds.shape
         return f"Resampler({draws} draws of {self._often.shape[1]} objects and {seeds} seeds)"
 
-    def score(self, tallies: Sequence[Tally]) -> Scores:
-        """The scores of every seed's tally, in the order of the seeds."""
-        if len(tallies) != self._seeds.shape[1]:
-            raise ValueError(f"{len(tallies)} tallies for {self._seeds.shape[1]} seeds")
+    def score(self, counts: Sequence[PairCounts]) -> Scores:
+        """The scores of every seed's count_pairs, in the order of the seeds."""
+        if len(counts) != self._seeds.shape[1]:
+            raise ValueError(f"{len(counts)} counts for {self._seeds.shape[1]} seeds")
         per_seed, drawn = [], []
-        for own in tallies:
+        for own in counts:
             often = self._often[:, own.objects]  # (n, G)
             pairs = often[:, :, None] * often[:, None]  # (n, G, G)
             same = np.arange(len(own.objects))
@@ -193,30 +178,20 @@ class Resampler:
             per_seed.append(_share(own.right.sum((0, 1)), own.asked.sum((0, 1))))
         return Scores(np.stack(per_seed), np.stack(drawn, axis=1), self._seeds)
 
-    def grade(
+    def score_pairs(
         self,
         says_more: Sequence[NDArray[Any]],
         labels: Floats,
         clips: Sequence[NDArray[np.int64]],
         margins: Sequence[float],
     ) -> Scores:
-        """Accuracies of every seed's verdicts on its own `clips`; see `pipeline.tally.grade`."""
+        """Accuracies of every seed's verdicts on its own `clips`; see `score_pairs`."""
         return self.score(
             [
-                tally(*grade(says, labels[own], margins), self.objects[own])
+                count_pairs(*score_pairs(says, labels[own], margins), self.objects[own])
                 for says, own in zip(says_more, clips, strict=True)
             ]
         )
-
-
-def spearman(scores: Floats, labels: Floats) -> list[float]:
-    """Rank correlation of each column (n, columns) with its label; 0 where one is constant."""
-    found = []
-    for score, label in zip(scores.T, labels.T, strict=True):
-        ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (score, label)]
-        size = math.sqrt(float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-        found.append(float(ranks[0] @ ranks[1]) / size if size else 0.0)
-    return found
 
 
 def _share(right: Floats, asked: Floats) -> Floats:

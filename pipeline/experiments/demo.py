@@ -10,13 +10,13 @@ from data import cache
 from data.clips import Clip
 from data.simulate import contact_sheet
 from data.video import Sampling
-from pipeline.console import Bar, log, percent, print_table
+from pipeline.console import ProgressBar, log, print_table
 from pipeline.dataset import PAPER_CELLS
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import features_of, made_clips
 from pipeline.message import Speaker
 from pipeline.report import score_rows, structure_rows, write_report
-from pipeline.runs import Run
+from pipeline.runs import Run, percent
 from pipeline.training import train
 
 BACKBONE = "efficientnet_lite0"
@@ -48,7 +48,7 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     log(f"    the same with shuffled labels, as a control: {out / 'shuffled'}")
     control = _train(out / "ramp.h5", out / "shuffled", seeds, epochs, shuffled=True)
     log("4/4 scores, on grid cells that were in neither training nor validation")
-    run.add_metrics({"shuffled_labels": control.metrics()["accuracy_test"]})
+    run.add_metrics({"shuffled_labels": control.metrics().accuracy_test})
     metrics = evaluate(run.folder)
     columns, rows = score_rows(metrics)
     print_table(columns, [*rows, _control_row(control)])
@@ -61,7 +61,7 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
 
 
 def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool) -> Run:
-    with Bar("training") as bar:
+    with ProgressBar("training") as bar:
         return train(
             features,
             out,
@@ -80,8 +80,8 @@ def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool
 
 def _control_row(control: Run) -> list[str]:
     metrics = control.metrics()
-    each = [percent(metrics["properties"][name]["accuracy_test"]) for name in PROPERTIES]
-    return ["control: shuffled labels", percent(metrics["accuracy_test"]), *each]
+    each = [percent(metrics.properties[name].accuracy_test) for name in PROPERTIES]
+    return ["control: shuffled labels", percent(metrics.accuracy_test), *each]
 
 
 def _print_messages(run: Run, clips: list[Clip]) -> None:

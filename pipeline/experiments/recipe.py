@@ -30,7 +30,7 @@ from typing import Any
 from data.errors import HeliographError
 from data.simulate import SCENES
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
-from pipeline.runs import documented
+from pipeline.runs import has_key
 
 NAMES = ("ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87")
 ACCURACY = "accuracy"
@@ -57,7 +57,7 @@ class Clips:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class AgentView:
     """Features of the clips: so many time steps, or of the middle frame alone."""
 
     name: str
@@ -116,7 +116,7 @@ class Recipe:
     note: str
     clips: Clips | None  # None: features are given
     given: str
-    views: tuple[View, ...]
+    views: tuple[AgentView, ...]
     evaluation: Mapping[str, Any]
     measures: Mapping[str, str]
     trainings: tuple[Training, ...]
@@ -221,7 +221,7 @@ class _Reader:
             raise self.wrong("", "no [views.NAME] says which features to make of the clips")
         measures = self.table(found.get("measures", {}), None, "measures")
         for path in measures:
-            if not documented(path):
+            if not has_key(path):
                 raise self.wrong("measures", f"metrics.json has no {path}")
         evaluation = self.table(found.get("evaluate", {}), _EVALUATE, "evaluate")
         if ("outcome" in evaluation) != ("action" in evaluation):
@@ -256,11 +256,11 @@ class _Reader:
             raise self.wrong("clips", f"no scene {clips.scene!r}: there are {', '.join(SCENES)}")
         return clips
 
-    def views(self, tables: Mapping[str, Any]) -> tuple[View, ...]:
+    def views(self, tables: Mapping[str, Any]) -> tuple[AgentView, ...]:
         found = []
         for name, table in tables.items():
             where = f"views.{name}"
-            view = View(name=name, **self.table(table, _VIEW, where))
+            view = AgentView(name=name, **self.table(table, _VIEW, where))
             if view.steps < 1 or not name.replace("-", "").isalnum():
                 raise self.wrong(where, "a view has a plain name and at least one step")
             found.append(view)

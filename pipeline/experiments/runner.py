@@ -28,11 +28,11 @@ from data.errors import HeliographError
 from data.files import atomic_write, sha256_file
 from data.interchange import import_pt
 from data.video import Sampling
-from pipeline.console import Bar, duration, log
+from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import features_of, made_clips
 from pipeline.experiments.page import render
-from pipeline.experiments.recipe import Published, Recipe, Training, View
+from pipeline.experiments.recipe import AgentView, Published, Recipe, Training
 from pipeline.experiments.tables import Line, as_csv, lines_of
 from pipeline.extraction import default_workers
 from pipeline.report import write_report
@@ -130,7 +130,7 @@ class Stages:
         yield
         if anew:
             self.seconds[name] = round(time.monotonic() - began, 1)
-            log(f"    {name}: {duration(self.seconds[name])}")
+            log(f"    {name}: {format_duration(self.seconds[name])}")
             self._write()
 
     def _write(self) -> None:
@@ -185,7 +185,7 @@ def _caches(recipe: Recipe, out: Path, means: Means, stages: Stages) -> dict[str
 
 
 def _extract(
-    clips: list[Clip], target: Path, view: View, entry: Any, means: Means, stages: Stages
+    clips: list[Clip], target: Path, view: AgentView, entry: Any, means: Means, stages: Stages
 ) -> None:
     """Features of a view, unless the cache has those of every clip already."""
     if target.exists() and cache.info(target)["clips"] == len(clips):
@@ -230,7 +230,7 @@ def _train(
     agents = training.settings.get("agents")
     seen = dict.fromkeys(agents) if isinstance(agents, list) else caches
     finished = (folder / "metrics.json").exists() and not means.overwrite
-    with stages(f"training {training.name}", anew=not finished), Bar(training.name) as bar:
+    with stages(f"training {training.name}", anew=not finished), ProgressBar(training.name) as bar:
         return train(
             [f"{name}={caches[name]}" for name in seen],
             folder,
@@ -259,7 +259,7 @@ def _examine(run: Run, recipe: Recipe, stages: Stages) -> None:
     outcome, action = asked.pop("outcome", None), asked.pop("action", None)
     wanted = ["baselines", *(["outcome"] if outcome else [])]
     wanted += ["controls"] if asked.get("controls") else []
-    missing = any(part not in metrics for part in wanted)
+    missing = any(getattr(metrics, part) is None for part in wanted)
     with stages(f"evaluation {name}", anew=missing):
         if missing:
             evaluate(run.folder, outcome=(outcome, action) if outcome else None, **asked)

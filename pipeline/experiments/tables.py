@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.experiments.recipe import ACCURACY, Published
 from pipeline.report import interval_of, p_text
-from pipeline.runs import SCORES
+from pipeline.runs import SCORES, AccuracyEstimate, Estimate, Record, RunMetrics, Spread
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -57,7 +57,7 @@ class Line:
 def lines_of(
     setting: str,
     run: str,
-    metrics: Mapping[str, Any],
+    metrics: RunMetrics,
     *,
     measures: Mapping[str, str],
     paper: Mapping[str, Published],
@@ -66,49 +66,42 @@ def lines_of(
 
     `run` is its folder, `paper` the paper's numbers by path, `recipe.ACCURACY` for the accuracies.
     """
-    properties = list(metrics["properties"])
+    properties = list(metrics.properties)
     parts = [ALL, *properties] if len(properties) > 1 else properties
     found = []
     for part in parts:
         theirs = paper.get(ACCURACY) if part == parts[0] else None
-        own = metrics if part == ALL else metrics["properties"][part]
+        own = metrics if part == ALL else metrics.properties[part]
         for score in SCORES:
-            found.append(_line(setting, run, score, ACCURACY, own[score], theirs, part=part))
-        if own["accuracy_test"] is not None:
-            kept = _of(metrics.get("agents"), part)
+            found.append(
+                _line(setting, run, score, ACCURACY, getattr(own, score), theirs, part=part)
+            )
+        if own.accuracy_test is not None:
+            kept = _of(metrics.kept_receiver, part)
             found[-len(SCORES)] = _with_interval(found[-len(SCORES)], kept)
         for name in BASELINES:
-            entry = _of(metrics.get("baselines", {}).get(name), part)
+            entry = _of((metrics.baselines or {}).get(name), part)
             path = f"baselines.{name}"
             found.append(_line(setting, run, path, f"baseline: {name}", entry, None, part=part))
     for path, title in measures.items():
-        entry = _walk(metrics, path)
+        entry = metrics.at(path)
         found.append(_line(setting, run, path, title, entry, paper.get(path)))
     return found
 
 
-def _of(entry: Mapping[str, Any] | None, part: str) -> Any:
+def _of(entry: AccuracyEstimate | None, part: str) -> Estimate | None:
     """An accuracy of all properties at once, or of one; with a single property they are one."""
     if entry is None or part == ALL:
         return entry
-    return entry["properties"].get(part)
+    return entry.properties.get(part)
 
 
-def _with_interval(line: Line, kept: Mapping[str, Any] | None) -> Line:
+def _with_interval(line: Line, kept: Estimate | None) -> Line:
     """The interval over objects, which evaluation knows of the receivers that were kept."""
-    if kept is None or "interval" not in kept:
+    if kept is None:
         return line
     low, high, over = interval_of(kept)
     return dataclasses.replace(line, low=low, high=high, over=over)
-
-
-def _walk(metrics: Mapping[str, Any], path: str) -> Any:
-    found: Any = metrics
-    for part in path.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return None
-        found = found[part]
-    return found
 
 
 def _line(
@@ -125,17 +118,8 @@ def _line(
     known: dict[str, Any] = {}
     if isinstance(entry, int | float):
         known = {"mean": float(entry)}
-    elif isinstance(entry, Mapping) and entry.get("value", entry.get("mean")) is not None:
-        known = {"mean": entry.get("value", entry.get("mean")), "std": entry.get("std")}
-        ends = entry.get("interval")
-        if "per_seed" in entry:
-            known["seeds"] = len(entry["per_seed"])
-            low, high, over = interval_of(entry)
-            known |= {"low": low, "high": high, "over": over} if over else {}
-        elif ends and None not in ends:
-            known |= {"low": ends[0], "high": ends[1], "over": "objects"}
-        known |= {"chance": entry.get("null_mean"), "p_value": entry.get("p_value")}
-        known["verdict"] = str(entry.get("verdict") or "")
+    elif isinstance(entry, Record):
+        known = _numbers_of(entry)
     return Line(
         setting=setting,
         run=run,
@@ -146,6 +130,26 @@ def _line(
         place=theirs.place if theirs else "",
         **known,
     )
+
+
+def _numbers_of(entry: Record) -> dict[str, Any]:
+    """The columns of a line that a record of `metrics.json` fills."""
+    mean = getattr(entry, "value", getattr(entry, "mean", None))
+    if mean is None:
+        return {}
+    known = {"mean": mean, "std": getattr(entry, "std", None)}
+    ends = getattr(entry, "interval", None)
+    if isinstance(entry, Spread):
+        known["seeds"] = len(entry.per_seed)
+        low, high, over = interval_of(entry)
+        known |= {"low": low, "high": high, "over": over} if over else {}
+    elif ends and None not in ends:
+        known |= {"low": ends[0], "high": ends[1], "over": "objects"}
+    known |= {
+        "chance": getattr(entry, "null_mean", None),
+        "p_value": getattr(entry, "p_value", None),
+    }
+    return known | {"verdict": getattr(entry, "verdict", None) or ""}
 
 
 def as_csv(lines: Sequence[Line]) -> str:

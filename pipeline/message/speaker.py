@@ -23,14 +23,16 @@ from numpy.typing import NDArray
 
 import backbones
 from data.cache import Features
-from data.clips import Clip, find
+from data.clips import Clip
+from data.differences import Difference, first_difference
 from data.errors import HeliographError
+from data.manifests import list_clips
 from data.video import DecoderPool, Job, Sampling, VideoError
-from pipeline.agents import Voice, message_text
-from pipeline.dataset import Source, join, load_finite
+from pipeline.agents import FastSender, message_text
+from pipeline.dataset import CacheSource, join_caches, load_finite_cache
 from pipeline.message.lexicon import Lexicon, lexicon_of
 from pipeline.message.novelty import Distance, Familiarity, strangest
-from pipeline.runs import Run, load_material
+from pipeline.runs import Run, load_inputs
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Speaker:
                 "messages.jsonl"
             )
         self.run = run
-        self._voice = Voice(run.sender())
+        self._fast_sender = FastSender(run.sender())
         self._where: dict[str, Any] = {"device": device, "weights": weights, "hub_dir": hub_dir}
         self._decoders = DecoderPool(workers=1)
         weakref.finalize(self, self._decoders.close)
@@ -122,7 +124,7 @@ class Speaker:
         given = [features] if isinstance(features, np.ndarray) else list(features)
         self._check_shapes(given)
         heard = [torch.from_numpy(np.ascontiguousarray(own)).float() for own in given]
-        best, tokens = self._voice(heard).softmax(-1).max(-1)
+        best, tokens = self._fast_sender(heard).softmax(-1).max(-1)
         shape = (len(heard[0]), self.run.config.agents, self.run.config.heads)
         return tokens.numpy().reshape(shape), best.double().numpy().reshape(shape)
 
@@ -153,7 +155,7 @@ class Speaker:
         given = {
             source.name: _fitting(source, caches, self.run.folder) for source in self.run.sources
         }
-        aligned = join(given)
+        aligned = join_caches(given)
         return self.messages(aligned[0].clip_id, [own.features for own in aligned])
 
     def features(self, clip: Clip) -> list[NDArray[Any]]:
@@ -198,15 +200,15 @@ class Speaker:
     def _familiarity(self) -> tuple[list[Familiarity], str]:
         """A measure for each cache; none, and why, where the caches are no longer there."""
         try:
-            material = load_material(self.run)
+            inputs = load_inputs(self.run)
             lines = self.run.messages()
             train = [place for place, line in enumerate(lines) if line["part"] == "train"]
-            clips = material.clips
+            clips = inputs.clips
             ids = [clips.clip_id[place] for place in train]
             objects = [clips.object[place] or clips.clip_id[place] for place in train]
             return [
                 Familiarity(own.features[train], objects, ids, cache=source.name)
-                for own, source in zip(material.caches, material.sources, strict=True)
+                for own, source in zip(inputs.caches, inputs.sources, strict=True)
             ], ""
         except HeliographError as error:
             return [], f"no distance from the training clips: {error}"
@@ -223,10 +225,10 @@ def speak_all(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | Hel
     together = len(speaker.run.sources)
     for first in range(0, len(caches), together):
         yield from speaker.speak_of_caches(
-            [load_finite(path) for path in caches[first : first + together]]
+            [load_finite_cache(path) for path in caches[first : first + together]]
         )
     videos = [path for path in paths if path not in caches]
-    clips = find(videos) if videos else []
+    clips = list_clips(videos) if videos else []
     if clips:
         _ = speaker.ears  # what it raises concerns every clip
     for clip in clips:
@@ -247,7 +249,7 @@ def load(
     return Speaker(Run.open(run), device=device, weights=weights, hub_dir=hub_dir)
 
 
-def _fitting(source: Source, caches: Sequence[Features], folder: Path) -> Features:
+def _fitting(source: CacheSource, caches: Sequence[Features], folder: Path) -> Features:
     """The cache that was made as this one of the run was; raises HeliographError without one."""
     refusals = []
     for features in caches:
@@ -259,18 +261,12 @@ def _fitting(source: Source, caches: Sequence[Features], folder: Path) -> Featur
 
 
 def _ear(
-    source: Source, folder: Path, where: Mapping[str, Any]
+    source: CacheSource, folder: Path, where: Mapping[str, Any]
 ) -> tuple[backbones.Backbone, Sampling]:
     made = source.fingerprint
     if made.get("imported"):
         return _as_declared(source, folder, where)
-    backbone = backbones.load(
-        made["name"],
-        precision=made["precision"],
-        preprocess=made["preprocess"]["name"],
-        output=made["output"],
-        **where,
-    )
+    backbone = backbones.load_from_fingerprint(made, **where)
     reason = _difference(source, backbone.fingerprint, source.sampler)
     if reason is not None:
         raise HeliographError(_refusal("this video", folder, reason))
@@ -278,7 +274,7 @@ def _ear(
 
 
 def _as_declared(
-    source: Source, folder: Path, where: Mapping[str, Any]
+    source: CacheSource, folder: Path, where: Mapping[str, Any]
 ) -> tuple[backbones.Backbone, Sampling]:
     """What `cache import --backbone --frames --preprocess` said of the features."""
     imported = source.fingerprint
@@ -301,24 +297,28 @@ def _as_declared(
 
 
 def _difference(
-    source: Source, fingerprint: Mapping[str, Any], sampler: Mapping[str, Any]
-) -> tuple[str, str, Any, Any] | None:
-    """The first thing that is not as the run's cache was made: kind, field, theirs, ours."""
+    source: CacheSource, fingerprint: Mapping[str, Any], sampler: Mapping[str, Any]
+) -> tuple[str, Difference] | None:
+    """Return the first thing that is not as the run's cache was made: its kind, and the field."""
     for kind, here, there in (
         ("backbone", fingerprint, source.fingerprint),
         ("sampling", sampler, source.sampler),
     ):
-        name = next((key for key in [*there, *here] if here.get(key) != there.get(key)), None)
-        if name is not None:
-            return kind, name, here.get(name), there.get(name)
+        # A field that an older cache does not have counts as null.
+        if found := first_difference(_without_nulls(there), _without_nulls(here)):
+            return kind, found
     return None
 
 
-def _refusal(what: str, folder: Path, difference: tuple[str, str, Any, Any]) -> str:
-    kind, name, here, there = difference
+def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _refusal(what: str, folder: Path, difference: tuple[str, Difference]) -> str:
+    kind, (path, there, here) = difference
     return (
         f"the features of {what} would come from another {kind} than those that {folder} was "
-        f"trained on: its {name} is {here!r}, the run's {there!r}"
+        f"trained on: its {'.'.join(path)} is {here!r}, the run's {there!r}"
     )
 
 

@@ -1,52 +1,58 @@
-"""TODO"""
+"""Metrics of messages and properties: pure functions that import nothing else of `pipeline`.
 
-from pipeline.metrics.information import joint_counts
-from pipeline.metrics.language import (
-    METRICS,
-    accuracy,
+Each metric is a record (`Metric`) in a module of this package; `METRICS` holds them by name, and
+adding a module with a record adds the metric. Read no metric without what chance gives
+(`permutation_null`); see `assess` for intervals and verdicts, and
+`docs/metrics.md` for definitions.
+"""
+
+from pipeline.metrics.information import (
     adjusted_mutual_information,
-    auc,
     bin_property,
-    bin_sensitivity,
-    bosdis_chaabouni2020,
-    bosdis_wmcp,
-    effective_vocabulary,
     entropy,
+    joint_counts,
     message_entropy,
     message_ids,
-    message_uniqueness,
-    monotonicity,
     mutual_information,
-    permutation_null,
-    permutations,
+)
+from pipeline.metrics.language import (
+    bosdis_chaabouni2020,
+    bosdis_wmcp,
     posdis_chaabouni2020,
     posdis_wmcp,
-    symbols_in_use,
 )
-from pipeline.metrics.resampling import draw_objects, number_objects
-from pipeline.metrics.significance import STRUCTURAL, assess, interval, p_value
-from pipeline.metrics.topsim import topsim, topsim_sampled
+from pipeline.metrics.metric import Metric, known_metrics
+from pipeline.metrics.ranking import exceeds, merge_ties, spearman
+from pipeline.metrics.resampling import draw_objects, number_objects, permutations
+from pipeline.metrics.significance import (
+    Assessment,
+    assess,
+    interval,
+    p_value,
+    permutation_null,
+)
+from pipeline.metrics.topsim import topsim
+
+METRICS = known_metrics()
+"""Every metric of this package, by name."""
 
 __all__ = [
     "METRICS",
-    "STRUCTURAL",
-    "accuracy",
+    "Assessment",
+    "Metric",
     "adjusted_mutual_information",
     "assess",
-    "auc",
     "bin_property",
-    "bin_sensitivity",
     "bosdis_chaabouni2020",
     "bosdis_wmcp",
     "draw_objects",
-    "effective_vocabulary",
     "entropy",
+    "exceeds",
     "interval",
     "joint_counts",
+    "merge_ties",
     "message_entropy",
     "message_ids",
-    "message_uniqueness",
-    "monotonicity",
     "mutual_information",
     "number_objects",
     "p_value",
@@ -54,7 +60,6 @@ __all__ = [
     "permutations",
     "posdis_chaabouni2020",
     "posdis_wmcp",
-    "symbols_in_use",
+    "spearman",
     "topsim",
-    "topsim_sampled",
 ]

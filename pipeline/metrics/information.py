@@ -1,7 +1,15 @@
-"""Tables of counts, and what follows from them: the arithmetic under `pipeline.metrics`.
+"""Count tables of symbols and properties, and the information in them.
 
-Counts are integers, so a sum does not depend on the order of clips, seeds or draws. Leading axes
-broadcast as in NumPy. Information is in nats.
+Shapes, in all modules of `pipeline.metrics`:
+
+- `tokens`: int (N, P), the symbol at each of the P positions of N messages (the heads of all agents
+  next to each other), or (S, N, P) for S training seeds; symbols count from 0.
+- `attributes`: int (N, A), the bin of each of A properties (`bin_property`), or (N,) for one.
+- `weights`: int (..., N), how often each clip counts (a bootstrap draw); once each by default.
+
+Leading axes broadcast as in NumPy: tokens (S, N, P) with attributes (D, 1, N, A) give (D, S, ...).
+Counts are integers, so a sum does not depend on the order of clips, seeds or draws. Information is
+in nats.
 """
 
 from __future__ import annotations
@@ -11,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.metrics.metric import Metric
+
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -19,14 +29,23 @@ Floats = NDArray[np.float64]
 
 
 def bin_property(values: ArrayLike, *, bins: int = 5) -> Integers:
-    """Bins of a continuous property: int64 (N,), numbered from 0 without gaps.
+    """Return the bin of each value of a continuous property.
 
     Up to `bins` distinct values are a bin each (a grid of levels keeps its levels). Otherwise the
     edges are the quantiles 1/bins, 2/bins, ... over clips, and a value on an edge belongs to the
     bin above: the rule of the paper's code, `numpy.digitize` of `numpy.quantile`. Equal values
-    always share a bin; where so many clips share a value that a bin stays empty, the bins close up.
+    always share a bin. Empty bins are left out, so the numbers have no gaps.
 
-    Raises ValueError for a NaN: leave clips with an unknown property out first.
+    Args:
+        values: The property of each clip, (N,).
+        bins: The largest number of bins, at least 2.
+
+    Returns:
+        int64 (N,), from 0.
+
+    Raises:
+        ValueError: A value is NaN (leave clips with an unknown property out first), `values` has
+            another shape, or `bins` is too small.
 
     >>> bin_property([61.0, 214.0, 61.0, 90.0]).tolist()
     [0, 2, 0, 1]
@@ -51,6 +70,7 @@ def bin_property(values: ArrayLike, *, bins: int = 5) -> Integers:
 
 
 def integers(array: ArrayLike, name: str) -> Integers:
+    """Return an array of integers from 0 as int64; raise ValueError for any other."""
     numbers = np.asarray(array)
     if numbers.dtype.kind not in "iub":
         hint = "; see bin_property" if name == "attributes" else ""
@@ -61,6 +81,7 @@ def integers(array: ArrayLike, name: str) -> Integers:
 
 
 def check_tokens(tokens: ArrayLike) -> Integers:
+    """Return tokens (..., N, positions) as int64; raise ValueError for any other array."""
     messages = integers(tokens, "tokens")
     if messages.ndim < 2 or 0 in messages.shape:
         raise ValueError(f"tokens must be (..., N, positions), not {messages.shape}")
@@ -68,6 +89,11 @@ def check_tokens(tokens: ArrayLike) -> Integers:
 
 
 def check(tokens: ArrayLike, attributes: ArrayLike) -> tuple[Integers, Integers]:
+    """Return tokens (..., N, P) and attributes (..., N, A) as int64.
+
+    Raises:
+        ValueError: They are not integers from 0, or not of the same N clips.
+    """
     messages, bins = check_tokens(tokens), integers(attributes, "attributes")
     if bins.ndim == 1:
         bins = bins[:, None]
@@ -80,7 +106,7 @@ def check(tokens: ArrayLike, attributes: ArrayLike) -> tuple[Integers, Integers]
 
 
 def one_hot(codes: Integers) -> NDArray[np.float32]:
-    """(..., N, K) -> (..., N, K * levels)."""
+    """Return the one-hot form of numbers from 0: (..., N, K) to (..., N, K * levels)."""
     hot = codes[..., None] == np.arange(codes.max() + 1)
     return hot.reshape(*codes.shape[:-1], -1).astype(np.float32)
 
@@ -90,10 +116,14 @@ def joint_counts(
     attributes: Integers,
     weights: ArrayLike | None = None,
 ) -> Integers:
-    """How often variable k is v where attribute a is b: (..., K, A, V, B).
+    """Return how often variable k is v where attribute a is b: int64 (..., K, A, V, B).
 
-    `variables` (..., N, K) and `attributes` (..., N, A) count from 0; `weights` (..., N) says how
-    often each clip counts. A product of one-hot matrices: exact in float32 below 2**24 clips.
+    A product of one-hot matrices, exact in float32 below 2**24 clips.
+
+    Args:
+        variables: (..., N, K), numbers from 0.
+        attributes: (..., N, A), numbers from 0.
+        weights: (..., N), how often each clip counts.
     """
     left, right = one_hot(variables), one_hot(attributes)  # (..., N, K*V), (..., N, A*B)
     if weights is not None:
@@ -110,51 +140,51 @@ def _x_log_x(counts: Integers) -> Floats:
 
 
 def entropy_of(counts: Integers) -> Floats:
-    """(..., V) -> (...), in nats; exactly 0 where one value takes all."""
+    """Return the entropy, in nats, of counts (..., V): (...), exactly 0 where one value has all."""
     total = counts.sum(-1)
     return (_x_log_x(total) - _x_log_x(counts).sum(-1)) / total
 
 
 def information_of(counts: Integers) -> Floats:
-    """(..., V, B) -> (...), in nats."""
+    """Return the mutual information, in nats, of count tables (..., V, B): (...)."""
     joint = entropy_of(counts.reshape(*counts.shape[:-2], -1))
     return np.maximum(entropy_of(counts.sum(-1)) + entropy_of(counts.sum(-2)) - joint, 0.0)
 
 
 def ratio(over: NDArray[Any], under: NDArray[Any], where: NDArray[np.bool_]) -> Floats:
-    """`over / under`, and 0 elsewhere than `where`."""
+    """Return `over / under` where `where` is true, 0 elsewhere."""
     shape = np.broadcast_shapes(over.shape, under.shape)
     return np.divide(over, under, out=np.zeros(shape), where=where)
 
 
 def expected_information_of(counts: Integers) -> Floats:
-    """(..., V, B) -> (...): the mean information, in nats, over all tables with the same margins.
+    """Return the mean information, in nats, over all tables with the same margins.
 
-    The hypergeometric model of Vinh, Epps and Bailey 2010 (JMLR 11, eq. 24a). The expectation is a
-    sum over cells of a function of the two margins and the total alone, so it is computed once for
-    each triple that occurs.
+    Of count tables (..., V, B): (...). The hypergeometric model of Vinh, Epps and Bailey 2010
+    (JMLR 11, eq. 24a). The expectation is a sum over cells of a function of the two margins and the
+    total alone, so it is computed once for each triple that occurs.
     """
     rows, columns = counts.sum(-1), counts.sum(-2)  # (..., V), (..., B)
     total = rows.sum(-1)
     expected = np.zeros(total.shape)
     for size in np.unique(total):
-        here = total == size
-        some_rows, some_columns = rows[here], columns[here]  # (tables, V), (tables, B)
-        row_levels, column_levels = np.unique(some_rows), np.unique(some_columns)
+        tables = total == size
+        row_sums, column_sums = rows[tables], columns[tables]  # (tables, V), (tables, B)
+        row_levels, column_levels = np.unique(row_sums), np.unique(column_sums)
         cells = _expected_cells(row_levels, column_levels, int(size))
-        row_place = np.searchsorted(row_levels, some_rows)[:, :, None]
-        column_place = np.searchsorted(column_levels, some_columns)[:, None, :]
-        expected[here] = cells[row_place, column_place].sum((-1, -2))
+        row_index = np.searchsorted(row_levels, row_sums)[:, :, None]
+        column_index = np.searchsorted(column_levels, column_sums)[:, None, :]
+        expected[tables] = cells[row_index, column_index].sum((-1, -2))
     return expected
 
 
 def _expected_cells(rows: Integers, columns: Integers, total: int) -> Floats:
-    """A cell's part in the expected information, for each pair of margins: (rows, columns)."""
+    """Return a cell's part in the expected information for pairs of margins: (rows, columns)."""
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
     n = np.arange(1, max(1, min(rows.max(), columns.max())) + 1)  # (cell counts,)
     column = columns[:, None]
     cells = np.empty((len(rows), len(columns)))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         possible = (n <= row) & (n <= column) & (n >= row + column - total)
         others = row - n, column - n, total - row - column + n
         log_probability = (
@@ -168,26 +198,122 @@ def _expected_cells(rows: Integers, columns: Integers, total: int) -> Floats:
         )  # (columns, cell counts)
         probability = np.exp(np.where(possible, log_probability, -np.inf))
         gain = np.log(total * n / np.maximum(row * column, 1))
-        cells[place] = (probability * n / total * gain).sum(-1)
+        cells[index] = (probability * n / total * gain).sum(-1)
     return cells
 
 
-def rank_correlation_of(counts: NDArray[Any]) -> Floats:
-    """(..., V, B) -> (...): Spearman (mid-ranks) of row and column number; 0 if one is constant.
-
-    Rows and columns may be empty: only the order of those that occur matters.
-    """
-    table = counts.astype(np.float64)
-    rows, columns = table.sum(-1), table.sum(-2)
-    half = rows.sum(-1, keepdims=True) / 2
-    row_ranks, column_ranks = (
-        np.cumsum(margin, axis=-1) - margin / 2 - half for margin in (rows, columns)
-    )
-    shared = np.einsum("...v,...vb,...b->...", row_ranks, table, column_ranks)
-    spread = np.sqrt((rows * row_ranks**2).sum(-1) * (columns * column_ranks**2).sum(-1))
-    return np.clip(ratio(shared, spread, spread > 0), -1.0, 1.0)
-
-
 def scalar(values: Floats) -> Any:
-    """A float where there are no axes left, else the array."""
+    """Return a float where no axes are left, else the array."""
     return float(values) if np.ndim(values) == 0 else values
+
+
+# Information between messages and properties
+
+
+def mutual_information(
+    tokens: ArrayLike, attributes: ArrayLike, *, weights: ArrayLike | None = None
+) -> Any:
+    """Return the mutual information of each position with each attribute, in nats.
+
+    The plug-in estimate, as in the paper's code.
+
+    Returns:
+        float64 (..., P, A); a float for two vectors, (N,) and (N,).
+
+    >>> mutual_information([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 0, 1, 1]).round(4).tolist()
+    [[0.6931], [0.0]]
+    """
+    if np.ndim(tokens) == 1:
+        column = np.asarray(tokens)[:, None]
+        return float(mutual_information(column, attributes, weights=weights)[0, 0])
+    return information_of(joint_counts(*check(tokens, attributes), weights))
+
+
+def adjusted_mutual_information(
+    tokens: ArrayLike, attributes: ArrayLike, *, weights: ArrayLike | None = None
+) -> Floats:
+    """Return the mutual information above chance of each position with each attribute.
+
+    As scikit-learn's `adjusted_mutual_info_score`, but 0 where position and attribute are both
+    constant (scikit-learn: 1).
+
+    Returns:
+        float64 (..., P, A).
+
+    >>> adjusted_mutual_information([[0], [0], [1], [1]], [1, 1, 0, 0]).round(6).tolist()
+    [[1.0]]
+    """
+    counts = joint_counts(*check(tokens, attributes), weights)
+    expected = expected_information_of(counts)
+    above = information_of(counts) - expected
+    rows, columns = entropy_of(counts.sum(-1)), entropy_of(counts.sum(-2))
+    return ratio(above, (rows + columns) / 2 - expected, (rows > 0) & (columns > 0))
+
+
+# Messages alone
+
+
+def entropy(tokens: ArrayLike) -> Floats:
+    """Return the entropy of the symbols at each position, in nats: (..., P).
+
+    The paper's code reports it over log(vocabulary).
+
+    >>> entropy([[0, 2], [1, 2]]).round(4).tolist()
+    [0.6931, 0.0]
+    """
+    messages = check_tokens(tokens)
+    counts = one_hot(messages).sum(-2).astype(np.int64)  # (..., P * V)
+    return entropy_of(counts.reshape(*counts.shape[:-1], messages.shape[-1], -1))
+
+
+def message_ids(tokens: ArrayLike) -> Integers:
+    """Return a number for each distinct message of a seed: (..., N), in the order of symbols.
+
+    >>> message_ids([[1, 0], [0, 3], [1, 0]]).tolist()
+    [1, 0, 1]
+    """
+    messages = check_tokens(tokens)
+    seeds = messages.reshape(-1, *messages.shape[-2:])
+    numbers = [np.unique(seed, axis=0, return_inverse=True)[1].ravel() for seed in seeds]
+    return np.stack(numbers).reshape(messages.shape[:-1])
+
+
+def message_entropy(tokens: ArrayLike) -> Any:
+    """Return the entropy of whole messages, in nats: (...).
+
+    At most log(N), so compare only values of the same N. EGG's `calc_entropy` is the same in bits.
+
+    >>> round(message_entropy([[1, 0], [0, 3], [1, 0], [0, 3]]), 4)
+    0.6931
+    """
+    return scalar(entropy(message_ids(tokens)[..., None])[..., 0])
+
+
+MUTUAL_INFORMATION = Metric(
+    name="mutual_information",
+    title="Mutual information",
+    function=mutual_information,
+    definition="I = H(symbol) + H(property) - H(symbol, property), in nats, of each position with "
+    "each binned property; the plug-in estimate from counts. The lexicon uses it to decide which "
+    "property a position is about.",
+    chance="above 0: about (V - 1) (B - 1) / 2N for V symbols, B bins and N clips",
+    source="Shannon 1948; the paper's code, wmcp/metrics.py",
+    range=(0.0, np.inf),
+    per_position=True,
+    vectorised=True,
+)
+
+ADJUSTED_MUTUAL_INFORMATION = Metric(
+    name="adjusted_mutual_information",
+    title="Adjusted mutual information",
+    function=adjusted_mutual_information,
+    definition="(I - E[I]) / ((H(symbol) + H(property)) / 2 - E[I]), with E[I] the mean of I over "
+    "all tables with the same margins; 0 where one of the two is constant. `compare` and the "
+    "agreement of seeds and agents use it on whole messages.",
+    chance="0",
+    source="Vinh, Epps and Bailey 2010 (JMLR 11), eq. 24a, with the arithmetic mean; "
+    "scikit-learn's adjusted_mutual_info_score",
+    range=(-1.0, 1.0),
+    per_position=True,
+    vectorised=True,
+)

@@ -1,78 +1,145 @@
-"""How far to trust a metric: chance, intervals over objects, spread over seeds, and a verdict.
+"""Chance, bootstrap intervals and verdicts of metrics.
 
 Three questions, kept apart:
 
-- Does the message say anything? The null deals the properties to other objects
-  (`metrics.permutation_null`).
-- Is it said compositionally? The null keeps what is said and to whom, and deals the code words to
-  other meanings (`codebook_null`): a code without structure beats the first null, never this one.
-- How much hangs on these objects? Objects, not clips, are drawn again (`bootstrap`).
+- Do the messages inform about the properties? The permutation null gives the properties to other
+  objects (`permutation_null`).
+- Is their structure compositional? The codebook null keeps which clips share a message and gives
+  the messages to other meanings (`codebook_null`): a code without structure beats the first null,
+  never this one.
+- How much depends on these objects? Objects, not clips, are drawn again (`bootstrap`).
 
-Shapes as in `pipeline.metrics`.
+Shapes as in `pipeline.metrics.information`.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.metrics.information import Floats, check, scalar
-from pipeline.metrics.language import METRICS, Metric, message_ids, permutation_null, topsim
-from pipeline.metrics.resampling import draw_objects, number_objects
-from pipeline.metrics.topsim import topsim_recoded, topsim_resampled
+from pipeline.metrics.information import Floats, check, message_ids, scalar
+from pipeline.metrics.metric import Metric, known_metrics, record_of
+from pipeline.metrics.resampling import draw_objects, number_objects, permutations
+
+ALPHA = 0.05
+
+
+def permutation_null(
+    metric: Metric | Callable[..., Any],
+    tokens: ArrayLike,
+    attributes: ArrayLike,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+) -> Floats:
+    """Return what `metric` gives when messages and attributes are unrelated.
+
+    A draw gives every seed the same permuted attributes, so that a mean over seeds has its null
+    too. Vectorised metrics run in batches; any other `metric(tokens, attributes)` is called once
+    for each draw.
+
+    Args:
+        metric: A record, or a function of tokens and attributes.
+        tokens: int (N, P) or (S, N, P).
+        attributes: int (N, A) or (N,).
+        n: The number of draws.
+        seed: Of the random numbers.
+        groups: The object of each clip, (N,), to permute whole objects; see `permutations`.
+
+    Returns:
+        float64 (n,) for tokens (N, P), (n, S) for (S, N, P); then (P, A) for a metric of positions.
+
+    >>> from pipeline.metrics import topsim
+    >>> null = permutation_null(topsim, [[0], [0], [1], [1]], [0, 0, 1, 1], n=20)
+    >>> null.shape, bool(null.max() <= 1)
+    ((20,), True)
+    """
+    messages, bins = check(tokens, attributes)
+    clips = messages.shape[-2]
+    draws = permutations(clips, n=n, seed=seed, groups=groups)
+    record = record_of(metric)
+    if record is None or not record.vectorised:
+        return np.stack([np.asarray(metric(messages, bins[draw])) for draw in draws])
+    batch = max(1, 2**24 // clips**2)
+    seeds = (None,) * (messages.ndim - 2)
+    permuted = (bins[draws[start : start + batch]] for start in range(0, n, batch))
+    return np.concatenate([record(messages, some[(slice(None), *seeds)]) for some in permuted])
 
 
 def codebook_null(
-    metric: Metric, tokens: ArrayLike, attributes: ArrayLike, *, n: int = 200, seed: int = 0
+    metric: Metric | Callable[..., Any],
+    tokens: ArrayLike,
+    attributes: ArrayLike,
+    *,
+    n: int = 200,
+    seed: int = 0,
 ) -> Floats:
-    """What `metric` gives when the same messages say the same things in a code without structure.
+    """Return what `metric` gives for the same content in a code without structure.
 
-    Float64 (n,) for tokens (N, P), (n, S) for (S, N, P). In each draw the distinct messages of a
-    seed trade places: clips that shared a message still do, so the whole message informs as
-    before, but which symbols it consists of is arbitrary. Only for metrics in METRICS.
+    In each draw the distinct messages of a seed are exchanged: clips that shared a message still
+    do, so the whole message informs as before, but the symbols it consists of are arbitrary.
 
+    Args:
+        metric: A record, or a function of tokens (n, N, P) and attributes (N, A).
+        tokens: int (N, P) or (S, N, P).
+        attributes: int (N, A) or (N,).
+        n: The number of draws.
+        seed: Of the random numbers.
+
+    Returns:
+        float64 (n,) for tokens (N, P), (n, S) for (S, N, P).
+
+    >>> from pipeline.metrics import topsim
     >>> square = [[i, j] for i in range(3) for j in range(3)]
     >>> bool((codebook_null(topsim, square, square, n=20) < topsim(square, square)).all())
     True
     """
     messages, bins = check(tokens, attributes)
     seeds = messages.reshape(-1, *messages.shape[-2:])
-    ids = message_ids(seeds)  # (S, N)
+    record = record_of(metric)
     rng = np.random.default_rng(seed)
     values = []
-    for one, names in zip(seeds, ids, strict=True):
-        words = one[np.unique(names, return_index=True)[1]]  # (W, P)
-        deals = rng.permuted(np.tile(np.arange(len(words)), (n, 1)), axis=1)  # (n, W)
-        if metric is topsim:
-            values.append(topsim_recoded(words, names, bins, deals=deals))
+    for own, word_of_clip in zip(seeds, message_ids(seeds), strict=True):
+        words = own[np.unique(word_of_clip, return_index=True)[1]]  # (W, P)
+        draws = rng.permuted(np.tile(np.arange(len(words)), (n, 1)), axis=1)  # (n, W)
+        if record is not None and record.recode is not None:
+            values.append(record.recode(words, word_of_clip, bins, draws=draws))
         else:
-            values.append(metric(words[deals[:, names]], bins))  # tokens (n, N, P)
+            values.append(metric(words[draws[:, word_of_clip]], bins))  # tokens (n, N, P)
     stacked = np.stack(values, axis=1)  # (n, S, ...)
     return stacked.reshape(n, *messages.shape[:-2], *stacked.shape[2:])
 
 
 def p_value(observed: ArrayLike, null: ArrayLike) -> Any:
-    """The share of the null that is at least as large, with the observed one: (1 + k) / (1 + n).
+    """Return the share of the null that is at least as large as the observed value.
 
-    `null` is (n, ...), `observed` (...). One-sided: large is surprising; give sizes for a metric
-    with a sign. Never 0, and NaN where the observed value or the null is.
+    (1 + k) / (1 + n), so never 0. One-sided: large is surprising. Values equal up to rounding
+    count as equal.
+
+    Args:
+        observed: (...).
+        null: (n, ...).
+
+    Returns:
+        (...), a float where no axes are left; NaN where the observed value or the null is NaN.
 
     >>> p_value(0.9, [0.1, 0.2, 0.9])
     0.5
     """
     value, chance = np.asarray(observed, np.float64), np.asarray(null, np.float64)
-    reached = (chance >= value - 1e-12).sum(0)  # equal but for rounding is equal
+    reached = (chance >= value - 1e-12).sum(0)
     unknown = np.isnan(value) | np.isnan(chance).any(0)
-    p = np.where(unknown, np.nan, (1 + reached) / (1 + len(chance)))
-    return float(p) if p.ndim == 0 else p
+    return scalar(np.where(unknown, np.nan, (1 + reached) / (1 + len(chance))))
 
 
 def bootstrap(
-    metric: Metric,
+    metric: Metric | Callable[..., Any],
     tokens: ArrayLike,
     attributes: ArrayLike,
     *,
@@ -80,24 +147,35 @@ def bootstrap(
     n: int = 1000,
     seed: int = 0,
 ) -> Floats:
-    """`metric` on `n` samples of as many objects, drawn with replacement with all their clips.
+    """Return `metric` on `n` samples of as many objects, drawn with replacement with their clips.
 
-    Float64 (n,) for tokens (N, P), (n, S) for (S, N, P): one draw is the same objects for every
-    seed. `groups` (N,) names the object of each clip; without it every clip is its own. The
-    metrics in METRICS run in batches; any other is called once a draw, on the rows drawn.
+    One draw is the same objects for every seed. Vectorised metrics run in batches; any other is
+    called once for each draw, on the rows drawn.
+
+    Args:
+        metric: A record, or a function of tokens and attributes.
+        tokens: int (N, P) or (S, N, P).
+        attributes: int (N, A) or (N,).
+        groups: The object of each clip, (N,); None makes each clip an object of its own.
+        n: The number of draws.
+        seed: Of the random numbers.
+
+    Returns:
+        float64 (n,) for tokens (N, P), (n, S) for (S, N, P).
     """
     messages, bins = check(tokens, attributes)
     objects = number_objects(groups, messages.shape[-2])
     draws = draw_objects(objects, n=n, seed=seed)  # (n, G)
-    if metric is topsim:
-        return topsim_resampled(messages, bins, objects=objects, draws=draws)
+    record = record_of(metric)
+    if record is not None and record.bootstrap is not None:
+        return np.asarray(record.bootstrap(messages, bins, objects=objects, draws=draws))
     weights = draws[:, objects]  # (n, N)
-    if metric not in METRICS.values():
+    if record is None or not record.vectorised:
         rows = (np.repeat(np.arange(len(objects)), often) for often in weights)
         return np.stack([np.asarray(metric(messages[..., r, :], bins[r])) for r in rows])
     seeds = (slice(None), *(None,) * (messages.ndim - 2))
     parts = np.array_split(weights, -(-n // 200))
-    return np.concatenate([metric(messages, bins, weights=part[seeds]) for part in parts])
+    return np.concatenate([record(messages, bins, weights=part[seeds]) for part in parts])
 
 
 def interval(
@@ -107,17 +185,25 @@ def interval(
     level: float = 0.95,
     within: tuple[float, float] = (-np.inf, np.inf),
 ) -> tuple[Any, Any]:
-    """Both ends, each (...), of the pivotal bootstrap interval from `draws` (n, ...).
+    """Return both ends of the pivotal bootstrap interval.
 
     `2 value - q`, with q the upper and lower quantile of the draws (Davison and Hinkley 1997,
-    section 5.2), cut to the values that are possible, `within`. Not the percentile interval: a
-    sample with repeats inflates information once more, by about as much as the first one did, and
-    with 60 objects the 95 % percentile interval of a mutual information of 0 never contained 0,
-    where the pivotal one did in 98 % of samples. For a mean, such as an accuracy, both agree.
+    section 5.2). Not the percentile interval: a sample with repeats inflates information once more,
+    by about as much as the first one did, and with 60 objects the 95 % percentile interval of a
+    mutual information of 0 never contained 0, where the pivotal one did in 98 % of samples. For a
+    mean, such as an accuracy, both agree.
 
-    Where small samples push a metric off by more than its spread (a PosDis of few objects is too
-    low), that correction goes past the value itself; the interval then reaches from one to the
-    other. Draws that are NaN are left out; NaN where all are.
+    Where small samples bias a metric by more than its spread (a PosDis of few objects is too low),
+    that correction goes past the value itself; the interval then reaches from one to the other.
+
+    Args:
+        value: (...).
+        draws: Bootstrap draws of it, (n, ...); those that are NaN are left out.
+        level: The share of draws between the two quantiles.
+        within: The smallest and the largest possible value.
+
+    Returns:
+        Two arrays (...), floats where no axes are left; NaN where all draws are.
 
     >>> interval(0.5, [0.25, 0.5, 0.75, 1.25], level=0.5)
     (0.125, 0.5625)
@@ -128,13 +214,13 @@ def interval(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice encountered")
         low, high = np.nanquantile(np.asarray(draws, np.float64), [tail, 1 - tail], axis=0)
-    found = np.asarray(value, np.float64)
-    low, high = np.clip([2 * found - high, 2 * found - low], *within)
-    return scalar(np.minimum(low, found)), scalar(np.maximum(high, found))
+    centre = np.asarray(value, np.float64)
+    low, high = np.clip([2 * centre - high, 2 * centre - low], *within)
+    return scalar(np.minimum(low, centre)), scalar(np.maximum(high, centre))
 
 
-def verdict(p_chance: float, p_codebook: float, *, alpha: float = 0.05) -> str:
-    """What a structural metric's two p-values allow to be said.
+def verdict(p_chance: float, p_codebook: float, *, alpha: float = ALPHA) -> str:
+    """Return what a structural metric's two p-values allow to be claimed.
 
     "compositional" only where the metric beats both nulls: what it gives when messages and
     properties are unrelated, and what it gives for the same content in an arbitrary code.
@@ -149,62 +235,61 @@ def verdict(p_chance: float, p_codebook: float, *, alpha: float = 0.05) -> str:
     return "compositional" if p_codebook <= alpha else "informative, not compositional"
 
 
-STRUCTURAL = (
-    "posdis_wmcp",
-    "posdis_chaabouni2020",
-    "bosdis_wmcp",
-    "bosdis_chaabouni2020",
-    "topsim",
-)
-"""The metrics of METRICS that ask how something is said, one number each."""
-
-RANGES = {
-    "topsim": (-1.0, 1.0),
-    "mutual_information": (0.0, np.inf),
-    "adjusted_mutual_information": (-1.0, 1.0),
-}
-"""The values a metric of METRICS can take; 0 to 1 for the rest."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """A metric with everything needed to believe it. Arrays (...) are () or, for a matrix, (P, A).
+    """The value of a metric with its chance and uncertainty. All but lists over seeds are floats.
 
     `null_*`, `p_value` and `low`, `high` are of the mean over seeds, so they allow for seeds being
     alike because they saw the same clips; `std` is the spread over seeds.
+
+    Attributes:
+        metric: Its name.
+        per_seed: The value for each seed, (S,).
+        mean: Over seeds.
+        std: Over seeds, with S - 1; 0 for one seed.
+        null_mean: The mean of the permutation null.
+        null_low: 2.5 % of the permutation null is below this.
+        null_high: 2.5 % of the permutation null is above this.
+        p_value: Of the mean, with the permutation null.
+        p_per_seed: Of each seed, with the permutation null, (S,).
+        low: The lower end of the 95 % bootstrap interval over objects.
+        high: The upper end.
+        codebook_mean: The mean of the codebook null; None for a metric that is not structural.
+        p_codebook: Of the mean, with the codebook null; None likewise.
+        verdict: See `verdict`; None likewise.
     """
 
     metric: str
-    per_seed: Floats  # (S, ...)
-    mean: Any  # (...)
-    std: Any  # over seeds, with S - 1; 0 for one seed
-    null_mean: Any
-    null_low: Any  # 2.5 % of the permutation null
-    null_high: Any  # 97.5 %
-    p_value: Any
-    p_per_seed: Floats  # (S, ...)
-    low: Any  # 95 % bootstrap interval over objects
-    high: Any
-    codebook_mean: float | None  # of the codebook null; None for a matrix
+    per_seed: Floats
+    mean: float
+    std: float
+    null_mean: float
+    null_low: float
+    null_high: float
+    p_value: float
+    p_per_seed: Floats
+    low: float
+    high: float
+    codebook_mean: float | None
     p_codebook: float | None
-    verdict: str | None  # None for a matrix
+    verdict: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values: arrays as lists, NaN as null; and both ends as `interval`."""
-        values = vars(self) | {"interval": np.stack([self.low, self.high], axis=-1)}
-        return {name: _plain(value) for name, value in values.items()}
+        """Return the fields, arrays as lists, and both ends as `interval`; NaN stays NaN.
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
+        The name of the metric is left out: it is the key of the entry.
+        """
+        values = vars(self) | {"interval": [self.low, self.high]}
+        left_out = ("metric", "low", "high")
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in values.items()
+            if name not in left_out
+        }
 
 
 def assess(
-    name: str,
+    metric: Metric,
     tokens: ArrayLike,
     attributes: ArrayLike,
     *,
@@ -213,50 +298,59 @@ def assess(
     n_codebook: int = 200,
     seed: int = 0,
 ) -> Assessment:
-    """The metric `name` of METRICS for tokens (S, N, P) or (N, P), with chance and uncertainty.
+    """Return the value of a metric with its chance, uncertainty and verdict.
 
-    `groups` (N,) names the object of each clip, for the permutations and for the bootstrap. Of
-    "monotonicity" the size is assessed, because the sign of a symbol's number means nothing. One
-    attribute leaves nothing to compose: the verdict is "undefined", also where TopSim has a value.
-    Five structural metrics are five chances to be lucky, so each must reach p <= 0.05 / 5.
-    Raises ValueError for an unknown `name`.
+    One attribute leaves nothing to compose: the verdict of a structural metric is then "undefined",
+    also where TopSim has a value. Several structural metrics are as many chances to be lucky, so
+    each must reach p <= 0.05 / their number.
 
+    Args:
+        metric: A record of a metric that is one number (not `per_position`).
+        tokens: int (S, N, P) or (N, P).
+        attributes: int (N, A) or (N,).
+        groups: The object of each clip, (N,), for permutations and bootstrap.
+        n: The number of permutations and of bootstrap draws.
+        n_codebook: The number of draws of the codebook null.
+        seed: Of the random numbers.
+
+    Raises:
+        ValueError: The metric is a table of positions.
+
+    >>> from pipeline.metrics import METRICS
     >>> square = [[i, j] for i in range(4) for j in range(4)]
-    >>> assess("posdis_chaabouni2020", square, square, n=99, n_codebook=99).verdict
+    >>> assess(METRICS["posdis_chaabouni2020"], square, square, n=99, n_codebook=99).verdict
     'compositional'
     """
-    if name not in METRICS:
-        raise ValueError(f"no metric is called {name!r}: choose from {', '.join(METRICS)}")
+    if metric.per_position:
+        raise ValueError(f"{metric.name} is a table of positions, not one number")
     messages, bins = check(tokens, attributes)
     messages = messages.reshape(-1, *messages.shape[-2:])  # (S, N, P)
-    metric = METRICS[name]
-    size = np.abs if name == "monotonicity" else np.asarray
-    null = size(permutation_null(metric, messages, bins, n=n, seed=seed, groups=groups))
-    draws = size(bootstrap(metric, messages, bins, n=n, seed=seed, groups=groups))
-    per_seed = size(metric(messages, bins))
-    mean, null_mean = per_seed.mean(0), null.mean(1)  # (...), (n, ...)
-    null_low, null_high = np.quantile(null_mean, [0.025, 0.975], axis=0)
-    low, high = interval(mean, draws.mean(1), within=RANGES.get(name, (0.0, 1.0)))
+    null = permutation_null(metric, messages, bins, n=n, seed=seed, groups=groups)  # (n, S)
+    draws = bootstrap(metric, messages, bins, n=n, seed=seed, groups=groups)  # (n, S)
+    per_seed = np.asarray(metric(messages, bins))
+    mean, null_mean = float(per_seed.mean()), null.mean(1)
+    null_low, null_high = np.quantile(null_mean, [0.025, 0.975]).tolist()
+    low, high = interval(mean, draws.mean(1), within=metric.range)
     p = p_value(mean, null_mean)
-    codebook_mean = p_codebook = said = None
-    if name in STRUCTURAL:
+    codebook_mean = p_codebook = conclusion = None
+    if metric.structural:
         codebook = codebook_null(metric, messages, bins, n=n_codebook, seed=seed).mean(1)
         codebook_mean, p_codebook = float(codebook.mean()), p_value(mean, codebook)
-        alpha = 0.05 / len(STRUCTURAL)
-        said = verdict(p, p_codebook, alpha=alpha) if bins.shape[-1] > 1 else "undefined"
+        alpha = ALPHA / max(1, sum(own.structural for own in known_metrics().values()))
+        conclusion = verdict(p, p_codebook, alpha=alpha) if bins.shape[-1] > 1 else "undefined"
     return Assessment(
-        metric=name,
+        metric=metric.name,
         per_seed=per_seed,
-        mean=scalar(mean),
-        std=scalar(per_seed.std(0, ddof=1) if len(per_seed) > 1 else np.zeros(mean.shape)),
-        null_mean=scalar(null_mean.mean(0)),
-        null_low=scalar(null_low),
-        null_high=scalar(null_high),
+        mean=mean,
+        std=float(per_seed.std(ddof=1)) if len(per_seed) > 1 else 0.0,
+        null_mean=float(null_mean.mean()),
+        null_low=null_low,
+        null_high=null_high,
         p_value=p,
         p_per_seed=np.asarray(p_value(per_seed, null)),
         low=low,
         high=high,
         codebook_mean=codebook_mean,
         p_codebook=p_codebook,
-        verdict=said,
+        verdict=conclusion,
     )

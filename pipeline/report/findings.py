@@ -9,19 +9,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from scipy import stats
 
 from data.errors import HeliographError
 from pipeline.message import words_for
+from pipeline.metrics import METRICS
 from pipeline.report.charts import Axis, Curves, curves
-from pipeline.runs import HistoryRow, Run
-
-Entry = Mapping[str, Any]  # {"mean", "std", "per_seed"}, perhaps "interval" and "properties"
+from pipeline.runs import AccuracyEstimate, HistoryRow, Run, RunMetrics, Spread
 
 BASELINES = {
     "majority": "always the likelier answer",
@@ -31,13 +28,6 @@ BASELINES = {
     "ridge": "ridge regression on the raw features",
     "ridge_static": "ridge, middle time step alone",
     "ridge_shuffled_steps": "ridge, time steps shuffled",
-}
-METRIC_NAMES = {
-    "posdis_wmcp": "PosDis, as in the paper's code",
-    "posdis_chaabouni2020": "PosDis, Chaabouni et al. 2020",
-    "bosdis_wmcp": "BosDis, as in the paper's code",
-    "bosdis_chaabouni2020": "BosDis, Chaabouni et al. 2020",
-    "topsim": "TopSim",
 }
 HISTORY = [field.name for field in dataclasses.fields(HistoryRow)]
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -78,90 +68,96 @@ def findings(run: Run) -> dict[str, Any]:
         "gains": _gains(metrics),
         "noise": _noise(metrics),
         "probes": _probes(metrics),
-        "bits": metrics.get("worth", {}).get("compression"),
-        "agreement": metrics.get("agreement", {}).get("seeds"),
-        "evaluated": "baselines" in metrics,
-        "notes": metrics.get("notes", []),
-        "chosen_seed": metrics.get("chosen_seed"),
-        "skipped": sum(metrics.get("skipped_batches", [])),
+        "bits": metrics.compression,
+        "agreement": metrics.agreement and metrics.agreement.seeds,
+        "evaluated": metrics.baselines is not None,
+        "notes": metrics.notes,
+        "chosen_seed": metrics.chosen_seed,
+        "skipped": sum(metrics.skipped_batches or []),
     }
 
 
-def headline(metrics: Entry) -> dict[str, Any]:
+def headline(metrics: RunMetrics) -> dict[str, Any]:
     """The honest accuracy of a run, chance, and the best baseline.
 
     `accuracy` is None where no pair of test clips could be asked; `imported` is the file of a
     checkpoint that was not trained here.
     """
-    chosen = metrics["accuracy_test"] is not None
-    entry = metrics["accuracy_test" if chosen else "accuracy_last_epoch"]
-    baselines = {k: v for k, v in metrics.get("baselines", {}).items() if v is not None}
+    chosen = metrics.accuracy_test is not None
+    entry: Spread = metrics.accuracy_test or metrics.accuracy_last_epoch
+    baselines = dict(metrics.baselines or {})
     majority = baselines.pop("majority", None)
-    known = [name for name in baselines if _known(baselines[name])]
-    best = max(known, key=lambda name: baselines[name]["mean"], default=None)
-    whose = metrics.get("agents") if chosen and "interval" in metrics.get("agents", {}) else entry
-    low, high, over = interval_of(whose or entry) if _known(entry) else (0.0, 0.0, "")
+    known = {
+        name: baseline.mean
+        for name, baseline in baselines.items()
+        if baseline is not None and baseline.mean is not None
+    }
+    best = max(known, key=lambda name: known[name], default=None)
+    whose = metrics.kept_receiver if chosen and metrics.kept_receiver is not None else entry
+    low, high, over = interval_of(whose) if entry.mean is not None else (0.0, 0.0, "")
     return {
-        "accuracy": entry["mean"],
+        "accuracy": entry.mean,
         "low": low,
         "high": high,
         "over": over,
-        "imported": metrics.get("imported_from"),
-        "seeds": len(entry["per_seed"]),
+        "imported": metrics.imported_from,
+        "seeds": len(entry.per_seed),
         "chosen": chosen,
-        "chance": majority and majority["mean"],
+        "chance": majority and majority.mean,
         "best": best and baseline_name(best),
-        "best_accuracy": best and baselines[best]["mean"],
+        "best_accuracy": best and known[best],
     }
 
 
-def panels(metrics: Entry) -> list[Panel]:
+def panels(metrics: RunMetrics) -> list[Panel]:
     """All at once first where there are several properties, then each."""
-    properties = list(metrics["properties"])
+    properties = list(metrics.properties)
     several = len(properties) > 1
     found = [_panel(metrics, None, "all properties at once")] if several else []
     return found + [_panel(metrics, name, words_for(name).name) for name in properties]
 
 
-def _panel(metrics: Entry, name: str | None, title: str) -> Panel:
-    own = metrics if name is None else metrics["properties"][name]
+def _panel(metrics: RunMetrics, name: str | None, title: str) -> Panel:
+    own = metrics if name is None else metrics.properties[name]
 
-    def part(entry: Entry | None) -> Entry | None:
-        return entry if name is None or entry is None else entry["properties"].get(name)
+    def part(entry: AccuracyEstimate | None) -> Spread | None:
+        return entry if name is None or entry is None else entry.properties.get(name)
 
-    imported = "imported_from" in metrics
+    imported = metrics.imported_from is not None
     last, nothing = ("imported checkpoint", "") if imported else ("last epoch", "nothing chosen")
     protocol = "30 draws of 32 pairs" if imported else "chosen on the test clips themselves"
-    candidates: list[tuple[str, str, str, Entry | None]] = [
-        ("checkpoint chosen on validation", "own", "", own["accuracy_test"]),
-        (last, "own", nothing, own["accuracy_last_epoch"]),
-        ("published protocol", "control", protocol, own["accuracy_published_protocol"]),
+    candidates: list[tuple[str, str, str, Spread | None]] = [
+        ("checkpoint chosen on validation", "own", "", own.accuracy_test),
+        (last, "own", nothing, own.accuracy_last_epoch),
+        ("published protocol", "control", protocol, own.accuracy_published_protocol),
+        ("the kept receiver alone", "own", "", part(metrics.kept_receiver)),
     ]
-    if "agents" in metrics:
-        candidates.append(("the kept receiver alone", "own", "", part(metrics["agents"])))
-    if "listeners" in metrics:
-        newcomers = part(metrics["listeners"]["accuracy"])
+    if metrics.fresh_receivers is not None:
+        newcomers = part(metrics.fresh_receivers.accuracy)
         candidates.append(("receivers that never met the agents", "heard", "", newcomers))
     candidates += [
         (f"control: {key.replace('_', ' ')}", "control", "", part(entry))
-        for key, entry in (metrics.get("controls") or {}).items()
+        for key, entry in (metrics.controls or {}).items()
     ]
-    if name is None or len(metrics["properties"]) == 1:
-        shuffled = metrics.get("shuffled_labels")
-        candidates.append(("trained on shuffled labels", "control", "", shuffled))
-    if "control" in metrics:
-        beside = metrics["control"]
-        whole = beside if name is None else beside["properties"][name]
-        entry = whole["accuracy_test"] or whole["accuracy_last_epoch"]
-        label = f"holistic control {beside['heads']}x{beside['vocab']}"
+    if name is None or len(metrics.properties) == 1:
+        candidates.append(("trained on shuffled labels", "control", "", metrics.shuffled_labels))
+    if metrics.control is not None:
+        control = metrics.control
+        whole = control if name is None else control.properties[name]
+        entry = whole.accuracy_test or whole.accuracy_last_epoch
+        label = f"holistic control {control.heads}x{control.vocab}"
         candidates.append((label, "control", "", entry))
-    baselines = metrics.get("baselines", {})
+    baselines = metrics.baselines or {}
     candidates += [
         (baseline_name(key), "baseline", "", part(entry)) for key, entry in baselines.items()
     ]
-    rows = tuple(_row(*one[:3], one[3]) for one in candidates if one[3] and _known(one[3]))
+    rows = tuple(
+        _row(label, kind, note, entry)
+        for label, kind, note, entry in candidates
+        if entry is not None and entry.mean is not None
+    )
     majority = part(baselines.get("majority"))
-    chance = round(100 * majority["mean"], 2) if majority and _known(majority) else None
+    chance = None if majority is None or majority.mean is None else round(100 * majority.mean, 2)
     return Panel(title, rows, chance)
 
 
@@ -176,75 +172,77 @@ def baseline_name(key: str) -> str:
     return BASELINES.get(key, key.replace("_", " "))
 
 
-def _known(entry: Entry) -> bool:
-    return isinstance(entry.get("mean"), float | int) and not math.isnan(entry["mean"])
-
-
-def _row(label: str, kind: str, note: str, entry: Entry) -> Row:
+def _row(label: str, kind: str, note: str, entry: Spread) -> Row:
     low, high, over = interval_of(entry)
     axis = Axis(0.0, 1.0)
-    values = [one for one in entry["per_seed"] if one is not None]
+    values = [value for value in entry.per_seed if value is not None]
+    assert entry.mean is not None
     return Row(
         label=label,
         kind=kind,
         note=note,
-        mean=entry["mean"],
-        std=entry["std"],
-        seeds=tuple(axis.at(one) for one in values) if 1 < len(values) <= MAX_DOTS else (),
+        mean=entry.mean,
+        std=entry.std or 0.0,
+        seeds=tuple(axis.at(value) for value in values) if 1 < len(values) <= MAX_DOTS else (),
         low=axis.at(low),
         high=axis.at(high),
         over=over,
     )
 
 
-def interval_of(entry: Entry) -> tuple[float, float, str]:
-    """The 95 % interval of an entry, and what it is over.
+def interval_of(entry: Spread) -> tuple[float, float, str]:
+    """The 95 % interval of an entry whose mean is known, and what it is over.
 
     The entry's own, over objects and seeds drawn again; else Student's t over seeds; else, for one
     seed, none.
 
-    >>> interval_of({"mean": 0.5, "std": 0.1, "per_seed": [0.4, 0.6], "interval": [0.3, 0.7]})
-    (0.3, 0.7, 'objects')
-    >>> interval_of({"mean": 0.5, "std": 0.0, "per_seed": [0.5]})
+    >>> interval_of(Spread(mean=0.5, std=0.0, per_seed=[0.5]))
     (0.5, 0.5, '')
     """
-    if entry.get("interval") and None not in entry["interval"]:
-        low, high = entry["interval"]
-        return low, high, "objects"
-    seeds, mean = len(entry["per_seed"]), entry["mean"]
+    ends = [end for end in getattr(entry, "interval", ()) if end is not None]
+    if len(ends) == 2:
+        return ends[0], ends[1], "objects"
+    seeds, mean = len(entry.per_seed), entry.mean
+    assert mean is not None
     if seeds < 2:
         return mean, mean, ""
-    half = float(stats.t.ppf(0.975, seeds - 1)) * entry["std"] / math.sqrt(seeds)
+    half = float(stats.t.ppf(0.975, seeds - 1)) * (entry.std or 0.0) / math.sqrt(seeds)
     return max(0.0, mean - half), min(1.0, mean + half), "seeds"
 
 
-def structure(metrics: Entry) -> list[dict[str, Any]]:
+def structure(metrics: RunMetrics) -> list[dict[str, Any]]:
     """The structural metrics, each on an axis from 0 to 1 with its null."""
     axis = Axis(0.0, 1.0)
     rows = []
-    for name, found in metrics.get("compositionality", {}).items():
-        row: dict[str, Any] = {"name": METRIC_NAMES.get(name, name), "found": found}
-        if found is not None:
-            row |= {
-                key: axis.at(found[key])
-                for key in ("mean", "low", "high", "null_mean", "null_low", "null_high")
-                if found.get(key) is not None
+    for name, entry in (metrics.compositionality or {}).items():
+        title = METRICS[name].title if name in METRICS else name
+        row: dict[str, Any] = {"name": title, "found": entry}
+        if entry is not None:
+            low, high = entry.interval
+            values = {
+                "mean": entry.mean,
+                "low": low,
+                "high": high,
+                "null_mean": entry.null_mean,
+                "null_low": entry.null_low,
+                "null_high": entry.null_high,
             }
-            row["seeds"] = [axis.at(one) for one in found["per_seed"][:MAX_DOTS] if one is not None]
+            row |= {key: axis.at(value) for key, value in values.items() if value is not None}
+            row["seeds"] = [axis.at(one) for one in entry.per_seed[:MAX_DOTS] if one is not None]
         rows.append(row)
     return rows
 
 
-def causal(metrics: Entry) -> dict[str, Any] | None:
-    """The drop of accuracy when a position is dealt anew: positions x properties, with intervals.
+def causal(metrics: RunMetrics) -> dict[str, Any] | None:
+    """The drop of accuracy when a position is permuted: positions x properties, with intervals.
 
     None where `evaluate` has not intervened.
     """
-    found = metrics.get("interventions", {}).get("resample")
-    if not found or "drop" not in found:
+    if metrics.interventions is None:
         return None
-    largest = max(0.01, float(np.max(found["drop"])))
-    p_values = found.get("p_value") or [[None] * len(row) for row in found["drop"]]
+    found = metrics.interventions.resample
+    largest = max(0.01, *(drop or 0.0 for row in found.drop for drop in row))
+    p_values = found.p_value or [[None] * len(row) for row in found.drop]
     cells = [
         [
             {
@@ -252,40 +250,41 @@ def causal(metrics: Entry) -> dict[str, Any] | None:
                 "low": low,
                 "high": high,
                 "p": p,
-                "shade": round(max(0.0, 100 * drop / largest)),
+                "shade": round(max(0.0, 100 * (drop or 0.0) / largest)),
             }
             for drop, (low, high), p in zip(drops, ends, ps, strict=True)
         ]
-        for drops, ends, ps in zip(found["drop"], found["interval"], p_values, strict=True)
+        for drops, ends, ps in zip(found.drop, found.interval, p_values, strict=True)
     ]
     return {
-        "positions": [tuple(place) for place in metrics["interventions"]["positions"]],
+        "positions": metrics.interventions.positions,
         "cells": cells,
-        "targeted": found.get("targeted"),
+        "selectivity": found.selectivity,
     }
 
 
-def _gains(metrics: Entry) -> list[dict[str, Any]]:
+def _gains(metrics: RunMetrics) -> list[dict[str, Any]]:
     names = {
         "dynamics": "all time steps over the middle one alone",
         "order": "time steps in order over the same ones shuffled",
     }
-    gains = metrics.get("gains", {})
+    gains = ((name, getattr(metrics.gains, key, None)) for key, name in names.items())
     return [
-        {"name": names.get(key, key.replace("_", " ")), "entry": entry}
-        for key, entry in gains.items()
-        if entry is not None and _known(entry)
+        {"name": name, "entry": gain}
+        for name, gain in gains
+        if gain is not None and gain.mean is not None
     ]
 
 
-def _noise(metrics: Entry) -> Curves | None:
-    found = metrics.get("noise")
-    if not found:
+def _noise(metrics: RunMetrics) -> Curves | None:
+    if metrics.noise is None:
         return None
     rows = [
-        {"seed": seed, "epoch": 100 * probability, "accuracy": 100 * value}
-        for probability, entry in zip(found["probability"], found["accuracy"], strict=True)
-        for seed, value in enumerate(entry["per_seed"])
+        {"seed": seed, "epoch": 100 * (probability or 0.0), "accuracy": 100 * value}
+        for probability, entry in zip(
+            metrics.noise.probability, metrics.noise.accuracy, strict=True
+        )
+        for seed, value in enumerate(entry.per_seed)
         if value is not None
     ]
     return curves(
@@ -296,22 +295,19 @@ def _noise(metrics: Entry) -> Curves | None:
     )
 
 
-def _probes(metrics: Entry) -> list[dict[str, Any]]:
+def _probes(metrics: RunMetrics) -> list[dict[str, Any]]:
     """What a linear probe reads from the messages, and from the raw features."""
     rows = []
-    for name, found in metrics.get("worth", {}).get("probes", {}).items():
-        probe = found.get("ridge") or {}
-        if not probe.get("messages") or not probe.get("features"):
-            continue
+    for name, probes in (metrics.probes or {}).items():
         words = words_for(name)
         rows.append(
             {
                 "name": words.name,
                 "unit": words.unit,
-                "trained_on": found.get("trained_on", False),
-                "messages": probe["messages"].get("accuracy", probe["messages"]),
-                "features": probe["features"].get("accuracy", probe["features"]),
-                "retained": probe.get("retained"),
+                "trained_on": probes.trained_on,
+                "messages": probes.ridge.messages,
+                "features": probes.ridge.features,
+                "retained": probes.ridge.retained,
             }
         )
     return rows

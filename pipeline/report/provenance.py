@@ -11,19 +11,19 @@ from typing import Any
 from data.cache import Features
 from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config
-from pipeline.dataset import Material
+from pipeline.dataset import RunInputs
 from pipeline.runs import CONTROL, Run
 
 
-def provenance(run: Run, material: Material | None) -> list[tuple[str, str]]:
+def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
     """What the run is made of, as names and values; hashes whole."""
     stored = json.loads((run.folder / "config.json").read_text())
     rows: list[tuple[str, str]] = []
     for number, source in enumerate(run.sources):
-        features = material.caches[number] if material else None
+        features = inputs.caches[number] if inputs else None
         rows += _source_rows(source, features, several=len(run.sources) > 1)
     model = run.folder / "model.safetensors"
-    imported = run.metrics().get("imported_from")
+    imported = run.metrics().imported_from
     recipe = f"imported from {imported}, which does not say how it was trained"
     rows += [
         ("agents", f"{run.config.agents}, {run.config.heads} symbols each of {run.config.vocab}"),
@@ -100,7 +100,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 def command_to_repeat(run: Run) -> str:
     """The command that makes this run again, settings that are the preset's left out."""
     config = run.config
-    imported = run.metrics().get("imported_from")
+    imported = run.metrics().imported_from
     if imported:
         words = ["heliograph", "import-checkpoint", imported, "-o", str(run.folder)]
         words += ["--cache", str(run.source.path)]

@@ -22,13 +22,13 @@ from markupsafe import Markup
 
 from data.errors import HeliographError
 from data.files import atomic_write
-from pipeline.dataset import Material, is_grid
+from pipeline.dataset import RunInputs, is_grid
 from pipeline.message import BANDS, Lexicon, Position, Words, lexicon_of, words_for
 from pipeline.report.charts import Axis
 from pipeline.report.findings import findings, history_curves
 from pipeline.report.provenance import command_to_repeat, provenance
 from pipeline.report.thumbnails import Pictures, Wanted, find_clips, pictures
-from pipeline.runs import Run, load_material
+from pipeline.runs import Run, load_inputs
 
 FOLDER = Path(__file__).parent / "page"
 MAX_PICTURES = 120
@@ -69,12 +69,12 @@ def write_report(
     if lexicon is not None:
         text = json.dumps(lexicon.to_json(), indent=1, ensure_ascii=False)
         atomic_write(run.folder / "lexicon.json", text + "\n")
-    material, notes = _material(run)
+    inputs, notes = _inputs(run)
     shown = Pictures()
-    if lexicon is not None and material is not None:
-        shown = _pictures(run, lexicon, material, clips, notes)
+    if lexicon is not None and inputs is not None:
+        shown = _pictures(run, lexicon, inputs, clips, notes)
     target = run.folder / "report.html" if out is None else Path(out)
-    page = render(run, lexicon, material, shown, notes)
+    page = render(run, lexicon, inputs, shown, notes)
     atomic_write(target, page)
     return Written(target, len(page.encode()), len(shown.shown), tuple(notes))
 
@@ -82,7 +82,7 @@ def write_report(
 def render(
     run: Run,
     lexicon: Lexicon | None,
-    material: Material | None,
+    inputs: RunInputs | None,
     shown: Pictures,
     notes: Sequence[str] = (),
 ) -> str:
@@ -103,10 +103,10 @@ def render(
         if lexicon
         else 1,
         **_messages(run, lexicon),
-        provenance=provenance(run, material),
+        provenance=provenance(run, inputs),
         repeat=command_to_repeat(run),
-        failures=_failures(material),
-        material=material,
+        failures=_failures(inputs),
+        inputs=inputs,
         notes=notes,
         pictures=shown,
     )
@@ -231,7 +231,7 @@ def _wanted(run: Run, lexicon: Lexicon) -> dict[tuple[int, int, int], list[Wante
 def _frames_of(run: Run, agent: int) -> tuple[int, int]:
     """The sampled frames of a clip that an agent sees, from and up to."""
     source = run.agent_sources[agent]
-    sender = run.blueprint.sender()
+    sender = run.agent_factory.sender()
     views = getattr(sender, "views", None)
     steps = range(source.steps) if views is None else views[agent].window
     frames = source.fingerprint.get("frames_per_step", 1)
@@ -241,12 +241,12 @@ def _frames_of(run: Run, agent: int) -> tuple[int, int]:
 
 
 def _pictures(
-    run: Run, lexicon: Lexicon, material: Material, clips: Sequence[Path], notes: list[str]
+    run: Run, lexicon: Lexicon, inputs: RunInputs, clips: Sequence[Path], notes: list[str]
 ) -> Pictures:
     """Thumbnails for the lexicon, each from the cache of the agent that says it."""
     shown = Pictures()
     wanted = _wanted(run, lexicon)
-    for source, features in zip(material.sources, material.caches, strict=True):
+    for source, features in zip(inputs.sources, inputs.caches, strict=True):
         agents = {a for a, own in enumerate(run.agent_sources) if own.name == source.name}
         own = [one for (agent, _, _), some in wanted.items() if agent in agents for one in some]
         found = find_clips(features, source.path, clips)
@@ -302,21 +302,21 @@ def _grid(run: Run) -> bool:
     return len(labels) > 0 and is_grid(labels)
 
 
-def _material(run: Run) -> tuple[Material | None, list[str]]:
+def _inputs(run: Run) -> tuple[RunInputs | None, list[str]]:
     """The caches of a run; where they are gone, none and a sentence that says so."""
     try:
-        return load_material(run), []
+        return load_inputs(run), []
     except HeliographError as error:
         return None, [f"Thumbnails and the failures of the extraction are missing: {error}."]
 
 
-def _failures(material: Material | None) -> list[tuple[str, str, str]]:
+def _failures(inputs: RunInputs | None) -> list[tuple[str, str, str]]:
     """(cache, clip, reason)."""
-    if material is None:
+    if inputs is None:
         return []
     return [
         (source.name, clip, reason)
-        for source, features in zip(material.sources, material.caches, strict=True)
+        for source, features in zip(inputs.sources, inputs.caches, strict=True)
         for clip, reason in features.failures
     ]
 

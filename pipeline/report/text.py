@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from pipeline.console import percent, print_table
+from pipeline.console import print_table
+from pipeline.runs import AccuracyEstimate, Difference, Estimate, Outcome, RunMetrics, percent
 
 Table = tuple[list[str], list[list[str]]]
 Metrics = dict[str, Any]
@@ -19,186 +21,204 @@ SCORE_NAMES = {
 }
 
 
-def score_rows(metrics: Metrics) -> Table:
-    """Accuracies on test clips, then the baselines: all properties at once, and each."""
-    properties = list(metrics["properties"])
+def score_rows(metrics: RunMetrics) -> Table:
+    """Return accuracies on test clips, then the baselines: all properties at once, and each."""
+    properties = list(metrics.properties)
     several = len(properties) > 1
     columns = ["accuracy on test clips", *(["all at once"] if several else []), *properties]
     rows = []
     for score, name in SCORE_NAMES.items():
-        cells = [percent(metrics[score])] if several else []
-        rows.append(
-            [name, *cells, *(percent(metrics["properties"][own][score]) for own in properties)]
-        )
+        cells = [percent(getattr(metrics, score))] if several else []
+        each = (percent(getattr(own, score)) for own in metrics.properties.values())
+        rows.append([name, *cells, *each])
     entries = {
-        f"{kind}: {name}": found
-        for kind, group in (("baseline", "baselines"), ("control", "controls"))
-        for name, found in metrics.get(group, {}).items()
+        f"{kind}: {name}": entry
+        for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))
+        for name, entry in (group or {}).items()
     }
-    if "listeners" in metrics:
-        entries["receivers that never met the sender"] = metrics["listeners"]["accuracy"]
-    for path, found in metrics.get("transfer", {}).items():
-        entries[f"agents on {path}"] = found["all"]
-        entries[f"ridge on {path}"] = found["ridge"]
-    for name, found in entries.items():
-        if found is not None:
-            rows.append(_score_row(name, found, properties, several))
+    if metrics.fresh_receivers is not None:
+        entries["receivers that never met the sender"] = metrics.fresh_receivers.accuracy
+    for path, other in (metrics.transfer or {}).items():
+        entries[f"agents on {path}"] = other.accuracy
+        entries[f"ridge on {path}"] = other.ridge
+    for name, entry in entries.items():
+        if entry is not None:
+            rows.append(_score_row(name, entry, properties, several))
     return columns, rows
 
 
-def _score_row(name: str, found: Metrics, properties: list[str], several: bool) -> list[str]:
-    cells = [percent(found)] if several else []
-    return [name, *cells, *(percent(found["properties"][own]) for own in properties)]
+def _score_row(
+    name: str, entry: AccuracyEstimate, properties: list[str], several: bool
+) -> list[str]:
+    cells = [percent(entry)] if several else []
+    return [name, *cells, *(percent(entry.properties[own]) for own in properties)]
 
 
-def gain_rows(metrics: Metrics) -> Table:
-    """What time adds, with its interval: points."""
-    properties = list(metrics["properties"])
+def gain_rows(metrics: RunMetrics) -> Table:
+    """Return what time adds, with its interval, in points."""
+    properties = list(metrics.properties)
     columns = ["gain, in points [95 %]", *properties]
     names = {
         "dynamics": "all time steps over the middle one",
         "order": "all time steps over the same shuffled",
     }
-    rows = [
-        [names[name], *(points(found["properties"][own]) for own in properties)]
-        for name, found in metrics["gains"].items()
-    ]
+    rows = []
+    for key, name in names.items():
+        gain = getattr(metrics.gains, key)
+        if gain is not None:
+            rows.append([name, *(points(gain.properties[own]) for own in properties)])
     return columns, rows
 
 
-def structure_rows(metrics: Metrics) -> Table:
-    """How the messages say it: each metric beside what chance gives."""
+def structure_rows(metrics: RunMetrics) -> Table:
+    """Return each structural metric of the messages next to its chance level."""
     columns = ["structure of the messages", "mean over seeds", "by chance", "p", "verdict"]
     rows = []
-    for name, found in metrics["compositionality"].items():
-        if found is None:
+    for name, entry in (metrics.compositionality or {}).items():
+        if entry is None:
             rows.append([name, "-", "-", "-", "needs two properties"])
             continue
         rows.append(
             [
                 name,
-                f"{found['mean']:.3f} ± {found['std']:.3f}",
-                f"{found['null_mean']:.3f}",
-                f"{found['p_value']:.3f}",
-                str(found["verdict"]),
+                f"{entry.mean:.3f} ± {entry.std:.3f}",
+                f"{entry.null_mean:.3f}",
+                f"{entry.p_value:.3f}",
+                entry.verdict or "",
             ]
         )
     return columns, rows
 
 
-def cause_rows(metrics: Metrics) -> Table:
-    """The causal matrix: by how many points accuracy drops when a position is dealt anew."""
-    properties = list(metrics["properties"])
-    found = metrics["interventions"]
-    columns = ["drop when a position is dealt anew, in points", *properties]
+def cause_rows(metrics: RunMetrics) -> Table:
+    """Return the accuracy drop when a position is permuted across clips, in points."""
+    assert metrics.interventions is not None
+    resample = metrics.interventions.resample
+    assert resample.p_value is not None
+    columns = ["drop when a position is permuted, in points", *metrics.properties]
     rows = [
         [
             f"agent {agent}, head {head}",
-            *(
-                f"{points({'mean': drop, 'interval': ends})}, {p_text(p)}"
-                for drop, ends, p in zip(*cells, strict=True)
-            ),
+            *(f"{_points(drop, ends)}, {p_text(p)}" for drop, ends, p in zip(*cells, strict=True)),
         ]
         for (agent, head), *cells in zip(
-            found["positions"],
-            found["resample"]["drop"],
-            found["resample"]["interval"],
-            found["resample"]["p_value"],
+            metrics.interventions.positions,
+            resample.drop,
+            resample.interval,
+            resample.p_value,
             strict=True,
         )
     ]
     return columns, rows
 
 
-def targeted_line(metrics: Metrics) -> str:
-    """Whether a position matters to the property it carries and to no other, in a sentence."""
-    found = metrics["interventions"]["resample"]["targeted"]
-    if found is None:
+def targeted_line(metrics: RunMetrics) -> str:
+    """Return in a sentence whether a position matters to the property it carries alone."""
+    assert metrics.interventions is not None
+    selectivity = metrics.interventions.resample.selectivity
+    if selectivity is None:
         return "one property: no others to compare with"
-    inside, outside = (points(found[name]) for name in ("targeted", "elsewhere"))
-    test = p_text(found["difference"]["p_value"])
+    inside, outside = points(selectivity.carried_property), points(selectivity.other_properties)
+    test = p_text(selectivity.difference.p_value)
     return (
         f"drop of the property that a position carries: {inside}; of the others: {outside}; {test}"
     )
 
 
-def worth_rows(metrics: Metrics) -> Table:
-    """What a linear probe reads off messages and off raw features."""
+def probe_rows(metrics: RunMetrics) -> Table:
+    """Return what a linear probe reads off messages and off raw features."""
     columns = ["read off by a linear probe", "messages", "features", "retained", "Spearman"]
     rows = []
-    for name, found in metrics["worth"]["probes"].items():
-        linear = found["ridge"]
-        kept = linear["retained"]
+    for name, probes in (metrics.probes or {}).items():
+        linear = probes.ridge
+        kept = linear.retained
         rows.append(
             [
-                name if found["trained_on"] else f"{name} (never spoken about)",
-                percent(linear["messages"]),
-                percent(linear["features"]),
-                "chance not beaten" if kept is None else f"{100 * kept['value']:.0f} %",
-                f"{linear['messages']['spearman']['mean']:.2f}",
+                name if probes.trained_on else f"{name} (never spoken about)",
+                percent(linear.messages),
+                percent(linear.features),
+                "chance not beaten" if kept is None else _whole_percent(kept.value),
+                f"{linear.messages.spearman.mean:.2f}",
             ]
         )
     return columns, rows
 
 
-def compression_line(metrics: Metrics) -> str:
-    """How short a message is, in a sentence."""
-    found = metrics["worth"]["compression"]
+def _whole_percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.0f} %"
+
+
+def compression_line(metrics: RunMetrics) -> str:
+    """Return in a sentence how short a message is."""
+    bits = metrics.compression
+    assert bits is not None
     return (
-        f"{found['bits_capacity']:.1f} bits a message, {found['bits_used']['mean']:.1f} of them "
-        f"used, stand for {found['bits_features']:,} bits of features"
+        f"{bits.bits_capacity:.1f} bits a message, {bits.bits_used.mean:.1f} of them "
+        f"used, stand for {bits.bits_features:,} bits of features"
     )
 
 
-def p_text(p: float) -> str:
-    """A p-value as text.
+def p_text(p: float | None) -> str:
+    """Return a p-value as text.
 
     >>> p_text(0.0005), p_text(0.04)
     ('p < 0.001', 'p = 0.040')
     """
+    if p is None:
+        return "p unknown"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def points(entry: Metrics) -> str:
-    """A difference of fractions in points, with its interval.
+def points(entry: Estimate | Difference) -> str:
+    """Return a fraction, or a difference of fractions, in points with its interval."""
+    return _points(entry.mean, entry.interval)
 
-    >>> points({"mean": 0.112, "interval": [0.05, 0.2]})
+
+def _points(mean: float | None, interval: Sequence[float | None] | None) -> str:
+    """
+    >>> _points(0.112, [0.05, 0.2])
     '11.2 [5.0, 20.0]'
     """
-    if entry["mean"] is None:
+    if mean is None:
         return "-"
-    if entry["interval"] is None:
-        return f"{100 * entry['mean']:.1f}"
-    low, high = (f"{100 * end:.1f}" for end in entry["interval"])
-    return f"{100 * entry['mean']:.1f} [{low}, {high}]"
+    ends = [100 * end for end in interval or () if end is not None]
+    if len(ends) < 2:
+        return f"{100 * mean:.1f}"
+    return f"{100 * mean:.1f} [{ends[0]:.1f}, {ends[1]:.1f}]"
 
 
-def show_metrics(metrics: Metrics, as_json: bool) -> None:
-    """A run's `metrics.json`, whole as JSON or in brief as tables."""
+def show_metrics(metrics: RunMetrics, as_json: bool) -> None:
+    """Print a run's `metrics.json`, whole as JSON or in brief as tables."""
     if as_json:
-        click.echo(json.dumps(metrics))
+        click.echo(json.dumps(metrics.to_json()))
         return
     print_table(*score_rows(metrics))
-    for key, rows, line in (
-        ("gains", gain_rows, None),
-        ("compositionality", structure_rows, None),
-        ("interventions", cause_rows, targeted_line),
-        ("worth", worth_rows, compression_line),
-    ):
-        if metrics.get(key):
-            click.echo()
-            print_table(*rows(metrics))
-            if line is not None:
-                click.echo(line(metrics))
-    if metrics.get("outcome"):
+    if metrics.gains is not None and metrics.gains.model_fields_set:
         click.echo()
-        click.echo(outcome_line(metrics["outcome"]))
+        print_table(*gain_rows(metrics))
+    if metrics.compositionality:
+        click.echo()
+        print_table(*structure_rows(metrics))
+    if metrics.interventions is not None:
+        click.echo()
+        print_table(*cause_rows(metrics))
+        click.echo(targeted_line(metrics))
+    if metrics.compression is not None:
+        click.echo()
+        print_table(*probe_rows(metrics))
+        click.echo(compression_line(metrics))
+    if metrics.outcome is not None:
+        click.echo()
+        click.echo(outcome_line(metrics.outcome))
 
 
-def outcome_line(found: Metrics) -> str:
-    """The prediction of an outcome after an action that training left out, in a sentence."""
-    sides = (f"{percent(found[side])} from {side}" for side in ("messages", "features", "action"))
-    return f"{found['outcome_label']} after an unseen {found['action_label']}: {', '.join(sides)}"
+def outcome_line(outcome: Outcome) -> str:
+    """Return in a sentence how an outcome is predicted after an action that training left out."""
+    sides = {
+        "messages": outcome.messages, "features": outcome.features, "action": outcome.action,
+    }  # fmt: skip
+    parts = ", ".join(f"{percent(side)} from {name}" for name, side in sides.items())
+    return f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
 
 
 def comparison_rows(found: Metrics) -> Table:
@@ -217,7 +237,7 @@ def comparison_rows(found: Metrics) -> Table:
                     f"{what}, {name}",
                     f"{100 * own['first']:.1f} %",
                     f"{100 * own['second']:.1f} %",
-                    points({"mean": own["difference"], "interval": own["interval"]}),
+                    _points(own["difference"], own["interval"]),
                     "-" if own["cohen_d"] is None else f"{own['cohen_d']:.2f}",
                     f"{own['p_value']:.3f}",
                 ]

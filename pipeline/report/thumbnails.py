@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data.cache import Features, read_ledger
-from data.clips import Clip, find
+from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file
+from data.manifests import list_clips
 from data.video import DecoderPool, FrameBatch, Job, Sampling
 
 SIDE = 112  # pixels of a thumbnail's longer side
@@ -56,7 +57,7 @@ def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[s
     for a manifest or folder that cannot be read.
     """
     if given:
-        candidates: Iterable[Clip] = find(given)
+        candidates: Iterable[Clip] = list_clips(given)
     else:
         candidates = [
             Clip(id=line["clip"], path=line["path"], start=line.get("start"), end=line.get("end"))

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from data.errors import HeliographError
 from data.interchange import read_pt
-from pipeline.agents import PUBLISHED_PROPERTIES, Blueprint, checkpoint_key, stack_receivers
+from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key, stack_receivers
 from pipeline.config import CONTROLLED, TrainConfig, build_config
-from pipeline.dataset import Examples, Material, Split, examples_of, is_grid, read_material
+from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid, read_inputs
 from pipeline.game import hear, pooled_accuracy, published_accuracy
 from pipeline.runs.results import SeedResult
 from pipeline.runs.run import CONTROL, Run
@@ -67,10 +67,10 @@ def import_checkpoint(
     path, out = Path(path), Path(out)
     if (out / "config.json").exists() and not overwrite:
         raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
-    material = read_material({Path(cache_path).stem: Path(cache_path)})
+    inputs = read_inputs({Path(cache_path).stem: Path(cache_path)})
     pairs = read_pairs(path)
     runs = [
-        _import_pair(path, out / CONTROL if number else out, pair, material, property)
+        _import_pair(path, out / CONTROL if number else out, pair, inputs, property)
         for number, pair in enumerate(pairs[:2])
     ]
     if len(runs) > 1:
@@ -120,10 +120,8 @@ def _pair(path: Path, content: Mapping[str, object], heads: int, vocab: int) -> 
     return Pair(heads, vocab, agents, dim, hidden_dim, kernel, properties, sender, receiver)
 
 
-def _import_pair(
-    path: Path, out: Path, pair: Pair, material: Material, property: str | None
-) -> Run:
-    clips, (source,) = material.clips, material.sources
+def _import_pair(path: Path, out: Path, pair: Pair, inputs: RunInputs, property: str | None) -> Run:
+    clips, (source,) = inputs.clips, inputs.sources
     if source.dim != pair.dim:
         raise HeliographError(
             f"{path} speaks of features of {pair.dim} dimensions, {source.path} has {source.dim}"
@@ -137,8 +135,8 @@ def _import_pair(
     properties = pair.properties or _only(property, tuple(clips.labels), path)
     unknown = {name: np.full(len(clips), np.nan) for name in properties}
     clips = dataclasses.replace(clips, labels=unknown | dict(clips.labels))
-    material = dataclasses.replace(material, caches=(clips,))
-    examples = examples_of(clips, properties)
+    inputs = dataclasses.replace(inputs, caches=(clips,))
+    examples = build_examples(clips, properties)
     known = examples.labels[~np.isnan(examples.labels).any(axis=1)]
     config = build_config(
         "published",
@@ -153,7 +151,7 @@ def _import_pair(
     )
     result = _result(path, config, examples, pair, source.steps)
     note = UNKNOWN.format(path.name, f"the split {config.split} of {source.path.name}")
-    run = write_run(out, config, material, [result], notes=[note])
+    run = write_run(out, config, inputs, [result], notes=[note])
     run.add_metrics({"imported_from": str(path)})
     return run
 
@@ -171,8 +169,8 @@ def _result(
     path: Path, config: TrainConfig, examples: Examples, pair: Pair, steps: int
 ) -> SeedResult:
     """What the checkpoint's agents say and understand, as if a seed 0 had ended so."""
-    blueprint = Blueprint(config, (steps,), (pair.dim,))
-    sender, receiver = blueprint.sender().eval(), blueprint.receiver().eval()
+    agent_factory = AgentFactory(config, (steps,), (pair.dim,))
+    sender, receiver = agent_factory.sender().eval(), agent_factory.receiver().eval()
     for module, state in ((sender, pair.sender), (receiver, pair.receiver)):
         try:
             module.load_state_dict({name: value.float() for name, value in state.items()})

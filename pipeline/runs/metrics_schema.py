@@ -1,210 +1,695 @@
-"""What stands in a run's `metrics.json`: every key, and what it means.
+"""The type of a run's `metrics.json`: every key, what it means, and the values that it can have.
 
-`train` writes the first part, `evaluate` the second. Accuracies, differences and rates are
-fractions of 1; information is in bits where the key says so. `*` stands for a name that depends on
-the run (a property, a baseline, a label, a cache), null for what could not be computed.
+`train` writes the first part, `evaluate` the second; writers, tables, the report and experiments
+share this type, and `docs/metrics_json.md` is generated from it:
 
-A *score* is `{"mean", "std", "per_seed", "interval"}`: the mean over seeds, the standard deviation
-over seeds (with S - 1), each seed's value, and the 95 % bootstrap interval [low, high] of the mean,
-objects and seeds drawn again. A *scored accuracy* is a score of all properties at once, with
-`properties`: a score of each. A *spread* is a score without `interval`.
+    python -m pipeline.runs.metrics_docs > docs/metrics_json.md
+
+A key that is absent was not computed; null stands for a number that could not be computed. Keys of
+files written by an older version are read by their older names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
 
-SCORE = ("mean", "std", "per_seed", "interval")
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
-TRAINED = {
-    "seeds": "the seeds, in the order of every per_seed",
-    "accuracy_test": "spread: the checkpoint chosen on validation, on test clips; null without "
-    "validation clips",
-    "accuracy_last_epoch": "spread: the last epoch, nothing chosen",
-    "accuracy_published_protocol": "spread: the paper's protocol, chosen on the test clips",
-    "accuracy_published_protocol.selected_on_test": "always true: a reminder",
-    "accuracy_validation": "spread: the chosen checkpoint on the clips that chose it; with refit, "
-    "that of the training before they taught too",
-    "properties.*.*": "spread: one of these accuracies of one property",
-    "chosen_seed": "the seed whose model stands at the top of the run folder",
-    "chosen_epoch": "of each seed, the epoch of the checkpoint that is kept",
-    "skipped_batches": "of each seed, batches whose loss was not finite",
-    "folds": "how many folds the seeds are dealt over in a k-fold split; null for another split",
-    "notes": "sentences that belong beside the accuracies",
-    "imported_from": "the checkpoint that import-checkpoint read; absent for what was trained here",
-    "control.folder": "of the one-head control trained beside (train --control), whose other keys "
-    "are those of a metrics.json of its own",
-    "control.heads": "symbols that its agent says",
-    "control.vocab": "symbols to choose from",
-    "shuffled_labels": "spread: accuracy_test of the same training with shuffled labels (demo)",
-}
-
-EVALUATED = {
-    "baselines.*": "scored accuracy on the same test clips without agents; see "
-    "pipeline.evaluation.baselines; null where it has nothing to go by",
-    "baselines.*.properties.*.auc": "score: is a clip above the training clips' median told from "
-    "one below it?",
-    "baselines.*.properties.*.spearman": "spread: rank correlation of predictions and property",
-    "gains.dynamics": "scored difference: ridge on all time steps minus ridge on the middle one",
-    "gains.order": "scored difference: ridge on all time steps minus the same steps shuffled",
-    "controls.*": "scored accuracy of nets trained without a bottleneck (oracle) or with a "
-    "continuous one (evaluate --controls); last state, nothing chosen",
-    "agents": "scored accuracy of the receiver that each seed kept, with auc and spearman as in "
-    "baselines (a clip's score: the share of the other clips that it is said to exceed)",
-    "agents.properties.*.auc": "score, as in baselines",
-    "agents.properties.*.spearman": "spread, as in baselines",
-    "compositionality.*": "a structural metric with its chance; null where it needs two properties",
-    "compositionality.*.metric": "its name in pipeline.metrics",
-    "compositionality.*.per_seed": "its value for each seed",
-    "compositionality.*.mean": "over seeds",
-    "compositionality.*.std": "over seeds",
-    "compositionality.*.interval": "95 % bootstrap interval of the mean over objects",
-    "compositionality.*.null_mean": "when properties are dealt to other objects",
-    "compositionality.*.low": "the lower end of interval",
-    "compositionality.*.high": "the upper end of interval",
-    "compositionality.*.null_low": "2.5 % of the null is below this",
-    "compositionality.*.null_high": "2.5 % of the null is above this",
-    "compositionality.*.p_value": "of the mean, against that null; one-sided",
-    "compositionality.*.p_per_seed": "of each seed, against that null",
-    "compositionality.*.codebook_mean": "when messages trade places: same content, arbitrary code",
-    "compositionality.*.p_codebook": "of the mean, against that null",
-    "compositionality.*.verdict": "compositional; informative, not compositional; no better than "
-    "chance; or undefined",
-    "bins.*.*": "the structural metric with the properties in this many bins: mean, null_mean, "
-    "p_value (5 bins elsewhere); null where it needs two properties",
-    "interventions.positions": "agent and head, from 0, of each position",
-    "interventions.accuracy_intact": "scored accuracy before any change, on at most 80 test clips",
-    "interventions.carries": "of each seed and position, the property with which it shares most "
-    "information on training clips",
-    "interventions.*.drop": "positions x properties: accuracy intact minus changed, mean over "
-    "seeds; the changes are zero, resample, scramble and swap (pipeline.interventions)",
-    "interventions.*.interval": "positions x properties x [low, high]",
-    "interventions.*.per_seed": "seeds x positions x properties",
-    "interventions.*.drop_together": "of each position, for all properties at once",
-    "interventions.*.interval_together": "positions x [low, high]",
-    "interventions.*.targeted": "null for one property",
-    "interventions.*.targeted.targeted": "score: drop of the property that a position carries",
-    "interventions.*.targeted.elsewhere": "score: drop of the other properties",
-    "interventions.*.targeted.difference": "score: the first minus the second",
-    "interventions.*.targeted.difference.p_value": "against random assignments of properties to "
-    "positions; one-sided",
-    "interventions.resample.p_value": "positions x properties: the accuracy intact against that "
-    "with the position's symbols dealt to other clips; one-sided",
-    "interventions.edits.flip_rate": "positions x properties: how often an answer turns when one "
-    "clip says another symbol there",
-    "interventions.edits.per_seed": "seeds x positions x properties",
-    "silenced": "of each agent, the scored drop of accuracy when it says nothing",
-    "noise.probability": "that a symbol is replaced by a uniformly random one",
-    "noise.accuracy": "a scored accuracy for each probability",
-    "listeners.accuracy": "scored accuracy of receivers that never met the sender",
-    "listeners.dealt": "scored accuracy, learnt from messages dealt to other training clips",
-    "listeners.above_dealt": "scored difference of the two",
-    "listeners.loss_of_newcomers": "scored difference: the receivers that each seed kept minus "
-    "newcomers",
-    "agreement.agents": "of each two agents, mean over seeds: the same keys as agreement.seeds",
-    "agreement.seeds": "of each two seeds, mean over at most 45 pairs; null for one seed",
-    "agreement.seeds.adjusted_mutual_information": "of whole messages; 0 by chance",
-    "agreement.seeds.matched": "the share of clips on which matched positions agree after the best "
-    "renaming of symbols",
-    "agreement.seeds.matched_by_chance": "the same with clips dealt at random",
-    "worth.compression.bits_capacity": "positions x log2(vocabulary)",
-    "worth.compression.bits_used": "spread: entropy of whole messages over the clips",
-    "worth.compression.bits_symbols": "spread: the positions' entropies, summed",
-    "worth.compression.bits_features": "of the features of one clip, as they are stored",
-    "worth.compression.ratio": "bits_features over bits_capacity",
-    "worth.probes.*": "a label of the cache read off messages and off raw features; absent where "
-    "too few clips know it",
-    "worth.probes.*.trained_on": "whether the agents were trained to speak of it",
-    "worth.probes.*.*.messages": "score of a probe (ridge or mlp): accuracy on pairs of test clips",
-    "worth.probes.*.*.messages.spearman": "spread: rank correlation of predictions and label",
-    "worth.probes.*.*.features": "the same from the raw features",
-    "worth.probes.*.*.features.spearman": "spread",
-    "worth.probes.*.*.retained": "what messages keep of the features' accuracy above one half; "
-    "null where the features' interval reaches down to one half",
-    "worth.probes.*.*.retained.value": "the ratio of the means",
-    "worth.probes.*.*.retained.interval": "its percentile interval",
-    "outcome.outcome_label": "the label predicted (evaluate --outcome)",
-    "outcome.action_label": "the label that is the action (evaluate --action)",
-    "outcome.left_out": "how many values or fifths of the action were left out in turn",
-    "outcome.messages": "score on pairs of test clips of an action that training left out, from "
-    "message and action",
-    "outcome.messages.r2": "spread: of all those predictions, about the mean of what is predicted",
-    "outcome.features": "the same from raw features and action",
-    "outcome.features.r2": "spread",
-    "outcome.action": "the same from the action alone",
-    "outcome.action.r2": "spread",
-    "outcome.retained": "as in worth.probes",
-    "outcome.retained.value": "the ratio of the means",
-    "outcome.retained.interval": "its percentile interval",
-    "outcome.above_median.*": "score: is the outcome above the median of the training clips? from "
-    "messages, or raw features, alone",
-    "outcome.above_median.retained.value": "as in worth.probes",
-    "outcome.above_median.retained.interval": "its percentile interval",
-    "outcome.above_median.ratio": "accuracy from messages over accuracy from features, the paper's "
-    "share retained",
-    "outcome.above_median_left_out.*": "score: the same from messages and action, features and "
-    "action, or the action alone, on actions that training left out",
-    "outcome.above_median_left_out.retained.value": "as in worth.probes",
-    "outcome.above_median_left_out.retained.interval": "its percentile interval",
-    "outcome.above_median_left_out.ratio": "as in outcome.above_median",
-    "transfer.*.clips": "labelled clips of the other cache that are compared",
-    "transfer.*.objects": "how many objects they show",
-    "transfer.*.known_messages": "the share of them whose message some training clip has too",
-    "transfer.*.all": "scored accuracy of the agents on all of them, nothing retrained",
-    "transfer.*.new_objects": "scored accuracy on objects a seed never trained on; null without",
-    "transfer.*.ridge": "scored accuracy of the ridge baseline, learnt on the run's training clips",
-}
-
-SCHEMA = TRAINED | EVALUATED
-"""Path of a key, dots between its parts -> what it means."""
+SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
 
-def undocumented(metrics: Mapping[str, Any]) -> list[str]:
-    """The paths in a `metrics.json` that `SCHEMA` does not describe.
+@dataclass(frozen=True)
+class Range:
+    """The values that a number can have, both ends included; rounding beyond them is allowed."""
 
-    >>> undocumented({"seeds": [0], "baselines": {"ridge": {"mean": 0.5, "luck": 1}}})
-    ['baselines.ridge.luck']
-    """
-    return [
-        path
-        for path in _paths(metrics, "")
-        if not any(
-            _fits(own, key) for own in (path, path.removeprefix("control.")) for key in SCHEMA
-        )
-    ]
+    low: float
+    high: float
+
+    def __call__(self, value: float | None) -> float | None:
+        """Return the value; raises ValueError for one that is outside."""
+        if value is not None and not self.low - 1e-9 <= value <= self.high + 1e-9:
+            raise ValueError(f"{value} is not in {self}")
+        return value
+
+    def __str__(self) -> str:
+        return f"≥ {self.low:g}" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
 
 
-def documented(path: str) -> bool:
-    """Whether `metrics.json` may have this path: a leaf, or a score with its parts.
+def null_for_nan(value: Any) -> Any:
+    """Return None for NaN, which is not JSON."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
-    >>> documented("compositionality.topsim"), documented("compositionality.luck.mean.of")
+
+NULL_FOR_NAN = BeforeValidator(null_for_nan)
+Number = Annotated[float | None, NULL_FOR_NAN]
+Fraction = Annotated[float | None, NULL_FOR_NAN, AfterValidator(Range(0.0, 1.0))]
+Signed = Annotated[float | None, NULL_FOR_NAN, AfterValidator(Range(-1.0, 1.0))]
+Positive = Annotated[float | None, NULL_FOR_NAN, AfterValidator(Range(0.0, math.inf))]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """An object of `metrics.json`; a key that it does not know is refused when it is written."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True, allow_inf_nan=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict of JSON types, without the keys that were not computed."""
+        return self.model_dump(exclude_unset=True)
+
+
+# Numbers over seeds
+
+
+class Spread(Record):
+    """A number for each seed, with their mean and standard deviation."""
+
+    mean: Number = Field(description="over the seeds that have a value; null where none has")
+    std: Positive = Field(description="standard deviation over seeds with S - 1; 0 for one seed")
+    per_seed: list[Number] = Field(description="in the order of `seeds`; null where not known")
+
+    @classmethod
+    def numbers(cls, values: Sequence[float]) -> dict[str, Any]:
+        """Return `mean`, `std` and `per_seed`; a seed without a value (NaN) counts for neither.
+
+        >>> Spread.numbers([0.5, 1.0, math.nan])["mean"]
+        0.75
+        """
+        known = [value for value in values if not math.isnan(value)]
+        std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+        mean = float(np.mean(known)) if known else math.nan
+        return {"mean": mean, "std": std, "per_seed": list(values)}
+
+
+class AccuracySpread(Spread):
+    """An accuracy, a fraction of 1, over seeds."""
+
+    mean: Fraction = Field(description="over the seeds that have a value; null where none has")
+    per_seed: list[Fraction] = Field(description="in the order of `seeds`; null where not known")
+
+
+class PublishedAccuracy(AccuracySpread):
+    """The accuracy of the paper's protocol, whose checkpoint the test clips chose."""
+
+    selected_on_test: bool = Field(default=True, description="always true: a reminder")
+
+
+class Estimate(AccuracySpread):
+    """A fraction over seeds with its bootstrap interval."""
+
+    interval: tuple[Fraction, Fraction] = Field(
+        description="95 % bootstrap interval of the mean, objects and seeds drawn again"
+    )
+
+
+class PropertyEstimate(Estimate):
+    """The accuracy of one property."""
+
+    auc: Estimate | None = Field(
+        default=None,
+        description="area under the ROC curve: is a clip above the training clips' median scored "
+        "above one below it?",
+    )
+    spearman: Spread | None = Field(
+        default=None, description="rank correlation of the clips' scores and the property"
+    )
+
+
+class AccuracyEstimate(Estimate):
+    """The accuracy of all properties at once, and of each."""
+
+    properties: dict[str, PropertyEstimate] = Field(default_factory=dict, description="by property")
+
+
+class Difference(Spread):
+    """A difference of two fractions over seeds, paired, with its bootstrap interval."""
+
+    mean: Signed = Field(description="over the seeds that have a value; null where none has")
+    per_seed: list[Signed] = Field(description="in the order of `seeds`; null where not known")
+    interval: tuple[Signed, Signed] = Field(
+        description="95 % bootstrap interval of the mean, objects and seeds drawn again"
+    )
+
+
+class AccuracyDifference(Difference):
+    """A difference of two accuracies, of all properties at once and of each."""
+
+    properties: dict[str, Difference] = Field(default_factory=dict, description="by property")
+
+
+class TestedDifference(Difference):
+    """A difference with its p-value."""
+
+    p_value: Fraction = Field(
+        description="against random assignments of properties to positions; one-sided"
+    )
+
+
+class ProbeEstimate(Estimate):
+    """The accuracy of a probe's predictions on pairs of test clips."""
+
+    spearman: Spread = Field(description="rank correlation of predictions and label")
+
+
+class OutcomeEstimate(Estimate):
+    """The accuracy of predicted outcomes on pairs of test clips."""
+
+    r2: Spread = Field(description="1 - squared errors over squared distances from the mean")
+
+
+class Ratio(Record):
+    """A ratio of means with its interval."""
+
+    value: Number = Field(description="the ratio of the means")
+    interval: tuple[Number, Number] = Field(description="its 95 % percentile interval")
+
+
+# What `train` writes
+
+
+class PropertyAccuracies(Record):
+    """The accuracies of one property."""
+
+    accuracy_test: AccuracySpread | None = Field(description="as `accuracy_test`")
+    accuracy_last_epoch: AccuracySpread = Field(description="as `accuracy_last_epoch`")
+    accuracy_published_protocol: AccuracySpread = Field(
+        description="as `accuracy_published_protocol`"
+    )
+
+
+# What `evaluate` adds
+
+
+class Gains(Record):
+    """What time adds to a baseline."""
+
+    dynamics: AccuracyDifference | None = Field(
+        default=None, description="ridge on all time steps minus ridge on the middle one"
+    )
+    order: AccuracyDifference | None = Field(
+        default=None, description="ridge on all time steps minus ridge on the same steps shuffled"
+    )
+
+
+class StructuralMetric(Spread):
+    """A structural metric of all seeds' messages with its chance level."""
+
+    interval: tuple[Number, Number] = Field(
+        description="95 % bootstrap interval of the mean over objects"
+    )
+    null_mean: Number = Field(description="when properties are permuted across objects")
+    null_low: Number = Field(description="2.5 % of the null is below this")
+    null_high: Number = Field(description="2.5 % of the null is above this")
+    p_value: Fraction = Field(description="of the mean, against that null; one-sided")
+    p_per_seed: list[Fraction] = Field(description="of each seed, against that null")
+    codebook_mean: Number = Field(
+        description="when whole messages are permuted: same content, arbitrary code"
+    )
+    p_codebook: Fraction = Field(description="of the mean, against that null")
+    verdict: str | None = Field(
+        description="compositional; informative, not compositional; no better than chance; or "
+        "undefined"
+    )
+
+
+class BinnedMetric(Record):
+    """A structural metric with the properties in another number of bins."""
+
+    mean: Number = Field(description="over seeds")
+    null_mean: Number = Field(description="when properties are permuted across objects")
+    p_value: Fraction = Field(description="of the mean, against that null; one-sided")
+
+
+class Selectivity(Record):
+    """Whether a position matters to the property that it carries and to no other."""
+
+    carried_property: Difference = Field(
+        description="accuracy drop of the property that a position carries",
+        validation_alias=AliasChoices("carried_property", "targeted"),
+    )
+    other_properties: Difference = Field(
+        description="accuracy drop of the other properties",
+        validation_alias=AliasChoices("other_properties", "elsewhere"),
+    )
+    difference: TestedDifference = Field(description="the first minus the second")
+
+
+class Intervention(Record):
+    """The accuracy drop (intact minus changed) when one position of the messages is changed."""
+
+    drop: list[list[Signed]] = Field(description="positions x properties, mean over seeds")
+    interval: list[list[tuple[Signed, Signed]]] = Field(
+        description="positions x properties, both ends of the 95 % interval"
+    )
+    per_seed: list[list[list[Signed]]] = Field(description="seeds x positions x properties")
+    drop_together: list[Signed] = Field(description="of each position, for all properties at once")
+    interval_together: list[tuple[Signed, Signed]] = Field(
+        description="of each position, both ends of the 95 % interval"
+    )
+    selectivity: Selectivity | None = Field(
+        description="null for one property",
+        validation_alias=AliasChoices("selectivity", "targeted"),
+    )
+    p_value: list[list[Fraction]] | None = Field(
+        default=None,
+        description="positions x properties, of `resample` alone: the accuracy intact against that "
+        "with the position's symbols permuted across clips; one-sided",
+    )
+
+
+class SymbolEdits(Record):
+    """One symbol of one message changed to each other symbol."""
+
+    flip_rate: list[list[Fraction]] = Field(
+        description="positions x properties: how often the receiver's answer changes"
+    )
+    per_seed: list[list[list[Fraction]]] = Field(description="seeds x positions x properties")
+
+
+class Interventions(Record):
+    """What the symbols of each position cause; on at most 80 test clips of each seed."""
+
+    positions: list[tuple[int, int]] = Field(description="agent and head of each, from 0")
+    accuracy_intact: AccuracyEstimate = Field(description="before any change")
+    carried_property: list[list[str]] = Field(
+        description="of each seed and position, the property with which it shares most information "
+        "on training clips",
+        validation_alias=AliasChoices("carried_property", "carries"),
+    )
+    zero: Intervention = Field(description="the receiver reads zeros there")
+    resample: Intervention = Field(description="the symbols there are permuted across clips")
+    scramble: Intervention = Field(description="the symbols there are uniformly random")
+    swap: Intervention = Field(description="the two clips of a pair exchange their symbols there")
+    edits: SymbolEdits = Field(description="one symbol of one message changed")
+
+
+class Noise(Record):
+    """Accuracy when symbols are replaced at random."""
+
+    probability: list[Fraction] = Field(
+        description="that a symbol is replaced by a uniformly random one"
+    )
+    accuracy: list[AccuracyEstimate] = Field(description="for each probability")
+
+
+class FreshReceivers(Record):
+    """Receivers trained anew on the frozen messages of the training clips."""
+
+    accuracy: AccuracyEstimate = Field(description="on test clips")
+    permuted: AccuracyEstimate = Field(
+        description="the same, trained on messages permuted across training clips",
+        validation_alias=AliasChoices("permuted", "dealt"),
+    )
+    above_permuted: AccuracyDifference = Field(
+        description="`accuracy` minus `permuted`",
+        validation_alias=AliasChoices("above_permuted", "above_dealt"),
+    )
+    trained_minus_fresh: AccuracyDifference = Field(
+        description="accuracy of the receivers that each seed kept, minus `accuracy`",
+        validation_alias=AliasChoices("trained_minus_fresh", "loss_of_newcomers"),
+    )
+
+
+class ProtocolAgreement(Record):
+    """How alike two protocols are, up to a renaming of symbols."""
+
+    adjusted_mutual_information: Number = Field(description="of whole messages; 0 by chance")
+    matched: Fraction = Field(
+        description="the share of clips on which matched positions agree after the best renaming "
+        "of symbols"
+    )
+    matched_by_chance: Fraction = Field(description="the same with clips permuted")
+
+
+class AgentAgreement(ProtocolAgreement):
+    """How alike the protocols of two agents are, mean over seeds."""
+
+    agents: tuple[int, int] = Field(description="the two agents, from 0")
+
+
+class Agreement(Record):
+    """How alike agents, and seeds, name the same clips."""
+
+    agents: list[AgentAgreement] = Field(description="of each two agents")
+    seeds: ProtocolAgreement | None = Field(
+        description="mean over at most 45 pairs of seeds; null for one seed"
+    )
+
+
+class Compression(Record):
+    """Bits of a message against bits of the features that it stands for."""
+
+    bits_capacity: Positive = Field(description="positions x log2(vocabulary)")
+    bits_used: Spread = Field(description="entropy of whole messages over the clips")
+    bits_symbols: Spread = Field(description="the positions' entropies, summed")
+    bits_features: Count = Field(description="of the features of one clip, as they are stored")
+    ratio: Positive = Field(description="bits_features over bits_capacity")
+
+
+class ProbeResult(Record):
+    """A probe trained on messages, and the same on raw features."""
+
+    messages: ProbeEstimate = Field(description="from messages")
+    features: ProbeEstimate = Field(description="from raw features")
+    retained: Ratio | None = Field(
+        description="what messages keep of the features' accuracy above one half; null where the "
+        "features' interval reaches down to one half"
+    )
+
+
+class LabelProbes(Record):
+    """A label of the cache, predicted for test clips."""
+
+    trained_on: bool = Field(description="whether it is a property of the run")
+    ridge: ProbeResult = Field(description="a linear probe")
+    mlp: ProbeResult = Field(description="a probe with one hidden layer")
+
+
+class AboveMedian(Record):
+    """Whether the outcome is above the median of the training clips."""
+
+    messages: Estimate = Field(description="share of right answers, from messages")
+    features: Estimate = Field(description="from raw features")
+    action: Estimate | None = Field(default=None, description="from the action alone")
+    retained: Ratio | None = Field(description="as `probes.*.ridge.retained`")
+    ratio: Number = Field(
+        description="accuracy from messages over accuracy from features, the paper's share retained"
+    )
+
+
+class Outcome(Record):
+    """An outcome after an action, predicted from messages (evaluate --outcome --action)."""
+
+    outcome_label: str = Field(description="the label that is predicted")
+    action_label: str = Field(description="the label that is the action")
+    left_out: Count = Field(
+        description="how many values or fifths of the action were left out in turn"
+    )
+    messages: OutcomeEstimate = Field(
+        description="from message and action, for an action that training left out"
+    )
+    features: OutcomeEstimate = Field(description="the same from raw features and action")
+    action: OutcomeEstimate = Field(description="the same from the action alone")
+    retained: Ratio | None = Field(description="as `probes.*.ridge.retained`")
+    above_median: AboveMedian = Field(description="without an action")
+    above_median_left_out: AboveMedian = Field(
+        description="with the action, for an action that training left out"
+    )
+
+
+class Transfer(Record):
+    """The agents on the clips of another cache, nothing retrained (evaluate --on)."""
+
+    clips: Count = Field(description="labelled clips of the other cache that are compared")
+    objects: Count = Field(description="how many objects they show")
+    known_messages: Fraction = Field(
+        description="the share of them whose message some training clip has too"
+    )
+    accuracy: AccuracyEstimate = Field(
+        description="on all of them", validation_alias=AliasChoices("accuracy", "all")
+    )
+    new_objects: AccuracyEstimate | None = Field(
+        description="on objects that a seed never trained on; null without"
+    )
+    ridge: AccuracyEstimate = Field(
+        description="of the ridge baseline, fitted on the run's training clips"
+    )
+
+
+class RunMetrics(Record):
+    """The whole of `metrics.json`."""
+
+    seeds: list[int] = Field(
+        default_factory=list, description="the seeds, in the order of every `per_seed`"
+    )
+    accuracy_test: AccuracySpread | None = Field(
+        description="the checkpoint chosen on validation, on test clips; null without validation "
+        "clips"
+    )
+    accuracy_last_epoch: AccuracySpread = Field(description="the last epoch, nothing chosen")
+    accuracy_published_protocol: PublishedAccuracy = Field(
+        description="the paper's protocol, chosen on the test clips"
+    )
+    accuracy_validation: AccuracySpread | None = Field(
+        default=None,
+        description="the chosen checkpoint on the clips that chose it; with refit, that of the "
+        "training before they were added to the training clips",
+    )
+    properties: dict[str, PropertyAccuracies] = Field(
+        description="by property; the accuracies above are of all of them at once"
+    )
+    chosen_seed: int | None = Field(
+        default=None, description="the seed whose model is at the top of the run folder"
+    )
+    chosen_epoch: list[int] | None = Field(
+        default=None, description="of each seed, the epoch of the checkpoint that is kept"
+    )
+    skipped_batches: list[int] | None = Field(
+        default=None, description="of each seed, batches whose loss was not finite"
+    )
+    folds: int | None = Field(
+        default=None,
+        description="the number of folds of a k-fold split; null for another split",
+    )
+    notes: list[str] = Field(
+        default_factory=list, description="sentences to read together with the accuracies"
+    )
+    imported_from: str | None = Field(
+        default=None,
+        description="the checkpoint that import-checkpoint read; absent for what was trained here",
+    )
+    control: ControlMetrics | None = Field(
+        default=None,
+        description="the one-head control (train --control): `folder`, `heads`, `vocab`, and the "
+        "keys of a metrics.json of its own",
+    )
+    shuffled_labels: AccuracySpread | None = Field(
+        default=None,
+        description="`accuracy_test` of the same training with shuffled labels (demo)",
+    )
+    baselines: dict[str, AccuracyEstimate | None] | None = Field(
+        default=None,
+        description="accuracy on the same test clips without agents, by baseline; null where it "
+        "has nothing to go by",
+    )
+    gains: Gains | None = Field(default=None, description="what time adds to a baseline")
+    compositionality: dict[str, StructuralMetric | None] | None = Field(
+        default=None,
+        description="by structural metric; null where it needs two properties",
+    )
+    bins: dict[str, dict[str, BinnedMetric] | None] | None = Field(
+        default=None,
+        description="by structural metric, then by number of bins of the properties (5 in "
+        "`compositionality`); null where it needs two properties",
+    )
+    kept_receiver: AccuracyEstimate | None = Field(
+        default=None,
+        description="accuracy of the receiver that each seed kept, with auc and spearman (a clip's "
+        "score: the share of the other clips that it is said to exceed)",
+        validation_alias=AliasChoices("kept_receiver", "agents"),
+    )
+    interventions: Interventions | None = Field(
+        default=None, description="what the symbols of each position cause"
+    )
+    silenced_agents: list[AccuracyDifference] | None = Field(
+        default=None,
+        description="of each agent, the accuracy drop when its part of the message is zeros",
+        validation_alias=AliasChoices("silenced_agents", "silenced"),
+    )
+    noise: Noise | None = Field(
+        default=None, description="accuracy when symbols are replaced at random"
+    )
+    fresh_receivers: FreshReceivers | None = Field(
+        default=None,
+        description="receivers trained anew on frozen messages",
+        validation_alias=AliasChoices("fresh_receivers", "listeners"),
+    )
+    agreement: Agreement | None = Field(
+        default=None, description="how alike agents, and seeds, name the same clips"
+    )
+    compression: Compression | None = Field(
+        default=None,
+        description="bits of messages and of features",
+        validation_alias=AliasChoices("compression", AliasPath("worth", "compression")),
+    )
+    probes: dict[str, LabelProbes] | None = Field(
+        default=None,
+        description="by label of the cache, read off messages and off raw features; absent where "
+        "too few clips have the label",
+        validation_alias=AliasChoices("probes", AliasPath("worth", "probes")),
+    )
+    outcome: Outcome | None = Field(
+        default=None, description="an outcome predicted from messages and an action"
+    )
+    transfer: dict[str, Transfer] | None = Field(
+        default=None, description="by path of the other cache (evaluate --on)"
+    )
+    controls: dict[str, AccuracyEstimate] | None = Field(
+        default=None,
+        description="accuracy of networks trained without a bottleneck (oracle) or with a "
+        "continuous one (evaluate --controls); last state, nothing chosen",
+    )
+
+    @classmethod
+    def read(cls, stored: Any, *, properties: Sequence[str], seeds: int) -> RunMetrics:
+        """Return the metrics of a file that was parsed; keys that are not known are left out.
+
+        Args:
+            stored: what the file holds.
+            properties: of the run, which must be there.
+            seeds: how many numbers each accuracy must have.
+
+        Raises:
+            ValueError: where a key is missing or holds what it cannot, with a phrase about it.
+        """
+        if not isinstance(stored, Mapping):
+            raise ValueError("it is no object")
+        if "properties" in stored and isinstance(stored["properties"], Mapping):
+            missing = [name for name in properties if name not in stored["properties"]]
+        else:
+            missing = ["properties"]
+        if missing:
+            raise ValueError(f"it has no {missing[0]!r}")
+        try:
+            metrics = cls.model_validate(stored, extra="ignore")
+        except ValidationError as error:
+            raise ValueError(_phrase(error)) from error
+        for entry in (metrics, *metrics.properties.values()):
+            for name in SCORES:
+                spread = getattr(entry, name)
+                if spread is not None and len(spread.per_seed) != seeds:
+                    raise ValueError(f"its {name} is no mean, std and per_seed of {seeds} seeds")
+        return metrics
+
+    def with_keys(self, keys: Mapping[str, Any]) -> RunMetrics:
+        """Return these metrics with some keys replaced or added.
+
+        Raises:
+            ValidationError: for a key that is not in this type, or a value that it cannot have.
+        """
+        plain = {
+            name: value.to_json() if isinstance(value, Record) else value
+            for name, value in keys.items()
+        }
+        return type(self).model_validate(self.to_json() | plain)
+
+    def at(self, path: str) -> Any:
+        """Return the value at a path, its parts joined by dots; None where there is none.
+
+        Older names of keys are understood.
+        """
+        value: Any = self
+        for part in path.removeprefix("worth.").split("."):
+            if isinstance(value, Record):
+                name = _name_of(type(value), part)
+                value = getattr(value, name) if name else None
+            elif isinstance(value, Mapping):
+                value = value.get(part)
+            else:
+                return None
+        return value
+
+
+class ControlSizes(Record):
+    """What the control is."""
+
+    folder: str = Field(description="its run folder, inside the run's")
+    heads: Count = Field(description="symbols in a message of its agent")
+    vocab: Count = Field(description="symbols to choose from")
+
+
+class ControlMetrics(RunMetrics, ControlSizes):
+    """The metrics of the holistic control."""
+
+
+class SeedMetrics(Record):
+    """The `metrics.json` of one seed: accuracies of all properties (`together`) and of each."""
+
+    seed: int = Field(description="its number")
+    epoch: int = Field(description="of the checkpoint that is kept")
+    skipped_batches: int = Field(description="batches whose loss was not finite")
+    accuracy_test: dict[str, Fraction] | None = Field(description="as in `metrics.json`")
+    accuracy_last_epoch: dict[str, Fraction] = Field(description="as in `metrics.json`")
+    accuracy_published_protocol: dict[str, Fraction] = Field(description="as in `metrics.json`")
+    accuracy_validation: dict[str, Fraction] | None = Field(description="as in `metrics.json`")
+
+
+for _model in (RunMetrics, ControlMetrics):
+    _model.model_rebuild()
+
+
+def has_key(path: str) -> bool:
+    """Return whether `metrics.json` can have this path, its parts joined by dots.
+
+    >>> has_key("compositionality.topsim"), has_key("compositionality.topsim.luck")
     (True, False)
     """
-    return any(_fits(path, key) for key in SCHEMA)
+    kind: Any = RunMetrics
+    for part in path.removeprefix("worth.").split("."):
+        name = _name_of(kind, part) if is_record(kind) else None
+        if name is not None:
+            kind = kind_of(kind.model_fields[name].annotation)
+        elif get_origin(kind) is dict:
+            kind = kind_of(get_args(kind)[1])
+        else:
+            return False
+    return True
 
 
-def _paths(value: Any, path: str) -> Iterator[str]:
-    """Paths of the leaves; keys that hold dots (a file name) count as one part."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            part = str(key).replace(".", "_")
-            yield from _paths(inner, f"{path}.{part}" if path else part)
-    else:
-        yield path
+def _name_of(model: type[Record], part: str) -> str | None:
+    """The field that is called so, or was."""
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else ()
+        if part == name or part in choices:
+            return name
+    return None
 
 
-def _fits(path: str, key: str) -> bool:
-    """Whether a leaf is what `key` describes, or a part of the score that it describes."""
-    parts, wanted = path.split("."), key.split(".")
-    rest = parts[len(wanted) :]
-    if len(parts) < len(wanted) or any(
-        want not in ("*", part) for part, want in zip(parts, wanted, strict=False)
-    ):
-        return False
-    if rest[:1] == ["properties"] and "scored" in SCHEMA[key]:
-        rest = rest[2:]
-    return not rest or (len(rest) == 1 and rest[0] in _PARTS.get(key, SCORE))
+def is_record(kind: Any) -> bool:
+    """Return whether a type is one of this module's records."""
+    return isinstance(kind, type) and issubclass(kind, Record)
 
 
-_PARTS = {"bins.*.*": ("mean", "null_mean", "p_value")}
+def kind_of(annotation: Any) -> Any:
+    """Return a type without `None` and without its annotations."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    choices = [one for one in get_args(annotation) if one is not type(None)]
+    if type(None) in get_args(annotation) and len(choices) == 1:
+        return kind_of(choices[0])
+    return annotation
+
+
+def _phrase(error: ValidationError) -> str:
+    """What is wrong first, in a phrase."""
+    first = error.errors()[0]
+    *outer, last = map(str, first["loc"])
+    if first["type"] == "missing":
+        return f"{'its ' + '.'.join(outer) if outer else 'it'} has no {last!r}"
+    return f"its {'.'.join([*outer, last])} cannot be {first['input']!r}"
+
+
+def percent(score: Spread | None) -> str:
+    """Return a fraction over seeds as text for tables.
+
+    >>> percent(Spread(mean=0.851, std=0.056, per_seed=[0.8, 0.9]))
+    '85.1 % ± 5.6'
+    """
+    if score is None or score.mean is None:
+        return "-"
+    deviation = f" ± {100 * (score.std or 0.0):.1f}" if len(score.per_seed) > 1 else ""
+    return f"{100 * score.mean:.1f} %{deviation}"

@@ -27,15 +27,15 @@ from torch import Tensor
 
 from data.errors import HeliographError
 from data.files import atomic_write, sha256_file
-from pipeline.agents import Blueprint, CompositionalReceiver, Sender, checkpoint_key
+from pipeline.agents import AgentFactory, CompositionalReceiver, Sender, checkpoint_key
 from pipeline.config import TrainConfig
-from pipeline.dataset import Material, Source, read_material
-from pipeline.runs.validation import check_spread, is_message, reason
+from pipeline.dataset import CacheSource, RunInputs, read_inputs
+from pipeline.runs.metrics_schema import RunMetrics
+from pipeline.runs.validation import is_message, reason
 
 SCHEMA_VERSION = 1
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 CONTROL = "control"
-SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Run:
     folder: Path
     config: TrainConfig
     seeds: tuple[int, ...]
-    sources: tuple[Source, ...]  # its caches
+    sources: tuple[CacheSource, ...]  # its caches
 
     @property
-    def source(self) -> Source:
+    def source(self) -> CacheSource:
         """The cache of a run that has one.
 
         Raises HeliographError for a run on several caches: see `sources` and `agent_sources`.
@@ -59,14 +59,14 @@ class Run:
         return self.sources[0]
 
     @property
-    def agent_sources(self) -> tuple[Source, ...]:
+    def agent_sources(self) -> tuple[CacheSource, ...]:
         """The cache that each agent sees, one per agent."""
         return tuple(self.sources[number] for number in self.config.agent_caches)
 
     @property
-    def blueprint(self) -> Blueprint:
+    def agent_factory(self) -> AgentFactory:
         """What its nets are built from."""
-        return Blueprint(
+        return AgentFactory(
             self.config,
             tuple(source.steps for source in self.sources),
             tuple(source.dim for source in self.sources),
@@ -94,7 +94,7 @@ class Run:
                 folder,
                 TrainConfig.from_json(stored["config"]),
                 tuple(map(int, stored["seeds"])),
-                tuple(Source.from_json(own) for own in caches),
+                tuple(CacheSource.from_json(own) for own in caches),
             )
             if not run.seeds or not set(run.config.agent_caches) <= set(range(len(caches))):
                 raise ValueError("it has no seeds, or agents that see a cache which it does not")
@@ -106,29 +106,32 @@ class Run:
 
     def sender(self) -> Sender:
         """The sender of `model.safetensors`, ready to speak."""
-        return self._loaded(self.blueprint.sender(), "sender")
+        return self._loaded(self.agent_factory.sender(), "sender")
 
     def receiver(self) -> CompositionalReceiver:
         """The receiver of `model.safetensors`."""
-        return self._loaded(self.blueprint.receiver(), "receiver")
+        return self._loaded(self.agent_factory.receiver(), "receiver")
 
-    def metrics(self) -> dict[str, Any]:
-        """What stands in `metrics.json`; raises HeliographError without what training writes."""
+    def metrics(self) -> RunMetrics:
+        """Return what is in `metrics.json`.
+
+        Raises:
+            HeliographError: where it is missing, or lacks what training writes.
+        """
         path = self.folder / "metrics.json"
         try:
-            found = json.loads(path.read_text())
-            for entry in (found, *(found["properties"][name] for name in self.config.properties)):
-                for score in SCORES:
-                    check_spread(score, entry[score], len(self.seeds))
+            stored = json.loads(path.read_text())
+            return RunMetrics.read(stored, properties=self.config.properties, seeds=len(self.seeds))
         except FileNotFoundError:
             raise HeliographError(f"{path} is missing: the training did not finish") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise HeliographError(f"{path} is damaged: {reason(error)}") from error
-        return dict(found)
+        except ValueError as error:
+            raise HeliographError(f"{path} is damaged: {error}") from error
 
-    def add_metrics(self, more: Mapping[str, Any]) -> None:
-        """Merges into `metrics.json`, as one write."""
-        write_json(self.folder / "metrics.json", self.metrics() | dict(more))
+    def add_metrics(self, keys: Mapping[str, Any]) -> RunMetrics:
+        """Add keys to `metrics.json`, in one write, and return all of it."""
+        metrics = self.metrics().with_keys(keys)
+        write_json(self.folder / "metrics.json", metrics.to_json())
+        return metrics
 
     def messages(self, seed: int | None = None) -> list[dict[str, Any]]:
         """The lines of `messages.jsonl`, of the chosen seed or of the one asked for.
@@ -192,7 +195,7 @@ class Run:
         return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def load_material(run: Run) -> Material:
+def load_inputs(run: Run) -> RunInputs:
     """The caches of a run, joined; raises HeliographError where one is gone or has changed."""
     for source in run.sources:
         if not source.path.is_file():
@@ -201,7 +204,7 @@ def load_material(run: Run) -> Material:
             )
         if sha256_file(source.path) != source.sha256:
             raise HeliographError(f"{source.path} has changed since {run.folder} was trained on it")
-    return read_material({source.name: source.path for source in run.sources})
+    return read_inputs({source.name: source.path for source in run.sources})
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -18,14 +18,6 @@ def is_message(tokens: Any, config: TrainConfig) -> bool:
     )
 
 
-def check_spread(name: str, entry: Any, seeds: int) -> None:
-    """Raises ValueError for what is no number over so many seeds; `accuracy_test` may be null."""
-    if entry is None and name == "accuracy_test":
-        return
-    if {"mean", "std", "per_seed"} - set(entry) or len(entry["per_seed"]) != seeds:
-        raise ValueError(f"its {name} is no mean, std and per_seed of {seeds} seeds")
-
-
 def reason(error: Exception) -> str:
     """What is wrong with a file, from the exception that reading it raised."""
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)

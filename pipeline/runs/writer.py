@@ -22,16 +22,17 @@ from data.cache import Features
 from data.files import atomic_write, replacing
 from pipeline.agents import checkpoint_key, message_text, values_text
 from pipeline.config import TrainConfig
-from pipeline.dataset import Material, Source, folds_of
+from pipeline.dataset import CacheSource, RunInputs, folds_of
 from pipeline.game import Accuracy
+from pipeline.runs.metrics_schema import SCORES, RunMetrics, SeedMetrics, Spread
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import CONTROL, SCHEMA_VERSION, SCORES, Run, write_json
+from pipeline.runs.run import CONTROL, SCHEMA_VERSION, Run, write_json
 
 
 def write_run(
     folder: Path,
     config: TrainConfig,
-    material: Material,
+    inputs: RunInputs,
     results: Sequence[SeedResult],
     *,
     notes: Sequence[str] = (),
@@ -42,25 +43,25 @@ def write_run(
     """
     seeds = tuple(result.seed for result in results)
     chosen = choose(results)
-    features = material.clips
+    features = inputs.clips
     _forget(folder, seeds)
-    write_json(folder / "config.json", description(config, seeds, material.sources))
+    write_json(folder / "config.json", description(config, seeds, inputs.sources))
     labels = np.stack([features.labels[name] for name in config.properties], axis=1)
     for result in results:
         own = folder / "seeds" / str(result.seed)
         _write_model(own, config, result)
         _write_messages(own, features, config, labels, result)
-        write_json(own / "metrics.json", _seed_metrics(result, config))
+        write_json(own / "metrics.json", _seed_metrics(result, config).to_json())
     _write_model(folder, config, chosen)
     _write_messages(folder, features, config, labels, chosen)
     _write_history(folder / "history.csv", [row for result in results for row in result.history])
-    more = {"folds": folds_of(config.split), "notes": list(notes)}
-    write_json(folder / "metrics.json", summarise(config, results) | more)
-    return Run(folder, config, seeds, material.sources)
+    metrics = summarise(config, results, notes=notes)
+    write_json(folder / "metrics.json", metrics.to_json())
+    return Run(folder, config, seeds, inputs.sources)
 
 
 def description(
-    config: TrainConfig, seeds: Sequence[int], sources: Sequence[Source]
+    config: TrainConfig, seeds: Sequence[int], sources: Sequence[CacheSource]
 ) -> dict[str, Any]:
     """What `config.json` says: everything needed to repeat the run."""
     return {
@@ -86,7 +87,7 @@ def add_control(run: Run, control: Run) -> None:
             torch.save(parts, file)
     config = control.config
     sizes = {"folder": control.folder.name, "heads": config.heads, "vocab": config.vocab}
-    run.add_metrics({"control": sizes | control.metrics()})
+    run.add_metrics({"control": sizes | control.metrics().to_json()})
 
 
 def forget_control(folder: Path) -> None:
@@ -111,27 +112,34 @@ def choose(results: Sequence[SeedResult]) -> SeedResult:
     return max(results, key=lambda result: np.nan_to_num(_together(result.accuracy_validation)))
 
 
-def summarise(config: TrainConfig, results: Sequence[SeedResult]) -> dict[str, Any]:
-    """The accuracies of `metrics.json`: over seeds, all properties at once and one by one.
-
-    Fractions; `std` is the standard deviation over seeds with S - 1, 0 for a single seed.
-    """
-    metrics: dict[str, Any] = {"seeds": [result.seed for result in results]}
-    for score in SCORES:
-        metrics[score] = _over_seeds([getattr(result, score) for result in results])
-    metrics["accuracy_validation"] = _over_seeds([r.accuracy_validation for r in results])
-    metrics["accuracy_published_protocol"]["selected_on_test"] = True
-    metrics["properties"] = {
-        name: {
-            score: _over_seeds([getattr(result, score) for result in results], number)
-            for score in SCORES
-        }
-        for number, name in enumerate(config.properties)
+def summarise(
+    config: TrainConfig, results: Sequence[SeedResult], *, notes: Sequence[str] = ()
+) -> RunMetrics:
+    """Return what training writes into `metrics.json`."""
+    accuracies = {
+        score: _over_seeds([getattr(result, score) for result in results])
+        for score in (*SCORES, "accuracy_validation")
     }
-    metrics["chosen_seed"] = choose(results).seed
-    metrics["chosen_epoch"] = [result.epoch for result in results]
-    metrics["skipped_batches"] = [result.skipped_batches for result in results]
-    return metrics
+    published = accuracies["accuracy_published_protocol"]
+    return RunMetrics.model_validate(
+        {
+            "seeds": [result.seed for result in results],
+            **accuracies,
+            "accuracy_published_protocol": published and published | {"selected_on_test": True},
+            "properties": {
+                name: {
+                    score: _over_seeds([getattr(result, score) for result in results], number)
+                    for score in SCORES
+                }
+                for number, name in enumerate(config.properties)
+            },
+            "chosen_seed": choose(results).seed,
+            "chosen_epoch": [result.epoch for result in results],
+            "skipped_batches": [result.skipped_batches for result in results],
+            "folds": folds_of(config.split),
+            "notes": list(notes),
+        }
+    )
 
 
 def _over_seeds(
@@ -140,38 +148,30 @@ def _over_seeds(
     if any(score is None for score in scores):
         return None
     values = [_together(s) if number is None else s.each[number] for s in scores if s is not None]
-    return spread(values)
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """How `metrics.json` states a fraction over seeds.
-
-    >>> spread([0.5, 1.0])["mean"]
-    0.75
-    """
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "std": std, "per_seed": list(values)}
+    return Spread.numbers(values)
 
 
 def _together(score: Accuracy | None) -> float:
     return math.nan if score is None else score.together
 
 
-def _seed_metrics(result: SeedResult, config: TrainConfig) -> dict[str, Any]:
+def _seed_metrics(result: SeedResult, config: TrainConfig) -> SeedMetrics:
     scores = {score: getattr(result, score) for score in (*SCORES, "accuracy_validation")}
-    return {
-        "seed": result.seed,
-        "epoch": result.epoch,
-        "skipped_batches": result.skipped_batches,
-        **{
-            score: value
-            and {
-                "together": value.together,
-                **dict(zip(config.properties, value.each, strict=True)),
-            }
-            for score, value in scores.items()
-        },
-    }
+    return SeedMetrics.model_validate(
+        {
+            "seed": result.seed,
+            "epoch": result.epoch,
+            "skipped_batches": result.skipped_batches,
+            **{
+                score: value
+                and {
+                    "together": value.together,
+                    **dict(zip(config.properties, value.each, strict=True)),
+                }
+                for score, value in scores.items()
+            },
+        }
+    )
 
 
 def _write_model(folder: Path, config: TrainConfig, result: SeedResult) -> None:

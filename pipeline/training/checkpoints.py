@@ -14,12 +14,13 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from data.differences import first_difference
 from data.errors import HeliographError
 from data.files import atomic_write, replacing, sweep_temporaries
 
@@ -27,7 +28,7 @@ FOLDER = "unfinished"
 SHARE_OF_TIME = 0.05  # that keeping states may take
 
 
-class Keeper:
+class TrainingCheckpointer:
     """Keeps the states of one training, and finds them again for the same one only.
 
     `identity` is JSON of everything that the result depends on, to the bit.
@@ -125,23 +126,14 @@ class Keeper:
             return "unreadable"
 
 
-def difference(before: Any, now: Any, name: str = "") -> str:
-    """The first setting in which two identities differ, in words.
+def difference(before: Any, now: Any) -> str:
+    """Return the first setting in which two identities differ, in words.
 
     >>> difference({"config": {"vocab": 5}}, {"config": {"vocab": 8}})
     'its vocab is 5, now 8'
     """
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in [*before, *now]:
-            if before.get(key) != now.get(key):
-                what = f"cache {key}" if name == "caches" else key
-                return difference(before.get(key), now.get(key), what)
-    if _listed(before) and _listed(now) and len(before) == len(now):
-        for one, other in zip(before, now, strict=True):
-            if one != other and isinstance(one, Mapping):
-                return difference(one, other, name)
-    return f"its {name or 'identity'} is {before}, now {now}"
-
-
-def _listed(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    found = first_difference(before, now)
+    if found is None or not found.path:
+        return f"its identity is {before}, now {now}"
+    name = f"cache {found.path[-1]}" if found.path[0] == "caches" else found.path[-1]
+    return f"its {name} is {found.left}, now {found.right}"

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from backbones import fast_float32
 from data.errors import HeliographError
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
-from pipeline.training.checkpoints import Keeper
-from pipeline.training.optimizer import fast_float32
-from pipeline.training.trainer import Chunk
+from pipeline.training.checkpoints import TrainingCheckpointer
+from pipeline.training.trainer import MultiSeedTrainer
 
 SEEDS_PER_CHUNK = 5
 SEEDS_ON_A_GPU = 80  # where launching kernels is the cost, and chunks are not padded
@@ -33,11 +33,11 @@ def fit(
     *,
     device: str | torch.device = "cpu",
     progress: Callable[[Progress], None] | None = None,
-    keeper: Keeper | None = None,
+    checkpointer: TrainingCheckpointer | None = None,
 ) -> Iterator[SeedResult]:
     """Trains every seed; yields results in the order of the seeds, a chunk at a time.
 
-    `keeper` keeps the states of unfinished chunks, and gives back those that are there already.
+    `checkpointer` stores the states of unfinished chunks and returns those that are stored.
     Raises HeliographError where the clips cannot be split, or their labels leave nothing to
     compare.
     """
@@ -49,22 +49,24 @@ def fit(
     for number, start in enumerate(range(0, len(seeds), size)):
         own = seeds[start : start + size]
         with fast_float32(place):
-            chunk = Chunk(examples, config, own, width=width, device=place)
+            chunk = MultiSeedTrainer(examples, config, own, width=width, device=place)
             if not config.refit or not all(len(split.validation) for split in chunk.splits):
-                _train(chunk, number, progress, keeper)
+                _train(chunk, number, progress, checkpointer)
                 yield from chunk.results()
                 continue
-            _train(chunk, 2 * number, _part_of_two(progress, 0), keeper)
+            _train(chunk, 2 * number, _part_of_two(progress, 0), checkpointer)
             first = list(chunk.results())
             epochs = [result.epoch for result in first]
-            again = Chunk(examples, config, own, width=width, device=place, chosen=epochs)
-            _train(again, 2 * number + 1, _part_of_two(progress, 1), keeper)
-            for chose, result in zip(first, again.results(), strict=True):
+            refitted = MultiSeedTrainer(
+                examples, config, own, width=width, device=place, chosen=epochs
+            )
+            _train(refitted, 2 * number + 1, _part_of_two(progress, 1), checkpointer)
+            for chose, result in zip(first, refitted.results(), strict=True):
                 yield _with_validation(result, chose)
 
 
 def _with_validation(result: SeedResult, chose: SeedResult) -> SeedResult:
-    """A seed that was trained again, with what the first training found on validation clips."""
+    """A seed that was trained refitted, with what the first training found on validation clips."""
     history = [
         dataclasses.replace(row, accuracy_validation=before.accuracy_validation)
         for row, before in zip(result.history, chose.history, strict=True)
@@ -90,21 +92,21 @@ def _part_of_two(
 
 
 def _train(
-    chunk: Chunk,
+    chunk: MultiSeedTrainer,
     number: int,
     progress: Callable[[Progress], None] | None,
-    keeper: Keeper | None,
+    checkpointer: TrainingCheckpointer | None,
 ) -> None:
-    if keeper is None:
+    if checkpointer is None:
         chunk.run(progress)
         return
-    state = keeper.load(number)
+    state = checkpointer.load(number)
     if state is not None:
         chunk.restore(state)
 
     def pause() -> None:
-        if keeper.due() or chunk.epoch == chunk.config.epochs:
-            keeper.save(number, chunk.state())
+        if checkpointer.due() or chunk.epoch == chunk.config.epochs:
+            checkpointer.save(number, chunk.state())
 
     chunk.run(progress, pause)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -151,28 +149,3 @@ def backward(loss: Tensor, active: Tensor) -> Tensor:
     good = active & loss.detach().isfinite()
     torch.where(good, loss, torch.zeros_like(loss)).sum().backward()
     return good
-
-
-@contextmanager
-def fast_float32(device: torch.device) -> Iterator[None]:
-    """Float32 matrix products through oneDNN on a CPU where that costs no accuracy.
-
-    PyTorch takes MKL by default; oneDNN was measured 1.6 to 5 times faster on AMD CPUs at the same
-    error. The same switch lets CPUs with bfloat16 units round to bfloat16, so it is thrown only
-    where a small product shows that this one does not.
-    """
-    before = torch.get_float32_matmul_precision()
-    try:
-        if device.type == "cpu":
-            torch.set_float32_matmul_precision("medium")
-            if not _product_is_float32():
-                torch.set_float32_matmul_precision(before)
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _product_is_float32() -> bool:
-    x = torch.linspace(1, 2, 64 * 64, dtype=torch.float64).view(64, 64)
-    exact = x @ x
-    return bool(((x.float() @ x.float() - exact).abs() / exact).max() < 1e-6)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.agents import Stack, Views, encode, stack_layers, stacked_linear
+from pipeline.agents import AgentWindows, Stack, encode, stack_layers, stacked_linear
 from pipeline.config import TrainConfig
 from pipeline.game import (
     PUBLISHED_DRAWS,
@@ -34,7 +34,7 @@ EVALUATE_EVERY = 10  # epochs
 def pretrain(
     first: Stack,
     second: Stack,
-    views: Views,
+    views: AgentWindows,
     train: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     config: TrainConfig,

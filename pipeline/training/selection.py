@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 @dataclass
-class SeedRecord:
+class SeedTracker:
     """What is remembered of one seed's training."""
 
     seed: int

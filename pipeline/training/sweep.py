@@ -22,8 +22,8 @@ import click
 from data.errors import HeliographError
 from data.files import atomic_write
 from pipeline.config import TrainConfig, parse_agents
-from pipeline.console import percent, print_table
-from pipeline.runs import SCORES, Run
+from pipeline.console import print_table
+from pipeline.runs import SCORES, Run, percent
 from pipeline.training.train import train
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -55,9 +55,9 @@ class Cell:
 
     def row(self) -> dict[str, Any]:
         """A line of `sweep.csv`: fractions over seeds; empty where there are none."""
-        found = self.run.metrics() if self.run else {}
+        metrics = self.run.metrics() if self.run else None
         scores = {
-            f"{score}_{part}": (found.get(score) or {}).get(part)
+            f"{score}_{part}": getattr(getattr(metrics, score, None), part, None)
             for score in SCORES
             for part in ("mean", "std")
         }
@@ -157,8 +157,9 @@ def show_sweep(cells: Sequence[Cell], as_json: bool) -> None:
         columns = [*cells[0].words, "chosen on validation", "last epoch", "published protocol"]
         rows = []
         for cell in cells:
-            found = cell.run.metrics() if cell.run else {}
-            rows.append([*cell.words.values(), *(percent(found.get(score)) for score in SCORES)])
+            metrics = cell.run.metrics() if cell.run else None
+            scores = (percent(getattr(metrics, score, None)) for score in SCORES)
+            rows.append([*cell.words.values(), *scores])
         print_table(columns, rows)
     if any(cell.error for cell in cells):
         raise click.exceptions.Exit(3)

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from backbones import resolve_device
 from data.errors import HeliographError
 from data.lock import Lock
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
-from pipeline.dataset import Material, examples_of, read_material
+from pipeline.dataset import RunInputs, build_examples, read_inputs
 from pipeline.runs import (
     CONTROL,
     Run,
@@ -24,7 +25,7 @@ from pipeline.runs import (
     write_run,
 )
 from pipeline.training.callbacks import Progress, ProgressCallback, TensorBoardCallback
-from pipeline.training.checkpoints import Keeper, difference
+from pipeline.training.checkpoints import TrainingCheckpointer, difference
 from pipeline.training.diagnostics import warnings
 from pipeline.training.fit import fit
 
@@ -75,10 +76,10 @@ def train(
         raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
     place = resolve_device(device)
     paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
-    material = read_material(paths)
-    for name, count in material.left_out.items():
+    inputs = read_inputs(paths)
+    for name, count in inputs.left_out.items():
         say(f"{name}: {count} clips that the other caches do not have are left out")
-    names = tuple(properties) or tuple(material.clips.labels)
+    names = tuple(properties) or tuple(inputs.clips.labels)
     if not names:
         raise HeliographError(
             f"{' and '.join(map(str, paths.values()))} has no labels: nothing to talk about"
@@ -95,7 +96,7 @@ def train(
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     if not seeds:
         raise HeliographError("a run needs at least one seed")
-    examples = examples_of(material.caches, config.properties)
+    examples = build_examples(inputs.caches, config.properties)
     notes = warnings(examples, config, seeds)
     parts = [(out, config)]
     if control:  # first, so that a whole `out` has a whole control
@@ -118,19 +119,21 @@ def train(
             overview.begin(name)
             if board is not None:
                 board.begin(name)
-            identity = _identity(own, seeds, material, place)
-            keeper = Keeper(folder, identity)
-            keeper.begin(resume=resume, overwrite=overwrite)
-            if (folder / "metrics.json").exists() and not overwrite and not keeper.unfinished:
+            identity = _identity(own, seeds, inputs, place)
+            checkpointer = TrainingCheckpointer(folder, identity)
+            checkpointer.begin(resume=resume, overwrite=overwrite)
+            if (folder / "metrics.json").exists() and not overwrite and not checkpointer.unfinished:
                 runs.append(_finished(folder, identity, say))
                 continue
-            results = list(fit(examples, own, seeds, device=place, progress=tell, keeper=keeper))
+            results = list(
+                fit(examples, own, seeds, device=place, progress=tell, checkpointer=checkpointer)
+            )
             said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
-            runs.append(write_run(folder, own, material, results, notes=said))
-            keeper.sweep()
+            runs.append(write_run(folder, own, inputs, results, notes=said))
+            checkpointer.sweep()
             if not control:
                 forget_control(folder)
-        if control and CONTROL not in runs[1].metrics():
+        if control and runs[1].metrics().control is None:
             add_control(runs[1], runs[0])
     return runs[-1]
 
@@ -143,11 +146,11 @@ def _diverged(result: SeedResult) -> str:
 
 
 def _identity(
-    config: TrainConfig, seeds: Sequence[int], material: Material, device: torch.device
+    config: TrainConfig, seeds: Sequence[int], inputs: RunInputs, device: torch.device
 ) -> dict[str, Any]:
     """All that the bits of a result depend on; where a cache lies is not among it."""
-    described = description(config, seeds, material.sources)
-    hashes = {source.name: source.sha256 for source in material.sources}
+    described = description(config, seeds, inputs.sources)
+    hashes = {source.name: source.sha256 for source in inputs.sources}
     return described | {"caches": hashes, "device": device.type}
 
 
@@ -220,15 +223,3 @@ def _add(named: dict[str, Path], name: str, path: Path) -> None:
         raise HeliographError(
             f"two caches are called {name!r}, {named[name]} and {path}: give one as NAME=PATH"
         )
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one; raises HeliographError for what is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise HeliographError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
-    return device

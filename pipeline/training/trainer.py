@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from pipeline.agents import (
-    Blueprint,
+    AgentFactory,
+    AgentWindows,
     CompositionalReceiver,
     Sender,
     Stack,
-    Views,
-    begin,
-    fold,
+    fold_axes,
     fresh_receivers,
     fresh_senders,
+    init_agents,
     receiver_logits,
     sender_logits,
     unstack_receiver,
@@ -40,10 +40,10 @@ from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
 from pipeline.training.optimizer import Optimiser, adam, backward, clip_each
 from pipeline.training.pretraining import pretrain
-from pipeline.training.selection import EVALUATE_EVERY, SeedRecord
+from pipeline.training.selection import EVALUATE_EVERY, SeedTracker
 
 
-class Chunk:
+class MultiSeedTrainer:
     """The training of some seeds side by side; where there are fewer than `width`, padded.
 
     `run` trains; `state` and `restore` carry a training over the death of its process, to the bit.
@@ -72,7 +72,7 @@ class Chunk:
         self.labels = examples.labels
         self.device = device
         shapes = [own.shape[1:] for own in examples.caches]
-        self.blueprint = Blueprint(
+        self.agent_factory = AgentFactory(
             config, tuple(steps for steps, _ in shapes), tuple(dim for _, dim in shapes)
         )
         self.axes = [_axes(examples, split, config) for split in self.splits]
@@ -80,20 +80,20 @@ class Chunk:
             _projected(own, [axes[number] for axes in self.axes] if config.axes else []).to(device)
             for number, own in enumerate(examples.caches)
         ]
-        self.views = Views.of(features, config.agents, config.agent_caches)
+        self.views = AgentWindows.of(features, config.agents, config.agent_caches)
         self.dims = [own.shape[-1] for own in features]
         self.taught = [
             _shuffled(examples.labels, split.train, seed) if config.shuffle_labels else self.labels
             for seed, split in zip(self.seeds, self.splits, strict=True)
         ]
-        self.senders, self.receivers = begin(
-            self.blueprint, self.dims, self.views.groups, self.seeds, device
+        self.senders, self.receivers = init_agents(
+            self.agent_factory, self.dims, self.views.groups, self.seeds, device
         )
         self.sender_adam = adam(self.senders, lr=config.sender_lr, weight_decay=config.weight_decay)
         self.receiver_adam = self._receiver_adam()
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
         self.records = [
-            SeedRecord(seed, split, chosen[number] if chosen else None)
+            SeedTracker(seed, split, chosen[number] if chosen else None)
             for number, (seed, split) in enumerate(zip(seeds, self.splits, strict=False))
         ]  # of the real ones: nobody asks what becomes of padding
         self.epoch = 0  # epochs done, those of the oracle not counted
@@ -199,7 +199,7 @@ class Chunk:
         draws = [_derived(seed, 0) for seed in self.seeds]
         pretrain(
             self.senders,
-            fresh_senders(self.blueprint, self.dims, self.views.groups, draws, self.device),
+            fresh_senders(self.agent_factory, self.dims, self.views.groups, draws, self.device),
             self.views,
             [split.train for split in self.splits],
             self.taught,
@@ -211,7 +211,7 @@ class Chunk:
     def _reset_receivers(self, epoch: int) -> None:
         """Fresh receivers with fresh optimisers: all of them, or the next in turn."""
         draws = [_derived(seed, epoch) for seed in self.seeds]
-        fresh = fresh_receivers(self.blueprint, draws, self.device)
+        fresh = fresh_receivers(self.agent_factory, draws, self.device)
         if self.config.resets == STAGGERED:
             turn = ((epoch - 1) // self.config.reset_interval - 1) % self.config.receivers
             for name, value in self.receivers.items():
@@ -324,17 +324,17 @@ class Chunk:
         return torch.cat(pieces, dim=2).transpose(1, 2).cpu().numpy()
 
     def _sender_module(self, senders: Stack, number: int) -> Sender:
-        sender = self.blueprint.sender(self.dims)
+        sender = self.agent_factory.sender(self.dims)
         unstack_sender(senders, 0, sender, self.views.groups)
         if not self.config.axes:
             return sender.eval()
         axes = self.axes[number]
-        folded = self.blueprint.sender()
-        fold(sender, [axes[cache] for cache in self.config.agent_caches], folded)
+        folded = self.agent_factory.sender()
+        fold_axes(sender, [axes[cache] for cache in self.config.agent_caches], folded)
         return folded.eval()
 
     def _receiver_module(self, receivers: Stack, number: int) -> CompositionalReceiver:
-        receiver = self.blueprint.receiver()
+        receiver = self.agent_factory.receiver()
         unstack_receiver(receivers, 0, number, receiver)
         return receiver.eval()
 

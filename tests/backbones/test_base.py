@@ -1,30 +1,16 @@
 """The contract: shapes, types, refusals, and numbers that depend on nothing but the clip."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import backbones
 from backbones import BackboneError, Preprocess, clip, dinov2, efficientnet, vjepa2
-from backbones.base import resolve_device, resolve_precision
-from backbones.numerics import cpu_matmul_setting, forward_numerics
+from tests.helpers.frames import noise, waves
 
 FAMILIES = {"dinov2": dinov2, "clip": clip, "vjepa2": vjepa2, "efficientnet": efficientnet}
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def picture(height: int, width: int) -> np.ndarray:
-    """Smooth and detailed at once, like a photograph."""
-    y, x = np.mgrid[:height, :width]
-    waves = [np.sin(x * a + y * b) for a, b in [(0.02, 0.05), (0.3, 0.1), (0.7, 0.5)]]
-    return np.stack([127 + 80 * w for w in waves], -1).astype(np.uint8)[None]
 
 
 def pil_pixels(official: Preprocess, image: np.ndarray) -> np.ndarray:
@@ -55,40 +41,11 @@ def test_official_pixels_of_a_photograph_are_pils_within_one_grey_level(family: 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_official_pixels_of_a_test_card_are_pils_nearly(family: str, size: tuple[int, int]) -> None:
     official = FAMILIES[family].PREPROCESSING["official"]
-    frames = picture(*size)
+    frames = waves(*size)
     found = official(frames)[0].numpy().astype(np.int16)
     difference = np.abs(found - pil_pixels(official, frames[0]))
     assert difference.max() <= 2
     assert (difference > 1).mean() < 1e-3
-
-
-def test_the_papers_dinov2_squashes_without_antialiasing() -> None:
-    frames = noise(2, 448, 896, 3)
-    found = dinov2.PREPROCESSING["paper"](frames)
-    assert found.shape == (2, 3, 224, 224)
-    # Bilinear at half size samples between the two middle pixels of each cell, here 2 x 4.
-    middle = frames.reshape(2, 224, 2, 224, 4, 3)[:, :, :, :, 1:3].mean((2, 4))
-    assert np.abs(found.numpy().transpose(0, 2, 3, 1) - middle).max() <= 1
-
-
-def test_the_papers_vjepa2_crops_what_the_official_one_shrinks_away() -> None:
-    frames = picture(256, 340)
-    paper = vjepa2.PREPROCESSING["paper"](frames)[0].numpy()
-    assert np.array_equal(paper.transpose(1, 2, 0), frames[0][:, 42:298])
-    official = vjepa2.PREPROCESSING["official"](frames)[0].numpy()
-    assert np.abs(official.astype(int) - paper).mean() > 5
-
-
-def test_pixels_stay_bytes_and_are_normalised_later() -> None:
-    official = dinov2.PREPROCESSING["official"]
-    pixels = official(noise(1, 300, 300, 3))
-    assert pixels.dtype == torch.uint8
-    expected = (pixels.double() / 255 - torch.tensor(dinov2.MEAN).double()[:, None, None]) / (
-        torch.tensor(dinov2.STD).double()[:, None, None]
-    )
-    normalised = official.normalise(pixels)
-    assert normalised.dtype == torch.float32
-    torch.testing.assert_close(normalised.double(), expected, rtol=0, atol=1e-6)
 
 
 def test_a_read_only_frame_is_accepted_and_left_alone() -> None:
@@ -161,152 +118,9 @@ def test_another_batch_is_refused_with_its_shape(tiny, batch: torch.Tensor) -> N
         tiny().forward(batch)
 
 
-def test_features_do_not_depend_on_what_the_process_has_set(tiny) -> None:
-    model = tiny()
-    batch = model.preprocess(noise(4, 40, 50, 3))[None]
-    expected = model.forward(batch)
-    mkldnn = torch.backends.mkldnn
-    before = mkldnn.matmul.fp32_precision, torch.get_default_dtype(), torch.get_num_threads()
-    try:
-        mkldnn.matmul.fp32_precision = "ieee"
-        torch.set_default_dtype(torch.float64)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.equal(model.forward(batch), expected)
-        assert mkldnn.matmul.fp32_precision == "ieee"
-    finally:
-        mkldnn.matmul.fp32_precision = before[0]
-        torch.set_default_dtype(before[1])
-    assert torch.get_num_threads() == before[2]
-
-
-def test_settings_come_back_after_an_error() -> None:
-    before = torch.backends.mkldnn.matmul.fp32_precision
-
-    def fail() -> None:
-        with forward_numerics(torch.device("cpu"), "fp32"):
-            assert torch.backends.mkldnn.matmul.fp32_precision == cpu_matmul_setting()
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail()
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
-
-
-def test_threads_do_not_disturb_each_other(tiny) -> None:
-    model, half = tiny(), tiny(precision="bf16")
-    batch = model.preprocess(noise(4, 40, 50, 3))[None]
-    expected = {m.precision: m.forward(batch) for m in (model, half)}
-    wrong: list[str] = []
-
-    def work(m: backbones.Backbone) -> None:
-        if not all(torch.equal(m.forward(batch), expected[m.precision]) for _ in range(20)):
-            wrong.append(m.precision)
-
-    threads = [threading.Thread(target=work, args=(m,)) for m in (model, half, model, half)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
-@pytest.mark.parametrize(("precision", "cosine"), [("bf16", 0.999), ("fp16", 0.9999)])
-def test_lower_precision_gives_nearly_the_same_features(tiny, precision, cosine) -> None:
-    exact, rough = tiny(), tiny(precision=precision)
-    batch = exact.preprocess(noise(4, 40, 50, 3))[None]
-    a, b = exact.forward(batch), rough.forward(batch)
-    assert b.dtype == torch.float32
-    assert not torch.equal(a, b)
-    assert float(torch.cosine_similarity(a.flatten(), b.flatten(), dim=0)) > cosine
-
-
-def test_the_float32_of_this_cpu_is_float32(tiny) -> None:
-    x = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
-    with forward_numerics(torch.device("cpu"), "fp32"):
-        product = torch.nn.functional.linear(x, x)
-    exact = x.double() @ x.double().T
-    assert float((product - exact).norm() / exact.norm()) < 1e-6
-
-
 def test_fingerprints_are_json_and_tell_features_apart(tiny) -> None:
     model = tiny()
     assert json.loads(json.dumps(model.fingerprint)) == model.fingerprint
     assert model.fingerprint == tiny().fingerprint
     assert model.fingerprint != tiny(precision="bf16").fingerprint
     assert "cpu" not in json.dumps(model.fingerprint)
-
-
-def test_auto_precision_on_a_cpu_is_float32(tiny) -> None:
-    assert tiny().precision == "fp32"
-    assert repr(tiny()) == "Backbone(tiny, dim=5, frames_per_step=2, fp32 on cpu)"
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"name": "dino"}, r"unknown backbone 'dino'; choose from clip_vitl14, dinov2_vitb14, "),
-        ({"device": "gpu"}, r"unknown device 'gpu'; choose auto, cpu or cuda"),
-        ({"device": "meta"}, r"device 'meta' is not supported; choose auto, cpu or cuda"),
-        ({"device": "mps"}, r"device 'mps' is not supported; choose auto, cpu or cuda"),
-        ({"precision": "int8"}, r"unknown precision 'int8'; choose from auto, fp32, bf16, fp16"),
-        ({"preprocess": "papers"}, r"unknown preprocessing 'papers'; choose from official"),
-        ({"output": "cls"}, r"unknown output 'cls'; choose from pooled"),
-    ],
-)
-def test_wrong_choices_list_the_right_ones(options: dict[str, str], sentence: str) -> None:
-    arguments = {"name": "efficientnet_lite0", "device": "cpu", **options}
-    with pytest.raises(BackboneError, match=sentence):
-        backbones.load(arguments.pop("name"), **arguments)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_refused(tiny) -> None:
-    with pytest.raises(BackboneError, match="'cuda' was asked for, but torch sees no CUDA GPU"):
-        tiny(device="cuda")
-
-
-def test_a_gpu_of_a_number_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("cuda") == torch.device("cuda")
-    assert resolve_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(BackboneError, match="'cuda:2' was asked for, but torch sees 2 here"):
-        resolve_device("cuda:2")
-
-
-@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16")])
-def test_auto_takes_bfloat16_only_where_the_gpu_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
-) -> None:
-    """Torch says of a T4 (7.5), too, that it supports bfloat16: it emulates it."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert resolve_precision("auto", torch.device("cuda", 0)) == precision
-
-
-def test_a_backbone_may_be_made_of_others(tiny) -> None:
-    inner, outer = tiny(), tiny()
-    batch = inner.preprocess(noise(4, 40, 50, 3))[None]
-    expected = inner.forward(batch)
-    outer._encode = lambda pixels: inner.forward(batch)
-    found: list[torch.Tensor] = []
-    thread = threading.Thread(target=lambda: found.append(outer.forward(batch)), daemon=True)
-    thread.start()
-    thread.join(20)
-    assert found, "it waits for itself"
-    assert torch.equal(found[0], expected)
-
-
-def test_the_table_names_every_backbone() -> None:
-    rows = {str(row["name"]): row for row in backbones.describe()}
-    assert list(rows)[:6] == [
-        "dinov2_vits14",
-        "dinov2_vitb14",
-        "dinov2_vitl14",
-        "clip_vitl14",
-        "vjepa2_vitl",
-        "efficientnet_lite0",
-    ]
-    assert rows["vjepa2_vitl"]["frames_per_step"] == 2
-    assert str(rows["efficientnet_lite0"]["weights"]).endswith(".pth")
-    json.dumps(list(rows.values()))

@@ -13,6 +13,8 @@ import torch
 
 import backbones
 from backbones import Backbone, dinov2, vjepa2
+from benchmarks import backbone_speed
+from tests.helpers.authors_code import authors_code
 
 pytestmark = pytest.mark.gpu
 FRAMES = {"efficientnet_lite0": 8, "dinov2_vits14": 8, "clip_vitl14": 4, "vjepa2_vitl": 16}
@@ -25,7 +27,7 @@ EVERY = [
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory, authors_code, speed) -> Callable[..., Backbone]:
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backbone]:
     files: dict[str, Path] = {}
 
     def do(name: str, **options: Any) -> Backbone:
@@ -36,7 +38,7 @@ def load(tmp_path_factory: pytest.TempPathFactory, authors_code, speed) -> Calla
         if name != "efficientnet_lite0":
             if name not in files:
                 folder = tmp_path_factory.mktemp(name)
-                files[name] = speed.random_weights(name, folder, options.get("hub_dir"))
+                files[name] = backbone_speed.random_weights(name, folder, options.get("hub_dir"))
             options["weights"] = files[name]
         return backbones.load(name, **options)
 
@@ -140,8 +142,10 @@ def test_the_process_keeps_its_own_settings(load) -> None:
         torch.backends.cuda.matmul.fp32_precision = before
 
 
-def test_the_speed_script_runs(speed, capsys: pytest.CaptureFixture[str]) -> None:
-    speed.main(["--only", "efficientnet_lite0", "--device", "cuda", "--clips", "1", "--batch", "4"])
+def test_the_speed_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    backbone_speed.main(
+        ["--only", "efficientnet_lite0", "--device", "cuda", "--clips", "1", "--batch", "4"]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("efficientnet_lite0")] == [
         "plain", "fp32", "bf16", "fp16",

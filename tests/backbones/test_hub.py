@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from backbones import BackboneError, dinov2, hub, vjepa2
+from tests.helpers.authors_code import authors_code
 
 MODEL = """
 import os
@@ -159,7 +160,7 @@ def test_vjepa2_asks_for_einops_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("repository", [dinov2.REPOSITORY, vjepa2.REPOSITORY])
-def test_the_authors_code_is_the_pinned_commit(authors_code, repository) -> None:
+def test_the_authors_code_is_the_pinned_commit(repository) -> None:
     folder = authors_code(repository)
     assert hub.sources_sha256(folder, repository.packages) == repository.sources_sha256
     assert replace(repository, commit="x").folder_name.endswith("_x")

@@ -14,6 +14,7 @@ import torch
 
 import backbones
 from backbones import clip, dinov2, vjepa2, weights
+from tests.helpers.authors_code import authors_code
 
 transformers = pytest.importorskip("transformers")
 
@@ -72,9 +73,7 @@ def test_the_dinov2_key_map_gives_timms_names_and_numbers(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("output", ["cls", "patch_mean"])
-def test_dinov2_is_transformers_with_the_official_positions(
-    tmp_path: Path, authors_code, output: str
-) -> None:
+def test_dinov2_is_transformers_with_the_official_positions(tmp_path: Path, output: str) -> None:
     folder = authors_code(dinov2.REPOSITORY)
     theirs = hugging_face_dinov2()
     ours = backbones.load(
@@ -168,7 +167,7 @@ def test_clip_at_full_size_is_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_vjepa2_is_transformers(tmp_path: Path, authors_code) -> None:
+def test_vjepa2_is_transformers(tmp_path: Path) -> None:
     pytest.importorskip("einops")
     folder = authors_code(vjepa2.REPOSITORY)
     config = transformers.VJEPA2Config(

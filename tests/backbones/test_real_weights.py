@@ -18,6 +18,7 @@ import torch
 import backbones
 from backbones import Backbone, dinov2
 from data.video import read
+from tests.helpers.authors_code import authors_code
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install onnx")
 ReferenceEvaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator
@@ -62,7 +63,7 @@ def state(graph: Any) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def load(
-    state: dict[str, torch.Tensor], authors_code, tmp_path_factory: pytest.TempPathFactory
+    state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Backbone]:
     folder = authors_code(dinov2.REPOSITORY)
     path = tmp_path_factory.mktemp("weights") / "salient.pth"

@@ -78,7 +78,7 @@ def test_features_are_those_before_the_classifier(name: str, tmp_path: Path) -> 
 )
 def test_preprocessing_is_timms(name: str) -> None:
     config = timm.get_pretrained_cfg(name).to_dict()
-    ours = timm_models.entry(f"timm:{name}")
+    ours = timm_models.make_entry(f"timm:{name}")
     official = ours.build.args[3]
     usual = timm.data.create_transform(
         **timm.data.resolve_data_config(pretrained_cfg=config), is_training=False
@@ -91,8 +91,8 @@ def test_preprocessing_is_timms(name: str) -> None:
 
 
 def test_the_name_says_which_weights() -> None:
-    assert timm_models.entry("timm:resnet18").name == "timm:resnet18.a1_in1k"
-    other = timm_models.entry("timm:resnet18.tv_in1k")
+    assert timm_models.make_entry("timm:resnet18").name == "timm:resnet18.a1_in1k"
+    other = timm_models.make_entry("timm:resnet18.tv_in1k")
     assert (other.name, other.dim, other.licence) == ("timm:resnet18.tv_in1k", 512, "bsd-3-clause")
     assert other.parameters == 11_176_512
     assert other.published is not None

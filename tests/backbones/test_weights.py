@@ -14,7 +14,7 @@ import backbones
 from backbones import BackboneError, clip, dinov2, vjepa2, weights
 
 CONTENT = b"published weights"
-PUBLISHED = weights.Published(
+PUBLISHED = weights.PublishedWeights(
     file="model.pth",
     url="https://example.org/model.pth",
     size_bytes=len(CONTENT),
@@ -44,7 +44,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_offline_says_what_to_fetch_and_where_to_put_it(
-    offline: Path, name: str, family: weights.Published, file: str
+    offline: Path, name: str, family: weights.PublishedWeights, file: str
 ) -> None:
     with pytest.raises(BackboneError) as caught:
         backbones.load(name, device="cpu")

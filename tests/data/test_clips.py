@@ -1,23 +1,11 @@
-import json
 import math
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from data.clips import Clip, ClipError, find, read_manifest, write_manifest
-from data.errors import HeliographError
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+from data.clips import Clip, ClipError
 
 
 class TestClip:
@@ -47,222 +35,13 @@ class TestClip:
             Clip(**{"id": "x", "path": Path("x"), **change})
 
 
-class TestFolders:
-    def test_video_files_below_sorted_with_relative_ids(self, tmp_path):
-        touch(
-            tmp_path / "b/Camera_1.mp4",
-            tmp_path / "a/Camera_1.MP4",
-            tmp_path / "a b.mov",
-            tmp_path / "README.md",
-            tmp_path / ".hidden.mp4",
-            tmp_path / ".git/x.mp4",
-            tmp_path / "manifest.csv",
-        )
-        clips = find([tmp_path])
-        assert [clip.id for clip in clips] == ["a b.mov", "a/Camera_1.MP4", "b/Camera_1.mp4"]
-        assert all(clip.path.is_file() for clip in clips)
-
-    def test_a_dangling_link_stays_in_so_that_it_is_named(self, tmp_path):
-        os.symlink("nowhere.mp4", tmp_path / "link.mp4")
-        assert [clip.id for clip in find([tmp_path])] == ["link.mp4"]
-
-    def test_a_link_to_its_own_folder_does_not_loop(self, tmp_path):
-        touch(tmp_path / "a.mp4")
-        os.symlink(tmp_path, tmp_path / "loop")
-        assert len(find([tmp_path])) == 1
-
-    def test_linked_folders_give_their_clips_once(self, tmp_path):
-        touch(tmp_path / "disk/cup/1.mp4", tmp_path / "set/2024/bowl/2.mp4")
-        os.symlink(tmp_path / "disk/cup", tmp_path / "set/cup")
-        os.symlink("2024", tmp_path / "set/a_link_to_it")
-        assert [clip.id for clip in find([tmp_path / "set"])] == ["2024/bowl/2.mp4", "cup/1.mp4"]
-
-    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path, monkeypatch):
-        touch(tmp_path / "a/1.mp4", tmp_path / "b/2.mp4")
-        scandir = os.scandir
-
-        def refused(path):
-            if str(path).endswith("/b"):
-                raise PermissionError(13, "Permission denied", str(path))
-            return scandir(path)
-
-        monkeypatch.setattr(os, "scandir", refused)
-        with pytest.raises(HeliographError, match=r"/b cannot be read: Permission denied"):
-            find([tmp_path])
-
-    def test_a_folder_without_videos_says_so(self, tmp_path):
-        touch(tmp_path / "README.md")
-        with pytest.raises(ClipError, match=r"holds no video files \(.*\.mp4"):
-            find([tmp_path])
-
-    def test_the_shared_videos_without_their_readme(self, shared):
-        ids = [clip.id for clip in find([shared / "videos"])]
-        assert len(ids) == 16
-        assert "README.md" not in ids
-        assert ids == sorted(ids)
-
-
-class TestFiles:
-    def test_a_name_gets_the_parents_that_tell_it_apart(self, tmp_path):
-        paths = [tmp_path / name for name in ("a/01/C.mp4", "a/02/C.mp4", "b/02/C.mp4", "z.mp4")]
-        touch(*paths)
-        assert [c.id for c in find(paths)] == ["01/C.mp4", "a/02/C.mp4", "b/02/C.mp4", "z.mp4"]
-
-    def test_a_file_without_a_videos_name_is_kept(self, tmp_path):
-        touch(tmp_path / "movie")
-        assert [clip.id for clip in find([tmp_path / "movie"])] == ["movie"]
-
-    def test_a_leading_dash_and_other_scripts(self, tmp_path):
-        touch(tmp_path / "-x.mp4", tmp_path / "видео один.mp4")
-        assert [c.id for c in find([tmp_path])] == ["-x.mp4", "видео один.mp4"]
-
-    def test_the_same_file_twice_is_refused(self, tmp_path):
-        touch(tmp_path / "a.mp4")
-        with pytest.raises(ClipError, match=r"two clips have the id .*a\.mp4 and .*a\.mp4"):
-            find([tmp_path / "a.mp4", tmp_path / "a.mp4"])
-
-    def test_what_does_not_exist(self, tmp_path):
-        with pytest.raises(ClipError, match=r"gone\.mp4 does not exist"):
-            find([tmp_path / "gone.mp4"])
-
-    def test_the_order_is_that_of_the_arguments(self, tmp_path):
-        touch(tmp_path / "f/x.mp4", tmp_path / "z.mp4", tmp_path / "a.mp4")
-        given = [tmp_path / "z.mp4", tmp_path / "f", tmp_path / "a.mp4"]
-        assert [clip.id for clip in find(given)] == ["z.mp4", "x.mp4", "a.mp4"]
-
-    def test_one_id_in_a_folder_and_outside_names_both(self, tmp_path):
-        touch(tmp_path / "f/x.mp4", tmp_path / "g/x.mp4")
-        with pytest.raises(ClipError, match=r"'x.mp4': .*f/x\.mp4 and .*g/x\.mp4"):
-            find([tmp_path / "f", tmp_path / "g"])
-
-
-class TestManifests:
-    def test_jsonl(self, tmp_path):
-        path = write(
-            tmp_path / "m.jsonl",
-            '{"id": "one", "path": "v/1.mp4", "start": 1, "end": 2.5, "object": "o", '
-            '"scenario": "fall", "labels": {"mass": 3, "size": null}}',
-            "",
-            '{"path": "v/2.mp4"}',
-        )
-        one, two = find([path])
-        assert one.path == tmp_path / "v/1.mp4"
-        assert (one.id, one.start, one.end, one.object) == ("one", 1.0, 2.5, "o")
-        assert one.labels["mass"] == 3
-        assert math.isnan(one.labels["size"])
-        assert (two.id, two.object, two.labels) == ("v/2.mp4", "v/2.mp4", {})
-
-    @pytest.mark.parametrize(
-        ("line", "message"),
-        [
-            ("{", "line 2: not JSON"),
-            ("[1]", "line 2: not a JSON object"),
-            ('{"id": "x"}', "line 2: no path"),
-            ('{"path": 3}', "line 2: path is 3, not text"),
-            ('{"path": "x", "begin": 1}', "line 2: unknown key 'begin'; the keys are id, path"),
-            ('{"path": "x", "start": "1"}', "line 2: start is '1', not a number of seconds"),
-            ('{"path": "x", "start": true}', "line 2: start is True"),
-            ('{"path": "x", "start": 3, "end": 1}', "line 2: x: end 1.0 s is not after"),
-            ('{"path": "x", "labels": [1]}', "line 2: labels is"),
-            ('{"path": "x", "labels": {"m": "2"}}', "line 2: label 'm' is '2', not a number"),
-            ('{"path": "x", "labels": {"m": Infinity}}', "line 2: x: label 'm' is inf"),
-            ('{"path": "x", "labels": {"m": 1%s}}' % ("0" * 400), "line 2: int too large"),
-            ('{"path": "x", "start": 1%s}' % ("0" * 400), "line 2: int too large"),
-            ('{"path": "x", "start": 1%s}' % ("0" * 5000), "line 2: not JSON: Exceeds the limit"),
-            ("[" * 100_000, "line 2: not JSON: maximum recursion depth"),
-            ('{"path": "a.mp4"}', r"two clips have the id 'a\.mp4': .*a\.mp4 and"),
-        ],
-    )
-    def test_a_wrong_line_is_named(self, tmp_path, line, message):
-        path = write(tmp_path / "m.jsonl", '{"path": "a.mp4"}', line)
-        with pytest.raises(ClipError, match=message) as error:
-            find([path])
-        assert "\n" not in str(error.value)
-        assert str(tmp_path) in str(error.value)
-
-    def test_csv(self, tmp_path):
-        path = write(
-            tmp_path / "m.csv",
-            "path,object,mass,note,start,gap",
-            'a.mp4,ball,12.5,"heavy, red",0.5,1',
-            "b.mp4,,,,,",
-        )
-        a, b = find([path])
-        assert (a.object, a.start, dict(a.labels)) == ("ball", 0.5, {"mass": 12.5, "gap": 1.0})
-        assert (b.object, b.start) == ("b.mp4", None)
-        assert all(math.isnan(value) for value in b.labels.values())
-
-    @pytest.mark.parametrize(
-        ("lines", "message"),
-        [
-            (
-                ["file,mass", "a.mp4,1"],
-                "line 1: no column 'path' in the header; there is 'file', 'mass'",
-            ),
-            (["path;mass", "a.mp4;1"], "no column 'path' in the header; there is 'path;mass'"),
-            (["path,path", "a,b"], "line 1: a column stands twice"),
-            (["path,mass", "a.mp4,1,2"], "line 2: not 2 cells"),
-            (["path,mass", "a.mp4"], "line 2: not 2 cells"),
-            (["path,mass", "a.mp4,1", "b.mp4,12;5"], "line 3: label 'mass' is '12;5'"),
-            (["path,start", "a.mp4,soon"], "line 2: start is 'soon', not a number of seconds"),
-            (["path", '"a.mp4'], "line 2: unexpected end of data"),
-        ],
-    )
-    def test_a_wrong_csv_is_named(self, tmp_path, lines, message):
-        with pytest.raises(ClipError, match=message):
-            find([write(tmp_path / "m.csv", *lines)])
-
-    def test_csv_of_a_spreadsheet(self, tmp_path):
-        (tmp_path / "m.csv").write_bytes(b"\xef\xbb\xbfpath,mass\r\na.mp4,1\r\n")
-        assert [(c.id, c.labels["mass"]) for c in find([tmp_path / "m.csv"])] == [("a.mp4", 1.0)]
-
-    def test_txt(self, tmp_path):
-        path = write(tmp_path / "list.txt", "a b.mp4", "", "/elsewhere/c.mp4", "#1.mp4")
-        assert [clip.id for clip in find([path])] == ["a b.mp4", "/elsewhere/c.mp4", "#1.mp4"]
-        assert find([path])[1].path == Path("/elsewhere/c.mp4")
-
-    def test_not_text(self, tmp_path):
-        (tmp_path / "m.txt").write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(ClipError, match=r"m\.txt is not UTF-8 text"):
-            find([tmp_path / "m.txt"])
-
-    def test_written_and_read_again_is_the_same(self, tmp_path):
-        clips = [
-            Clip(id="a", path=tmp_path / "v/ä.mp4", start=0.25, labels={"m": 1.5, "n": math.nan}),
-            Clip(id="b", path=Path("/elsewhere/b.mp4"), end=3, object="o", scenario="fall"),
-        ]
-        write_manifest(clips, tmp_path / "m.jsonl")
-        again = read_manifest(tmp_path / "m.jsonl")
-        assert [repr(clip) for clip in again] == [repr(clip) for clip in clips]
-        stored = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
-        assert [entry["path"] for entry in stored] == ["v/ä.mp4", "/elsewhere/b.mp4"]
-
-    def test_a_name_that_is_no_valid_text_comes_back(self, tmp_path):
-        clip = Clip(id="ä\udcff.mp4", path=tmp_path / "ä\udcff.mp4")
-        write_manifest([clip], tmp_path / "m.jsonl")
-        assert repr(read_manifest(tmp_path / "m.jsonl")) == repr([clip])
-
-    def test_no_clips_at_all(self, tmp_path):
-        empty = [write(tmp_path / "a.jsonl"), write(tmp_path / "b.csv", "path,mass")]
-        with pytest.raises(ClipError, match=r"there are no clips in .*a\.jsonl, .*b\.csv"):
-            find(empty)
-        assert len(find([*empty, write(tmp_path / "c.txt", "a.mp4")])) == 1
-
-    def test_a_manifest_moves_with_its_folder(self, tmp_path):
-        touch(tmp_path / "old/v/a.mp4")
-        write_manifest([Clip(id="a", path=tmp_path / "old/v/a.mp4")], tmp_path / "old/m.jsonl")
-        os.rename(tmp_path / "old", tmp_path / "new")
-        assert find([tmp_path / "new/m.jsonl"])[0].path.is_file()
-
-
-def test_importing_clips_and_cache_loads_neither_torch_nor_av():
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, data.clips, data.cache, data.datasets.physics101, data.interchange.formats;"
-        "print([name for name in ('torch', 'av') if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    "module",
+    ["clips", "manifests", "cache", "datasets", "datasets.physics101", "interchange", "video"],
+)
+def test_importing_data_loads_neither_torch_nor_av(module):
+    code = f"import sys, data.{module};"
+    code += "print([name for name in ('torch', 'av') if name in sys.modules])"
     root = Path(__file__).resolve().parents[2]
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from data.files import WriteError, atomic_write, replacing, sha256_file, sweep_temporaries
-from data.lock import Lock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,10 +57,3 @@ with replacing(Path(sys.argv[1])) as file:
     assert swept.name.startswith(".a.h5.")
     assert len(sweep_temporaries(tmp_path)) == 1
     assert sorted(os.listdir(tmp_path)) == [".a.h5.swp", ".notes.tmp", "x.tmp"]
-
-
-@pytest.mark.timeout(30)
-@pytest.mark.parametrize("path", ["/proc/lock", "/proc/no.h5.parts/lock"])
-def test_a_lock_where_nothing_can_be_made_is_refused_and_not_waited_for(path):
-    with pytest.raises(WriteError, match=r"/proc.* cannot be written: No such file or directory"):
-        Lock(Path(path), Path(path).parent)

@@ -20,7 +20,7 @@ from pipeline.cli import main
 from pipeline.doctor import BROKEN, NOTE, OK
 
 CONTENT = b"published weights"
-PUBLISHED = weights.Published(
+PUBLISHED = weights.PublishedWeights(
     file="model.pth",
     url="https://example.org/model.pth",
     size_bytes=len(CONTENT),

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data.clips import Clip, ClipError, read_manifest
+from data.clips import Clip, ClipError
 from data.files import replacing
+from data.manifests import read_manifest
 from data.video import Sampling, read_sampled
 
 PAPER, INK = (250, 250, 248), (40, 40, 44)

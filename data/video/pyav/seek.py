@@ -10,7 +10,6 @@ and stop at its end, use one and a half.
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from data.cores import available_cores
 from data.video.pyav.container import Container, decoder_options, ffmpeg_reason
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
@@ -198,7 +198,7 @@ def plan_decoders(container: Container, lengths: list[int]) -> DecodePlan:
     """
     context = container.stream.codec_context
     all_segments = [list(range(len(lengths)))]
-    cores = container.threads or _available_cores()
+    cores = container.threads or available_cores()
     pixels = sum(lengths) * context.width * context.height
     useful_threads = pixels // MIN_PIXELS_PER_THREAD
     if min(cores, useful_threads) < 2:
@@ -225,13 +225,6 @@ def balance(lengths: list[int], count: int) -> list[list[int]]:
         shares[smallest].append(number)
         heapq.heapreplace(sums, (total + lengths[number], smallest))
     return [sorted(share) for share in shares]
-
-
-def _available_cores() -> int:
-    """Return the number of cores that this process may use, as FFmpeg counts them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _set_threads(decoder: Container, threads: int) -> None:

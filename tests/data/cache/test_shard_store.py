@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import random
@@ -15,81 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import (
-    CacheError,
-    Store,
-    ledger_path,
-    load,
-    merge,
-    operations,
-    read_ledger,
-    save,
-    verify,
-)
-from data.cache.hdf5_reader import USER_BLOCK
-from data.cache.shard_store import first_difference
+from data.cache import CacheError, ShardStore, ledger_path, load, read_ledger, verify
+from data.cache.seal import USER_BLOCK
 from data.clips import Clip
 from data.files import WriteError
-from data.lock import BusyError, Lock
+from data.lock import BusyError
+from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes, source
 
 ROOT = Path(__file__).resolve().parents[3]
-MADE_WITH = {
-    "fingerprint": {"name": "fake", "weights": {"sha256": "ab"}},
-    "sampler": {"name": "uniform", "frames": 4},
-    "decoder": {"name": "pyav", "ffmpeg": "8.0"},
-}
-
-
-def clips(count: int, *, start: int = 0) -> list[Clip]:
-    return [
-        Clip(
-            id=f"fall/{number:03d}.mp4",
-            path=Path(f"{number:03d}.mp4"),
-            object=f"object {number % 5}",
-            scenario="fall",
-            labels={"mass": number / 3},
-        )
-        for number in range(start, start + count)
-    ]
-
-
-def source(clip: Clip) -> str:
-    return f"{int(clip.id[5:8]):064x}"
-
-
-def extract(store: Store, some: list[Clip]) -> None:
-    """What the real extraction does, with features that only depend on the clip."""
-    for clip in some:
-        if not store.done(clip, source(clip)):
-            add(store, clip)
-
-
-def add(store: Store, clip: Clip) -> None:
-    number = int(clip.id[5:8])
-    if number % 10 == 7:
-        store.fail(clip, "too short: 3 of 4 frames", claimed_frames=3)
-        return
-    store.add(
-        clip,
-        np.random.default_rng(number).normal(size=(2, 8)).astype(np.float16),
-        np.arange(4) * number,
-        np.arange(4) * number / 24,
-        source_sha256=source(clip),
-        claimed_frames=9,
-        decoded_frames=4,
-        seconds=0.1,
-        source_bytes=1000,
-    )
-
-
-def full(target: Path, count: int = 12) -> Path:
-    with Store(target, **MADE_WITH) as store:
-        extract(store, clips(count))
-        return store.consolidate(clips(count))
-
-
-def outcomes(target: Path) -> Counter:
-    return Counter(entry["outcome"] for entry in read_ledger(target))
 
 
 class TestExtraction:
@@ -113,30 +45,14 @@ class TestExtraction:
         full(tmp_path / "a.h5")
         shuffled = clips(12)
         random.Random(1).shuffle(shuffled)
-        with Store(tmp_path / "b.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "b.h5", **MADE_WITH) as store:
             extract(store, shuffled)
             store.consolidate(clips(12))
         assert load(tmp_path / "a.h5").differences(load(tmp_path / "b.h5")) == []
 
-    def test_the_ledger_says_what_happened_to_each_clip(self, tmp_path):
-        full(tmp_path / "c.h5")
-        assert outcomes(tmp_path / "c.h5") == {"done": 11, "failed": 1}
-        first = read_ledger(tmp_path / "c.h5")[0]
-        assert (
-            first.items()
-            >= {
-                "clip": "fall/000.mp4",
-                "outcome": "done",
-                "claimed_frames": 9,
-                "decoded_frames": 4,
-                "seconds": 0.1,
-                "source_bytes": 1000,
-            }.items()
-        )
-
     def test_no_clips_at_all(self, tmp_path):
         some = clips(1, start=7)
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, some)
             store.consolidate(some)
         assert len(load(tmp_path / "c.h5")) == 0
@@ -146,9 +62,9 @@ class TestExtraction:
 
     def test_clips_of_one_file_and_different_seconds_are_different(self, tmp_path):
         parts = [Clip(id=f"{n}", path=Path("x.mp4"), start=n, end=n + 1) for n in range(2)]
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             for clip in parts:
-                assert not store.done(clip, "ab")
+                assert not store.is_done(clip, "ab")
                 frames = np.zeros(4, np.int64)
                 values = np.full((2, 8), float(clip.id), np.float32)
                 store.add(clip, values, frames, frames / 1.0, source_sha256="ab")
@@ -157,10 +73,10 @@ class TestExtraction:
 
     def test_one_file_under_two_names_is_computed_once(self, tmp_path):
         twins = [Clip(id=name, path=Path(name), object=name) for name in ("a", "b")]
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             frames = np.zeros(4, np.int64)
             store.add(twins[0], np.ones((2, 8), "f4"), frames, frames / 1.0, source_sha256="ab")
-            assert store.done(twins[1], "ab")
+            assert store.is_done(twins[1], "ab")
             store.consolidate(twins)
         assert load(tmp_path / "c.h5").object == ["a", "b"]
 
@@ -175,7 +91,7 @@ class TestResuming:
 
     def test_after_an_interruption_the_shards_are_kept(self, tmp_path):
         full(tmp_path / "whole.h5")
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(5))
         assert not (tmp_path / "c.h5").exists()
         full(tmp_path / "c.h5")
@@ -184,7 +100,7 @@ class TestResuming:
 
     def test_after_ctrl_c_what_is_done_can_be_consolidated(self, tmp_path):
         full(tmp_path / "whole.h5")
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(5))
             store.consolidate(clips(12))
         assert len(load(tmp_path / "c.h5")) == 5
@@ -196,7 +112,7 @@ class TestResuming:
         full(tmp_path / "whole.h5")
         full(tmp_path / "c.h5")
         more = clips(3, start=20)
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, more[:2])  # and then it is interrupted, before any of the others
             store.consolidate([*more, *clips(12)])
         whole, found = load(tmp_path / "whole.h5"), load(tmp_path / "c.h5")
@@ -209,7 +125,7 @@ class TestResuming:
         """A disk that is away for an hour, or videos removed to make room, cost nothing."""
         whole = load(full(tmp_path / "c.h5"))
         gone, changed = clips(2)
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             store.fail(gone, "no such file")
             store.fail(changed, "not a video", source_sha256="f" * 64)
             extract(store, clips(10, start=2))
@@ -223,19 +139,19 @@ class TestResuming:
     def test_more_clips_are_appended(self, tmp_path):
         full(tmp_path / "whole.h5")
         for some in (clips(4), clips(8, start=4)):
-            with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
                 extract(store, some)
                 store.consolidate(some)
         assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
 
     def test_another_runs_shards_stay_until_it_is_resumed(self, tmp_path):
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(3))
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(2, start=3))
             store.consolidate(clips(2, start=3))
         assert len(list((tmp_path / "c.h5.parts").glob("*.h5"))) == 3
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(3))
             store.consolidate(clips(3))
         assert outcomes(tmp_path / "c.h5") == {"done": 5, "kept": 3}
@@ -244,7 +160,7 @@ class TestResuming:
     def test_new_labels_need_no_new_features(self, tmp_path):
         full(tmp_path / "c.h5")
         heavier = [replace(clip, labels={"mass": 1.0, "size": 2.0}) for clip in clips(12)]
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, heavier)
             store.consolidate(heavier)
         assert set(load(tmp_path / "c.h5").labels["size"]) == {2.0}
@@ -253,14 +169,14 @@ class TestResuming:
     def test_a_changed_source_is_computed_again(self, tmp_path):
         full(tmp_path / "c.h5")
         clip = clips(1)[0]
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
-            assert store.done(clip, source(clip))
-            assert not store.done(clip, "f" * 64)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            assert store.is_done(clip, source(clip))
+            assert not store.is_done(clip, "f" * 64)
 
     def test_a_failure_is_tried_again(self, tmp_path):
         full(tmp_path / "c.h5")
         clip = clips(1, start=7)[0]
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(7))
             frames = np.arange(4)
             store.add(clip, np.ones((2, 8), "f2"), frames, frames / 1.0, source_sha256=source(clip))
@@ -271,7 +187,7 @@ class TestResuming:
 
     def test_a_damaged_shard_is_noticed_and_computed_again(self, tmp_path):
         full(tmp_path / "whole.h5")
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(5))
         shard = sorted((tmp_path / "c.h5.parts").glob("*.h5"))[2]
         content = bytearray(shard.read_bytes())
@@ -283,7 +199,7 @@ class TestResuming:
 
     def test_damaged_shards_alone_do_not_stand_in_the_way(self, tmp_path):
         full(tmp_path / "whole.h5")
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(3))
         for number, shard in enumerate((tmp_path / "c.h5.parts").glob("*.h5")):
             content = bytearray(shard.read_bytes())
@@ -323,77 +239,16 @@ class TestResuming:
         content[content.find(whole.features[4].tobytes()) + 5] ^= 2
         path.write_bytes(content)
         assert [problem.clip for problem in verify(path)] == ["fall/004.mp4"]
-        with Store(path, **MADE_WITH) as store:
+        with ShardStore(path, **MADE_WITH) as store:
             extract(store, clips(12, start=12))
             with pytest.raises(CacheError, match=r"the features of fall/004\.mp4 are damaged"):
                 store.consolidate(clips(12, start=12))
-        with Store(path, **MADE_WITH) as store:
+        with ShardStore(path, **MADE_WITH) as store:
             store.forget(["fall/004.mp4"])
             extract(store, clips(12))
             store.consolidate(clips(12))
         assert verify(path) == []
         assert load(path).select(range(11)).features.tobytes() == whole.features.tobytes()
-
-    def test_a_missing_shard_is_named(self, tmp_path):
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
-            extract(store, clips(3))
-            store.consolidate(clips(2))
-            extract(store, clips(2, start=3))
-        assert verify(tmp_path / "c.h5") == []
-        for shard in (tmp_path / "c.h5.parts").glob("*.h5"):
-            shard.unlink()
-        assert [str(problem) for problem in verify(tmp_path / "c.h5")] == [
-            "fall/002.mp4: its shard is missing",
-            "fall/003.mp4: its shard is missing",
-            "fall/004.mp4: its shard is missing",
-        ]
-
-    def test_a_cache_that_is_replaced_while_it_is_verified_is_sound(self, tmp_path, monkeypatch):
-        path, look = full(tmp_path / "c.h5", 6), operations._wrong_with
-        looked = []
-
-        def meanwhile(row, table):
-            looked.append(row)
-            if len(looked) == 3:
-                full(path, 20)
-            return look(row, table)
-
-        monkeypatch.setattr(operations, "_wrong_with", meanwhile)
-        assert verify(path) == []
-        assert len(looked) == 6 + 18
-
-    def test_a_removed_cache_starts_a_new_ledger(self, tmp_path):
-        full(tmp_path / "c.h5")
-        (tmp_path / "c.h5").unlink()
-        full(tmp_path / "c.h5", 3)
-        assert outcomes(tmp_path / "c.h5") == {"done": 3}
-        assert verify(tmp_path / "c.h5") == []
-
-    @pytest.mark.parametrize("line", [b"\xff", b"{", b"[1]", b'{"clip": "x"}'])
-    def test_a_damaged_line_of_the_ledger_is_named(self, tmp_path, line):
-        ledger = ledger_path(full(tmp_path / "c.h5"))
-        ledger.write_bytes(ledger.read_bytes() + line + b"\n")
-        with pytest.raises(CacheError, match=r"ledger\.jsonl is damaged in line 13"):
-            verify(tmp_path / "c.h5")
-
-    def test_a_cache_of_another_make_in_its_place_has_no_ledger(self, tmp_path):
-        for put in (
-            lambda path: save(load(full(tmp_path / "d.h5", 3)), path),
-            lambda path: merge([full(tmp_path / "e.h5", 3)], path),
-        ):
-            put(full(tmp_path / "c.h5"))
-            assert verify(tmp_path / "c.h5") == []
-            assert read_ledger(tmp_path / "c.h5") == []
-        merge([full(tmp_path / "c.h5")], tmp_path / "c.h5")
-        assert len(read_ledger(tmp_path / "c.h5")) == 12
-
-    def test_a_torn_line_of_the_ledger_is_cut_off(self, tmp_path):
-        full(tmp_path / "c.h5")
-        with open(ledger_path(tmp_path / "c.h5"), "a") as file:
-            file.write('{"clip": "fall/0')
-        assert len(read_ledger(tmp_path / "c.h5")) == 12
-        full(tmp_path / "c.h5")
-        assert len(read_ledger(tmp_path / "c.h5")) == 24
 
 
 class TestRefusals:
@@ -410,32 +265,32 @@ class TestRefusals:
     )
     @pytest.mark.parametrize("finished", [True, False])
     def test_what_was_made_otherwise_names_the_field(self, tmp_path, change, message, finished):
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(3))
             if finished:
                 store.consolidate(clips(3))
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
         with pytest.raises(CacheError, match=f"was made with {message}; choose another output"):
-            Store(tmp_path / "c.h5", **{**MADE_WITH, **change})
+            ShardStore(tmp_path / "c.h5", **{**MADE_WITH, **change})
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == before
 
     @pytest.mark.parametrize("target", ["", ".", "/"])
     def test_a_target_without_a_name(self, target):
         with pytest.raises(CacheError, match="is a folder, not the name of a cache"):
-            Store(target, **MADE_WITH)
+            ShardStore(target, **MADE_WITH)
 
     @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff"])
     def test_a_damaged_note_of_how_the_shards_were_made(self, tmp_path, content):
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(3))
         (tmp_path / "c.h5.parts/store.json").write_bytes(content)
         with pytest.raises(CacheError, match=r"c\.h5\.parts: store\.json is damaged; choose"):
-            Store(tmp_path / "c.h5", **MADE_WITH)
+            ShardStore(tmp_path / "c.h5", **MADE_WITH)
 
     def test_a_target_that_is_no_cache_is_not_overwritten(self, tmp_path):
         (tmp_path / "throw.mp4").write_bytes(b"a film")
         with pytest.raises(CacheError, match=r"throw\.mp4 is not an HDF5 file"):
-            Store(tmp_path / "throw.mp4", **MADE_WITH)
+            ShardStore(tmp_path / "throw.mp4", **MADE_WITH)
         assert (tmp_path / "throw.mp4").read_bytes() == b"a film"
         assert os.listdir(tmp_path) == ["throw.mp4"]
 
@@ -450,12 +305,12 @@ class TestRefusals:
     )
     @pytest.mark.parametrize("resumed", [True, False])
     def test_features_unlike_the_others(self, tmp_path, features, message, resumed):
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(2))
             if not resumed:
                 self.add_refused(store, features, message)
         if resumed:
-            with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+            with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
                 self.add_refused(store, features, message)
 
     def add_refused(self, store, features, message):
@@ -466,57 +321,36 @@ class TestRefusals:
 
     @pytest.mark.parametrize("finished", [True, False])
     def test_features_of_another_kind_are_refused_before_any_are_made(self, tmp_path, finished):
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
-            store.expect((2, 8), "float16")
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.check_shape((2, 8), "float16")
             extract(store, clips(2))
             if finished:
                 store.consolidate(clips(2))
-        with Store(tmp_path / "c.h5", **MADE_WITH) as store:
-            store.expect((2, 8), np.float16)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.check_shape((2, 8), np.float16)
             with pytest.raises(CacheError, match=r"^features of float32 \(2, 8\), and the cache"):
-                store.expect((2, 8), "float32")
+                store.check_shape((2, 8), "float32")
 
     def test_two_at_once_the_second_says_who_holds_it(self, tmp_path):
         holder = f"c.h5 is being written by process {os.getpid()} on .* since"
-        with Store(tmp_path / "c.h5", **MADE_WITH), pytest.raises(BusyError, match=holder):
-            Store(tmp_path / "c.h5", **MADE_WITH)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH), pytest.raises(BusyError, match=holder):
+            ShardStore(tmp_path / "c.h5", **MADE_WITH)
         full(tmp_path / "c.h5")
-
-    def test_the_folder_of_the_lock_goes_while_it_is_taken(self, tmp_path, monkeypatch):
-        """Whoever held it removes it; `mkdir` then finds neither room for a folder nor a folder."""
-        mkdir, asked = Path.mkdir, []
-
-        def raced(folder: Path, *arguments: object, **options: object) -> None:
-            asked.append(folder)
-            if len(asked) == 1:
-                raise FileExistsError(errno.EEXIST, "File exists", str(folder))
-            mkdir(folder, *arguments, **options)
-
-        monkeypatch.setattr(Path, "mkdir", raced)
-        lock = Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5")
-        assert lock.held
-        lock.release()
 
     @pytest.mark.parametrize("link", [True, False])
     def test_something_else_in_place_of_the_folder(self, tmp_path, link):
         parts = tmp_path / "c.h5.parts"
         parts.symlink_to("nowhere") if link else parts.write_text("")
         with pytest.raises(WriteError, match=r"c\.h5\.parts cannot be written: File exists"):
-            Store(tmp_path / "c.h5", **MADE_WITH)
+            ShardStore(tmp_path / "c.h5", **MADE_WITH)
 
     def test_the_lock_of_a_dead_process_holds_nobody_up(self, tmp_path):
         code = "import os, sys; from tests.data.cache import test_shard_store as t;"
-        code += "s = t.Store(sys.argv[1], **t.MADE_WITH); os.kill(os.getpid(), 9)"
+        code += "s = t.ShardStore(sys.argv[1], **t.MADE_WITH); os.kill(os.getpid(), 9)"
         path = str(tmp_path / "c.h5")
         subprocess.run([sys.executable, "-c", code, path], cwd=ROOT)
         assert (tmp_path / "c.h5.parts/lock").exists()
         full(tmp_path / "c.h5")
-
-    def test_the_first_difference_is_named_in_full(self):
-        assert first_difference({"a": {"b": 1}}, {"a": {"b": 2}}) == ("a.b", 1, 2)
-        assert first_difference({"a": 1}, {}) == ("a", 1, None)
-        assert first_difference({"a": None}, {}) == ("a", None, None)
-        assert first_difference({"a": {"b": [1]}}, {"a": {"b": [1]}}) is None
 
 
 KILLED_CLIPS = 10
@@ -626,7 +460,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(tmp_path,
     target = tmp_path / "c.h5"
     full(target, 10)
     before = target.read_bytes()
-    with Store(target, **MADE_WITH) as store:
+    with ShardStore(target, **MADE_WITH) as store:
         extract(store, clips(15))
         for size in range(0, ledger_path(target).stat().st_size, 300):
             file_size_limit(size)
@@ -657,12 +491,12 @@ def test_consolidation_is_bounded_in_memory(tmp_path):
 import resource, sys
 from pathlib import Path
 import numpy as np
-from data.cache import Store
+from data.cache import ShardStore
 from data.clips import Clip
 import json
 clips = [Clip(id=f"{n}", path=Path(f"{n}")) for n in range(int(sys.argv[2]))]
 made = {"fingerprint": {"name": "fake"}, "sampler": {}, "decoder": {}}
-with Store(Path(sys.argv[1]), **made) as store:
+with ShardStore(Path(sys.argv[1]), **made) as store:
     for clip in clips:
         values = np.full((16, 2048), int(clip.id) % 100, np.float16)
         store.add(clip, values, np.arange(16), np.arange(16) / 4, source_sha256=clip.id)
@@ -683,7 +517,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def test_shards_and_ledger_are_plain_to_look_at(tmp_path):
-    with Store(tmp_path / "c.h5", **MADE_WITH) as store:
+    with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
         extract(store, clips(1))
         (shard,) = (tmp_path / "c.h5.parts").glob("[0-9a-f]*.h5")
         one = load(shard)

@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.clips import Clip, read_manifest
-from data.datasets import label
-from data.datasets.restitution import COARSE, GOOD, Fall, measure, measure_frames, plot, read_small
+from data.clips import Clip
+from data.datasets.restitution import (
+    COARSE,
+    GOOD,
+    Fall,
+    label,
+    measure,
+    measure_frames,
+    plot,
+    read_small,
+)
+from data.manifests import read_manifest
 from data.simulate import simulate
 from data.video import DecoderPool
 

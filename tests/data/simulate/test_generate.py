@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.clips import find
 from data.errors import HeliographError
+from data.manifests import list_clips
 from data.simulate import SCENES, SimulationError, contact_sheet, preview, simulate
 
 SMALL: dict[str, Any] = {
@@ -40,7 +40,7 @@ def test_layout_manifest_and_real_video(scene: str, tmp_path: Path) -> None:
     manifest = simulate(scene, tmp_path, progress=lambda done, of: seen.append((done, of)), **SMALL)
     assert manifest == tmp_path / "manifest.jsonl"
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    clips = find([manifest])
+    clips = list_clips([manifest])
     first, second = SCENES[scene].properties
     cells = [f"{first.letter}{i}_{second.letter}{j}" for i in range(2) for j in range(2)]
     assert [clip.object for clip in clips] == cells
@@ -62,7 +62,7 @@ def test_layout_manifest_and_real_video(scene: str, tmp_path: Path) -> None:
 def test_manifest_paths_survive_moving_the_folder(tmp_path: Path) -> None:
     simulate("fall", tmp_path / "a", **SMALL)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert all(clip.path.is_file() for clip in find([tmp_path / "b" / "manifest.jsonl"]))
+    assert all(clip.path.is_file() for clip in list_clips([tmp_path / "b" / "manifest.jsonl"]))
 
 
 def test_same_arguments_give_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_undefined_outcome_is_null_in_the_manifest(tmp_path: Path) -> None:
     manifest = simulate("ramp", tmp_path, **SMALL)  # half a second: no bounce yet
     line = json.loads(manifest.read_text().splitlines()[-1])
     assert line["labels"]["bounce_height_m"] is None
-    assert math.isnan(find([manifest])[-1].labels["bounce_height_m"])
+    assert math.isnan(list_clips([manifest])[-1].labels["bounce_height_m"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.agents import Voice, build_sender, fold
+from pipeline.agents import FastSender, build_sender, fold_axes
 from pipeline.agents.inference import CLIPS_AT_ONCE
 
 
@@ -17,7 +17,7 @@ def test_the_logits_are_the_senders_but_for_rounding(steps, agents, heads):
     ).eval()
     features = torch.randn(7, steps, 10)
     expected = sender.logits(features).detach().reshape(7, agents, heads, 5)
-    assert torch.allclose(Voice(sender)([features]), expected, atol=1e-5)
+    assert torch.allclose(FastSender(sender)([features]), expected, atol=1e-5)
 
 
 def test_agents_of_several_caches_and_clamped_outputs():
@@ -27,7 +27,7 @@ def test_agents_of_several_caches_and_clamped_outputs():
         caches=[0, 1, 0], names=["moving", "still"],
     ).eval()  # fmt: skip
     features = [torch.randn(5, 8, 6), torch.randn(5, 1, 4)]
-    said = Voice(sender)(features)
+    said = FastSender(sender)(features)
     assert torch.allclose(said, sender.logits(features).detach(), atol=1e-6)
     assert said.abs().max() <= 0.05
 
@@ -39,8 +39,8 @@ def test_axes_that_were_folded_in_are_found_again():
     )
     axes = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 6)))[0]
     axes *= np.geomspace(1, 0.02, 6)
-    fold(few, [axes, axes], whole)
-    voice = Voice(whole)
+    fold_axes(few, [axes, axes], whole)
+    voice = FastSender(whole)
     assert [agent.axes.shape for agent in voice._agents if agent.axes is not None] == 2 * [(64, 6)]
     features = torch.randn(20, 8, 64)
     torch.testing.assert_close(
@@ -48,12 +48,12 @@ def test_axes_that_were_folded_in_are_found_again():
         atol=1e-5, rtol=1e-5,
     )  # fmt: skip
     untouched = build_sender(input_dim=64, steps=8, agents=1, heads=2, vocab=5).eval()
-    assert Voice(untouched)._agents[0].axes is None
+    assert FastSender(untouched)._agents[0].axes is None
 
 
 def test_many_clips_are_as_their_parts():
     sender = build_sender(input_dim=4, steps=2, agents=2, heads=2, vocab=3).eval()
     features = torch.randn(CLIPS_AT_ONCE + 9, 2, 4)
-    whole = Voice(sender)([features])
+    whole = FastSender(sender)([features])
     assert whole.shape == (CLIPS_AT_ONCE + 9, 2, 2, 3)
-    assert torch.allclose(whole[-9:], Voice(sender)([features[-9:]]), atol=1e-6)
+    assert torch.allclose(whole[-9:], FastSender(sender)([features[-9:]]), atol=1e-6)

@@ -6,10 +6,10 @@ from torch import nn
 
 from data.errors import HeliographError
 from pipeline.agents.modules import (
+    AgentView,
     CompositionalReceiver,
     CompositionalSender,
     TemporalEncoder,
-    View,
     agent_views,
     agent_windows,
     build_sender,
@@ -94,12 +94,17 @@ def test_each_agent_sees_only_its_window():
 def test_agents_of_one_cache_share_its_steps_and_a_static_one_repeats():
     views = agent_views([8, 1], [0, 1, 0, 1])
     first, second = range(0, 4), range(4, 8)
-    assert views == [View(0, first), View(1, first), View(0, second), View(1, second)]
-    assert agent_views([8, 1], [1, 0]) == [View(1, range(0, 8)), View(0, range(0, 8))]
+    assert views == [
+        AgentView(0, first),
+        AgentView(1, first),
+        AgentView(0, second),
+        AgentView(1, second),
+    ]
+    assert agent_views([8, 1], [1, 0]) == [AgentView(1, range(0, 8)), AgentView(0, range(0, 8))]
     assert agent_views([1, 1], [0, 1, 1]) == [
-        View(0, range(1)),
-        View(1, range(1)),
-        View(1, range(1)),
+        AgentView(0, range(1)),
+        AgentView(1, range(1)),
+        AgentView(1, range(1)),
     ]
 
 

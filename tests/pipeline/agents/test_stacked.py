@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.agents import (
+    AgentWindows,
     CompositionalReceiver,
-    Views,
     build_sender,
     receiver_logits,
     sender_logits,
@@ -29,7 +29,7 @@ def test_stacked_senders_equal_their_modules(agents, steps, vocab, heads):
     features = torch.randn(20, steps, 24)
     clips = torch.randint(0, 20, (3, 7))
     stack = stack_senders(modules, CPU)
-    views = Views.of(features, agents)
+    views = AgentWindows.of(features, agents)
     logits = sender_logits(stack, views.gather(clips), heads, views.groups)
     for seed, module in enumerate(modules):
         expected = module.logits(features[clips[seed]]).view(7, agents, heads, vocab)
@@ -49,7 +49,7 @@ def test_stacked_senders_of_several_caches_equal_their_modules(caches):
     modules = [build_sender(**sizes, caches=caches) for _ in range(3)]
     features = [torch.randn(20, *shape) for shape in shapes]
     clips = torch.randint(0, 20, (3, 7))
-    views = Views.of(features, len(caches), caches)
+    views = AgentWindows.of(features, len(caches), caches)
     assert sorted(agent for group in views.groups for agent in group) == [*range(len(caches))]
     stack = stack_senders(modules, CPU, views.groups)
     logits = sender_logits(stack, views.gather(clips), 2, views.groups)
@@ -86,7 +86,7 @@ def test_gradients_of_one_seed_do_not_touch_another():
     torch.manual_seed(0)
     modules = [build_sender(input_dim=6, steps=4, agents=2, heads=2, vocab=3) for _ in range(2)]
     stack = stack_senders(modules, CPU)
-    views = Views.of(torch.randn(5, 4, 6), 2)
+    views = AgentWindows.of(torch.randn(5, 4, 6), 2)
     clips = torch.zeros(2, 3, dtype=torch.int64)
     sender_logits(stack, views.gather(clips), 2, views.groups)[0].sum().backward()
     assert all(value.grad[1].abs().max() == 0 for value in stack.values())

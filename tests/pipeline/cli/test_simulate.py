@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from data.clips import find
+from data.manifests import list_clips
 from pipeline.cli import main
 
 SIZES = {"grid": 2, "per-cell": 1, "size": 64, "fps": 12, "seconds": 0.5, "workers": 1}
@@ -28,4 +28,4 @@ def test_what_simulate_leaves(wish: list[str], tmp_path: Path) -> None:
         with Image.open(out / name) as picture:
             assert min(picture.size) > 100
     for source in (out, out / "manifest.jsonl"):
-        assert [clip.id for clip in find([source])] == CLIPS
+        assert [clip.id for clip in list_clips([source])] == CLIPS

@@ -9,8 +9,8 @@ import pytest
 from data import cache
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.dataset import Examples, Source, examples_of, join, read_material
-from pipeline.runs import Run, load_material
+from pipeline.dataset import CacheSource, Examples, build_examples, join_caches, read_inputs
+from pipeline.runs import Run, load_inputs
 from pipeline.training import train
 from pipeline.training.train import name_caches
 
@@ -34,7 +34,7 @@ def both(features, tmp_path) -> tuple[Path, Path]:
 
 def test_caches_are_joined_by_id_in_the_order_of_the_first(features):
     other = static(features).select(range(5, len(features)))
-    one, two = join({"video": features, "still": other})
+    one, two = join_caches({"video": features, "still": other})
     assert list(one.clip_id) == list(two.clip_id) == list(features.clip_id)[:-5]
     assert np.array_equal(one.features, features.features[:-5])
     row = list(other.clip_id).index(one.clip_id[3])
@@ -48,7 +48,7 @@ def test_what_only_one_cache_knows_is_known_of_the_clip(features):
     known = dataclasses.replace(
         features, labels={"mass": mass, "age": mass * 2}, object=[""] * len(features)
     )
-    merged, _ = join({"a": unknown, "b": known})
+    merged, _ = join_caches({"a": unknown, "b": known})
     np.testing.assert_array_equal(merged.labels["mass"], mass)
     np.testing.assert_array_equal(merged.labels["age"], mass * 2)
     assert list(merged.object) == list(features.object)
@@ -61,25 +61,25 @@ def test_disagreement_is_said_with_the_clip_and_both_values(features):
     with pytest.raises(
         HeliographError, match=r"a and b disagree on the mass of object_00/2: 10 and 77"
     ):
-        join({"a": features, "b": other})
+        join_caches({"a": features, "b": other})
     objects = ["someone", *list(features.object)[1:]]
     other = dataclasses.replace(features, object=objects)
     with pytest.raises(
         HeliographError, match=r"the object of object_00/0: 'object_00' and 'someone'"
     ):
-        join({"a": features, "b": other})
+        join_caches({"a": features, "b": other})
     strangers = dataclasses.replace(features, clip_id=[f"x{i}" for i in range(len(features))])
     with pytest.raises(
         HeliographError, match=r"a and b share no clip: 'object_00/0' is in a, 'x0' in b"
     ):
-        join({"a": features, "b": strangers})
+        join_caches({"a": features, "b": strangers})
 
 
 def test_examples_of_several_caches_have_no_single_features(features):
-    examples = examples_of(join({"a": features, "b": static(features)}), ("mass",))
-    assert examples.raw().shape == (len(features), 4 * 12 + 5)
-    assert examples.raw().dtype == np.float32
-    np.testing.assert_array_equal(examples.raw()[3, :48], features.features[3].ravel())
+    examples = build_examples(join_caches({"a": features, "b": static(features)}), ("mass",))
+    assert examples.flat_features().shape == (len(features), 4 * 12 + 5)
+    assert examples.flat_features().dtype == np.float32
+    np.testing.assert_array_equal(examples.flat_features()[3, :48], features.features[3].ravel())
     with pytest.raises(HeliographError, match="2 caches"):
         _ = examples.features
     single = Examples((features.features,), np.zeros((len(features), 1)), tuple(features.object))
@@ -130,17 +130,17 @@ def test_a_run_on_two_caches_is_written_opened_and_speaks(both, tmp_path, featur
     assert [source.name for source in again.agent_sources] == ["video", "still", "video"]
     with pytest.raises(HeliographError, match="several caches: video, still"):
         _ = again.source
-    material = load_material(again)
+    inputs = load_inputs(again)
     caches = {
         source.name: torch_of(own)
-        for source, own in zip(material.sources, material.caches, strict=True)
+        for source, own in zip(inputs.sources, inputs.caches, strict=True)
     }
     sender = again.sender()
     assert {"senders.2.encoder.fc.0.bias", "senders.0.heads.1.bias"} <= set(sender.state_dict())
     tokens = sender(caches).numpy()
     assert np.array_equal(tokens, sender([*caches.values()]).numpy())
     assert (tokens == again.tokens()).mean() > 0.99  # a tie may fall either way by rounding
-    assert examples_of(material.caches, ("mass",)).raw().shape == (len(features), 53)
+    assert build_examples(inputs.caches, ("mass",)).flat_features().shape == (len(features), 53)
 
 
 def torch_of(features: Features):
@@ -178,7 +178,7 @@ def test_clips_of_one_cache_alone_are_left_out_and_counted(features, tmp_path):
 
 def test_axes_are_folded_into_each_agents_own_cache(both, tmp_path):
     run = train(both, tmp_path / "run", agents=("still", "video"), axes=4, **QUICK)
-    caches = load_material(run).caches
+    caches = load_inputs(run).caches
     tokens = run.sender()([torch_of(own) for own in caches]).numpy()
     assert (tokens == run.tokens()).mean() > 0.98
 
@@ -201,5 +201,5 @@ def test_a_run_of_the_older_form_is_read(cache_path, tmp_path):
 
 
 def test_a_source_reads_back_as_it_was_written(cache_path):
-    (source,) = read_material({"made": cache_path}).sources
-    assert Source.from_json(source.to_json()) == source
+    (source,) = read_inputs({"made": cache_path}).sources
+    assert CacheSource.from_json(source.to_json()) == source

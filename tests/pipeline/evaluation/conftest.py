@@ -8,7 +8,7 @@ import torch
 
 from pipeline.config import build_config
 from pipeline.dataset import Split
-from pipeline.evaluation.context import Panel
+from pipeline.evaluation.context import MessageContext
 
 LEVELS = 5
 EACH = 2
@@ -45,7 +45,7 @@ def make_panel(
     labels: np.ndarray | None = None,
     agents: int = 1,
     seeds: int = 3,
-) -> Panel:
+) -> MessageContext:
     """Tokens (N, positions) or (S, N, positions) of the grid's clips, read as `meaning` says.
 
     Each seed tests 8 objects and trains on the others.
@@ -62,7 +62,7 @@ def make_panel(
         tested = np.isin(known, rng.choice(np.unique(known), 8, replace=False))
         nobody = np.array([], int)
         splits.append(Split(np.flatnonzero(~tested), nobody, np.flatnonzero(tested), rng))
-    return Panel(
+    return MessageContext(
         config=config,
         seeds=tuple(range(seeds)),
         labels=labels,
@@ -82,18 +82,18 @@ def compositional_meaning() -> np.ndarray:
 
 
 @pytest.fixture
-def panel_of() -> Callable[..., Panel]:
+def panel_of() -> Callable[..., MessageContext]:
     return make_panel
 
 
 @pytest.fixture
-def compositional() -> Panel:
+def compositional() -> MessageContext:
     """Position 0 says the level of alpha and position 1 that of beta, agent by agent."""
     return make_panel(grid_labels()[0].astype(int), compositional_meaning(), agents=2)
 
 
 @pytest.fixture
-def random_code() -> Panel:
+def random_code() -> MessageContext:
     """Messages that have nothing to do with the clips, heard as if they had."""
     tokens = np.random.default_rng(0).integers(LEVELS, size=(6, LEVELS**2 * EACH, 2))
     return make_panel(tokens, compositional_meaning(), agents=2, seeds=6)

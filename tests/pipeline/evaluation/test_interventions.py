@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from pipeline.agents import CompositionalReceiver, stack_receivers
-from pipeline.evaluation.context import one_hot_words, verdicts, verdicts_of_clips
+from pipeline.evaluation.context import compare_clips, compare_messages, one_hot_tokens
 from pipeline.evaluation.interventions import (
     KINDS,
     NOISE,
     add_noise,
-    designated,
+    carried_properties,
     intervene,
-    listen,
+    score_kept_receivers,
     silence_agents,
 )
 
@@ -21,16 +21,16 @@ def test_in_a_compositional_code_each_position_causes_its_own_property(compositi
     found = intervene(compositional)
     assert found["positions"] == [[0, 0], [1, 0]]
     assert found["accuracy_intact"]["mean"] == 1
-    assert found["carries"] == [["alpha", "beta"]] * 3
+    assert found["carried_property"] == [["alpha", "beta"]] * 3
     for kind in KINDS:
         drop = np.array(found[kind]["drop"])
         assert drop[0, 1] == drop[1, 0] == 0, kind
         assert (np.diag(drop) > 0.3).all(), kind
-        targeted = found[kind]["targeted"]
-        assert targeted["targeted"]["mean"] == pytest.approx(np.diag(drop).mean())
-        assert targeted["elsewhere"]["mean"] == 0
-        assert targeted["difference"]["interval"][0] > 0.2
-        assert targeted["difference"]["p_value"] < 0.05
+        selectivity = found[kind]["selectivity"]
+        assert selectivity["carried_property"]["mean"] == pytest.approx(np.diag(drop).mean())
+        assert selectivity["other_properties"]["mean"] == 0
+        assert selectivity["difference"]["interval"][0] > 0.2
+        assert selectivity["difference"]["p_value"] < 0.05
     assert np.diag(found["zero"]["drop"]) == pytest.approx([0.5, 0.5])  # every pair a tie
     assert np.diag(found["swap"]["drop"]) == pytest.approx([1.0, 1.0])  # every answer turned
     p = np.array(found["resample"]["p_value"])
@@ -46,12 +46,12 @@ def test_a_flip_rate_can_be_counted_by_hand(panel_of):
     labels = np.arange(50.0)[:, None]
     tokens = (labels > 24).astype(int)
     meaning = np.array([[[0.0], [1.0]]])
-    panel = panel_of(tokens, meaning, labels=labels, seeds=1)
-    test = panel.splits[0].test
+    context = panel_of(tokens, meaning, labels=labels, seeds=1)
+    test = context.splits[0].test
     said = tokens[test, 0]
     pairs = [(i, j) for i in range(len(test)) for j in range(len(test)) if i != j]
     turned = [(1 - said[i] > said[j]) != (said[i] > said[j]) for i, j in pairs]
-    found = intervene(panel, draws=5)["edits"]["flip_rate"]
+    found = intervene(context, draws=5)["edits"]["flip_rate"]
     assert found == [[pytest.approx(np.mean(turned))]]
 
 
@@ -69,14 +69,14 @@ def test_a_random_code_causes_nothing(random_code):
 
 def test_what_two_positions_both_say_survives_the_loss_of_one(panel_of):
     levels = np.repeat(np.arange(5), 10)[:, None]
-    panel = panel_of(
+    context = panel_of(
         np.repeat(levels, 2, axis=1),
         np.repeat(np.arange(5.0)[None, :, None] - 2, 2, axis=0),
         labels=levels.astype(float),
     )
-    found = intervene(panel)
+    found = intervene(context)
     assert found["zero"]["drop"] == [[0.0], [0.0]]
-    assert found["zero"]["targeted"] is None  # one property
+    assert found["zero"]["selectivity"] is None  # one property
     assert found["zero"]["drop_together"] == [0.0, 0.0]
 
 
@@ -85,7 +85,7 @@ def test_the_property_of_a_position_is_chosen_on_training_clips(compositional, p
     for number, split in enumerate(compositional.splits):
         tokens[number, split.test] = tokens[number, split.test][:, ::-1]  # test clips say otherwise
     turned = type(compositional)(**{**vars(compositional), "tokens": tokens})
-    assert designated(turned).tolist() == [[0, 1]] * 3
+    assert carried_properties(turned).tolist() == [[0, 1]] * 3
 
 
 def test_a_silenced_agent_takes_its_property_with_it(compositional):
@@ -106,8 +106,8 @@ def test_noise_wears_accuracy_down_to_chance(compositional):
     assert curve[3] < 0.97
 
 
-def test_listening_scores_a_perfect_code_perfectly(compositional):
-    found = listen(compositional)
+def test_kept_receivers_score_a_perfect_code_perfectly(compositional):
+    found = score_kept_receivers(compositional)
     for entry in found["properties"].values():
         assert entry["mean"] == 1
         assert entry["auc"]["mean"] == 1
@@ -119,8 +119,8 @@ def test_verdicts_are_those_of_the_receiver_module():
     torch.manual_seed(0)
     receiver = CompositionalReceiver(12, 16, ("alpha", "beta"))
     words = np.random.default_rng(0).integers(4, size=(9, 3))
-    spoken = one_hot_words(words, 4)
-    said = verdicts(stack_receivers([[receiver, receiver]], torch.device("cpu")), words, 4)
+    spoken = one_hot_tokens(words, 4)
+    said = compare_messages(stack_receivers([[receiver, receiver]], torch.device("cpu")), words, 4)
     assert said.shape == (2, 9, 9, 2)
     with torch.no_grad():
         for i in range(9):
@@ -131,8 +131,8 @@ def test_verdicts_are_those_of_the_receiver_module():
 def test_clips_that_say_the_same_are_heard_once_and_alike(compositional):
     words = compositional.tokens[0, :20]
     receiver = compositional.receiver(0)
-    assert np.array_equal(verdicts_of_clips(receiver, words, 5), verdicts(receiver, words, 5))
+    assert np.array_equal(compare_clips(receiver, words, 5), compare_messages(receiver, words, 5))
 
 
 def test_silence_is_heard_as_zeros():
-    assert one_hot_words(np.array([[0, 2]]), 2).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+    assert one_hot_tokens(np.array([[0, 2]]), 2).tolist() == [[1.0, 0.0, 0.0, 0.0]]

@@ -12,6 +12,8 @@ from pipeline.cli import main
 from pipeline.experiments import NAMES, accuracy_table, measure_tables
 from pipeline.experiments.recipe import Published
 from pipeline.experiments.tables import ALL, lines_of
+from pipeline.runs import Outcome, RunMetrics
+from pipeline.runs.metrics_schema import AboveMedian
 
 RECIPE = """
 title = "Small"
@@ -142,22 +144,34 @@ def score(mean, **more):
     return {"mean": mean, "std": 0.1, "per_seed": [mean - 0.1, mean + 0.1]} | more
 
 
+def with_outcome(stored, *, ratio):
+    """Metrics with an outcome of which only the ratio is known."""
+    above_median = AboveMedian.model_construct(ratio=ratio, retained=None)
+    outcome = Outcome.model_construct(above_median=above_median)
+    metrics = RunMetrics.read(stored, properties=(), seeds=2)
+    return metrics.model_copy(update={"outcome": outcome})
+
+
 def test_lines_and_tables_say_what_metrics_say():
     each = {
         "accuracy_test": score(0.6),
         "accuracy_last_epoch": score(0.5),
         "accuracy_published_protocol": score(0.7),
     }
-    metrics = each | {
+    structure = {"interval": [None, None], "null_mean": 0.05, "null_low": 0.0, "null_high": 0.1}
+    structure |= {"p_value": 0.0001, "p_per_seed": [0.1, 0.1], "verdict": "compositional"}
+    structure |= {"codebook_mean": 0.0, "p_codebook": 0.01}
+    estimate = {"interval": [0.4, 0.8]}
+    stored = each | {
         "properties": {"a": each, "b": each},
-        "agents": score(0.6, interval=[0.4, 0.8]) | {"properties": {"a": score(0.6), "b": None}},
-        "baselines": {"ridge": score(0.9) | {"properties": {"a": score(0.8)}}, "majority": None},
-        "compositionality": {
-            "topsim": score(0.3, null_mean=0.05, p_value=0.0001, verdict="compositional"),
-            "posdis_wmcp": None,
+        "kept_receiver": score(0.6, **estimate) | {"properties": {"a": score(0.6, **estimate)}},
+        "baselines": {
+            "ridge": score(0.9, **estimate) | {"properties": {"a": score(0.8, **estimate)}},
+            "majority": None,
         },
-        "outcome": {"above_median": {"ratio": 0.94, "retained": None}},
+        "compositionality": {"topsim": score(0.3) | structure, "posdis_wmcp": None},
     }
+    metrics = with_outcome(stored, ratio=0.94)
     lines = lines_of(
         "two",
         "runs/two",
@@ -208,7 +222,7 @@ def test_columns_that_nothing_fills_are_left_out():
     each = dict.fromkeys(
         ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol"), score(0.6)
     )
-    metrics = each | {"properties": {"mass": each}, "outcome": {"above_median": {"ratio": 0.9}}}
+    metrics = with_outcome(each | {"properties": {"mass": each}}, ratio=0.9)
     measures = {"outcome.above_median.ratio": "r"}
     lines = lines_of("s", "runs/s", metrics, measures=measures, paper={})
     assert measure_tables(lines)[0][0] == ["beside the accuracy, %", "here [95 %]"]

@@ -263,7 +263,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
     code = """
 import resource, sys
 from pathlib import Path
-from tests.conftest import build_tiny
+from tests.helpers.tiny_backbone import build_tiny
 from backbones import LoadOptions
 from data.clips import Clip
 from data.video import Sampling

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 import backbones
 from data import cache
-from data.clips import Clip, find, write_manifest
+from data.clips import Clip
 from data.errors import HeliographError
+from data.manifests import list_clips, write_manifest
 from data.video import Sampling
 from pipeline.cli.messages import message as command
 from pipeline.extraction import extract
@@ -315,7 +316,7 @@ def test_ctrl_c_keeps_what_is_done(tiny, clips, tmp_path):
     assert len(cache.load(target)) == summary.done
     rest = extract(clips, target, backbone=tiny(), sampling=Sampling(frames=4))
     assert (rest.done, rest.kept) == (len(clips) - summary.done, summary.done)
-    assert [clip.id for clip in find([clips[0].path.parents[1]])] == list(
+    assert [clip.id for clip in list_clips([clips[0].path.parents[1]])] == list(
         cache.load(target).clip_id
     )
 

@@ -3,10 +3,10 @@
     git clone https://github.com/TomekKaszynski/emergent-physics-comm PAPER
     git clone https://github.com/facebookresearch/EGG EGG
     pip install torch scipy scikit-learn editdistance wandb rich
-    python tests/data/make_metric_references.py PAPER EGG
+    python tests/pipeline/metrics/make_metric_references.py PAPER EGG
 
 Takes about ten seconds. The values in the repository were made from PAPER at ca36be0 and EGG at
-54eb11c; the versions of the packages stand in the file. Nothing of their code is here:
+54eb11c; the versions of the packages are in the file. Nothing of their code is here:
 `wmcp/metrics.py` and `egg.core.language_analysis` are imported from the clones. The inputs are
 those of `cases()`, which the tests call too; RandomState, because its stream never changes.
 """
@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 
 PAPER_PAIRS = 4000
+PATH = Path(__file__).with_name("metric_references.json")
+REFERENCES = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
 
 
 def cases() -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
@@ -128,9 +130,8 @@ def main() -> None:
                 for position in tokens.T
             ],
         }
-    path = Path(__file__).with_name("metric_references.json")
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {path}")
+    PATH.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {PATH}")
 
 
 if __name__ == "__main__":

@@ -1,55 +1,24 @@
 """Nulls, bootstrap and verdicts: what they are, and whether they can be believed."""
 
+import doctest
+import importlib
 import json
-import time
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from pipeline import metrics
-from pipeline.metrics import draw_objects, number_objects, permutations
-from pipeline.metrics import significance as uncertainty
+from pipeline.metrics import METRICS, draw_objects, number_objects, significance
+from tests.helpers.codes import GRID, OBJECTS, STRUCTURAL, arbitrary_code, code_by_object
 
-GRID = np.repeat([[i, j] for i in range(4) for j in range(4)], 3, axis=0)  # (48, 2)
-OBJECTS = np.repeat(np.arange(16), 3)
-
-
-def _world(rng, *, objects=12, clips_each=10, strength=0.0):
-    """Messages that are alike within an object, and follow its properties with this strength."""
-    labels = rng.integers(0, 4, (objects, 2))
-    said = np.where(rng.random((objects, 2)) < strength, labels, rng.integers(0, 4, (objects, 2)))
-    group = np.repeat(np.arange(objects), clips_each)
-    return said[group], labels[group], group
+ONE_NUMBER = [name for name, metric in METRICS.items() if not metric.per_position]
 
 
-class TestPermutations:
-    def test_every_clip_is_dealt_once(self):
-        deals = permutations(30, n=50)
-        assert (np.sort(deals, axis=1) == np.arange(30)).all()
-        assert len(np.unique(deals, axis=0)) == 50
-
-    def test_objects_stay_whole(self):
-        group = np.array([0, 1, 0, 2, 2, 2, 1])
-        deals = permutations(7, n=200, groups=group)
-        donors = group[deals]  # (200, 7)
-        for name in range(3):
-            theirs = donors[:, group == name]
-            assert (theirs == theirs[:, :1]).all()
-        trades = {tuple(row[[0, 1, 3]]) for row in donors}
-        assert len(trades) == 6
-
-    def test_clips_of_the_donor_are_used_evenly(self):
-        group = np.repeat([0, 1], [6, 3])
-        deals = permutations(9, n=100, groups=group)
-        traded = deals[group[deals[:, 0]] == 1]
-        assert len(traded) > 20
-        for deal in traded:
-            assert np.bincount(deal[:6], minlength=9)[6:].tolist() == [2, 2, 2]
-            assert len(set(deal[6:])) == 3
-
-    def test_groups_of_other_clips(self):
-        with pytest.raises(ValueError, match="groups name 3 clips, but there are 4"):
-            permutations(4, n=1, groups=["a", "b", "a"])
+def test_doctests():
+    result = doctest.testmod(importlib.import_module("pipeline.metrics.significance"))
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 class TestPermutationNull:
@@ -68,10 +37,10 @@ class TestPermutationNull:
         assert (one == same).all()
         assert (one != other).any()
 
-    @pytest.mark.parametrize("name", list(metrics.METRICS))
+    @pytest.mark.parametrize("name", list(METRICS))
     @pytest.mark.parametrize("groups", [None, OBJECTS])
     def test_batches_equal_one_draw_at_a_time(self, name, groups):
-        metric = metrics.METRICS[name]
+        metric = METRICS[name]
         tokens = np.random.default_rng(0).integers(0, 5, (3, 48, 3))
         batched = metrics.permutation_null(metric, tokens, GRID, n=11, groups=groups)
         single = metrics.permutation_null(
@@ -89,37 +58,37 @@ class TestPermutationNull:
     def test_of_a_perfect_code_is_far_below_it(self):
         null = metrics.permutation_null(metrics.posdis_chaabouni2020, GRID, GRID, n=200)
         assert null.max() < 0.5
-        assert uncertainty.p_value(1.0, null) == pytest.approx(1 / 201)
+        assert significance.p_value(1.0, null) == pytest.approx(1 / 201)
 
     def test_only_whole_objects_give_honest_p_values(self):
         """Messages know the object and nothing of its properties: 5 % may reach p <= 0.05."""
         rng = np.random.default_rng(3)
         found = {"clips": 0, "objects": 0}
         for _ in range(60):
-            tokens, attributes, group = _world(rng)
+            tokens, attributes, group = code_by_object(rng)
             observed = metrics.mutual_information(tokens, attributes)[0, 0]
             for name, groups in (("clips", None), ("objects", group)):
                 null = metrics.permutation_null(
                     metrics.mutual_information, tokens, attributes, n=99, groups=groups
                 )
-                found[name] += uncertainty.p_value(observed, null[:, 0, 0]) <= 0.05
+                found[name] += significance.p_value(observed, null[:, 0, 0]) <= 0.05
         assert found["clips"] > 50
         assert found["objects"] <= 8
 
 
 class TestCodebookNull:
-    @pytest.mark.parametrize("name", uncertainty.STRUCTURAL)
+    @pytest.mark.parametrize("name", STRUCTURAL)
     def test_shapes_and_seeds(self, name):
         tokens = np.stack([GRID, GRID[:, ::-1]])
-        null = uncertainty.codebook_null(metrics.METRICS[name], tokens, GRID, n=6)
+        null = significance.codebook_null(METRICS[name], tokens, GRID, n=6)
         assert null.shape == (6, 2)
         assert (null[:, 0] != null[:, 1]).any()
 
     def test_topsim_by_words_equals_topsim_by_clips(self):
         rng = np.random.default_rng(0)
         tokens, attributes = rng.integers(0, 3, (2, 50, 3)), rng.integers(0, 4, (50, 2))
-        by_words = uncertainty.codebook_null(metrics.topsim, tokens, attributes, n=20)
-        by_clips = uncertainty.codebook_null(
+        by_words = significance.codebook_null(metrics.topsim, tokens, attributes, n=20)
+        by_clips = significance.codebook_null(
             lambda tokens, attributes: metrics.topsim(tokens, attributes), tokens, attributes, n=20
         )
         np.testing.assert_allclose(by_words, by_clips, atol=1e-13)
@@ -129,29 +98,28 @@ class TestCodebookNull:
             ids = metrics.message_ids(tokens)
             return metrics.mutual_information(ids[..., None], attributes)[..., 0, 0]
 
-        null = uncertainty.codebook_null(whole, GRID, GRID, n=5)
+        null = significance.codebook_null(whole, GRID, GRID, n=5)
         np.testing.assert_allclose(null, whole(GRID, GRID))
 
     @pytest.mark.parametrize("name", ["posdis_wmcp", "posdis_chaabouni2020", "topsim"])
     def test_tells_a_compositional_code_from_an_arbitrary_one(self, name):
-        metric = metrics.METRICS[name]
-        shuffled = np.random.default_rng(0).permutation(16)
-        arbitrary = np.stack(np.divmod(shuffled[GRID[:, 0] * 4 + GRID[:, 1]], 4), axis=1)
+        metric = METRICS[name]
+        arbitrary = arbitrary_code()
         for tokens, beaten in ((GRID, True), (arbitrary, False)):
-            null = uncertainty.codebook_null(metric, tokens, GRID, n=99)
-            assert (uncertainty.p_value(metric(tokens, GRID), null) <= 0.05) == beaten
+            null = significance.codebook_null(metric, tokens, GRID, n=99)
+            assert (significance.p_value(metric(tokens, GRID), null) <= 0.05) == beaten
 
 
 class TestPValue:
     def test_counts_the_observed_one(self):
-        assert uncertainty.p_value(2.0, np.zeros(99)) == 0.01
-        assert uncertainty.p_value(0.0, np.zeros(99)) == 1.0
+        assert significance.p_value(2.0, np.zeros(99)) == 0.01
+        assert significance.p_value(0.0, np.zeros(99)) == 1.0
 
     def test_rounding_makes_no_difference(self):
-        assert uncertainty.p_value(0.1 + 0.2, [0.3, 0.0, 0.0]) == 0.5
+        assert significance.p_value(0.1 + 0.2, [0.3, 0.0, 0.0]) == 0.5
 
     def test_of_several_seeds(self):
-        p = uncertainty.p_value([0.5, np.nan], np.zeros((9, 2)))
+        p = significance.p_value([0.5, np.nan], np.zeros((9, 2)))
         assert p[0] == 0.1
         assert np.isnan(p[1])
 
@@ -161,18 +129,18 @@ class TestBootstrap:
         objects = number_objects(list("aabbbc"), 6)
         draws = draw_objects(objects, n=40)
         assert (draws.sum(1) == 3).all()
-        counts = uncertainty.bootstrap(
+        counts = significance.bootstrap(
             lambda tokens, attributes: len(tokens), np.zeros((6, 1), int), np.arange(6),
             groups=list("aabbbc"), n=40,
         )  # fmt: skip
         assert (counts == draws @ [2, 3, 1]).all()
 
-    @pytest.mark.parametrize("name", sorted(set(metrics.METRICS) - {"topsim"}))
+    @pytest.mark.parametrize("name", sorted(set(METRICS) - {"topsim"}))
     def test_batches_equal_one_draw_at_a_time(self, name):
-        metric = metrics.METRICS[name]
+        metric = METRICS[name]
         tokens = np.random.default_rng(0).integers(0, 5, (3, 48, 3))
-        batched = uncertainty.bootstrap(metric, tokens, GRID, groups=OBJECTS, n=9)
-        single = uncertainty.bootstrap(
+        batched = significance.bootstrap(metric, tokens, GRID, groups=OBJECTS, n=9)
+        single = significance.bootstrap(
             lambda tokens, attributes: metric(tokens, attributes),
             tokens, GRID, groups=OBJECTS, n=9,
         )  # fmt: skip
@@ -182,7 +150,7 @@ class TestBootstrap:
         rng = np.random.default_rng(0)
         tokens, attributes = rng.integers(0, 3, (2, 24, 3)), rng.integers(0, 4, (24, 2))
         objects = np.repeat(np.arange(8), 3)
-        draws = uncertainty.bootstrap(metrics.topsim, tokens, attributes, groups=objects, n=12)
+        draws = significance.bootstrap(metrics.topsim, tokens, attributes, groups=objects, n=12)
         copies = draw_objects(objects, n=12)
         for drawn, often in zip(draws, copies, strict=True):
             names = [(name, copy) for name, times in enumerate(often) for copy in range(times)]
@@ -197,62 +165,58 @@ class TestBootstrap:
             likeness = np.abs(attributes[first] - attributes[second]).sum(1)
             for seed in range(2):
                 far = (tokens[seed][first] != tokens[seed][second]).sum(1)
-                assert drawn[seed] == pytest.approx(_spearman(likeness, far), abs=1e-12)
+                assert drawn[seed] == pytest.approx(spearmanr(likeness, far).statistic, abs=1e-12)
 
     def test_the_interval_holds_the_truth_where_percentiles_do_not(self):
         """Messages without any information: the truth is 0, the plug-in estimate is not."""
         rng = np.random.default_rng(5)
         pivotal = percentile = 0
         for seed in range(25):
-            tokens, attributes, group = _world(rng, objects=40, clips_each=3)
+            tokens, attributes, group = code_by_object(rng, objects=40, clips_each=3)
             metric = metrics.posdis_chaabouni2020
-            draws = uncertainty.bootstrap(
+            draws = significance.bootstrap(
                 metric, tokens, attributes, groups=group, n=200, seed=seed
             )
-            low, high = uncertainty.interval(metric(tokens, attributes), draws)
+            low, high = significance.interval(metric(tokens, attributes), draws)
             pivotal += low <= 0 <= high
             percentile += np.quantile(draws, 0.025) <= 0
         assert pivotal >= 22
         assert percentile == 0
 
     def test_the_interval_stays_within_what_is_possible(self):
-        low, high = uncertainty.interval(0.1, [0.1, 0.5, 0.9], within=(0.0, 1.0))
+        low, high = significance.interval(0.1, [0.1, 0.5, 0.9], within=(0.0, 1.0))
         assert low == 0.0
         assert 0.0 < high < 0.2
 
     def test_the_interval_reaches_from_a_biased_value_to_where_it_should_be(self):
-        assert uncertainty.interval(0.4, [0.2, 0.25, 0.3], within=(0.0, 1.0)) == (
+        assert significance.interval(0.4, [0.2, 0.25, 0.3], within=(0.0, 1.0)) == (
             0.4,
             pytest.approx(0.6, abs=0.01),
         )
-        low, high = uncertainty.interval(np.array([0.4, 0.4]), [[0.7, 0.3], [0.8, 0.5]])
+        low, high = significance.interval(np.array([0.4, 0.4]), [[0.7, 0.3], [0.8, 0.5]])
         assert low[0] < high[0] == 0.4
         assert low[1] < 0.4 < high[1]
 
     def test_an_undefined_metric_has_no_interval(self):
-        draws = uncertainty.bootstrap(metrics.posdis_wmcp, GRID, GRID[:, 0], n=5)
-        assert np.isnan(uncertainty.interval(np.nan, draws)).all()
+        draws = significance.bootstrap(metrics.posdis_wmcp, GRID, GRID[:, 0], n=5)
+        assert np.isnan(significance.interval(np.nan, draws)).all()
 
     def test_fewer_objects_make_a_wider_interval(self):
         rng = np.random.default_rng(0)
-        tokens, attributes, group = _world(rng, objects=40, clips_each=5, strength=0.7)
+        tokens, attributes, group = code_by_object(rng, objects=40, clips_each=5, strength=0.7)
         value = metrics.topsim(tokens, attributes)
         widths = []
         for groups in (group, None):
-            draws = uncertainty.bootstrap(metrics.topsim, tokens, attributes, groups=groups)
-            widths += np.diff(uncertainty.interval(value, draws)).tolist()
+            draws = significance.bootstrap(metrics.topsim, tokens, attributes, groups=groups)
+            widths += np.diff(significance.interval(value, draws)).tolist()
         assert widths[0] > 1.5 * widths[1]
-
-
-def _spearman(one, other):
-    from scipy.stats import spearmanr
-
-    return spearmanr(one, other).statistic
 
 
 class TestAssess:
     def test_a_compositional_code(self):
-        found = uncertainty.assess("topsim", np.stack([GRID] * 3), GRID, groups=OBJECTS, n=99)
+        found = significance.assess(
+            METRICS["topsim"], np.stack([GRID] * 3), GRID, groups=OBJECTS, n=99
+        )
         assert found.verdict == "compositional"
         assert found.p_value == pytest.approx(0.01)
         assert found.null_low < found.null_mean < found.null_high < found.mean
@@ -262,60 +226,57 @@ class TestAssess:
     def test_random_messages_are_never_compositional(self):
         rng = np.random.default_rng(1)
         tokens = rng.integers(0, 4, (5, 48, 2))
-        for name in uncertainty.STRUCTURAL:
-            found = uncertainty.assess(name, tokens, GRID, groups=OBJECTS, n=199)
+        for name in STRUCTURAL:
+            found = significance.assess(METRICS[name], tokens, GRID, groups=OBJECTS, n=199)
             assert found.verdict == "no better than chance", name
-        assert uncertainty.assess("posdis_wmcp", tokens, GRID, n=99).mean > 0.25
+        assert significance.assess(METRICS["posdis_wmcp"], tokens, GRID, n=99).mean > 0.25
 
     def test_an_arbitrary_code_informs_without_structure(self):
-        shuffled = np.random.default_rng(0).permutation(16)
-        arbitrary = np.stack(np.divmod(shuffled[GRID[:, 0] * 4 + GRID[:, 1]], 4), axis=1)
+        arbitrary = arbitrary_code()
         whole = metrics.message_ids(arbitrary)[:, None]
-        informs = uncertainty.assess("mutual_information", whole, GRID, groups=OBJECTS, n=199)
-        assert informs.mean == pytest.approx(np.log(4))
-        assert informs.verdict is None
+        assert metrics.mutual_information(whole, GRID) == pytest.approx(np.log(4))
         for name in ("posdis_wmcp", "posdis_chaabouni2020", "topsim"):
-            assert uncertainty.assess(name, arbitrary, GRID, n=199).verdict != "compositional"
+            assert (
+                significance.assess(METRICS[name], arbitrary, GRID, n=199).verdict
+                != "compositional"
+            )
 
-    def test_one_attribute_is_undefined_and_null_in_json(self):
-        found = uncertainty.assess("posdis_wmcp", GRID, GRID[:, 0], n=9, n_codebook=9)
+    def test_one_attribute_is_undefined_and_nan(self):
+        found = significance.assess(METRICS["posdis_wmcp"], GRID, GRID[:, 0], n=9, n_codebook=9)
         assert found.verdict == "undefined"
-        plain = json.loads(json.dumps(found.to_json(), allow_nan=False))
-        assert plain["mean"] is None
-        assert plain["per_seed"] == [None]
-        assert plain["p_value"] is None
+        values = found.to_json()
+        assert np.isnan([values["mean"], *values["per_seed"], values["p_value"]]).all()
 
-    @pytest.mark.parametrize("name", list(metrics.METRICS))
+    @pytest.mark.parametrize("name", ONE_NUMBER)
     def test_everything_is_json(self, name):
         tokens = np.stack([GRID, GRID[:, ::-1]])
-        found = uncertainty.assess(name, tokens, GRID, groups=OBJECTS, n=20, n_codebook=5)
+        found = significance.assess(METRICS[name], tokens, GRID, groups=OBJECTS, n=20, n_codebook=5)
         plain = json.loads(json.dumps(found.to_json(), allow_nan=False))
-        assert plain["metric"] == name
+        assert plain["interval"] is not None
         assert np.shape(plain["per_seed"]) == found.per_seed.shape
         assert np.all(np.asarray(found.low) <= np.asarray(found.high))
 
     def test_a_lucky_metric_among_five_is_not_enough(self):
         rng = np.random.default_rng(0)
         said = [
-            uncertainty.assess(name, rng.integers(0, 4, (48, 2)), GRID, n=99, n_codebook=99).verdict
+            significance.assess(
+                METRICS[name], rng.integers(0, 4, (48, 2)), GRID, n=99, n_codebook=99
+            ).verdict
             for _ in range(20)
-            for name in uncertainty.STRUCTURAL
+            for name in STRUCTURAL
         ]
         assert said.count("compositional") <= 2
 
     def test_one_attribute_has_nothing_to_compose(self):
-        found = uncertainty.assess("topsim", GRID[:, :1], GRID[:, 0], n=199, n_codebook=199)
+        found = significance.assess(
+            METRICS["topsim"], GRID[:, :1], GRID[:, 0], n=199, n_codebook=199
+        )
         assert found.verdict == "undefined"
         assert found.p_value == pytest.approx(1 / 200)
 
-    def test_the_sign_of_monotonicity_is_dropped(self):
-        found = uncertainty.assess("monotonicity", 3 - GRID, GRID, n=99)
-        assert found.mean[0, 0] == pytest.approx(1.0)
-        assert found.p_value[0, 0] == pytest.approx(0.01)
-
-    def test_an_unknown_metric_lists_the_known(self):
-        with pytest.raises(ValueError, match="no metric is called 'posdis': choose from posdis_wm"):
-            uncertainty.assess("posdis", GRID, GRID)
+    def test_a_table_of_positions_is_refused(self):
+        with pytest.raises(ValueError, match="mutual_information is a table of positions"):
+            significance.assess(METRICS["mutual_information"], GRID, GRID)
 
 
 @pytest.mark.parametrize(
@@ -328,16 +289,4 @@ class TestAssess:
     ],
 )
 def test_verdict(p_chance, p_codebook, said):
-    assert uncertainty.verdict(p_chance, p_codebook) == said
-
-
-@pytest.mark.slow
-def test_everything_for_80_seeds_takes_less_than_a_minute():
-    rng = np.random.default_rng(0)
-    group = np.repeat(np.arange(60), 5)
-    tokens = rng.integers(0, 5, (80, 300, 4))
-    attributes = rng.integers(0, 5, (60, 2))[group]
-    start = time.perf_counter()
-    for name in metrics.METRICS:
-        uncertainty.assess(name, tokens, attributes, groups=group)
-    assert time.perf_counter() - start < 60
+    assert significance.verdict(p_chance, p_codebook) == said

@@ -17,8 +17,9 @@ from PIL import Image
 
 from data import cache
 from data.cache import Features
-from data.clips import Clip, write_manifest
+from data.clips import Clip
 from data.errors import HeliographError
+from data.manifests import write_manifest
 from data.video import Sampling
 from pipeline.cli import main
 from pipeline.evaluation import evaluate
@@ -29,7 +30,7 @@ from pipeline.report.charts import Axis
 from pipeline.report.findings import causal, headline, panels
 from pipeline.report.provenance import command_to_repeat
 from pipeline.report.thumbnails import find_clips, overlay
-from pipeline.runs import Run
+from pipeline.runs import Run, RunMetrics, Spread
 from pipeline.training import train
 
 EVIL = "<script>alert('x')</script>"
@@ -94,10 +95,10 @@ def test_the_page_has_every_section_and_the_honest_number(run, page):
     assert sections == {
         "accuracy", "carry", "lexicon", "learning", "messages-section", "provenance",
     }  # fmt: skip
-    honest = run.metrics()["accuracy_test"]["mean"]
+    honest = run.metrics().accuracy_test.mean
     assert f"{100 * honest:.1f} %" in page.words
     assert "chosen on the test clips themselves" in page.words
-    assert run.metrics()["notes"][0][1:] in page.words
+    assert run.metrics().notes[0][1:] in page.words
     links = {one["href"] for one in page.all("a")}
     assert links == {f"#{name}" for name in sections}
 
@@ -170,7 +171,7 @@ def test_a_run_whose_properties_never_differ_together_has_a_page(features, tmp_p
     margins = {"a": 2.0, "b": 2.0}
     brief = {"seeds": 1, "epochs": 1, "oracle_epochs": 0}
     own = train(tmp_path / "made.h5", tmp_path / "run", tie_margin=margins, **brief)
-    assert own.metrics()["accuracy_test"]["mean"] is None
+    assert own.metrics().accuracy_test.mean is None
     for _ in range(2):
         words = read(write_report(own.folder).path).words
         assert "No two test clips can be compared" in words
@@ -207,7 +208,7 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     assert f"heliograph evaluate {run.folder}" not in page.words
     assert "ridge regression on the raw features" in page.words
     assert "95 % interval over objects" in page.words
-    found = run.metrics()["interventions"]["resample"]["drop"]
+    found = run.metrics().interventions.resample.drop
     cells = causal(run.metrics())["cells"]
     assert [[cell["drop"] for cell in row] for row in cells] == found
     assert max(cell["shade"] for row in cells for cell in row) <= 100
@@ -230,22 +231,24 @@ def test_a_run_that_was_never_trained_to_the_end_is_refused(tmp_path, run):
 
 
 def test_the_best_baseline_is_named_even_where_it_wins():
-    entry = {"mean": 0.6, "std": 0.0, "per_seed": [0.6]}
-    ridge = {"mean": 0.8, "std": 0.0, "per_seed": [0.8]}
-    majority = {"mean": 0.5, "std": 0.0, "per_seed": [0.5]}
-    found = headline(
-        {
-            "accuracy_test": None,
-            "accuracy_last_epoch": entry,
-            "baselines": {"majority": majority, "ridge": ridge, "volume": None},
-        }
+    own, ridge, majority = (
+        {"mean": mean, "std": 0.0, "per_seed": [mean]} for mean in (0.6, 0.8, 0.5)
     )
+    unknown = {"interval": [None, None]}
+    stored = {
+        "accuracy_test": None,
+        "accuracy_last_epoch": own,
+        "accuracy_published_protocol": own,
+        "properties": {},
+        "baselines": {"majority": majority | unknown, "ridge": ridge | unknown, "volume": None},
+    }
+    found = headline(RunMetrics.read(stored, properties=(), seeds=1))
     assert (found["accuracy"], found["chosen"], found["chance"]) == (0.6, False, 0.5)
     assert (found["best"], found["best_accuracy"]) == ("ridge regression on the raw features", 0.8)
 
 
 def test_an_interval_over_seeds_is_students():
-    low, high, over = interval_of({"mean": 0.6, "std": 0.1, "per_seed": [0.5, 0.6, 0.7]})
+    low, high, over = interval_of(Spread(mean=0.6, std=0.1, per_seed=[0.5, 0.6, 0.7]))
     assert over == "seeds"
     assert (low, high) == pytest.approx((0.6 - 4.302653 * 0.1 / 3**0.5, 0.6 + 0.248414), abs=1e-5)
 

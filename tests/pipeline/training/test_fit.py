@@ -8,19 +8,19 @@ import torch
 
 from data.errors import HeliographError
 from pipeline.config import build_config
-from pipeline.dataset import Examples, examples_of, principal_axes
+from pipeline.dataset import Examples, build_examples, principal_axes
 from pipeline.game import epoch_pairs, paired
 from pipeline.runs import SeedResult
 from pipeline.training import fit
 from pipeline.training import trainer as chunk
-from pipeline.training.optimizer import MaskedAdam, SeedAdam, clip_each, fast_float32
+from pipeline.training.optimizer import MaskedAdam, SeedAdam, clip_each
 
 SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3, "refit": False}
 
 
 def train(features, seeds, properties=("mass",), preset="default", **settings) -> list[SeedResult]:
     config = build_config(preset, properties, **SMALL | settings)
-    return list(fit(examples_of(features, properties), config, seeds))
+    return list(fit(build_examples(features, properties), config, seeds))
 
 
 def same(one: SeedResult, other: SeedResult) -> bool:
@@ -163,7 +163,7 @@ def test_a_split_with_one_value_has_nothing_to_compare(features):
 def test_progress_is_told_after_every_epoch(features):
     seen = []
     config = build_config("default", ("mass",), **SMALL | {"refit": True})
-    list(fit(examples_of(features, ("mass",)), config, range(2), progress=seen.append))
+    list(fit(build_examples(features, ("mass",)), config, range(2), progress=seen.append))
     assert [p.epoch for p in seen] == list(range(1, 25))  # twice: with validation, and again
     assert {p.epochs for p in seen} == {24}
     assert seen[0].seeds == (0, 1)
@@ -264,12 +264,3 @@ def test_clipping_is_torchs_net_by_net(size):
     for net, gradients in expected.items():
         for value, gradient in zip(stack.values(), gradients, strict=True):
             torch.testing.assert_close(value.grad[net], gradient)
-
-
-def test_fast_products_are_float32_and_leave_no_trace():
-    before = torch.get_float32_matmul_precision()
-    a, b = torch.randn(64, 512), torch.randn(512, 64)
-    with fast_float32(torch.device("cpu")):
-        error = (a @ b - (a.double() @ b.double())).abs().max()
-    assert error < 1e-4
-    assert torch.get_float32_matmul_precision() == before

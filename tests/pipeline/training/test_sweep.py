@@ -28,8 +28,8 @@ def test_a_sweep_is_a_grid_with_one_table_that_goes_on(cache_path, tmp_path):
     rows = list(csv.DictReader((out / "sweep.csv").open()))
     assert [row["folder"] for row in rows] == names
     for row in rows:
-        found = Run.open(out / row["folder"]).metrics()["accuracy_test"]
-        assert float(row["accuracy_test_mean"]) == found["mean"]
+        found = Run.open(out / row["folder"]).metrics().accuracy_test
+        assert float(row["accuracy_test_mean"]) == found.mean
         assert (row["seeds"], row["error"]) == ("1", "")
     assert len(shown.stdout.strip().splitlines()) == 5
     written = {name: (out / name / "metrics.json").stat().st_mtime_ns for name in names}

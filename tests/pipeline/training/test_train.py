@@ -13,7 +13,7 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.cli import main
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth
-from pipeline.dataset import Examples, examples_of
+from pipeline.dataset import Examples, build_examples
 from pipeline.runs import Run
 from pipeline.training import fit, train
 from pipeline.training.callbacks import Progress, ProgressCallback
@@ -37,8 +37,8 @@ def test_a_control_stands_beside_its_run_with_the_four_published_keys(cache_path
         assert stored["sender_1x64"]["head.weight"].shape == (64, 128)
         assert stored["receiver_1x64"]["shared.0.weight"].shape == (128, 128)
     found = run.metrics()
-    assert found["control"]["heads"] == 1
-    assert found["control"]["accuracy_test"] == control.metrics()["accuracy_test"]
+    assert found.control.heads == 1
+    assert found.control.accuracy_test == control.metrics().accuracy_test
     assert np.array_equal(run.sender().state_dict()["heads.0.weight"].shape, (8, 128))
 
 
@@ -79,7 +79,7 @@ def test_a_continuous_channel_says_the_tanh_of_its_heads(cache_path, tmp_path, f
 def test_a_continuous_channel_learns_too(features):
     settings = {"epochs": 30, "sender_lr": 3e-3, "receiver_lr": 3e-3, "channel": "continuous"}
     config = build_config("default", ("mass",), **settings)
-    results = list(fit(examples_of(features, ("mass",)), config, range(2)))
+    results = list(fit(build_examples(features, ("mass",)), config, range(2)))
     assert np.mean([result.accuracy_test.together for result in results]) > 0.8
 
 
@@ -89,10 +89,10 @@ def test_staggered_resets_begin_one_receiver_again_at_a_time(features):
             "published", ("mass",), epochs=epochs, resets=resets, reset_interval=2, receiver_lr=0.0,
             tau_end=3.0,
         )  # fmt: skip
-        from pipeline.training.trainer import Chunk
+        from pipeline.training.trainer import MultiSeedTrainer
 
-        chunk = Chunk(
-            examples_of(features, ("mass",)), config, [0], width=1, device=torch.device("cpu")
+        chunk = MultiSeedTrainer(
+            build_examples(features, ("mass",)), config, [0], width=1, device=torch.device("cpu")
         )
         before = chunk.receivers["shared0.weight"].detach().clone()
         chunk.run()
@@ -107,32 +107,32 @@ def test_staggered_resets_begin_one_receiver_again_at_a_time(features):
 
 def test_clamped_outputs_stay_within_their_bound(features):
     config = build_config("default", ("mass",), epochs=1, logit_clamp=0.01)
-    (result,) = fit(examples_of(features, ("mass",)), config, [0])
+    (result,) = fit(build_examples(features, ("mass",)), config, [0])
     logits = result.sender.logits(torch.from_numpy(features.features) * 100)
     assert logits.abs().max() <= 0.01
 
 
 def test_notes_say_what_an_accuracy_rests_on(cache_path, tmp_path, features):
-    said = train(cache_path, tmp_path / "run", **QUICK).metrics()["notes"]
+    said = train(cache_path, tmp_path / "run", **QUICK).metrics().notes
     assert said == [
         "mass has one value per object: the 14 objects, not the 55 clips, are the sample, and a "
         "seed is tested on 4 of them"
     ]
-    examples = examples_of(features, ("mass",))
+    examples = build_examples(features, ("mass",))
     own = dataclasses.replace(examples, objects=tuple(map(str, range(len(features)))))
     assert warnings(own, build_config("default", ("mass",)), [0]) == []
 
 
 def test_a_seed_that_diverges_is_named_in_the_notes(features, tmp_path):
     poisoned = features.features.copy()
-    held_out = examples_of(features, ("mass",)).split("published", 1).test
+    held_out = build_examples(features, ("mass",)).split("published", 1).test
     objects = {features.object[clip] for clip in held_out}
     poisoned[[name in objects for name in features.object]] = (
         3e38  # overflows; seed 0 trains on some
     )
     cache.save(dataclasses.replace(features, features=poisoned), tmp_path / "made.h5")
     run = train(tmp_path / "made.h5", tmp_path / "run", preset="published", **QUICK)
-    (line,) = [note for note in run.metrics()["notes"] if "diverged" in note]
+    (line,) = [note for note in run.metrics().notes if "diverged" in note]
     assert line.startswith("seed 0 diverged: the loss of ")
 
 
@@ -167,9 +167,9 @@ def test_validation_clips_that_are_alike_choose_nothing(features):
 
 def test_folds_are_stated(cache_path, tmp_path):
     run = train(cache_path, tmp_path / "run", split="kfold-4", **QUICK)
-    assert run.metrics()["folds"] == 4
-    assert any("no whole rounds of 4 folds" in note for note in run.metrics()["notes"])
-    assert train(cache_path, tmp_path / "other", **QUICK).metrics()["folds"] is None
+    assert run.metrics().folds == 4
+    assert any("no whole rounds of 4 folds" in note for note in run.metrics().notes)
+    assert train(cache_path, tmp_path / "other", **QUICK).metrics().folds is None
 
 
 def test_tie_margins_are_set_by_property(cache_path, tmp_path):
@@ -284,7 +284,7 @@ def test_without_the_package_event_files_are_refused_in_a_sentence(
 
 @pytest.mark.gpu
 def test_a_gpu_trains_as_a_cpu_does(features):
-    examples = examples_of(features, ("mass",))
+    examples = build_examples(features, ("mass",))
     config = build_config("default", ("mass",), epochs=30, sender_lr=3e-3, receiver_lr=3e-3)
     scores = [
         np.mean([r.accuracy_test.together for r in fit(examples, config, range(7), device=device)])

@@ -2,11 +2,13 @@
 
 import pytest
 
+from benchmarks import backbone_speed
+
 
 @pytest.mark.slow
-def test_its_rows_say_how_fast_and_how_exact(speed, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_rows_say_how_fast_and_how_exact(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--only efficientnet_lite0 --device cpu --clips 1 --precision fp32"
-    speed.main(words.split())
+    backbone_speed.main(words.split())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     rows = {line[1]: line[2:] for line in lines if line[0] == "efficientnet_lite0"}
     assert list(rows) == ["plain", "fp32"]

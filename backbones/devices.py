@@ -1,0 +1,49 @@
+"""The device that a name stands for, and what it can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backbones.errors import BackboneError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device for a name that the user gives.
+
+    Args:
+        name: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, or one of several GPUs
+            (`cuda:1`).
+
+    Raises:
+        BackboneError: an unknown or unsupported name, or a GPU that torch does not see.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BackboneError(f"unknown device {name!r}; choose auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise BackboneError(f"device {name!r} is not supported; choose auto, cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackboneError(f"device {name!r} was asked for, but torch sees no CUDA GPU here")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise BackboneError(
+            f"device {name!r} was asked for, but torch sees {count} here, counted from cuda:0"
+        )
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a GPU computes in bfloat16 (Ampere and later).
+
+    `torch.cuda.is_bf16_supported()` is also true for older GPUs, where torch emulates it slowly.
+    """
+    import torch
+
+    return torch.cuda.get_device_capability(device)[0] >= 8

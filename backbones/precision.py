@@ -1,0 +1,144 @@
+"""The number formats of a computation: which one is used, and the settings of torch for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from backbones.devices import has_bfloat16
+from backbones.errors import BackboneError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+_SETTINGS_LOCK = threading.RLock()  # reentrant: a backbone may be made of others
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Return the precision for a name that the user gives: `fp32`, `bf16` or `fp16`.
+
+    Args:
+        precision: one of these, or `auto`: bfloat16 on a GPU that computes in it, else float32.
+        device: where the backbone will run.
+
+    Raises:
+        BackboneError: an unknown name.
+    """
+    if precision not in PRECISIONS:
+        raise BackboneError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    return "bf16" if device.type == "cuda" and has_bfloat16(device) else "fp32"
+
+
+@contextmanager
+def forward_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """Run a forward pass in a precision, whatever the process has set, then restore its settings.
+
+    float32 stays float32 (no TF32, and no rounding to bfloat16 on a CPU); bf16 and fp16 are
+    autocast. The settings are global to the process, so only one thread at a time is inside.
+
+    Args:
+        device: where the pass runs.
+        precision: `fp32`, `bf16` or `fp16`.
+    """
+    import torch
+
+    with _SETTINGS_LOCK:
+        on: Any = torch.backends
+        settings = {on.cuda.matmul: "ieee", on.cudnn.conv: "ieee"}
+        if device.type == "cpu":
+            settings = {on.mkldnn.matmul: cpu_matmul_setting(), on.mkldnn.conv: "ieee"}
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        with (
+            _float32_precision(settings),
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None),
+        ):
+            yield
+
+
+@contextmanager
+def fast_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 matrix products on a CPU through oneDNN if that costs no accuracy.
+
+    torch takes MKL by default. On AMD CPUs with AVX-512, oneDNN was measured 1.6 to 5 times as
+    fast at the same error; see `cpu_matmul_setting`. On a GPU nothing changes.
+    """
+    import torch
+
+    on: Any = torch.backends
+    with _float32_precision(
+        {on.mkldnn.matmul: cpu_matmul_setting()} if device.type == "cpu" else {}
+    ):
+        yield
+
+
+@contextmanager
+def _float32_precision(settings: dict[Any, str]) -> Iterator[None]:
+    """Set `fp32_precision` of torch's backends, then restore it."""
+    before = {backend: backend.fp32_precision for backend in settings}
+    try:
+        for backend, setting in settings.items():
+            backend.fp32_precision = setting
+        yield
+    finally:
+        for backend, setting in before.items():
+            backend.fp32_precision = setting
+
+
+@cache
+def cpu_matmul_setting() -> str:
+    """Return how to ask for float32 products on this CPU: `bf16` if that is faster float32.
+
+    The setting (torch's `set_float32_matmul_precision("medium")`) lets torch hand float32 products
+    to oneDNN. On CPUs with AVX-512 and no bfloat16 units that is exact to rounding, and faster than
+    MKL on some. With such units oneDNN does round the factors to bfloat16, and without AVX-512 the
+    setting changes nothing. A small product shows which CPU this is; in the last two cases the
+    answer is `ieee`, which is torch's own way.
+    """
+    import torch
+
+    on: Any = torch.backends
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 512, generator=generator, device="cpu", dtype=torch.float32)
+    w = torch.randn(64, 512, generator=generator, device="cpu", dtype=torch.float32)
+    products = {}
+    for setting in ("ieee", "bf16"):
+        with (
+            _SETTINGS_LOCK,
+            _float32_precision({on.mkldnn.matmul: setting}),
+            torch.inference_mode(),
+            torch.autocast("cpu", enabled=False),
+        ):
+            products[setting] = torch.nn.functional.linear(x, w)
+    exact = x.double() @ w.double().T
+    error = float((products["bf16"] - exact).norm() / exact.norm())
+    takes_effect = not torch.equal(products["bf16"], products["ieee"])
+    return "bf16" if takes_effect and error < 1e-6 else "ieee"
+
+
+def freeze(model: torch.nn.Module, *, device: torch.device, precision: str) -> torch.nn.Module:
+    """Return the model in evaluation mode on its device, its matrix weights cast to a precision.
+
+    Autocast casts float32 weights again at each call; casting them once gives the same numbers.
+
+    Args:
+        model: changed in place.
+        device: where it will run.
+        precision: `fp32`, `bf16` or `fp16`.
+    """
+    import torch
+
+    model.eval().requires_grad_(False).to(device)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    if half is not None:
+        for layer in model.modules():
+            if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Conv3d)):
+                layer.to(half)
+    return model

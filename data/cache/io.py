@@ -1,0 +1,84 @@
+"""Reading, writing and describing a feature cache (`*.h5`)."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.cache.features import Features
+from data.cache.hdf5_reader import SCHEMA_VERSION, read_features, read_metadata
+from data.cache.hdf5_writer import write_cache
+from data.cache.ledger import ledger_path
+
+
+def load(path: Path | str) -> Features:
+    """Read a cache.
+
+    Raises:
+        CacheError: The file cannot be read or trusted; the message gives file and reason.
+    """
+    return read_features(Path(path))
+
+
+def save(features: Features, path: Path | str) -> None:
+    """Write a cache, whole or not at all, by rename.
+
+    The ledger of a file that was replaced is removed.
+
+    Raises:
+        WriteError: The disk is full or not writable; an older file stays as it was.
+        CacheError: The schema cannot hold something, such as the name of a label.
+    """
+    write_cache(Path(path), features, _blocks(features.features))
+    ledger_path(Path(path)).unlink(missing_ok=True)
+
+
+def info(path: Path | str) -> dict[str, Any]:
+    """Return what a cache holds and how it was made, ready for JSON; its features are not read.
+
+    Raises:
+        CacheError: The file cannot be read or trusted.
+    """
+    path = Path(path)
+    clips = read_metadata(path).clips
+    count, steps, dimensions = clips.features.shape
+    return {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "schema_version": SCHEMA_VERSION,
+        "created": clips.created,
+        "clips": count,
+        "steps": steps,
+        "dimensions": dimensions,
+        "dtype": str(clips.features.dtype),
+        "objects": len(set(clips.object)),
+        "scenarios": dict(Counter(clips.scenario)),
+        "labels": {name: _range(column) for name, column in clips.labels.items()},
+        "failures": [{"clip": clip, "reason": reason} for clip, reason in clips.failures],
+        "fingerprint": dict(clips.fingerprint),
+        "sampler": dict(clips.sampler),
+        "decoder": dict(clips.decoder),
+        "versions": dict(clips.versions),
+    }
+
+
+def _range(column: NDArray[np.float64]) -> dict[str, Any]:
+    known = column[~np.isnan(column)]
+    smallest, largest = (float(known.min()), float(known.max())) if known.size else (None, None)
+    finite = smallest is None or (math.isfinite(smallest) and math.isfinite(largest or 0.0))
+    return {
+        "known": int(known.size),
+        "unknown": int(column.size - known.size),
+        "min": smallest if finite else str(smallest),
+        "max": largest if finite else str(largest),
+    }
+
+
+def _blocks(features: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    step = max(1, (1 << 24) // max(1, features[:1].nbytes))
+    for start in range(0, len(features), step):
+        yield features[start : start + step]

@@ -1,0 +1,70 @@
+"""Several caches as one."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.cache.features import CacheError, Features
+from data.cache.hdf5_reader import read_metadata
+from data.cache.hdf5_writer import package_versions
+from data.cache.ledger import ledger_path
+from data.cache.rows import IDENTITY_FIELDS, CacheRow, cache_rows, stack_rows, write_rows
+from data.differences import first_difference
+
+
+def merge(paths: Sequence[Path | str], out: Path | str) -> None:
+    """Write the clips of several caches as one, in order; memory holds one clip at a time.
+
+    A clip that is in two of them with the same key is taken once. The ledger of a file that was
+    at `out`, and is none of `paths`, is removed.
+
+    Raises:
+        CacheError: They differ in fingerprint, sampler or decoder (the message names the field) or
+            in the shape of the features, or two different clips have one id.
+        WriteError: The disk is full or not writable.
+    """
+    caches = [(Path(path), read_metadata(Path(path))) for path in paths]
+    if not caches:
+        raise CacheError("no caches to merge")
+    (first_path, first), *others = caches
+    for path, metadata in others:
+        _refuse_different(first_path, first.clips, path, metadata.clips)
+    rows: dict[str, CacheRow] = {}
+    failures: dict[str, str] = {}
+    for path, metadata in caches:
+        for row in cache_rows(path, metadata):
+            other = rows.setdefault(row.clip.id, row)
+            if other is not row and (other.key != row.key or not row.key):
+                raise CacheError(
+                    f"{other.path} and {path} both have a clip {row.clip.id}, and they differ"
+                )
+        failures |= dict(metadata.clips.failures)
+    merged = stack_rows(
+        list(rows.values()),
+        first.clips.features.shape[1:],
+        first.clips.features.dtype,
+        identity={name: getattr(first.clips, name) for name in IDENTITY_FIELDS},
+        failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
+        versions=package_versions(),
+    )
+    write_rows(Path(out), merged, list(rows.values()))
+    if os.path.abspath(out) not in map(os.path.abspath, paths):
+        ledger_path(Path(out)).unlink(missing_ok=True)
+
+
+def _refuse_different(left_path: Path, left: Features, right_path: Path, right: Features) -> None:
+    difference = first_difference(
+        {name: getattr(left, name) for name in IDENTITY_FIELDS},
+        {name: getattr(right, name) for name in IDENTITY_FIELDS},
+    )
+    if difference:
+        raise CacheError(
+            f"{left_path} and {right_path} do not mix: {difference.name} is {difference.left!r} "
+            f"in one and {difference.right!r} in the other"
+        )
+    shapes = [(str(c.features.dtype), c.features.shape[1:]) for c in (left, right)]
+    if shapes[0] != shapes[1]:
+        raise CacheError(
+            f"{left_path} and {right_path} do not mix: features are {shapes[0][0]} {shapes[0][1]} "
+            f"in one and {shapes[1][0]} {shapes[1][1]} in the other"
+        )

@@ -1,0 +1,108 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.cache import CacheError, ShardStore, load, read_metadata, save, verification, verify
+from data.cache.seal import is_seal_intact
+from tests.helpers.caches import MADE_WITH, clips, extract, features, full
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class TestVerify:
+    def test_a_flipped_bit_anywhere_is_found(self, tmp_path):
+        """Every 131st bit of a small file; in a process of its own, since HDF5 can crash."""
+        save(features(3), tmp_path / "c.h5")
+        code = """
+import sys
+from pathlib import Path
+from data.cache import verify
+path = Path(sys.argv[1])
+content = bytearray(path.read_bytes())
+missed = []
+for bit in range(0, 8 * len(content), 131):
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    if not verify(path):
+        missed.append(bit)
+    content[bit // 8] ^= 1 << bit % 8
+print(missed)
+"""
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "c.h5")],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert out.returncode == 0, out.stderr[-2000:]
+        assert out.stdout.strip() == "[]"
+
+    def test_the_clip_with_the_damage_is_named(self, tmp_path):
+        path = tmp_path / "c.h5"
+        save(features(), path)
+        table = read_metadata(path)
+        with open(path, "r+b") as file:
+            file.seek(table.features_offset + 4 * table.row_bytes + 3)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+        assert [str(problem) for problem in verify(path)] == ["c/é 4.mp4: its features are damaged"]
+        assert not is_seal_intact(path)
+        load(path)  # reading does not hash
+
+    def test_damage_outside_the_features(self, tmp_path):
+        path = tmp_path / "c.h5"
+        save(features(), path)
+        content = path.read_bytes()
+        path.write_bytes(content.replace("é 5".encode(), "é 6".encode().replace(b"6", b"x")))
+        (problem,) = verify(path)
+        assert problem.clip is None
+        assert "damaged outside its features" in str(problem)
+        with pytest.raises(CacheError, match=r"c\.h5 is damaged outside its features"):
+            load(path)  # and HDF5, which can crash on such damage, never sees it
+
+    def test_numbers_that_are_not_finite(self, tmp_path):
+        values = features()
+        values.features[2, 1, 1] = np.nan
+        values.features[5, 0, 0] = np.inf
+        save(values, tmp_path / "c.h5")
+        assert [problem.clip for problem in verify(tmp_path / "c.h5")] == [
+            "c/é 2.mp4",
+            "c/é 5.mp4",
+        ]
+
+    def test_a_file_without_a_seal_is_a_problem(self, tmp_path):
+        (tmp_path / "c.h5").write_text("hello")
+        assert "has no seal to check it by" in str(verify(tmp_path / "c.h5")[0])
+
+    def test_a_missing_shard_is_named(self, tmp_path):
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+            store.consolidate(clips(2))
+            extract(store, clips(2, start=3))
+        assert verify(tmp_path / "c.h5") == []
+        for shard in (tmp_path / "c.h5.parts").glob("*.h5"):
+            shard.unlink()
+        assert [str(problem) for problem in verify(tmp_path / "c.h5")] == [
+            "fall/002.mp4: its shard is missing",
+            "fall/003.mp4: its shard is missing",
+            "fall/004.mp4: its shard is missing",
+        ]
+
+    def test_a_cache_that_is_replaced_while_it_is_verified_is_sound(self, tmp_path, monkeypatch):
+        path, look = full(tmp_path / "c.h5", 6), verification._damage
+        looked = []
+
+        def meanwhile(row, table):
+            looked.append(row)
+            if len(looked) == 3:
+                full(path, 20)
+            return look(row, table)
+
+        monkeypatch.setattr(verification, "_damage", meanwhile)
+        assert verify(path) == []
+        assert len(looked) == 6 + 18
