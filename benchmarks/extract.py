@@ -72,8 +72,8 @@ def ours(
 
 def decode_alone(clips: list[Clip], model: Backbone, sampling: Sampling, pool: DecoderPool) -> None:
     jobs = [Job(path=clip.path, sampling=sampling) for clip in clips]
-    taken = pool.map(jobs, take=lambda batch: model.preprocess(batch.frames))
-    assert all(outcome.taken is not None for outcome in taken)
+    taken = pool.map(jobs, transform=lambda batch: model.preprocess(batch.frames))
+    assert all(outcome.result is not None for outcome in taken)
 
 
 def backbone_alone(pixels: list[torch.Tensor], model: Backbone) -> None:
@@ -159,8 +159,8 @@ def measure(
     times: dict[str, list[tuple[float, float]]] = {}
     jobs = [Job(path=clip.path, sampling=sampling) for clip in clips]
     with DecoderPool(workers=workers) as pool:
-        taken = pool.map(jobs, take=lambda batch: model.preprocess(batch.frames))
-        pixels = [outcome.taken for outcome in taken]
+        taken = pool.map(jobs, transform=lambda batch: model.preprocess(batch.frames))
+        pixels = [outcome.result for outcome in taken]
     for turn in range(rounds + 1):  # the first warms up
         with DecoderPool(workers=workers) as pool:
             list(pool.map(jobs[:workers]))  # started
