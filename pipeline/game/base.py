@@ -92,6 +92,10 @@ class Answers(ABC):
     def by_receiver(self) -> list[Answers]:
         """Return the answers of each receiver alone."""
 
+    @abstractmethod
+    def reordered(self, order: Clips) -> Answers:
+        """Return the answers if clip i had the message of clip `order[i]`; `order` is (n,)."""
+
 
 class Game(ABC):
     """A communication game over one configuration.
@@ -122,6 +126,10 @@ class Game(ABC):
     def scored_properties(self) -> tuple[str, ...]:
         """Properties that have an accuracy of their own; () where a round has one question."""
         return ()
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what training adds to `metrics.json` next to the accuracies."""
+        return {}
 
     # --- what is played ---
 
@@ -174,6 +182,22 @@ class Game(ABC):
         active = lasting & (stacked[-1] > 0).any(dim=-1).any(dim=-1)
         for *arrays, playing in zip(*stacked, active, strict=True):
             yield Rounds(*arrays, active=playing)
+
+    def baselines(
+        self, caches: Sequence[NDArray[Any]], table: ClipTable, train: Clips, clips: Clips
+    ) -> dict[str, Answers | None]:
+        """Return what is answered about clips without agents, by the baseline's name.
+
+        Args:
+            caches: Features (N, T, D) of each cache.
+            table: Of all N clips.
+            train: Training clips of one seed.
+            clips: The clips that are asked about.
+
+        Returns:
+            For each baseline its answers, or None where it has nothing to go by.
+        """
+        return {}
 
     # --- networks ---
 

@@ -57,6 +57,10 @@ class PairAnswers(Answers):
         """Return the answers of each receiver alone."""
         return [PairAnswers(answers[None], self.message) for answers in self.says_more]
 
+    def reordered(self, order: Clips) -> PairAnswers:
+        """Return the answers if clip i had the message of clip `order[i]`."""
+        return PairAnswers(self.says_more, self.message[order])
+
 
 class ComparisonGame(Game):
     """Which of two clips has more of each property? (arXiv 2604.03266)"""

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from data.errors import InvalidValueError
@@ -106,6 +108,10 @@ class CandidateScores(Answers):
         """Return the scores of each receiver alone."""
         return [CandidateScores(scores[None]) for scores in self.scores]
 
+    def reordered(self, order: Clips) -> CandidateScores:
+        """Return the scores if clip i had the message of clip `order[i]`."""
+        return CandidateScores(self.scores[:, order])
+
 
 class ReferentialGame(Game):
     """Which of K + 1 candidate clips does the message describe?"""
@@ -132,6 +138,10 @@ class ReferentialGame(Game):
     def chance(self) -> float:
         """The accuracy of a guess."""
         return 1 / self.candidates
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the entry `game`: name and chance."""
+        return {"game": {"name": self.name, "chance": self.chance}}
 
     # --- what is played ---
 
@@ -327,6 +337,35 @@ class ReferentialGame(Game):
             asked[positions, positions] = True
         return right, asked
 
+    def baselines(
+        self, caches: Sequence[NDArray[Any]], table: ClipTable, train: Clips, clips: Clips
+    ) -> dict[str, Answers | None]:
+        """Return `clusters` and `other_trial`.
+
+        - `clusters`: a code of the same capacity without learning. Principal axes and k-means are
+          fitted on the training clips, with as many clusters as there are messages (at most one
+          for two training clips); a clip's message is its cluster, and the candidates in it share
+          the guess.
+        - `other_trial`: the raw features of another trial of the same object in place of a
+          message, compared with those of the candidates: what could be told apart by knowing the
+          object alone. The raw features of the clip itself would always be right.
+        """
+        axes = _leading_axes(caches, train)
+        cells = self._clusters(axes, train)[clips]
+        same = (cells[:, None] == cells).astype(np.float32)
+        return {
+            "clusters": CandidateScores(same[None]),
+            "other_trial": _siblings(axes, table, clips),
+        }
+
+    def _clusters(self, axes: NDArray[np.float64], train: Clips) -> NDArray[np.int64]:
+        """Return the cluster of each of N clips."""
+        config = self.config
+        symbols = config.agents * config.heads * np.log(config.vocab)
+        count = int(min(np.exp(min(symbols, 20.0)) + 0.5, max(1, len(train) // 2)))
+        centres, _ = kmeans2(axes[train], count, minit="++", seed=0)
+        return cdist(axes, centres).argmin(axis=1)
+
     def candidate_sets(self, table: ClipTable, clips: Clips) -> Clips:
         """Return the judge's candidates as positions among n clips: (n, SETS, K + 1).
 
@@ -337,6 +376,34 @@ class ReferentialGame(Game):
         targets = np.repeat(positions, SETS)
         drawn = self._candidates(np.random.RandomState(999), positions, targets, here)
         return drawn.reshape(len(clips), SETS, -1)
+
+
+def _leading_axes(
+    caches: Sequence[NDArray[Any]], train: Clips, most: int = 32
+) -> NDArray[np.float64]:
+    """Return all clips on the leading principal axes of the training clips: (N, axes)."""
+    rows = np.concatenate([own.reshape(len(own), -1) for own in caches], axis=1).astype(np.float64)
+    rows -= rows[train].mean(axis=0)
+    _, sizes, directions = np.linalg.svd(rows[train], full_matrices=False)
+    known = sizes[:most] > 1e-9 * sizes[0]
+    return rows @ directions[:most][known].T
+
+
+def _siblings(axes: NDArray[np.float64], table: ClipTable, clips: Clips) -> CandidateScores | None:
+    """Score clips by their distance from another trial of each clip's object, the next in order.
+
+    None where an object has a single clip.
+    """
+    objects, here = table.objects[clips], axes[clips]
+    siblings = np.empty(len(clips), np.int64)
+    for each in np.unique(objects):
+        members = np.flatnonzero(objects == each)
+        if len(members) < 2:
+            return None
+        siblings[members] = np.roll(members, -1)
+    distances = cdist(here[siblings], here)
+    distances[np.arange(len(clips)), siblings] = np.inf  # itself is never a candidate
+    return CandidateScores(-distances[None].astype(np.float32))
 
 
 def share_of_guess(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

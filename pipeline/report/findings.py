@@ -28,6 +28,8 @@ BASELINES = {
     "ridge": "ridge regression on the raw features",
     "ridge_static": "ridge, middle time step alone",
     "ridge_shuffled_steps": "ridge, time steps shuffled",
+    "clusters": "a code without learning: clusters of the raw features",
+    "other_trial": "raw features of another trial of the object in place of a message",
 }
 HISTORY = [field.name for field in dataclasses.fields(HistoryRow)]
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -86,7 +88,7 @@ def headline(metrics: RunMetrics) -> dict[str, Any]:
     chosen = metrics.accuracy_test is not None
     entry: Spread = metrics.accuracy_test or metrics.accuracy_last_epoch
     baselines = dict(metrics.baselines or {})
-    majority = baselines.pop("majority", None)
+    baselines.pop("majority", None)
     known = {
         name: baseline.mean
         for name, baseline in baselines.items()
@@ -103,7 +105,7 @@ def headline(metrics: RunMetrics) -> dict[str, Any]:
         "imported": metrics.imported_from,
         "seeds": len(entry.per_seed),
         "chosen": chosen,
-        "chance": majority and majority.mean,
+        "chance": chance_of(metrics),
         "best": best and baseline_name(best),
         "best_accuracy": best and known[best],
     }
@@ -112,8 +114,9 @@ def headline(metrics: RunMetrics) -> dict[str, Any]:
 def panels(metrics: RunMetrics) -> list[Panel]:
     """All at once first where there are several properties, then each."""
     properties = list(metrics.properties)
-    several = len(properties) > 1
-    found = [_panel(metrics, None, "all properties at once")] if several else []
+    several = len(properties) != 1
+    whole = "all properties at once" if properties else "the clip that is meant"
+    found = [_panel(metrics, None, whole)] if several else []
     return found + [_panel(metrics, name, words_for(name).name) for name in properties]
 
 
@@ -156,9 +159,19 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> Panel:
         for label, kind, note, entry in candidates
         if entry is not None and entry.mean is not None
     )
-    majority = part(baselines.get("majority"))
-    chance = None if majority is None or majority.mean is None else round(100 * majority.mean, 2)
-    return Panel(title, rows, chance)
+    chance = chance_of(metrics, name)
+    return Panel(title, rows, None if chance is None else round(100 * chance, 2))
+
+
+def chance_of(metrics: RunMetrics, name: str | None = None) -> float | None:
+    """The accuracy of a guess, of one property or of all at once; None where it is unknown."""
+    if metrics.game is not None:
+        return metrics.game.chance
+    majority = (metrics.baselines or {}).get("majority")
+    if majority is not None and name is not None:
+        entry = majority.properties.get(name)
+        return None if entry is None else entry.mean
+    return None if majority is None else majority.mean
 
 
 def baseline_name(key: str) -> str:

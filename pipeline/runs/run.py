@@ -129,7 +129,8 @@ class Run:
         path = self.folder / "metrics.json"
         try:
             stored = json.loads(path.read_text())
-            return RunMetrics.read(stored, properties=self.config.properties, seeds=len(self.seeds))
+            properties = self.game.scored_properties
+            return RunMetrics.read(stored, properties=properties, seeds=len(self.seeds))
         except FileNotFoundError:
             raise HeliographError(f"{path} is missing: the training did not finish") from None
         except ValueError as error:

@@ -23,7 +23,7 @@ from data.files import atomic_write, replacing
 from pipeline.agents import build_channel, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
-from pipeline.game import Accuracy
+from pipeline.game import Accuracy, build_game
 from pipeline.runs.metrics_schema import SCORES, RunMetrics, SeedMetrics, Spread
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import CONTROL, SCHEMA_VERSION, Run, write_json
@@ -116,6 +116,7 @@ def summarise(
     config: TrainConfig, results: Sequence[SeedResult], *, notes: Sequence[str] = ()
 ) -> RunMetrics:
     """Return what training writes into `metrics.json`."""
+    game = build_game(config)
     accuracies = {
         score: _over_seeds([getattr(result, score) for result in results])
         for score in (*SCORES, "accuracy_validation")
@@ -131,8 +132,9 @@ def summarise(
                     score: _over_seeds([getattr(result, score) for result in results], number)
                     for score in SCORES
                 }
-                for number, name in enumerate(config.properties)
+                for number, name in enumerate(game.scored_properties)
             },
+            **game.metrics(),
             "chosen_seed": choose(results).seed,
             "chosen_epoch": [result.epoch for result in results],
             "skipped_batches": [result.skipped_batches for result in results],
@@ -166,7 +168,7 @@ def _seed_metrics(result: SeedResult, config: TrainConfig) -> SeedMetrics:
                 score: value
                 and {
                     "together": value.together,
-                    **dict(zip(config.properties, value.each, strict=True)),
+                    **dict(zip(build_game(config).scored_properties, value.each, strict=True)),
                 }
                 for score, value in scores.items()
             },
