@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from data.errors import HeliographError
 from pipeline.message import words_for
@@ -206,7 +206,7 @@ def interval_of(entry: Spread) -> tuple[float, float, str]:
     assert mean is not None
     if seeds < 2:
         return mean, mean, ""
-    half = float(stats.t.ppf(0.975, seeds - 1)) * (entry.std or 0.0) / math.sqrt(seeds)
+    half = float(stdtrit(seeds - 1, 0.975)) * (entry.std or 0.0) / math.sqrt(seeds)
     return max(0.0, mean - half), min(1.0, mean + half), "seeds"
 
 
