@@ -14,7 +14,7 @@ from data.cache import Features
 from data.errors import HeliographError
 from pipeline.dataset import CacheSource, Examples, build_examples, load_finite_cache
 from pipeline.evaluation import ridge
-from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips, seed_run
+from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
 from pipeline.metrics import exceeds
 from pipeline.runs import Run
@@ -53,7 +53,7 @@ def transfer(
     if len(labelled) > MAX_TEST_CLIPS:
         drawn = np.random.default_rng(0).choice(labelled, MAX_TEST_CLIPS, replace=False)
         labelled = np.sort(drawn)
-    tokens = [speak(seed_run(run, seed), theirs.features) for seed in run.seeds]
+    tokens = [speak(run.of_seed(seed), theirs.features) for seed in run.seeds]
     seen = [{context.objects[clip] for clip in split.train} for split in context.splits]
     every = [labelled] * len(seen)
     new = [

@@ -1,4 +1,9 @@
-"""TODO"""
+"""The folder of a training run: reading it, writing it, and the type of its `metrics.json`.
+
+`Run.open(folder)` reads each file when it is asked for, once. `write_run` writes the folder, and
+`import_checkpoint` makes one of a published checkpoint. `docs/metrics_json.md` lists the keys of
+`RunMetrics`.
+"""
 
 from pipeline.runs.import_checkpoint import import_checkpoint
 from pipeline.runs.metrics_schema import (
@@ -15,8 +20,8 @@ from pipeline.runs.metrics_schema import (
     has_key,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import CONTROL, Run, load_inputs
-from pipeline.runs.writer import add_control, description, forget_control, summarise, write_run
+from pipeline.runs.run import CONTROL, MissingFileError, Run, load_inputs, without_nan
+from pipeline.runs.writer import add_control, description, remove_control, summarise, write_run
 
 __all__ = [
     "CONTROL",
@@ -27,6 +32,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "HistoryRow",
+    "MissingFileError",
     "Outcome",
     "Record",
     "Run",
@@ -35,10 +41,11 @@ __all__ = [
     "Spread",
     "add_control",
     "description",
-    "forget_control",
     "has_key",
     "import_checkpoint",
     "load_inputs",
+    "remove_control",
     "summarise",
+    "without_nan",
     "write_run",
 ]

@@ -21,7 +21,7 @@ from pipeline.runs import (
     SeedResult,
     add_control,
     description,
-    forget_control,
+    remove_control,
     write_run,
 )
 from pipeline.training.callbacks import Progress, ProgressCallback, TensorBoardCallback
@@ -132,7 +132,7 @@ def train(
             runs.append(write_run(folder, own, inputs, results, notes=said))
             checkpointer.sweep()
             if not control:
-                forget_control(folder)
+                remove_control(folder)
         if control and runs[1].metrics().control is None:
             add_control(runs[1], runs[0])
     return runs[-1]
