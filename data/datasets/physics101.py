@@ -1,17 +1,16 @@
-"""Clips of a Physics 101 tree (Wu et al., BMVC 2016), with the labels that the dataset has."""
+"""Physics 101 (Wu et al., BMVC 2016): its clips and the labels that the dataset has."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.clips import Clip
-from data.errors import HeliographError
+from data.datasets.dataset import Choice, Dataset, DatasetError, Measurement
 from data.files import walk
 
 SCENARIOS = ("fall", "ramp", "spring")
 CAMERAS = ("Camera_1", "Camera_2", "Kinect_RGB_1")
-FACTORS = {"fall": ("surface",), "ramp": (), "spring": ()}
+CONDITIONS = {"fall": ("surface",), "ramp": (), "spring": ()}
 
 DESCRIPTION = """\
 Physics 101 (Wu, Lim, Zhang, Tenenbaum, Freeman: "Physics 101: Learning Physical Object Properties
@@ -47,25 +46,24 @@ the clips of fall: an estimate from pixels, with a quality flag, of object and s
 """
 
 
-class Physics101Error(HeliographError):
-    """A tree that is not laid out as Physics 101 is."""
-
-
 def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1") -> list[Clip]:
-    """The clips of one scenario, or of `"all"`, by object and then by path.
+    """List the clips of one scenario, or of `"all"`, by object and then by path.
 
-    Ids are paths relative to `root`. Raises `Physics101Error` with the path and the reason when the
-    tree, its labels, the scenario or the camera is not there.
+    Ids are paths relative to `root`.
+
+    Raises:
+        DatasetError: The tree, its labels, the scenario or the camera is missing; the message gives
+            path and reason.
     """
     root = Path(root)
     if scenario not in (*SCENARIOS, "all"):
-        raise Physics101Error(
+        raise DatasetError(
             f"there is no scenario {scenario!r}; there is {', '.join(SCENARIOS)} and all"
         )
     if camera not in CAMERAS:
-        raise Physics101Error(f"there is no camera {camera!r}; there is {', '.join(CAMERAS)}")
+        raise DatasetError(f"there is no camera {camera!r}; there is {', '.join(CAMERAS)}")
     if not (root / "scenarios").is_dir():
-        raise Physics101Error(f"{root} has no folder scenarios, and so is not a Physics 101 tree")
+        raise DatasetError(f"{root} has no folder scenarios, and so is not a Physics 101 tree")
     mass, volume = (_read_labels(root / "objects" / name) for name in ("mass", "vol"))
     wanted = [scenario] if scenario != "all" else list(SCENARIOS)
     clips = []
@@ -74,120 +72,76 @@ def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1
         if not folder.is_dir():
             if scenario == "all":
                 continue
-            raise Physics101Error(f"{root} has no scenario {name}: {folder} is not a folder")
+            raise DatasetError(f"{root} has no scenario {name}: {folder} is not a folder")
         for path in _videos(folder, f"{camera}.mp4"):
-            thing = path.relative_to(folder).parts[0]
-            grams, millilitres = mass.get(thing, math.nan), volume.get(thing, math.nan)
+            name_of_object = path.relative_to(folder).parts[0]
+            grams = mass.get(name_of_object, math.nan)
+            millilitres = volume.get(name_of_object, math.nan)
             labels = {"mass": grams, "volume": millilitres, "density": grams / millilitres}
             clips.append(
                 Clip(
                     id=path.relative_to(root).as_posix(),
                     path=path,
-                    object=thing,
+                    object=name_of_object,
                     scenario=name,
                     labels=labels,
                 )
             )
     if not clips:
-        raise Physics101Error(f"{root} has no {camera}.mp4 of scenario {scenario}")
+        raise DatasetError(f"{root} has no {camera}.mp4 of scenario {scenario}")
     return clips
 
 
-def factors(clip_id: str) -> dict[str, str]:
-    """What a clip's id says about its circumstances, as names and not as numbers.
+def conditions(clip_id: str) -> dict[str, str]:
+    """Return the conditions in a clip's id, name -> value.
 
-    >>> factors("scenarios/fall/cardboard_01/foam/02/Camera_1.mp4")
-    {'surface': 'foam', 'trial': '02'}
+    >>> conditions("scenarios/fall/cardboard_01/foam/02/Camera_1.mp4")
+    {'surface': 'foam'}
+
+    Raises:
+        DatasetError: It is not the id of a clip of Physics 101.
     """
     parts = PurePosixPath(clip_id).parts
     if len(parts) < 5 or parts[0] != "scenarios":
-        raise Physics101Error(f"{clip_id} is not the id of a clip of Physics 101")
-    _, scenario, _, *conditions, trial, _ = parts
-    names = FACTORS.get(scenario, ())
-    named = {
-        names[level] if level < len(names) else f"condition_{level + 1}": value
-        for level, value in enumerate(conditions)
-    }
-    return {**named, "trial": trial}
-
-
-def with_factors(clips: Sequence[Clip]) -> tuple[list[Clip], dict[str, dict[str, float]]]:
-    """The clips with their conditions as further labels, and what the numbers stand for.
-
-    A factor whose values are all numbers keeps them; the names of any other are numbered from 0 in
-    alphabetical order. A clip without a factor that others have gets NaN. The trial is no factor.
-    Raises `Physics101Error` where a factor has the name of a label.
-    """
-    found = [_conditions(clip) for clip in clips]
-    values: dict[str, set[str]] = {}
-    for own in found:
-        for name, value in own.items():
-            values.setdefault(name, set()).add(value)
-    codes = {name: _codes(sorted(own)) for name, own in values.items()}
-    labelled = []
-    for clip, own in zip(clips, found, strict=True):
-        if taken := [name for name in codes if name in clip.labels]:
-            raise Physics101Error(f"{clip.id} has a label {taken[0]} already")
-        more = {name: codes[name][own[name]] if name in own else math.nan for name in codes}
-        labelled.append(replace(clip, labels={**clip.labels, **more}))
-    return labelled, codes
-
-
-def held_out_by(clips: Sequence[Clip], factor: str) -> list[Clip]:
-    """The clips with a factor's value in place of the object, so that splits hold it out.
-
-    Raises `Physics101Error` where a clip does not have the factor.
-    """
-    regrouped = []
-    for clip in clips:
-        own = _conditions(clip)
-        if factor not in own:
-            known = ", ".join(own) or "none"
-            raise Physics101Error(f"{clip.id} has no factor {factor!r}; its factors are {known}")
-        regrouped.append(replace(clip, object=f"{factor}={own[factor]}"))
-    return regrouped
-
-
-def _conditions(clip: Clip) -> dict[str, str]:
-    return {name: value for name, value in factors(clip.id).items() if name != "trial"}
-
-
-def _codes(values: Sequence[str]) -> dict[str, float]:
-    try:
-        numbers = {value: float(value) for value in values}
-    except ValueError:
-        return {value: float(number) for number, value in enumerate(values)}
-    if not all(map(math.isfinite, numbers.values())):
-        return {value: float(number) for number, value in enumerate(values)}
-    return numbers
-
-
-def unknown(clips: Sequence[Clip]) -> dict[str, int]:
-    """Label -> number of clips for which it is not known."""
-    names = dict.fromkeys(name for clip in clips for name in clip.labels)
+        raise DatasetError(f"{clip_id} is not the id of a clip of Physics 101")
+    _, scenario, _, *values, _, _ = parts
+    names = CONDITIONS.get(scenario, ())
     return {
-        name: sum(math.isnan(clip.labels.get(name, math.nan)) for clip in clips) for name in names
+        names[level] if level < len(names) else f"condition_{level + 1}": value
+        for level, value in enumerate(values)
     }
+
+
+def _measure_restitution(
+    clips: Sequence[Clip],
+    *,
+    plots: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Clip], dict[str, str]]:
+    from data.datasets.restitution import label
+
+    labelled, falls = label(clips, plots=plots, progress=progress)
+    return labelled, {clip_id: fall.quality for clip_id, fall in falls.items()}
 
 
 def _videos(folder: Path, name: str) -> Iterator[Path]:
-    """Files of this name below the objects of a scenario, in the order of their paths' parts."""
-    found = [
+    """Return the files of this name below the objects of a scenario, sorted by parts of paths."""
+    videos = [
         parent / name
         for parent, names in walk(folder)
         if name in names and len(parent.relative_to(folder).parts) >= 2
     ]
-    return iter(sorted(found, key=lambda path: path.relative_to(folder).parts))
+    return iter(sorted(videos, key=lambda path: path.relative_to(folder).parts))
 
 
 def _read_labels(path: Path) -> dict[str, float]:
-    """Object -> number, from lines "name value"; a value that is not positive is unknown."""
+    """Read object -> number from lines "name value"; a value that is not positive is unknown."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise Physics101Error(f"{path} cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise Physics101Error(f"{path} is not text: {error.reason}") from error
+        raise DatasetError(f"{path} is not text: {error.reason}") from error
     values: dict[str, float] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -196,10 +150,47 @@ def _read_labels(path: Path) -> dict[str, float]:
             name, text = line.split()
             value = float(text)
         except ValueError as error:
-            raise Physics101Error(f"{path}, line {number}: not 'name value': {line!r}") from error
+            raise DatasetError(f"{path}, line {number}: not 'name value': {line!r}") from error
         if name in values and values[name] != value:
-            raise Physics101Error(
+            raise DatasetError(
                 f"{path}, line {number}: {name} is {value:g} here and {values[name]:g} above"
             )
         values[name] = value
     return {name: value for name, value in values.items() if 0 < value < math.inf}
+
+
+DATASET = Dataset(
+    name="physics101",
+    summary="""List the clips of MIT Physics 101 under ROOT.
+
+    Their labels are the mass, volume and density of the object.
+    """,
+    description=DESCRIPTION,
+    index=index,
+    choices=(
+        Choice(
+            name="scenario",
+            values=(*SCENARIOS, "all"),
+            default="all",
+            help="spring, fall, ramp or all.",
+        ),
+        Choice(
+            name="camera",
+            values=CAMERAS,
+            default="Camera_1",
+            help="Camera_1, Camera_2 or Kinect_RGB_1.",
+        ),
+    ),
+    units={"mass": "g", "volume": "ml", "density": "g/ml"},
+    tie_margins={"mass": 0.5},  # the paper leaves out pairs of 0.5 g or less
+    conditions=conditions,
+    conditions_help="Surfaces and other conditions as labels, too.",
+    measurements=(
+        Measurement(
+            label="restitution",
+            scenario="fall",
+            help="The bounce in clips of fall as a label, too.",
+            measure=_measure_restitution,
+        ),
+    ),
+)

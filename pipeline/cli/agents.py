@@ -10,7 +10,7 @@ import click
 from pipeline.cli.options import DEVICES, JSON, PATH, as_json, share_the_cores
 from pipeline.cli.setting_options import Agents, GroupedCommand, Margin, option, setting_options
 from pipeline.config import AGENTS, GAME
-from pipeline.console import Bar, log
+from pipeline.console import ProgressBar, log
 
 if TYPE_CHECKING:
     from pipeline.runs import RunMetrics
@@ -146,9 +146,11 @@ def train(
     settings["tie_margin"] = dict(tie_margin) or None
     caches, words = split_words(caches, swept=bool(sweeps))
     if sweeps:
-        show_sweep(sweep(caches, out, [*sweeps, *words], settings, log=log, bar=Bar), as_json)
+        show_sweep(
+            sweep(caches, out, [*sweeps, *words], settings, log=log, bar=ProgressBar), as_json
+        )
         return
-    with Bar("training") as bar:
+    with ProgressBar("training") as bar:
         run = stage(caches, out, progress=bar.update, log=log, **settings)
     show_run(run.metrics(), as_json)
     log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")

@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.console import Bar, log, print_table
+from pipeline.console import ProgressBar, log, print_table
 
 
 @click.group(cls=InOrder)
@@ -71,19 +71,18 @@ def verify(
         click.echo(str(problem))
     if problems and repair:
         from data.manifests import list_clips
-        from pipeline.extraction import on, say
-        from pipeline.extraction import repair as extract_again
+        from pipeline.extraction import print_summary, progress_callback, repair_cache
 
-        with Bar("clips") as bar:
-            summary = extract_again(
+        with ProgressBar("clips") as bar:
+            summary = repair_cache(
                 path,
                 problems,
                 sources=list_clips(clips) if clips else (),
                 workers=workers,
-                progress=on(bar),
+                progress=progress_callback(bar),
                 **where,
             )
-        say(summary)
+        print_summary(summary)
         left = store.verify(path)
         if summary.interrupted or left:
             raise HeliographError(f"{path} is not sound: {len(left)} problems are left")

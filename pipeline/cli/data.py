@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, hub_dir
-from pipeline.console import Bar, log, print_table
+from pipeline.console import ProgressBar, log, print_table
 
 
 @click.command()
@@ -39,7 +39,7 @@ def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
     """
     from data import simulate as scenes
 
-    with Bar("clips") as bar:
+    with ProgressBar("clips") as bar:
         manifest = scenes.simulate(scene, out, progress=bar.update, **settings)
     if preview:
         scenes.contact_sheet(manifest, out / "contact_sheet.png")

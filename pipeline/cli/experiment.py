@@ -10,7 +10,7 @@ import click
 
 from data.errors import HeliographError
 from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, device, hub_dir, share_the_cores
-from pipeline.console import duration, log, print_table
+from pipeline.console import format_duration, log, print_table
 
 if TYPE_CHECKING:
     from pipeline.experiments import Recipe, Result
@@ -141,5 +141,5 @@ def _show(results: list[Result], as_json: bool, *, several: bool = False) -> Non
                 print_table(*table)
             for number, place in enumerate(places(result.lines), 1):
                 click.echo(f"({number}) {place}")
-        took = duration(sum(result.seconds.values()))
+        took = format_duration(sum(result.seconds.values()))
         log(f"{result.folder / 'report.html'}: {took} of work in all")

@@ -17,10 +17,10 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.console import Bar, log, print_table
+from pipeline.console import ProgressBar, log, print_table
 
 if TYPE_CHECKING:
-    from pipeline.extraction import Comparison
+    from pipeline.extraction import FeatureFileComparison
 
 
 PRECISION = "auto (bf16 on a GPU that has it, else fp32), fp32, bf16 or fp16."
@@ -95,7 +95,7 @@ def extract(
     from data.manifests import list_clips
     from data.video import Sampling
     from pipeline.extraction import extract as run_extraction
-    from pipeline.extraction import on, require_clips, say
+    from pipeline.extraction import print_summary, progress_callback, require_clips
 
     try:
         sampling = Sampling(name=sampler, frames=frames, fps=fps, stride=stride, pad=pad)
@@ -106,7 +106,7 @@ def extract(
         if (manifest := folder / "manifest.jsonl").is_file():
             log(f"{folder} is read as a folder, without labels: {manifest} has them")
     model = backbones.load(backbone, preprocess=preprocess, precision=precision, **where)
-    with Bar("clips") as bar:
+    with ProgressBar("clips") as bar:
         summary = run_extraction(
             found,
             out,
@@ -117,9 +117,9 @@ def extract(
             dtype=dtype,
             workers=workers,
             batch=batch,
-            progress=on(bar),
+            progress=progress_callback(bar),
         )
-    say(summary)
+    print_summary(summary)
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     require_clips(summary)
@@ -177,12 +177,12 @@ def phase87(
     from pipeline.extraction import (
         cache_path,
         compare_feature_files,
-        find_clips,
-        on,
-        plan,
-        rebuild,
+        load_settings,
+        print_summary,
+        progress_callback,
+        rebuild_feature_file,
         require_clips,
-        say,
+        scenario_clips,
     )
 
     if compare:
@@ -194,14 +194,22 @@ def phase87(
         raise click.UsageError("name a ROOT and a file with --out, or two files with --compare")
     if static and frames:
         raise click.UsageError("--static is of one frame, so it takes no --frames")
-    clips = find_clips(root, scenario)
+    clips = scenario_clips(root, scenario)
     cache_path(out)
-    made_with = plan(backbone=backbone, static=static, frames=frames, precision=precision, **where)
-    with Bar("clips") as bar:
-        summary = rebuild(
-            clips, out, made_with, scenario=scenario, workers=workers, batch=batch, progress=on(bar)
+    settings = load_settings(
+        backbone=backbone, static=static, frames=frames, precision=precision, **where
+    )
+    with ProgressBar("clips") as bar:
+        summary = rebuild_feature_file(
+            clips,
+            out,
+            settings,
+            scenario=scenario,
+            workers=workers,
+            batch=batch,
+            progress=progress_callback(bar),
         )
-    say(summary)
+    print_summary(summary)
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     require_clips(summary)
@@ -212,15 +220,16 @@ def phase87(
     sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
 
 
-def _show(found: Comparison, as_json: bool) -> None:
-    told = found.to_json()
+def _show(comparison: FeatureFileComparison, as_json: bool) -> None:
+    values = comparison.to_json()
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(values))
         return
-    if found.cosine:
-        worst = sorted(found.cosine.items(), key=lambda item: item[1])[:10]
+    if comparison.cosine:
+        worst = sorted(comparison.cosine.items(), key=lambda item: item[1])[:10]
         print_table(["clip, least alike first", "cosine"], [[k, f"{v:.6f}"] for k, v in worst])
-        picked = ", ".join(f"{name} {value:.6f}" for name, value in told["cosine"].items())
-        click.echo(f"{len(found.cosine)} clips in both, {found.equal} equal; cosine {picked}")
-    for difference in found.differences or ["nothing else differs"]:
+        cosines = ", ".join(f"{name} {value:.6f}" for name, value in values["cosine"].items())
+        both, equal = len(comparison.cosine), comparison.equal
+        click.echo(f"{both} clips in both, {equal} equal; cosine {cosines}")
+    for difference in comparison.differences or ["nothing else differs"]:
         click.echo(difference)

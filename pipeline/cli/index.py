@@ -2,86 +2,144 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.options import PATH
-from pipeline.console import Bar, log
+from pipeline.console import ProgressBar, log
 
 if TYPE_CHECKING:
     from data.clips import Clip
+    from data.datasets import Choice, Dataset
 
 
-@click.group()
+class DatasetCommands(click.Group):
+    """One command for each dataset in `data/datasets`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of the datasets."""
+        from data.datasets import known_datasets
+
+        return sorted(known_datasets())
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return the command of a dataset; None for an unknown name."""
+        from data.datasets import known_datasets
+
+        dataset = known_datasets().get(name)
+        return None if dataset is None else _command(dataset)
+
+
+@click.command(cls=DatasetCommands)
 def index() -> None:
     """Write a manifest of a dataset: clips and labels."""
 
 
-@index.command()
-@click.argument("root", type=PATH, required=False)
-@click.option("--describe", is_flag=True, help="Say what the dataset is, and nothing else.")
-@click.option("--scenario", default="all", help="spring, fall, ramp or all.")
-@click.option("--camera", default="Camera_1", help="Camera_1, Camera_2 or Kinect_RGB_1.")
-@click.option("--factors", is_flag=True, help="Surfaces and other conditions as labels, too.")
-@click.option("--hold-out-by", help="The condition that splits hold out, in place of the object.")
-@click.option("--restitution", is_flag=True, help="The bounce in clips of fall as a label, too.")
-@click.option("--plots", type=PATH, help="Folder for pictures of the tracks of --restitution.")
-@click.option("-o", "--out", type=PATH, help="Manifest to write (.jsonl).")
-def physics101(
-    root: Path | None,
-    describe: bool,
-    scenario: str,
-    camera: str,
-    factors: bool,
-    hold_out_by: str | None,
-    restitution: bool,
-    plots: Path | None,
-    out: Path | None,
-) -> None:
-    """List the clips of MIT Physics 101 under ROOT.
+def _command(dataset: Dataset) -> click.Command:
+    """Return the command of a dataset, with the options that the dataset has."""
+    params: list[click.Parameter] = [
+        click.Argument(["root"], type=PATH, required=False),
+        _flag("describe", "Say what the dataset is, and nothing else."),
+    ]
+    params += [
+        click.Option([_dashed(choice.name)], default=choice.default, help=choice.help)
+        for choice in dataset.choices
+    ]
+    if dataset.conditions is not None:
+        held_out = "The condition that splits hold out, in place of the object."
+        params += [
+            _flag("factors", dataset.conditions_help),
+            click.Option(["--hold-out-by"], help=held_out),
+        ]
+    params += [_flag(measured.label, measured.help) for measured in dataset.measurements]
+    if dataset.measurements:
+        tracks = f"Folder for pictures of the tracks of {_measured_options(dataset)}."
+        params.append(click.Option(["--plots"], type=PATH, help=tracks))
+    params.append(click.Option(["-o", "--out"], type=PATH, help="Manifest to write (.jsonl)."))
 
-    Their labels are the mass, volume and density of the object.
-    """
-    from data.datasets import physics101 as dataset
+    def run(**options: Any) -> None:
+        write_index(dataset, **options)
+
+    return click.Command(dataset.name, callback=run, params=params, help=dataset.summary)
+
+
+def _flag(name: str, text: str) -> click.Option:
+    return click.Option([_dashed(name)], is_flag=True, help=text)
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _measured_options(dataset: Dataset) -> str:
+    return ", ".join(_dashed(measured.label) for measured in dataset.measurements)
+
+
+def write_index(
+    dataset: Dataset,
+    *,
+    root: Path | None,
+    out: Path | None,
+    describe: bool,
+    factors: bool = False,
+    hold_out_by: str | None = None,
+    plots: Path | None = None,
+    **options: Any,
+) -> None:
+    """Write the manifest of a dataset; `options` are its choices and measurements."""
+    from data.datasets import count_unknown
     from data.manifests import write_manifest
 
     if describe:
-        click.echo(dataset.DESCRIPTION, nl=False)
+        click.echo(dataset.description, nl=False)
         return
     if root is None or out is None:
         raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")
     if out.suffix.lower() != ".jsonl":
         raise click.UsageError(f"{out}: manifests are written as .jsonl")
-    if plots and not restitution:
-        raise click.UsageError("--plots shows the tracks of --restitution")
-    clips = dataset.index(root, scenario=scenario, camera=camera)
+    if plots and not any(options[measured.label] for measured in dataset.measurements):
+        raise click.UsageError(f"--plots shows the tracks of {_measured_options(dataset)}")
+    choices = {choice.name: _checked(choice, options[choice.name]) for choice in dataset.choices}
+    clips = dataset.index(root, **choices)
     objects = len({clip.object for clip in clips})
-    if restitution:
-        clips = _with_restitution(clips, plots)
+    for measured in dataset.measurements:
+        if options[measured.label]:
+            clips = _with_measurement(dataset, measured.label, clips, plots)
     if factors:
-        clips, codes = dataset.with_factors(clips)
-        for name, numbers in codes.items():
-            log(f"{name}: " + ", ".join(f"{value} is {n:g}" for value, n in numbers.items()))
+        clips, numbers = dataset.with_factors(clips)
+        for name, values in numbers.items():
+            log(f"{name}: " + ", ".join(f"{value} is {n:g}" for value, n in values.items()))
     if hold_out_by:
         clips = dataset.held_out_by(clips, hold_out_by)
     write_manifest(clips, out)
-    for label, count in dataset.unknown(clips).items():
+    for label, count in count_unknown(clips).items():
         if count:
             log(f"{count} clips have no {label}")
     log(f"{out}: {len(clips)} clips of {objects} objects")
 
 
-def _with_restitution(clips: list[Clip], plots: Path | None) -> list[Clip]:
-    from collections import Counter
+def _checked(choice: Choice, value: str) -> str:
+    if value not in choice.values:
+        *first, last = choice.values
+        known = f"{', '.join(first)} and {last}" if first else last
+        raise click.UsageError(f"there is no {choice.name} {value!r}; there is {known}")
+    return value
 
-    from data.datasets.restitution import label
 
-    if not any(clip.scenario == "fall" for clip in clips):
-        raise click.UsageError("--restitution is measured in clips of fall, and there are none")
-    with Bar("falls") as bar:
-        labelled, measured = label(clips, plots=plots, progress=bar.update)
-    kinds = Counter(fall.quality.partition(":")[0] for fall in measured.values())
-    log("restitution: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
+def _with_measurement(
+    dataset: Dataset, label: str, clips: list[Clip], plots: Path | None
+) -> list[Clip]:
+    measurement = next(measured for measured in dataset.measurements if measured.label == label)
+    scenario = measurement.scenario
+    if not any(clip.scenario == scenario for clip in clips):
+        raise click.UsageError(
+            f"{_dashed(label)} is measured in clips of {scenario}, and there are none"
+        )
+    with ProgressBar(f"{scenario}s") as bar:
+        labelled, qualities = measurement.measure(clips, plots=plots, progress=bar.update)
+    kinds = Counter(quality.partition(":")[0] for quality in qualities.values())
+    log(f"{label}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
     return labelled

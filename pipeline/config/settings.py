@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data.datasets import tie_margins
 from data.errors import HeliographError
 
 DISCRETE, CONTINUOUS = "discrete", "continuous"
@@ -231,9 +232,6 @@ PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": (_STABLE | _OURS, _STABLE | {"oracle_epochs": 100}),
 }
 
-# grams; the paper leaves out pairs of 0.5 g or less
-TIE_MARGINS = {"mass": 0.5}
-
 # beside a holistic control both senders learn for as long as those of the published checkpoints
 CONTROLLED: dict[str, Any] = {"epochs": 200, "receivers": 1}
 
@@ -255,7 +253,8 @@ def build_config(
     """
     if preset not in PRESETS:
         raise HeliographError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    margins = {name: TIE_MARGINS.get(name, 0.0) for name in properties} | (tie_margin or {})
+    known_margins = tie_margins()
+    margins = {name: known_margins.get(name, 0.0) for name in properties} | (tie_margin or {})
     stray = sorted(set(margins) - set(properties))
     if stray:
         raise HeliographError(

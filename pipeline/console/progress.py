@@ -1,47 +1,47 @@
-"""What people see while a stage works: a bar on a terminal, a line now and then in a log."""
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-)
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 LOG_EVERY_SECONDS = 10.0
-LOG_WIDTH = 100  # columns of a table that is not on a terminal
+BAR_WIDTH = 30  # characters; with title, counts and time a line fits into 80
 
 
-class Bar:
-    """A progress bar on stderr; where stderr is no terminal, a line every ten seconds instead."""
+class ProgressBar:
+    """The progress of a stage, to be used in a `with` statement.
+
+    On a terminal it is a bar, with a note in the line below. Elsewhere, as in a log, it is a line
+    every ten seconds and one at the end.
+    """
 
     def __init__(self, title: str) -> None:
+        """Prepare the bar; `title` says what is counted."""
         self.title = title
         self._console = Console(stderr=True)
         self._began = self._last_line = time.monotonic()
-        self._said = -1
-        self._progress: Progress | None = None
+        self._logged = -1  # how many were done when the last line was written
+        self._progress: _ProgressWithNote | None = None
         self._task = TaskID(0)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         if self._console.is_terminal:
-            self._progress = Progress(
+            self._progress = _ProgressWithNote(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(BAR_WIDTH),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}"),
-                TextColumn("{task.fields[note]}"),
                 console=self._console,
             )
             self._progress.start()
-            self._task = self._progress.add_task(self.title, total=None, note="", left="")
+            self._task = self._progress.add_task(self.title, total=None, left="")
         return self
 
     def __exit__(
@@ -56,25 +56,44 @@ class Bar:
     def update(
         self, done: int, total: int, note: str = "", *, seconds_left: float | None = None
     ) -> None:
-        """Says how far it is; `note` is what else is worth knowing now.
+        """Show how far the stage is.
 
-        seconds_left: where the caller knows better than the pace so far.
+        Args:
+            done: how many are finished.
+            total: how many there are.
+            note: what else is worth knowing now.
+            seconds_left: None to estimate it from the pace so far.
         """
         now = time.monotonic()
         if seconds_left is None and done:
             seconds_left = (now - self._began) / done * (total - done)
-        left = "" if seconds_left is None or done >= total else f"{duration(seconds_left)} left"
+        left = (
+            "" if seconds_left is None or done >= total else f"{format_duration(seconds_left)} left"
+        )
         if self._progress is not None:
-            self._progress.update(self._task, completed=done, total=total, note=note, left=left)
-        elif done != self._said and (done == total or now - self._last_line >= LOG_EVERY_SECONDS):
-            self._last_line, self._said = now, done
+            self._progress.note = note
+            self._progress.update(self._task, completed=done, total=total, left=left)
+        elif done != self._logged and (done == total or now - self._last_line >= LOG_EVERY_SECONDS):
+            self._last_line, self._logged = now, done
             log(", ".join(part for part in (f"{self.title}: {done}/{total}", left, note) if part))
 
 
-def duration(seconds: float) -> str:
-    """A time that people wait, in two units at most.
+class _ProgressWithNote(Progress):
+    """Rich's progress with a note in a line of its own, cut at the edge of the terminal."""
 
-    >>> [duration(seconds) for seconds in (0.4, 59.6, 3599, 9000, 200000)]
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the line with the bar and, if there is one, the note."""
+        yield from super().get_renderables()
+        if self.note:
+            yield Text(f"  {self.note}", no_wrap=True, overflow="ellipsis")
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time as text, in two units at most.
+
+    >>> [format_duration(seconds) for seconds in (0.4, 59.6, 3599, 9000, 200000)]
     ['0 s', '1 min 00 s', '59 min 59 s', '2 h 30 min', '55 h 33 min']
     """
     whole = round(seconds)
@@ -86,5 +105,5 @@ def duration(seconds: float) -> str:
 
 
 def log(text: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -1,9 +1,8 @@
-"""Tables on the terminal."""
+"""Tables on stdout."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -15,41 +14,27 @@ LOG_WIDTH = 100  # columns of a table that is not on a terminal
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
 ) -> None:
-    """A table on stdout, its cells to the letter; `right` aligns the columns after the first."""
+    """Print a table, its cells to the letter.
+
+    Args:
+        columns: their heads.
+        rows: a cell of text for each column.
+        right: whether the columns after the first are aligned to the right.
+    """
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = LOG_WIDTH
+    rows = list(rows)
+    # Names stay whole where there is room for them: other columns are folded first.
+    narrow_names = max((len(row[0]) for row in rows), default=0) <= console.width // 2
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(
-            Text(column), justify="right" if right and number else "left", overflow="fold"
+            Text(column),
+            justify="right" if right and number else "left",
+            overflow="fold",
+            no_wrap=number == 0 and narrow_names,
         )
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-
-
-class OverSeeds(Protocol):
-    """A fraction over seeds."""
-
-    @property
-    def mean(self) -> float | None: ...
-
-    @property
-    def std(self) -> float | None: ...
-
-    @property
-    def per_seed(self) -> Sequence[float | None]: ...
-
-
-def percent(score: OverSeeds | None) -> str:
-    """Return a fraction over seeds as text.
-
-    >>> from types import SimpleNamespace
-    >>> percent(SimpleNamespace(mean=0.851, std=0.056, per_seed=[0.8, 0.9]))
-    '85.1 % ± 5.6'
-    """
-    if score is None or score.mean is None:
-        return "-"
-    deviation = f" ± {100 * (score.std or 0.0):.1f}" if len(score.per_seed) > 1 else ""
-    return f"{100 * score.mean:.1f} %{deviation}"

@@ -1,7 +1,8 @@
-"""What an accuracy must beat: the same question, the same splits, without agents.
+"""Baselines: the accuracy of other predictors on the same test clips, without agents.
 
-A baseline gives every test clip a score for each property; the clip with the larger score is said
-to have more of it. `None` where a baseline has nothing to go by.
+A baseline gives every test clip a score for each property. Of two clips, the one with the larger
+score is predicted to have more of it; scores equal up to rounding are a tie, which counts half. A
+baseline that has no information is None.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.cache import Features
 from pipeline.agents import agent_views
 from pipeline.config import TrainConfig
-from pipeline.dataset import Split
+from pipeline.dataset import Examples, Split
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import EvaluationContext
 from pipeline.evaluation.pair_scores import (
@@ -32,16 +34,17 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """What baselines may look at, of N clips, beside the splits.
+class BaselineInputs:
+    """What baselines can use of N clips.
 
     Attributes:
-        caches: features (N, T, D) of each cache.
+        caches: Features (N, T, D) of each cache.
         labels: (N, properties), NaN where unknown.
-        objects: number of each clip's object, (N,).
-        scenario, condition: each clip's, (N,), as names; all alike where there is only one.
-        volume: each clip's, (N,), or None.
-        others: more features (N, ...) of the same clips, by name.
+        objects: The number of each clip's object, (N,).
+        scenario: The name of each clip's scenario, (N,).
+        condition: The name of each clip's recording condition, (N,).
+        volume: The volume of each clip's object, (N,), or None.
+        other_features: More features (N, ...) of the same clips, by name.
     """
 
     caches: Sequence[NDArray[np.generic]]
@@ -50,71 +53,107 @@ class Evidence:
     scenario: Sequence[str]
     condition: Sequence[str]
     volume: Floats | None = None
-    others: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    other_features: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        shapes = " and ".join(str(own.shape) for own in self.caches)
-        return f"Evidence(features={shapes}, labels={self.labels.shape})"
+        shapes = " and ".join(str(features.shape) for features in self.caches)
+        return f"BaselineInputs(features={shapes}, labels={self.labels.shape})"
+
+    @classmethod
+    def of(
+        cls,
+        clips: Features,
+        examples: Examples,
+        context: EvaluationContext,
+        other_features: Mapping[str, NDArray[np.generic]],
+    ) -> BaselineInputs:
+        """Return the inputs from the clips of a run."""
+        named = zip(clips.clip_id, clips.object, strict=True)
+        return cls(
+            caches=examples.caches,
+            labels=examples.labels,
+            objects=context.resampler.objects,
+            scenario=clips.scenario,
+            condition=[condition_of(clip, name) for clip, name in named],
+            volume=clips.labels.get("volume"),
+            other_features=other_features,
+        )
 
     @property
-    def moving(self) -> bool:
+    def has_time(self) -> bool:
         """Whether some cache has more than one time step."""
-        return any(own.shape[1] > 1 for own in self.caches)
+        return any(features.shape[1] > 1 for features in self.caches)
 
 
-Baseline = Callable[[Evidence, Split, TrainConfig], Floats | None]
-"""Scores (n, properties) of the n test clips of a split."""
+def condition_of(clip: str, object_name: str) -> str:
+    """Return the folders of a clip's id between its object and its trial, "" without any.
 
-
-def volume(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
-    """A bigger object has more, or less: whichever is right of more pairs of training clips.
-
-    Clips of unknown volume count as of the training clips' median.
+    >>> condition_of("scenarios/fall/cardboard_01/foam/02/Camera_1.mp4", "cardboard_01")
+    'foam'
+    >>> condition_of("e0_f1/04.mp4", "e0_f1")
+    ''
     """
-    if evidence.volume is None or "volume" in config.properties:
+    parts = clip.split("/")
+    if object_name not in parts:
+        return ""
+    return "/".join(parts[parts.index(object_name) + 1 : -2])
+
+
+Baseline = Callable[[BaselineInputs, Split, TrainConfig], Floats | None]
+"""Returns scores (n, properties) of the n test clips of a split, or None."""
+
+
+def volume(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+    """Predict that a larger object has more, or less: what fits more pairs of training clips.
+
+    Clips of unknown volume get the median of the training clips.
+    """
+    if inputs.volume is None or "volume" in config.properties:
         return None
-    known = evidence.volume[split.train]
+    known = inputs.volume[split.train]
     if np.isnan(known).all():
         return None
-    volumes = np.nan_to_num(evidence.volume, nan=float(np.nanmedian(known)))
-    slopes = [spearman(volumes[split.train], labels) for labels in evidence.labels[split.train].T]
+    volumes = np.nan_to_num(inputs.volume, nan=float(np.nanmedian(known)))
+    slopes = [spearman(volumes[split.train], labels) for labels in inputs.labels[split.train].T]
     return volumes[split.test, None] * np.where(np.asarray(slopes) < 0, -1.0, 1.0)
 
 
-def scenario(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
-    """Knows the scenario of a clip and the mean of its training clips, nothing else."""
-    return _group_means(evidence.scenario, evidence.labels, split)
+def scenario(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+    """Predict the mean of the training clips of a clip's scenario."""
+    return _group_means(inputs.scenario, inputs.labels, split)
 
 
-def condition(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
-    """Knows the condition of a clip (its folders between object and trial), nothing else."""
-    return _group_means(evidence.condition, evidence.labels, split)
+def condition(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+    """Predict the mean of the training clips of a clip's condition."""
+    return _group_means(inputs.condition, inputs.labels, split)
 
 
-def ridge_whole(evidence: Evidence, split: Split, config: TrainConfig) -> Floats:
-    """A ridge regression on the raw features, all time steps side by side."""
-    return _ridge(evidence.caches, evidence, split, config)
+def ridge_whole(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats:
+    """Predict by ridge regression on the raw features, all time steps together."""
+    return _ridge(inputs.caches, inputs, split, config)
 
 
-def ridge_static(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
-    """A ridge regression on the middle time step alone."""
-    if not evidence.moving:
+def ridge_static(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+    """Predict by ridge regression on the middle time step alone."""
+    if not inputs.has_time:
         return None
-    middle = [own[:, own.shape[1] // 2] for own in evidence.caches]
-    return _ridge(middle, evidence, split, config)
+    middle = [features[:, features.shape[1] // 2] for features in inputs.caches]
+    return _ridge(middle, inputs, split, config)
 
 
-def ridge_shuffled_steps(evidence: Evidence, split: Split, config: TrainConfig) -> Floats | None:
-    """A ridge regression on all time steps, those of each clip in an order of their own."""
-    if not evidence.moving:
+def ridge_shuffled_steps(
+    inputs: BaselineInputs, split: Split, config: TrainConfig
+) -> Floats | None:
+    """Predict by ridge regression on all time steps, shuffled within each clip."""
+    if not inputs.has_time:
         return None
     rng = np.random.default_rng(0)
     shuffled = []
-    for own in evidence.caches:
-        clips, steps, _ = own.shape
+    for features in inputs.caches:
+        clips, steps, _ = features.shape
         order = rng.permuted(np.tile(np.arange(steps), (clips, 1)), axis=1)
-        shuffled.append(np.take_along_axis(own, order[:, :, None], axis=1))
-    return _ridge(shuffled, evidence, split, config)
+        shuffled.append(np.take_along_axis(features, order[:, :, None], axis=1))
+    return _ridge(shuffled, inputs, split, config)
 
 
 BASELINES: dict[str, Baseline] = {
@@ -128,89 +167,104 @@ BASELINES: dict[str, Baseline] = {
 
 
 def score_baselines(
-    evidence: Evidence, context: EvaluationContext, progress: Callable[[str], None] = lambda _: None
+    inputs: BaselineInputs,
+    context: EvaluationContext,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """`baselines`: each on the splits of all seeds, an entry like `accuracy_test`, or None where it
-    has nothing to go by; and `gains`: what time adds to a single step, as differences.
+    """Score every baseline on the splits of all seeds.
+
+    Returns:
+        `baselines`, an accuracy of each (None for one without information), and `gains`, what
+        time adds to a single step, as differences.
     """
     config = context.config
-    named = BASELINES | _agent_ridges(evidence, config)
-    for name, features in evidence.others.items():
-        named[f"ridge_{name}"] = _on([features])
-    found: dict[str, Any] = {"majority": score_majority(evidence, context)}
+    named = BASELINES | _agent_ridges(inputs, config)
+    for name, features in inputs.other_features.items():
+        named[f"ridge_{name}"] = _ridge_on([features])
+    entries: dict[str, Any] = {"majority": score_majority(inputs, context)}
     accuracies: dict[str, Scores] = {}
     for name, baseline in named.items():
         progress(f"baseline {name}")
         scores = [
-            baseline(evidence, Split(split.train, split.validation, test, split.generator), config)
+            baseline(inputs, Split(split.train, split.validation, test, split.generator), config)
             for split, test in zip(context.splits, context.tests, strict=True)
         ]
-        known = [own for own in scores if own is not None]
+        known = [values for values in scores if values is not None]
         if len(known) < len(scores):
-            found[name] = None
+            entries[name] = None
             continue
-        accuracies[name], found[name] = score_clips(known, context)
-    return {"baselines": found, "gains": _gains(accuracies, config.properties)}
+        accuracies[name], entries[name] = score_clips(known, context)
+    return {"baselines": entries, "gains": _gains(accuracies, config.properties)}
 
 
-def score_majority(evidence: Evidence, context: EvaluationContext) -> dict[str, Any]:
-    """Always gives the answer that is most frequent among pairs of training clips.
+def score_majority(inputs: BaselineInputs, context: EvaluationContext) -> dict[str, Any]:
+    """Score the answer that is most frequent among pairs of training clips.
 
-    Over ordered pairs each property alone comes to one half; of several at once the likeliest
+    Over ordered pairs each property alone comes to one half; of several at once the most frequent
     combination of answers is taken.
     """
-    says = []
+    answers = []
     for split, test in zip(context.splits, context.tests, strict=True):
-        labels = evidence.labels[split.train]
+        labels = inputs.labels[split.train]
         apart = np.abs(labels[:, None] - labels[None]) > np.asarray(context.margins)
-        answers = (labels[:, None] > labels[None])[apart.all(-1)]  # (pairs, P)
-        say = np.zeros(labels.shape[1], bool)
-        if len(answers):
-            combinations, counts = np.unique(answers, axis=0, return_counts=True)
-            say = combinations[counts.argmax()]
-        says.append(np.broadcast_to(say, (len(test), len(test), len(say))))
-    graded = context.resampler.score_pairs(says, context.labels, context.tests, context.margins)
-    return graded.by_property(context.properties)
+        truths = (labels[:, None] > labels[None])[apart.all(-1)]  # (pairs, P)
+        answer = np.zeros(labels.shape[1], bool)
+        if len(truths):
+            combinations, counts = np.unique(truths, axis=0, return_counts=True)
+            answer = combinations[counts.argmax()]
+        answers.append(np.broadcast_to(answer, (len(test), len(test), len(answer))))
+    scores = context.resampler.score_pairs(answers, context.labels, context.tests, context.margins)
+    return scores.by_property(context.properties)
 
 
 def score_clips(
     scores: Sequence[Floats], context: EvaluationContext
 ) -> tuple[Scores, dict[str, Any]]:
-    """Accuracies of comparing by scores (n, properties) of each seed's test clips, and as JSON.
+    """Score comparisons of test clips by their scores.
 
-    The JSON has, for each property, `auc` (is a clip above the training clips' median told from
-    one below?) and `spearman` with the label, beside the accuracy.
+    Args:
+        scores: Of each seed, the scores (n, properties) of its n test clips.
+        context: The run's clips and splits.
+
+    Returns:
+        The accuracies, and their entry in `metrics.json` with the rank scores of each property.
     """
-    says = [exceeds(own) for own in scores]
-    accuracies = context.resampler.score_pairs(says, context.labels, context.tests, context.margins)
-    told = accuracies.by_property(context.properties)
-    told["properties"] = add_ranking(told["properties"], scores, context)
-    return accuracies, told
+    answers = [exceeds(values) for values in scores]
+    accuracies = context.resampler.score_pairs(
+        answers, context.labels, context.tests, context.margins
+    )
+    entry = accuracies.by_property(context.properties)
+    entry["properties"] = add_rank_scores(entry["properties"], scores, context)
+    return accuracies, entry
 
 
-def add_ranking(
-    told: Mapping[str, dict[str, Any]], scores: Sequence[Floats], context: EvaluationContext
+def add_rank_scores(
+    entries: Mapping[str, dict[str, Any]], scores: Sequence[Floats], context: EvaluationContext
 ) -> dict[str, Any]:
-    """The entry of each property with `auc` and `spearman` of the clips' scores beside it."""
+    """Return the entry of each property with `auc` and `spearman` of the clips' scores.
+
+    `auc` is how often a clip above the training clips' median scores above one below it.
+    """
     counts, correlations = [], []
-    for own, split, test in zip(scores, context.splits, context.tests, strict=True):
+    for values, split, test in zip(scores, context.splits, context.tests, strict=True):
         labels = context.labels[test]
         high = labels > np.median(context.labels[split.train], axis=0)
-        counts.append(count_pairs(*score_auc(own, high), context.resampler.objects[test]))
-        correlations.append([spearman(*columns) for columns in zip(own.T, labels.T, strict=True)])
+        counts.append(count_pairs(*score_auc(values, high), context.resampler.objects[test]))
+        columns = zip(values.T, labels.T, strict=True)
+        correlations.append([spearman(column, label) for column, label in columns])
     areas = context.resampler.score(counts)
     return {
-        name: told[name]
+        name: entries[name]
         | {
             "auc": areas.to_json(number),
-            "spearman": Spread.numbers([one[number] for one in correlations]),
+            "spearman": Spread.numbers([seed[number] for seed in correlations]),
         }
         for number, name in enumerate(context.properties)
     }
 
 
 def _gains(accuracies: Mapping[str, Scores], properties: Sequence[str]) -> dict[str, Any]:
-    """What the whole clip adds to its middle step, and what the order of the steps adds."""
+    """Return what all time steps add to the middle one, and what their order adds."""
     gains = {"dynamics": "ridge_static", "order": "ridge_shuffled_steps"}
     return {
         name: (accuracies["ridge"] - accuracies[without]).by_property(properties)
@@ -220,7 +274,10 @@ def _gains(accuracies: Mapping[str, Scores], properties: Sequence[str]) -> dict[
 
 
 def _group_means(names: Sequence[str], labels: Floats, split: Split) -> Floats | None:
-    """The mean label of the training clips of a clip's group; of all where it has none there."""
+    """Return the mean label of the training clips of a clip's group; of all where it has none.
+
+    None where all clips are of one group.
+    """
     groups = np.unique(np.asarray(names), return_inverse=True)[1].ravel()
     if not groups.any():
         return None
@@ -233,42 +290,45 @@ def _group_means(names: Sequence[str], labels: Floats, split: Split) -> Floats |
     return scores
 
 
-def _agent_ridges(evidence: Evidence, config: TrainConfig) -> dict[str, Baseline]:
-    """A ridge regression on what each agent sees, where there are several."""
+def _agent_ridges(inputs: BaselineInputs, config: TrainConfig) -> dict[str, Baseline]:
+    """Return a ridge regression on the features of each agent, where there are several."""
     if config.agents < 2:
         return {}
-    views = agent_views([own.shape[1] for own in evidence.caches], config.agent_caches)
+    views = agent_views([features.shape[1] for features in inputs.caches], config.agent_caches)
     return {
-        f"ridge_agent_{agent}": _on(
-            [evidence.caches[view.cache][:, view.window.start : view.window.stop]]
+        f"ridge_agent_{agent}": _ridge_on(
+            [inputs.caches[view.cache][:, view.window.start : view.window.stop]]
         )
         for agent, view in enumerate(views)
     }
 
 
-def _on(features: Sequence[NDArray[np.generic]]) -> Baseline:
-    def ridge_on(evidence: Evidence, split: Split, config: TrainConfig) -> Floats:
-        return _ridge(features, evidence, split, config)
+def _ridge_on(features: Sequence[NDArray[np.generic]]) -> Baseline:
+    def baseline(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats:
+        return _ridge(features, inputs, split, config)
 
-    return ridge_on
+    return baseline
 
 
 def _ridge(
-    features: Sequence[NDArray[np.generic]], evidence: Evidence, split: Split, config: TrainConfig
+    features: Sequence[NDArray[np.generic]],
+    inputs: BaselineInputs,
+    split: Split,
+    config: TrainConfig,
 ) -> Floats:
-    """Predicts each property's rank; the penalty is chosen by the accuracy on pairs."""
-    labels = evidence.labels
+    """Predict each property's relative rank; the penalty is chosen by the accuracy on pairs."""
+    labels = inputs.labels
 
     def accuracy(values: Floats, clips: Numbers) -> float:
         right, asked = score_pairs(exceeds(values), labels[clips], config.tie_margins)
         return float((right * asked)[..., -1].sum() / max(1, asked[..., -1].sum()))
 
-    rows = np.concatenate([own.reshape(len(own), -1) for own in features], axis=1)
+    rows = np.concatenate([part.reshape(len(part), -1) for part in features], axis=1)
     return ridge.predict(
-        ridge.gram(rows, split.train),
-        ridge.ranks(labels, split.train),
+        ridge.linear_kernel(rows, split.train),
+        ridge.relative_ranks(labels, split.train),
         split.train,
         split.test,
-        objects=evidence.objects,
-        judge=accuracy,
+        objects=inputs.objects,
+        goodness=accuracy,
     )

@@ -1,11 +1,13 @@
-"""Scores a run beyond its accuracies: baselines, chance, causes, and what messages are worth.
+"""Evaluation of a run: every part of it, in order, and what it adds to `metrics.json`.
 
-What it adds to `metrics.json` is described key by key in `docs/metrics_json.md`.
+`PARTS` is the list. The keys are described in `docs/metrics_json.md`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,95 @@ from numpy.typing import NDArray
 from data.cache import Features
 from data.errors import HeliographError
 from pipeline.dataset import Examples, build_examples, load_finite_cache
-from pipeline.evaluation import probes as worth
 from pipeline.evaluation import ridge
-from pipeline.evaluation.baselines import Evidence, score_baselines
-from pipeline.evaluation.compare_runs import agent_agreement, seed_agreement
+from pipeline.evaluation.agreement import agent_agreement, seed_agreement
+from pipeline.evaluation.baselines import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
 from pipeline.evaluation.controls import train_controls
 from pipeline.evaluation.fresh_receivers import score_fresh_receivers
-from pipeline.evaluation.interventions import add_noise, intervene, listen, silence_agents
+from pipeline.evaluation.interventions import (
+    add_noise,
+    intervene,
+    score_kept_receivers,
+    silence_agents,
+)
 from pipeline.evaluation.outcome_prediction import predict_outcome
-from pipeline.evaluation.transfer import read_other, transfer
+from pipeline.evaluation.probes import compression, probe, require_labels
+from pipeline.evaluation.transfer import read_other_cache, transfer
 from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
 from pipeline.runs import Run, RunMetrics, load_inputs
 
-BINS = 5  # equal shares of the clips, the paper's rule for continuous properties
+BINS = 5
+"""Properties are cut into fifths of the clips, the paper's rule for continuous properties."""
 OTHER_BINS = (3, 5, 8)
+MAX_PERMUTATIONS_OF_BINS = 200
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInputs:
+    """What the parts of an evaluation read.
+
+    Attributes:
+        run: The run.
+        clips: The clips of its caches, with every label.
+        examples: Their features and the run's properties.
+        permutations: The number of permutations of a null.
+        against: Features of the same clips from other caches, by name.
+        on: Clips of other caches, by path.
+        outcome: A label to predict and the label that is the action, or None.
+        controls: Whether to train the controls.
+        progress: Called with what is being done.
+    """
+
+    run: Run
+    clips: Features
+    examples: Examples
+    permutations: int
+    against: Mapping[str, NDArray[np.generic]]
+    on: Mapping[str, Examples]
+    outcome: tuple[str, str] | None
+    controls: bool
+    progress: Progress = field(repr=False)
+
+    @cached_property
+    def context(self) -> EvaluationContext:
+        """The clips and splits of the run."""
+        return EvaluationContext.of(self.run, self.examples)
+
+    @cached_property
+    def messages(self) -> MessageContext:
+        """The messages and receivers of the run."""
+        return MessageContext.of(self.run, self.examples)
+
+    @cached_property
+    def tokens(self) -> NDArray[np.int64]:
+        """The messages by agent: (S, N, agents, heads)."""
+        config, tokens = self.run.config, self.messages.tokens
+        return tokens.reshape(*tokens.shape[:2], config.agents, config.heads)
+
+    @cached_property
+    def feature_kernels(self) -> list[NDArray[np.float64]]:
+        """The kernel of the raw features of each seed."""
+        features = self.examples.flat_features()
+        return [ridge.linear_kernel(features, split.train) for split in self.messages.splits]
+
+
+@dataclass(frozen=True)
+class EvaluationPart:
+    """One part of an evaluation.
+
+    Attributes:
+        title: Shown while it runs; "" for a part that reports its own progress.
+        compute: Returns keys of `metrics.json` and their values.
+        symbols: Whether it needs messages of symbols: a run with real numbers for messages has
+            none.
+    """
+
+    title: str
+    compute: Callable[[EvaluationInputs], dict[str, Any]]
+    symbols: bool = True
 
 
 def evaluate(
@@ -42,142 +116,195 @@ def evaluate(
     on: Sequence[Path] = (),
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
-    progress: Say | None = None,
+    progress: Progress | None = None,
 ) -> RunMetrics:
-    """Evaluates a run folder and adds what it finds to its `metrics.json`; returns all of it.
+    """Evaluate a run folder and add the results to its `metrics.json`.
 
     Args:
-        permutations: of each null of a structural metric.
-        against: caches of the same clips by other backbones (one with random weights, say), by
+        folder: The run.
+        permutations: The number of permutations of each null of a metric.
+        against: Caches of the same clips by other backbones (one with random weights, say), by
             name: a ridge baseline on each.
-        on: caches of other clips, made as the run's own was, on which its agents are tried.
-        outcome: a label to predict from messages and a label that is the action before it.
-        controls: also train comparers without a bottleneck and with a continuous one (minutes).
+        on: Caches of other clips, made as the run's own was, on which its agents are scored.
+        outcome: A label to predict from messages and a label that is the action before it.
+        controls: Also train networks without a bottleneck and with a continuous one (minutes).
+        progress: Called with what is being done.
+
+    Returns:
+        The whole of `metrics.json`.
+
+    Raises:
+        HeliographError: The run or a cache is damaged, or does not fit.
     """
     run = Run.open(folder)
-    say = progress or (lambda _: None)
-    say("reading the cache")
-    inputs = load_inputs(run)
-    examples = build_examples(inputs.caches, run.config.properties)
-    others = {name: _same_clips(path, inputs.clips) for name, path in (against or {}).items()}
-    elsewhere = {str(path): read_other(run, path) for path in on}
-    worth.known_labels(inputs.clips.labels, outcome or ())
-    context = EvaluationContext.of(run, examples)
-    found: dict[str, Any] = score_baselines(
-        evidence_of(inputs.clips, examples, context, others), context, say
+    report = progress or (lambda _: None)
+    report("reading the cache")
+    sources = load_inputs(run)
+    inputs = EvaluationInputs(
+        run=run,
+        clips=sources.clips,
+        examples=build_examples(sources.caches, run.config.properties),
+        permutations=permutations,
+        against={
+            name: _features_of_clips(path, sources.clips) for name, path in (against or {}).items()
+        },
+        on={str(path): read_other_cache(run, path) for path in on},
+        outcome=outcome,
+        controls=controls,
+        progress=report,
     )
-    if not run.config.continuous:  # real numbers have no symbols to look into
-        context = MessageContext.of(run, examples)
-        found |= look_into_messages(context, permutations=permutations, progress=say)
-        say("probes")
-        grams = [ridge.gram(examples.flat_features(), split.train) for split in context.splits]
-        found |= assess_worth(context, grams, inputs.clips, examples)
-        if outcome is not None:
-            found["outcome"] = predict_outcome(
-                context, grams, inputs.clips.labels, outcome=outcome[0], action=outcome[1]
-            )
-        if elsewhere:
-            say("transfer")
-            found["transfer"] = {
-                path: transfer(run, context, examples, theirs) for path, theirs in elsewhere.items()
-            }
-    if controls:
-        found["controls"] = train_controls(context, examples, run.agent_factory, say)
-    return run.add_metrics(found)
+    require_labels(sources.clips.labels, outcome or ())
+    entries: dict[str, Any] = {}
+    for part in PARTS:
+        if part.symbols and run.config.continuous:
+            continue
+        if part.title:
+            report(part.title)
+        entries |= part.compute(inputs)
+    return run.add_metrics(entries)
 
 
-def look_into_messages(
-    context: MessageContext, *, permutations: int, progress: Say
-) -> dict[str, Any]:
-    """Everything about the messages themselves and about who understands them."""
-    found = assess_messages(context, permutations=permutations, progress=progress)
-    progress("interventions")
-    with one_thread():
-        found["kept_receiver"] = listen(context)
-        found["interventions"] = intervene(context)
-        found["silenced_agents"] = silence_agents(context)
-        found["noise"] = add_noise(context)
-    progress("fresh listeners")
-    found["fresh_receivers"] = score_fresh_receivers(context)
-    progress("agreement")
-    shape = (*context.tokens.shape[:2], context.config.agents, context.config.heads)
-    tokens = context.tokens.reshape(shape)
-    found["agreement"] = {"agents": agent_agreement(tokens), "seeds": seed_agreement(tokens)}
-    return found
-
-
-def evidence_of(
-    clips: Features,
-    examples: Examples,
-    context: EvaluationContext,
-    others: Mapping[str, NDArray[np.generic]],
-) -> Evidence:
-    """What the baselines may look at."""
-    named = zip(clips.clip_id, clips.object, strict=True)
-    return Evidence(
-        examples.caches,
-        examples.labels,
-        context.resampler.objects,
-        clips.scenario,
-        [condition_of(clip, own) for clip, own in named],
-        clips.labels.get("volume"),
-        others,
-    )
-
-
-def condition_of(clip: str, own: str) -> str:
-    """The folders of a clip's id between its object and its trial; "" where there are none.
-
-    >>> condition_of("scenarios/fall/cardboard_01/foam/02/Camera_1.mp4", "cardboard_01")
-    'foam'
-    >>> condition_of("e0_f1/04.mp4", "e0_f1")
-    ''
-    """
-    parts = clip.split("/")
-    if own not in parts:
-        return ""
-    return "/".join(parts[parts.index(own) + 1 : -2])
-
-
-def _same_clips(path: Path, features: Features) -> NDArray[np.generic]:
-    """The features of another cache for the same clips, in the same order."""
+def _features_of_clips(path: Path, clips: Features) -> NDArray[np.generic]:
+    """Read the features of the same clips from another cache, in the same order."""
     other = load_finite_cache(path)
     rows = {clip: row for row, clip in enumerate(other.clip_id)}
-    missing = [clip for clip in features.clip_id if clip not in rows]
+    missing = [clip for clip in clips.clip_id if clip not in rows]
     if missing:
         raise HeliographError(
-            f"{path} lacks {len(missing)} of the run's {len(features)} clips: {missing[0]} is one"
+            f"{path} lacks {len(missing)} of the run's {len(clips)} clips: {missing[0]} is one"
         )
-    return other.features[[rows[clip] for clip in features.clip_id]]
+    return other.features[[rows[clip] for clip in clips.clip_id]]
+
+
+# The parts
+
+
+def _baselines(inputs: EvaluationInputs) -> dict[str, Any]:
+    baseline_inputs = BaselineInputs.of(
+        inputs.clips, inputs.examples, inputs.context, inputs.against
+    )
+    return score_baselines(baseline_inputs, inputs.context, inputs.progress)
+
+
+def _metrics(inputs: EvaluationInputs) -> dict[str, Any]:
+    return assess_messages(
+        inputs.messages, permutations=inputs.permutations, progress=inputs.progress
+    )
+
+
+def _interventions(inputs: EvaluationInputs) -> dict[str, Any]:
+    with one_thread():
+        return {
+            "kept_receiver": score_kept_receivers(inputs.messages),
+            "interventions": intervene(inputs.messages),
+            "silenced_agents": silence_agents(inputs.messages),
+            "noise": add_noise(inputs.messages),
+        }
+
+
+def _fresh_receivers(inputs: EvaluationInputs) -> dict[str, Any]:
+    return {"fresh_receivers": score_fresh_receivers(inputs.messages)}
+
+
+def _agreement(inputs: EvaluationInputs) -> dict[str, Any]:
+    return {
+        "agreement": {
+            "agents": agent_agreement(inputs.tokens),
+            "seeds": seed_agreement(inputs.tokens),
+        }
+    }
+
+
+def _probes(inputs: EvaluationInputs) -> dict[str, Any]:
+    bits = sum(8 * features[0].nbytes for features in inputs.examples.caches)
+    return {
+        "compression": compression(inputs.messages, feature_bits=bits),
+        "probes": probe(inputs.messages, inputs.feature_kernels, inputs.clips.labels),
+    }
+
+
+def _outcome(inputs: EvaluationInputs) -> dict[str, Any]:
+    if inputs.outcome is None:
+        return {}
+    outcome, action = inputs.outcome
+    return {
+        "outcome": predict_outcome(
+            inputs.messages,
+            inputs.feature_kernels,
+            inputs.clips.labels,
+            outcome=outcome,
+            action=action,
+        )
+    }
+
+
+def _transfer(inputs: EvaluationInputs) -> dict[str, Any]:
+    if not inputs.on:
+        return {}
+    inputs.progress("transfer")
+    return {
+        "transfer": {
+            path: transfer(inputs.run, inputs.messages, inputs.examples, others)
+            for path, others in inputs.on.items()
+        }
+    }
+
+
+def _controls(inputs: EvaluationInputs) -> dict[str, Any]:
+    if not inputs.controls:
+        return {}
+    factory = inputs.run.agent_factory
+    return {"controls": train_controls(inputs.context, inputs.examples, factory, inputs.progress)}
+
+
+PARTS = (
+    EvaluationPart("", _baselines, symbols=False),
+    EvaluationPart("", _metrics),
+    EvaluationPart("interventions", _interventions),
+    EvaluationPart("fresh receivers", _fresh_receivers),
+    EvaluationPart("agreement", _agreement),
+    EvaluationPart("probes", _probes),
+    EvaluationPart("", _outcome),
+    EvaluationPart("", _transfer),
+    EvaluationPart("", _controls, symbols=False),
+)
+"""The parts of every evaluation, in their order; those of an option that is not given add nothing.
+
+A part whose key is new needs a field of `RunMetrics`.
+"""
+
+# Metrics of messages
 
 
 def assess_messages(
-    context: MessageContext, *, permutations: int, progress: Say = lambda _: None
+    context: MessageContext, *, permutations: int, progress: Progress = lambda _: None
 ) -> dict[str, Any]:
-    """`compositionality`: every structural metric of all seeds' messages, over all labelled clips,
-    as an `Assessment`, None where it needs two properties; and `bins`: what each would be with the
-    properties in other numbers of bins.
+    """Assess every metric of all seeds' messages, over all labelled clips.
+
+    Returns:
+        `compositionality`: an `Assessment` of each metric, None where it needs more properties; and
+        `bins`: what each would be with the properties in other numbers of bins.
     """
     labelled = np.flatnonzero(~np.isnan(context.labels).any(axis=1))
     tokens, labels = context.tokens[:, labelled], context.labels[labelled]
     objects = np.asarray(context.objects)[labelled]
-    found: dict[str, Any] = {}
-    sensitivity: dict[str, Any] = {}
+    assessed: dict[str, Any] = {}
+    by_bins: dict[str, Any] = {}
     for name, metric in METRICS.items():
         if metric.per_position:
             continue
         progress(f"metric {name}")
         if labels.shape[1] < metric.properties:
-            found[name] = sensitivity[name] = None
+            assessed[name] = by_bins[name] = None
             continue
-        found[name] = assess(
+        assessed[name] = assess(
             metric, tokens, _binned(labels, BINS), groups=objects, n=permutations
         ).to_json()
-        sensitivity[name] = {
+        by_bins[name] = {
             str(bins): _with_bins(metric, tokens, _binned(labels, bins), objects, permutations)
             for bins in OTHER_BINS
         }
-    return {"compositionality": found, "bins": sensitivity}
+    return {"compositionality": assessed, "bins": by_bins}
 
 
 def _binned(labels: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
@@ -191,21 +318,7 @@ def _with_bins(
     objects: NDArray[np.str_],
     permutations: int,
 ) -> dict[str, float]:
-    null = permutation_null(metric, tokens, bins, n=min(permutations, 200), groups=objects)
-    null = null.mean(1)
+    n = min(permutations, MAX_PERMUTATIONS_OF_BINS)
+    null = permutation_null(metric, tokens, bins, n=n, groups=objects).mean(1)
     mean = float(np.mean(metric(tokens, bins)))
     return {"mean": mean, "null_mean": float(null.mean()), "p_value": p_value(mean, null)}
-
-
-def assess_worth(
-    context: MessageContext,
-    grams: Sequence[NDArray[np.float64]],
-    clips: Features,
-    examples: Examples,
-) -> dict[str, Any]:
-    """Compression, and probes of every label; `grams` are of the raw features, of each seed."""
-    bits = sum(8 * own[0].nbytes for own in examples.caches)
-    return {
-        "compression": worth.compression(context, feature_bits=bits),
-        "probes": worth.probe(context, grams, clips.labels),
-    }

@@ -1,17 +1,17 @@
-"""What messages cause: one position of them is changed, and the receiver that knows them asked.
+"""Interventions: accuracy drops when parts of the messages are changed.
 
-Each seed's own receiver compares its test clips, first as the messages are, then with one position
-changed in both messages of a pair:
+Each seed's own receiver compares its test clips, first with the messages as they are, then with one
+position changed in both messages of a pair:
 
-- `zero`: nothing is heard there (a one-hot of zeros, which no receiver met in training);
-- `resample`: each clip says there what another test clip says, so the symbols stay as frequent;
-- `scramble`: each clip says there a symbol drawn uniformly from the vocabulary;
-- `swap`: the two clips of a pair trade their symbols there, which turns round whatever that
+- `zero`: the receiver reads zeros there, which no receiver met in training;
+- `resample`: the symbols there are permuted across test clips, so they stay as frequent;
+- `scramble`: each clip has a uniformly random symbol there;
+- `swap`: the two clips of a pair exchange their symbols there, which reverses whatever that
   position alone decides.
 
-`drop` is by how much fewer answers are right. The causal matrix is the drop of each position and
-property. Further: one symbol of one message edited to each other symbol (`edits`), whole agents
-silenced (`agents`), and every symbol replaced by a random one with some probability (`noise`).
+`drop` is by how much accuracy falls. The causal matrix is the drop of each position and property.
+Further: one symbol of one message edited to each other symbol (`edits`), whole agents silenced
+(`silence_agents`), and every symbol replaced by a random one with some probability (`add_noise`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.baselines import add_ranking
+from pipeline.evaluation.baselines import add_rank_scores
 from pipeline.evaluation.context import MessageContext, compare_clips, compare_messages, win_rates
 from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs, score_pairs
 from pipeline.metrics import bin_property, mutual_information, p_value
@@ -40,172 +40,189 @@ NOISE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Changed:
-    """One position of the messages of n clips, changed in every way that is needed.
+class PositionAnswers:
+    """A receiver's answers for n clips with every symbol at one position of their messages.
 
-    `says[r, i, v, j, w]` would be what receiver r says of clip i saying v against clip j saying w;
-    it is stored once for each distinct rest of a message: `table` bool (R, K, K, properties),
-    where clip i saying v is row `rest[i] * (vocab + 1) + v`, and v = vocab is silence.
+    The answers are stored once for each distinct rest of a message.
+
+    Attributes:
+        table: bool (R, K, K, properties), R receivers; clip i with symbol v is row
+            `rest[i] * (vocab + 1) + v`, and v = vocab is silence.
+        rest: The number of each clip's rest of the message, (n,).
+        symbols: The symbol of each clip, (n,).
+        vocab: The number of symbols.
     """
 
     table: Bools
     rest: Numbers
-    said: Numbers
+    symbols: Numbers
     vocab: int
 
     @classmethod
-    def of(cls, receivers: Any, words: Numbers, position: int, vocab: int) -> Changed:
-        """Asks the receivers of one seed about words (n, positions), `position` open."""
-        others = np.delete(words, position, axis=1)
+    def of(cls, receivers: Any, messages: Numbers, position: int, vocab: int) -> PositionAnswers:
+        """Ask the receivers of one seed about messages (n, positions) with one position open."""
+        others = np.delete(messages, position, axis=1)
         distinct, rest = np.unique(others, axis=0, return_inverse=True)
-        spoken = np.repeat(distinct, vocab + 1, axis=0)
-        every = np.tile(np.arange(vocab + 1), len(distinct))
-        open_words = np.insert(spoken, position, every, axis=1)
-        return cls(
-            compare_messages(receivers, open_words, vocab), rest.ravel(), words[:, position], vocab
-        )
+        repeated = np.repeat(distinct, vocab + 1, axis=0)
+        symbols = np.tile(np.arange(vocab + 1), len(distinct))
+        opened = np.insert(repeated, position, symbols, axis=1)
+        table = compare_messages(receivers, opened, vocab)
+        return cls(table, rest.ravel(), messages[:, position], vocab)
 
-    def says(self, first: Numbers, second: Numbers) -> Bools:
-        """Verdicts (R, ..., n, n, properties) when in pair (i, j) the clips say these symbols.
+    def answers(self, first: Numbers, second: Numbers) -> Bools:
+        """Return the answers when the clips i, j of pair (i, j) have these symbols.
 
-        `first` and `second` broadcast to (..., n, n).
+        Args:
+            first: Symbols of the first clip, broadcast to (..., n, n).
+            second: Symbols of the second clip.
+
+        Returns:
+            bool (R, ..., n, n, properties).
         """
         rows = self.rest * (self.vocab + 1)
         return self.table[:, rows[:, None] + first, rows + second]
 
 
 @dataclass(frozen=True)
-class _SeedOutcome:
-    """One seed: counts before and after, by kind and position, and what goes with them."""
+class _SeedInterventions:
+    """The counts of one seed before and after each change.
+
+    Attributes:
+        intact: Before any change.
+        changed: By kind, of each position.
+        null: Accuracies of the resampled messages, (positions, draws, columns).
+        flips: Flip rates, (positions, properties).
+    """
 
     intact: PairCounts
     changed: Mapping[str, Sequence[PairCounts]]
-    null: Floats  # (positions, draws, columns), accuracies of the resampled messages
-    flips: Floats  # (positions, properties)
+    null: Floats
+    flips: Floats
 
 
 def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> dict[str, Any]:
-    """Every intervention on every seed's messages; keys as `docs/metrics_json.md` describes them.
+    """Change each position of every seed's messages; keys as in `docs/metrics_json.md`.
 
-    `draws` is the number of resampled and scrambled messages; those of `resample` are at the same
-    time the null of its p-value: the symbols of that position dealt to other test clips.
+    Args:
+        context: Messages and receivers of a run.
+        draws: The number of resampled and of scrambled messages. The resampled ones are also the
+            null of the p-value.
+        seed: Of the random numbers.
     """
     rng = np.random.default_rng(seed)
     clips = context.some_test_clips(MAX_CLIPS)
     resampler = Resampler(context.objects, clips)
-    outcomes = [
-        _one_seed(context, number, own, resampler.objects[own], draws, rng)
+    seeds = [
+        _intervene_on_seed(context, number, own, resampler.objects[own], draws, rng)
         for number, own in enumerate(clips)
     ]
-    before = resampler.score([one.intact for one in outcomes])
-    carries = designated(context)
+    before = resampler.score([own.intact for own in seeds])
+    carried = carried_properties(context)
     properties = context.config.properties
-    found: dict[str, Any] = {
-        "positions": [list(place) for place in context.positions],
+    entry: dict[str, Any] = {
+        "positions": [list(position) for position in context.positions],
         "accuracy_intact": before.by_property(properties),
-        "carried_property": [[properties[own] for own in seed] for seed in carries],
+        "carried_property": [[properties[number] for number in own] for own in carried],
     }
     for kind in KINDS:
         drops = [
-            before - resampler.score([one.changed[kind][position] for one in outcomes])
+            before - resampler.score([own.changed[kind][position] for own in seeds])
             for position in range(context.tokens.shape[2])
         ]
-        found[kind] = _matrix(drops) | {"selectivity": _targeted(drops, carries, rng)}
-    chance = np.mean([one.null for one in outcomes], axis=0)  # (positions, draws, columns)
-    p_values = np.stack([p_value(before.mean, one) for one in chance])
-    found["resample"]["p_value"] = p_values[:, :-1].tolist()
-    flips = np.stack([one.flips for one in outcomes])  # (S, positions, properties)
-    found["edits"] = {"flip_rate": flips.mean(0).tolist(), "per_seed": flips.tolist()}
-    return found
+        entry[kind] = _causal_matrix(drops) | {"selectivity": _selectivity(drops, carried, rng)}
+    null = np.mean([own.null for own in seeds], axis=0)  # (positions, draws, columns)
+    p_values = np.stack([p_value(before.mean, values) for values in null])
+    entry["resample"]["p_value"] = p_values[:, :-1].tolist()
+    flips = np.stack([own.flips for own in seeds])  # (S, positions, properties)
+    entry["edits"] = {"flip_rate": flips.mean(0).tolist(), "per_seed": flips.tolist()}
+    return entry
 
 
-def _one_seed(
+def _intervene_on_seed(
     context: MessageContext,
     number: int,
     clips: Numbers,
     objects: Numbers,
     draws: int,
     rng: np.random.Generator,
-) -> _SeedOutcome:
+) -> _SeedInterventions:
     vocab, margins = context.config.vocab, context.config.tie_margins
-    words, labels, receiver = (
-        context.tokens[number, clips],
-        context.labels[clips],
-        context.receiver(number),
-    )
-    right, asked = score_pairs(compare_clips(receiver, words, vocab), labels, margins)
+    messages, labels = context.tokens[number, clips], context.labels[clips]
+    receiver = context.receiver(number)
+    right, asked = score_pairs(compare_clips(receiver, messages, vocab), labels, margins)
     changed: dict[str, list[PairCounts]] = {kind: [] for kind in KINDS}
     null, flips = [], []
-    for position in range(words.shape[1]):
-        heard = Changed.of(receiver, words, position, vocab)
-        said = _verdicts(heard, rng, draws)
-        for kind, verdict in said.items():
-            changed[kind].append(
-                count_pairs(score_pairs(verdict, labels, margins)[0], asked, objects)
-            )
-        null.append(_each_draw(said["resample"], labels, margins))
-        flips.append(_flips(heard))
-    return _SeedOutcome(
-        count_pairs(right, asked, objects), changed, np.stack(null), np.stack(flips)
-    )
+    for position in range(messages.shape[1]):
+        table = PositionAnswers.of(receiver, messages, position, vocab)
+        answers = _answers_after_change(table, rng, draws)
+        for kind, answer in answers.items():
+            right_after = score_pairs(answer, labels, margins)[0]
+            changed[kind].append(count_pairs(right_after, asked, objects))
+        null.append(_accuracy_of_draws(answers["resample"], labels, margins))
+        flips.append(_flip_rates(table))
+    intact = count_pairs(right, asked, objects)
+    return _SeedInterventions(intact, changed, np.stack(null), np.stack(flips))
 
 
-def _verdicts(heard: Changed, rng: np.random.Generator, draws: int) -> dict[str, Bools]:
-    """What is said after each kind of change: (R, n, n, properties), or (R, draws, n, n, ...)."""
-    said, shape = heard.said, (draws, len(heard.said))
-    silence = np.array(heard.vocab)
-    dealt = rng.permuted(np.broadcast_to(said, shape), axis=1)
-    uniform = rng.integers(heard.vocab, size=shape)
+def _answers_after_change(
+    table: PositionAnswers, rng: np.random.Generator, draws: int
+) -> dict[str, Bools]:
+    """Return the answers by kind of change: (R, n, n, properties), or (R, draws, n, n, ...)."""
+    symbols, shape = table.symbols, (draws, len(table.symbols))
+    silence = np.array(table.vocab)
+    permuted = rng.permuted(np.broadcast_to(symbols, shape), axis=1)
+    uniform = rng.integers(table.vocab, size=shape)
     return {
-        "zero": heard.says(silence, silence),
-        "resample": heard.says(dealt[:, :, None], dealt[:, None]),
-        "scramble": heard.says(uniform[:, :, None], uniform[:, None]),
-        "swap": heard.says(said[None, :], said[:, None]),
+        "zero": table.answers(silence, silence),
+        "resample": table.answers(permuted[:, :, None], permuted[:, None]),
+        "scramble": table.answers(uniform[:, :, None], uniform[:, None]),
+        "swap": table.answers(symbols[None, :], symbols[:, None]),
     }
 
 
-def _each_draw(says: Bools, labels: Floats, margins: Sequence[float]) -> Floats:
-    """The accuracy of each draw, pooled over pairs and receivers: (draws, columns)."""
-    found = []
-    for verdict in np.moveaxis(says, 1, 0):
-        right, asked = score_pairs(verdict, labels, margins)
-        found.append((right * asked).sum((0, 1)) / np.maximum(1, asked.sum((0, 1))))
-    return np.stack(found)
+def _accuracy_of_draws(answers: Bools, labels: Floats, margins: Sequence[float]) -> Floats:
+    """Return the accuracy of each draw, pooled over pairs and receivers: (draws, columns)."""
+    accuracies = []
+    for draw in np.moveaxis(answers, 1, 0):
+        right, asked = score_pairs(draw, labels, margins)
+        accuracies.append((right * asked).sum((0, 1)) / np.maximum(1, asked.sum((0, 1))))
+    return np.stack(accuracies)
 
 
-def _flips(heard: Changed) -> Floats:
-    """How often an answer turns when one clip says another symbol: (properties,).
+def _flip_rates(table: PositionAnswers) -> Floats:
+    """Return how often an answer changes when one clip gets another symbol: (properties,).
 
-    Over ordered pairs of different clips and the symbols that the first of them does not say.
+    Over ordered pairs of different clips and the symbols that the first of them does not have.
     """
-    said, count = heard.said, len(heard.said)
-    edits = np.arange(heard.vocab)[:, None, None]  # (vocab, 1, 1)
-    after = heard.says(edits, said)  # (R, vocab, n, n, P)
-    before = heard.says(said[:, None], said)[:, None]
-    counted = (edits != said[:, None]) & ~np.eye(count, dtype=bool)  # (vocab, n, n)
-    turned = ((after != before) & counted[..., None]).sum((0, 1, 2, 3))
-    return np.asarray(turned / max(1, len(after) * int(counted.sum())))
+    symbols, count = table.symbols, len(table.symbols)
+    edits = np.arange(table.vocab)[:, None, None]  # (vocab, 1, 1)
+    after = table.answers(edits, symbols)  # (R, vocab, n, n, P)
+    before = table.answers(symbols[:, None], symbols)[:, None]
+    counted = (edits != symbols[:, None]) & ~np.eye(count, dtype=bool)  # (vocab, n, n)
+    flipped = ((after != before) & counted[..., None]).sum((0, 1, 2, 3))
+    return np.asarray(flipped / max(1, len(after) * int(counted.sum())))
 
 
-def designated(context: MessageContext) -> Numbers:
-    """The property that each position carries, (S, positions): most mutual information with it.
+def carried_properties(context: MessageContext) -> Numbers:
+    """Return the property that each position carries, (S, positions).
 
-    Over the training clips, so that the choice and the drops it predicts are of different clips.
+    The one with most mutual information on the training clips, so that the choice and the drops it
+    predicts are of different clips; the first of those that are equal up to rounding.
     """
-    found = []
+    carried = []
     for number, split in enumerate(context.splits):
         labels = context.labels[split.train]
         bins = np.stack([bin_property(column, bins=BINS) for column in labels.T], axis=1)
-        shared = mutual_information(context.tokens[number, split.train], bins)
-        found.append(shared.argmax(1))
-    return np.stack(found)
+        information = mutual_information(context.tokens[number, split.train], bins)
+        carried.append(information.round(12).argmax(1))
+    return np.stack(carried)
 
 
-def _matrix(drops: Sequence[Scores]) -> dict[str, Any]:
-    """The causal matrix, positions x properties, and the drop of all at once."""
-    means = np.stack([one.mean for one in drops])
-    ends = np.stack([one.interval() for one in drops])  # (positions, columns, 2)
-    per_seed = np.stack([one.per_seed for one in drops], axis=1)  # (S, positions, columns)
+def _causal_matrix(drops: Sequence[Scores]) -> dict[str, Any]:
+    """Return the drops, positions x properties, and those of all properties at once."""
+    means = np.stack([drop.mean for drop in drops])
+    ends = np.stack([drop.interval() for drop in drops])  # (positions, columns, 2)
+    per_seed = np.stack([drop.per_seed for drop in drops], axis=1)  # (S, positions, columns)
     return {
         "drop": means[:, :-1].tolist(),
         "interval": ends[:, :-1].tolist(),
@@ -215,65 +232,71 @@ def _matrix(drops: Sequence[Scores]) -> dict[str, Any]:
     }
 
 
-def _targeted(
-    drops: Sequence[Scores], carries: Numbers, rng: np.random.Generator, *, n: int = 2000
+def _selectivity(
+    drops: Sequence[Scores], carried: Numbers, rng: np.random.Generator, *, n: int = 2000
 ) -> dict[str, Any] | None:
-    """The drop of the property that a position carries, against that of the others.
+    """Return the drop of the property that a position carries, and that of the others.
 
     None for one property. The p-value is one-sided: the share of `n` random assignments of
-    properties to positions that part the drops as well as `carries` does.
+    properties to positions that separate the drops as well as `carried` does.
     """
     count = drops[0].per_seed.shape[1] - 1
     if count < 2:
         return None
-    per_seed = np.stack([one.per_seed[:, :-1] for one in drops], axis=-2)  # (S, positions, P)
-    drawn = np.stack([one.drawn[:, :, :-1] for one in drops], axis=-2)  # (n, S, positions, P)
+    per_seed = np.stack([drop.per_seed[:, :-1] for drop in drops], axis=-2)  # (S, positions, P)
+    drawn = np.stack([drop.drawn[:, :, :-1] for drop in drops], axis=-2)  # (n, S, positions, P)
 
-    def parted(values: Floats, own: Bools) -> tuple[Floats, Floats]:
-        inside = (values * own).sum(-1).mean(-1)
-        return inside, (values * ~own).sum(-1).mean(-1) / (count - 1)
+    def separated(values: Floats, chosen: Bools) -> tuple[Floats, Floats]:
+        inside = (values * chosen).sum(-1).mean(-1)
+        return inside, (values * ~chosen).sum(-1).mean(-1) / (count - 1)
 
-    own = carries[:, :, None] == np.arange(count)
-    (targeted, elsewhere), boot = parted(per_seed, own), parted(drawn, own)
-    columns = [np.stack([a, b, a - b], axis=-1) for a, b in ((targeted, elsewhere), boot)]
+    chosen = carried[:, :, None] == np.arange(count)
+    pairs = separated(per_seed, chosen), separated(drawn, chosen)
+    columns = [np.stack([inside, others, inside - others], axis=-1) for inside, others in pairs]
     scores = Scores(columns[0], columns[1], drops[0].weights, (-1.0, 1.0))
-    assigned = rng.integers(count, size=(n, *carries.shape))[..., None] == np.arange(count)
-    chance = np.subtract(*parted(per_seed, assigned)).mean(-1)
+    assigned = rng.integers(count, size=(n, *carried.shape))[..., None] == np.arange(count)
+    null = np.subtract(*separated(per_seed, assigned)).mean(-1)
     names = ("carried_property", "other_properties", "difference")
-    told = {name: scores.to_json(k) for k, name in enumerate(names)}
-    told["difference"]["p_value"] = p_value(float(scores.mean[2]), chance)
-    return told
+    entry = {name: scores.to_json(column) for column, name in enumerate(names)}
+    entry["difference"]["p_value"] = p_value(float(scores.mean[2]), null)
+    return entry
 
 
-def listen(context: MessageContext) -> dict[str, Any]:
-    """What the kept receivers make of the messages as they are: an entry like a baseline's."""
-    says = [
+def score_kept_receivers(context: MessageContext) -> dict[str, Any]:
+    """Return the accuracy of each seed's receiver on the messages as they are.
+
+    An entry like a baseline's; a clip's score is the share of other clips that it exceeds.
+    """
+    answers = [
         compare_clips(context.receiver(number), context.tokens[number, own], context.config.vocab)
         for number, own in enumerate(context.tests)
     ]
     config = context.config
-    graded = context.resampler.score_pairs(says, context.labels, context.tests, config.tie_margins)
-    told = graded.by_property(config.properties)
-    told["properties"] = add_ranking(told["properties"], [win_rates(own) for own in says], context)
-    return told
+    scores = context.resampler.score_pairs(
+        answers, context.labels, context.tests, config.tie_margins
+    )
+    entry = scores.by_property(config.properties)
+    rates = [win_rates(own) for own in answers]
+    entry["properties"] = add_rank_scores(entry["properties"], rates, context)
+    return entry
 
 
 def silence_agents(context: MessageContext) -> list[dict[str, Any]]:
-    """The drop of accuracy when an agent says nothing: an entry for each agent."""
+    """Return the drop of accuracy when an agent's part of the message is zeros, of each agent."""
 
-    def muted(agent: int) -> Callable[[Numbers], Numbers]:
-        silent = np.array([speaker == agent for speaker, _ in context.positions])
-        return lambda words: np.where(silent, context.config.vocab, words)[None]
+    def silencer(agent: int) -> Callable[[Numbers], Numbers]:
+        silent = np.array([owner == agent for owner, _ in context.positions])
+        return lambda messages: np.where(silent, context.config.vocab, messages)[None]
 
-    intact = _heard(context, lambda words: words[None])
+    intact = _score_changed(context, lambda messages: messages[None])
     return [
-        (intact - _heard(context, muted(agent))).by_property(context.config.properties)
+        (intact - _score_changed(context, silencer(agent))).by_property(context.config.properties)
         for agent in range(context.config.agents)
     ]
 
 
 def add_noise(context: MessageContext, *, draws: int = 5, seed: int = 0) -> dict[str, Any]:
-    """Accuracy when each symbol is, with some probability, a uniformly random one.
+    """Return the accuracy when each symbol is, with some probability, a uniformly random one.
 
     With probability p it is drawn from the whole vocabulary, so it stays as it was in
     1 / vocabulary of those cases. `accuracy` has an entry for each probability.
@@ -281,32 +304,32 @@ def add_noise(context: MessageContext, *, draws: int = 5, seed: int = 0) -> dict
     rng = np.random.default_rng(seed)
     vocab = context.config.vocab
 
-    def distorted(probability: float) -> Callable[[Numbers], Numbers]:
-        def change(words: Numbers) -> Numbers:
-            shape = (draws, *words.shape)
+    def noise(probability: float) -> Callable[[Numbers], Numbers]:
+        def change(messages: Numbers) -> Numbers:
+            shape = (draws, *messages.shape)
             random = rng.integers(vocab, size=shape)
-            return np.where(rng.random(shape) < probability, random, words)
+            return np.where(rng.random(shape) < probability, random, messages)
 
         return change
 
-    curve = [_heard(context, distorted(probability)) for probability in NOISE]
+    curve = [_score_changed(context, noise(probability)) for probability in NOISE]
     return {
         "probability": list(NOISE),
         "accuracy": [scores.by_property(context.config.properties) for scores in curve],
     }
 
 
-def _heard(context: MessageContext, change: Callable[[Numbers], Numbers]) -> Scores:
-    """Accuracies when `change(words)` (draws, n, positions) is heard for words (n, positions)."""
+def _score_changed(context: MessageContext, change: Callable[[Numbers], Numbers]) -> Scores:
+    """Return accuracies when receivers read `change(messages)` (draws, n, positions)."""
     clips = context.some_test_clips(MAX_CLIPS)
-    says = [
+    answers = [
         np.concatenate(
             [
-                compare_clips(context.receiver(number), words, context.config.vocab)
-                for words in change(context.tokens[number, own])
+                compare_clips(context.receiver(number), messages, context.config.vocab)
+                for messages in change(context.tokens[number, own])
             ]
         )
         for number, own in enumerate(clips)
     ]
     resampler = Resampler(context.objects, clips)
-    return resampler.score_pairs(says, context.labels, clips, context.config.tie_margins)
+    return resampler.score_pairs(answers, context.labels, clips, context.config.tie_margins)

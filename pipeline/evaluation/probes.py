@@ -1,10 +1,11 @@
-"""What messages are worth: how short they are, and what can still be read off them.
+"""Compression and probes: how short messages are, and what can be predicted from them.
 
-Probes learn from the messages of the training clips and predict, for test clips, every label of
-the cache, also those that the agents never spoke about (a simulator's outcomes); the same probes
-read the raw features. Outcomes after an action: see `pipeline.outcome`.
+Probes are fitted on the messages of the training clips and predict, for test clips, every label of
+the cache, also those that the agents were not trained on (a simulator's outcomes). The same probes
+read the raw features. Outcomes after an action: see `outcome_prediction`.
 
-Accuracy is always that of telling which of two test clips has more, by the predictions.
+Accuracy is always that of telling which of two test clips has more, by the predictions; predictions
+equal up to rounding are a tie, which counts half.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from pipeline.runs import Spread
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
-LEAST_CLIPS = 8
-"""A label that fewer clips know, in the training or the test part of a seed, is not probed."""
+MIN_CLIPS = 8
+"""A label that fewer clips have, in the training or the test part of a seed, is not probed."""
 MLP_HIDDEN = 64
 MLP_STEPS = 300
 MLP_AXES = 64
@@ -36,7 +37,7 @@ MLP_RATE, MLP_DECAY = 3e-3, 0.1
 
 
 def compression(context: MessageContext, *, feature_bits: int) -> dict[str, Any]:
-    """Bits of a message against bits of the features that it stands for.
+    """Return the bits of a message and the bits of the features that it stands for.
 
     `bits_capacity` is what a message can hold, `bits_used` the entropy of whole messages over all
     clips (at most log2 of their number), `bits_symbols` the sum of the positions' entropies.
@@ -53,54 +54,75 @@ def compression(context: MessageContext, *, feature_bits: int) -> dict[str, Any]
     }
 
 
-def message_gram(words: Numbers) -> Floats:
-    """The share of positions at which two clips say the same: (N, positions) -> (N, N).
+def message_kernel(messages: Numbers) -> Floats:
+    """Return the share of positions at which two clips have the same symbol.
 
     The inner product of one-hot messages, so that ridge regression on it is linear in them.
+
+    Args:
+        messages: (N, positions).
+
+    Returns:
+        float64 (N, N).
     """
-    return np.mean([one[:, None] == one for one in words.T], axis=0)
+    return np.mean([symbols[:, None] == symbols for symbols in messages.T], axis=0)
 
 
 def probe(
-    context: MessageContext, grams: Sequence[Floats], labels: Mapping[str, Floats]
+    context: MessageContext, feature_kernels: Sequence[Floats], labels: Mapping[str, Floats]
 ) -> dict[str, Any]:
-    """What a linear probe (ridge) and an MLP read off messages and off raw features.
+    """Predict labels from messages and from raw features, by ridge regression and by an MLP.
 
     Args:
-        grams: of the raw features, (N, N) for each seed, as `ridge.gram` makes them.
-        labels: (N,) each, NaN where unknown. One that too few clips know, or that does not vary,
+        context: Messages of a run.
+        feature_kernels: Of the raw features, (N, N) for each seed; see `ridge.linear_kernel`.
+        labels: (N,) each, NaN where unknown. One that too few clips have, or that does not vary,
             is left out.
 
-    `retained` is the share that messages keep of the features' accuracy above one half; None where
-    the interval of the features' accuracy reaches down to one half.
+    Returns:
+        By label, `ridge` and `mlp`. `retained` is the share that messages keep of the features'
+        accuracy above one half; None where the interval of the features' accuracy reaches down to
+        one half.
     """
-    parts = {name: parts_of(context, column) for name, column in labels.items()}
-    asked = {name: column for name, column in labels.items() if parts[name]}
-    found: dict[str, Any] = {}
-    if not asked:
-        return found
-    kernels = {"messages": [message_gram(words) for words in context.tokens], "features": grams}
-    columns = np.stack(list(asked.values()), axis=1)
+    parts = {name: labelled_parts(context, column) for name, column in labels.items()}
+    probed = {name: column for name, column in labels.items() if parts[name]}
+    if not probed:
+        return {}
+    kernels = {
+        "messages": [message_kernel(messages) for messages in context.tokens],
+        "features": feature_kernels,
+    }
+    columns = np.stack(list(probed.values()), axis=1)
     with one_thread():
-        learnt = {
-            side: _mlp(own, columns, context) for side, own in kernels.items()
+        by_mlp = {
+            source: _predict_by_mlp(own, columns, context) for source, own in kernels.items()
         }  # (S, N, labels)
-    for number, (name, column) in enumerate(asked.items()):
-        linear = {side: _linear(own, column, parts[name], context) for side, own in kernels.items()}
-        deep = {
-            side: [seed[test, number] for seed, (_, test) in zip(own, parts[name], strict=True)]
-            for side, own in learnt.items()
+    entries: dict[str, Any] = {}
+    for number, (name, column) in enumerate(probed.items()):
+        by_ridge = {
+            source: _predict_ranks(own, column, parts[name], context)
+            for source, own in kernels.items()
         }
-        found[name] = {
+        tested = {
+            source: [
+                values[test, number] for values, (_, test) in zip(seeds, parts[name], strict=True)
+            ]
+            for source, seeds in by_mlp.items()
+        }
+        entries[name] = {
             "trained_on": name in context.config.properties,
-            "ridge": _told(linear, column, parts[name], context, margin_of(context, name)),
-            "mlp": _told(deep, column, parts[name], context, margin_of(context, name)),
+            "ridge": _probe_entry(by_ridge, column, parts[name], context, margin_of(context, name)),
+            "mlp": _probe_entry(tested, column, parts[name], context, margin_of(context, name)),
         }
-    return found
+    return entries
 
 
-def known_labels(labels: Mapping[str, Floats], names: Sequence[str]) -> None:
-    """Raises HeliographError for a name that is no label, with the labels there are."""
+def require_labels(labels: Mapping[str, Floats], names: Sequence[str]) -> None:
+    """Check that each name is a label.
+
+    Raises:
+        HeliographError: One is not; the sentence lists the labels.
+    """
     for name in names:
         if name not in labels:
             raise HeliographError(
@@ -108,86 +130,97 @@ def known_labels(labels: Mapping[str, Floats], names: Sequence[str]) -> None:
             )
 
 
-# The parts of a label
+# The clips that have a label
 
 
-def parts_of(context: MessageContext, column: Floats) -> list[tuple[Numbers, Numbers]]:
-    """Training and test clips of each seed that know the label; none where a seed has too few."""
+def labelled_parts(context: MessageContext, column: Floats) -> list[tuple[Numbers, Numbers]]:
+    """Return the training and the test clips of each seed that have a label.
+
+    An empty list where a seed has too few of them, or all alike.
+    """
     known = ~np.isnan(column)
     parts = [
         (split.train[known[split.train]], test[known[test]])
         for split, test in zip(context.splits, context.tests, strict=True)
     ]
     enough = all(
-        len(clips) >= LEAST_CLIPS and np.ptp(column[clips]) > 0 for pair in parts for clips in pair
+        len(clips) >= MIN_CLIPS and np.ptp(column[clips]) > 0 for pair in parts for clips in pair
     )
     return parts if enough else []
 
 
 def margin_of(context: MessageContext, name: str) -> float:
-    """Values of this label that differ by no more are a tie: 0 unless the run says otherwise."""
+    """Return the tie margin of a label: 0 unless the run sets one."""
     config = context.config
     return dict(zip(config.properties, config.tie_margins, strict=True)).get(name, 0.0)
 
 
-def standard(column: Floats, train: Numbers) -> Floats:
-    """Mean 0 and deviation 1 over the training clips; 0 where unknown."""
+def standardise(column: Floats, train: Numbers) -> Floats:
+    """Return values with mean 0 and deviation 1 over the training clips; 0 where unknown."""
     deviation = float(column[train].std())
     return np.nan_to_num((column - column[train].mean()) / (deviation or 1.0))
 
 
-# Probes
+# Predictions
 
 
-def _linear(
+def _predict_ranks(
     kernels: Sequence[Floats],
     column: Floats,
     parts: Sequence[tuple[Numbers, Numbers]],
     context: MessageContext,
 ) -> list[Floats]:
-    """Predicted ranks of each seed's test clips by ridge regression."""
+    """Predict the relative ranks of each seed's test clips by ridge regression."""
     return [
-        by_ridge(kernel, ridge.ranks(column[:, None], train)[:, 0], train, test, context)
+        predict_by_ridge(
+            kernel, ridge.relative_ranks(column[:, None], train)[:, 0], train, test, context
+        )
         for kernel, (train, test) in zip(kernels, parts, strict=True)
     ]
 
 
-def by_ridge(
+def predict_by_ridge(
     kernel: Floats, targets: Floats, train: Numbers, test: Numbers, context: MessageContext
 ) -> Floats:
-    """Predictions (n,) for the test clips of targets (N,), by ridge regression."""
+    """Return predictions (n,) of targets (N,) for the test clips, by ridge regression."""
+    column = targets[:, None]
+    predictions = ridge.predict(
+        kernel,
+        column,
+        train,
+        test,
+        objects=context.resampler.objects,
+        goodness=ridge.closeness(column),
+    )
+    return predictions[:, 0]
 
-    def closeness(values: Floats, clips: Numbers) -> float:
-        return -float(((values[:, 0] - targets[clips]) ** 2).mean())
 
-    objects = context.resampler.objects
-    return ridge.predict(kernel, targets[:, None], train, test, objects=objects, judge=closeness)[
-        :, 0
-    ]
+def _predict_by_mlp(kernels: Sequence[Floats], columns: Floats, context: MessageContext) -> Floats:
+    """Predict relative ranks (S, N, labels) by an MLP of one hidden layer, all seeds at once.
 
-
-def _mlp(kernels: Sequence[Floats], columns: Floats, context: MessageContext) -> Floats:
-    """Predicted ranks (S, N, labels) by an MLP of one hidden layer, all seeds at once.
-
-    It reads the leading principal components of a Gram matrix, and predicts all the labels side by
-    side; a label that a training clip does not know is not asked of it.
+    It reads the leading principal components of a kernel and predicts all the labels together; a
+    label that a training clip does not have is no target for it. Training is in float32; the
+    predictions are in float64, so that clips with equal inputs get predictions that are equal up to
+    rounding in float64.
     """
-    inputs = [
-        _components(kernel, split.train)
-        for kernel, split in zip(kernels, context.splits, strict=True)
-    ]
-    x = torch.from_numpy(np.stack(inputs).astype(np.float32))  # (S, N, axes)
+    inputs = np.stack(
+        [
+            _components(kernel, split.train)
+            for kernel, split in zip(kernels, context.splits, strict=True)
+        ]
+    )  # (S, N, axes)
     known = np.stack([~np.isnan(columns)] * len(inputs))
     targets = np.zeros(known.shape, np.float32)
     trained = np.zeros(known.shape[:2], bool)
     for number, split in enumerate(context.splits):
         trained[number, split.train] = True
         for label, column in enumerate(columns.T):
-            own = split.train[~np.isnan(column[split.train])]
-            targets[number, :, label] = standard(ridge.ranks(column[:, None], own)[:, 0], own)
-    y = torch.from_numpy(targets)
+            train = split.train[~np.isnan(column[split.train])]
+            ranks = ridge.relative_ranks(column[:, None], train)[:, 0]
+            targets[number, :, label] = standardise(ranks, train)
+    x, y = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(targets)
     weight = torch.from_numpy((known & trained[:, :, None]).astype(np.float32))
-    layers = _fresh_layers(len(inputs), x.shape[2], columns.shape[1])
+    layers = _new_layers(len(inputs), x.shape[2], columns.shape[1])
     adam = torch.optim.AdamW(layers, lr=MLP_RATE, weight_decay=MLP_DECAY)
     for _ in range(MLP_STEPS):
         loss = ((_forward(layers, x) - y) ** 2 * weight).sum((1, 2)) / weight.sum((1, 2))
@@ -195,11 +228,11 @@ def _mlp(kernels: Sequence[Floats], columns: Floats, context: MessageContext) ->
         loss.sum().backward()
         adam.step()
     with torch.no_grad():
-        return _forward(layers, x).double().numpy()
+        return _forward([layer.double() for layer in layers], torch.from_numpy(inputs)).numpy()
 
 
 def _components(kernel: Floats, train: Numbers) -> Floats:
-    """The clips (N, axes) on the principal components of the training clips, mean square 1."""
+    """Return the clips (N, axes) on the principal axes of the training clips, mean square 1."""
     centred = kernel - kernel[:, train].mean(1, keepdims=True) - kernel[train].mean(0)
     centred += kernel[np.ix_(train, train)].mean()
     values, vectors = np.linalg.eigh(centred[np.ix_(train, train)])
@@ -207,14 +240,14 @@ def _components(kernel: Floats, train: Numbers) -> Floats:
     kept = values[::-1][:MLP_AXES] > max(values.max(), 0) * 1e-9
     count = int(kept.sum())
     leading = slice(-count, None) if count else slice(0, 0)
-    places = centred[:, train] @ (vectors[:, leading] / np.sqrt(values[leading]))
-    axes[:, :count] = places[:, ::-1]
+    components = centred[:, train] @ (vectors[:, leading] / np.sqrt(values[leading]))
+    axes[:, :count] = components[:, ::-1]
     size = math.sqrt(float((axes[train] ** 2).sum(1).mean()) / max(1, count))
     return axes / (size or 1.0)
 
 
-def _fresh_layers(seeds: int, inputs: int, outputs: int) -> list[torch.Tensor]:
-    """The same beginning for every seed: two weights (S, in, out) and two biases (S, 1, out)."""
+def _new_layers(seeds: int, inputs: int, outputs: int) -> list[torch.Tensor]:
+    """Return the same initial weights (S, in, out) and biases (S, 1, out) for every seed."""
     generator = torch.Generator().manual_seed(0)
     layers = []
     for n_in, n_out in ((inputs, MLP_HIDDEN), (MLP_HIDDEN, outputs)):
@@ -228,45 +261,56 @@ def _forward(layers: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return torch.baddbmm(layers[3], hidden, layers[2])
 
 
-# What the predictions are worth
+# Scores of predictions
 
 
-def score_one(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
-    """As `score_pairs`, for one label and its predictions, (n,) each: one column."""
+def score_label_pairs(values: Floats, column: Floats, margin: float) -> tuple[Floats, Any]:
+    """Score predictions of one label: `score_pairs` with one column.
+
+    Args:
+        values: Predictions, (n,).
+        column: The label, (n,).
+        margin: Values of the label that differ by no more are a tie.
+    """
     right, asked = score_pairs(exceeds(values[:, None]), column[:, None], (margin,))
     return right[..., :1], asked[..., :1]
 
 
-def _told(
+def _probe_entry(
     predicted: Mapping[str, Sequence[Floats]],
     column: Floats,
     parts: Sequence[tuple[Numbers, Numbers]],
     context: MessageContext,
     margin: float,
 ) -> dict[str, Any]:
-    """`messages`, `features` and what the first retain of the second."""
+    """Return the scores from `messages` and from `features`, and what the first retain."""
     resampler = Resampler(context.objects, [test for _, test in parts])
-    found: dict[str, Any] = {}
+    entry: dict[str, Any] = {}
     scores: dict[str, Scores] = {}
-    for side, seeds in predicted.items():
+    for source, seeds in predicted.items():
         pairs = list(zip(seeds, (test for _, test in parts), strict=True))
-        scores[side] = resampler.score(
+        scores[source] = resampler.score(
             [
-                count_pairs(*score_one(values, column[test], margin), resampler.objects[test])
+                count_pairs(
+                    *score_label_pairs(values, column[test], margin), resampler.objects[test]
+                )
                 for values, test in pairs
             ]
         )
         ranks = [spearman(values, column[test]) for values, test in pairs]
-        found[side] = scores[side].to_json(0) | {"spearman": Spread.numbers(ranks)}
-    return found | {"retained": retained(scores["messages"], scores["features"])}
+        entry[source] = scores[source].to_json(0) | {"spearman": Spread.numbers(ranks)}
+    return entry | {"retained": retained(scores["messages"], scores["features"])}
 
 
 def retained(messages: Scores, features: Scores) -> dict[str, Any] | None:
-    """What messages keep of the features' accuracy above one half, with its percentile interval."""
+    """Return what messages keep of the features' accuracy above one half, with its interval.
+
+    None where the interval of the features' accuracy reaches down to one half.
+    """
     if not features.interval()[0, 0] > 0.5:
         return None
     kept, whole = (float(scores.mean[0]) - 0.5 for scores in (messages, features))
-    drawn, all_of_it = (scores.drawn_means()[:, 0] - 0.5 for scores in (messages, features))
-    ratios = drawn[all_of_it > 0] / all_of_it[all_of_it > 0]
+    drawn_kept, drawn_whole = (scores.drawn_means()[:, 0] - 0.5 for scores in (messages, features))
+    ratios = drawn_kept[drawn_whole > 0] / drawn_whole[drawn_whole > 0]
     low, high = np.nanquantile(ratios, [0.025, 0.975])
     return {"value": kept / whole, "interval": [float(low), float(high)]}

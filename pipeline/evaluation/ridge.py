@@ -1,4 +1,4 @@
-"""Ridge regression on a Gram matrix: few clips, thousands of features, many seeds.
+"""Ridge regression on a kernel: few clips, thousands of features, many seeds.
 
 Standardised features enter only through their inner products, so a seed costs one product of
 (clips, features) matrices, and everything after it is as small as the number of clips.
@@ -19,15 +19,19 @@ Numbers = NDArray[np.int64]
 PENALTIES: Floats = np.logspace(-2, 4, 7)
 FOLDS = 5
 
-Judge = Callable[[Floats, Numbers], float]
-"""Scores predictions (n, targets) for clips (n,); larger is better, NaN where it cannot say."""
+Goodness = Callable[[Floats, Numbers], float]
+"""Scores predictions (n, targets) for clips (n,); larger is better, NaN where it cannot tell."""
 
 
-def gram(features: NDArray[np.generic], train: Numbers) -> Floats:
-    """Mean products of standardised features: (N, F) -> (N, N).
+def linear_kernel(features: NDArray[np.generic], train: Numbers) -> Floats:
+    """Return the mean products of standardised features: (N, F) to (N, N).
 
     Mean and deviation are those of the training clips; a feature that does not vary there is left
-    at its difference from the mean.
+    at its difference from the mean. Clips with equal features have equal rows.
+
+    Args:
+        features: (N, F).
+        train: The training clips.
     """
     equal = first_equal_rows(features)
     rows = np.asarray(features, dtype=np.float32)
@@ -39,10 +43,10 @@ def gram(features: NDArray[np.generic], train: Numbers) -> Floats:
 
 
 def first_equal_rows(features: NDArray[np.generic]) -> Numbers:
-    """Return for each row the first row that has the same bytes: (N,).
+    """Return for each row the index of the first row with the same bytes: (N,).
 
-    A product of matrices rounds equal rows differently, and regression magnifies that until equal
-    clips seem to differ; their part of the kernel is therefore that of the first of them.
+    A product of matrices rounds equal rows differently, and regression magnifies the difference
+    until equal clips seem to differ. Their rows of the kernel are therefore those of the first.
     """
     first: dict[bytes, int] = {}
     return np.array([first.setdefault(row.tobytes(), index) for index, row in enumerate(features)])
@@ -55,45 +59,73 @@ def predict(
     clips: Numbers,
     *,
     objects: Numbers,
-    judge: Judge,
+    goodness: Goodness,
 ) -> Floats:
-    """Predictions (n, T) for `clips` of targets (N, T), learnt on the `train` clips.
+    """Return predictions of `targets` for `clips`, fitted on the `train` clips.
 
-    The penalty, one for all the targets, is the one of `PENALTIES` whose predictions `judge` likes
-    best over five folds of training objects; `objects` (N,) numbers the object of each clip.
+    One penalty serves all the targets: the one of `PENALTIES` with the best predictions over five
+    folds of training objects, the smallest of those that are equally good up to rounding.
+
+    Args:
+        kernel: (N, N).
+        targets: (N, T).
+        train: The training clips.
+        clips: The clips to predict, (n,).
+        objects: The number of each clip's object, (N,).
+        goodness: Scores the predictions of a fold.
+
+    Returns:
+        float64 (n, T).
     """
     folds = np.unique(objects[train], return_inverse=True)[1] % FOLDS
-    liked = np.zeros(len(PENALTIES))
+    totals = np.zeros(len(PENALTIES))
     for fold in range(FOLDS):
         inside, outside = train[folds != fold], train[folds == fold]
         if not len(inside) or len(outside) < 2:
             continue
         for number, values in enumerate(_solve(kernel, targets, inside, outside, PENALTIES)):
-            liked[number] += len(outside) * np.nan_to_num(judge(values, outside))
-    best = PENALTIES[[int(merge_ties(liked).argmax())]]
+            totals[number] += len(outside) * np.nan_to_num(goodness(values, outside))
+    best = PENALTIES[[int(merge_ties(totals).argmax())]]
     return _solve(kernel, targets, train, clips, best)[0]
+
+
+def closeness(targets: Floats) -> Goodness:
+    """Return a goodness: minus the mean squared error of predictions of `targets` (N, T)."""
+
+    def goodness(values: Floats, clips: Numbers) -> float:
+        return -float(((values - targets[clips]) ** 2).mean())
+
+    return goodness
 
 
 def _solve(
     kernel: Floats, targets: Floats, train: Numbers, clips: Numbers, penalties: Floats
 ) -> Floats:
-    """(penalties, n, T), by one eigendecomposition; the intercept is not penalised."""
+    """Return predictions (penalties, n, T), by one eigendecomposition, the intercept free."""
     inside, across = kernel[np.ix_(train, train)], kernel[np.ix_(clips, train)]
     column = inside.mean(0)
     centred = inside - column - column[:, None] + column.mean()
     across = across - across.mean(1, keepdims=True) - column + column.mean()
     offset = targets[train].mean(0)
     values, vectors = np.linalg.eigh(centred)
-    wanted = vectors.T @ (targets[train] - offset)  # (train, T)
-    seen = across @ vectors  # (n, train)
-    shrunk = wanted / (np.maximum(values, 0)[:, None] + penalties[:, None, None])
-    return np.asarray(seen @ shrunk + offset)
+    coefficients = vectors.T @ (targets[train] - offset)  # (train, T)
+    coordinates = across @ vectors  # (n, train)
+    shrunk = coefficients / (np.maximum(values, 0)[:, None] + penalties[:, None, None])
+    return np.asarray(coordinates @ shrunk + offset)
 
 
-def ranks(labels: Floats, train: Numbers) -> Floats:
-    """The place (N, T) of each clip's labels among the values of the training clips, in 0 .. 1."""
-    places = np.empty(labels.shape)
+def relative_ranks(labels: Floats, train: Numbers) -> Floats:
+    """Return the rank of each clip's labels among the values of the training clips, in 0 .. 1.
+
+    Args:
+        labels: (N, T).
+        train: The training clips.
+
+    Returns:
+        float64 (N, T); above 1 for a value above all of them.
+    """
+    ranks = np.empty(labels.shape)
     for number, column in enumerate(labels.T):
         known = np.unique(column[train])
-        places[:, number] = np.searchsorted(known, column) / max(1, len(known) - 1)
-    return places
+        ranks[:, number] = np.searchsorted(known, column) / max(1, len(known) - 1)
+    return ranks

@@ -13,8 +13,14 @@ from data.errors import HeliographError
 from data.manifests import read_manifest
 from data.simulate import simulate
 from data.video import Sampling
-from pipeline.console import Bar, log
-from pipeline.extraction import Summary, extract, on, require_clips
+from pipeline.console import ProgressBar
+from pipeline.extraction import (
+    ExtractionSummary,
+    extract,
+    print_failures,
+    progress_callback,
+    require_clips,
+)
 
 
 def made_clips(
@@ -28,7 +34,7 @@ def made_clips(
     if not manifest.exists():
         making = folder.with_name(f".{folder.name}.making")
         shutil.rmtree(making, ignore_errors=True)
-        with Bar("clips") as bar:
+        with ProgressBar("clips") as bar:
             simulate(
                 scene, making, grid=grid, per_cell=per_cell, seconds=seconds, progress=bar.update
             )
@@ -49,14 +55,15 @@ def made_clips(
 
 def features_of(
     clips: Sequence[Clip], target: Path, *, backbone: Backbone, sampling: Sampling
-) -> Summary:
+) -> ExtractionSummary:
     """Adds to the cache `target` what it lacks of the clips' features; failed clips are named.
 
     Raises HeliographError where it was interrupted, or no clip could be extracted.
     """
-    with Bar("features") as bar:
-        summary = extract(clips, target, backbone=backbone, sampling=sampling, progress=on(bar))
-    for clip, reason in summary.failed.items():
-        log(f"failed: {clip}: {reason}")
+    with ProgressBar("features") as bar:
+        summary = extract(
+            clips, target, backbone=backbone, sampling=sampling, progress=progress_callback(bar)
+        )
+    print_failures(summary)
     require_clips(summary)
     return summary

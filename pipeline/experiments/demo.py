@@ -10,13 +10,13 @@ from data import cache
 from data.clips import Clip
 from data.simulate import contact_sheet
 from data.video import Sampling
-from pipeline.console import Bar, log, percent, print_table
+from pipeline.console import ProgressBar, log, print_table
 from pipeline.dataset import PAPER_CELLS
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import features_of, made_clips
 from pipeline.message import Speaker
 from pipeline.report import score_rows, structure_rows, write_report
-from pipeline.runs import Run
+from pipeline.runs import Run, percent
 from pipeline.training import train
 
 BACKBONE = "efficientnet_lite0"
@@ -61,7 +61,7 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
 
 
 def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool) -> Run:
-    with Bar("training") as bar:
+    with ProgressBar("training") as bar:
         return train(
             features,
             out,

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.console import duration
+from pipeline.console import format_duration
 from pipeline.experiments.recipe import AgentView, Recipe
 from pipeline.experiments.tables import Line, accuracy_table, measure_tables, places
 from pipeline.report import FOLDER, template
@@ -25,8 +25,8 @@ def render(
         places=places(lines),
         runs=dict.fromkeys((line.setting, line.run) for line in lines),
         facts=_facts(recipe, about),
-        stages=[(name, duration(own)) for name, own in seconds.items()],
-        together=duration(sum(seconds.values())),
+        stages=[(name, format_duration(own)) for name, own in seconds.items()],
+        together=format_duration(sum(seconds.values())),
     )
 
 

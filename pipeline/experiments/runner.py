@@ -28,7 +28,7 @@ from data.errors import HeliographError
 from data.files import atomic_write, sha256_file
 from data.interchange import import_pt
 from data.video import Sampling
-from pipeline.console import Bar, duration, log
+from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import features_of, made_clips
 from pipeline.experiments.page import render
@@ -130,7 +130,7 @@ class Stages:
         yield
         if anew:
             self.seconds[name] = round(time.monotonic() - began, 1)
-            log(f"    {name}: {duration(self.seconds[name])}")
+            log(f"    {name}: {format_duration(self.seconds[name])}")
             self._write()
 
     def _write(self) -> None:
@@ -230,7 +230,7 @@ def _train(
     agents = training.settings.get("agents")
     seen = dict.fromkeys(agents) if isinstance(agents, list) else caches
     finished = (folder / "metrics.json").exists() and not means.overwrite
-    with stages(f"training {training.name}", anew=not finished), Bar(training.name) as bar:
+    with stages(f"training {training.name}", anew=not finished), ProgressBar(training.name) as bar:
         return train(
             [f"{name}={caches[name]}" for name in seen],
             folder,

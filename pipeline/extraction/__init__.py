@@ -1,31 +1,37 @@
-"""TODO"""
+"""Clips to features: decoding and a frozen backbone, into a feature cache."""
 
 from pipeline.extraction.extract import GPU_BATCH, default_workers, extract
 from pipeline.extraction.phase87 import (
-    Comparison,
+    FeatureFileComparison,
     cache_path,
-    find_clips,
-    plan,
-    rebuild,
+    compare_feature_files,
+    load_settings,
+    rebuild_feature_file,
+    scenario_clips,
 )
-from pipeline.extraction.phase87 import compare as compare_feature_files
-from pipeline.extraction.repair import repair
-from pipeline.extraction.stages import Summary
-from pipeline.extraction.summary import on, require_clips, say
+from pipeline.extraction.repair import repair_cache
+from pipeline.extraction.summary import (
+    ExtractionSummary,
+    print_failures,
+    print_summary,
+    progress_callback,
+    require_clips,
+)
 
 __all__ = [
     "GPU_BATCH",
-    "Comparison",
-    "Summary",
+    "ExtractionSummary",
+    "FeatureFileComparison",
     "cache_path",
     "compare_feature_files",
     "default_workers",
     "extract",
-    "find_clips",
-    "on",
-    "plan",
-    "rebuild",
-    "repair",
+    "load_settings",
+    "print_failures",
+    "print_summary",
+    "progress_callback",
+    "rebuild_feature_file",
+    "repair_cache",
     "require_clips",
-    "say",
+    "scenario_clips",
 ]

@@ -1,15 +1,15 @@
 """Clips to a feature cache: decoding, backbone and writing overlap, and nothing done is lost.
 
     decoder processes -> shared memory -> pixels (uint8, small) -> batches across clips -> backbone
-    -> features on the host -> one shard a clip, by a thread that writes
+    -> features on the host -> one shard a clip, written by a thread
 
-Frames are shrunk to what the backbone takes where the decoder left them, in a thread per decoder,
-so that a full frame is never copied. Queues are short, so memory does not grow with the clips.
+Frames are shrunk to the size that the backbone takes where the decoder left them, in one thread per
+decoder, so that a full frame is never copied. Queues are short, so memory does not grow with the
+number of clips.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -26,15 +26,16 @@ from data.clips import Clip
 from data.cores import available_cores
 from data.errors import HeliographError
 from data.video import DECODERS, DecoderPool, Sampling
-from pipeline.extraction.stages import Feed, Line, Summary, Writer
+from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
+from pipeline.extraction.summary import ExtractionSummary
 
-GPU_BATCH = 16  # clips in one forward pass; on a CPU each passes alone, which is as fast there
-MOST_WORKERS = 16
+GPU_BATCH = 16  # clips in one forward pass; a CPU takes one clip at a time, as fast
+MAX_WORKERS = 16
 
 
 def default_workers() -> int:
-    """A decoder for each core that this process may use, sixteen at most."""
-    return min(available_cores(), MOST_WORKERS)
+    """Return how many decoders to run: one per core of this process, 16 at most."""
+    return min(available_cores(), MAX_WORKERS)
 
 
 def extract(
@@ -49,49 +50,46 @@ def extract(
     workers: int | None = None,
     batch: int = GPU_BATCH,
     repair: Mapping[str, str] | None = None,
-    progress: Callable[[Summary], None] | None = None,
-) -> Summary:
-    """Adds the features of clips to the cache `target`; those that it has already are kept.
+    progress: Callable[[ExtractionSummary], None] | None = None,
+) -> ExtractionSummary:
+    """Add the features of clips to the cache `target`, which keeps those that it has.
+
+    On a CPU in float32 the features do not depend, to the bit, on `workers` or on the order in
+    which clips are done. On a GPU every pass has `batch` clips, the last one filled up, so that the
+    same holds as far as its kernels compute the clips of a batch independently; another `batch`,
+    precision or GPU changes features by rounding.
+
+    Ctrl-C leaves a cache of what is done. In a repair it leaves the cache as it was, and what is
+    done for the next repair.
 
     Args:
         clips: with distinct ids.
-        target: the `.h5` file; until it is written, shards stand in `<target>.parts`.
+        target: the `.h5` file; until it is written, shards are in `<target>.parts`.
         backbone: gives (steps, dim) per clip.
         sampling: `frames` must be a multiple of the backbone's `frames_per_step`.
         decoder: a key of `data.video.DECODERS`.
-        accept_damaged: keep clips with damage that the decoder notices; they fail otherwise.
+        accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
-        workers: processes that decode; None is one a core.
+        workers: processes that decode; None is `default_workers()`.
         batch: clips in one forward pass on a GPU.
         repair: ids of clips whose features in `target` are damaged -> sha256 of the file that they
-            were made from; what is not damaged stays in its place.
+            were made from; what is not damaged stays.
         progress: called after every clip, one call at a time, from several threads.
 
-    On a CPU in float32 the features do not depend, to the bit, on `workers`, nor on the order in
-    which clips are done. On a GPU every pass has `batch` clips, the last one filled up, so that
-    the same holds as far as its kernels compute the clips of a batch apart from each other;
-    another `batch`, precision or GPU changes them by rounding. Ctrl-C leaves a cache of what is
-    done (in a repair: the cache as it was, and what is done for the next repair). Raises
-    HeliographError where the cache was made with another backbone, sampling, decoder or dtype, or
-    cannot be written; a clip's own failure is only recorded.
+    Returns:
+        What was done. A clip that fails is recorded there and in the cache.
+
+    Raises:
+        HeliographError: the cache was made with another backbone, sampling, decoder or dtype, or
+            cannot be written.
     """
     if sampling.frames % backbone.frames_per_step:
         raise HeliographError(
             f"{backbone.name} takes {backbone.frames_per_step} frames a step, "
             f"so {sampling.frames} frames cannot be divided among its steps"
         )
-    began = time.monotonic()
-    summary = Summary(Path(target), len(clips))
+    summary = ExtractionSummary(Path(target), len(clips))
     workers = workers or default_workers()
-
-    turn = threading.Lock()
-
-    def report() -> None:
-        with turn:
-            summary.seconds = time.monotonic() - began
-            if progress is not None:
-                progress(summary)
-
     with ShardStore(
         target,
         fingerprint=backbone.fingerprint,
@@ -100,36 +98,45 @@ def extract(
         repair=repair or (),
     ) as store:
         store.check_shape((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
+        journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
-        feed = Feed(clips, store, summary, report, settings, repair or {})
-        writer = Writer(feed, np.dtype(dtype))
-        line = Line(backbone, writer, batch if backbone.device.type == "cuda" else 1)
+        source = JobSource(clips, journal, settings, repair or {})
+        writer = ShardWriter(journal, np.dtype(dtype))
+        batcher = BackboneBatcher(backbone, writer, batch if backbone.device.type == "cuda" else 1)
         try:
-            with (
-                DecoderPool(workers=workers) as pool,
-                closing(pool.map(feed.jobs(), take=line.pixels)) as outcomes,
-                closing(feed),
-            ):
-                asked = time.monotonic()
-                for outcome in outcomes:
-                    summary.waited_seconds += time.monotonic() - asked
-                    summary.blocked_seconds = pool.blocked_seconds / workers
-                    found = feed.settle(outcome)
-                    if found is not None:
-                        line.put(found)
-                    feed.drain()
-                    report()
-                    asked = time.monotonic()
-            line.flush()
+            _decode_all(source, batcher, journal, workers)
+            batcher.flush()
         except KeyboardInterrupt:
             summary.interrupted = True
         finally:
             writer.finish()
-        feed.drain()
-        report()
-        if not (repair and summary.interrupted):  # clips still to come would lose their place
+        journal.record_failures()
+        journal.report()
+        if not (repair and summary.interrupted):  # otherwise clips still to come would be dropped
             store.consolidate(clips)
     return summary
+
+
+def _decode_all(
+    source: JobSource, batcher: BackboneBatcher, journal: ExtractionJournal, workers: int
+) -> None:
+    """Decode every clip and pass it to the backbone."""
+    summary = journal.summary
+    with (
+        DecoderPool(workers=workers) as pool,
+        closing(pool.map(source.jobs(), take=batcher.shrink)) as outcomes,
+        closing(source),
+    ):
+        asked = time.monotonic()
+        for outcome in outcomes:
+            summary.waited_seconds += time.monotonic() - asked
+            summary.blocked_seconds = pool.blocked_seconds / workers
+            decoded = source.result(outcome)
+            if decoded is not None:
+                batcher.put(decoded)
+            journal.record_failures()
+            journal.report()
+            asked = time.monotonic()
 
 
 def decoder_record(name: str) -> dict[str, Any]:

@@ -1,20 +1,20 @@
-"""The feature files of the paper's phase 87, rebuilt from a Physics 101 tree, and compared.
+"""The feature files of the paper's phase 87: rebuilt from a Physics 101 tree, and compared.
 
-What the paper's script `_phase87_phys101.py` does, step by step: clips by sorted object and then by
-sorted path; the frames that `linspace` picks over the count that the *header* claims, the last one
-that can be read repeated for those that cannot; the paper's preprocessing; features of V-JEPA 2
-averaged over the patches of a time step, as float16. Its static companion takes frame n // 2, and
-DINOv2's CLS token as float32. A clip that fails is left out; the mass of an object without one is
-written as 0.0.
+This is what the paper's script `_phase87_phys101.py` does: clips by sorted object and then by
+sorted path; the frames that `linspace` picks over the count that the *header* claims, where the
+last frame that can be read replaces those that cannot; the paper's preprocessing; features of
+V-JEPA 2 averaged over the patches of a time step, as float16. Its static companion takes frame
+n // 2, and DINOv2's CLS token as float32. A clip that fails is left out; the mass of an object
+without one is written as 0.0.
 
-Features are collected in a cache beside the file (`phase87_....h5`), from which a second run goes
+Features are collected in a cache next to the file (`phase87_....h5`), from which a second run goes
 on; the `.pt` is written when all clips are finished.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from data.datasets import physics101
 from data.errors import HeliographError
 from data.interchange import InterchangeError, numbered, read_pt, write_pt
 from data.video import Sampling
-from pipeline.extraction.extract import extract
-from pipeline.extraction.stages import Summary
+from pipeline.extraction.extract import GPU_BATCH, extract
+from pipeline.extraction.summary import ExtractionSummary
 
 BACKBONE = "vjepa2_vitl"
 STATIC_BACKBONE = "dinov2_vits14"
@@ -40,7 +40,7 @@ PREPROCESS = "paper"
 
 
 @dataclass(frozen=True)
-class Plan:
+class FeatureFileSettings:
     """What one of the files is made with; `sampling` and `dtype` are those of the paper."""
 
     backbone: Backbone
@@ -49,18 +49,26 @@ class Plan:
     static: bool = False
 
 
-def plan(
+def load_settings(
     *,
     backbone: str | None = None,
     static: bool = False,
     frames: int | None = None,
     precision: str = "fp32",
     **where: Any,
-) -> Plan:
-    """Loads the backbone: V-JEPA 2 ViT-L, `static` DINOv2 ViT-S/14, or another that is named.
+) -> FeatureFileSettings:
+    """Load the backbone of a file and return its settings.
 
-    frames: per clip; by default as many as eight steps take. `where`: device, weights and hub_dir
-    of `backbones.load`. Raises BackboneError where code or weights cannot be had.
+    Args:
+        backbone: a name; None is V-JEPA 2 ViT-L, or DINOv2 ViT-S/14 if `static`.
+        static: whether the file is the companion of single frames.
+        frames: per clip; None is as many as eight time steps take.
+        precision: as for `backbones.load`.
+        where: device, weights and hub_dir of `backbones.load`.
+
+    Raises:
+        HeliographError: the backbone needs several frames a step, and the file is static.
+        BackboneError: the code or weights of the backbone are missing.
     """
     name = backbone or (STATIC_BACKBONE if static else BACKBONE)
     model = backbones.load(name, preprocess=PREPROCESS, precision=precision, **where)
@@ -70,46 +78,67 @@ def plan(
                 f"{name} takes {model.frames_per_step} frames a step, and the static file is of "
                 "single frames"
             )
-        return Plan(model, Sampling(name="middle", frames=1), "float32", static=True)
-    wanted = frames or STEPS * model.frames_per_step
-    return Plan(model, Sampling(name="published", frames=wanted, pad=True), "float16")
+        sampling = Sampling(name="middle", frames=1)
+        return FeatureFileSettings(model, sampling, "float32", static=True)
+    sampling = Sampling(name="published", frames=frames or STEPS * model.frames_per_step, pad=True)
+    return FeatureFileSettings(model, sampling, "float16")
 
 
-def rebuild(
+def rebuild_feature_file(
     clips: list[Clip],
     out: Path,
-    made_with: Plan,
+    settings: FeatureFileSettings,
     *,
     scenario: str = "spring",
     workers: int | None = None,
-    batch: int = 16,
-    progress: Callable[[Summary], None] | None = None,
-) -> Summary:
-    """Writes the file `out` of `clips`, which `find_clips` gives for a scenario.
+    batch: int = GPU_BATCH,
+    progress: Callable[[ExtractionSummary], None] | None = None,
+) -> ExtractionSummary:
+    """Write the feature file of a scenario.
 
-    Damaged clips are taken as far as they decode, as the paper's OpenCV takes them; the ledger
-    beside the cache says which. Where the summary is `interrupted`, or no clip could be read, no
-    file is written. Raises HeliographError as `extract` does.
+    Damaged clips are taken as far as they decode, as the paper's OpenCV takes them; the ledger next
+    to the cache says which. If the extraction was interrupted, or no clip could be read, no file is
+    written.
+
+    Args:
+        clips: from `scenario_clips`.
+        out: the `.pt` file.
+        settings: from `load_settings`.
+        scenario: written into the file.
+        workers: as for `extract`.
+        batch: as for `extract`.
+        progress: as for `extract`.
+
+    Raises:
+        HeliographError: as for `extract`.
     """
-    store = cache_path(out)
+    path = cache_path(out)
     summary = extract(
         clips,
-        store,
-        backbone=made_with.backbone,
-        sampling=made_with.sampling,
+        path,
+        backbone=settings.backbone,
+        sampling=settings.sampling,
         accept_damaged=True,
-        dtype=made_with.dtype,
+        dtype=settings.dtype,
         workers=workers,
         batch=batch,
         progress=progress,
     )
     if not summary.interrupted and (summary.done or summary.kept):
-        write_pt(content(cache.load(store), clips, scenario, static=made_with.static), out)
+        write_pt(file_content(cache.load(path), clips, scenario, static=settings.static), out)
     return summary
 
 
-def find_clips(root: Path, scenario: str) -> list[Clip]:
-    """The clips of one scenario, in the order of the paper's script."""
+def scenario_clips(root: Path, scenario: str) -> list[Clip]:
+    """Return the clips of one scenario, in the order of the paper's script.
+
+    Args:
+        root: of the Physics 101 tree.
+        scenario: one of `physics101.SCENARIOS`.
+
+    Raises:
+        HeliographError: an unknown scenario, or no such tree.
+    """
     if scenario not in physics101.SCENARIOS:
         known = ", ".join(physics101.SCENARIOS)
         raise HeliographError(f"a file holds one scenario, one of {known}, not {scenario!r}")
@@ -117,31 +146,42 @@ def find_clips(root: Path, scenario: str) -> list[Clip]:
 
 
 def cache_path(out: Path) -> Path:
-    """Where the features of the file `out` are collected."""
+    """Return the path of the cache in which the features of the file `out` are collected.
+
+    Raises:
+        HeliographError: `out` does not end in `.pt`.
+    """
     if out.suffix != ".pt":
         raise HeliographError(f"{out}: the paper's files end in .pt")
     return out.with_suffix(".h5")
 
 
-def content(
+def file_content(
     features: Features, clips: list[Clip], scenario: str, *, static: bool
 ) -> dict[str, Any]:
-    """The paper's keys, types and order of keys, from a cache that holds the clips.
+    """Return the content of a feature file, with the paper's keys, types and order of keys.
 
-    `features` (N, T, D), or (N, D) where static; `obj_names` list of N; and, where not static,
-    `mass_values` float64 (N,) with 0.0 where unknown, and `scenario`.
+    Args:
+        features: of a cache that holds the clips, those that failed excepted.
+        clips: in the order of the file.
+        scenario: written into the file.
+        static: whether the file is the companion of single frames.
+
+    Returns:
+        `features` (N, T, D), or (N, D) if static; `obj_names`, a list of N; and, if not static,
+        `mass_values` float64 (N,), 0.0 where unknown, and `scenario`.
     """
     import torch
 
     rows = {clip_id: row for row, clip_id in enumerate(features.clip_id)}
-    found = [clip for clip in clips if clip.id in rows]
-    own = features.select([rows[clip.id] for clip in found])
-    names = [clip.object for clip in found]
+    clips = [clip for clip in clips if clip.id in rows]
+    selected = features.select([rows[clip.id] for clip in clips])
+    names = [clip.object for clip in clips]
     if static:
-        return {"features": torch.from_numpy(own.features[:, 0].copy()), "obj_names": names}
-    masses = [clip.labels.get("mass", math.nan) for clip in found]
+        return {"features": torch.from_numpy(selected.features[:, 0].copy()), "obj_names": names}
+    masses = [clip.labels.get("mass", math.nan) for clip in clips]
     return {
-        "features": torch.from_numpy(own.features),
+        "features": torch.from_numpy(selected.features),
         "obj_names": names,
         "mass_values": np.array([0.0 if math.isnan(mass) else mass for mass in masses]),
         "scenario": scenario,
@@ -149,13 +189,15 @@ def content(
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two feature files side by side.
+class FeatureFileComparison:
+    """Two feature files compared.
 
-    `differences` are sentences, empty where everything but the numbers of the features is the same.
-    `cosine` maps each clip that both have (`<object>/<number>`) to the cosine of its features in
-    one file with those in the other, all steps together; empty where their shapes do not fit.
-    `equal` counts the clips whose features are the same to the bit.
+    Attributes:
+        clips: how many each has.
+        differences: sentences; empty if everything but the numbers of the features is the same.
+        cosine: id of each clip that both have (`<object>/<number>`) -> cosine of its features in
+            one file with those in the other, all steps together; empty if their shapes differ.
+        equal: clips whose features are the same to the bit.
     """
 
     clips: tuple[int, int]
@@ -164,44 +206,46 @@ class Comparison:
     equal: int
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, with the smallest, median and mean cosine."""
+        """Return the fields as JSON values, with the smallest, median and mean cosine."""
         values = np.array(list(self.cosine.values()))
-        picks: dict[str, Callable[[np.ndarray], Any]]
-        picks = {"smallest": np.min, "median": np.median, "mean": np.mean}
+        statistics: dict[str, Callable[[np.ndarray], Any]]
+        statistics = {"smallest": np.min, "median": np.median, "mean": np.mean}
         return {
             "clips": list(self.clips),
             "differences": self.differences,
             "equal": self.equal,
-            "cosine": {name: float(pick(values)) for name, pick in picks.items()}
+            "cosine": {name: float(function(values)) for name, function in statistics.items()}
             if values.size
             else None,
             "per_clip": dict(self.cosine),
         }
 
 
-def compare(left: Path, right: Path) -> Comparison:
-    """What differs between two of the paper's files; nothing in them is executed.
+def compare_feature_files(left: Path, right: Path) -> FeatureFileComparison:
+    """Return what differs between two feature files; nothing in them is executed.
 
-    Clips are matched by object, and by their order among its clips. Raises InterchangeError for a
-    file that is none of the paper's.
+    Clips are matched by object, and by their order among the clips of the object.
+
+    Raises:
+        InterchangeError: a file is not one of the paper's.
     """
-    ours, theirs = (_opened(path) for path in (left, right))
-    differences = _different_entries(ours, theirs)
-    a, b = (np.asarray(side["features"]) for side in (ours, theirs))
-    names = [numbered(side["obj_names"]) for side in (ours, theirs)]
-    rows = [{clip: row for row, clip in enumerate(own)} for own in names]
-    for path, own, other in ((left, rows[0], rows[1]), (right, rows[1], rows[0])):
-        only = [clip for clip in own if clip not in other]
+    files = (_read(left), _read(right))
+    differences = _different_entries(*files)
+    a, b = (np.asarray(file["features"]) for file in files)
+    names = [numbered(file["obj_names"]) for file in files]
+    rows = [{clip: row for row, clip in enumerate(clips)} for clips in names]
+    for path, clips, others in ((left, rows[0], rows[1]), (right, rows[1], rows[0])):
+        only = [clip for clip in clips if clip not in others]
         if only:
-            differences.append(f"{len(only)} clips only in {path}: {_some(only)}")
+            differences.append(f"{len(only)} clips only in {path}: {_first_three(only)}")
     both = [clip for clip in rows[0] if clip in rows[1]]
     if not differences and names[0] != names[1]:
-        differences.append("the clips stand in another order")
-    differences += _other_masses(ours, theirs, rows, both)
+        differences.append("the clips are in another order")
+    differences += _different_masses(files, rows, both)
     pairs = {}
     if a.shape[1:] == b.shape[1:]:
         pairs = {clip: (a[rows[0][clip]].ravel(), b[rows[1][clip]].ravel()) for clip in both}
-    return Comparison(
+    return FeatureFileComparison(
         clips=(len(a), len(b)),
         differences=differences,
         cosine={clip: _cosine(*pair) for clip, pair in pairs.items()},
@@ -209,66 +253,59 @@ def compare(left: Path, right: Path) -> Comparison:
     )
 
 
-def _opened(path: Path) -> dict[str, Any]:
-    found = read_pt(path)
+def _read(path: Path) -> dict[str, Any]:
+    content = read_pt(path)
     for name in ("features", "obj_names"):
-        if name not in found:
+        if name not in content:
             raise InterchangeError(f"{path} has no {name!r}: it is none of the paper's files")
-    if len(found["features"]) != len(found["obj_names"]):
+    if len(content["features"]) != len(content["obj_names"]):
         raise InterchangeError(
-            f"{path}: {len(found['obj_names'])} obj_names for {len(found['features'])} clips"
+            f"{path}: {len(content['obj_names'])} obj_names for {len(content['features'])} clips"
         )
-    return found
+    return content
 
 
-def _different_entries(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Keys, types, shapes and small values that differ."""
-    found = []
-    if list(ours) != list(theirs):
-        found.append(f"keys: {', '.join(ours)} against {', '.join(theirs)}")
-    for name in ours:
-        if name not in theirs:
-            continue
-        kinds = [_kind(side[name]) for side in (ours, theirs)]
-        if kinds[0] != kinds[1]:
-            found.append(f"{name}: {kinds[0]} against {kinds[1]}")
-    if (
-        ours.get("scenario") != theirs.get("scenario")
-        and "scenario" in ours
-        and ("scenario" in theirs)
-    ):
-        found.append(f"scenario: {ours['scenario']!r} against {theirs['scenario']!r}")
-    return found
+def _different_entries(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """Return the keys, types, shapes and small values that differ."""
+    differences = []
+    if list(left) != list(right):
+        differences.append(f"keys: {', '.join(left)} against {', '.join(right)}")
+    both = [name for name in left if name in right]
+    for name in both:
+        types = [_type_of(file[name]) for file in (left, right)]
+        if types[0] != types[1]:
+            differences.append(f"{name}: {types[0]} against {types[1]}")
+    if "scenario" in both and left["scenario"] != right["scenario"]:
+        differences.append(f"scenario: {left['scenario']!r} against {right['scenario']!r}")
+    return differences
 
 
-def _kind(value: Any) -> str:
+def _type_of(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is None:
         return type(value).__name__ + (f" of {len(value)}" if isinstance(value, list) else "")
     return f"{type(value).__name__} {str(value.dtype).removeprefix('torch.')} {tuple(shape)}"
 
 
-def _other_masses(
-    ours: Mapping[str, Any],
-    theirs: Mapping[str, Any],
-    rows: list[dict[str, int]],
-    both: list[str],
+def _different_masses(
+    files: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, int]], clips: Sequence[str]
 ) -> list[str]:
-    if "mass_values" not in ours or "mass_values" not in theirs:
+    """Return a sentence about the clips, among those in both files, whose masses differ."""
+    if not all("mass_values" in file for file in files):
         return []
-    a, b = (np.asarray(side["mass_values"], np.float64) for side in (ours, theirs))
-    other = [clip for clip in both if a[rows[0][clip]] != b[rows[1][clip]]]
-    if not other:
+    a, b = (np.asarray(file["mass_values"], np.float64) for file in files)
+    different = [clip for clip in clips if a[rows[0][clip]] != b[rows[1][clip]]]
+    if not different:
         return []
-    return [f"mass_values of {len(other)} clips: {_some(other)}"]
+    return [f"mass_values of {len(different)} clips: {_first_three(different)}"]
 
 
-def _some(names: list[str]) -> str:
+def _first_three(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """In float64, so that equal features give 1 to within 1e-12."""
+    """Return the cosine, computed in float64 so that equal features give 1 to within 1e-12."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     scale = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / scale if scale else math.nan

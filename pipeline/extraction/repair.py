@@ -1,9 +1,9 @@
-"""Puts a damaged cache right: the clips that `verify` names are extracted again, the rest stays."""
+"""Repair of a damaged cache: the clips that `verify` names are extracted again, the rest stays."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,90 +15,113 @@ from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling
 from pipeline.extraction.extract import extract
-from pipeline.extraction.stages import Summary
+from pipeline.extraction.summary import ExtractionSummary
 
 
-def repair(
+def repair_cache(
     path: Path,
     problems: Sequence[cache.Problem],
     *,
     sources: Sequence[Clip] = (),
     workers: int | None = None,
-    progress: Callable[[Summary], None] | None = None,
+    progress: Callable[[ExtractionSummary], None] | None = None,
     **where: Any,
-) -> Summary:
-    """Extracts the clips of `problems` again, in the way in which the cache was made.
+) -> ExtractionSummary:
+    """Extract damaged clips again, in the way in which the cache was made.
 
-    Where their videos are is known from the cache's ledger, or from `sources`, by id; a video must
-    have the bytes that it had. A clip whose video is gone or changed leaves the cache and stands
-    among its failures, since features that do not match their hash are nobody's. `where`: device,
-    weights and hub_dir of `backbones.load`.
+    The cache's ledger knows where the videos are, unless `sources` says so; a video must have the
+    bytes that it had. A clip whose video is missing or changed is removed from the cache and is one
+    of its failures, because features that do not match their hash cannot be trusted.
 
-    Raises HeliographError, and changes nothing, where the damage is not in the features of clips,
-    where no video is known for one of them, or where the backbone or decoder here is another.
+    Args:
+        path: the cache.
+        problems: what `data.cache.verify` found.
+        sources: clips with the paths that their videos have now, matched by id.
+        workers: processes that decode, as for `extract`.
+        progress: as for `extract`.
+        where: device, weights and hub_dir of `backbones.load`.
+
+    Returns:
+        What was done.
+
+    Raises:
+        HeliographError: nothing was changed, because there is damage outside the features of clips,
+            no video is known for one of them, or the backbone or decoder is another here.
+        BackboneError: the code or weights of the backbone are missing.
     """
-    whole = [problem.reason for problem in problems if problem.clip is None]
-    if whole:
-        raise HeliographError(f"{whole[0]}; that cannot be repaired clip by clip: extract again")
-    found = read_metadata(path).clips
-    made_with = found.fingerprint
-    if made_with.get("imported"):
+    elsewhere = [problem.reason for problem in problems if problem.clip is None]
+    if elsewhere:
+        raise HeliographError(
+            f"{elsewhere[0]}; that cannot be repaired clip by clip: extract again"
+        )
+    table = read_metadata(path).clips
+    if table.fingerprint.get("imported"):
         raise HeliographError(f"{path} was imported, and there are no videos to repair it from")
     damaged = [problem.clip for problem in problems if problem.clip is not None]
-    clips, hashes = _clips(path, found, damaged, {clip.id: clip for clip in sources})
-    model = backbones.load_from_fingerprint(made_with, **where)
+    clips, hashes = _clips_to_extract(path, table, damaged, {clip.id: clip for clip in sources})
     return extract(
         clips,
         path,
-        backbone=model,
-        sampling=Sampling(**found.sampler),
-        decoder=found.decoder["name"],
+        backbone=backbones.load_from_fingerprint(table.fingerprint, **where),
+        sampling=Sampling(**table.sampler),
+        decoder=table.decoder["name"],
         accept_damaged=True,  # these bytes were good enough before
-        dtype=str(found.features.dtype),
+        dtype=str(table.features.dtype),
         workers=workers,
         repair=hashes,
         progress=progress,
     )
 
 
-def _clips(
-    path: Path, found: Features, damaged: Sequence[str], sources: dict[str, Clip]
+def _clips_to_extract(
+    path: Path, table: Features, damaged: Sequence[str], sources: Mapping[str, Clip]
 ) -> tuple[list[Clip], dict[str, str]]:
-    """The damaged clips with identities, labels and videos; and the hashes of their videos."""
-    ledger: dict[str, dict[str, Any]] = {}
-    for entry in cache.read_ledger(path):
-        if entry["outcome"] in ("done", "kept"):  # where it was kept it lay where that line says
-            ledger[entry["clip"]] = ledger.get(entry["clip"], {}) | entry
-    rows = {clip_id: row for row, clip_id in enumerate(found.clip_id)}
+    """Return the damaged clips with identities, labels and videos, and the hashes of the videos."""
+    ledger = _last_entries(path)
+    rows = {clip_id: row for row, clip_id in enumerate(table.clip_id)}
     clips, hashes, unknown = [], {}, []
-    for name in damaged:
-        entry, row, source = ledger.get(name, {}), rows.get(name), sources.get(name)
-        if source is None and "path" not in entry:
-            unknown.append(name)
+    for clip_id in damaged:
+        entry, row = ledger.get(clip_id, {}), rows.get(clip_id)
+        clip = sources.get(clip_id) or (_clip_of(entry) if "path" in entry else None)
+        if clip is None:
+            unknown.append(clip_id)
             continue
-        clip = source or Clip(
-            id=name,
-            path=Path(entry["path"]),
-            start=entry.get("start"),
-            end=entry.get("end"),
-            object=entry.get("object", ""),
-            scenario=entry.get("scenario", ""),
-            labels={
-                label: math.nan if value is None else value
-                for label, value in entry.get("labels", {}).items()
-            },
-        )
-        hashes[name] = entry.get("source_sha256", "")
+        hashes[clip_id] = entry.get("source_sha256", "")
         if row is not None:
-            labels = {label: float(values[row]) for label, values in found.labels.items()}
+            labels = {label: float(values[row]) for label, values in table.labels.items()}
             clip = replace(
-                clip, object=found.object[row], scenario=found.scenario[row], labels=labels
+                clip, object=table.object[row], scenario=table.scenario[row], labels=labels
             )
-            hashes[name] = found.source_sha256[row] or hashes[name]
+            hashes[clip_id] = table.source_sha256[row] or hashes[clip_id]
         clips.append(clip)
     if unknown:
         raise HeliographError(
             f"{path} has no ledger that says where the videos of {len(unknown)} clips are "
             f"({unknown[0]}): name them with --clips"
         )
-    return clips, {name: sha256 for name, sha256 in hashes.items() if sha256}
+    return clips, {clip_id: sha256 for clip_id, sha256 in hashes.items() if sha256}
+
+
+def _last_entries(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what the ledger says of each clip, later lines over earlier ones."""
+    entries: dict[str, dict[str, Any]] = {}
+    for line in cache.read_ledger(path):
+        if line["outcome"] in ("done", "kept"):  # a video may have moved before it was kept
+            entries[line["clip"]] = entries.get(line["clip"], {}) | line
+    return entries
+
+
+def _clip_of(entry: Mapping[str, Any]) -> Clip:
+    """Return the clip of a ledger entry."""
+    return Clip(
+        id=entry["clip"],
+        path=Path(entry["path"]),
+        start=entry.get("start"),
+        end=entry.get("end"),
+        object=entry.get("object", ""),
+        scenario=entry.get("scenario", ""),
+        labels={
+            label: math.nan if value is None else value
+            for label, value in entry.get("labels", {}).items()
+        },
+    )

@@ -1,4 +1,9 @@
-"""The parts of an extraction: clips to decoders, what they decode through the backbone, to disk."""
+"""The stages of an extraction: jobs for the decoders, the backbone, and the cache on disk.
+
+Threads: the decoder pool draws jobs from `JobSource` in its own threads and shrinks frames in one
+per decoder; the main thread runs the backbone (`BackboneBatcher`); one more writes shards
+(`ShardWriter`). What they share is the `ExtractionJournal`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,66 +24,20 @@ from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file, version_of
 from data.video import FrameBatch, Job, Outcome, VideoError, VideoInfo, checked
+from pipeline.extraction.summary import ExtractionSummary
 
 UNWRITTEN_BATCHES = 2  # how far the writer may lag behind the backbone
 
 
-@dataclass
-class Summary:
-    """What an extraction did, so far; `failed` maps clip ids to reasons.
-
-    `waited_seconds` is how long the backbone stood still for want of frames, `blocked_seconds` how
-    long a decoder, on average, for want of a backbone that takes them.
-    """
-
-    target: Path
-    clips: int
-    done: int = 0
-    kept: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    frames: int = 0
-    seconds: float = 0.0
-    waited_seconds: float = 0.0
-    blocked_seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def finished(self) -> int:
-        """Clips of which nothing is left to do."""
-        return self.done + self.kept + len(self.failed)
-
-    @property
-    def frames_per_second(self) -> float:
-        return self.frames / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the pace of the clips that were worked on; None before the first."""
-        worked_on = self.done + len(self.failed)
-        if not worked_on:
-            return None
-        return self.seconds / worked_on * (self.clips - self.finished)
-
-    @property
-    def bottleneck(self) -> str | None:
-        """The side that the other waits for: `decode` or `backbone`; None before the first clip."""
-        if not self.done:
-            return None
-        return "decode" if self.waited_seconds > self.blocked_seconds else "backbone"
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, and what follows from them."""
-        names = ("frames_per_second", "bottleneck")
-        return {
-            **vars(self),
-            "target": str(self.target),
-            **{name: getattr(self, name) for name in names},
-        }
-
-
 @dataclass(frozen=True)
-class Pixels:
-    """What is left of a decoded clip: uint8 (T, 3, h, w), and which frames they are."""
+class ClipPixels:
+    """A clip as the backbone takes it.
+
+    Attributes:
+        pixels: uint8 (T, 3, h, w).
+        index: int64 (T,), the indices of the frames.
+        pts_seconds: float64 (T,), their times.
+    """
 
     pixels: torch.Tensor
     index: np.ndarray
@@ -87,184 +45,230 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedClip:
+    """A clip with its pixels, the hash of its file, and the seconds that decoding took."""
+
     clip: Clip
     source_sha256: str
-    seen: Pixels
+    frames: ClipPixels
     info: VideoInfo
     seconds: float
 
 
-class Feed:
-    """Hands clips to the decoders, and keeps account of those that need none.
+class ExtractionJournal:
+    """The store and the summary of one extraction, shared by its threads.
 
-    The decoder pool takes jobs in threads of its own, hence the lock around the store.
+    The store takes one call at a time. Failures may come from any thread; they are noted, and
+    `record_failures` hands them to the store in the main thread.
     """
 
     def __init__(
         self,
-        clips: Sequence[Clip],
         store: ShardStore,
-        summary: Summary,
-        report: Callable[[], None],
-        settings: Mapping[str, Any],
-        expected: Mapping[str, str],
+        summary: ExtractionSummary,
+        progress: Callable[[ExtractionSummary], None] | None,
     ) -> None:
-        self.clips = clips
-        self.store = store
         self.summary = summary
-        self.report = report
-        self.settings = settings
-        self.expected = expected
-        self.lock = threading.Lock()
-        self.errors: deque[tuple[Clip, str, dict[str, Any]]] = deque()
-        self.closed = False
+        self._store = store
+        self._progress = progress
+        self._began = time.monotonic()
+        self._store_lock = threading.Lock()
+        self._progress_lock = threading.Lock()
+        self._failures: deque[tuple[Clip, str, dict[str, Any]]] = deque()
+
+    def report(self) -> None:
+        """Call the progress callback, from one thread at a time."""
+        with self._progress_lock:
+            self.summary.seconds = time.monotonic() - self._began
+            if self._progress is not None:
+                self._progress(self.summary)
+
+    def keep(self, clip: Clip, source_sha256: str) -> bool:
+        """Return whether the store has a clip's features already; if so they count as kept."""
+        with self._store_lock:
+            kept = self._store.is_done(clip, source_sha256)
+        if kept:
+            self.summary.kept += 1
+            self.report()
+        return kept
+
+    def add(self, decoded: DecodedClip, features: np.ndarray, details: Mapping[str, Any]) -> None:
+        """Write a clip's features (steps, dim) to the store, with details for the ledger."""
+        frames = decoded.frames
+        with self._store_lock:
+            self._store.add(decoded.clip, features, frames.index, frames.pts_seconds, **details)
+        self.summary.done += 1
+        self.summary.frames += len(frames.index)
+
+    def fail(self, clip: Clip, reason: str, details: Mapping[str, Any] | None = None) -> None:
+        """Note that a clip failed, with details for the ledger."""
+        self._failures.append((clip, reason, dict(details or {})))
+
+    def record_failures(self) -> None:
+        """Bring the store and the summary up to date with the failures so far."""
+        while self._failures:
+            clip, reason, details = self._failures.popleft()
+            with self._store_lock:
+                self._store.fail(clip, reason, **details)
+            self.summary.failed[clip.id] = reason
+
+
+class JobSource:
+    """Jobs for the decoders, one for each clip whose features the store does not have."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        journal: ExtractionJournal,
+        settings: Mapping[str, Any],
+        expected_sha256: Mapping[str, str],
+    ) -> None:
+        """Prepare the jobs.
+
+        Args:
+            clips: what to extract.
+            journal: of this extraction.
+            settings: fields of `data.video.Job` that all jobs have.
+            expected_sha256: id of a clip -> hash that its file must have; others may have any.
+        """
+        self._clips = clips
+        self._journal = journal
+        self._settings = settings
+        self._expected_sha256 = expected_sha256
+        self._closed = False
 
     def close(self) -> None:
-        """Ends `jobs`, which else would look through all clips that need none."""
-        self.closed = True
+        """End `jobs`, which would otherwise hash all clips that follow."""
+        self._closed = True
 
     def jobs(self) -> Iterator[Job]:
-        """A job for each clip whose features the store does not have."""
-        for clip in self.clips:
-            if self.closed:
+        """Yield the jobs; clips that need none are recorded in the journal."""
+        for clip in self._clips:
+            if self._closed:
                 return
             try:
                 checked(clip.path)
                 version = version_of(clip.path)
-                source = sha256_file(clip.path)
+                source_sha256 = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
-                self.errors.append((clip, _reason(error), {}))
+                self._journal.fail(clip, _reason(error))
                 continue
-            if self.expected.get(clip.id, source) != source:
+            if self._expected_sha256.get(clip.id, source_sha256) != source_sha256:
                 reason = f"{clip.path} is another file than the one that it was extracted from"
-                self.errors.append((clip, reason, {}))
-                continue
-            with self.lock:
-                done = self.store.is_done(clip, source)
-            if done:
-                self.summary.kept += 1
-                self.report()
-                continue
-            yield Job(
-                path=clip.path,
-                start=clip.start,
-                end=clip.end,
-                tag=(clip, source, version),
-                **self.settings,
-            )
+                self._journal.fail(clip, reason)
+            elif not self._journal.keep(clip, source_sha256):
+                yield Job(
+                    path=clip.path,
+                    start=clip.start,
+                    end=clip.end,
+                    tag=(clip, source_sha256, version),
+                    **self._settings,
+                )
 
-    def settle(self, outcome: Outcome) -> Decoded | None:
-        """What a decoder brought, or None where it failed."""
-        clip, source, version = outcome.job.tag
+    def result(self, outcome: Outcome) -> DecodedClip | None:
+        """Return the decoded clip of a job; None, recorded in the journal, if it failed."""
+        clip, source_sha256, version = outcome.job.tag
         error = outcome.error or outcome.taken
-        if isinstance(outcome.taken, Pixels) and outcome.info is not None:
+        if isinstance(outcome.taken, ClipPixels) and outcome.info is not None:
             if version_of(clip.path) == version:
-                return Decoded(clip, source, outcome.taken, outcome.info, outcome.seconds)
+                return DecodedClip(
+                    clip, source_sha256, outcome.taken, outcome.info, outcome.seconds
+                )
             error = VideoError(clip.path, "the file changed while it was read")
-        details: dict[str, Any] = {"source_sha256": source, "seconds": round(outcome.seconds, 4)}
+        details = {"source_sha256": source_sha256, "seconds": round(outcome.seconds, 4)}
         if outcome.info is not None:
-            details |= _what_was_seen(outcome.info)
-        self.errors.append((clip, _reason(error), details))
+            details |= _stream_details(outcome.info)
+        self._journal.fail(clip, _reason(error), details)
         return None
 
-    def drain(self) -> None:
-        """Brings store and summary up to date with failures."""
-        while self.errors:
-            clip, reason, details = self.errors.popleft()
-            with self.lock:
-                self.store.fail(clip, reason, **details)
-            self.summary.failed[clip.id] = reason
 
+class BackboneBatcher:
+    """Batches of decoded clips through the backbone, and on to the writer."""
 
-class Line:
-    """Decoded clips, through the backbone in batches, to the writer."""
+    def __init__(self, backbone: Backbone, writer: ShardWriter, size: int) -> None:
+        self._backbone = backbone
+        self._writer = writer
+        self._size = size  # clips in one forward pass
+        self._waiting: list[DecodedClip] = []
 
-    def __init__(self, backbone: Backbone, writer: Writer, size: int) -> None:
-        self.backbone = backbone
-        self.writer = writer
-        self.size = size
-        self.waiting: list[Decoded] = []
+    def shrink(self, batch: FrameBatch) -> ClipPixels | BackboneError:
+        """Return the pixels for the backbone; runs in a thread of each decoder.
 
-    def pixels(self, batch: FrameBatch) -> Pixels | BackboneError:
-        """Small pixels of frames that lie in shared memory; runs in a thread of each decoder."""
+        The frames lie in memory that the decoder uses again. An error is returned, not raised.
+        """
         try:
-            pixels = self.backbone.preprocess(batch.frames)
+            pixels = self._backbone.preprocess(batch.frames)
         except BackboneError as error:
             return error
-        return Pixels(pixels, batch.index, batch.pts_seconds)
+        return ClipPixels(pixels, batch.index, batch.pts_seconds)
 
-    def put(self, decoded: Decoded) -> None:
-        """Takes a clip; where it fills the batch, the batch passes through the backbone."""
-        self.waiting.append(decoded)
-        if len(self.waiting) >= self.size:
+    def put(self, decoded: DecodedClip) -> None:
+        """Take a clip; if it fills the batch, run the backbone on the batch."""
+        self._waiting.append(decoded)
+        if len(self._waiting) >= self._size:
             self.flush()
 
     def flush(self) -> None:
-        """Passes the clips that wait, if any, through the backbone."""
-        decoded, self.waiting = self.waiting, []
+        """Run the backbone on the clips that wait, if any."""
+        decoded, self._waiting = self._waiting, []
         if decoded:
             began = time.monotonic()
-            pixels = [one.seen.pixels for one in decoded]
-            # All passes have one shape, and so the same kernels: the last one is filled up.
-            pixels += [pixels[-1]] * (self.size - len(pixels))
-            features = self.backbone.forward(torch.stack(pixels))[: len(decoded)]
-            self.writer.put(decoded, features.numpy(), time.monotonic() - began)
+            pixels = [clip.frames.pixels for clip in decoded]
+            # All passes have one shape, and so the same kernels: the last batch is filled up.
+            pixels += [pixels[-1]] * (self._size - len(pixels))
+            features = self._backbone.forward(torch.stack(pixels))[: len(decoded)]
+            self._writer.put(decoded, features.numpy(), time.monotonic() - began)
 
 
-class Writer:
-    """Writes shards in a thread of its own, a few batches behind the backbone at most."""
+class ShardWriter:
+    """Writes shards in a thread of its own, at most a few batches behind the backbone."""
 
-    def __init__(self, feed: Feed, dtype: np.dtype[Any]) -> None:
-        self.feed, self.dtype = feed, dtype
-        self.thread = ThreadPoolExecutor(1, "writer")
-        self.unwritten: deque[Future[None]] = deque()
+    def __init__(self, journal: ExtractionJournal, dtype: np.dtype[Any]) -> None:
+        self._journal, self._dtype = journal, dtype
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._unwritten: deque[Future[None]] = deque()
 
-    def put(self, decoded: Sequence[Decoded], features: np.ndarray, seconds: float) -> None:
-        """Takes features (clips, steps, dim) that took the backbone so long.
+    def put(self, decoded: Sequence[DecodedClip], features: np.ndarray, seconds: float) -> None:
+        """Queue features (clips, steps, dim), which took the backbone so many seconds.
 
-        Raises what the writing of an earlier batch raised.
+        Raises:
+            Exception: what the writing of an earlier batch raised.
         """
-        self.unwritten.append(self.thread.submit(self._write, decoded, features, seconds))
-        while len(self.unwritten) > UNWRITTEN_BATCHES or self.unwritten[0].done():
-            self.unwritten.popleft().result()
-            if not self.unwritten:
+        self._unwritten.append(self._thread.submit(self._write, decoded, features, seconds))
+        while len(self._unwritten) > UNWRITTEN_BATCHES or self._unwritten[0].done():
+            self._unwritten.popleft().result()
+            if not self._unwritten:
                 break
 
     def finish(self) -> None:
-        """Waits until everything is written; raises what that raised."""
-        self.thread.shutdown()
-        while self.unwritten:
-            self.unwritten.popleft().result()
+        """Wait until everything is written.
 
-    def _write(self, decoded: Sequence[Decoded], features: np.ndarray, seconds: float) -> None:
-        with np.errstate(over="ignore"):  # what overflows is found below
-            rows = features.astype(self.dtype)
-        for one, own in zip(decoded, rows, strict=True):
+        Raises:
+            Exception: what the writing raised.
+        """
+        self._thread.shutdown()
+        while self._unwritten:
+            self._unwritten.popleft().result()
+
+    def _write(self, decoded: Sequence[DecodedClip], features: np.ndarray, seconds: float) -> None:
+        with np.errstate(over="ignore"):  # an overflow is found below
+            rows = features.astype(self._dtype)
+        for clip, row in zip(decoded, rows, strict=True):
             details = {
-                "source_sha256": one.source_sha256,
-                "seconds": round(one.seconds, 4),
+                "source_sha256": clip.source_sha256,
+                "seconds": round(clip.seconds, 4),
                 "backbone_seconds": round(seconds / len(decoded), 4),
-                "decoded_frames": len(one.seen.index),
-                **_what_was_seen(one.info),
+                "decoded_frames": len(clip.frames.index),
+                **_stream_details(clip.info),
             }
-            if not np.isfinite(own).all():
-                reason = f"its features are not finite numbers in {self.dtype}"
-                self.feed.errors.append((one.clip, reason, details))
-                continue
-            with self.feed.lock:
-                self.feed.store.add(
-                    one.clip,
-                    own,
-                    one.seen.index,
-                    one.seen.pts_seconds,
-                    **details,
-                )
-            self.feed.summary.done += 1
-            self.feed.summary.frames += len(one.seen.index)
+            if np.isfinite(row).all():
+                self._journal.add(clip, row, details)
+            else:
+                reason = f"its features are not finite numbers in {self._dtype}"
+                self._journal.fail(clip.clip, reason, details)
 
 
-def _what_was_seen(info: VideoInfo) -> dict[str, Any]:
+def _stream_details(info: VideoInfo) -> dict[str, Any]:
     return {
         "claimed_frames": info.claimed_frames,
         "shown_frames": info.shown_frames,
@@ -274,7 +278,7 @@ def _what_was_seen(info: VideoInfo) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Why a clip failed; beside its name the sentence need not name the file again."""
+    """Return why a clip failed; it is shown next to the clip's name, so it need not name it."""
     if isinstance(error, VideoError):
         return error.reason
     if isinstance(error, OSError):

@@ -1,21 +1,83 @@
-"""What people are told of an extraction: its progress, its failures and sum, its exit code."""
+"""What an extraction did, and what people read about it: progress, failures, totals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from data.errors import HeliographError
-from pipeline.console import Bar, duration, log
-
-if TYPE_CHECKING:
-    from pipeline.extraction.stages import Summary
+from pipeline.console import ProgressBar, format_duration, log
 
 
-def on(bar: Bar) -> Callable[[Summary], None]:
-    """What shows the progress of an extraction on a bar."""
+@dataclass
+class ExtractionSummary:
+    """What an extraction has done so far.
 
-    def progress(summary: Summary) -> None:
+    Attributes:
+        target: the cache.
+        clips: how many were asked for.
+        done: clips whose features were computed.
+        kept: clips whose features the cache had already.
+        failed: id of a clip -> why it failed.
+        frames: frames that passed through the backbone.
+        seconds: since the start.
+        waited_seconds: how long the backbone waited for frames.
+        blocked_seconds: how long a decoder, on average, waited for the backbone.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    target: Path
+    clips: int
+    done: int = 0
+    kept: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    frames: int = 0
+    seconds: float = 0.0
+    waited_seconds: float = 0.0
+    blocked_seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def finished(self) -> int:
+        """Clips that need no more work."""
+        return self.done + self.kept + len(self.failed)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames through the backbone per second; 0 at the start."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace of the clips that were worked on; None before the first."""
+        worked_on = self.done + len(self.failed)
+        if not worked_on:
+            return None
+        return self.seconds / worked_on * (self.clips - self.finished)
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The slower side, `decode` or `backbone`; None before the first clip."""
+        if not self.done:
+            return None
+        return "decode" if self.waited_seconds > self.blocked_seconds else "backbone"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, with `frames_per_second` and `bottleneck`."""
+        return {
+            **vars(self),
+            "target": str(self.target),
+            "frames_per_second": self.frames_per_second,
+            "bottleneck": self.bottleneck,
+        }
+
+
+def progress_callback(bar: ProgressBar) -> Callable[[ExtractionSummary], None]:
+    """Return a function that shows the progress of an extraction on a bar."""
+
+    def show(summary: ExtractionSummary) -> None:
         counts = {"done": summary.done, "failed": len(summary.failed), "kept": summary.kept}
         parts = [f"{count} {name}" for name, count in counts.items() if count or name != "kept"]
         parts.append(f"{summary.frames_per_second:.0f} frames/s")
@@ -25,23 +87,32 @@ def on(bar: Bar) -> Callable[[Summary], None]:
             summary.finished, summary.clips, ", ".join(parts), seconds_left=summary.seconds_left
         )
 
-    return progress
+    return show
 
 
-def say(summary: Summary) -> None:
-    """The failures and the sum of an extraction, on stderr."""
+def print_failures(summary: ExtractionSummary) -> None:
+    """Print the clips that failed, each with its reason, on stderr."""
     for clip, reason in summary.failed.items():
         log(f"failed: {clip}: {reason}")
-    limited = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""
+
+
+def print_summary(summary: ExtractionSummary) -> None:
+    """Print the failures and the totals of an extraction on stderr."""
+    print_failures(summary)
+    bottleneck = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""
     log(
         f"{summary.target}: {summary.done} clips extracted, {summary.kept} kept, "
-        f"{len(summary.failed)} failed in {duration(summary.seconds)} "
-        f"({summary.frames_per_second:.0f} frames/s{limited})"
+        f"{len(summary.failed)} failed in {format_duration(summary.seconds)} "
+        f"({summary.frames_per_second:.0f} frames/s{bottleneck})"
     )
 
 
-def require_clips(summary: Summary) -> None:
-    """Raise HeliographError for an extraction that was interrupted or extracted no clip."""
+def require_clips(summary: ExtractionSummary) -> None:
+    """Check that an extraction ended by itself, with at least one clip.
+
+    Raises:
+        HeliographError: it was interrupted, or every clip failed.
+    """
     if summary.interrupted:
         raise HeliographError(
             f"interrupted with {summary.finished} of {summary.clips} clips finished: "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from data.datasets import label_units
+
 BANDS = ("low", "middle", "high")
 
 # name -> the words for the lowest, the middle and the highest third of clips
@@ -21,9 +23,6 @@ ADJECTIVES: dict[str, tuple[str, str, str]] = {
     "damping": ("ringing", "of middle damping", "damped"),
     "speed": ("slow", "of middle speed", "fast"),
 }
-
-# name -> unit, where the name of the label does not end in it
-UNITS = {"mass": "g", "volume": "ml", "density": "g/ml"}
 
 # the end of a label's name -> unit; the longest that fits counts
 SUFFIXES = {
@@ -78,7 +77,7 @@ def words_for(label: str) -> Words:
     """
     suffix = max((end for end in SUFFIXES if label.endswith(end)), key=len, default="")
     stem = label.removesuffix(suffix) or label
-    unit = UNITS.get(stem, "") if stem == label else SUFFIXES[suffix]
+    unit = label_units().get(stem, "") if stem == label else SUFFIXES[suffix]
     name = stem.replace("_", " ").strip() or label
     known = ADJECTIVES.get(stem)
     return Words(name, unit, known or (f"low {name}", f"middle {name}", f"high {name}"))

@@ -11,13 +11,14 @@ from pipeline.runs.metrics_schema import (
     AccuracyEstimate,
     AccuracySpread,
     ControlMetrics,
-    Difference,
+    DifferenceEstimate,
     Estimate,
     Outcome,
     Record,
     RunMetrics,
     Spread,
     has_key,
+    percent,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import CONTROL, MissingFileError, Run, load_inputs, without_nan
@@ -29,7 +30,7 @@ __all__ = [
     "AccuracyEstimate",
     "AccuracySpread",
     "ControlMetrics",
-    "Difference",
+    "DifferenceEstimate",
     "Estimate",
     "HistoryRow",
     "MissingFileError",
@@ -44,6 +45,7 @@ __all__ = [
     "has_key",
     "import_checkpoint",
     "load_inputs",
+    "percent",
     "remove_control",
     "summarise",
     "without_nan",

@@ -134,7 +134,7 @@ class AccuracyEstimate(Estimate):
     properties: dict[str, PropertyEstimate] = Field(default_factory=dict, description="by property")
 
 
-class Difference(Spread):
+class DifferenceEstimate(Spread):
     """A difference of two fractions over seeds, paired, with its bootstrap interval."""
 
     mean: Signed = Field(description="over the seeds that have a value; null where none has")
@@ -144,13 +144,15 @@ class Difference(Spread):
     )
 
 
-class AccuracyDifference(Difference):
+class AccuracyDifference(DifferenceEstimate):
     """A difference of two accuracies, of all properties at once and of each."""
 
-    properties: dict[str, Difference] = Field(default_factory=dict, description="by property")
+    properties: dict[str, DifferenceEstimate] = Field(
+        default_factory=dict, description="by property"
+    )
 
 
-class TestedDifference(Difference):
+class TestedDifferenceEstimate(DifferenceEstimate):
     """A difference with its p-value."""
 
     p_value: Fraction = Field(
@@ -236,15 +238,15 @@ class BinnedMetric(Record):
 class Selectivity(Record):
     """Whether a position matters to the property that it carries and to no other."""
 
-    carried_property: Difference = Field(
+    carried_property: DifferenceEstimate = Field(
         description="accuracy drop of the property that a position carries",
         validation_alias=AliasChoices("carried_property", "targeted"),
     )
-    other_properties: Difference = Field(
+    other_properties: DifferenceEstimate = Field(
         description="accuracy drop of the other properties",
         validation_alias=AliasChoices("other_properties", "elsewhere"),
     )
-    difference: TestedDifference = Field(description="the first minus the second")
+    difference: TestedDifferenceEstimate = Field(description="the first minus the second")
 
 
 class Intervention(Record):
@@ -681,3 +683,15 @@ def _phrase(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{'its ' + '.'.join(outer) if outer else 'it'} has no {last!r}"
     return f"its {'.'.join([*outer, last])} cannot be {first['input']!r}"
+
+
+def percent(score: Spread | None) -> str:
+    """Return a fraction over seeds as text for tables.
+
+    >>> percent(Spread(mean=0.851, std=0.056, per_seed=[0.8, 0.9]))
+    '85.1 % ± 5.6'
+    """
+    if score is None or score.mean is None:
+        return "-"
+    deviation = f" ± {100 * (score.std or 0.0):.1f}" if len(score.per_seed) > 1 else ""
+    return f"{100 * score.mean:.1f} %{deviation}"

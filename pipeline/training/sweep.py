@@ -22,8 +22,8 @@ import click
 from data.errors import HeliographError
 from data.files import atomic_write
 from pipeline.config import TrainConfig, parse_agents
-from pipeline.console import percent, print_table
-from pipeline.runs import SCORES, Run
+from pipeline.console import print_table
+from pipeline.runs import SCORES, Run, percent
 from pipeline.training.train import train
 
 READERS: dict[str, Callable[[str], Any]] = {

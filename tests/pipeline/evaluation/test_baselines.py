@@ -5,10 +5,8 @@ import pytest
 
 from pipeline.config import build_config
 from pipeline.dataset.splits import split_clips
-from pipeline.evaluation import ridge
-from pipeline.evaluation.baselines import Evidence, score_baselines
+from pipeline.evaluation.baselines import BaselineInputs, condition_of, score_baselines
 from pipeline.evaluation.context import EvaluationContext
-from pipeline.evaluation.evaluate import condition_of
 
 OBJECTS, EACH, STEPS, DIM = 30, 4, 5, 8
 
@@ -21,7 +19,7 @@ def make_context(labels: np.ndarray, *, seeds: int = 3, agents: int = 1) -> Eval
     return EvaluationContext(config, tuple(range(seeds)), labels, objects, splits)
 
 
-def evidence(context: EvaluationContext, features: np.ndarray, **more: object) -> Evidence:
+def inputs_of(context: EvaluationContext, features: np.ndarray, **more: object) -> BaselineInputs:
     plain = {
         "caches": [features.astype(np.float32)],
         "labels": context.labels,
@@ -29,7 +27,7 @@ def evidence(context: EvaluationContext, features: np.ndarray, **more: object) -
         "scenario": ["spring"] * len(features),
         "condition": [""] * len(features),
     }
-    return Evidence(**(plain | more))
+    return BaselineInputs(**(plain | more))
 
 
 @pytest.fixture
@@ -47,7 +45,7 @@ def test_motion_shows_in_time_and_not_in_the_middle_step(alpha):
     context = make_context(alpha)
     features = noise()
     features[:, -1] = features[:, 0] + alpha / OBJECTS * np.ones(DIM) * 2
-    found = score_baselines(evidence(context, features), context)
+    found = score_baselines(inputs_of(context, features), context)
     accuracy = {
         name: found["baselines"][name]["mean"]
         for name in ("majority", "ridge", "ridge_static", "ridge_shuffled_steps")
@@ -62,9 +60,9 @@ def test_motion_shows_in_time_and_not_in_the_middle_step(alpha):
     assert gain["properties"]["alpha"]["mean"] == pytest.approx(gain["mean"])
 
 
-def test_a_still_picture_has_no_dynamics_to_gain(alpha):
+def test_a_single_step_has_no_dynamics_to_gain(alpha):
     context = make_context(alpha)
-    found = score_baselines(evidence(context, noise()[:, :1]), context)
+    found = score_baselines(inputs_of(context, noise()[:, :1]), context)
     assert found["baselines"]["ridge_static"] is None
     assert found["gains"] == {}
 
@@ -73,7 +71,7 @@ def test_each_agent_is_given_its_own_window(alpha):
     context = make_context(alpha, agents=2)
     features = noise(0.1)
     features[:, :2] += alpha[:, :, None] / OBJECTS  # seen in the first window alone
-    found = score_baselines(evidence(context, features), context)["baselines"]
+    found = score_baselines(inputs_of(context, features), context)["baselines"]
     assert found["ridge_agent_0"]["mean"] > 0.9
     assert found["ridge_agent_1"]["mean"] < 0.65
     entry = found["ridge_agent_0"]["properties"]["alpha"]
@@ -88,19 +86,19 @@ def test_volume_works_whichever_way_it_goes(alpha, sign):
     context = make_context(alpha)
     volume = sign * alpha[:, 0] + 100
     volume[0] = np.nan
-    found = score_baselines(evidence(context, noise(), volume=volume), context)["baselines"]
+    found = score_baselines(inputs_of(context, noise(), volume=volume), context)["baselines"]
     assert found["volume"]["mean"] > 0.98
 
 
 def test_scenario_and_condition_know_their_means(alpha):
     context = make_context(alpha)
     half = ["heavy" if value > OBJECTS / 2 else "light" for value in alpha[:, 0]]
-    found = score_baselines(evidence(context, noise(), scenario=half, condition=half), context)[
+    found = score_baselines(inputs_of(context, noise(), scenario=half, condition=half), context)[
         "baselines"
     ]
     assert found["scenario"]["mean"] > 0.7
     assert found["condition"]["mean"] == found["scenario"]["mean"]
-    alone = score_baselines(evidence(context, noise()), context)["baselines"]
+    alone = score_baselines(inputs_of(context, noise()), context)["baselines"]
     assert alone["scenario"] is None
     assert alone["condition"] is None
     assert alone["volume"] is None
@@ -109,51 +107,18 @@ def test_scenario_and_condition_know_their_means(alpha):
 def test_other_features_of_the_same_clips_are_a_baseline(alpha):
     context = make_context(alpha)
     other = np.repeat(alpha[:, :, None], 3, axis=2)
-    found = score_baselines(evidence(context, noise(), others={"other": other}), context)
+    found = score_baselines(inputs_of(context, noise(), other_features={"other": other}), context)
     assert found["baselines"]["ridge_other"]["mean"] > 0.98
 
 
 def test_majority_takes_the_likeliest_combination():
     labels = np.repeat(np.arange(OBJECTS), EACH).astype(float)
     both = np.stack([labels, labels], axis=1)  # never one without the other
-    found = score_baselines(evidence(make_context(both), noise()), make_context(both))["baselines"][
-        "majority"
-    ]
+    found = score_baselines(inputs_of(make_context(both), noise()), make_context(both))[
+        "baselines"
+    ]["majority"]
     assert found["mean"] == pytest.approx(0.5)
     assert found["properties"]["beta"]["mean"] == pytest.approx(0.5)
-
-
-def test_ridge_agrees_with_the_plain_solution():
-    rng = np.random.default_rng(0)
-    features, targets = rng.normal(size=(40, 6)), rng.normal(size=(40, 2))
-    train, clips = np.arange(30), np.arange(30, 40)
-    penalty = 0.7
-    said = ridge._solve(ridge.gram(features, train), targets, train, clips, np.array([penalty]))[0]
-    x = (features - features[train].mean(0)) / features[train].std(0) / np.sqrt(6)
-    y = targets[train] - targets[train].mean(0)
-    weights = np.linalg.solve(x[train].T @ x[train] + penalty * np.eye(6), x[train].T @ y)
-    assert said == pytest.approx(x[clips] @ weights + targets[train].mean(0), abs=1e-4)
-
-
-def test_ridge_never_looks_at_test_targets():
-    rng = np.random.default_rng(0)
-    features, targets = rng.normal(size=(40, 6)), rng.normal(size=(40, 1))
-    train, clips = np.arange(30), np.arange(30, 40)
-    objects = np.arange(40) // 2
-
-    def judge(values, own):
-        return -float(((values - targets[own]) ** 2).mean())
-
-    kernel = ridge.gram(features, train)
-    before = ridge.predict(kernel, targets, train, clips, objects=objects, judge=judge)
-    targets[clips] = 1e6
-    after = ridge.predict(kernel, targets, train, clips, objects=objects, judge=judge)
-    assert np.array_equal(before, after)
-
-
-def test_places_among_training_clips():
-    labels = np.array([[10.0], [30.0], [20.0], [25.0], [99.0]])
-    assert ridge.ranks(labels, np.array([0, 1, 2])).ravel().tolist() == [0, 1, 0.5, 1, 1.5]
 
 
 def test_the_condition_of_a_clip():

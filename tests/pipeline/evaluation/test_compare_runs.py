@@ -1,4 +1,4 @@
-"""Two runs: paired differences with exact tests, and protocols up to a renaming."""
+"""Two runs: paired differences with exact tests, and what is compared."""
 
 import json
 import shutil
@@ -12,13 +12,7 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.cli import main
 from pipeline.evaluation import compare
-from pipeline.evaluation.compare_runs import (
-    agent_agreement,
-    agreement,
-    paired_difference,
-    relabelled,
-    seed_agreement,
-)
+from pipeline.evaluation.compare_runs import paired_difference
 from pipeline.training import train
 
 SMALL = {"epochs": 2, "oracle_epochs": 0, "agents": 2, "vocab": 3}
@@ -62,46 +56,6 @@ def test_twenty_seeds_are_drawn_and_still_never_below_the_observed_pattern():
     assert 0 < found["p_value"] < 1e-4
 
 
-def test_renamed_symbols_and_swapped_positions_agree_wholly():
-    rng = np.random.default_rng(0)
-    first = rng.integers(5, size=(80, 3))
-    names = np.array([3, 1, 4, 0, 2])
-    second = names[first][:, [2, 0, 1]]
-    found = agreement(first, second)
-    assert found["adjusted_mutual_information"] == pytest.approx(1)
-    assert found["matched"] == 1
-    assert found["matched_by_chance"] < 0.5
-    assert found["p_value"] < 0.05
-    table = np.array(found["relabelled"])
-    assert table[0, 1] == table[1, 2] == table[2, 0] == 1
-
-
-def test_unrelated_protocols_agree_by_chance():
-    rng = np.random.default_rng(0)
-    found = agreement(*rng.integers(5, size=(2, 200, 2)))
-    assert abs(found["adjusted_mutual_information"]) < 0.1
-    assert found["matched"] == pytest.approx(found["matched_by_chance"], abs=0.05)
-    assert found["p_value"] > 0.02
-
-
-def test_the_best_renaming_is_one_to_one():
-    """Two symbols of the first cannot both be called the same symbol of the second."""
-    assert relabelled(np.array([[0], [0], [1], [1]]), np.zeros((4, 1), int)).item() == 0.5
-
-
-def test_agents_and_seeds_within_a_run():
-    rng = np.random.default_rng(0)
-    said = rng.integers(4, size=(2, 60, 1, 2))
-    tokens = np.concatenate([said, 3 - said], axis=2)  # the second agent says it otherwise
-    (pair,) = agent_agreement(tokens)
-    assert pair["agents"] == [0, 1]
-    assert pair["matched"] == 1
-    between = seed_agreement(tokens)
-    assert between is not None
-    assert between["matched"] < 0.6
-    assert seed_agreement(tokens[:1]) is None
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, features):
     """Three runs: of mass on seeds 0 and 1, of mass on seeds 1 and 2, of mass and volume on 1."""
@@ -114,7 +68,7 @@ def runs(tmp_path_factory, features):
     }
 
 
-def test_a_run_beside_itself_and_beside_another(runs):
+def test_a_run_next_to_itself_and_next_to_another(runs):
     same = compare(runs["one"].folder, runs["one"].folder)
     assert same["scores"]["accuracy_test"]["together"]["p_value"] == 1
     assert same["agreement"]["runs"]["matched"] == 1

@@ -10,9 +10,9 @@ from pipeline.evaluation.interventions import (
     KINDS,
     NOISE,
     add_noise,
-    designated,
+    carried_properties,
     intervene,
-    listen,
+    score_kept_receivers,
     silence_agents,
 )
 
@@ -85,7 +85,7 @@ def test_the_property_of_a_position_is_chosen_on_training_clips(compositional, p
     for number, split in enumerate(compositional.splits):
         tokens[number, split.test] = tokens[number, split.test][:, ::-1]  # test clips say otherwise
     turned = type(compositional)(**{**vars(compositional), "tokens": tokens})
-    assert designated(turned).tolist() == [[0, 1]] * 3
+    assert carried_properties(turned).tolist() == [[0, 1]] * 3
 
 
 def test_a_silenced_agent_takes_its_property_with_it(compositional):
@@ -106,8 +106,8 @@ def test_noise_wears_accuracy_down_to_chance(compositional):
     assert curve[3] < 0.97
 
 
-def test_listening_scores_a_perfect_code_perfectly(compositional):
-    found = listen(compositional)
+def test_kept_receivers_score_a_perfect_code_perfectly(compositional):
+    found = score_kept_receivers(compositional)
     for entry in found["properties"].values():
         assert entry["mean"] == 1
         assert entry["auc"]["mean"] == 1

@@ -8,8 +8,8 @@ from pipeline.evaluation import ridge
 from pipeline.evaluation.outcome_prediction import predict_outcome
 
 
-def grams(context, features):
-    return [ridge.gram(features, split.train) for split in context.splits]
+def kernels_of(context, features):
+    return [ridge.linear_kernel(features, split.train) for split in context.splits]
 
 
 def test_an_outcome_after_an_unseen_action(compositional, raw):
@@ -17,7 +17,7 @@ def test_an_outcome_after_an_unseen_action(compositional, raw):
     action = np.tile([1.0, 2.0], 25)
     labels = {"action": action, "outcome": compositional.labels[:, 0] * action, "alpha": action}
     found = predict_outcome(
-        compositional, grams(compositional, raw), labels, outcome="outcome", action="action"
+        compositional, kernels_of(compositional, raw), labels, outcome="outcome", action="action"
     )
     assert found["left_out"] == 2
     assert found["messages"]["mean"] > 0.9
@@ -32,7 +32,7 @@ def test_is_the_outcome_above_the_median(compositional, raw):
     alpha = compositional.labels[:, 0]
     action = np.random.default_rng(0).permutation(np.tile([1.0, 2.0, 3.0, 4.0, 5.0], 10))
     labels = {"action": action, "alpha": alpha, "moved": alpha + 3 * action}
-    kernels = grams(compositional, raw)
+    kernels = kernels_of(compositional, raw)
     plain = predict_outcome(compositional, kernels, labels, outcome="alpha", action="action")
     known = plain["above_median"]
     assert known["messages"]["mean"] > 0.9
@@ -62,7 +62,7 @@ def test_what_cannot_be_predicted_is_said(compositional, raw, outcome, action, s
     }
     with pytest.raises(HeliographError) as error:
         predict_outcome(
-            compositional, grams(compositional, raw), labels, outcome=outcome, action=action
+            compositional, kernels_of(compositional, raw), labels, outcome=outcome, action=action
         )
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)

@@ -1,26 +1,25 @@
-"""What messages are worth, where it is known what they hold."""
+"""Compression and probes, where it is known what messages hold."""
 
 import numpy as np
 import pytest
 
-from pipeline.evaluation import probes as worth
-from pipeline.evaluation import ridge
+from pipeline.evaluation import probes, ridge
 
 
-def grams(context, features):
-    return [ridge.gram(features, split.train) for split in context.splits]
+def kernels_of(context, features):
+    return [ridge.linear_kernel(features, split.train) for split in context.splits]
 
 
 def test_compression_counts_bits(compositional):
-    found = worth.compression(compositional, feature_bits=6400)
+    found = probes.compression(compositional, feature_bits=6400)
     assert found["bits_capacity"] == pytest.approx(2 * np.log2(5))
     assert found["bits_used"]["mean"] == pytest.approx(np.log2(25))
     assert found["bits_symbols"]["mean"] == pytest.approx(2 * np.log2(5))
     assert found["ratio"] == pytest.approx(6400 / (2 * np.log2(5)))
 
 
-def test_likeness_of_messages_is_the_share_of_equal_positions():
-    found = worth.message_gram(np.array([[0, 1], [0, 2], [3, 2]]))
+def test_the_kernel_of_messages_is_the_share_of_equal_positions():
+    found = probes.message_kernel(np.array([[0, 1], [0, 2], [3, 2]]))
     assert found.tolist() == [[1, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1]]
 
 
@@ -34,7 +33,7 @@ def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw):
         "rare": np.where(np.arange(50) < 6, 1.0, np.nan),
         "constant": np.ones(50),
     }
-    found = worth.probe(compositional, grams(compositional, raw), labels)
+    found = probes.probe(compositional, kernels_of(compositional, raw), labels)
     assert found["alpha"]["trained_on"] is True
     assert found["sum"]["trained_on"] is False
     assert set(found) == {"alpha", "sum", "luck", "noise"}
@@ -52,11 +51,11 @@ def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw):
 
 
 def test_probes_never_see_test_labels(compositional, raw):
-    """Labels of test clips are torn up: predictions, and so accuracies on the rest, stay."""
+    """Labels of test clips are replaced: predictions, and so accuracies on the rest, stay."""
     column = compositional.labels[:, 0]
-    kernels = grams(compositional, raw)
-    before = worth._mlp(kernels, column[:, None], compositional)
-    torn = column.copy()
-    torn[compositional.splits[0].test] = -99
-    after = worth._mlp(kernels, torn[:, None], compositional)
+    kernels = kernels_of(compositional, raw)
+    before = probes._predict_by_mlp(kernels, column[:, None], compositional)
+    replaced = column.copy()
+    replaced[compositional.splits[0].test] = -99
+    after = probes._predict_by_mlp(kernels, replaced[:, None], compositional)
     assert np.array_equal(before[0], after[0])

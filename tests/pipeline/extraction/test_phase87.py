@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 import backbones
 from backbones import dinov2, hub, vjepa2
 from data.interchange import import_pt, read_pt, write_pt
 from data.simulate import simulate
 from data.video import Sampling, read_sampled
-from pipeline.cli import main
-from pipeline.extraction import phase87
+from pipeline.extraction import compare_feature_files
 from tests.helpers.authors_code import authors_code
+from tests.helpers.command import run
 
 OBJECTS = {"wood_02": ("01", "02"), "cardboard_01": ("01",), "foam-1": ("01",)}
 
@@ -47,10 +46,6 @@ def root(made: Path, tmp_path: Path) -> Path:
 
 
 ORDER = ["cardboard_01", "foam-1", "wood_02", "wood_02"]
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
 
 
 def assert_like_the_papers(path: Path, shape: tuple[int, ...]) -> dict:
@@ -201,7 +196,7 @@ class TestCompare:
 
     def test_a_file_and_itself(self, tmp_path):
         path = self.write(tmp_path / "a.pt")
-        found = phase87.compare(path, path)
+        found = compare_feature_files(path, path)
         assert (found.clips, found.differences, found.equal) == ((4, 4), [], 4)
         assert list(found.cosine) == [
             "cardboard_01/000",
@@ -219,11 +214,11 @@ class TestCompare:
         features = read_pt(left)["features"].clone()
         features[2] = -features[2]
         right = self.write(tmp_path / "b.pt", features=features)
-        found = phase87.compare(left, right)
+        found = compare_feature_files(left, right)
         assert found.equal == 3
         assert found.cosine["wood_02/000"] == pytest.approx(-1)
-        told = json.loads(run("phase87", "--compare", left, right, "--json").stdout)
-        assert told["cosine"]["smallest"] == pytest.approx(-1)
+        printed = json.loads(run("phase87", "--compare", left, right, "--json").stdout)
+        assert printed["cosine"]["smallest"] == pytest.approx(-1)
 
     def test_clips_are_matched_by_object_and_number(self, tmp_path):
         left = self.write(tmp_path / "a.pt")
@@ -236,7 +231,7 @@ class TestCompare:
             mass_values=np.array([12.5, 2.0, 7.0]),
             scenario="fall",
         )
-        found = phase87.compare(left, right)
+        found = compare_feature_files(left, right)
         assert found.equal == 3
         assert found.differences == [
             "features: Tensor float16 (4, 2, 3) against Tensor float16 (3, 2, 3)",
@@ -247,7 +242,19 @@ class TestCompare:
             "mass_values of 1 clips: foam-1/000",
         ]
 
-    def test_other_shapes_have_no_cosine(self, tmp_path, shared):
+    def test_other_shapes_have_no_cosine(self, tmp_path):
+        moving = self.write(tmp_path / "moving.pt")
+        static = tmp_path / "static.pt"
+        write_pt({"features": torch.zeros(4, 6), "obj_names": ORDER}, static)
+        found = compare_feature_files(moving, static)
+        assert (dict(found.cosine), found.equal) == ({}, 0)
+        assert found.to_json()["cosine"] is None
+        assert found.differences == [
+            "keys: features, obj_names, mass_values, scenario against features, obj_names",
+            "features: Tensor float16 (4, 2, 3) against Tensor float32 (4, 6)",
+        ]
+
+    def test_the_papers_two_files_have_other_shapes(self, shared):
         names = ("features", "static")
         paths = [shared / "data" / f"phase87_phys101_spring_{name}.pt" for name in names]
         shown = run("phase87", "--compare", *paths)

@@ -1,0 +1,91 @@
+import math
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from data.clips import Clip
+from data.datasets import Choice, Dataset, physics101
+from data.manifests import read_manifest
+from pipeline.cli import main
+from tests.helpers.trees import make_physics101_tree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_physics101_tree(tmp_path)
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_the_command_describes_without_a_tree():
+    shown = run("index", "physics101", "--describe")
+    assert (shown.exit_code, shown.stdout) == (0, physics101.DESCRIPTION)
+
+
+def test_the_command_writes_factors_and_what_holds_out(tree, tmp_path):
+    out = tmp_path / "fall.jsonl"
+    words = ["index", "physics101", tree, "--scenario", "fall", "-o", out]
+    shown = run(*words, "--factors", "--hold-out-by", "surface")
+    assert shown.exit_code == 0, shown.stderr
+    assert "surface: foam is 0, foam-2 is 1, table is 2" in shown.stderr
+    assert "3 clips of 1 objects" in shown.stderr
+    clips = read_manifest(out)
+    assert [clip.labels["surface"] for clip in clips] == [0.0, 1.0, 2.0]
+    assert clips[2].object == "surface=table"
+
+
+def test_the_command_measures_restitution(tree, tmp_path):
+    out, plots = tmp_path / "fall.jsonl", tmp_path / "plots"
+    words = ["index", "physics101", tree, "--scenario", "fall", "-o", out, "--restitution"]
+    shown = run(*words, "--plots", plots)
+    assert shown.exit_code == 0, shown.stderr
+    assert "restitution: 3 cannot be read" in shown.stderr  # the films of this tree are empty
+    assert "3 clips have no restitution" in shown.stderr
+    assert len(list(plots.glob("scenarios_fall_*.png"))) == 3
+    assert all(math.isnan(clip.labels["restitution"]) for clip in read_manifest(out))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "name a ROOT and a manifest with --out, or ask to --describe"),
+        (["TREE", "-o", "x.jsonl", "--plots", "p"], "--plots shows the tracks of --restitution"),
+        (["TREE", "-o", "x.csv"], "x.csv: manifests are written as .jsonl"),
+        (["TREE", "-o", "x.jsonl", "--scenario", "spring", "--restitution"], "there are none"),
+        (
+            ["TREE", "-o", "x.jsonl", "--scenario", "springs"],
+            "there is no scenario 'springs'; there is fall, ramp, spring and all",
+        ),
+    ],
+)
+def test_wrong_usage_gets_a_sentence(words, sentence, tree):
+    shown = run("index", "physics101", *(tree if word == "TREE" else word for word in words))
+    assert shown.exit_code == 2
+    assert sentence in shown.stderr
+
+
+def test_another_dataset_is_another_command(monkeypatch, tmp_path):
+    """What `data/datasets` has is listed, with the options that its record has."""
+
+    def list_clips(root: Path, *, part: str) -> list[Clip]:
+        return [Clip(id=f"{part}.mp4", path=root / f"{part}.mp4", labels={"charge": 2.0})]
+
+    parts = Choice(name="part", values=("train", "test"), default="test", help="train or test.")
+    dataset = Dataset(
+        name="charges", summary="List charges.", description="None.", index=list_clips,
+        choices=(parts,),
+    )  # fmt: skip
+    monkeypatch.setattr("data.datasets.known_datasets", lambda: {"charges": dataset})
+    assert "charges  List charges." in run("index", "--help").stdout
+    options = run("index", "charges", "--help").stdout
+    assert "train or test.  [default: test]" in options
+    assert "--factors" not in options
+    assert "--plots" not in options
+    out = tmp_path / "m.jsonl"
+    shown = run("index", "charges", tmp_path, "-o", out, "--part", "train")
+    assert (shown.exit_code, shown.stderr.strip()) == (0, f"{out}: 1 clips of 1 objects")
+    assert read_manifest(out)[0].id == "train.mp4"
+    assert run("index", "physics101").exit_code == 2

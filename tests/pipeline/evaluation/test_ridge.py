@@ -1,0 +1,76 @@
+"""Ridge regression on a kernel: the plain solution, no look at test clips, and ties."""
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation import ridge
+
+
+def test_ridge_agrees_with_the_plain_solution():
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(40, 6)), rng.normal(size=(40, 2))
+    train, clips = np.arange(30), np.arange(30, 40)
+    penalty = 0.7
+    predictions = ridge._solve(
+        ridge.linear_kernel(features, train), targets, train, clips, np.array([penalty])
+    )[0]
+    x = (features - features[train].mean(0)) / features[train].std(0) / np.sqrt(6)
+    y = targets[train] - targets[train].mean(0)
+    weights = np.linalg.solve(x[train].T @ x[train] + penalty * np.eye(6), x[train].T @ y)
+    assert predictions == pytest.approx(x[clips] @ weights + targets[train].mean(0), abs=1e-4)
+
+
+def test_ridge_never_looks_at_test_targets():
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(40, 6)), rng.normal(size=(40, 1))
+    train, clips = np.arange(30), np.arange(30, 40)
+    objects = np.arange(40) // 2
+
+    kernel = ridge.linear_kernel(features, train)
+    before = ridge.predict(
+        kernel, targets, train, clips, objects=objects, goodness=ridge.closeness(targets)
+    )
+    targets[clips] = 1e6
+    after = ridge.predict(
+        kernel, targets, train, clips, objects=objects, goodness=ridge.closeness(targets)
+    )
+    assert np.array_equal(before, after)
+
+
+def test_ranks_among_training_clips():
+    labels = np.array([[10.0], [30.0], [20.0], [25.0], [99.0]])
+    assert ridge.relative_ranks(labels, np.array([0, 1, 2])).ravel().tolist() == [0, 1, 0.5, 1, 1.5]
+
+
+def clustered(per: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of 40 kinds of clip, `per` equal clips of each, with targets and objects."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(40).repeat(per)
+    features = rng.normal(size=(40, 60)).astype(np.float32)[kinds]
+    return features, rng.normal(size=(len(kinds), 1)), kinds
+
+
+@pytest.mark.parametrize("per", [2, 5, 20])
+def test_equal_clips_get_equal_rows_and_predictions(per):
+    features, targets, kinds = clustered(per)
+    train, clips = np.flatnonzero(kinds < 30), np.flatnonzero(kinds >= 30)
+    kernel = ridge.linear_kernel(features, train)
+    assert np.ptp(kernel.reshape(40, per, -1), axis=1).max() == 0
+    for penalty in ridge.PENALTIES:
+        values = ridge._solve(kernel, targets, train, clips, np.array([penalty]))[0]
+        assert np.ptp(values.reshape(10, per), axis=1).max() < 1e-10 * np.abs(values).max()
+
+
+def test_penalties_that_are_equally_good_up_to_rounding_are_a_tie():
+    features, targets, kinds = clustered(2)
+    train, clips = np.flatnonzero(kinds < 30), np.flatnonzero(kinds >= 30)
+    kernel = ridge.linear_kernel(features, train)
+    smallest = ridge._solve(kernel, targets, train, clips, ridge.PENALTIES[:1])[0]
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+
+        def last_bits(values, own, rng=rng):
+            return 0.3 + rng.integers(-2, 3) * np.spacing(0.3)
+
+        values = ridge.predict(kernel, targets, train, clips, objects=kinds, goodness=last_bits)
+        assert np.array_equal(values, smallest)

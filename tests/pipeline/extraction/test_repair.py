@@ -1,0 +1,149 @@
+"""Repair of damaged caches: what is extracted again, and what is refused."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from data import cache
+from data.clips import Clip
+from data.files import sha256_file
+from data.manifests import write_manifest
+from tests.helpers.command import run
+from tests.helpers.films import make_film
+
+
+def flip(path: Path, content: bytes) -> None:
+    """Turns a bit within these bytes of a file."""
+    data = bytearray(path.read_bytes())
+    data[data.find(content) + 1] ^= 4
+    path.write_bytes(data)
+
+
+class TestRepair:
+    @pytest.fixture
+    def films(self, folder, tmp_path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / "films"))
+
+    @pytest.fixture
+    def target(self, films, tmp_path, tiny) -> Path:
+        """A cache of six clips, the third and fifth damaged."""
+        clips = [
+            Clip(id=f"{n}", path=films / f"{n}.mp4", object=f"o{n}", labels={"mass": n})
+            for n in range(6)
+        ]
+        write_manifest(clips, films / "clips.jsonl")
+        path = tmp_path / "c.h5"
+        run("extract", films / "clips.jsonl", "-o", path, "--backbone", "tiny", "--frames", 4)
+        shutil.copy(path, tmp_path / "whole.h5")
+        for row in (2, 4):
+            flip(path, cache.load(path).features[row].tobytes())
+        return path
+
+    def test_just_the_damaged_clips_are_extracted_again(self, target):
+        before = len(cache.read_ledger(target))
+        shown = run("cache", "verify", target)
+        assert shown.exit_code == 1
+        assert shown.stdout.split("\n")[:2] == [
+            "2: its features are damaged",
+            "4: its features are damaged",
+        ]
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 0, shown.stderr
+        assert "2 clips extracted" in shown.stderr
+        assert f"{target} is sound; 0 clips had to leave it" in shown.stderr
+        lines = cache.read_ledger(target)[before:]
+        assert sorted(line["clip"] for line in lines) == ["2", "4"]
+        whole = cache.load(target.with_name("whole.h5"))
+        assert cache.load(target).differences(whole) == []
+        assert run("cache", "verify", target).exit_code == 0
+
+    def test_a_clip_whose_source_is_gone_or_changed_leaves_the_cache(self, target, films):
+        make_film(films / "2.mp4", 99)
+        (films / "4.mp4").unlink()
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 3
+        assert f"failed: 2: {films}/2.mp4 is another file than the one that it" in shown.stderr
+        assert "failed: 4: " in shown.stderr
+        assert "2 clips had to leave it" in shown.stderr
+        found = cache.load(target)
+        assert found.clip_id == ["0", "1", "3", "5"]
+        assert [clip for clip, _ in found.failures] == ["2", "4"]
+        assert cache.verify(target) == []
+
+    def test_moved_videos_are_found_by_a_manifest(self, target, films):
+        films.rename(films.with_name("moved"))
+        moved = films.with_name("moved") / "clips.jsonl"
+        shown = run("cache", "verify", target, "--repair", "--clips", moved)
+        assert shown.exit_code == 0, shown.stderr
+        whole = cache.load(target.with_name("whole.h5"))
+        assert cache.load(target).differences(whole) == []
+
+    @pytest.mark.parametrize("lines", [12, 6])
+    def test_moved_videos_are_found_where_a_later_run_kept_them(self, target, films, lines):
+        """Also without the lines of the first run: a kill can cost the line of a clip."""
+        damaged = target.read_bytes()
+        shutil.copy(target.with_name("whole.h5"), target)
+        films.rename(films.with_name("moved"))
+        moved = films.with_name("moved") / "clips.jsonl"
+        assert (
+            run("extract", moved, "-o", target, "--backbone", "tiny", "--frames", 4).exit_code == 0
+        )
+        target.write_bytes(damaged)
+        ledger = cache.ledger_path(target)
+        ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[-lines:]))
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 0, shown.stderr
+        whole = cache.load(target.with_name("whole.h5"))
+        assert cache.load(target).differences(whole) == []
+
+    def test_without_a_ledger_the_videos_have_to_be_named(self, target, films):
+        before = target.read_bytes()
+        cache.ledger_path(target).unlink()
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 1
+        assert "has no ledger that says where the videos of 2 clips are (2)" in shown.stderr
+        assert "name them with --clips" in shown.stderr
+        assert target.read_bytes() == before
+        shown = run("cache", "verify", target, "--repair", "--clips", films / "clips.jsonl")
+        assert shown.exit_code == 0, shown.stderr
+
+    def test_a_missing_shard_is_made_again(self, target, films, tmp_path, tiny):
+        shutil.copy(target.with_name("whole.h5"), target)
+        one = make_film(films / "more.mp4", 7)
+        key = "0" * 64
+        lines = cache.ledger_path(target).read_text().splitlines()
+        entry = json.loads(lines[0]) | {"clip": "more", "path": str(one), "key": key}
+        entry["source_sha256"] = sha256_file(one)
+        with cache.ledger_path(target).open("a") as ledger:
+            ledger.write(json.dumps(entry) + "\n")
+        assert [str(p) for p in cache.verify(target)] == ["more: its shard is missing"]
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 0, shown.stderr
+        assert cache.load(target).clip_id == ["0", "1", "2", "3", "4", "5", "more"]
+
+    def test_damage_outside_the_features_is_refused(self, target):
+        shutil.copy(target.with_name("whole.h5"), target)
+        flip(target, b"o3")
+        before = target.read_bytes()
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 1
+        assert "cannot be repaired clip by clip: extract again" in shown.stderr
+        assert target.read_bytes() == before
+
+    def test_another_decoder_is_refused_by_name(self, target, monkeypatch):
+        monkeypatch.setattr(
+            sys.modules["pipeline.extraction.extract"],
+            "decoder_record",
+            lambda name: {"name": name, "version": "0"},
+        )
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 1
+        assert "was made with decoder." in shown.stderr
+
+    def test_a_sound_cache_needs_no_repair(self, target):
+        shown = run("cache", "verify", target.with_name("whole.h5"), "--repair")
+        assert shown.exit_code == 0
+        assert "whole.h5 is sound" in shown.stderr

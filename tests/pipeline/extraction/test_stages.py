@@ -1,0 +1,149 @@
+"""The stages of an extraction: jobs, batches, the writer, and what the ledger says of each clip."""
+
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from data import cache
+from data.clips import Clip
+from data.errors import HeliographError
+from data.files import sha256_file
+from data.video import Sampling
+from pipeline.extraction import extract
+from pipeline.extraction.stages import BackboneBatcher
+from tests.helpers.films import make_film
+
+SAMPLING = Sampling(frames=4)
+
+
+def test_each_batch_of_a_gpu_holds_as_many_clips_the_last_filled_up(
+    clips, tmp_path, tiny, monkeypatch
+):
+    one = tiny()
+    extract(clips, tmp_path / "a.h5", backbone=one, sampling=SAMPLING, dtype="float32")
+    several, sizes = tiny(), []
+    forward = several.forward
+
+    def noted(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return forward(batch)
+
+    several.forward = noted
+    monkeypatch.setattr(several, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(several, "_move", lambda batch: batch)
+    monkeypatch.setattr("backbones.base.forward_precision", lambda *_: torch.inference_mode())
+    extract(clips, tmp_path / "b.h5", backbone=several, sampling=SAMPLING, dtype="float32", batch=4)
+    assert sizes == [4, 4]
+    found = [cache.load(tmp_path / name) for name in ("a.h5", "b.h5")]
+    assert found[0].clip_id == found[1].clip_id
+    np.testing.assert_allclose(found[0].features, found[1].features, rtol=1e-5, atol=1e-7)
+
+
+def test_an_error_of_the_writer_is_raised(clips, tmp_path, tiny, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise HeliographError("the disk is full")
+
+    monkeypatch.setattr(cache.ShardStore, "add", full)
+    with pytest.raises(HeliographError, match="the disk is full"):
+        extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
+
+
+def test_features_that_are_not_finite_fail_their_clip(clips, tmp_path, tiny):
+    model = tiny()
+    forward, calls = model.forward, []
+
+    def sometimes(batch: torch.Tensor) -> torch.Tensor:
+        calls.append(batch)
+        return forward(batch) * (1e9 if len(calls) == 2 else 1)
+
+    model.forward = sometimes
+    summary = extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING, workers=1)
+    assert summary.failed == {"1": "its features are not finite numbers in float16"}
+    assert summary.done == 5
+
+
+def test_ctrl_c_in_a_later_run_keeps_the_cache_and_looks_at_no_more_clips(
+    clips, folder, tmp_path, tiny, monkeypatch
+):
+    target, model = tmp_path / "c.h5", tiny()
+    kept = [Clip(id=f"late {n}", path=folder / "5.mp4", start=n / 1e6) for n in range(40)]
+    extract([*clips[1:3], *kept], target, backbone=model, sampling=SAMPLING)
+    before = cache.load(target)
+    looked_at = []
+
+    def interrupted(_: torch.Tensor) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    def hashed(path: Path) -> str:
+        looked_at.append(path)
+        time.sleep(0.02)
+        return sha256_file(path)
+
+    model.forward = interrupted
+    monkeypatch.setattr("pipeline.extraction.stages.sha256_file", hashed)
+    some = [clips[0], *clips[1:3], *kept]
+    summary = extract(some, target, backbone=model, sampling=SAMPLING, workers=1)
+    assert summary.interrupted
+    assert len(looked_at) < 20
+    assert cache.load(target).differences(before) == []
+
+
+def test_a_clip_that_changes_while_it_is_read_fails(clips, tmp_path, tiny, monkeypatch):
+    """Its features would be kept under the hash of another file."""
+    film = Path(shutil.copy(clips[0].path, tmp_path / "film.mp4"))
+
+    def replaced(path: Path) -> str:
+        found = sha256_file(path)
+        make_film(path, 77)
+        return found
+
+    monkeypatch.setattr("pipeline.extraction.stages.sha256_file", replaced)
+    summary = extract(
+        [Clip(id="x", path=film)], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING
+    )
+    assert summary.failed == {"x": "the file changed while it was read"}
+    assert len(cache.load(tmp_path / "c.h5")) == 0
+
+
+def test_it_says_what_each_clip_cost_and_where_it_was(clips, folder, tmp_path, tiny):
+    bad = Clip(id="bad", path=folder / "none.mp4")
+    late = Clip(id="late", path=folder / "5.mp4", start=0.1, end=0.3)
+    extract([*clips, bad, late], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING, workers=1)
+    lines = {line["clip"]: line for line in cache.read_ledger(tmp_path / "c.h5")}
+    for clip in clips:
+        line = lines[clip.id]
+        assert line["outcome"] == "done"
+        assert line["claimed_frames"] == line["shown_frames"] == 9
+        assert line["decoded_frames"] == 4
+        assert line["bytes"] == clip.path.stat().st_size
+        assert line["path"] == str(clip.path)
+        assert line["object"] == clip.object
+        assert 0 < line["seconds"] < 60
+        assert 0 < line["backbone_seconds"] < 60
+    assert lines["0"]["labels"] == {"mass": None}
+    assert lines["bad"]["outcome"] == "failed"
+    assert lines["bad"]["reason"]
+    assert (lines["late"]["start"], lines["late"]["end"]) == (0.1, 0.3)
+
+
+@pytest.mark.parametrize("slow", ["decode", "backbone"])
+def test_what_is_slow_is_found(slow, clips, tmp_path, tiny, monkeypatch):
+    import time
+
+    model = tiny()
+    if slow == "backbone":
+        forward = model.forward
+        model.forward = lambda batch: (time.sleep(0.3), forward(batch))[1]
+    else:
+        pixels = BackboneBatcher.shrink
+        monkeypatch.setattr(
+            BackboneBatcher, "shrink", lambda self, batch: (time.sleep(0.5), pixels(self, batch))[1]
+        )
+    summary = extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING, workers=1)
+    assert summary.bottleneck == slow
+    assert summary.to_json()["bottleneck"] == slow

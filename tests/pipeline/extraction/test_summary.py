@@ -1,0 +1,36 @@
+"""The summary of an extraction: its numbers, and what the command prints."""
+
+import json
+from pathlib import Path
+
+from pipeline.extraction import ExtractionSummary
+from tests.helpers.command import run
+
+
+def test_the_slower_side_is_named():
+    summary = ExtractionSummary(Path("x"), 10, done=4, seconds=8.0, frames=16)
+    summary.waited_seconds, summary.blocked_seconds = 3.0, 0.1
+    assert summary.bottleneck == "decode"
+    summary.blocked_seconds = 5.0
+    assert summary.bottleneck == "backbone"
+    assert summary.frames_per_second == 2.0
+
+
+def test_kept_clips_do_not_make_it_look_fast():
+    summary = ExtractionSummary(Path("x"), 100, done=2, kept=50, seconds=8.0)
+    assert summary.seconds_left == 4.0 * 48
+    assert ExtractionSummary(Path("x"), 100, kept=50, seconds=8.0).seconds_left is None
+
+
+def test_the_command_sums_up_and_ends_with_3(folder, tmp_path, tiny):
+    words = ["extract", folder, "-o", tmp_path / "c.h5", "--backbone", "tiny", "--frames", 4]
+    shown = run(*words, "--json")
+    assert shown.exit_code == 3
+    assert "6 clips extracted, 0 kept, 1 failed in " in shown.stderr
+    assert "frames/s, bottleneck: " in shown.stderr
+    assert "clips: 7/7, 6 done, 1 failed, " in shown.stderr
+    told = json.loads(shown.stdout)
+    assert (told["done"], list(told["failed"])) == (6, ["none.mp4"])
+    again = run(*words)
+    assert again.exit_code == 3
+    assert "0 clips extracted, 6 kept, 1 failed" in again.stderr
