@@ -15,7 +15,7 @@ from typing import Any
 from scipy import stats
 
 from data.errors import HeliographError
-from pipeline.message import words_for
+from pipeline.message import wording_for
 from pipeline.metrics import METRICS
 from pipeline.report.charts import Axis, Curves, curves
 from pipeline.runs import AccuracyEstimate, HistoryRow, Run, RunMetrics, Spread
@@ -114,7 +114,7 @@ def panels(metrics: RunMetrics) -> list[Panel]:
     properties = list(metrics.properties)
     several = len(properties) > 1
     found = [_panel(metrics, None, "all properties at once")] if several else []
-    return found + [_panel(metrics, name, words_for(name).name) for name in properties]
+    return found + [_panel(metrics, name, wording_for(name).name) for name in properties]
 
 
 def _panel(metrics: RunMetrics, name: str | None, title: str) -> Panel:
@@ -299,7 +299,7 @@ def _probes(metrics: RunMetrics) -> list[dict[str, Any]]:
     """What a linear probe reads from the messages, and from the raw features."""
     rows = []
     for name, probes in (metrics.probes or {}).items():
-        words = words_for(name)
+        words = wording_for(name)
         rows.append(
             {
                 "name": words.name,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache as remember
@@ -23,7 +22,15 @@ from markupsafe import Markup
 from data.errors import HeliographError
 from data.files import atomic_write
 from pipeline.dataset import RunInputs, is_grid
-from pipeline.message import BANDS, Lexicon, Position, Words, lexicon_of, words_for
+from pipeline.message import (
+    BANDS,
+    Lexicon,
+    Position,
+    PropertyWording,
+    load_lexicon,
+    wording_for,
+    write_lexicon,
+)
 from pipeline.report.charts import Axis
 from pipeline.report.findings import findings, history_curves
 from pipeline.report.provenance import command_to_repeat, provenance
@@ -65,10 +72,9 @@ def write_report(
     gaps, which the page names.
     """
     run = Run.open(folder)
-    lexicon = None if run.config.continuous else lexicon_of(run)
-    if lexicon is not None:
-        text = json.dumps(lexicon.to_json(), indent=1, ensure_ascii=False)
-        atomic_write(run.folder / "lexicon.json", text + "\n")
+    lexicon = None
+    if not run.config.continuous:
+        lexicon = load_lexicon(run) if run.has("lexicon.json") else write_lexicon(run)
     inputs, notes = _inputs(run)
     shown = Pictures()
     if lexicon is not None and inputs is not None:
@@ -147,7 +153,7 @@ def _dictionary(run: Run, lexicon: Lexicon, shown: Pictures) -> list[dict[str, A
     for position in lexicon.positions:
         entry: dict[str, Any] = {"position": position, "symbols": [], "axis": None}
         if position.about is not None:
-            words = words_for(position.about)
+            words = wording_for(position.about)
             axis = Axis.of(values[position.about])
             low, high = lexicon.thirds[position.about]
             entry |= {
@@ -175,7 +181,7 @@ def _dictionary(run: Run, lexicon: Lexicon, shown: Pictures) -> list[dict[str, A
     return found
 
 
-def _short(words: Words, band: str) -> str:
+def _short(words: PropertyWording, band: str) -> str:
     """The adjective of a band where it is short enough to stand over an axis, else its name."""
     adjective = words.adjective(band)
     return adjective if len(adjective) < MAX_LETTERS else band
@@ -279,7 +285,7 @@ def _messages(run: Run, lexicon: Lexicon | None) -> dict[str, Any]:
         gloss = lexicon.gloss(line["tokens"]) if lexicon else ()
         rows.append(line | {"meaning": " | ".join(", ".join(words) for words in gloss)})
     config = run.config
-    words = [words_for(name) for name in config.properties]
+    words = [wording_for(name) for name in config.properties]
     return {
         "messages": rows,
         "all_messages": len(lines),

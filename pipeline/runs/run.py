@@ -161,7 +161,8 @@ class Run:
         """Return the lines of `messages.jsonl`, of the chosen seed or of the one asked for.
 
         Raises:
-            HeliographError: for lines that are not as training writes them.
+            HeliographError: for lines that are not as training writes them, and for tokens that the
+                agents cannot send.
         """
         return self._read(_messages_file(seed), self._parse_messages)
 
@@ -169,22 +170,14 @@ class Run:
         """Return tokens int64 (N, agents, heads) of every clip of the cache, in its order.
 
         Raises:
-            HeliographError: for a run with a continuous channel, and for tokens that its agents
-                cannot send.
+            HeliographError: for a run with a continuous channel, and as `messages` does.
         """
         if self.config.continuous:
             raise HeliographError(
                 f"{self.folder} has a continuous channel: its messages have no tokens"
             )
-        lines, config = self.messages(seed), self.config
-        tokens = [line.get("tokens") for line in lines]
-        for line, message in zip(lines, tokens, strict=True):
-            if not _is_message(message, config):
-                raise HeliographError(
-                    f"{self.folder / _messages_file(seed)} is damaged: the message of "
-                    f"{line['clip']} is {message}"
-                )
-        return np.array(tokens, np.int64).reshape(-1, config.agents, config.heads)
+        tokens = np.array([line["tokens"] for line in self.messages(seed)], np.int64)
+        return tokens.reshape(-1, self.config.agents, self.config.heads)
 
     def history(self) -> list[HistoryRow]:
         """Return the rows of `history.csv`; none where it is missing.
@@ -238,6 +231,8 @@ class Run:
                 line[name]
             for name in self.config.properties:
                 line["labels"][name]
+            if not (self.config.continuous or _is_message(line.get("tokens"), self.config)):
+                raise ValueError(f"the message of {line['clip']} is {line.get('tokens')}")
         return lines
 
     def _with_weights(self, module: _Module, part: str) -> _Module:

@@ -15,6 +15,7 @@ from data.errors import HeliographError
 from data.lock import Lock
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
 from pipeline.dataset import RunInputs, build_examples, read_inputs
+from pipeline.message import write_lexicon
 from pipeline.runs import (
     CONTROL,
     Run,
@@ -130,6 +131,7 @@ def train(
             )
             said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
             runs.append(write_run(folder, own, inputs, results, notes=said))
+            write_lexicon(runs[-1])
             checkpointer.sweep()
             if not control:
                 remove_control(folder)

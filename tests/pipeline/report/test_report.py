@@ -24,7 +24,7 @@ from data.video import Sampling
 from pipeline.cli import main
 from pipeline.evaluation import evaluate
 from pipeline.extraction import extract
-from pipeline.message import lexicon_of
+from pipeline.message import load_lexicon
 from pipeline.report import interval_of, write_report
 from pipeline.report.charts import Axis
 from pipeline.report.findings import causal, headline, panels
@@ -124,7 +124,7 @@ def test_a_clip_named_like_a_script_is_shown_and_does_not_run(page):
 
 def test_every_clip_is_in_the_table_with_its_message_and_meaning(run, page):
     rows = page.words
-    gloss = lexicon_of(run)
+    gloss = load_lexicon(run)
     for line in run.messages()[::9]:
         assert line["message"] in rows
         assert gloss.gloss(line["tokens"])[0][0] in rows
@@ -365,7 +365,7 @@ def test_what_moves_is_seen_wherever_it_was():
 def test_the_lexicon_is_written_beside_the_page(filmed):
     write_report(filmed.folder)
     stored = json.loads((filmed.folder / "lexicon.json").read_text())
-    assert stored == json.loads(json.dumps(lexicon_of(filmed).to_json()))
+    assert stored == json.loads(json.dumps(load_lexicon(filmed).to_json()))
     assert [(one["agent"], one["head"]) for one in stored["positions"]] == [
         (0, 0), (0, 1), (1, 0), (1, 1),
     ]  # fmt: skip
