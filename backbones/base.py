@@ -2,7 +2,7 @@
 
 A backbone is a frozen model behind five names (`Backbone`): `name`, `dim`, `frames_per_step`,
 `preprocess`, `forward`, and a `fingerprint` that says everything its numbers depend on. Each
-family is one file that builds a `Backbone` from `LoadOptions`, and lists itself in an `Entry`.
+family is one file that builds a `Backbone` from `LoadOptions` and describes it in an `Entry`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,17 @@ if TYPE_CHECKING:
 class Preprocess:
     """How frames become the pixels that a model sees: part of the identity of a feature.
 
-    `short_side` is the pixels of the shorter side after resizing; `squash` resizes both sides
-    to `crop` instead, whatever the aspect. `mean` and `std` are in units of the 0..1 range.
     Resizing happens on uint8, so a batch travels as bytes and is normalised on the device.
+
+    Attributes:
+        name: what `load(preprocess=...)` calls it.
+        crop: width and height of the result, in pixels, cut out of the middle.
+        short_side: length of the shorter side after resizing, in pixels.
+        squash: whether both sides are resized to `crop` instead, whatever the aspect.
+        interpolation: of the resizing, as torchvision calls it.
+        antialias: whether the resizing filters before it shrinks.
+        mean: of each channel, as a fraction of 255.
+        std: standard deviation of each channel, as a fraction of 255.
     """
 
     name: str
@@ -42,16 +50,23 @@ class Preprocess:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        """Check that the fields fit together."""
         if self.squash == (self.short_side is not None):
             raise ValueError("a preprocessing either squashes or resizes its short side")
         if self.short_side is not None and self.short_side < self.crop:
             raise ValueError(f"short side {self.short_side} is below the crop {self.crop}")
 
     def __call__(self, frames: np.ndarray) -> torch.Tensor:
-        """Resize and crop frames uint8 (T, H, W, 3) to a uint8 tensor (T, 3, crop, crop).
+        """Resize and crop frames.
+
+        Args:
+            frames: uint8 (T, H, W, 3).
+
+        Returns:
+            uint8 (T, 3, crop, crop).
 
         Raises:
-            BackboneError: the frames are not uint8 (T, H, W, 3), or there is none.
+            BackboneError: the frames have another type or shape, or there is none.
         """
         import numpy as np
         import torch
@@ -71,7 +86,7 @@ class Preprocess:
         return transforms.center_crop(pixels, [self.crop, self.crop]).contiguous()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Scale uint8 (..., 3, h, w) to float32 with this preprocessing's mean and deviation."""
+        """Return uint8 pixels (..., 3, h, w) as float32, normalised by `mean` and `std`."""
         import torch
 
         def channels(values: tuple[float, ...]) -> torch.Tensor:
@@ -81,13 +96,22 @@ class Preprocess:
         return scaled.sub_(channels(self.mean)).div_(channels(self.std))
 
     def describe(self) -> dict[str, Any]:
-        """All that decides the pixels, as JSON."""
+        """Return all that decides the pixels, as JSON."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """What the user asked of `load`, checked; `device` and `precision` are resolved."""
+    """What the user asked of `load`, checked.
+
+    Attributes:
+        device: resolved from a name.
+        precision: resolved: `fp32`, `bf16` or `fp16`.
+        weights: a file in place of the published one; `weights.RANDOM` for untrained weights.
+        hub_dir: a clone of the model's code, or a TORCH_HOME folder.
+        preprocess: the name of a preprocessing.
+        output: which features; None is the usual one.
+    """
 
     device: torch.device
     precision: str
@@ -99,10 +123,18 @@ class LoadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A line of the table of backbones: what is known without loading anything.
+    """What is known about a backbone before it is loaded.
 
-    `build(options)` gives the `Backbone`; `published` is the weight file that it reads unless the
-    user names another, None for a backbone without one.
+    Attributes:
+        name: what `load` and `--backbone` call it.
+        family: the models that it belongs to.
+        dim: numbers per time step.
+        frames_per_step: frames that one time step takes.
+        parameters: of the model.
+        licence: of code and weights.
+        build: returns the `Backbone`.
+        published: the weight file that is read unless the user names another, if there is one.
+        repository: the code of the model's authors, if it is needed.
     """
 
     name: str
@@ -119,9 +151,15 @@ class Entry:
 class Backbone:
     """A frozen model: uint8 frames in, one float32 vector of `dim` numbers per time step out.
 
-    `encode` maps normalised float pixels (B, T, 3, h, w) to features (B, T // frames_per_step,
-    dim). `fingerprint` is JSON and holds nothing that leaves the numbers alone: the device is
-    not in it (it moves float32 features by rounding only), the precision is.
+    Attributes:
+        name: of its entry.
+        dim: numbers per time step.
+        frames_per_step: frames that one time step takes.
+        device: where it runs.
+        precision: `fp32`, `bf16` or `fp16`.
+        preprocess: what makes pixels of frames.
+        fingerprint: everything that its numbers depend on, as JSON. The precision is part of it;
+            the device is not, because it changes float32 features by rounding only.
     """
 
     def __init__(
@@ -139,6 +177,22 @@ class Backbone:
         weights_sha256: str,
         output: str,
     ) -> None:
+        """Put the model on its device, in its precision.
+
+        Args:
+            name: of its entry.
+            dim: numbers per time step.
+            frames_per_step: frames that one time step takes.
+            model: changed in place.
+            encode: maps normalised float pixels (B, T, 3, h, w) to features
+                (B, T // frames_per_step, dim).
+            preprocess: what makes pixels of frames.
+            options: what the user asked for.
+            source: where the code comes from.
+            revision: of the code.
+            weights_sha256: `weights.state_sha256` of the weights.
+            output: which features of the model these are.
+        """
         self.name = name
         self.dim = dim
         self.frames_per_step = frames_per_step
@@ -160,20 +214,21 @@ class Backbone:
         self._model = freeze(model, device=options.device, precision=options.precision)
 
     def __repr__(self) -> str:
+        """Return the name, the shape of features, the precision and the device."""
         return (
             f"Backbone({self.name}, dim={self.dim}, frames_per_step={self.frames_per_step}, "
             f"{self.precision} on {self.device})"
         )
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Features of preprocessed clips.
+        """Return the features of preprocessed clips.
 
         Args:
             batch: uint8 (B, T, 3, h, w), the stacked results of `preprocess`.
 
         Returns:
-            float32 (B, T // frames_per_step, dim), on the CPU. There a clip's features do not
-            depend, to the bit, on the other clips of its batch.
+            float32 (B, T // frames_per_step, dim), on the CPU. If the backbone runs on a CPU, a
+            clip's features do not depend, to the bit, on the other clips of its batch.
 
         Raises:
             BackboneError: another shape or type, or T is not a multiple of `frames_per_step`.
@@ -194,12 +249,12 @@ class Backbone:
             )
         if not len(batch):
             return torch.empty(0, frames // self.frames_per_step, self.dim)
-        # On a CPU one clip at a time: as fast, and the same kernels whatever the batch holds.
+        # A CPU takes one clip at a time: as fast, and the same kernels for any batch.
         parts = batch.split(1) if self.device.type == "cpu" else (batch,)
         with forward_precision(self.device, self.precision):
             features = [self._encode(self.preprocess.normalise(self._move(p))) for p in parts]
             features = [part.float().cpu() for part in features]
-        return torch.cat(features)  # outside: what inference mode makes cannot be trained on
+        return torch.cat(features)  # outside, because inference tensors cannot be trained on
 
     __call__ = forward
 
@@ -210,7 +265,16 @@ class Backbone:
 
 
 def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
-    """Look a name up in a table; the error for a wrong one lists the right ones."""
+    """Return what a table has under a name.
+
+    Args:
+        kind: what the names are called in the error.
+        name: a key of the table.
+        table: the choices.
+
+    Raises:
+        BackboneError: an unknown name; the sentence lists the known ones.
+    """
     if name not in table:
         raise BackboneError(f"unknown {kind} {name!r}; choose from {', '.join(sorted(table))}")
     return table[name]

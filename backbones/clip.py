@@ -75,9 +75,11 @@ HUGGING_FACE_RULES: list[tuple[str, str | None]] = [
 
 
 def timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The image tower's state dict under timm's names, from timm's, open_clip's or Hugging Face's.
+    """Return the image tower's state dict under timm's names.
 
-    The text tower of a whole CLIP and its constants are left out.
+    Args:
+        state: under timm's, open_clip's or Hugging Face's names; the text tower of a whole CLIP
+            and its constants are left out.
     """
     import torch
 
@@ -96,7 +98,7 @@ def timm_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def build(options: LoadOptions) -> Backbone:
-    """timm's image tower with the published weights, or with those of `options.weights`."""
+    """Build timm's image tower with the published weights, or those of `options.weights`."""
     import timm
     import torch
 

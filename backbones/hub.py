@@ -1,9 +1,9 @@
 """Model code from GitHub through torch.hub, at a pinned commit, or from a local copy.
 
-Three things that plain `torch.hub.load` leaves open are closed here. A repository's package names
-(`src`, `evals`) neither meet nor replace modules of the same name in the user's process. Random
-initialisation is skipped, since published weights overwrite it. And the revision that goes into a
-fingerprint is told from the code's bytes, however they arrived.
+This adds three things to plain `torch.hub.load`. A repository's packages (`src`, `evals`) do not
+clash with modules of the same name in the user's process. Random initialisation is skipped, because
+published weights overwrite it. And the revision in a fingerprint is computed from the bytes of the
+code, however they arrived.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from backbones.errors import BackboneError
 class Repository:
     """A GitHub repository with a `hubconf.py`, at one commit.
 
-    `packages` are the top-level names that its code imports itself by, and `sources_sha256` is
-    `sources_sha256(folder)` of that commit.
+    Attributes:
+        github: `owner/name`.
+        commit: its hash.
+        packages: the top-level packages of its code.
+        sources_sha256: `sources_sha256(folder, packages)` at that commit.
     """
 
     github: str
@@ -37,38 +40,45 @@ class Repository:
 
     @property
     def folder_name(self) -> str:
-        """What torch.hub calls its copy of this commit."""
+        """The name of torch.hub's copy of this commit."""
         return f"{self.github.replace('/', '_')}_{self.commit}"
 
 
 def find(repository: Repository, hub_dir: Path | None) -> Path | None:
-    """The folder with the repository's code on this machine, or None.
+    """Return the folder with a repository's code on this machine, or None.
 
-    `hub_dir` may be a clone, a folder of clones, a TORCH_HOME, or torch.hub's own folder; in the
-    last two the pinned commit is preferred to what torch.hub keeps as `main`. Without it
-    torch.hub's folder is asked.
+    Args:
+        repository: whose code.
+        hub_dir: a clone, a folder of clones, a TORCH_HOME, or a folder like torch.hub's own; in the
+            last two the pinned commit is preferred to what torch.hub keeps as `main`. None is
+            torch.hub's folder.
     """
     import torch
 
     name = repository.folder_name
     if hub_dir is None:
-        places = [Path(torch.hub.get_dir()) / name]
+        folders = [Path(torch.hub.get_dir()) / name]
     else:
         main = f"{repository.github.replace('/', '_')}_main"
         roots = [hub_dir, hub_dir / "hub"]
         clone = hub_dir / repository.github.split("/")[1]
-        places = [hub_dir, clone, *(root / folder for folder in (name, main) for root in roots)]
-    for place in places:
+        folders = [hub_dir, clone, *(root / copy for copy in (name, main) for root in roots)]
+    for folder in folders:
         if (
-            all((place / package).is_dir() for package in repository.packages)
-            and (place / "hubconf.py").is_file()
+            all((folder / package).is_dir() for package in repository.packages)
+            and (folder / "hubconf.py").is_file()
         ):
-            return place
+            return folder
     return None
 
 
 def sources_sha256(folder: Path, packages: tuple[str, ...]) -> str:
-    """The SHA-256 of a repository's Python files (names and bytes, in the order of names)."""
+    """Return the SHA-256 of a repository's Python files: names and bytes, in the order of names.
+
+    Args:
+        folder: of the repository.
+        packages: of its folders that are hashed, next to `hubconf.py`.
+    """
     files = [folder / "hubconf.py"]
     files += [path for package in packages for path in (folder / package).rglob("*.py")]
     digest = hashlib.sha256()
@@ -84,14 +94,15 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
     Args:
         repository: whose code to run, at its pinned commit.
         entry: the name of the model in its `hubconf.py`.
-        hub_dir: a local clone or TORCH_HOME; None asks torch.hub, which fetches what it lacks.
+        hub_dir: a local clone or TORCH_HOME; None lets torch.hub download what is missing.
 
     Returns:
-        What the entry returns, its parameters on the meta device, and the revision of the code:
-        the pinned commit, or `modified-` and a digest if the files differ from it.
+        What the entry returns, with its parameters on the meta device; and the revision of the
+        code: the pinned commit, or `modified-` and a digest if the files differ from it.
 
     Raises:
-        BackboneError: the code cannot be had or does not run; the sentence says what to do.
+        BackboneError: the code is missing and cannot be downloaded, or it does not run; the
+            sentence says what to do.
     """
     import torch
 
@@ -102,7 +113,7 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
             f"one, nor a TORCH_HOME that holds hub/{repository.folder_name}"
         )
     try:
-        with _code_of(repository, folder), _skeleton(), warnings.catch_warnings():
+        with _code_of(repository, folder), _parameters_on_meta(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "xFormers is disabled" and deprecations, at import
             if folder is not None:
                 model = torch.hub.load(str(folder), entry, source="local", pretrained=False)
@@ -115,10 +126,10 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
                     verbose=False,
                     pretrained=False,
                 )
-    except Exception as error:  # of the network, or in somebody else's code
+    except Exception as error:  # of the network, or in foreign code
         if folder is None and find(repository, None) is None:
             raise BackboneError(
-                f"the code of {repository.github} is not here and cannot be fetched ({error}): "
+                f"the code of {repository.github} is missing and cannot be downloaded ({error}): "
                 f"clone https://github.com/{repository.github} at {repository.commit} and name the "
                 "clone with --hub-dir, or put it at "
                 f"{Path(torch.hub.get_dir()) / repository.folder_name}"
@@ -139,18 +150,18 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
 def _code_of(repository: Repository, folder: Path | None) -> Iterator[None]:
     """Let a repository import its own packages, whatever the process has under those names.
 
-    Its packages may lack an `__init__.py`, and then a package of the user's with one would win
-    wherever it stands on the path; so they are put in place by hand, and taken out afterwards.
-    xformers is switched off, since its kernels change the numbers of DINOv2.
+    Its packages may have no `__init__.py`, and then a package of the user with one would win
+    wherever it is on the path. So they are put into `sys.modules` here, and removed afterwards.
+    xformers is switched off, because its kernels change the numbers of DINOv2.
     """
     import torch
 
     root = folder or Path(torch.hub.get_dir()) / repository.folder_name
 
-    def ours(name: str) -> bool:
+    def is_inside(name: str) -> bool:
         return name.partition(".")[0] in repository.packages
 
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if ours(name)}
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if is_inside(name)}
     for package in repository.packages:
         if not (root / package / "__init__.py").is_file():
             module = ModuleType(package)
@@ -165,26 +176,28 @@ def _code_of(repository: Repository, folder: Path | None) -> Iterator[None]:
             del os.environ["XFORMERS_DISABLED"]
         else:
             os.environ["XFORMERS_DISABLED"] = before
-        for name in [name for name in sys.modules if ours(name)]:
+        for name in [name for name in sys.modules if is_inside(name)]:
             del sys.modules[name]
         sys.modules.update(hidden)
 
 
 @contextmanager
-def _skeleton() -> Iterator[None]:
+def _parameters_on_meta() -> Iterator[None]:
     """Build modules with their parameters on the meta device: no memory, no random numbers.
 
-    Plain `torch.device("meta")` would also take small tensors that constructors read values from.
+    Plain `torch.device("meta")` would also move small tensors whose values constructors read.
     """
     import torch
     from torch.overrides import TorchFunctionMode
 
-    class Skeleton(TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
+    class AllocateOnMeta(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             kwargs = dict(kwargs or {})
             if func in (torch.empty, torch.zeros, torch.ones):
                 kwargs["device"] = "meta"
             return func(*args, **kwargs)
 
-    with Skeleton():
+    with AllocateOnMeta():
         yield

@@ -53,28 +53,31 @@ GROUP = "heliograph.backbones"
 
 
 def find_plugins(*, taken: Container[str]) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Load every plugin: those that work, and for each that does not, its error.
+    """Load every plugin.
 
     Args:
         taken: names that a plugin may not have.
+
+    Returns:
+        The entries of the plugins that load, and the reasons why others do not, each by name.
     """
-    found: dict[str, Entry] = {}
-    broken: dict[str, str] = {}
+    entries: dict[str, Entry] = {}
+    errors: dict[str, str] = {}
     for point in entry_points(group=GROUP):
         try:
             entry = point.load()
-        except Exception as error:  # somebody else's code: whatever it raises is reported by name
+        except Exception as error:  # foreign code: whatever it raises is reported by name
             reason = " ".join(str(error).split())
-            broken[point.name] = f"{point.value}: {type(error).__name__}: {reason}"
+            errors[point.name] = f"{point.value}: {type(error).__name__}: {reason}"
             continue
         if not isinstance(entry, Entry):
-            broken[point.name] = f"{point.value} is a {type(entry).__name__}, not an Entry"
+            errors[point.name] = f"{point.value} is a {type(entry).__name__}, not an Entry"
         elif entry.name != point.name:
-            broken[point.name] = f"{point.value} calls itself {entry.name!r}"
+            errors[point.name] = f"{point.value} calls itself {entry.name!r}"
         elif entry.name in taken:
-            broken[point.name] = f"{point.value} takes the name of a built-in backbone"
-        elif entry.name in found:
-            broken[point.name] = f"{point.value} takes the name of another plugin"
+            errors[point.name] = f"{point.value} takes the name of a built-in backbone"
+        elif entry.name in entries:
+            errors[point.name] = f"{point.value} takes the name of another plugin"
         else:
-            found[point.name] = entry
-    return found, broken
+            entries[point.name] = entry
+    return entries, errors

@@ -21,11 +21,15 @@ PREFIX = "timm:"
 
 
 def make_entry(name: str) -> Entry:
-    """The line of the table for `timm:<model>` or `timm:<model>.<tag>`, made when it is asked for.
+    """Return the entry of a model of timm.
 
-    The name of the entry has the tag of the weights, timm's usual one where none is given. Raises
-    BackboneError for a name that timm does not have, with near ones, and for a model whose
-    preprocessing is none of ours.
+    Args:
+        name: `timm:<model>`, or `timm:<model>.<tag>` for one of its weights. The name of the entry
+            has the tag, timm's usual one if none is given.
+
+    Raises:
+        BackboneError: a name that timm does not have (the sentence has similar ones), or a model
+            whose preprocessing `Preprocess` cannot do.
     """
     import timm
     import torch
@@ -56,7 +60,7 @@ def make_entry(name: str) -> Entry:
 
 
 def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
-    """What timm's `create_transform` does to a picture at evaluation."""
+    """Return what timm's `create_transform` does to an image at evaluation."""
     channels, height, width = config["input_size"]
     squash = config["crop_mode"] == "squash"
     if (
@@ -80,7 +84,7 @@ def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
 
 
 def _published(name: str, config: Mapping[str, Any]) -> weights.PublishedWeights | None:
-    """timm's own file of the weights on the Hugging Face hub; None where it has none there."""
+    """Return timm's own weight file on the Hugging Face hub; None if there is none."""
     repository = config.get("hf_hub_id") or ""
     if not repository.startswith("timm/"):
         return None

@@ -65,10 +65,11 @@ HUGGING_FACE_RULES: list[tuple[str, str | None]] = [
 
 
 def official_names(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The encoder's state dict under the authors' names.
+    """Return the encoder's state dict under the authors' names.
 
-    Takes their training checkpoint (the encoder of which is `encoder`), the Hugging Face layout
-    (whose predictor is left out), or a state dict that has the names already.
+    Args:
+        state: the authors' training checkpoint (its `encoder` is used), Hugging Face's layout (its
+            predictor is left out), or a state dict with the authors' names.
     """
     if isinstance(state.get("encoder"), Mapping):
         return weights.rename(state["encoder"], CHECKPOINT_RULES)
@@ -76,7 +77,7 @@ def official_names(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def build(options: LoadOptions) -> Backbone:
-    """The authors' encoder with the published weights, or with those of `options.weights`."""
+    """Build the authors' encoder with the published weights, or those of `options.weights`."""
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
     output = options.output or "patch_mean"
     choose("output", output, {"patch_mean": None})

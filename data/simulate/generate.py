@@ -24,9 +24,7 @@ from data.clips import Clip
 from data.cores import available_cores
 from data.errors import HeliographError
 from data.manifests import write_manifest
-from data.simulate.scenes import COLLISION, FALL, RAMP, SPRING, Scene
-
-SCENES: dict[str, Scene] = {scene.name: scene for scene in (RAMP, COLLISION, FALL, SPRING)}
+from data.simulate.scenes import SCENES
 
 
 class SimulationError(HeliographError):
@@ -34,8 +32,8 @@ class SimulationError(HeliographError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One clip to make: picklable, and enough to make it alone."""
+class _ClipJob:
+    """One clip to make; picklable, and complete."""
 
     scene: str
     cell: tuple[int, int]
@@ -53,14 +51,17 @@ def simulate(
     seconds: float = 2.0, seed: int = 0, workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:  # fmt: skip
-    """Makes `grid` x `grid` x `per_cell` clips of a scene under `out`; returns the manifest.
+    """Make `grid` x `grid` x `per_cell` clips of a scene under `out`; return the manifest's path.
 
-    `out/<cell>/<trial>.mp4` (H.264, `size` x `size` pixels) and `out/manifest.jsonl`, written
-    last. Labels: the two properties in physical units, and the outcomes. The same arguments give
-    the same bytes, whatever `workers` (processes; default: one per core) is. `progress(done,
-    total)` is called in this process after each clip. Only the manifest is forced to disk.
-    Raises SimulationError for a wrong name or number, and for a folder that already holds
-    something. A run that fails or is interrupted takes its clips away again.
+    The clips are `out/<cell>/<trial>.mp4` (H.264, `size` x `size` pixels); `out/manifest.jsonl` is
+    written last. Labels are the two properties in physical units, and the outcomes. The same
+    arguments give the same bytes for any `workers` (processes; default: one per core).
+    `progress(done, total)` is called in this process after each clip. Only the manifest is forced
+    to disk. A run that fails or is interrupted removes its clips again.
+
+    Raises:
+        SimulationError: A name or number is wrong, or the folder already holds something.
+        WriteError: The disk is full or not writable.
     """
     out = Path(out)
     jobs = list(_jobs(scene, out, grid, per_cell, size, fps, seconds, seed))
@@ -71,8 +72,8 @@ def simulate(
         raise SimulationError(f"{out} already exists and is not an empty folder; name another")
     labels: dict[Path, dict[str, float]] = {}
     with _folders(out, {job.path.parent for job in jobs}):
-        for job, made in _make_all(jobs, workers or available_cores()):
-            labels[job.path] = made
+        for job, labels_of_clip in _make_clips(jobs, workers or available_cores()):
+            labels[job.path] = labels_of_clip
             if progress is not None:
                 progress(len(labels), len(jobs))
     clips = [
@@ -89,7 +90,7 @@ def simulate(
 def _jobs(
     scene: str, out: Path, grid: int, per_cell: int, size: int, fps: float, seconds: float,
     seed: int,
-) -> Iterator[_Job]:  # fmt: skip
+) -> Iterator[_ClipJob]:  # fmt: skip
     if scene not in SCENES:
         raise SimulationError(f"no scene is called {scene!r}; there are: {', '.join(SCENES)}")
     if not 2 <= grid <= 100:
@@ -112,7 +113,7 @@ def _jobs(
         for j in range(grid):
             for trial in range(per_cell):
                 name = f"{first.letter}{i}_{second.letter}{j}/{trial:0{digits}d}.mp4"
-                yield _Job(
+                yield _ClipJob(
                     scene=scene, cell=(i, j), trial=trial, path=out / name, grid=grid, size=size,
                     fps=fps, frames=round(seconds * fps), seed=seed,
                 )  # fmt: skip
@@ -120,7 +121,7 @@ def _jobs(
 
 @contextmanager
 def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
-    """Makes folders below `out`, and takes them away again if the block fails."""
+    """Make folders below `out`, and remove them again if the block fails."""
     try:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -138,39 +139,38 @@ def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
         raise
 
 
-def _make_all(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, dict[str, float]]]:
-    """Makes the clips in processes, and yields each as it is done."""
+def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, dict[str, float]]]:
+    """Make the clips in processes, and yield each as it is done, with its labels."""
     if workers == 1 or len(jobs) == 1:
         for job in jobs:
-            yield job, _make(job)
+            yield job, _make_clip(job)
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_make, job): job for job in jobs}
+        jobs_by_future = {pool.submit(_make_clip, job): job for job in jobs}
         try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
+            for future in as_completed(jobs_by_future):
+                yield jobs_by_future[future], future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _make(job: _Job) -> dict[str, float]:
-    """Plays, renders and encodes one clip; returns its labels."""
+def _make_clip(job: _ClipJob) -> dict[str, float]:
+    """Simulate, render and encode one clip; return its labels."""
     import numpy as np
 
     from data.simulate import rendering
 
     scene = SCENES[job.scene]
     sequence = np.random.SeedSequence(job.seed, spawn_key=(*job.cell, job.trial))
-    played, looked = (np.random.default_rng(part) for part in sequence.spawn(2))
+    physics_rng, appearance_rng = (np.random.default_rng(part) for part in sequence.spawn(2))
     first, second = (
         float(prop.levels(job.grid)[index])
         for prop, index in zip(scene.properties, job.cell, strict=True)
     )
-    world = scene.play(first, second, played, job.frames, job.fps)
-    kinds = 1 + max((prism.material for prism in world.prisms), default=-1)
-    seen = rendering.draw(looked, blocks=kinds, pucks=len(world.pucks))
-    rendering.write(
-        rendering.frames(world, seen, size=job.size), job.path, fps=job.fps, size=job.size
-    )
-    return dict(world.labels)
+    trial = scene.simulate(first, second, physics_rng, job.frames, job.fps)
+    blocks = 1 + max((prism.surface for prism in trial.prisms), default=-1)
+    appearance = rendering.sample_appearance(appearance_rng, blocks=blocks, pucks=len(trial.pucks))
+    frames = rendering.render_frames(trial, appearance, size=job.size)
+    rendering.encode_video(frames, job.path, fps=job.fps, size=job.size)
+    return dict(trial.labels)

@@ -2,7 +2,7 @@
 
 from data.video.decoder_pool import DecoderPool, Job, Outcome
 from data.video.frames import FrameBatch, Limits, VideoInfo
-from data.video.pyav.container import checked
+from data.video.pyav import checked
 from data.video.reader import DECODERS, CannotAgree, VideoError, describe, probe, read, read_sampled
 from data.video.sampling import Sampling
 

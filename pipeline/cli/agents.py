@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli.options import DEVICES, JSON, PATH, as_json, share_the_cores
 from pipeline.cli.setting_options import Agents, GroupedCommand, Margin, option, setting_options
-from pipeline.config import AGENTS, GAME
+from pipeline.config import Group
 from pipeline.console import ProgressBar, log
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ FOLDER = "Where it goes"
     "--agents",
     type=Agents(),
     metavar="N|NAME,...",
-    group=AGENTS,
+    group=Group.AGENTS,
     help="How many agents; agents of one cache share its time steps in order. Or the cache of "
     "each, by the file's stem or as NAME=PATH: vjepa,dino,vjepa,dino. [2]",
 )
@@ -121,7 +121,7 @@ FOLDER = "Where it goes"
     "tie_margin",
     multiple=True,
     type=Margin(),
-    group=GAME,
+    group=Group.GAME,
     help="Values of a property that differ by no more are a tie; repeatable. [mass=0.5 (grams; "
     "paper), others 0]",
 )

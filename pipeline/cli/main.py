@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from pipeline.cli.agents import demo, import_checkpoint, train
 from pipeline.cli.cache import cache
 from pipeline.cli.data import backbones, doctor, probe, simulate
@@ -30,6 +30,8 @@ class Commands(InOrder):
 
         try:
             return super().invoke(context)
+        except InvalidValueError as error:
+            raise click.UsageError(str(error)) from error
         except (HeliographError, BackboneError) as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:

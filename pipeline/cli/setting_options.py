@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import click
+from annotated_types import Ge, Gt
+from pydantic.fields import FieldInfo
 
 from data.errors import HeliographError
-from pipeline.config import CHOICES, LEAST, PRESETS, TrainConfig, parse_agents, preset_settings
+from pipeline.config import (
+    PRESETS,
+    TrainConfig,
+    group_of,
+    parse_agents,
+    preset_settings,
+    setting_fields,
+)
 
-TYPES: dict[str, Callable[[Any], click.ParamType]] = {
-    "int": lambda least: click.IntRange(least),
-    "float": lambda least: click.FloatRange(least or 0, min_open=least is None),
+NUMBERS: dict[Any, tuple[type[click.ParamType], str]] = {
+    int: (click.IntRange, "N"),
+    float: (click.FloatRange, "X"),
 }
 
 
@@ -45,46 +53,56 @@ class GroupedCommand(click.Command):
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for every setting of `TrainConfig` that says of itself what it is."""
-    for field in reversed(dataclasses.fields(TrainConfig)):
-        if "help" in field.metadata:
-            command = option(*_words(field), **_option(field))(command)
+    """Add an option for every setting of `TrainConfig`."""
+    for name, field in reversed(setting_fields(TrainConfig).items()):
+        command = option(*_words(name, field), **_option(name, field))(command)
     return command
 
 
-def _words(field: dataclasses.Field[Any]) -> list[str]:
-    dashed = field.name.replace("_", "-")
-    return [f"--{dashed}/--no-{dashed}" if field.type == "bool" else f"--{dashed}"]
+def _words(name: str, field: FieldInfo) -> list[str]:
+    dashed = name.replace("_", "-")
+    return [f"--{dashed}/--no-{dashed}" if field.annotation is bool else f"--{dashed}"]
 
 
-def _option(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {
+def _option(name: str, field: FieldInfo) -> dict[str, Any]:
+    words: dict[str, Any] = {
         "default": None,
-        "group": field.metadata["group"],
-        "help": f"{field.metadata['help']} {_defaults(field)}",
+        "group": group_of(field),
+        "help": f"{field.description} {_defaults(name, field)}",
     }
-    if field.name in CHOICES:
-        said["type"] = click.Choice(CHOICES[field.name])
-    elif field.type in TYPES:
-        said["type"] = TYPES[str(field.type)](LEAST.get(field.name))
-        said["metavar"] = "N" if field.type == "int" else "X"
-    return said
+    if get_origin(field.annotation) is Literal:
+        words["type"] = click.Choice(get_args(field.annotation))
+    elif field.annotation in NUMBERS:
+        kind, words["metavar"] = NUMBERS[field.annotation]
+        words["type"] = kind(**_bounds(field))
+    return words
 
 
-def _defaults(field: dataclasses.Field[Any]) -> str:
+def _bounds(field: FieldInfo) -> dict[str, Any]:
+    """The bounds of a number, as click takes them."""
+    bounds: dict[str, Any] = {}
+    for bound in field.metadata:
+        if isinstance(bound, Ge):
+            bounds["min"] = bound.ge
+        elif isinstance(bound, Gt):
+            bounds |= {"min": bound.gt, "min_open": True}
+    return bounds
+
+
+def _defaults(name: str, field: FieldInfo) -> str:
     """What a setting is unless it is given: one value, or that of each preset."""
     presets: dict[str, list[str]] = {}  # value -> the presets that have it
     for preset in PRESETS:
         one, several = (
-            _text(preset_settings(preset, several=many).get(field.name, field.default))
+            _text(preset_settings(preset, several=many).get(name, field.default))
             for many in (False, True)
         )
         value = one if one == several else f"{one}, for several properties {several}"
         presets.setdefault(value, []).append(preset)
     if len(presets) == 1:
         return f"[{next(iter(presets))}]"
-    said = [f"{', '.join(names)}: {value}" for value, names in presets.items()]
-    return f"[{'; '.join(said)}]"
+    each = [f"{', '.join(names)}: {value}" for value, names in presets.items()]
+    return f"[{'; '.join(each)}]"
 
 
 def _text(value: Any) -> str:

@@ -1,35 +1,57 @@
-"""TODO"""
+"""Settings of a training run: one typed model, its presets and its controls.
 
-from pipeline.config.settings import (
-    AGENTS,
-    CHOICES,
+What another room may need of it: `TrainConfig` and `build_config`, and for models of its own
+`SettingsModel` with `setting`.
+"""
+
+from pipeline.config.model import (
+    SettingsModel,
+    StrictModel,
+    group_of,
+    parse_setting,
+    sentence,
+    setting,
+    setting_fields,
+)
+from pipeline.config.presets import (
     CONTROLLED,
-    GAME,
-    LEAST,
     PRESETS,
-    STAGGERED,
-    TrainConfig,
     build_config,
     holistic,
     matched_bandwidth,
-    parse_agents,
     preset_settings,
     with_control,
 )
+from pipeline.config.settings import (
+    CONTINUOUS,
+    DISCRETE,
+    SIMULTANEOUS,
+    STAGGERED,
+    Group,
+    TrainConfig,
+    parse_agents,
+)
 
 __all__ = [
-    "AGENTS",
-    "CHOICES",
+    "CONTINUOUS",
     "CONTROLLED",
-    "GAME",
-    "LEAST",
+    "DISCRETE",
     "PRESETS",
+    "SIMULTANEOUS",
     "STAGGERED",
+    "Group",
+    "SettingsModel",
+    "StrictModel",
     "TrainConfig",
     "build_config",
+    "group_of",
     "holistic",
     "matched_bandwidth",
     "parse_agents",
+    "parse_setting",
     "preset_settings",
+    "sentence",
+    "setting",
+    "setting_fields",
     "with_control",
 ]

@@ -32,6 +32,7 @@ class ProgressBar:
         self._task = TaskID(0)
 
     def __enter__(self) -> ProgressBar:
+        """Show the bar, on a terminal."""
         if self._console.is_terminal:
             self._progress = _ProgressWithNote(
                 TextColumn("{task.description}"),
@@ -50,6 +51,7 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Leave the bar as it is."""
         if self._progress is not None:
             self._progress.stop()
 

@@ -29,7 +29,14 @@ from typing import Any
 
 from data.errors import HeliographError
 from data.simulate import SCENES
-from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
+from pipeline.config import (
+    TrainConfig,
+    build_config,
+    holistic,
+    matched_bandwidth,
+    setting_fields,
+    with_control,
+)
 from pipeline.runs import has_key
 
 NAMES = ("ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87")
@@ -191,15 +198,14 @@ _RECIPE: Kinds = {
 _CLIPS: Kinds = {"scene": str, "grid": int, "per_cell": int, "seconds": (int, float)}
 _VIEW: Kinds = {"steps": int, "still": bool}
 _EVALUATE: Kinds = {"permutations": int, "outcome": str, "action": str, "controls": bool}
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "int": int, "float": (int, float), "str": str, "bool": bool,
+_KINDS: dict[Any, type | tuple[type, ...]] = {
+    int: int, float: (int, float), bool: bool,
 }  # fmt: skip
 _TRAIN: Kinds = {
     "properties": list, "preset": str, "agents": (int, list), "seeds": int, "matched": bool,
     **{
-        field.name: _KINDS[str(field.type)]
-        for field in dataclasses.fields(TrainConfig)
-        if "help" in field.metadata
+        name: _KINDS.get(field.annotation, str)
+        for name, field in setting_fields(TrainConfig).items()
     },
 }  # fmt: skip
 _RUN: Kinds = {"name": str, "title": str, "paper": dict, "control": dict} | dict(_TRAIN)

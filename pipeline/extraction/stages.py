@@ -68,6 +68,7 @@ class ExtractionJournal:
         summary: ExtractionSummary,
         progress: Callable[[ExtractionSummary], None] | None,
     ) -> None:
+        """Start the clock; `progress` is called by `report`."""
         self.summary = summary
         self._store = store
         self._progress = progress
@@ -186,9 +187,10 @@ class BackboneBatcher:
     """Batches of decoded clips through the backbone, and on to the writer."""
 
     def __init__(self, backbone: Backbone, writer: ShardWriter, size: int) -> None:
+        """Start with an empty batch; `size` is the number of clips in one forward pass."""
         self._backbone = backbone
         self._writer = writer
-        self._size = size  # clips in one forward pass
+        self._size = size
         self._waiting: list[DecodedClip] = []
 
     def shrink(self, batch: FrameBatch) -> ClipPixels | BackboneError:
@@ -224,6 +226,7 @@ class ShardWriter:
     """Writes shards in a thread of its own, at most a few batches behind the backbone."""
 
     def __init__(self, journal: ExtractionJournal, dtype: np.dtype[Any]) -> None:
+        """Start the thread; `dtype` is that of the features on disk."""
         self._journal, self._dtype = journal, dtype
         self._thread = ThreadPoolExecutor(1, "writer")
         self._unwritten: deque[Future[None]] = deque()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from data.cache import Features
@@ -117,16 +116,17 @@ def command_to_repeat(run: Run) -> str:
     elif config.agents != 2:
         words += ["--agents", str(config.agents)]
     preset = build_config(config.preset, config.properties)
-    left = {"properties", "preset", "agents", "sees", "tie_margins"}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name in left or value == getattr(preset, field.name):
+    left = {"properties", "preset", "agents", "sees", "tie_margins", "game_settings"}
+    for name, value in config:
+        if name in left or value == getattr(preset, name):
             continue
-        option = "--" + field.name.replace("_", "-")
+        option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-", 1))
         else:
             words += [option, str(value)]
+    for name, value in config.game_settings.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
     if config.tie_margins != preset.tie_margins:
         for name, margin in zip(config.properties, config.tie_margins, strict=True):
             words += ["--tie-margin", f"{name}={margin}"]

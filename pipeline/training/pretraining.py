@@ -7,7 +7,6 @@ first clip to the senders.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -59,7 +58,7 @@ def pretrain(
     oracle |= {f"comparer.{name}": value for name, value in comparers.items()}
     optimiser = adam(oracle, lr=config.oracle_lr)
     generators = [np.random.RandomState(seed) for seed in seeds]
-    once = dataclasses.replace(config, pairings=1)  # nothing is said that could be heard twice
+    once = config.replace(pairings=1)  # nothing is said that could be heard twice
     best = np.full(len(seeds), -1.0)
     kept = {name: value.detach().clone() for name, value in first.items()}
 

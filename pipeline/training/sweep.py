@@ -7,7 +7,7 @@ OUT/sweep.csv                       a line for each cell
 from __future__ import annotations
 
 import csv
-import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -21,25 +21,18 @@ import click
 
 from data.errors import HeliographError
 from data.files import atomic_write
-from pipeline.config import TrainConfig, parse_agents
+from pipeline.config import TrainConfig, parse_agents, parse_setting, setting_fields
 from pipeline.console import print_table
 from pipeline.runs import SCORES, Run, percent
 from pipeline.training.train import train
 
-READERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "bool": lambda text: {"yes": True, "no": False}[text],
-}
 KEYS: dict[str, Callable[[str], Any]] = {
     "agents": parse_agents,
     "preset": str,
     "seeds": int,
     **{
-        field.name: READERS[str(field.type)]
-        for field in dataclasses.fields(TrainConfig)
-        if "help" in field.metadata
+        name: functools.partial(parse_setting, name, field)
+        for name, field in setting_fields(TrainConfig).items()
     },
 }
 

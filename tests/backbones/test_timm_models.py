@@ -121,7 +121,7 @@ def test_weights_of_another_model_do_not_fit(tmp_path: Path) -> None:
         backbones.load("timm:resnet18", weights=tmp_path / "w.safetensors")
 
 
-def test_without_a_network_the_sentence_says_what_to_fetch(tmp_path, monkeypatch) -> None:
+def test_without_a_network_the_sentence_says_what_to_download(tmp_path, monkeypatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise URLError("no network")
 

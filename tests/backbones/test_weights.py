@@ -1,4 +1,4 @@
-"""Weight files: fetched or refused with a sentence, read as data, loaded without a gap."""
+"""Weight files: downloaded or refused with a sentence, read as data, loaded without a gap."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("vjepa2_vitl", vjepa2.PUBLISHED, "vjepa2-vitl-fpc64-256.safetensors"),
     ],
 )
-def test_offline_says_what_to_fetch_and_where_to_put_it(
+def test_offline_says_what_to_download_and_where_to_put_it(
     offline: Path, name: str, family: weights.PublishedWeights, file: str
 ) -> None:
     with pytest.raises(BackboneError) as caught:
@@ -64,23 +64,25 @@ def test_a_mirror_is_asked_instead_of_the_hub(
         backbones.load("clip_vitl14", device="cpu")
 
 
-def test_a_mirror_that_is_no_address_is_told(
+def test_a_mirror_that_is_not_a_url_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
-    with pytest.raises(BackboneError, match=r"cannot be fetched \(unknown url type: 'mirror\.exam"):
+    with pytest.raises(
+        BackboneError, match=r"cannot be downloaded \(unknown url type: 'mirror\.exam"
+    ):
         weights.obtain(weights.hugging_face_file(
             "a/b", "main", name="x", file="a-b-x", size_bytes=1, sha256="0"
         ), weights=None, hub_dir=None)  # fmt: skip
 
 
-def test_what_is_fetched_is_checked(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(url: str, dst: str, hash_prefix: str) -> None:
+def test_what_is_downloaded_is_checked(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(url: str, dst: str, hash_prefix: str) -> None:
         assert (url, hash_prefix) == (PUBLISHED.url, PUBLISHED.sha256)
         Path(dst).write_bytes(CONTENT)
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     path = weights.obtain(PUBLISHED, weights=None, hub_dir=None)
     assert path == offline / "checkpoints" / "model.pth"
     assert path.read_bytes() == CONTENT
@@ -151,7 +153,7 @@ def test_a_broken_file_is_named_with_the_reason(
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_damage_anywhere_in_a_file_is_told(tmp_path: Path, zipped: bool) -> None:
+def test_damage_anywhere_in_a_file_is_reported(tmp_path: Path, zipped: bool) -> None:
     """Torch's reader fails on it in a dozen ways, with KeyError and the like."""
     path = tmp_path / "damaged.pth"
     torch.save({"w": torch.ones(9)}, path, _use_new_zipfile_serialization=zipped)
@@ -241,7 +243,7 @@ def test_loading_fills_a_model_without_memory() -> None:
     assert digest == weights.state_sha256(model.state_dict())
 
 
-def test_renaming_joins_parts_and_drops_what_it_is_told_to() -> None:
+def test_renaming_joins_parts_and_drops_tensors_without_a_name() -> None:
     rules = [(r"gone\..+", None), (r"v", "qk#2"), (r"q", "qk#0"), (r"k(\w*)", r"q\g<0>#1")]
     state = {"v": torch.tensor([3]), "q": torch.tensor([1]), "k": torch.tensor([2])}
     state |= {"gone.x": torch.zeros(1), "stays": torch.ones(1)}

@@ -17,7 +17,7 @@ from data import video
 from data.video.pyav.session import Reading
 from pipeline import doctor
 from pipeline.cli import main
-from pipeline.doctor import BROKEN, NOTE, OK
+from pipeline.doctor import BROKEN, NOTE, OK, CheckOptions, HostCheck
 
 CONTENT = b"published weights"
 PUBLISHED = weights.PublishedWeights(
@@ -30,9 +30,11 @@ PUBLISHED = weights.PublishedWeights(
 
 @pytest.fixture
 def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> backbones.Entry:
-    """A backbone with a published file, and an empty torch.hub folder."""
+    """The only backbone: with a published file, and an empty torch.hub folder."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    return replace(backbones.BACKBONES["dinov2_vits14"], name="mine", published=PUBLISHED)
+    entry = replace(backbones.BACKBONES["dinov2_vits14"], name="mine", published=PUBLISHED)
+    monkeypatch.setattr(backbones, "BACKBONES", {"mine": entry})
+    return entry
 
 
 def versions(monkeypatch: pytest.MonkeyPatch, **known: str | None) -> None:
@@ -59,13 +61,15 @@ def test_a_healthy_machine_is_green_without_a_network() -> None:
     assert {row.level for row in rows.values()} <= {OK, NOTE}
 
 
-def test_torch_and_torchvision_that_do_not_fit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_and_torchvision_that_do_not_fit_are_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def mismatch(*args: object) -> None:
         raise RuntimeError("operator torchvision::nms does not exist\nmore")
 
     monkeypatch.setattr("torchvision.ops.nms", mismatch)
     versions(monkeypatch, torch="2.9.0", torchvision="0.19.0")
-    row = next(doctor.check_torch())
+    row = next(doctor.check_torch(CheckOptions()))
     assert row.level == BROKEN
     assert row.sentence == (
         "torch 2.9.0 with torchvision 0.19.0 do not belong together (operator torchvision::nms "
@@ -75,75 +79,79 @@ def test_torch_and_torchvision_that_do_not_fit_are_told(monkeypatch: pytest.Monk
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     versions(monkeypatch, einops=None)
-    assert list(doctor.check_torch())[-1] == (
+    assert list(doctor.check_torch(CheckOptions()))[-1] == (
         "einops",
         BROKEN,
         "vjepa2_vitl needs the package einops: pip install einops",
     )
     versions(monkeypatch, timm=None)
-    assert next(doctor.check_torch()).sentence == "timm is not installed: pip install timm"
+    assert (
+        next(doctor.check_torch(CheckOptions())).sentence
+        == "timm is not installed: pip install timm"
+    )
 
 
 def test_two_decords_at_once_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     versions(monkeypatch, decord="0.6.0", decord2="3.0.0")
-    (row,) = doctor.check_decoder_packages()
+    (row,) = doctor.check_decoder_packages(CheckOptions())
     assert row.level == BROKEN
     assert "decord 0.6.0 and decord2 3.0.0 are both installed" in row.sentence
     versions(monkeypatch, decord=None, decord2=None)
-    assert next(doctor.check_decoder_packages()).level == OK
+    assert next(doctor.check_decoder_packages(CheckOptions())).level == OK
 
 
-def test_weights_are_intact_broken_or_to_fetch(entry: backbones.Entry, tmp_path: Path) -> None:
-    def look(reachable: bool) -> doctor.Check:
-        (row,) = doctor.check_weights([entry], reach=lambda url: reachable)
+def test_weights_are_intact_broken_or_to_download(entry: backbones.Entry, tmp_path: Path) -> None:
+    def look(reachable: bool) -> doctor.Finding:
+        (row,) = doctor.check_weights(CheckOptions(can_reach=lambda url: reachable))
         return row
 
     assert look(True) == (
         "weights of mine",
         OK,
-        "not here yet; 0 MB will be fetched on first use",
+        "not here yet; 0 MB will be downloaded on first use",
     )
     assert look(False).level == NOTE
     assert (
         "example.org cannot be reached: get https://example.org/model.pth" in look(False).sentence
     )
     assert PUBLISHED.sha256 in look(False).sentence
-    place = tmp_path / "hub" / "checkpoints" / "model.pth"
-    assert str(place) in look(False).sentence
-    place.parent.mkdir(parents=True)
-    place.write_bytes(CONTENT[::-1])
+    path = tmp_path / "hub" / "checkpoints" / "model.pth"
+    assert str(path) in look(False).sentence
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT[::-1])
     assert look(True).level == BROKEN
     assert "model.pth is not the published file: its sha256 is" in look(True).sentence
-    place.write_bytes(CONTENT)
-    assert look(False) == ("weights of mine", OK, f"{place} is the published file")
+    path.write_bytes(CONTENT)
+    assert look(False) == ("weights of mine", OK, f"{path} is the published file")
 
 
 def test_code_is_here_changed_or_to_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    rows = list(doctor.check_code(reach=lambda url: False))
+    rows = list(doctor.check_code(CheckOptions(can_reach=lambda url: False)))
     assert [row.level for row in rows] == [NOTE, NOTE]
     assert "clone https://github.com/facebookresearch/dinov2 at b8931f7b" in rows[0].sentence
     clone = tmp_path / "dinov2"
     (clone / "dinov2").mkdir(parents=True)
     (clone / "hubconf.py").write_text("")
-    row = next(doctor.check_code(hub_dir=clone, reach=lambda url: True))
+    row = next(doctor.check_code(CheckOptions(clone, can_reach=lambda url: True)))
     assert row.level == NOTE
     assert row.sentence.startswith(f"{clone} differs from our commit b8931f7b")
 
 
 def test_a_host_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(doctor, "_answers", lambda url: bool(asked.append(url)) or True)
-    rows = list(doctor.check_weights(reach=doctor._Reach(network=True)))
+    monkeypatch.setattr(doctor, "answers", lambda url: bool(asked.append(url)) or True)
+    rows = list(doctor.check_weights(CheckOptions(can_reach=HostCheck())))
     assert len(asked) == len({url.split("/")[2] for url in asked}) <= 2
     assert {row.level for row in rows} == {OK}
 
 
-def test_a_mirror_that_is_no_address_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_is_not_a_url_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
     clip = backbones.BACKBONES["clip_vitl14"]
     monkeypatch.setattr(weights, "find", lambda published, hub_dir: None)
-    (row,) = doctor.check_weights([clip])
+    monkeypatch.setattr(backbones, "BACKBONES", {"clip_vitl14": clip})
+    (row,) = doctor.check_weights(CheckOptions())
     assert row.level == NOTE
     assert "cannot be reached: get mirror.example/openai/clip" in row.sentence
 
@@ -152,7 +160,7 @@ def test_a_mirror_that_is_no_address_cannot_be_reached(monkeypatch: pytest.Monke
     ("capability", "words"),
     [((7, 5), "precision auto is fp32, since it has no bfloat16"), ((9, 0), "auto is bf16")],
 )
-def test_a_gpu_is_told_with_its_precision(
+def test_a_gpu_is_reported_with_its_precision(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], words: str
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", "13.0")
@@ -164,17 +172,17 @@ def test_a_gpu_is_told_with_its_precision(
         "get_device_properties": SimpleNamespace(total_memory=16 << 30),
     }.items():
         monkeypatch.setattr(torch.cuda, name, lambda *device, answer=answer: answer)
-    row = list(doctor.check_devices())[-1]
+    row = list(doctor.check_devices(CheckOptions()))[-1]
     assert row.sentence.startswith("Card, 16 GiB; --precision auto is ")
     assert row.sentence.endswith(words)
 
 
-def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_reads_other_frames_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(reading: Reading, places: np.ndarray) -> np.ndarray:
         return reading.frames(np.maximum(places - 1, 0))
 
     monkeypatch.setitem(video.DECODERS, "decord", late)
-    rows = {row.name: row for row in doctor.check_decoders()}
+    rows = {row.name: row for row in doctor.check_decoders(CheckOptions())}
     assert rows["decoder pyav"].level == OK
     assert rows["decoder decord"] == (
         "decoder decord",
@@ -183,25 +191,25 @@ def test_a_decoder_that_reads_other_frames_is_told(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_features_that_differ_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_that_differ_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "GOLDEN_LENGTHS", tuple(v * 1.02 for v in doctor.GOLDEN_LENGTHS))
-    (row,) = doctor.check_embedded_backbone()
+    (row,) = doctor.check_embedded_backbone(CheckOptions())
     assert row.level == BROKEN
     assert row.sentence.startswith("differ from those of other machines by 2.0%")
 
 
-def test_a_backbone_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise BackboneError("the weights are gone")
 
     monkeypatch.setattr(backbones, "load", fail)
-    (row,) = doctor.check_embedded_backbone()
+    (row,) = doctor.check_embedded_backbone(CheckOptions())
     assert row == ("features of efficientnet_lite0", BROKEN, "the weights are gone")
 
 
 def test_a_backbone_without_its_weights_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "find", lambda published, hub_dir: None)
-    (row,) = doctor.check_embedded_backbone()
+    (row,) = doctor.check_embedded_backbone(CheckOptions())
     assert row == (
         "features of efficientnet_lite0",
         NOTE,
@@ -213,7 +221,7 @@ def test_a_backbone_without_its_weights_is_not_checked(monkeypatch: pytest.Monke
 def test_the_command_fails_only_where_something_is_broken(
     monkeypatch: pytest.MonkeyPatch, level: str, code: int
 ) -> None:
-    rows = [doctor.Check("one", level, "as it is."), doctor.Check("two", OK, "well.")]
+    rows = [doctor.Finding("one", level, "as it is."), doctor.Finding("two", OK, "well.")]
     monkeypatch.setattr(doctor, "examine", lambda **options: iter(rows))
     result = CliRunner().invoke(main, ["doctor", "--offline"])
     assert result.exit_code == code

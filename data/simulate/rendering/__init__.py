@@ -1,8 +1,12 @@
-"""TODO"""
+"""Trials drawn as video: background by ray casting, pucks and shadows on top, H.264.
 
-from data.simulate.rendering.encode import write
-from data.simulate.rendering.look import draw
-from data.simulate.rendering.render import frames
-from data.simulate.rendering.sheets import contact_sheet, preview
+appearance = sample_appearance(rng, blocks=2, pucks=1)
+encode_video(render_frames(trial, appearance, size=256), path, fps=24, size=256)
+"""
 
-__all__ = ["contact_sheet", "draw", "frames", "preview", "write"]
+from data.simulate.rendering.appearance import sample_appearance
+from data.simulate.rendering.encode import encode_video
+from data.simulate.rendering.previews import contact_sheet, preview
+from data.simulate.rendering.render import render_frames
+
+__all__ = ["contact_sheet", "encode_video", "preview", "render_frames", "sample_appearance"]

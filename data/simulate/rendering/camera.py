@@ -23,7 +23,7 @@ class Camera:
         cls, view: tuple[float, float, float, float], *, size: int, yaw: float, pitch: float,
         roll: float, field: float, zoom: float, shift: tuple[float, float],
     ) -> Camera:  # fmt: skip
-        """Looks at the middle of `view`, from as far away as its corners need.
+        """Return a camera aimed at the middle of `view`, as far away as its corners need.
 
         Angles in radians (`field`: the whole field of view); `zoom` > 1 leaves a margin; `shift`
         moves the picture, as a fraction of its width.
@@ -48,13 +48,13 @@ class Camera:
         return cls(position=position, axes=axes, focal_pixels=focal, size=size)
 
     def project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        """World points (..., 3) to pixel x, pixel y and depth in metres, each (...)."""
+        """Project points (..., 3) in metres to pixel x, pixel y and depth in metres, each (...)."""
         x, y, depth = np.moveaxis((points - self.position) @ self.axes.T, -1, 0)
         middle = self.size / 2
         return middle + self.focal_pixels * x / depth, middle - self.focal_pixels * y / depth, depth
 
     def rays(self) -> NDArray[np.float64]:
-        """Directions of the rays through pixel places, as a matrix (3, 3) that takes (1, x, y).
+        """Return a matrix (3, 3) that takes pixel positions (1, x, y) to directions of rays.
 
         A step of 1 along a ray is 1 m deep.
         """

@@ -1,9 +1,12 @@
-"""TODO"""
+"""Scenes with two hidden properties each, one file each.
 
-from data.simulate.scenes.collision import COLLISION
-from data.simulate.scenes.fall import FALL
-from data.simulate.scenes.ramp import RAMP
-from data.simulate.scenes.spring import SPRING
-from data.simulate.scenes.world import Coil, Prism, Puck, Scene, World
+A scene is a module with a `Scene` record at its top level, found by its file: `SCENES` has it, and
+`heliograph simulate NAME` makes clips of it.
+"""
 
-__all__ = ["COLLISION", "FALL", "RAMP", "SPRING", "Coil", "Prism", "Puck", "Scene", "World"]
+from data.simulate.scenes.registry import discover_scenes
+from data.simulate.scenes.scene import Coil, Prism, Property, Puck, Scene, Trial
+
+SCENES = discover_scenes()
+
+__all__ = ["SCENES", "Coil", "Prism", "Property", "Puck", "Scene", "Trial"]

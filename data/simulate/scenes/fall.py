@@ -3,10 +3,10 @@
 Closed forms (tested): with the drag k (1/s) it falls with the speed (g / k) (1 - exp(-k t)); a
 bounce takes the speed v to e v, hence for k = 0 the height h to e^2 h.
 
-It falls from so high that a few frames a second tell how, and the drag stays so small that the
-bounce is seen above the board: with places known to 4 pixels in 8 of 48 frames, kernel ridge
-regression orders 96 % of pairs by drag and 88 % by elasticity (from 0.9 m with drags up to 4: 86 %
-and 82 %).
+It falls from so high that a few frames a second show the motion, and the drag stays so small that
+the bounce is visible above the board: with positions known to 4 pixels in 8 of 48 frames, kernel
+ridge regression orders 96 % of pairs by drag and 88 % by elasticity (from 0.9 m with drags up to 4:
+86 % and 82 %).
 """
 
 from __future__ import annotations
@@ -15,28 +15,35 @@ import math
 
 import numpy as np
 
-from data.simulate.scenes.physics import FLOOR, add_puck, first_bounce, play, space, steps_per_frame
-from data.simulate.scenes.world import Prism, Property, Puck, Scene, World
+from data.simulate.scenes.physics import (
+    FLOOR,
+    add_puck,
+    first_bounce,
+    make_space,
+    simulate_bodies,
+    steps_per_frame,
+)
+from data.simulate.scenes.scene import Prism, Property, Puck, Scene, Trial
 
 HEIGHT_M = (1.28, 1.5)  # from the floor to the puck's lower side, at the start
 WIDE_M, DEPTH_M = 1.95, 0.75  # the ground between the boards in front and behind
 FRONT_M, REAR_M, THICK_M = 0.38, 0.15, 0.04  # these boards
 
 
-def _play(
+def _simulate(
     elasticity: float, drag: float, rng: np.random.Generator, frames: int, fps: float
-) -> World:
+) -> Trial:
     puck = Puck(radius=rng.uniform(0.2, 0.24), depth=rng.uniform(0.22, 0.32))
     drop = rng.uniform(*HEIGHT_M)
     start = (rng.uniform(-0.38, 0.38), drop + puck.radius)
-    world = space([FLOOR], drag_per_s=drag)
-    body = add_puck(world, puck, at=start, elasticity=elasticity, friction=0.5)
-    states, seconds = play(world, [body], frames=frames, fps=fps)
+    space = make_space([FLOOR], drag_per_s=drag)
+    body = add_puck(space, puck, at=start, elasticity=elasticity, friction=0.5)
+    states, seconds = simulate_bodies(space, [body], frames=frames, fps=fps)
     step, speed, height = first_bounce(states[:, 0], puck.radius)
-    return World(
+    return Trial(
         prisms=(
-            _board(REAR_M, middle_z=-DEPTH_M / 2, material=1),
-            _board(FRONT_M, middle_z=DEPTH_M / 2, material=0),
+            _board(REAR_M, middle_z=-DEPTH_M / 2, surface=1),
+            _board(FRONT_M, middle_z=DEPTH_M / 2, surface=0),
         ),
         pucks=(puck,),
         tracks=states[:: steps_per_frame(fps), :, :2],
@@ -54,10 +61,10 @@ def _play(
     )
 
 
-def _board(height: float, *, middle_z: float, material: int) -> Prism:
+def _board(height: float, *, middle_z: float, surface: int) -> Prism:
     half = WIDE_M / 2
     corners = ((-half, 0.0), (half, 0.0), (half, height), (-half, height))
-    return Prism(corners=corners, depth=THICK_M, middle_z=middle_z, material=material)
+    return Prism(corners=corners, depth=THICK_M, middle_z=middle_z, surface=surface)
 
 
 FALL = Scene(
@@ -66,5 +73,5 @@ FALL = Scene(
         Property(label="elasticity", letter="e", low=0.1, high=0.9),
         Property(label="drag_per_s", letter="d", low=0.0, high=3.0),
     ),
-    play=_play,
+    simulate=_simulate,
 )

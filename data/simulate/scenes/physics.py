@@ -1,4 +1,4 @@
-"""The rigid bodies of a scene in pymunk, in SI units, and what is read off their paths."""
+"""The rigid bodies of a scene in pymunk, in SI units, and measurements of their paths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pymunk
 from numpy.typing import NDArray
 
-from data.simulate.scenes.world import Prism, Puck
+from data.simulate.scenes.scene import Prism, Puck
 
 GRAVITY_M_S2 = 9.81
 STEPS_PER_SECOND = 960  # bounce heights within 2 % of e^2 h, sliding acceleration within 0.2 %
@@ -17,46 +17,46 @@ STEPS_PER_SECOND = 960  # bounce heights within 2 % of e^2 h, sliding accelerati
 FLOOR = Prism(corners=((-9.0, -1.0), (9.0, -1.0), (9.0, 0.0), (-9.0, 0.0)), depth=1.0)
 
 
-def space(
+def make_space(
     prisms: Sequence[Prism], *, elasticity: float = 1.0, drag_per_s: float = 0.0
 ) -> pymunk.Space:
-    """A pymunk space in metres with the blocks in it.
+    """Return a pymunk space in metres with the blocks in it.
 
-    pymunk multiplies the coefficients of two touching shapes. The blocks have the friction 1 and
-    `elasticity` 1, so that a puck's own numbers are those of the contact. Everything that moves
+    pymunk multiplies the coefficients of two touching shapes. The blocks have friction 1 and
+    `elasticity` 1, so that a puck's own coefficients are those of the contact. What moves
     loses `drag_per_s` of its speed per second (linear drag, dv/dt = g - k v).
     """
-    made = pymunk.Space()
-    made.gravity = (0.0, -GRAVITY_M_S2)
-    made.damping = math.exp(-drag_per_s)
-    made.iterations = 10
-    made.collision_slop = 1e-5
+    space = pymunk.Space()
+    space.gravity = (0.0, -GRAVITY_M_S2)
+    space.damping = math.exp(-drag_per_s)
+    space.iterations = 10
+    space.collision_slop = 1e-5
     for prism in prisms:
-        shape = pymunk.Poly(made.static_body, prism.corners)
+        shape = pymunk.Poly(space.static_body, prism.corners)
         shape.elasticity = elasticity
         shape.friction = 1.0
-        made.add(shape)
-    return made
+        space.add(shape)
+    return space
 
 
 def add_puck(
-    to: pymunk.Space, puck: Puck, *, at: tuple[float, float], elasticity: float, friction: float,
+    space: pymunk.Space, puck: Puck, *, at: tuple[float, float], elasticity: float, friction: float,
     mass: float = 1.0,
 ) -> pymunk.Body:  # fmt: skip
-    """A puck that cannot turn, at rest at `at`."""
+    """Add a puck that cannot turn, at rest at `at`; return its body."""
     body = pymunk.Body(mass, math.inf)
     body.position = at
     shape = pymunk.Circle(body, puck.radius)
     shape.elasticity = elasticity
     shape.friction = friction
-    to.add(body, shape)
+    space.add(body, shape)
     return body
 
 
-def play(
-    to: pymunk.Space, bodies: Sequence[pymunk.Body], *, frames: int, fps: float
+def simulate_bodies(
+    space: pymunk.Space, bodies: Sequence[pymunk.Body], *, frames: int, fps: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Runs the space over `frames` frames: (states, times).
+    """Run the space for `frames` frames; return (states, times).
 
     States are float64 (steps + 1, bodies, 4): x, y, vx, vy in SI units at every step of the
     solver; frame `i` is step `i * steps_per_frame(fps)`.
@@ -64,31 +64,32 @@ def play(
     per_frame = steps_per_frame(fps)
     dt = 1.0 / (fps * per_frame)
     steps = (frames - 1) * per_frame
-    read: list[float] = []
+    values: list[float] = []
     for step in range(steps + 1):
         if step:
-            to.step(dt)
+            space.step(dt)
         for body in bodies:
-            read.extend(body.position)
-            read.extend(body.velocity)
-    states = np.array(read).reshape(steps + 1, len(bodies), 4)
+            values.extend(body.position)
+            values.extend(body.velocity)
+    states = np.array(values).reshape(steps + 1, len(bodies), 4)
     return states, np.arange(steps + 1, dtype=np.float64) * dt
 
 
 def steps_per_frame(fps: float) -> int:
-    """How many steps of the solver one frame takes."""
+    """Return the number of steps of the solver per frame."""
     return max(1, math.ceil(STEPS_PER_SECOND / fps))
 
 
 def first_bounce(states: NDArray[np.float64], radius: float) -> tuple[int | None, float, float]:
-    """The first bounce off the floor of a puck with states (steps, 4).
+    """Find the first bounce off the floor of a puck with states (steps, 4).
 
-    Returns the step before it, the speed downwards just before (m/s), and how high the puck's
-    centre then rises (m); None and NaN where the clip ends too early.
+    Returns:
+        The step before it, the speed downwards just before (m/s), and how high the puck's centre
+        then rises (m); None and NaN where the clip ends too early.
     """
     y, vy = states[:, 1], states[:, 3]
-    turned = (vy[:-1] < -0.1) & (vy[1:] > vy[:-1] + 0.1) & (y[1:] < radius * 1.3)
-    steps = np.flatnonzero(turned)
+    reverses = (vy[:-1] < -0.1) & (vy[1:] > vy[:-1] + 0.1) & (y[1:] < radius * 1.3)
+    steps = np.flatnonzero(reverses)
     if not steps.size:
         return None, math.nan, math.nan
     step = int(steps[0])

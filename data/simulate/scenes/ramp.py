@@ -12,14 +12,21 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from data.simulate.scenes.physics import FLOOR, add_puck, first_bounce, play, space, steps_per_frame
-from data.simulate.scenes.world import Prism, Property, Puck, Scene, World
+from data.simulate.scenes.physics import (
+    FLOOR,
+    add_puck,
+    first_bounce,
+    make_space,
+    simulate_bodies,
+    steps_per_frame,
+)
+from data.simulate.scenes.scene import Prism, Property, Puck, Scene, Trial
 
 ANGLE = math.radians(35.0)
 DROP_M = 0.5  # height of the ramp's lower end
 LENGTH_M = 1.2
 WALL_M = 0.85  # where the wall at the right begins
-BOARD_M = 0.28  # height of the board in front: who bounces is seen above it
+BOARD_M = 0.28  # height of the board in front: a puck that bounces is visible above it
 DEPTH_M = 0.4
 RADIUS_M = (0.12, 0.15)
 SLIDE_M = (0.5, 0.6)  # how far from the ramp's end the puck starts
@@ -27,34 +34,34 @@ REST_M_S = 0.02  # slower than this is at rest
 VIEW_M = (-0.55, 0.0, WALL_M, 1.05)
 
 
-def _blocks() -> tuple[Prism, ...]:
+def _make_blocks() -> tuple[Prism, ...]:
     run, rise = LENGTH_M * math.cos(ANGLE), LENGTH_M * math.sin(ANGLE)
     ramp = ((0.0, 0.0), (0.0, DROP_M), (-run, DROP_M + rise), (-run, 0.0))
     wall = ((WALL_M, 0.0), (WALL_M + 0.12, 0.0), (WALL_M + 0.12, 0.55), (WALL_M, 0.55))
     board = ((0.0, 0.0), (WALL_M + 0.12, 0.0), (WALL_M + 0.12, BOARD_M), (0.0, BOARD_M))
     return (
-        Prism(corners=ramp, depth=DEPTH_M, material=0),
-        Prism(corners=wall, depth=DEPTH_M, material=1),
-        Prism(corners=board, depth=0.03, middle_z=(DEPTH_M - 0.03) / 2, material=1),
+        Prism(corners=ramp, depth=DEPTH_M, surface=0),
+        Prism(corners=wall, depth=DEPTH_M, surface=1),
+        Prism(corners=board, depth=0.03, middle_z=(DEPTH_M - 0.03) / 2, surface=1),
     )
 
 
-def _play(
+def _simulate(
     elasticity: float, friction: float, rng: np.random.Generator, frames: int, fps: float
-) -> World:
+) -> Trial:
     puck = Puck(radius=rng.uniform(*RADIUS_M), depth=rng.uniform(0.14, 0.22))
     slide = rng.uniform(*SLIDE_M)
     start = (
         -slide * math.cos(ANGLE) + puck.radius * math.sin(ANGLE),
         DROP_M + slide * math.sin(ANGLE) + puck.radius * math.cos(ANGLE),
     )
-    blocks = _blocks()
-    world = space((*blocks[:2], FLOOR))
-    body = add_puck(world, puck, at=start, elasticity=elasticity, friction=friction)
-    states, seconds = play(world, [body], frames=frames, fps=fps)
+    blocks = _make_blocks()
+    space = make_space((*blocks[:2], FLOOR))
+    body = add_puck(space, puck, at=start, elasticity=elasticity, friction=friction)
+    states, seconds = simulate_bodies(space, [body], frames=frames, fps=fps)
     states = states[:, 0]  # (steps + 1, 4)
     labels = {"elasticity": elasticity, "friction": friction, **_outcomes(states, seconds, puck)}
-    return World(
+    return Trial(
         prisms=blocks,
         pucks=(puck,),
         tracks=states[:: steps_per_frame(fps), None, :2],
@@ -66,7 +73,7 @@ def _play(
 def _outcomes(
     states: NDArray[np.float64], seconds: NDArray[np.float64], puck: Puck
 ) -> dict[str, float]:
-    """What came of it, from states (steps, 4) and times (steps,).
+    """Return the outcomes, from states (steps, 4) and times (steps,).
 
     Time and speed at the ramp's end; speed downwards at the first bounce, and its height; where
     the puck is at the end of the clip, and whether that is where it rests. NaN where the clip
@@ -94,5 +101,5 @@ RAMP = Scene(
         Property(label="elasticity", letter="e", low=0.1, high=0.9),
         Property(label="friction", letter="f", low=0.05, high=0.5),
     ),
-    play=_play,
+    simulate=_simulate,
 )

@@ -1,6 +1,6 @@
 """TODO"""
 
-from data.video.pyav.container import TIMED_FORMATS, open_video
+from data.video.pyav.container import TIMED_FORMATS, checked, open_video
 from data.video.pyav.packets import NOWHERE, OPEN
 from data.video.pyav.sequential import Frames, Places
 from data.video.pyav.session import Reading, Recounted
@@ -13,5 +13,6 @@ __all__ = [
     "Places",
     "Reading",
     "Recounted",
+    "checked",
     "open_video",
 ]

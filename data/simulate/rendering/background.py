@@ -1,8 +1,8 @@
-"""The fixed parts of a picture: floor, wall behind and blocks, by casting rays.
+"""The fixed parts of a frame: floor, wall behind and blocks, by ray casting.
 
-Along the ray through the pixel place (x, y), the inverse of the depth at which it meets a plane is
-affine in x and y. A face of a block therefore costs one sum and one comparison a pixel: the ray is
-inside a convex block from the farthest of the faces that it may come in by (the least inverse
+Along the ray through the pixel position (x, y), the inverse of the depth at which it meets a plane
+is affine in x and y. A face of a block therefore costs one sum and one comparison a pixel: the ray
+is inside a convex block from the farthest of the faces that it may come in by (the least inverse
 depth) to the nearest of those that it may leave by. Every pixel gets one ray; pixels in which two
 faces meet get some more.
 """
@@ -16,25 +16,25 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from data.simulate.rendering.appearance import TEXELS, Appearance, Surface
 from data.simulate.rendering.camera import Camera
-from data.simulate.rendering.look import TEXELS, Look, Material
-from data.simulate.rendering.picture import Floats, quartered, ycc
-from data.simulate.scenes import Prism, World
+from data.simulate.rendering.yuv import Floats, downsample, to_yuv
+from data.simulate.scenes import Prism, Trial
 
 STRIP = 1 << 14  # rays at a time: what they need stays in the processor's cache
 # Rays in a pixel where faces meet, in eighths of a pixel: no two in one row or column.
 EDGE_RAYS = ((-1, -3), (3, -1), (-3, 1), (1, 3))
-SOFT_M = 0.03  # a shadow is whole where the light would cross this much of a block
-BOUNCED = 0.62  # strength of the light, beside the ambient one of the look
+SOFT_M = 0.03  # a shadow is complete where the light would cross this much of a block
+LIGHT_STRENGTH = 0.62  # of the direct light, on top of the ambient light
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backdrop:
+class Background:
     """The fixed parts of a clip.
 
     `luma` (n, n) and `chroma` (2, n / 2, n / 2), without offsets; `position` (3, n, n) in metres;
-    `direct` (n, n), the part of the light that a shadow would take away; `depth` (rays, n, n) in
-    metres along the view, at several places in a pixel.
+    `direct` (n, n), the part of the light that a shadow would remove; `depth` (rays, n, n) in
+    metres along the view, at several points of a pixel.
     """
 
     luma: Floats
@@ -44,36 +44,36 @@ class Backdrop:
     depth: Floats
 
     def visible(self, at: Floats, window: tuple[slice, slice]) -> Floats:
-        """The part (h, w) of each pixel in a window in which a thing at depth `at` is in front."""
-        shown = np.zeros(at.shape, np.uint8)
+        """Return the part (h, w) of each pixel in which an object at depth `at` is in front."""
+        count = np.zeros(at.shape, np.uint8)
         for depth in self.depth:
-            shown += at < depth[window]
-        return shown * np.float32(1 / len(self.depth))
+            count += at < depth[window]
+        return count * np.float32(1 / len(self.depth))
 
 
-def lit(look: Look, normals: Floats) -> Floats:
-    """The direct light (k,) on faces with unit normals (k, 3); the ambient light comes on top."""
-    return np.float32(BOUNCED) * np.maximum(normals @ look.light.astype(np.float32), 0)
+def direct_light(appearance: Appearance, normals: Floats) -> Floats:
+    """Return the direct light (k,) on faces with unit normals (k, 3), without the ambient light."""
+    return np.float32(LIGHT_STRENGTH) * np.maximum(normals @ appearance.light.astype(np.float32), 0)
 
 
-def render(world: World, look: Look, camera: Camera) -> Backdrop:
-    """The fixed parts of a world, as the camera sees them."""
-    scenery = _Scenery(world, look, camera)
+def render_background(trial: Trial, appearance: Appearance, camera: Camera) -> Background:
+    """Return the fixed parts of a trial, as the camera sees them."""
+    geometry = _SceneGeometry(trial, appearance, camera)
     n = camera.size
-    places = np.arange(n, dtype=np.float32) + np.float32(0.5)
-    strips = np.array_split(places, -(-n * n // STRIP))
-    hits = _Hits.joined([scenery.trace(places, rows[:, None]) for rows in strips])
+    centres = np.arange(n, dtype=np.float32) + np.float32(0.5)
+    strips = np.array_split(centres, -(-n * n // STRIP))
+    hits = _RayHits.joined([geometry.trace(centres, rows[:, None]) for rows in strips])
     rows, columns = np.nonzero(_borders(hits.face))
     dx, dy = np.array(EDGE_RAYS, np.float32).T[..., None] / np.float32(8)  # each (rays, 1)
-    fine = scenery.trace(places[columns] + dx, places[rows] + dy)  # (rays, edges)
+    fine = geometry.trace(centres[columns] + dx, centres[rows] + dy)  # (rays, edges)
     hits.colour[:, rows, columns] = fine.colour.mean(axis=1)
     hits.direct[rows, columns] = fine.direct.mean(axis=0)
     depth = np.stack(len(EDGE_RAYS) * [hits.depth])
     depth[:, rows, columns] = fine.depth
-    colour = hits.colour * _gradient(look, n)
-    return Backdrop(
+    colour = hits.colour * _gradient(appearance, n)
+    return Background(
         luma=colour[0],
-        chroma=quartered(colour[1:]),
+        chroma=downsample(colour[1:]),
         position=hits.position,
         direct=hits.direct,
         depth=depth,
@@ -81,7 +81,7 @@ def render(world: World, look: Look, camera: Camera) -> Backdrop:
 
 
 def _borders(face: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Pixels (n, n) beside which another face begins."""
+    """Return where (n, n) a neighbouring pixel shows another face."""
     border = np.zeros(face.shape, bool)
     down, across = face[1:] != face[:-1], face[:, 1:] != face[:, :-1]
     border[1:] |= down
@@ -91,17 +91,20 @@ def _borders(face: NDArray[np.intp]) -> NDArray[np.bool_]:
     return border
 
 
-def _gradient(look: Look, n: int) -> Floats:
-    """The light falls off across the picture, away from the side that it comes from."""
+def _gradient(appearance: Appearance, n: int) -> Floats:
+    """Return the falloff (n, n) of the light across the frame, away from its source."""
     at = np.linspace(-1, 1, n, dtype=np.float32)
-    slope = np.float32(0.16 * look.light[0])
+    slope = np.float32(0.16 * appearance.light[0])
     return 1 + slope * at[None, :] - np.float32(0.06) * (at[:, None] ** 2 + at[None, :] ** 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Hits:
-    """What rays of any arrangement (...) meet: number of the face (...), depth (...), position
-    (3, ...), colour (3, ...) without offsets, and direct light (...) as a part of all light."""
+class _RayHits:
+    """What rays of any shape (...) meet.
+
+    Number of the face (...), depth (...), position (3, ...), colour (3, ...) without offsets, and
+    direct light (...) as a part of all light.
+    """
 
     face: NDArray[np.intp]
     depth: Floats
@@ -110,8 +113,8 @@ class _Hits:
     direct: Floats
 
     @classmethod
-    def joined(cls, strips: list[_Hits]) -> _Hits:
-        """Strips of a picture, one below the other."""
+    def joined(cls, strips: list[_RayHits]) -> _RayHits:
+        """Return strips of a frame, one below the other, as one."""
         parts = {
             field.name: np.concatenate([getattr(strip, field.name) for strip in strips], axis=-2)
             for field in fields(cls)
@@ -120,32 +123,34 @@ class _Hits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Block:
-    """Numbers of a block's faces: those that the camera can see, and the others; those whose
-    normal points away from the light, and the others."""
+class _BlockFaces:
+    """Numbers of a block's faces.
 
-    seen: list[int]
-    unseen: list[int]
+    Those that face the camera, and the others; those that face away from the light, and the others.
+    """
+
+    front: list[int]
+    rear: list[int]
     dark: list[int]
     bright: list[int]
 
 
-class _Scenery:
-    """The faces of a world: 0 is the floor, 1 the wall behind, then those of the blocks."""
+class _SceneGeometry:
+    """The faces of a trial: 0 is the floor, 1 the wall behind, then those of the blocks."""
 
-    def __init__(self, world: World, look: Look, camera: Camera) -> None:
-        faces = [(np.array([[0.0, 1, 0], [0, 0, 1]]), np.array([0.0, world.back_z]))]
-        faces += [_half_spaces(prism) for prism in world.prisms]
+    def __init__(self, trial: Trial, appearance: Appearance, camera: Camera) -> None:
+        faces = [(np.array([[0.0, 1, 0], [0, 0, 1]]), np.array([0.0, trial.back_z]))]
+        faces += [_half_spaces(prism) for prism in trial.prisms]
         normals = np.concatenate([normals for normals, _ in faces])  # (f, 3)
         inside = np.concatenate([offsets for _, offsets in faces]) - normals @ camera.position
-        towards = normals @ look.light
+        towards = normals @ appearance.light
         self.blocks = []
         for first, last in _runs([len(offsets) for _, offsets in faces])[1:]:
             numbers = range(first, last)
             self.blocks.append(
-                _Block(
-                    seen=[i for i in numbers if inside[i] < 0],
-                    unseen=[i for i in numbers if inside[i] >= 0],
+                _BlockFaces(
+                    front=[i for i in numbers if inside[i] < 0],
+                    rear=[i for i in numbers if inside[i] >= 0],
                     dark=[i for i in numbers if towards[i] < 0],
                     bright=[i for i in numbers if towards[i] > 0],
                 )
@@ -155,32 +160,32 @@ class _Scenery:
         self.rays = rays.astype(np.float32)
         self.nearness = (normals / inside[:, None] @ rays).astype(np.float32)  # (f, 3)
         with np.errstate(divide="ignore"):
-            self.reach = (inside / towards).astype(np.float32)  # (f,) m from the camera's place
+            self.reach = (inside / towards).astype(np.float32)  # (f,) m from the camera
 
-        self.ambient = np.float32(look.ambient)
-        self.strength = lit(look, normals.astype(np.float32))
-        kinds = [look.floor, look.back, *look.blocks]
+        self.ambient = np.float32(appearance.ambient)
+        self.strength = direct_light(appearance, normals.astype(np.float32))
+        kinds = [appearance.floor, appearance.back, *appearance.blocks]
         self.textures = np.stack([kind.texture for kind in kinds]).ravel()
         counts = [len(offsets) for _, offsets in faces[1:]]
-        of_blocks = np.repeat([2 + prism.material for prism in world.prisms], counts)
+        of_blocks = np.repeat([2 + prism.surface for prism in trial.prisms], counts)
         kind_of = np.concatenate([[0, 1], of_blocks]).astype(np.intp)  # (f,)
         self.texture_at = kind_of * TEXELS**2
-        low = ycc(np.array([kind.low for kind in kinds]), warmth=look.warmth)
-        high = ycc(np.array([kind.high for kind in kinds]), warmth=look.warmth)
+        low = to_yuv(np.array([kind.low for kind in kinds]), warmth=appearance.warmth)
+        high = to_yuv(np.array([kind.high for kind in kinds]), warmth=appearance.warmth)
         self.low = low[kind_of].T.astype(np.float32)  # (3, f)
         self.span = (high - low)[kind_of].T.astype(np.float32)
         self.u, self.v = _texture_axes(normals, [kinds[kind] for kind in kind_of])
 
-    def trace(self, x: Floats, y: Floats) -> _Hits:
-        """Follows the rays through pixel places, whose arrays are broadcast, to what they meet."""
+    def trace(self, x: Floats, y: Floats) -> _RayHits:
+        """Follow the rays through pixel positions x and y, broadcast, to what they meet."""
         nearness = [_affine(plane, x, y) for plane in self.nearness]  # each (...)
         near = np.maximum(nearness[0], nearness[1])
         number = (nearness[1] > nearness[0]).view(np.uint8)
         for block in self.blocks:
-            entry = reduce(np.minimum, [nearness[i] for i in block.seen])
-            behind = reduce(np.maximum, [nearness[i] for i in block.unseen], near)
+            entry = reduce(np.minimum, [nearness[i] for i in block.front])
+            behind = reduce(np.maximum, [nearness[i] for i in block.rear], near)
             met = entry > behind
-            for i in block.seen:
+            for i in block.front:
                 # Later blocks have higher numbers, and are met only in front of earlier ones.
                 here = met & (nearness[i] == entry)
                 np.maximum(number, here.view(np.uint8) * np.uint8(i), out=number)
@@ -194,10 +199,12 @@ class _Scenery:
         total = light + self.ambient
         value = self._texture(face, position)
         colour = (self.low.take(face, axis=1) + self.span.take(face, axis=1) * value) * total
-        return _Hits(face=face, depth=depth, position=position, colour=colour, direct=light / total)
+        return _RayHits(
+            face=face, depth=depth, position=position, colour=colour, direct=light / total
+        )
 
     def _shadows(self, nearness: list[Floats], depth: Floats) -> Floats:
-        """How much of the light (...) the blocks keep from what is met: 0..1, soft at the rim.
+        """Return the part (...) of the light that the blocks keep off: 0..1, soft at the rim.
 
         A point at the depth d is within the face i by `inside[i] * (1 - nearness[i] * d)`, and as
         far from it along the light as that over the slope.
@@ -216,7 +223,7 @@ class _Scenery:
         return np.minimum(dark, 1)
 
     def _texture(self, face: NDArray[np.intp], position: Floats) -> Floats:
-        """Textures (...) at positions (3, ...) on faces, bilinear."""
+        """Return the texture (...) at positions (3, ...) on faces, bilinear."""
         per_x, per_y, offset = self.u.take(face, axis=1)
         u = per_x * position[0] + per_y * position[1] + offset
         per_y, per_z, offset = self.v.take(face, axis=1)
@@ -245,25 +252,25 @@ def _affine(coefficients: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def _runs(lengths: list[int]) -> list[tuple[int, int]]:
-    """Where runs of these lengths, one after the other, begin and end."""
+    """Return where runs of these lengths, one after the other, begin and end."""
     ends = np.cumsum(lengths).tolist()
     return list(zip([0, *ends], ends, strict=False))
 
 
-def _texture_axes(normals: NDArray[np.float64], materials: list[Material]) -> tuple[Floats, Floats]:
-    """Texels per metre of each face, both (3, f): u along x and y, v along y and z; and offsets."""
+def _texture_axes(normals: NDArray[np.float64], surfaces: list[Surface]) -> tuple[Floats, Floats]:
+    """Return texels per metre of each face, both (3, f): u along x, y; v along y, z; offsets."""
     u, v = np.zeros((2, 3, len(normals)), np.float32)
-    for i, (normal, material) in enumerate(zip(normals, materials, strict=True)):
-        scale = TEXELS / material.tile_m
+    for i, (normal, surface) in enumerate(zip(normals, surfaces, strict=True)):
+        scale = TEXELS / surface.tile_m
         upright = abs(normal[2]) > 0.5  # u runs along x and v along y; else v along z
         u[:2, i] = (scale, 0) if upright else (normal[1] * scale, -normal[0] * scale)
         v[:2, i] = (scale, 0) if upright else (0, scale)
-        u[2, i], v[2, i] = TEXELS * material.shift[0], TEXELS * material.shift[1]
+        u[2, i], v[2, i] = TEXELS * surface.shift[0], TEXELS * surface.shift[1]
     return u, v
 
 
 def _half_spaces(prism: Prism) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Outward normals (k, 3) and offsets (k,): inside is normal . p <= offset."""
+    """Return outward normals (k, 3) and offsets (k,): inside is normal . p <= offset."""
     corners = np.array(prism.corners)
     following = np.roll(corners, -1, axis=0)
     edge = following - corners

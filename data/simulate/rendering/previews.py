@@ -1,4 +1,4 @@
-"""Pictures of simulated clips to look at: a contact sheet and an animated preview."""
+"""Previews of simulated clips: a contact sheet and an animation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 def contact_sheet(
     manifest: Path, out_png: Path, *, clips: int = 8, frames: int = 8, width: int = 144
 ) -> None:
-    """Writes a PNG: a row of `frames` frames for each of `clips` clips, from all over the grid.
+    """Write a PNG: a row of `frames` frames for each of `clips` clips, from all over the grid.
 
-    `width`: pixels of one frame. Raises HeliographError (or a subclass) for a manifest that
-    cannot be read, names no clips, or names a video that cannot be read.
+    `width`: pixels of one frame.
+    Raises:
+        HeliographError: The manifest cannot be read, names no clips, or names a video that cannot
+            be read.
     """
     chosen = _spread(_read(manifest), clips)
     margin, step, font = 176, width + GAP, ImageFont.load_default(12)
@@ -43,14 +45,17 @@ def contact_sheet(
 
 
 def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 112) -> None:
-    """Writes an animated .gif or .webp: the grid in motion, one clip of a cell.
+    """Write an animated .gif or .webp: the grid in motion, one clip of a cell.
 
     A row is a level of the first property, a column one of the second, five of each at most;
     `frames`: pictures of the animation, which runs as fast as the clips; `width`: pixels of one
-    cell. Raises HeliographError (or a subclass) as `contact_sheet` does, and for another suffix.
+    cell.
+
+    Raises:
+        HeliographError: As for `contact_sheet`; or the suffix is another one.
     """
-    form = FORMATS.get(out.suffix.lower())
-    if form is None:
+    image_format = FORMATS.get(out.suffix.lower())
+    if image_format is None:
         raise ClipError(f"{out}: a preview is one of {', '.join(FORMATS)}, not {out.suffix!r}")
     clips = _read(manifest)
     chosen = _cells(clips, side=5)
@@ -60,24 +65,24 @@ def preview(manifest: Path, out: Path, *, frames: int = 24, width: int = 112) ->
     canvases = [
         Image.new("RGB", (columns * step - 2, rows * step - 2), PAPER) for _ in range(frames)
     ]
-    for place, clip in enumerate(chosen):
-        at = (place % columns * step, place // columns * step)
+    for index, clip in enumerate(chosen):
+        corner = (index % columns * step, index // columns * step)
         for canvas, picture in zip(canvases, _frames(clip, frames, width), strict=True):
-            canvas.paste(picture, at)
+            canvas.paste(picture, corner)
     seconds = _seconds(chosen[0])
     with replacing(out) as file:
         canvases[0].save(
-            file, format=form, save_all=True, append_images=canvases[1:], loop=0,
+            file, format=image_format, save_all=True, append_images=canvases[1:], loop=0,
             duration=round(1000 * seconds / frames),
         )  # fmt: skip
 
 
 def _cells(clips: list[Clip], *, side: int) -> list[Clip]:
-    """The first clip of each cell, in the order of the manifest: `side` squared cells at most."""
-    of_cell: dict[str, Clip] = {}
+    """Return the first clip of each cell, in their order: `side` squared cells at most."""
+    first_of_cell: dict[str, Clip] = {}
     for clip in clips:
-        of_cell.setdefault(clip.object, clip)
-    firsts = list(of_cell.values())
+        first_of_cell.setdefault(clip.object, clip)
+    firsts = list(first_of_cell.values())
     width = math.isqrt(len(firsts))
     if width <= side or width * width != len(firsts):
         return _spread(firsts, side * side)
@@ -93,9 +98,9 @@ def _read(manifest: Path) -> list[Clip]:
 
 
 def _spread(clips: list[Clip], count: int) -> list[Clip]:
-    """At most `count` of the clips, evenly spread over them."""
-    places = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
-    return [clips[place] for place in places]
+    """Return at most `count` of the clips, evenly spread over them."""
+    indices = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
+    return [clips[index] for index in indices]
 
 
 def _frames(clip: Clip, count: int, width: int) -> list[Image.Image]:
@@ -104,7 +109,7 @@ def _frames(clip: Clip, count: int, width: int) -> list[Image.Image]:
 
 
 def _seconds(clip: Clip) -> float:
-    """How long a clip is shown, in seconds."""
+    """Return how long a clip is shown, in seconds."""
     _, info = read_sampled(clip.path, Sampling(frames=1))
     return float(info.pts_seconds[-1] - info.pts_seconds[0])
 
@@ -115,7 +120,7 @@ def _shrink(pixels: NDArray[np.uint8], width: int) -> Image.Image:
 
 
 def _caption(clip: Clip) -> list[str]:
-    """The clip's id, then its first labels, a line each."""
+    """Return the clip's id, then its first labels, a line each."""
     return [
         clip.id.removesuffix(".mp4"),
         *(f"{k} {v:.3g}" for k, v in list(clip.labels.items())[:5]),

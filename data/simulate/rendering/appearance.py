@@ -1,4 +1,4 @@
-"""How a clip looks: everything here is drawn at random and knows nothing of the labels."""
+"""The appearance of a clip: sampled at random, independent of the labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from data.simulate.rendering.camera import Camera
+
 TEXELS = 128  # side of a texture; a power of two, so that it wraps with a mask
 VARIANTS = 16  # textures of one pattern; each is moved, scaled and coloured for its clip
 
@@ -17,10 +19,10 @@ Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
-    """Two colours (RGB, 0..1) mixed by a texture float32 (128, 128).
+class Surface:
+    """A surface: two colours (RGB, 0..1) mixed by a texture float32 (128, 128).
 
-    It repeats every `tile_m` metres, and is moved by `shift` of its sides.
+    The texture repeats every `tile_m` metres, and is moved by `shift` of its sides.
     """
 
     low: Colour
@@ -31,7 +33,7 @@ class Material:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paint:
+class PuckColours:
     """A puck's colours, and the mark on its face: its name in `MARKS`, turned by `angle`."""
 
     face: Colour
@@ -41,13 +43,13 @@ class Paint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Appearance:
     """Colours, light and camera of one clip. `light` (3,) is the unit vector to the light."""
 
-    floor: Material
-    back: Material
-    blocks: tuple[Material, ...]
-    pucks: tuple[Paint, ...]
+    floor: Surface
+    back: Surface
+    blocks: tuple[Surface, ...]
+    pucks: tuple[PuckColours, ...]
     light: NDArray[np.float64]
     ambient: float
     warmth: float
@@ -58,12 +60,19 @@ class Look:
     zoom: float
     shift: tuple[float, float]
 
+    def camera(self, view: tuple[float, float, float, float], *, size: int) -> Camera:
+        """Return the camera for frames `size` pixels wide and high of a `Trial.view`."""
+        return Camera.around(
+            view, size=size, yaw=self.yaw, pitch=self.pitch, roll=self.roll, field=self.field,
+            zoom=self.zoom, shift=self.shift,
+        )  # fmt: skip
+
 
 MARKS = ("cross", "ring", "half", "dots")
 
 
-def draw(rng: np.random.Generator, *, blocks: int, pucks: int) -> Look:
-    """A look for a scene with `blocks` kinds of blocks and `pucks` pucks."""
+def sample_appearance(rng: np.random.Generator, *, blocks: int, pucks: int) -> Appearance:
+    """Sample the appearance of a scene with `blocks` surfaces of blocks and `pucks` pucks."""
     azimuth, height = rng.uniform(-0.9, 0.9), rng.uniform(0.85, 1.25)
     light = np.array(
         [
@@ -72,11 +81,15 @@ def draw(rng: np.random.Generator, *, blocks: int, pucks: int) -> Look:
             math.cos(azimuth) * math.cos(height),
         ]
     )
-    return Look(
-        floor=_material(rng, rng.choice(["checker", "planks", "tiles", "speckle"]), tile_m=0.8),
-        back=_material(rng, rng.choice(["bricks", "stripes", "speckle"]), tile_m=1.2, pale=True),
-        blocks=tuple(_material(rng, "wood", tile_m=0.7) for _ in range(blocks)),
-        pucks=tuple(_paint(rng) for _ in range(pucks)),
+    return Appearance(
+        floor=_sample_surface(
+            rng, rng.choice(["checker", "planks", "tiles", "speckle"]), tile_m=0.8
+        ),
+        back=_sample_surface(
+            rng, rng.choice(["bricks", "stripes", "speckle"]), tile_m=1.2, pale=True
+        ),
+        blocks=tuple(_sample_surface(rng, "wood", tile_m=0.7) for _ in range(blocks)),
+        pucks=tuple(_sample_puck_colours(rng) for _ in range(pucks)),
         light=light,
         ambient=rng.uniform(0.42, 0.58),
         warmth=rng.uniform(-0.07, 0.07),
@@ -89,9 +102,9 @@ def draw(rng: np.random.Generator, *, blocks: int, pucks: int) -> Look:
     )
 
 
-def _paint(rng: np.random.Generator) -> Paint:
+def _sample_puck_colours(rng: np.random.Generator) -> PuckColours:
     hue = rng.uniform()
-    return Paint(
+    return PuckColours(
         face=_colour(hue, rng.uniform(0.65, 0.95), rng.uniform(0.6, 1.0)),
         mark_colour=_colour(
             hue + rng.uniform(0.35, 0.65), rng.uniform(0.0, 0.8), rng.uniform(0.7, 1.0)
@@ -105,16 +118,16 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
-def _material(
+def _sample_surface(
     rng: np.random.Generator, pattern: str, *, tile_m: float, pale: bool = False
-) -> Material:
+) -> Surface:
     hue = rng.uniform()
     saturation = rng.uniform(0.05, 0.3) if pale else rng.uniform(0.1, 0.5)
     bright = rng.uniform(0.75, 0.95) if pale else rng.uniform(0.55, 0.9)
     contrast = rng.uniform(0.12, 0.25) if pale else rng.uniform(0.2, 0.5)
     high = _colour(hue, saturation, bright)
     low = _colour(hue + rng.uniform(-0.08, 0.08), min(1, saturation * 1.3), bright * (1 - contrast))
-    return Material(
+    return Surface(
         low=low, high=high, texture=texture(pattern, int(rng.integers(VARIANTS))),
         tile_m=tile_m * rng.uniform(0.8, 1.25), shift=(rng.uniform(), rng.uniform()),
     )  # fmt: skip
@@ -122,7 +135,11 @@ def _material(
 
 @cache
 def texture(pattern: str, variant: int) -> NDArray[np.float32]:
-    """A texture float32 (128, 128) in 0..1 that repeats seamlessly; read only, as it is shared."""
+    """Return a texture float32 (128, 128) in 0..1 that repeats seamlessly; shared, so read-only.
+
+    Raises:
+        ValueError: There is no such pattern.
+    """
     rng = np.random.default_rng([*pattern.encode(), variant])
     v, u = np.meshgrid(*(2 * [np.arange(TEXELS) / TEXELS]), indexing="ij")
     grain = _noise(rng, (8, 8)) * 0.5 + _noise(rng, (32, 32)) * 0.5
@@ -146,18 +163,18 @@ def texture(pattern: str, variant: int) -> NDArray[np.float32]:
         base = _noise(rng, (64, 64))
     else:
         raise ValueError(f"no texture is called {pattern!r}")
-    made = (0.75 * base + 0.25 * grain).astype(np.float32)
-    made.flags.writeable = False
-    return made
+    values = (0.75 * base + 0.25 * grain).astype(np.float32)
+    values.flags.writeable = False
+    return values
 
 
 def _noise(rng: np.random.Generator, cells: tuple[int, int]) -> NDArray[np.float64]:
-    """Smooth periodic noise (128, 128) in 0..1, `cells` bumps down and across."""
+    """Return smooth periodic noise (128, 128) in 0..1, `cells` bumps down and across."""
     coarse = rng.uniform(size=cells)
     for axis, count in enumerate(cells):
-        at = np.arange(TEXELS) * count / TEXELS
-        low = np.floor(at).astype(int)
-        part = at - low
+        position = np.arange(TEXELS) * count / TEXELS
+        low = np.floor(position).astype(int)
+        part = position - low
         part = part * part * (3 - 2 * part)
         weight = part[:, None] if axis == 0 else part[None, :]
         coarse = (

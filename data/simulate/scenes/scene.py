@@ -1,9 +1,9 @@
-"""What a scene hands to the renderer: fixed blocks, moving pucks, and what happened to them.
+"""The record of a scene, and of what it simulates: fixed blocks, moving pucks, and their paths.
 
-Scenes live in the plane z = 0, in metres, y upwards; everything is extruded along z, so that a
-camera that looks at it from the side sees depth. Pucks never turn (their moment of inertia is
-infinite): a free disc rolls down a ramp once its friction exceeds a third of the slope, and from
-there on its motion says nothing about the friction.
+A scene is in the plane z = 0, in metres, y upwards; everything is extruded along z, so that a
+camera at the side sees depth. Pucks never turn (their moment of inertia is infinite): a free disc
+rolls down a ramp once its friction exceeds a third of the slope, and its motion then no longer
+depends on the friction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Prism:
     corners: tuple[tuple[float, float], ...]
     depth: float
     middle_z: float = 0.0
-    material: int = 0
+    surface: int = 0
 
     def __post_init__(self) -> None:
         if len(self.corners) < 3 or self.depth <= 0:
@@ -39,7 +39,7 @@ class Puck:
 
 @dataclass(frozen=True, kw_only=True)
 class Coil:
-    """A spring in the picture, from `anchor` (x, y) in metres to the top of the only puck."""
+    """A visible spring from `anchor` (x, y) in metres to the top of the only puck."""
 
     anchor: tuple[float, float]
     radius: float
@@ -47,14 +47,17 @@ class Coil:
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Trial:
     """One simulated trial.
 
     `tracks` is float64 (frames, pucks, 2): centres in metres. `view` is the box (left, bottom,
-    right, top) in metres that the camera keeps in the picture; like everything else that can be
-    seen in the first frame it must not depend on the labels. The wall behind stands at z =
-    `back_z`. `labels` are exact: the hidden
-    properties, and the outcomes with their unit in the name (NaN where undefined).
+    right, top) in metres that the camera keeps in the picture; like everything else that is visible
+    in the first frame it must not depend on the labels. The wall behind is at z = `back_z`.
+    `labels` are exact: the hidden properties, and the outcomes with their unit in the name (NaN
+    where undefined).
+
+    Raises:
+        ValueError: `tracks` has another shape.
     """
 
     prisms: tuple[Prism, ...]
@@ -72,7 +75,7 @@ class World:
             )
 
     def __repr__(self) -> str:
-        return f"World(tracks={self.tracks.shape}, labels={dict(self.labels)})"
+        return f"Trial(tracks={self.tracks.shape}, labels={dict(self.labels)})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +89,18 @@ class Property:
     geometric: bool = False
 
     def levels(self, grid: int) -> NDArray[np.float64]:
-        """`grid` values from `low` to `high`, at equal distances or (`geometric`) ratios."""
+        """Return `grid` values from `low` to `high`, at equal distances or (`geometric`) ratios."""
         return (np.geomspace if self.geometric else np.linspace)(self.low, self.high, grid)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A kind of scene: two hidden properties, and the function that plays one trial.
+    """A kind of scene: two hidden properties, and the function that simulates one trial.
 
-    `play(first, second, rng, frames, fps)` takes the two physical values, and draws everything
-    else (start, sizes) from `rng`, in the same order whatever the values are.
+    `simulate(first, second, rng, frames, fps)` takes the two physical values, and draws everything
+    else (start, sizes) from `rng`, in the same order for all values.
     """
 
     name: str
     properties: tuple[Property, Property]
-    play: Callable[[float, float, np.random.Generator, int, float], World]
+    simulate: Callable[[float, float, np.random.Generator, int, float], Trial]

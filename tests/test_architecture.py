@@ -1,0 +1,108 @@
+"""Imports go the way that they should, and tests are where one looks for them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.doors import broken_doors, imports, modules
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("backbones", "data", "pipeline")
+TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py"))
+
+WITHOUT_SOURCE = {
+    "backbones/test_gpu.py": "every backbone on a GPU",
+    "backbones/test_parity.py": "every backbone against another implementation",
+    "backbones/test_real_weights.py": "every backbone with its published weights",
+    "data/video/test_nasty.py": "every decoder on hostile files",
+    "pipeline/cli/test_simulate.py": "until the command has a file of its own",
+    "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",
+    "test_architecture.py": "this file",
+    "test_docs.py": "docs/",
+    "test_doctests.py": "every docstring",
+}
+
+USE_THE_COMMAND = {
+    "backbones.test_plugins",
+    "data.datasets.test_physics101",
+    "data.interchange.test_formats",
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Path:
+    """A copy of the sources and of the lint configuration."""
+    copy = tmp_path_factory.mktemp("house")
+    for folder in (*PACKAGES, "tests/helpers"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "tests" / "__init__.py", copy / "tests")
+    shutil.copy(ROOT / "setup.cfg", copy)
+    return copy
+
+
+def lint(house: Path) -> str:
+    """Return what import-linter prints."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    environment = os.environ | {"PYTHONPATH": str(house)}
+    done = subprocess.run(command, cwd=house, env=environment, capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    return done.stdout
+
+
+def test_the_contracts_hold(house):
+    assert "5 kept, 0 broken" in lint(house)
+
+
+@pytest.mark.parametrize(
+    ("contract", "path", "line"),
+    [
+        ("Packages are imported", "pipeline/runs/run.py", "from data.cache.operations import load"),
+        ("Packages are imported", "pipeline/runs/run.py", "import data.cache.operations"),
+        ("Packages are imported", "pipeline/runs/run.py", "from data.cache import operations"),
+        ("Packages are imported", "data/video/reader.py", "from data.video.pyav.seek import av"),
+        ("pipeline imports data", "data/errors.py", "import pipeline.metrics"),
+        ("pipeline imports data", "backbones/errors.py", "import data.errors"),
+        ("The stages", "pipeline/metrics/topsim.py", "import pipeline.game"),
+        ("The stages", "pipeline/another.py", ""),
+        ("The layers of data", "data/errors.py", "import data.files"),
+        ("The layers of data", "data/another.py", ""),
+        ("No circle", "pipeline/metrics/information.py", "import pipeline.metrics.topsim"),
+        ("No circle", "data/video/pyav/packets.py", "import data.video.pyav.session"),
+    ],
+)
+def test_each_contract_is_broken_by_a_wrong_import(house, contract, path, line):
+    file = house / path
+    before = file.read_text() if file.exists() else None
+    file.write_text(f"{before or ''}\n{line}\n")
+    try:
+        shown = lint(house)
+    finally:
+        file.unlink() if before is None else file.write_text(before)
+    assert [row for row in shown.splitlines() if contract in row and row.endswith("BROKEN")], shown
+
+
+def test_benchmarks_use_the_doors_unless_they_time_what_is_behind_them():
+    files, scripts = modules(ROOT, *PACKAGES), modules(ROOT, "benchmarks")
+    behind = {"benchmarks.backbone_speed", "benchmarks.hub_parity", "benchmarks.simulate"}
+    closed = {name: path for name, path in scripts.items() if name not in behind}
+    assert len(closed) + len(behind) == len(scripts)
+    assert broken_doors(closed, files) == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=str)
+def test_every_test_file_has_its_source_file(path):
+    source = ROOT / path.with_name(path.name.removeprefix("test_"))
+    assert source.is_file() != (path.as_posix() in WITHOUT_SOURCE)
+
+
+def test_tests_of_data_and_backbones_import_nothing_of_pipeline():
+    for name, path in modules(ROOT / "tests", "data", "backbones").items():
+        if name in USE_THE_COMMAND:
+            continue
+        imported = {found.module for found in imports(path)}
+        assert "pipeline" not in {module.partition(".")[0] for module in imported}, path
+        assert "tests.helpers.command" not in imported, path
