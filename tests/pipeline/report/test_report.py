@@ -27,8 +27,10 @@ from pipeline.extraction import extract
 from pipeline.message import load_lexicon
 from pipeline.report import interval_of, write_report
 from pipeline.report.charts import Axis
-from pipeline.report.findings import causal, headline, panels
 from pipeline.report.provenance import command_to_repeat
+from pipeline.report.sections.accuracy import panels
+from pipeline.report.sections.positions import causal
+from pipeline.report.summary import headline
 from pipeline.report.thumbnails import find_clips, overlay
 from pipeline.runs import Run, RunMetrics, Spread
 from pipeline.training import train
@@ -93,7 +95,7 @@ def page(run: Run) -> Page:
 def test_the_page_has_every_section_and_the_honest_number(run, page):
     sections = {one["id"] for one in page.all("section")}
     assert sections == {
-        "accuracy", "carry", "lexicon", "learning", "messages-section", "provenance",
+        "accuracy", "positions", "lexicon", "learning", "messages", "provenance",
     }  # fmt: skip
     honest = run.metrics().accuracy_test.mean
     assert f"{100 * honest:.1f} %" in page.words
@@ -243,8 +245,8 @@ def test_the_best_baseline_is_named_even_where_it_wins():
         "baselines": {"majority": majority | unknown, "ridge": ridge | unknown, "volume": None},
     }
     found = headline(RunMetrics.read(stored, properties=(), seeds=1))
-    assert (found["accuracy"], found["chosen"], found["chance"]) == (0.6, False, 0.5)
-    assert (found["best"], found["best_accuracy"]) == ("ridge regression on the raw features", 0.8)
+    assert (found.accuracy, found.chosen, found.chance) == (0.6, False, 0.5)
+    assert (found.best, found.best_accuracy) == ("ridge regression on the raw features", 0.8)
 
 
 def test_an_interval_over_seeds_is_students():
