@@ -1,0 +1,1 @@
+"""Clips and their features: video, cache, interchange, datasets, simulation."""
