@@ -24,7 +24,7 @@ from backbones import Backbone
 from data.cache import ShardStore
 from data.clips import Clip
 from data.cores import available_cores
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.video import DECODERS, DecoderPool, Sampling
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
@@ -145,7 +145,7 @@ def decoder_record(name: str) -> dict[str, Any]:
     Raises HeliographError for an unknown decoder, or one that is not installed.
     """
     if name not in DECODERS:
-        raise HeliographError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
+        raise InvalidValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
     if name != "pyav":
         try:
             return {"name": name, "version": import_module(name).__version__}
