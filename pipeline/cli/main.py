@@ -10,15 +10,14 @@ usage, 3 done but some clips failed.
 from __future__ import annotations
 
 import pkgutil
+import sys
 from importlib import import_module
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
 from data.errors import HeliographError, InvalidValueError
-
-FOLDER = Path(__file__).parent
 
 
 class Commands(click.Group):
@@ -26,7 +25,7 @@ class Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of the commands, in the order in which people need them."""
-        names = [found.name for found in pkgutil.iter_modules([str(FOLDER)])]
+        names = [found.name for found in pkgutil.iter_modules(sys.modules[__package__].__path__)]
         modules = {name: _module(name) for name in names}
         commands = [name for name in names if hasattr(modules[name], "HELP_ORDER")]
         commands.sort(key=lambda name: modules[name].HELP_ORDER)
@@ -35,7 +34,7 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return the command of a file; None where there is no such file."""
         file = name.replace("-", "_")
-        if not file.isidentifier() or "_" in name or not (FOLDER / f"{file}.py").is_file():
+        if not file.isidentifier() or "_" in name or find_spec(f"pipeline.cli.{file}") is None:
             return None
         module = _module(file)
         return getattr(module, file) if hasattr(module, "HELP_ORDER") else None
