@@ -1,4 +1,4 @@
-"""How fast each backbone is here, beside the plain loop, and what each precision does to features.
+"""Speed of each backbone next to the plain loop, and what each precision does to features.
 
     python benchmarks/backbone_speed.py --only dinov2_vits14 --only efficientnet_lite0
     python benchmarks/backbone_speed.py --only vjepa2_vitl --clips 1 --precision fp32
@@ -8,12 +8,12 @@ The plain loop is what one writes first: float32 as torch comes, one clip at a t
 float before they are resized. Ours is `preprocess` and `forward`. Both start from the same decoded
 frames (720 x 1280, 8 of them; 16 for V-JEPA 2) and take turns, so that a slow minute of the machine
 hurts both; a time is the median over `--clips` turns, after one that is not counted (with
-`--clips 1` the only one counts). Weights are random where they are not here: no speed depends on
+`--clips 1` the only one counts). Weights are random where they are missing: no speed depends on
 them, and neither, much, does the agreement of precisions. `matmul share` is the multiplications of
 the forward pass in a second of it over those of one large product of the same type, measured here:
-ours beside the plain loop's says what our number settings do. `cosine fp32` is of our features with
-our float32 ones (for the plain loop: what its float resizing changes), and `rel. error` is against
-torch's own float32 defaults on the pixels that we use.
+ours next to the plain loop's shows what our number settings do. `cosine fp32` is of our features
+with our float32 ones (for the plain loop: what its float resizing changes), and `rel. error` is
+against torch's own float32 defaults on the pixels that we use.
 
 On two cores of an EPYC (AVX2): the first command two minutes, a ViT-L one minute in float32 with
 `--clips 1`; bfloat16 takes eight times as long there, having no instructions for it.
@@ -100,7 +100,7 @@ def matmul_rate(precision: str, device: torch.device) -> float:
     return 2 * side**3 / best
 
 
-class Pass(NamedTuple):
+class Timing(NamedTuple):
     """Features (B, steps, dim) of some clips, the seconds from frames to them, and the model's."""
 
     features: torch.Tensor
@@ -108,15 +108,15 @@ class Pass(NamedTuple):
     forward_seconds: float
 
 
-def ours(model: backbones.Backbone, videos: list[np.ndarray]) -> Pass:
+def ours(model: backbones.Backbone, videos: list[np.ndarray]) -> Timing:
     """`preprocess` and `forward`, all clips in one batch."""
     start = time.perf_counter()
     pixels = torch.stack([model.preprocess(video) for video in videos])
     seconds, features = timed(lambda: model.forward(pixels))
-    return Pass(features, time.perf_counter() - start, seconds)
+    return Timing(features, time.perf_counter() - start, seconds)
 
 
-def plain_loop(model: backbones.Backbone, videos: list[np.ndarray]) -> Pass:
+def plain_loop(model: backbones.Backbone, videos: list[np.ndarray]) -> Timing:
     """What one writes first: clip by clip, float frames, torch's own defaults."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import center_crop, normalize, resize
@@ -132,7 +132,7 @@ def plain_loop(model: backbones.Backbone, videos: list[np.ndarray]) -> Pass:
             seconds, found = timed(lambda images=images: model._encode(images).float().cpu())
         features.append(found)
         forward_seconds += seconds
-    return Pass(torch.cat(features), time.perf_counter() - start, forward_seconds)
+    return Timing(torch.cat(features), time.perf_counter() - start, forward_seconds)
 
 
 def measure(
@@ -145,13 +145,13 @@ def measure(
     per_batch = batch * (1 if exact.frames_per_step > 1 else count)
     videos = [decoded(count, seed) for seed in range(batch)]
 
-    calls: dict[str, Callable[[], Pass]] = {"plain": lambda: plain_loop(exact, videos)}
+    calls: dict[str, Callable[[], Timing]] = {"plain": lambda: plain_loop(exact, videos)}
     for precision in precisions:
         model = (
             exact if precision == "fp32" else backbones.load(name, precision=precision, **options)
         )
         calls[precision] = lambda model=model: ours(model, videos)
-    passes: dict[str, list[Pass]] = {label: [] for label in calls}
+    passes: dict[str, list[Timing]] = {label: [] for label in calls}
     for _ in range(clips + (clips > 1)):
         for label, call in calls.items():
             passes[label].append(call())
@@ -160,7 +160,9 @@ def measure(
         reference = exact._encode(exact.preprocess.normalise(pixels)).cpu().flatten(0, 1)
 
     seconds = {
-        label: statistics.median(one.seconds for one in taken[clips > 1 :])  # the first warms up
+        label: statistics.median(
+            timing.seconds for timing in taken[clips > 1 :]
+        )  # the first warms up
         for label, taken in passes.items()
     }
     ours_exact = passes["fp32"][0].features.flatten(0, 1)
@@ -168,7 +170,7 @@ def measure(
         flat = taken[0].features.flatten(0, 1)
         cosine = float(torch.cosine_similarity(flat, ours_exact).min())
         error = float((flat - reference).norm() / reference.norm())
-        forward = statistics.median(one.forward_seconds for one in taken[clips > 1 :])
+        forward = statistics.median(timing.forward_seconds for timing in taken[clips > 1 :])
         rate = matmul_rate("fp32" if label == "plain" else label, exact.device)
         share = counter.get_total_flops() / forward / rate
         print(

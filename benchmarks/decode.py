@@ -1,4 +1,4 @@
-"""How fast the right frames come: ours beside the others, and beside the floor.
+"""Time to decode given frames: ours, other decoders, and the least work that PyAV needs.
 
     python benchmarks/decode.py [CLIP_OR_FOLDER ...] [--frames 8] [--rounds 7]
 
@@ -39,7 +39,7 @@ import numpy as np
 from data.errors import HeliographError
 from data.video import probe, read
 
-# Returns the frames, each (H, W, 3), in the order of the places; None from the floor.
+# Returns the frames, each (H, W, 3), in the order of the indices; None from the floor.
 Contestant = Callable[[Path, list[int]], Sequence[np.ndarray] | np.ndarray | None]
 
 TRY_SECONDS = 60  # a contestant that takes longer for one clip is left out
@@ -64,11 +64,11 @@ def make_clip(path: Path, *, gop: int, seconds: int = 10) -> Path:
     return path
 
 
-def ours(path: Path, places: list[int]) -> np.ndarray:
-    return read(path, places).frames
+def ours(path: Path, indices: list[int]) -> np.ndarray:
+    return read(path, indices).frames
 
 
-def pyav_seeks(path: Path, places: list[int]) -> list[np.ndarray]:
+def pyav_seeks(path: Path, indices: list[int]) -> list[np.ndarray]:
     """The plain loop: seek to the keyframe before each frame, decode up to it."""
     import av
 
@@ -76,8 +76,8 @@ def pyav_seeks(path: Path, places: list[int]) -> list[np.ndarray]:
     with av.open(str(path)) as opened:
         stream = opened.streams.video[0]
         rate, base, start = stream.average_rate, stream.time_base, stream.start_time or 0
-        for place in places:
-            target = start + round(place / rate / base)
+        for index in indices:
+            target = start + round(index / rate / base)
             opened.seek(target, stream=stream)
             for frame in opened.decode(stream):
                 if frame.pts is not None and frame.pts >= target - 1:
@@ -86,53 +86,53 @@ def pyav_seeks(path: Path, places: list[int]) -> list[np.ndarray]:
     return frames
 
 
-def opencv_seeks(path: Path, places: list[int]) -> list[np.ndarray]:
+def opencv_seeks(path: Path, indices: list[int]) -> list[np.ndarray]:
     import cv2
 
     capture, frames = cv2.VideoCapture(str(path)), []
-    for place in places:
-        capture.set(cv2.CAP_PROP_POS_FRAMES, place)
+    for index in indices:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, index)
         good, frame = capture.read()
         if not good:
-            raise RuntimeError(f"reads no frame {place}")
+            raise RuntimeError(f"reads no frame {index}")
         frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
     capture.release()
     return frames
 
 
-def decord_batch(path: Path, places: list[int]) -> np.ndarray:
+def decord_batch(path: Path, indices: list[int]) -> np.ndarray:
     from decord import VideoReader
 
-    return VideoReader(str(path)).get_batch(places).asnumpy()
+    return VideoReader(str(path)).get_batch(indices).asnumpy()
 
 
-def torchcodec_batch(path: Path, places: list[int]) -> np.ndarray:
+def torchcodec_batch(path: Path, indices: list[int]) -> np.ndarray:
     from torchcodec.decoders import VideoDecoder
 
     video = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=0)
-    return video.get_frames_at(places).data.numpy()
+    return video.get_frames_at(indices).data.numpy()
 
 
-def floor(path: Path, places: list[int]) -> None:
+def floor(path: Path, indices: list[int]) -> None:
     """Decode the same groups with PyAV as far as they are needed; no pixel is converted."""
-    for _ in _needed_frames(path, places):
+    for _ in _needed_frames(path, indices):
         pass
 
 
-def floor_rgb(path: Path, places: list[int]) -> list[np.ndarray]:
+def floor_rgb(path: Path, indices: list[int]) -> list[np.ndarray]:
     """The floor, and the wanted frames as RGB."""
     from av.video.reformatter import VideoReformatter
 
     convert, frames = VideoReformatter(), {}
-    for place, frame in _needed_frames(path, places):
-        if place is not None:
+    for index, frame in _needed_frames(path, indices):
+        if index is not None:
             rgb = convert.reformat(frame, format="rgb24").to_ndarray()
-            frames[place] = np.rot90(rgb, round(frame.rotation / 90))
-    return [frames[place] for place in places]
+            frames[index] = np.rot90(rgb, round(frame.rotation / 90))
+    return [frames[index] for index in indices]
 
 
-def _needed_frames(path: Path, places: list[int]) -> Iterator[tuple[int | None, Any]]:
-    """Every frame that has to be decoded, with its place if it is wanted."""
+def _needed_frames(path: Path, indices: list[int]) -> Iterator[tuple[int | None, Any]]:
+    """Every frame that has to be decoded, with its index if it is wanted."""
     import av
 
     with av.open(str(path)) as opened:
@@ -142,35 +142,35 @@ def _needed_frames(path: Path, places: list[int]) -> Iterator[tuple[int | None, 
         packets = [packet for packet in opened.demux(stream) if packet.size]
         shown = [n for n, packet in enumerate(packets) if not packet.is_discard]
         order = sorted(shown, key=lambda n: packets[n].pts)
-        place_of = {packets[order[place]].pts: place for place in places}
+        index_of = {packets[order[index]].pts: index for index in indices}
         keys = [n for n, packet in enumerate(packets) if packet.is_keyframe]
         done = -1
-        for n in sorted(order[place] for place in places):
+        for n in sorted(order[index] for index in indices):
             start = max(max(k for k in keys if k <= n), done + 1)
             if start in keys and done >= 0:
-                yield from ((place_of.get(frame.pts), frame) for frame in context.decode(None))
+                yield from ((index_of.get(frame.pts), frame) for frame in context.decode(None))
                 context.flush_buffers()
             for packet in packets[start : n + 1]:
-                yield from ((place_of.get(frame.pts), frame) for frame in context.decode(packet))
+                yield from ((index_of.get(frame.pts), frame) for frame in context.decode(packet))
             done = max(done, n)
-        yield from ((place_of.get(frame.pts), frame) for frame in context.decode(None))
+        yield from ((index_of.get(frame.pts), frame) for frame in context.decode(None))
 
 
-RIVALS: dict[str, Contestant] = {
+DECODERS: dict[str, Contestant] = {
     "pyav seeks": pyav_seeks,
     "opencv seeks": opencv_seeks,
     "decord": decord_batch,
     "torchcodec": torchcodec_batch,
 }
-BESIDE: dict[str, Contestant] = {**RIVALS, "floor": floor, "floor+rgb": floor_rgb}
-CONTESTANTS: dict[str, Contestant] = {"ours": ours, **BESIDE}
+OTHERS: dict[str, Contestant] = {**DECODERS, "floor": floor, "floor+rgb": floor_rgb}
+CONTESTANTS: dict[str, Contestant] = {"ours": ours, **OTHERS}
 
 Row = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one reading took, of all threads; or why there was none."""
+class Reading:
+    """Wall and CPU seconds of one reading, over all threads; or why it failed."""
 
     seconds: float = 0.0
     cpu: float = 0.0
@@ -178,7 +178,7 @@ class Turn:
     note: str | None = None
 
 
-class Turns:
+class ContestantProcess:
     """A contestant in a process of its own: it may hang or crash, and loads its own FFmpeg."""
 
     def __init__(self, name: str):
@@ -188,15 +188,15 @@ class Turns:
         self.process.start()
         theirs.close()
 
-    def take(self, path: Path, places: list[int], check: bool = False) -> Turn:
-        self.connection.send((path, places, check))
+    def take(self, path: Path, indices: list[int], check: bool = False) -> Reading:
+        self.connection.send((path, indices, check))
         if not self.connection.poll(TRY_SECONDS):
-            return Turn(error=f"takes more than {TRY_SECONDS} s")
+            return Reading(error=f"takes more than {TRY_SECONDS} s")
         try:
             return self.connection.recv()
         except EOFError:
             self.process.join()
-            return Turn(error=f"crashes (exit code {self.process.exitcode})")
+            return Reading(error=f"crashes (exit code {self.process.exitcode})")
 
     def close(self) -> None:
         self.process.kill()
@@ -205,18 +205,18 @@ class Turns:
 
 def _serve(name: str, connection: Connection) -> None:
     """The process of a contestant: one clip after the other until its parent goes."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV's and FFmpeg's floods of errors
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV's and FFmpeg's many error messages
     while True:
-        path, places, check = connection.recv()
+        path, indices, check = connection.recv()
         began, cpu = time.perf_counter(), time.process_time()
         try:
-            frames = CONTESTANTS[name](path, places)
-        except Exception as error:  # whatever stops a contestant is what its note should say
-            words = (str(error).strip().splitlines() or [type(error).__name__])[0][:80]
-            connection.send(Turn(error=words))
+            frames = CONTESTANTS[name](path, indices)
+        except Exception as error:  # any failure of a contestant is reported in its note
+            message = (str(error).strip().splitlines() or [type(error).__name__])[0][:80]
+            connection.send(Reading(error=message))
             continue
-        turn = Turn(seconds=time.perf_counter() - began, cpu=time.process_time() - cpu)
-        if check and frames is not None and not _same(frames, ours(path, places)):
+        turn = Reading(seconds=time.perf_counter() - began, cpu=time.process_time() - cpu)
+        if check and frames is not None and not _same(frames, ours(path, indices)):
             turn = replace(turn, note="other frames")
         del frames
         connection.send(turn)
@@ -231,51 +231,51 @@ def _same(theirs: Sequence[np.ndarray] | np.ndarray, expected: np.ndarray) -> bo
 
 
 def measure(
-    path: Path, places: list[int], rounds: int, notes: dict[tuple[str, str], str]
+    path: Path, indices: list[int], rounds: int, notes: dict[tuple[str, str], str]
 ) -> tuple[Row, Row]:
     """Median ratios by name, of time and of CPU time; `ours` is in milliseconds.
 
     Contestants that cannot read the clip are left out; `notes` says why.
     """
-    turns = {name: Turns(name) for name in CONTESTANTS}
+    turns = {name: ContestantProcess(name) for name in CONTESTANTS}
     try:
         for name in list(turns):
-            first = turns[name].take(path, places, check=True)
-            if words := first.error or first.note:
-                notes[path.name, name] = words
+            first = turns[name].take(path, indices, check=True)
+            if message := first.error or first.note:
+                notes[path.name, name] = message
             if first.error:
                 turns.pop(name).close()
         if "ours" not in turns:
             return {}, {}
-        results: dict[str, list[Turn]] = {name: [] for name in turns}
+        results: dict[str, list[Reading]] = {name: [] for name in turns}
         rng = np.random.default_rng(0)
         for _ in range(rounds):
             for name in rng.permutation(list(turns)).tolist():
-                results[name].append(turns[name].take(path, places))
+                results[name].append(turns[name].take(path, indices))
     finally:
         for contestant in turns.values():
             contestant.close()
-    own = results.pop("ours")
-    wall: Row = {"ours": statistics.median(turn.seconds for turn in own) * 1e3}
-    cpu: Row = {"ours": statistics.median(turn.cpu for turn in own) * 1e3}
+    ours_readings = results.pop("ours")
+    wall: Row = {"ours": statistics.median(turn.seconds for turn in ours_readings) * 1e3}
+    cpu: Row = {"ours": statistics.median(turn.cpu for turn in ours_readings) * 1e3}
     for name, theirs in results.items():
         if failed := next((turn.error for turn in theirs if turn.error), None):
             notes[path.name, name] = failed
             continue
-        pairs = list(zip(theirs, own, strict=True))
+        pairs = list(zip(theirs, ours_readings, strict=True))
         wall[name] = statistics.median(a.seconds / b.seconds for a, b in pairs)
         cpu[name] = statistics.median(a.cpu / b.cpu for a, b in pairs)
     return wall, cpu
 
 
 def table(title: str, rows: dict[str, Row], notes: dict[tuple[str, str], str]) -> str:
-    lines = [title, f"{'clip':28} {'ours ms':>8} " + " ".join(f"{n:>13}" for n in BESIDE)]
+    lines = [title, f"{'clip':28} {'ours ms':>8} " + " ".join(f"{n:>13}" for n in OTHERS)]
     for clip, row in rows.items():
         cells = [
             f"{row[name]:12.2f}{'*' if (clip, name) in notes else ' '}"
             if name in row
             else f"{'-':>12} "
-            for name in BESIDE
+            for name in OTHERS
         ]
         lines.append(f"{clip[:28]:28} {row['ours']:8.1f} " + " ".join(cells))
     return "\n".join(lines)
@@ -290,7 +290,7 @@ def targets(rows: dict[str, Row]) -> Iterator[str]:
     slower = [
         f"{clip} ({name} {row[name]:.2f})"
         for clip, row in rows.items()
-        for name in RIVALS
+        for name in DECODERS
         if row.get(name, 1.0) < 0.9
     ]
     yield line("never slower than the best of the others by more than 10 % (0.90)", slower)
@@ -321,12 +321,12 @@ def main() -> None:
         for path in clips + clips_in(arguments.clips):
             try:
                 shown = probe(path, decode=False).shown_frames
-                places = np.linspace(0, shown - 1, arguments.frames).astype(int).tolist()
-                read(path, places)
+                indices = np.linspace(0, shown - 1, arguments.frames).astype(int).tolist()
+                read(path, indices)
             except HeliographError as error:
                 print(f"left out: {error}", file=sys.stderr)
                 continue
-            row, cpu_row = measure(path, places, arguments.rounds, notes)
+            row, cpu_row = measure(path, indices, arguments.rounds, notes)
             if row:
                 wall[path.name], cpu[path.name] = row, cpu_row
             print(f"measured {path.name}", file=sys.stderr, flush=True)

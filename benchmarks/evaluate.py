@@ -1,4 +1,4 @@
-"""How long `evaluate` takes, section by section: 10 seeds x 206 clips of 8 x 1024 features.
+"""How long `evaluate` takes, part by part: 10 seeds x 206 clips of 8 x 1024 features.
 
     python benchmarks/evaluate.py [RUN]
 
@@ -28,13 +28,13 @@ CLIPS, OBJECTS, STEPS, DIM, SEEDS = 206, 26, 8, 1024, 10
 def made(folder: Path) -> Path:
     """A run of one epoch on noise with a mass in it."""
     rng = np.random.default_rng(0)
-    own = np.arange(CLIPS) % OBJECTS
-    features = rng.normal(size=(CLIPS, STEPS, DIM)) + own[:, None, None] / OBJECTS
-    labels = {"mass": 10.0 + own, "outcome": rng.random(CLIPS)}
+    identity = np.arange(CLIPS) % OBJECTS
+    features = rng.normal(size=(CLIPS, STEPS, DIM)) + identity[:, None, None] / OBJECTS
+    labels = {"mass": 10.0 + identity, "outcome": rng.random(CLIPS)}
     kept = Features(
         features=features.astype(np.float16),
-        clip_id=[f"object_{number:02d}/{row}" for row, number in enumerate(own)],
-        object=[f"object_{number:02d}" for number in own],
+        clip_id=[f"object_{number:02d}/{row}" for row, number in enumerate(identity)],
+        object=[f"object_{number:02d}" for number in identity],
         scenario=["made"] * CLIPS,
         labels=labels,
         fingerprint={"imported": True, "source": "made", "sha256": "0" * 64},

@@ -1,13 +1,13 @@
-"""How well extraction fills the machine: against its own parts, and against the plain loop.
+"""Extraction next to its parts alone, and next to the plain loop.
 
     python benchmarks/extract.py [--backbone efficientnet_lite0] [--clips 20] [--rounds 3]
 
 Takes about four minutes on two cores. Makes 1080p H.264 clips of five seconds in a temporary
 folder and takes 8 frames of each, in turns:
 
-    extract    `pipeline.extract.extract`: files in, a cache on disk out
+    extract    `pipeline.extraction.extract`: files in, a cache on disk out
     decode     the same decoders alone, down to the small uint8 pixels that a backbone takes
-    backbone   the same backbone alone, on such pixels that lie ready
+    backbone   the same backbone alone, on such pixels, already in memory
     plain      what one writes first: per clip open, seek each frame with PyAV, make it float,
                resize, normalise, one forward in float32 as torch comes, append
 
@@ -55,7 +55,7 @@ def make_clips(folder: Path, count: int) -> list[Clip]:
     paths = [folder / f"{number}.mp4" for number in range(count)]
     for number, path in enumerate(paths[1:], start=1):
         shutil.copy(first, path)
-        with path.open("ab") as file:  # a box that says nothing
+        with path.open("ab") as file:  # an empty MP4 box
             file.write((9).to_bytes(4, "big") + b"free" + bytes([number % 256]))
     return [Clip(id=path.name, path=path) for path in paths]
 
@@ -72,8 +72,8 @@ def ours(
 
 def decode_alone(clips: list[Clip], model: Backbone, sampling: Sampling, pool: DecoderPool) -> None:
     jobs = [Job(path=clip.path, sampling=sampling) for clip in clips]
-    taken = pool.map(jobs, take=lambda batch: model.preprocess(batch.frames))
-    assert all(outcome.taken is not None for outcome in taken)
+    taken = pool.map(jobs, transform=lambda batch: model.preprocess(batch.frames))
+    assert all(outcome.result is not None for outcome in taken)
 
 
 def backbone_alone(pixels: list[torch.Tensor], model: Backbone) -> None:
@@ -95,8 +95,8 @@ def plain_loop(clips: list[Clip], model: Backbone, sampling: Sampling) -> np.nda
         with av.open(str(clip.path)) as opened:
             stream = opened.streams.video[0]
             rate, base = float(stream.average_rate), float(stream.time_base)
-            for place in np.linspace(0, stream.frames - 1, sampling.frames).astype(int):
-                wanted = round(place / rate / base)
+            for index in np.linspace(0, stream.frames - 1, sampling.frames).astype(int):
+                wanted = round(index / rate / base)
                 opened.seek(wanted, stream=stream)
                 for frame in opened.decode(stream):
                     if frame.pts >= wanted - 1:
@@ -113,7 +113,7 @@ def plain_loop(clips: list[Clip], model: Backbone, sampling: Sampling) -> np.nda
 
 
 def cpu_seconds(pool: DecoderPool | None) -> float:
-    """Of this process, its children that ended, and the decoders that run."""
+    """CPU seconds of this process, its children that ended, and the decoders that run."""
     total = sum(os.times()[:4])
     for worker in pool.workers if pool else ():
         ticks = Path(f"/proc/{worker.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -122,7 +122,7 @@ def cpu_seconds(pool: DecoderPool | None) -> float:
 
 
 def timed(call: Callable[[], object], pool: DecoderPool | None = None) -> tuple[float, float]:
-    """Seconds by the wall and of CPU."""
+    """Wall and CPU seconds of a call."""
     cpu, began = cpu_seconds(pool), time.perf_counter()
     call()
     if torch.cuda.is_available():
@@ -155,12 +155,12 @@ def main() -> None:
 def measure(
     clips: list[Clip], model: Backbone, sampling: Sampling, folder: Path, rounds: int, workers: int
 ) -> None:
-    """Prints the tables."""
+    """Print the tables."""
     times: dict[str, list[tuple[float, float]]] = {}
     jobs = [Job(path=clip.path, sampling=sampling) for clip in clips]
     with DecoderPool(workers=workers) as pool:
-        taken = pool.map(jobs, take=lambda batch: model.preprocess(batch.frames))
-        pixels = [outcome.taken for outcome in taken]
+        taken = pool.map(jobs, transform=lambda batch: model.preprocess(batch.frames))
+        pixels = [outcome.result for outcome in taken]
     for turn in range(rounds + 1):  # the first warms up
         with DecoderPool(workers=workers) as pool:
             list(pool.map(jobs[:workers]))  # started
@@ -187,8 +187,8 @@ def measure(
         (
             f"extract / {parts}",
             [
-                own / together(decode, backbone)
-                for own, decode, backbone in zip(
+                whole / together(decode, backbone)
+                for whole, decode, backbone in zip(
                     walls["extract"], walls["decode"], walls["backbone"], strict=True
                 )
             ],

@@ -1,4 +1,4 @@
-"""Our backbones beside the authors' own code, with the same random weights: the differences.
+"""Differences between our backbones and the authors' own code, with the same random weights.
 
     python benchmarks/hub_parity.py --hub-dir FOLDER      # with the clones dinov2 and vjepa2
 
@@ -123,8 +123,13 @@ def compare_vjepa2(folder: Path, scratch: Path) -> None:
     preprocessor = torch.hub.load(str(folder), "vjepa2_preprocessor", source="local")
     grey = 255 * torch.tensor(vjepa2.STD)[:, None, None]
     theirs = preprocessor(torch.from_numpy(clip).permute(0, 3, 1, 2))[0].transpose(0, 1)
-    own = ours.preprocess.normalise(pixels)
-    row("vjepa2_vitl", "pixels of the authors' transform, grey levels", own * grey, theirs * grey)
+    normalised = ours.preprocess.normalise(pixels)
+    row(
+        "vjepa2_vitl",
+        "pixels of the authors' transform, grey levels",
+        normalised * grey,
+        theirs * grey,
+    )
 
     try:
         from transformers import VJEPA2Config, VJEPA2Model
@@ -141,7 +146,7 @@ def compare_vjepa2(folder: Path, scratch: Path) -> None:
         "vjepa2_vitl", device="cpu", weights=scratch / "hf" / "model.safetensors", hub_dir=folder
     )
     with torch.inference_mode():
-        tokens = model(own[None], skip_predictor=True).last_hidden_state
+        tokens = model(normalised[None], skip_predictor=True).last_hidden_state
     expected = tokens.view(8, 256, 1024).mean(1)
     row("vjepa2_vitl", "transformers, mean of patches", ours.forward(pixels[None])[0], expected)
 
@@ -153,7 +158,7 @@ def main() -> None:
         "--only", choices=["dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14", "vjepa2_vitl"]
     )
     arguments = parser.parse_args()
-    print(f"{'backbone':15} {'beside':44} {'max |diff|':>10} {'max |them|':>10}")
+    print(f"{'backbone':15} {'compared with':44} {'max |diff|':>10} {'max |them|':>10}")
     with tempfile.TemporaryDirectory() as scratch:
         for name in dinov2.PUBLISHED:
             if arguments.only in (None, name):

@@ -1,12 +1,12 @@
-"""How long agents take to speak on a CPU, features given: one clip alone, and a batch of 256.
+"""Time from features to a message on a CPU: one clip alone, and a batch of 256.
 
     python benchmarks/message.py [RUN]
 
 Without a RUN: agents of the published size with fresh weights, over features of V-JEPA 2 (8 steps
 of 1024), two agents with two heads of 8 symbols. Prints wall time in microseconds: the least, the
 median, and the median for a clip of the batch; `speak` is the whole call of `pipeline.message`:
-shapes checked, logits, softmax, tokens and confidence as arrays. Beside it the sender's own
-`logits`, which `speak` would take without `pipeline.voice`; the two take turns. A few seconds on a
+shapes checked, logits, softmax, tokens and confidence as arrays. Next to it the sender's own
+`logits`, which `speak` would take without `FastSender`; the two take turns. A few seconds on a
 quiet machine. Expected: a median under 1,000 for one clip on one thread.
 """
 
@@ -58,18 +58,18 @@ def turns(calls: Sequence[Callable[[], object]], repeats: int) -> list[list[floa
     """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(TURNS):
-        for call, own in zip(calls, times, strict=True):
+        for call, call_times in zip(calls, times, strict=True):
             for repeat in range(repeats + 5):
                 began = time.perf_counter()
                 call()
                 if repeat >= 5:
-                    own.append(1e6 * (time.perf_counter() - began))
+                    call_times.append(1e6 * (time.perf_counter() - began))
     return times
 
 
 @torch.inference_mode()
 def measure(speaker: Speaker) -> None:
-    """Prints the table."""
+    """Print the table."""
     rng = np.random.default_rng(1)
     sender = speaker.run.sender()
     rows = []

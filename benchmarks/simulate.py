@@ -32,7 +32,7 @@ FRAMES, FPS, SIZE = 48, 24.0, 256
 
 
 def world_of(scene: str, number: int) -> tuple[Trial, Appearance]:
-    """One clip's trial and look, of random properties."""
+    """One clip's trial and appearance, of random properties."""
     rng = np.random.default_rng(number)
     made = SCENES[scene]
     values = [float(rng.choice(prop.levels(5))) for prop in made.properties]
@@ -88,18 +88,20 @@ def stages(scene: str, clips: int = 12) -> dict[str, float]:
             values = [float(rng.choice(prop.levels(5))) for prop in made.properties]
             trial = timed("physics", made.simulate, *values, rng, FRAMES, FPS)
             kinds = 1 + max((prism.surface for prism in trial.prisms), default=-1)
-            look = timed("look", sample_appearance, rng, blocks=kinds, pucks=len(trial.pucks))
-            camera = look.camera(trial.view, size=SIZE)
-            timed("backdrop", background.render_background, trial, look, camera)
-            drawn = timed("backdrop and frames", _draw, trial, look)
+            appearance = timed(
+                "appearance", sample_appearance, rng, blocks=kinds, pucks=len(trial.pucks)
+            )
+            camera = appearance.camera(trial.view, size=SIZE)
+            timed("background", background.render_background, trial, appearance, camera)
+            drawn = timed("background and frames", _draw, trial, appearance)
             path = Path(folder) / "clip.mp4"
             timed("conversion and x264", encode.encode_video, drawn, path, fps=FPS, size=SIZE)
-    spent["frames"] = spent.pop("backdrop and frames") - spent["backdrop"]
+    spent["frames"] = spent.pop("background and frames") - spent["background"]
     return spent
 
 
-def _draw(trial: Trial, look: Appearance) -> list[Any]:
-    return [copy.deepcopy(frame) for frame in render.render_frames(trial, look, size=SIZE)]
+def _draw(trial: Trial, appearance: Appearance) -> list[Any]:
+    return [copy.deepcopy(frame) for frame in render.render_frames(trial, appearance, size=SIZE)]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How fast the agents learn: ours, all seeds at once, beside a plain loop over seeds.
+"""Training speed: ours, all seeds at once, next to a plain loop over seeds.
 
     python benchmarks/train.py CACHE [--property mass] [--seeds 20] [--rounds 5] [--full]
 
@@ -6,10 +6,10 @@ CACHE is the paper's spring features, imported (`heliograph cache import`). The 
 published recipe written the ordinary way: a module per agent and receiver, one seed after another,
 batches of 32 pairs, PyTorch's defaults. Contestants take turns; each prints milliseconds per seed
 and epoch (median over the rounds), and how many times faster than the plain loop *in the same
-round* it is (median). A turn is a whole training of `--epochs` epochs, with its looks at validation
-and test clips, of one seed for the plain loop and of all `--seeds` for ours.
+round* it is (median). A turn is a whole training of `--epochs` epochs, with its evaluations on
+validation and test clips, of one seed for the plain loop and of all `--seeds` for ours.
 
-`--full` also trains every preset to its end, and prints its honest accuracy beside the time that it
+`--full` also trains every preset to its end, and prints its honest accuracy and the time that it
 takes, in multiples of the plain loop's for as many seeds (its speed times its 400 epochs). On two
 cores that takes about half an hour. `--device cuda` runs all of them on a GPU.
 
@@ -57,7 +57,7 @@ def plain(
     def fresh() -> list[CompositionalReceiver]:
         return [CompositionalReceiver(width, 128, ("mass",)).to(device) for _ in range(RECEIVERS)]
 
-    def says(clips: np.ndarray, tau: float, hard: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def speak(clips: np.ndarray, tau: float, hard: bool) -> tuple[torch.Tensor, torch.Tensor]:
         logits = sender.logits(features[torch.from_numpy(clips).to(device)])
         return F.gumbel_softmax(logits, tau, hard=hard).flatten(1), logits
 
@@ -75,9 +75,11 @@ def plain(
             keep = (a != b) & (np.abs(labels[a] - labels[b]) > 0.5)
             a, b = a[keep], b[keep]
             answer = torch.from_numpy((labels[a] > labels[b]).astype(np.float32)).to(device)
-            (said_a, logits_a), (said_b, logits_b) = (says(c, tau, epoch >= 30) for c in (a, b))
+            (message_a, logits_a), (message_b, logits_b) = (
+                speak(c, tau, epoch >= 30) for c in (a, b)
+            )
             losses = [
-                F.binary_cross_entropy_with_logits(receiver(said_a, said_b)[:, 0], answer)
+                F.binary_cross_entropy_with_logits(receiver(message_a, message_b)[:, 0], answer)
                 for receiver in receivers
             ]
             loss = torch.stack(losses).mean()
@@ -97,12 +99,12 @@ def plain(
             for adam in adams:
                 adam.step()
         if epoch == 0 or (epoch + 1) % 50 == 0:
-            best = max(best, look(sender, receivers, features, labels, test))
+            best = max(best, evaluate(sender, receivers, features, labels, test))
     return best
 
 
 @torch.no_grad()
-def look(
+def evaluate(
     sender: MultiAgentSender,
     receivers: list[CompositionalReceiver],
     features: torch.Tensor,
@@ -112,15 +114,15 @@ def look(
     """The paper's evaluation: 30 draws of 32 pairs, receivers pooled."""
     generator = np.random.RandomState(999)
     tokens = sender(features[torch.from_numpy(clips).to(features.device)])
-    spoken = F.one_hot(tokens, SHAPE["vocab"]).float().flatten(1)
+    messages = F.one_hot(tokens, SHAPE["vocab"]).float().flatten(1)
     right: list[np.ndarray] = []
     for _ in range(30):
         a, b = generator.choice(len(clips), 32), generator.choice(len(clips), 32)
         asked = np.abs(labels[clips[a]] - labels[clips[b]]) > 0.5
         more = (labels[clips[a]] > labels[clips[b]])[asked]
         for receiver in receivers:
-            says = receiver(spoken[a], spoken[b])[:, 0].cpu().numpy() > 0
-            right.append(says[asked] == more)
+            answers = receiver(messages[a], messages[b])[:, 0].cpu().numpy() > 0
+            right.append(answers[asked] == more)
     return float(np.concatenate(right).mean())
 
 
@@ -167,9 +169,9 @@ def main() -> None:
                 turns[name].append(seconds / wanted.epochs)
     print(f"{wanted.device}, {len(seeds)} seeds, {wanted.epochs} epochs, {wanted.rounds} rounds")
     print(f"{'':12}{'ms per seed and epoch':>24}{'times as fast':>16}")
-    for name, own in turns.items():
-        ratio = statistics.median(p / o for p, o in zip(turns["plain loop"], own, strict=True))
-        print(f"{name:12}{1000 * statistics.median(own):>24.1f}{ratio:>16.2f}")
+    for name, times in turns.items():
+        ratio = statistics.median(p / o for p, o in zip(turns["plain loop"], times, strict=True))
+        print(f"{name:12}{1000 * statistics.median(times):>24.1f}{ratio:>16.2f}")
     if not wanted.full:
         return
 

@@ -254,9 +254,9 @@ def check_decoders(_: CheckOptions) -> Iterator[Finding]:
 
 
 def _state_of_decoder(decoder: str, clip: Path, frames: npt.NDArray[np.uint8]) -> tuple[str, str]:
-    from data.video import CannotAgree, read
+    from data.video import DECODERS, CannotAgree, read
 
-    if decoder != "pyav" and not any(_version(name) for name in (decoder, f"{decoder}2")):
+    if not any(_version(package) for package in DECODERS[decoder].packages):
         return OK, "not installed, and not needed"
     asked = [5, 0, 7]
     try:

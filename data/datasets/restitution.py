@@ -156,10 +156,10 @@ def read_small(path: Path, pool: DecoderPool) -> tuple[NDArray[np.uint8], NDArra
         if ((shown >= start) & (shown < start + WINDOW_SECONDS - 1e-6)).any()
     ]
     parts: dict[int, FrameBatch] = {}
-    for outcome in pool.map(jobs, take=_shrunk):
+    for outcome in pool.map(jobs, transform=_shrunk):
         if outcome.error is not None:
             raise outcome.error
-        parts[outcome.job.tag] = outcome.taken
+        parts[outcome.job.tag] = outcome.result
     ordered = [parts[number] for number in sorted(parts)]
     index = np.concatenate([part.index for part in ordered])
     _, places = np.unique(index, return_index=True)

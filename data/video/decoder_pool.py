@@ -1,18 +1,17 @@
-"""Decoding where it can be killed: a pool of worker processes that are used again and again.
+"""A pool of worker processes that decode, and that can be killed.
 
-Native code can spin for ever, crash, or take all memory, on a file made for it and sometimes on an
-honest one. Here that costs one clip: its worker is killed and another takes its place.
+Native code can loop for ever, crash, or take all memory, on a malicious file and sometimes on an
+ordinary one. Here that costs one clip: its worker is killed and replaced.
 
     with DecoderPool(workers=2) as pool:
         for outcome in pool.map(jobs):
             if outcome.error: ...
             else: outcome.batch, outcome.info
 
-A worker is a fresh interpreter that imports NumPy, PyAV and this package, nothing else. Frames
-come back through memory that both processes map, one piece per worker, which is what bounds the
-memory: a worker starts its next clip when its frames have been taken over. Here each worker has a
-thread, which takes its frames over: as a copy, or as whatever small thing `map(jobs, take=...)`
-makes of them where they lie.
+A worker is a fresh interpreter that imports NumPy, PyAV and this package, nothing else. Frames come
+back through shared memory, one piece per worker, which bounds the memory: a worker starts its next
+clip once its frames have been received. In this process each worker has a thread that receives its
+frames: as a copy, or as the result of `map(jobs, transform=...)` on the frames in shared memory.
 """
 
 from __future__ import annotations
@@ -37,16 +36,20 @@ from typing import Any
 import numpy as np
 
 from data.errors import HeliographError
-from data.video.frames import FrameBatch, Limits, VideoError, VideoInfo
+from data.video.frames import FrameBatch, Frames, Limits, VideoError
+from data.video.info import VideoInfo
 from data.video.sampling import Sampling
 
-GRACE_SECONDS = 0.2  # how often the clock is looked at
+POLL_SECONDS = 0.2  # time between checks for a timeout
 KEPT_BYTES = 256 << 20  # shared memory that a worker keeps for its next clip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One clip to read with `data.video.read_sampled`; `tag` is yours, and comes back."""
+    """One clip to read with `data.video.read_sampled`, whose arguments these are.
+
+    `tag` is for the caller, who gets it back with the outcome.
+    """
 
     path: Path
     sampling: Sampling
@@ -60,79 +63,86 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a job: `batch` (or what `take` made of it) and `info`, or `error`.
+    """The outcome of a job: frames and `info`, or `error`.
 
-    `seconds` is how long its worker was busy with it.
+    Attributes:
+        job: The job.
+        batch: The frames, where `map` has no `transform`.
+        result: What `transform` returned.
+        info: What is known about the file.
+        error: Why there are no frames.
+        seconds: How long the worker was busy with the job.
     """
 
     job: Job
     batch: FrameBatch | None = None
-    taken: Any = None
+    result: Any = None
     info: VideoInfo | None = None
     error: HeliographError | None = None
     seconds: float = 0.0
 
 
-Take = Callable[[FrameBatch], Any]
+Transform = Callable[[FrameBatch], Any]
 
 
 class _Worker:
-    """The parent's end of one process."""
+    """A worker process, as this process sees it."""
 
     def __init__(self, threads: int):
-        ours, theirs = socketpair()
+        parent_end, worker_end = socketpair()
         self.shared = _shared_memory()
-        ends, self.lifeline = os.pipe()
-        command = [sys.executable, "-P", "-m", "data.video.decoder_worker", str(theirs.fileno())]
-        command += [str(self.shared), str(threads), str(ends)]
+        lifeline_end, self.lifeline = os.pipe()
+        descriptors = (worker_end.fileno(), self.shared, lifeline_end)
+        command = [sys.executable, "-P", "-m", "data.video.decoder_worker"]
+        command += [str(number) for number in (*descriptors, threads)]
         root = str(Path(__file__).resolve().parents[2])
-        given = os.environ.get("PYTHONPATH")
+        inherited = os.environ.get("PYTHONPATH")
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([root, *([given] if given else [])])
+            "PYTHONPATH": os.pathsep.join([root, *([inherited] if inherited else [])])
         }
-        with theirs, open(ends, "rb"):
+        with worker_end, open(lifeline_end, "rb"):
             self.process = subprocess.Popen(
                 command,
-                pass_fds=(theirs.fileno(), self.shared, ends),
+                pass_fds=descriptors,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.connection = Connection(ours.detach())
+        self.connection = Connection(parent_end.detach())
         self.view: mmap.mmap | None = None
         self.job: Job | None = None
-        self.began = 0.0
+        self.started = 0.0
 
-    def give(self, job: Job) -> None:
-        self.job, self.began = job, time.monotonic()
+    def submit(self, job: Job) -> None:
+        self.job, self.started = job, time.monotonic()
         self.connection.send(job)
 
-    def overdue(self) -> bool:
+    def timed_out(self) -> bool:
         assert self.job is not None
-        return time.monotonic() - self.began > self.job.limits.wall_seconds
+        return time.monotonic() - self.started > self.job.limits.wall_seconds
 
-    def take(self, take: Take | None = None) -> Outcome:
-        """The outcome of the job; EOFError or OSError where the process is gone."""
+    def receive(self, transform: Transform | None = None) -> Outcome:
+        """Return the outcome of the job; EOFError or OSError if the process has ended."""
         assert self.job is not None
         job, (error, shape, index, pts_seconds, info) = self.job, self.connection.recv()
-        seconds = time.monotonic() - self.began
+        seconds = time.monotonic() - self.started
         if error is not None:
             return Outcome(job=job, error=error, seconds=seconds)
         frames = self._frames(shape)
-        if take is None:
+        if transform is None:
             batch = FrameBatch(frames.copy(), index, pts_seconds)
             outcome = Outcome(job=job, batch=batch, info=info, seconds=seconds)
         else:
-            taken = take(FrameBatch(frames, index, pts_seconds))
-            outcome = Outcome(job=job, taken=taken, info=info, seconds=seconds)
+            result = transform(FrameBatch(frames, index, pts_seconds))
+            outcome = Outcome(job=job, result=result, info=info, seconds=seconds)
         if frames.nbytes > KEPT_BYTES:
             self.view = None
             os.ftruncate(self.shared, 0)
         return outcome
 
-    def _frames(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The shared memory as frames, until the worker has its next job."""
+    def _frames(self, shape: tuple[int, ...]) -> Frames:
+        """Return the shared memory as frames, valid until the worker gets its next job."""
         size = int(np.prod(shape))
         if not size:
             return np.empty(shape, np.uint8)
@@ -140,14 +150,14 @@ class _Worker:
             self.view = mmap.mmap(self.shared, size)
         return np.frombuffer(self.view, np.uint8, size).reshape(shape)
 
-    def failed(self, reason: str) -> Outcome:
-        """Kill the process; the job that it had fails with `reason`."""
+    def fail(self, reason: str) -> Outcome:
+        """Kill the process; its job fails with `reason`."""
         assert self.job is not None
         self.close()
         return Outcome(job=self.job, error=VideoError(self.job.path, reason))
 
-    def death(self) -> str:
-        """How the process ended, in words."""
+    def exit_reason(self) -> str:
+        """Return how the process ended, in words."""
         try:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -158,6 +168,7 @@ class _Worker:
         return f"the decoder ended (exit code {code})"
 
     def close(self) -> None:
+        """Kill the process and release its memory."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -168,7 +179,7 @@ class _Worker:
 
 
 def _shared_memory() -> int:
-    """A file descriptor of memory that a child process can map too."""
+    """Return a file descriptor of memory that a child process can map too."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("heliograph-frames")
     with tempfile.TemporaryFile() as file:
@@ -176,10 +187,14 @@ def _shared_memory() -> int:
 
 
 class DecoderPool:
-    """`workers` processes that decode, each with `threads` threads of FFmpeg's.
+    """Processes that decode; they start when first needed and end with `with` or `close`.
 
-    Workers start when first needed. Leave by `with` or `close`, which ends them at once.
-    `blocked_seconds` is how long workers have had to wait, all together, for you to take outcomes.
+    Args:
+        workers: The number of processes.
+        threads: FFmpeg's threads in each.
+
+    Attributes:
+        blocked_seconds: How long all workers together have waited for outcomes to be received.
     """
 
     def __init__(self, *, workers: int, threads: int = 1):
@@ -188,7 +203,7 @@ class DecoderPool:
         self.size, self.threads = workers, threads
         self.workers: list[_Worker] = []
         self.blocked_seconds = 0.0
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> DecoderPool:
         return self
@@ -197,33 +212,42 @@ class DecoderPool:
         self.close()
 
     def close(self) -> None:
+        """End all workers at once."""
         while self.workers:
             self.workers.pop().close()
 
     def map(
-        self, jobs: Iterable[Job], *, take: Take | None = None
+        self, jobs: Iterable[Job], *, transform: Transform | None = None
     ) -> Generator[Outcome, None, None]:
-        """The outcome of each job, as they are done; decoding goes on while you use one.
+        """Yield the outcome of each job when it is finished, while others are decoded.
 
-        take: called with each batch in a thread of this process, several at a time; what it
-            returns is `Outcome.taken`. The frames are the worker's and change after the call.
+        At most `workers` finished outcomes wait, in addition to the clips being decoded.
 
-        At most `workers` outcomes wait to be taken, beside those being decoded.
+        Args:
+            jobs: The clips; read in threads of this process, one job at a time.
+            transform: Called with each batch in a thread of this process, several at a time; what
+                it returns is `Outcome.result`. The frames are in shared memory that changes after
+                the call.
+
+        Raises:
+            Exception: Whatever `jobs` or `transform` raises.
         """
-        done: queue.Queue[Outcome | BaseException | None] = queue.Queue(maxsize=self.size)
+        outcomes: queue.Queue[Outcome | BaseException | None] = queue.Queue(maxsize=self.size)
         source, stop = iter(jobs), threading.Event()
         threads = [
-            threading.Thread(target=self._serve, args=(source, take, done, stop), daemon=True)
+            threading.Thread(
+                target=self._serve, args=(source, transform, outcomes, stop), daemon=True
+            )
             for _ in range(self.size)
         ]
         for thread in threads:
             thread.start()
         try:
-            ended = 0
-            while ended < len(threads):
-                outcome = done.get()
+            finished = 0
+            while finished < len(threads):
+                outcome = outcomes.get()
                 if outcome is None:
-                    ended += 1
+                    finished += 1
                 elif isinstance(outcome, BaseException):
                     raise outcome
                 else:
@@ -232,63 +256,63 @@ class DecoderPool:
             stop.set()
             while any(thread.is_alive() for thread in threads):
                 with contextlib.suppress(queue.Empty):
-                    done.get(timeout=GRACE_SECONDS / 10)
+                    outcomes.get(timeout=POLL_SECONDS / 10)
             if any(worker.job is not None for worker in self.workers):
-                self.close()  # a job that was not finished has no taker
+                self.close()  # nobody receives the job that a worker has not finished
 
     def _serve(
         self,
         jobs: Iterator[Job],
-        take: Take | None,
-        done: queue.Queue[Outcome | BaseException | None],
+        transform: Transform | None,
+        outcomes: queue.Queue[Outcome | BaseException | None],
         stop: threading.Event,
     ) -> None:
-        """One thread: a job after the other through a worker, until there are no more."""
+        """Run one job after the other, until there are no more; the body of a thread."""
         try:
             while not stop.is_set():
-                with self._turn:
+                with self._lock:
                     job = next(jobs, None)
                 if job is None:
                     break
-                outcome = self._run(job, take, stop)
+                outcome = self._run(job, transform, stop)
                 if outcome is not None:
-                    began = time.monotonic()
-                    done.put(outcome)
-                    with self._turn:
-                        self.blocked_seconds += time.monotonic() - began
-        except BaseException as error:  # raised again where the outcomes are taken
-            done.put(error)
+                    started = time.monotonic()
+                    outcomes.put(outcome)
+                    with self._lock:
+                        self.blocked_seconds += time.monotonic() - started
+        except BaseException as error:  # raised again by `map`
+            outcomes.put(error)
         finally:
-            done.put(None)
+            outcomes.put(None)
 
-    def _run(self, job: Job, take: Take | None, stop: threading.Event) -> Outcome | None:
-        """What becomes of a job; None where nobody waits for it any more."""
-        worker = self._given(job)
-        while not worker.connection.poll(GRACE_SECONDS):
+    def _run(self, job: Job, transform: Transform | None, stop: threading.Event) -> Outcome | None:
+        """Return the outcome of a job; None if nobody waits for it any more."""
+        worker = self._assign(job)
+        while not worker.connection.poll(POLL_SECONDS):
             if stop.is_set():
-                self._drop(worker)
+                self._discard(worker)
                 return None
-            if worker.overdue():
-                return self._drop(worker, "timeout")
-        outcome = self._outcome(worker, take)
+            if worker.timed_out():
+                return self._discard(worker, "timeout")
+        outcome = self._receive(worker, transform)
         worker.job = None
         return outcome
 
-    def _given(self, job: Job) -> _Worker:
-        """A worker that has the job: an idle one, or a new one."""
-        with self._turn:
+    def _assign(self, job: Job) -> _Worker:
+        """Give the job to an idle worker or a new one, and return it."""
+        with self._lock:
             worker = next((worker for worker in self.workers if worker.job is None), None)
             if worker is None:
                 worker = self._new_worker()
             worker.job = job
         try:
-            worker.give(job)
-        except OSError:  # it died while it had nothing to do: another takes its place
-            self._drop(worker)
-            with self._turn:
+            worker.submit(job)
+        except OSError:  # it ended while it was idle: replace it
+            self._discard(worker)
+            with self._lock:
                 worker = self._new_worker()
                 worker.job = job
-            worker.give(job)
+            worker.submit(job)
         return worker
 
     def _new_worker(self) -> _Worker:
@@ -296,13 +320,13 @@ class DecoderPool:
         self.workers.append(worker)
         return worker
 
-    def _drop(self, worker: _Worker, reason: str = "") -> Outcome:
-        with self._turn:
+    def _discard(self, worker: _Worker, reason: str = "") -> Outcome:
+        with self._lock:
             self.workers.remove(worker)
-        return worker.failed(reason)
+        return worker.fail(reason)
 
-    def _outcome(self, worker: _Worker, take: Take | None = None) -> Outcome:
+    def _receive(self, worker: _Worker, transform: Transform | None = None) -> Outcome:
         try:
-            return worker.take(take)
+            return worker.receive(transform)
         except (EOFError, OSError):
-            return self._drop(worker, worker.death())
+            return self._discard(worker, worker.exit_reason())

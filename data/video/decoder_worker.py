@@ -1,4 +1,4 @@
-"""The process of a `DecoderPool` that decodes: `python -m data.video.decoder_worker`."""
+"""A worker process of a `DecoderPool`: `python -m data.video.decoder_worker`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ import numpy as np
 
 from data.errors import HeliographError
 from data.video.decoder_pool import Job
-from data.video.frames import Limits, VideoError
+from data.video.frames import Frames, Limits, VideoError
 
 
-def _work(connection: Connection, shared: int, threads: int) -> None:
-    """The worker's side: one job after the other until the connection closes."""
+def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
+    """Run one job after the other until the connection closes.
+
+    Args:
+        connection: Where jobs come from and outcomes go to.
+        shared: File descriptor of the memory for the frames.
+        threads: FFmpeg's threads.
+    """
     from data.video.reader import read_sampled
 
-    publish = _Publisher(shared)
+    shared_frames = SharedFrames(shared)
     while True:
         try:
             job: Job = connection.recv()
         except EOFError:
             return
-        _bound_memory(job.limits)
+        _limit_memory(job.limits)
         try:
             batch, info = read_sampled(
                 job.path,
@@ -38,24 +44,29 @@ def _work(connection: Connection, shared: int, threads: int) -> None:
                 limits=job.limits,
                 threads=threads,
             )
-            publish(batch.frames)
+            shared_frames.write(batch.frames)
         except HeliographError as error:
             connection.send((error, None, None, None, None))
         except MemoryError:
-            refused = VideoError(job.path, "reading it takes more memory than is allowed")
-            connection.send((refused, None, None, None, None))
+            too_large = VideoError(job.path, "reading it takes more memory than is allowed")
+            connection.send((too_large, None, None, None, None))
         else:
             connection.send((None, batch.frames.shape, batch.index, batch.pts_seconds, info))
 
 
-class _Publisher:
-    """Writes frames where the parent finds them; memory once mapped is used again."""
+class SharedFrames:
+    """The memory through which the parent gets frames; once mapped, it is used again."""
 
-    def __init__(self, shared: int):
+    def __init__(self, shared: int) -> None:
         self.shared = shared
         self.view: mmap.mmap | None = None
 
-    def __call__(self, frames: np.ndarray) -> None:
+    def write(self, frames: Frames) -> None:
+        """Copy `frames` into the shared memory.
+
+        Raises:
+            MemoryError: They exceed the limits of this process.
+        """
         size = frames.nbytes
         if not size:
             return
@@ -64,15 +75,15 @@ class _Publisher:
                 os.ftruncate(self.shared, size)
             if self.view is None or len(self.view) < size:
                 self.view = mmap.mmap(self.shared, size)
-        except OSError as error:  # beyond the bounds on this process
+        except OSError as error:  # above a limit of this process
             raise MemoryError(str(error)) from None
         np.frombuffer(self.view, np.uint8, size)[:] = frames.reshape(-1)
 
 
-def _end_with(lifeline: int) -> None:
-    """Have the kernel end this process once the parent, which alone has the other end, is gone.
+def _end_with_parent(lifeline: int) -> None:
+    """Let the kernel end this process when the parent, which has the other end, has ended.
 
-    Native code that never returns lets no Python run, and so would outlive a parent that is killed.
+    Native code that never returns lets no Python run, and would outlive a parent that is killed.
     """
     flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
     with contextlib.suppress(OSError):  # not on this system
@@ -80,17 +91,18 @@ def _end_with(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, which nothing handles
 
 
-def _bound_memory(limits: Limits) -> None:
+def _limit_memory(limits: Limits) -> None:
     try:
         import resource
     except ImportError:  # not on this system
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    bound = limits.memory_bytes if hard < 0 else min(limits.memory_bytes, hard)
-    with contextlib.suppress(ValueError, OSError):  # macOS refuses any bound
-        resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
+    soft = limits.memory_bytes if hard < 0 else min(limits.memory_bytes, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses any limit
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 if __name__ == "__main__":
-    _end_with(int(sys.argv[4]))
-    _work(Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]))
+    connection_fd, memory_fd, lifeline_fd, thread_count = map(int, sys.argv[1:])
+    _end_with_parent(lifeline_fd)
+    serve_jobs(Connection(connection_fd), memory_fd, thread_count)

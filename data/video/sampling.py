@@ -1,4 +1,4 @@
-"""Which frames of a clip are looked at: from the times of its shown frames to their indices."""
+"""Samplers: from the times of a clip's shown frames to the indices of those to read."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
-class TooShort(HeliographError):
+class ClipTooShort(HeliographError):
     """A clip with fewer frames, or less time, than the sampling needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """A rule that picks `frames` frames of a clip.
+    """A rule that picks `frames` frames of a clip; `name` is a key of `SAMPLERS`.
 
     uniform    `linspace(0, n - 1, frames)` cut to integers, over the n shown frames
-    fps        one frame every 1/`fps` seconds from the clip's first: what is shown at that time
-    window     `frames` neighbours, every `stride`-th, around the clip's middle
+    fps        one frame every 1/`fps` seconds from the first: the frame shown at that time
+    window     `frames` frames, every `stride`-th, around the middle of the clip
     middle     frame n // 2, the paper's static feature (`frames` must be 1)
     published  `uniform` over the frames that the *header claims*, as the paper's code does through
                OpenCV: short clips repeat frames, and a frame that cannot be read is replaced by
                the last one that could
 
     `pad` repeats the last frame of a clip that is too short, as the paper does; without it such a
-    clip raises `TooShort`.
+    clip raises `ClipTooShort`.
     """
 
     name: str = "uniform"
@@ -59,57 +59,60 @@ class Sampling:
             raise ValueError(f"the sampling middle picks 1 frame, not {self.frames}")
 
     def indices(self, pts_seconds: Times, *, claimed: int | None = None) -> Indices:
-        """The places to read, int64 (frames,), never decreasing.
+        """Return the indices of the frames to read, int64 (frames,), never decreasing.
 
-        pts_seconds: float64 (n,), times of the clip's shown frames, never decreasing.
-        claimed: the header's count, which only `published` looks at.
-        Raises TooShort, with both numbers, unless `pad`.
+        Args:
+            pts_seconds: float64 (n,), times of the clip's shown frames, never decreasing.
+            claimed: The header's frame count, which only `published` uses.
+
+        Raises:
+            ClipTooShort: The clip is too short, and `pad` is off; the error has both numbers.
         """
         times = np.asarray(pts_seconds, dtype=np.float64)
         if times.ndim != 1:
             raise ValueError(f"pts_seconds must have one axis, not shape {times.shape}")
         if not len(times):
-            raise TooShort(f"the clip has 0 frames, {self.frames} are asked for")
+            raise ClipTooShort(f"the clip has 0 frames, {self.frames} are asked for")
         return SAMPLERS[self.name](self, times, claimed).astype(np.int64)
 
     def describe(self) -> dict[str, Any]:
-        """As JSON values; `Sampling(**sampling.describe())` is the same sampling."""
+        """Return JSON values; `Sampling(**sampling.describe())` is the same sampling."""
         return dataclasses.asdict(self)
 
 
-def _refuse_short(sampling: Sampling, n: int, needed: int) -> None:
-    """To be called before an array is made, which may be far longer than any clip."""
+def _check_length(sampling: Sampling, n: int, needed: int) -> None:
+    """Check before an array is allocated, which may be far longer than any clip."""
     if n < needed and not sampling.pad:
-        raise TooShort(f"the clip has {n} frames, {needed} are asked for")
+        raise ClipTooShort(f"the clip has {n} frames, {needed} are asked for")
 
 
 def _uniform(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
-    n, wanted = len(times), sampling.frames
-    _refuse_short(sampling, n, wanted)
-    if n < wanted:
-        return np.minimum(np.arange(wanted), n - 1)
-    return np.linspace(0, n - 1, wanted).astype(np.int64)
+    n, count = len(times), sampling.frames
+    _check_length(sampling, n, count)
+    if n < count:
+        return np.minimum(np.arange(count), n - 1)
+    return np.linspace(0, n - 1, count).astype(np.int64)
 
 
 def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     assert sampling.fps is not None
     end = times[0] + (sampling.frames - 1) / sampling.fps
-    # The last frame is shown for as long as the one before it.
+    # The last frame is shown as long as the one before it.
     last = times[-1] - times[-2] if len(times) > 1 else 0.0
     tolerance = 1e-6  # container clocks tick in microseconds at their finest
     if end >= times[-1] + max(last, 2 * tolerance) - tolerance and not sampling.pad:
         shown = times[-1] + last - times[0]
-        raise TooShort(
+        raise ClipTooShort(
             f"the clip lasts {shown:.3f} s, {sampling.frames} frames at {sampling.fps:g} per "
             f"second need more than {end - times[0]:.3f} s"
         )
-    at = times[0] + np.arange(sampling.frames) / sampling.fps
-    return np.searchsorted(times, at + tolerance, side="right") - 1
+    wanted = times[0] + np.arange(sampling.frames) / sampling.fps
+    return np.searchsorted(times, wanted + tolerance, side="right") - 1
 
 
 def _window(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     n, span = len(times), (sampling.frames - 1) * sampling.stride + 1
-    _refuse_short(sampling, n, span)
+    _check_length(sampling, n, span)
     start = max((n - span) // 2, 0)
     return np.minimum(start + np.arange(sampling.frames) * sampling.stride, n - 1)
 

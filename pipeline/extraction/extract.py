@@ -13,19 +13,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 
 from backbones import Backbone
 from data.cache import ShardStore
 from data.clips import Clip
 from data.cores import available_cores
-from data.errors import HeliographError, InvalidValueError
-from data.video import DECODERS, DecoderPool, Sampling
+from data.errors import InvalidValueError
+from data.video import DecoderPool, Sampling, decoder_record
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -84,7 +81,7 @@ def extract(
             cannot be written.
     """
     if sampling.frames % backbone.frames_per_step:
-        raise HeliographError(
+        raise InvalidValueError(
             f"{backbone.name} takes {backbone.frames_per_step} frames a step, "
             f"so {sampling.frames} frames cannot be divided among its steps"
         )
@@ -124,7 +121,7 @@ def _decode_all(
     summary = journal.summary
     with (
         DecoderPool(workers=workers) as pool,
-        closing(pool.map(source.jobs(), take=batcher.shrink)) as outcomes,
+        closing(pool.map(source.jobs(), transform=batcher.shrink)) as outcomes,
         closing(source),
     ):
         asked = time.monotonic()
@@ -137,24 +134,3 @@ def _decode_all(
             journal.record_failures()
             journal.report()
             asked = time.monotonic()
-
-
-def decoder_record(name: str) -> dict[str, Any]:
-    """What a cache remembers of its decoder: pixels may change with the FFmpeg behind it.
-
-    Raises HeliographError for an unknown decoder, or one that is not installed.
-    """
-    if name not in DECODERS:
-        raise InvalidValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
-    if name != "pyav":
-        try:
-            return {"name": name, "version": import_module(name).__version__}
-        except (ImportError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise HeliographError(f"the decoder {name} cannot be used here: {reason}") from error
-    libraries = {
-        library: ".".join(str(part) for part in number)
-        for library, number in sorted(av.library_versions.items())
-        if library in ("libavcodec", "libavformat", "libswscale")
-    }
-    return {"name": name, "version": av.__version__, "ffmpeg": libraries}

@@ -23,7 +23,7 @@ from data.cache import ShardStore
 from data.clips import Clip
 from data.errors import HeliographError
 from data.files import sha256_file, version_of
-from data.video import FrameBatch, Job, Outcome, VideoError, VideoInfo, checked
+from data.video import FrameBatch, Job, Outcome, VideoError, VideoInfo, check_regular_file
 from pipeline.extraction.summary import ExtractionSummary
 
 UNWRITTEN_BATCHES = 2  # how far the writer may lag behind the backbone
@@ -148,7 +148,7 @@ class JobSource:
             if self._closed:
                 return
             try:
-                checked(clip.path)
+                check_regular_file(clip.path)
                 version = version_of(clip.path)
                 source_sha256 = sha256_file(clip.path)
             except (HeliographError, OSError) as error:
@@ -169,11 +169,11 @@ class JobSource:
     def result(self, outcome: Outcome) -> DecodedClip | None:
         """Return the decoded clip of a job; None, recorded in the journal, if it failed."""
         clip, source_sha256, version = outcome.job.tag
-        error = outcome.error or outcome.taken
-        if isinstance(outcome.taken, ClipPixels) and outcome.info is not None:
+        error = outcome.error or outcome.result
+        if isinstance(outcome.result, ClipPixels) and outcome.info is not None:
             if version_of(clip.path) == version:
                 return DecodedClip(
-                    clip, source_sha256, outcome.taken, outcome.info, outcome.seconds
+                    clip, source_sha256, outcome.result, outcome.info, outcome.seconds
                 )
             error = VideoError(clip.path, "the file changed while it was read")
         details = {"source_sha256": source_sha256, "seconds": round(outcome.seconds, 4)}

@@ -87,6 +87,8 @@ def discover_metrics() -> dict[str, Metric]:
     package = importlib.import_module(__package__)
     found: dict[str, Metric] = {}
     for module in pkgutil.iter_modules(package.__path__):
+        if module.name.startswith("_"):
+            continue
         content = vars(importlib.import_module(f"{__package__}.{module.name}"))
         for record in content.values():
             if not isinstance(record, Metric) or found.get(record.name) is record:

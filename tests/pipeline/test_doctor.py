@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import backbones
 from backbones import BackboneError, weights
 from data import video
-from data.video.pyav.session import Reading
+from data.video.pyav import DecodeSession
 from pipeline import doctor
 from pipeline.cli import main
 from pipeline.doctor import BROKEN, NOTE, OK, CheckOptions, HostCheck
@@ -178,10 +178,11 @@ def test_a_gpu_is_reported_with_its_precision(
 
 
 def test_a_decoder_that_reads_other_frames_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(reading: Reading, places: np.ndarray) -> np.ndarray:
-        return reading.frames(np.maximum(places - 1, 0))
+    def late(session: DecodeSession, indices: np.ndarray, device: str) -> np.ndarray:
+        return session.frames(np.maximum(indices - 1, 0))
 
-    monkeypatch.setitem(video.DECODERS, "decord", late)
+    decord = replace(video.DECODERS["decord"], read=late)
+    monkeypatch.setitem(video.DECODERS, "decord", decord)
     rows = {row.name: row for row in doctor.check_decoders(CheckOptions())}
     assert rows["decoder pyav"].level == OK
     assert rows["decoder decord"] == (

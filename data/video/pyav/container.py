@@ -13,28 +13,45 @@ import numpy as np
 import numpy.typing as npt
 
 from data.video.frames import Limits, VideoError
-from data.video.pyav.packets import NOWHERE, Unit, reader_for
-from data.video.pyav.sniffing import FORMATS, checked, cut_short, first_bytes, what_it_is, why_not
+from data.video.pyav.packets import NO_ENTRY, PacketFacts, parser_for
+from data.video.pyav.sniffing import (
+    FORMATS,
+    check_regular_file,
+    identify_non_video,
+    missing_bytes,
+    open_error_reason,
+    read_head,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-# Compressed video is kept in memory up to this size, so that going to a frame needs no seek.
-KEEP_BYTES = 256 << 20
+# Compressed video is kept in memory up to this size, so that random access needs no seek.
+MAX_PACKET_BYTES = 256 << 20
 
 # Measured with FFmpeg 8: with frames in several threads it shows other pixels in B-frames of
 # interlaced MPEG-4, and at damage in HEVC the threads often wait for one another for ever.
 NO_FRAME_THREADS = ("mpeg4", "hevc")
 
-# Formats that store each frame's time: FFmpeg need not decode a few to guess it.
+# Formats that store each frame's time, so that FFmpeg need not decode a few frames to guess it.
 TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 
 @dataclass
 class Container:
-    """An open file. `quick` ones were opened without FFmpeg's look at the first frames."""
+    """An open file.
+
+    Attributes:
+        path: The file.
+        bytes: Its size.
+        input: PyAV's container.
+        stream: The video stream that is read.
+        limits: Limits on reading it.
+        threads: Threads of a decoder; 0 for one per core.
+        quick: Whether FFmpeg opened it without decoding the first frames.
+    """
 
     path: Path
     bytes: int
@@ -51,35 +68,45 @@ class Container:
         self.input.close()
 
     @cached_property
-    def index(self) -> Index:
+    def packet_index(self) -> PacketIndex:
         """The packets of the stream, read once."""
-        return _index(self)
+        return read_packet_index(self)
 
     def reopened(self, *, quick: bool) -> Container:
-        """The same file, from its beginning."""
+        """Open the same file again, at its beginning."""
         return open_video(self.path, limits=self.limits, threads=self.threads, quick=quick)
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """The packets that hold data, in the order of the file; FFmpeg's errors pass through."""
+        """Yield the packets that hold data, in file order; FFmpeg's errors pass through.
+
+        Raises:
+            VideoError: A stream begins in the middle of the file.
+        """
         try:
             for packet in self.input.demux(self.stream):
                 if packet.size:
                     yield packet
         except IndexError:  # PyAV's, of a stream that was not there when it opened the file
-            raise VideoError(self.path, "a stream begins in mid-file, as damage makes it") from None
+            raise VideoError(self.path, "a stream begins in mid-file, a sign of damage") from None
 
 
 @dataclass(frozen=True)
-class Index:
-    """The packets of one video stream in the order of the file, which is that of decoding.
+class PacketIndex:
+    """The packets of one video stream in file order, which is decoding order.
 
-    All arrays have shape (n,). `pts` is in ticks of the stream's clock; `hidden` packets are
-    decoded but not shown (edit lists, frames made only to be referred to); `entry` says where
-    decoding may start (`data.bitstream`); no other packet depends on those that are `droppable`.
+    All arrays have shape (n,).
 
-    `trusted` is whether each shown packet is known to be one frame, placed by a time of its own.
-    Where it is false the shown frames are only known by decoding everything; `doubt` says why.
-    `counted` is whether fewer frames than packets to be shown are a loss.
+    Attributes:
+        pts: int64, in ticks of the stream's clock.
+        key: Whether the container marks the packet as a keyframe.
+        hidden: Whether the packet is decoded but not shown (edit lists, reference-only frames).
+        entry: int8, where decoding may start (`data.video.pyav.packets`).
+        droppable: Whether no other packet depends on the packet.
+        packets: The packets; None where they are too large to keep.
+        doubt: Why the shown frames are known only by decoding everything; None where each shown
+            packet is one frame with a time of its own.
+        countable: Whether fewer frames than shown packets mean that frames are lost.
+        damage: One sentence per damage.
     """
 
     pts: npt.NDArray[np.int64]
@@ -89,49 +116,62 @@ class Index:
     droppable: npt.NDArray[np.bool_]
     packets: list[Packet[VideoStream]] | None
     doubt: str | None
-    counted: bool
+    countable: bool
     damage: tuple[str, ...]
 
     @property
     def trusted(self) -> bool:
+        """Whether each shown packet is known to be one frame with a time of its own."""
         return self.doubt is None
+
+    @property
+    def presented_frames(self) -> int:
+        """The number of packets that are shown."""
+        return int((~self.hidden).sum())
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """Packet numbers of the shown frames in the order of presentation."""
+        """Packet numbers of the shown frames in presentation order, int64."""
         shown = np.flatnonzero(~self.hidden)
         return shown[np.argsort(self.pts[shown], kind="stable")]
 
 
 def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: bool) -> Container:
-    """Open a file for reading; VideoError says in a sentence what it is if it is no video.
+    """Open a file for reading.
 
-    quick: do without FFmpeg's decoding of the first frames (which fills in what the header does
-    not say, and takes longer than reading a clip's packets) where the format does not need it.
+    Args:
+        path: The video file.
+        limits: Limits on reading it.
+        threads: Threads of the decoder; 0 for one per core.
+        quick: Leave out FFmpeg's decoding of the first frames where the format does not need it.
+            It fills in what the header does not say, and takes longer than reading the packets.
+
+    Raises:
+        VideoError: It is no video, cannot be opened, or exceeds `limits`.
     """
     import av
     from av.stream import Discard
 
-    path, size = checked(path)
-    head = first_bytes(path)
-    if kind := what_it_is(head):
+    path, size = check_regular_file(path)
+    head = read_head(path)
+    if kind := identify_non_video(head):
         raise VideoError(path, kind)
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     options["max_pixels"] = str(limits.pixels)
     if quick:
-        options["codec_whitelist"] = "none"  # for FFmpeg's look at the first frames alone
+        options["codec_whitelist"] = "none"  # holds only while FFmpeg analyses the first frames
     try:
-        # The prefix keeps names like `-x.mp4` and `concat:a` names.
+        # With the prefix, `-x.mp4` and `concat:a` are file names.
         opened = av.open(f"file:{os.path.abspath(path)}", options=options)
     except UnicodeEncodeError:
         raise VideoError(path, "its name is not valid text in this system's encoding") from None
     except (av.error.FFmpegError, MemoryError, ValueError) as error:
-        raise VideoError(path, why_not(head, error)) from None
+        raise VideoError(path, open_error_reason(head, error)) from None
     try:
-        stream = _best(path, opened)
+        stream = _best_stream(path, opened)
         context = stream.codec_context
-        unsure = opened.format.name not in TIMED_FORMATS or not context.width or not context.height
-        if quick and unsure:
+        incomplete = not context.width or not context.height
+        if quick and (incomplete or opened.format.name not in TIMED_FORMATS):
             opened.close()
             return open_video(path, limits=limits, threads=threads, quick=False)
         _check_size(path, stream, limits)
@@ -146,16 +186,16 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     return Container(path, size, opened, stream, limits, threads, quick)
 
 
-def videos_of(opened: InputContainer) -> list[VideoStream]:
-    """The video streams that are no cover image."""
+def video_streams(opened: InputContainer) -> list[VideoStream]:
+    """Return the video streams that are not cover images."""
     from av.stream import Disposition
 
     return [s for s in opened.streams.video if not s.disposition & Disposition.attached_pic]
 
 
-def _best(path: Path, opened: InputContainer) -> VideoStream:
-    """The video stream that FFmpeg calls best, or the first where that is a cover image."""
-    videos, stream = videos_of(opened), opened.streams.best("video")
+def _best_stream(path: Path, opened: InputContainer) -> VideoStream:
+    """Return the video stream that FFmpeg ranks best, or the first where that is a cover image."""
+    videos, stream = video_streams(opened), opened.streams.best("video")
     if stream not in videos:
         stream = next(iter(videos), None)
     if stream is None:
@@ -171,7 +211,7 @@ def _check_size(path: Path, stream: VideoStream, limits: Limits) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if not width or not height:
         raise VideoError(
-            path, f"its frames have no size, or one beyond the limit of {limits.pixels:,} pixels"
+            path, f"its frames have no size, or one above the limit of {limits.pixels:,} pixels"
         )
     if width * height > limits.pixels:
         raise VideoError(
@@ -181,113 +221,126 @@ def _check_size(path: Path, stream: VideoStream, limits: Limits) -> None:
         )
 
 
-def _index(container: Container) -> Index:
-    """Read every packet of the stream once."""
+def read_packet_index(container: Container) -> PacketIndex:
+    """Read every packet of the stream once.
+
+    Raises:
+        VideoError: There are no packets, they are encrypted, or they exceed the limits.
+    """
     import av
 
     path, stream, limits = container.path, container.stream, container.limits
     codec = stream.codec_context.codec.canonical_name
     extradata = stream.codec_context.extradata or b""
-    reader, length_size = reader_for(codec, extradata)
+    parser, length_size = parser_for(codec, extradata)
     packets: list[Packet[VideoStream]] | None = []
     rows: list[tuple[int | None, bool, bool]] = []
-    units: list[Unit] = []
+    packet_facts: list[PacketFacts] = []
     kept_bytes = corrupt = 0
-    changes = False
+    parameters_change = False
     damage: list[str] = []
     try:
         for packet in container.packets():
             if len(rows) == limits.frames:
                 raise VideoError(path, f"more than {limits.frames:,} frames, the limit")
-            beside = {data.data_type for data in packet.iter_sidedata()}
-            if "encryption_info" in beside:
+            side_data = {data.data_type for data in packet.iter_sidedata()}
+            if "encryption_info" in side_data:
                 raise VideoError(path, "its video stream is encrypted")
             rows.append((packet.pts, packet.is_keyframe, packet.is_discard))
-            units.append(reader(memoryview(packet), length_size))
+            packet_facts.append(parser(memoryview(packet), length_size))
             corrupt += packet.is_corrupt
-            changes |= not beside.isdisjoint(("new_extradata", "palette"))
+            parameters_change |= not side_data.isdisjoint(("new_extradata", "palette"))
             kept_bytes += packet.size
             if packets is not None:
                 packets.append(packet)
-                if kept_bytes > KEEP_BYTES:
+                if kept_bytes > MAX_PACKET_BYTES:
                     packets = None
     except (av.error.FFmpegError, MemoryError) as error:
-        damage.append(f"reading stopped after {len(rows):,} frames ({said(error)})")
+        damage.append(f"reading stopped after {len(rows):,} frames ({ffmpeg_reason(error)})")
     if not rows:
         raise VideoError(path, "its video stream holds no frames")
     pts = np.array([-1 if row[0] is None else row[0] for row in rows], np.int64)
-    hidden = np.array([row[2] or not unit.shown for row, unit in zip(rows, units, strict=True)])
-    missing = any(row[0] is None for row in rows)
-    if not missing:
+    shown = [facts.shown for facts in packet_facts]
+    hidden = np.array([row[2] or not visible for row, visible in zip(rows, shown, strict=True)])
+    pts_missing = any(row[0] is None for row in rows)
+    if not pts_missing:
         seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
         if seconds > limits.seconds:
             raise VideoError(path, f"lasts {seconds:,.0f} s, the limit is {limits.seconds:,.0f} s")
     if corrupt:
         damage.append(f"{corrupt:,} of {len(rows):,} packets are marked corrupt")
-    damage += _claims_unmet(container, len(rows))
-    top_layer = max(unit.layer for unit in units)
-    return Index(
+    damage += _unmet_claims(container, len(rows))
+    top_layer = max(facts.layer for facts in packet_facts)
+    return PacketIndex(
         pts=pts,
         key=np.array([row[1] for row in rows]),
         hidden=hidden,
-        entry=np.array([unit.entry for unit in units], np.int8),
-        droppable=np.array([unit.droppable and unit.layer == top_layer for unit in units]),
+        entry=np.array([facts.entry for facts in packet_facts], np.int8),
+        droppable=np.array([f.droppable and f.layer == top_layer for f in packet_facts]),
         packets=packets,
-        doubt=_doubt(pts, units, extradata, missing=missing, changes=changes),
-        counted=not any(unit.unclear for unit in units),
+        doubt=_reason_to_doubt(
+            pts,
+            packet_facts,
+            extradata,
+            pts_missing=pts_missing,
+            parameters_change=parameters_change,
+        ),
+        countable=not any(facts.ambiguous for facts in packet_facts),
         damage=tuple(damage),
     )
 
 
-def _doubt(
+def _reason_to_doubt(
     pts: npt.NDArray[np.int64],
-    units: list[Unit],
+    packet_facts: list[PacketFacts],
     extradata: bytes,
     *,
-    missing: bool,
-    changes: bool,
+    pts_missing: bool,
+    parameters_change: bool,
 ) -> str | None:
-    """Why the packets do not say which frames are shown in what order; None where they do."""
-    if any(unit.unclear for unit in units):
+    """Return why the packets do not tell which frames are shown in what order; None if they do."""
+    if any(facts.ambiguous for facts in packet_facts):
         return "packets that may not be one frame each"
-    if missing:
+    if pts_missing:
         return "packets without a timestamp"
     if len(np.unique(pts)) < len(pts):
-        return "several packets with one timestamp"
-    if any(unit.bidirectional for unit in units) and bool((np.diff(pts) > 0).all()):
-        return "timestamps in the order of decoding in a stream that is shown in another"
-    if units[0].entry == NOWHERE and any(unit.entry != NOWHERE for unit in units):
+        return "several packets with the same timestamp"
+    if any(facts.bidirectional for facts in packet_facts) and bool((np.diff(pts) > 0).all()):
+        return "timestamps in decoding order in a stream that is shown in another order"
+    has_entry = [facts.entry != NO_ENTRY for facts in packet_facts]
+    if not has_entry[0] and any(has_entry):
         return "it starts in the middle of a group of pictures"
     # Parameters must be the same wherever decoding starts, and change nowhere else.
-    at_entries = {_unlike(unit, extradata) for unit in units if unit.entry != NOWHERE}
-    elsewhere = {_unlike(unit, extradata) for unit in units if unit.entry == NOWHERE} - {()}
-    if changes or len(at_entries) > 1 or elsewhere - at_entries:
+    changed = [_changed_parameters(facts, extradata) for facts in packet_facts]
+    at_entries = {sets for sets, entry in zip(changed, has_entry, strict=True) if entry}
+    elsewhere = {sets for sets, entry in zip(changed, has_entry, strict=True) if not entry} - {()}
+    if parameters_change or len(at_entries) > 1 or elsewhere - at_entries:
         return "the decoder's parameters change in mid-stream"
     return None
 
 
-def _unlike(unit: Unit, extradata: bytes) -> tuple[bytes, ...]:
-    """A packet's parameter sets, where they are not those that the container begins with."""
-    return () if all(each in extradata for each in unit.parameters) else unit.parameters
+def _changed_parameters(facts: PacketFacts, extradata: bytes) -> tuple[bytes, ...]:
+    """Return a packet's parameter sets, or nothing where they are those of the container."""
+    return () if all(item in extradata for item in facts.parameters) else facts.parameters
 
 
-def _claims_unmet(container: Container, demuxed: int) -> list[str]:
-    """Where the file promises more than it holds."""
+def _unmet_claims(container: Container, demuxed: int) -> list[str]:
+    """Return one sentence per claim of the header that the file does not meet."""
     stream, claimed = container.stream, container.stream.frames
     if container.input.format.name == TIMED_FORMATS[0]:
-        # What remains of the header's table once edit lists are applied, if it was all there.
-        whole = stream.frames <= demuxed or _samples_in_tables(container) >= stream.frames
-        claimed = len(stream.index_entries) if whole else stream.frames
+        # What is left of the header's table after edit lists, if the table was complete.
+        complete = stream.frames <= demuxed or _samples_in_tables(container) >= stream.frames
+        claimed = len(stream.index_entries) if complete else stream.frames
     unmet = []
     if claimed > demuxed:
         unmet.append(f"header claims {claimed:,} frames, {demuxed:,} are in the file")
-    if lost := cut_short(container.path, container.bytes):
+    if lost := missing_bytes(container.path, container.bytes):
         unmet.append(f"the file ends {lost:,} bytes before its header says")
     return unmet
 
 
 def _samples_in_tables(container: Container) -> int:
-    """How many frames an MP4 locates in the file, edit lists left aside."""
+    """Return the number of frames that an MP4 locates in the file, without edit lists."""
     import av
 
     name = f"file:{os.path.abspath(container.path)}"
@@ -299,6 +352,22 @@ def _samples_in_tables(container: Container) -> int:
         return len(opened.streams[container.stream.index].index_entries)
 
 
-def said(error: BaseException) -> str:
-    """The words of an FFmpeg error without its number and its repetition of the file's name."""
+def decoder_options(container: Container, *, strict: bool) -> dict[str, str]:
+    """Return options of the decoder; none of them changes a pixel of an intact stream.
+
+    Args:
+        container: The open file.
+        strict: Stop at errors that FFmpeg would conceal, and give H.264 that does not say how far
+            its frames are reordered all the room that its level allows.
+    """
+    options = {"max_pixels": str(container.limits.pixels)}
+    if strict:
+        codec = container.stream.codec_context.codec.canonical_name
+        options |= {} if codec == "mjpeg" else {"err_detect": "explode"}
+        options |= {"strict": "1"} if codec == "h264" else {}
+    return options
+
+
+def ffmpeg_reason(error: BaseException) -> str:
+    """Return the message of an FFmpeg error without its number and the file's name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,8 +1,8 @@
-"""What a compressed packet says of itself: may decoding start here, does anything depend on it?
+"""What the bitstream of a packet tells: whether decoding may start here, what depends on it.
 
-Container flags are claims (an MP4 without a sync table calls every packet a keyframe), so what
-decides where decoding may start is the bitstream. A codec without a reader here is decoded from
-the start, which is always right.
+Container flags are claims (an MP4 without a sync table calls every packet a keyframe), so the
+bitstream decides where decoding may start. A codec without a parser here is decoded from the start,
+which is always right.
 
 Sources: ITU-T H.264 7.3.1, 7.3.3 and D.2.8 (NAL unit types, slice types, recovery points); ITU-T
 H.265 7.4.2.2 (NAL unit types, TemporalId); RFC 6386 9.1 (VP8); VP9 bitstream 6.2 and annex B; AV1
@@ -15,38 +15,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-CLOSED = 2
-OPEN = 1
-NOWHERE = 0
+CLOSED_ENTRY = 2
+OPEN_ENTRY = 1
+NO_ENTRY = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One packet.
+class PacketFacts:
+    """What a packet's bitstream tells.
 
-    entry: CLOSED where all packets that follow decode from here, OPEN where those do that are
-        shown at or after this one, NOWHERE otherwise.
-    droppable: no packet depends on this one, if its temporal `layer` is the stream's highest.
-    shown: the decoder shows a frame for it.
-    bidirectional: of the kind that is shown before packets which it follows in the file.
-    parameters: the parameter sets that it carries, which later packets may rely on.
-    unclear: whether it is exactly one frame is known only by decoding it.
+    Attributes:
+        entry: `CLOSED_ENTRY` where all packets that follow can be decoded from here, `OPEN_ENTRY`
+            where those can that are shown at or after this one, otherwise `NO_ENTRY`.
+        droppable: Whether no packet depends on this one, if its `layer` is the stream's highest.
+        shown: Whether the decoder shows a frame for it.
+        layer: Its temporal layer.
+        bidirectional: Whether it may be shown before packets that it follows in the file.
+        parameters: Its parameter sets, which later packets may use.
+        ambiguous: Whether only decoding it tells if it is exactly one frame.
     """
 
-    entry: int = NOWHERE
+    entry: int = NO_ENTRY
     droppable: bool = False
     shown: bool = True
     layer: int = 0
     bidirectional: bool = False
     parameters: tuple[bytes, ...] = ()
-    unclear: bool = False
+    ambiguous: bool = False
 
 
-UNCLEAR = Unit(unclear=True)
+AMBIGUOUS = PacketFacts(ambiguous=True)
 
 
 def _nal_units(data: memoryview, length_size: int) -> list[memoryview]:
-    """The NAL units of a packet; `length_size` 0 means start codes (Annex B)."""
+    """Return the NAL units of a packet; `length_size` 0 means start codes (Annex B)."""
     units: list[memoryview] = []
     if length_size:
         at = 0
@@ -66,7 +68,7 @@ def _nal_units(data: memoryview, length_size: int) -> list[memoryview]:
 
 
 def _exp_golomb(data: memoryview, count: int) -> list[int]:
-    """The first `count` ue(v) codes of `data`; fewer where it ends."""
+    """Return the first `count` ue(v) codes of `data`; fewer where it ends."""
     bits = int.from_bytes(data, "big")
     at = 8 * len(data)
     values = []
@@ -79,7 +81,7 @@ def _exp_golomb(data: memoryview, count: int) -> list[int]:
     return values
 
 
-def _h264(data: memoryview, length_size: int) -> Unit:
+def _h264(data: memoryview, length_size: int) -> PacketFacts:
     idr = recovers = referenced = bidirectional = False
     parameters: tuple[bytes, ...] = ()
     slices = 0
@@ -98,17 +100,17 @@ def _h264(data: memoryview, length_size: int) -> Unit:
             recovers |= _recovers_at_once(unit)
         elif kind in (7, 8, 13, 15):
             parameters += (bytes(unit),)
-    return Unit(
-        entry=CLOSED if idr else OPEN if recovers else NOWHERE,
+    return PacketFacts(
+        entry=CLOSED_ENTRY if idr else OPEN_ENTRY if recovers else NO_ENTRY,
         droppable=not referenced,
         bidirectional=bidirectional,
         parameters=parameters,
-        unclear=not slices,
+        ambiguous=not slices,
     )
 
 
 def _recovers_at_once(sei: memoryview) -> bool:
-    """Whether the SEI unit holds a recovery point that is exact and takes no frames."""
+    """Return whether the SEI unit holds a recovery point that is exact and takes no frames."""
     at = 1
     while at + 2 < len(sei):
         numbers = []
@@ -127,9 +129,9 @@ def _recovers_at_once(sei: memoryview) -> bool:
     return False
 
 
-def _hevc(data: memoryview, length_size: int) -> Unit:
+def _hevc(data: memoryview, length_size: int) -> PacketFacts:
     parameters: tuple[bytes, ...] = ()
-    picture: Unit | None = None
+    picture: PacketFacts | None = None
     for unit in _nal_units(data, length_size):
         if len(unit) < 2:
             continue
@@ -138,15 +140,19 @@ def _hevc(data: memoryview, length_size: int) -> Unit:
             parameters += (bytes(unit),)
         elif kind < 32 and picture is None:
             no_reference = kind < 16 and not kind & 1
-            picture = Unit(
-                entry=CLOSED if kind in (19, 20) else OPEN if 16 <= kind <= 21 else NOWHERE,
+            picture = PacketFacts(
+                entry=CLOSED_ENTRY
+                if kind in (19, 20)
+                else OPEN_ENTRY
+                if 16 <= kind <= 21
+                else NO_ENTRY,
                 droppable=no_reference,
                 layer=layer,
                 bidirectional=no_reference or 6 <= kind <= 9,
             )
     if picture is None:
-        return Unit(parameters=parameters, unclear=True)
-    return Unit(
+        return PacketFacts(parameters=parameters, ambiguous=True)
+    return PacketFacts(
         entry=picture.entry,
         droppable=picture.droppable,
         layer=picture.layer,
@@ -155,23 +161,23 @@ def _hevc(data: memoryview, length_size: int) -> Unit:
     )
 
 
-def _vp8(data: memoryview, _: int) -> Unit:
-    return Unit(entry=NOWHERE if data[0] & 1 else CLOSED, shown=bool(data[0] & 0x10))
+def _vp8(data: memoryview, _: int) -> PacketFacts:
+    return PacketFacts(entry=NO_ENTRY if data[0] & 1 else CLOSED_ENTRY, shown=bool(data[0] & 0x10))
 
 
-def _vp9(data: memoryview, _: int) -> Unit:
+def _vp9(data: memoryview, _: int) -> PacketFacts:
     if data[0] >> 6 != 2:
-        return UNCLEAR
+        return AMBIGUOUS
     shift = 2 if data[0] & 0x30 == 0x30 else 3  # profile 3 has a reserved bit
     if data[0] >> shift & 1:  # show_existing_frame
-        return Unit()
+        return PacketFacts()
     key = not data[0] >> (shift - 1) & 1
     shown = bool(data[0] >> (shift - 2) & 1)
     superframe = data[-1] & 0xE0 == 0xC0
-    return Unit(entry=CLOSED if key and shown else NOWHERE, shown=shown or superframe)
+    return PacketFacts(entry=CLOSED_ENTRY if key and shown else NO_ENTRY, shown=shown or superframe)
 
 
-def _av1(data: memoryview, _: int) -> Unit:
+def _av1(data: memoryview, _: int) -> PacketFacts:
     at, sequence = 0, False
     while at < len(data):
         head = data[at]
@@ -192,54 +198,56 @@ def _av1(data: memoryview, _: int) -> Unit:
             sequence = not data[at] & 0x08  # reduced_still_picture_header
         elif kind in (3, 6):
             # show_existing_frame 0, frame_type 0 (key), show_frame 1
-            return Unit(entry=CLOSED if sequence and data[at] >> 4 == 1 else NOWHERE)
+            return PacketFacts(entry=CLOSED_ENTRY if sequence and data[at] >> 4 == 1 else NO_ENTRY)
         at += size
-    return UNCLEAR
+    return AMBIGUOUS
 
 
-def _mpeg4(data: memoryview, _: int) -> Unit:
+def _mpeg4(data: memoryview, _: int) -> PacketFacts:
     text = bytes(data)
     at = text.find(b"\0\0\1\xb6")
-    # Two pictures in a packet, or one of a few bytes that says "nothing new" and shows nothing.
+    # Two pictures in a packet, or one of a few bytes that repeats the last and shows nothing.
     if at < 0 or len(text) < at + 16 or text.find(b"\0\0\1\xb6", at + 4) >= 0:
-        return UNCLEAR
+        return AMBIGUOUS
     kind = text[at + 4] >> 6
     layers = any(code in text[:at] for code in (b"\0\0\1\x20", b"\0\0\1\x00", b"\0\0\1\xb0"))
-    return Unit(
-        entry=OPEN if kind == 0 else NOWHERE,
+    return PacketFacts(
+        entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
         bidirectional=kind == 2,
         parameters=(text[:at],) if layers else (),
     )
 
 
-def _mpeg2(data: memoryview, _: int) -> Unit:
+def _mpeg2(data: memoryview, _: int) -> PacketFacts:
     text = bytes(data)
     at = text.find(b"\0\0\1\0")
     if at < 0 or at + 5 >= len(text):
-        return UNCLEAR
+        return AMBIGUOUS
     kind = text[at + 5] >> 3 & 7
     starts = kind == 1 and text.startswith(b"\0\0\1\xb3")  # with a sequence header of its own
-    return Unit(entry=OPEN if starts else NOWHERE, bidirectional=kind == 3)
+    return PacketFacts(entry=OPEN_ENTRY if starts else NO_ENTRY, bidirectional=kind == 3)
 
 
-def _mjpeg(data: memoryview, _: int) -> Unit:
+def _mjpeg(data: memoryview, _: int) -> PacketFacts:
     # A JPEG that leaves out its tables uses those of an earlier one.
     head = bytes(data[:4096])
-    return Unit(entry=CLOSED if b"\xff\xdb" in head and b"\xff\xc4" in head else NOWHERE)
+    return PacketFacts(
+        entry=CLOSED_ENTRY if b"\xff\xdb" in head and b"\xff\xc4" in head else NO_ENTRY
+    )
 
 
-def _in_order(data: memoryview, _: int) -> Unit:
-    return Unit()
+def _in_order(data: memoryview, _: int) -> PacketFacts:
+    return PacketFacts()
 
 
-def _intra(data: memoryview, _: int) -> Unit:
-    return Unit(entry=CLOSED)
+def _intra(data: memoryview, _: int) -> PacketFacts:
+    return PacketFacts(entry=CLOSED_ENTRY)
 
 
-Reader = Callable[[memoryview, int], Unit]
+PacketParser = Callable[[memoryview, int], PacketFacts]
 
 # By FFmpeg's name of the codec.
-READERS: dict[str, Reader] = {
+PARSERS: dict[str, PacketParser] = {
     "h264": _h264,
     "hevc": _hevc,
     "vp8": _vp8,
@@ -250,22 +258,30 @@ READERS: dict[str, Reader] = {
     "mpeg2video": _mpeg2,
     "mjpeg": _mjpeg,
 }
-# In these every frame stands alone; of the second table's only that a packet is a frame is known.
+# Each frame of these is a keyframe; of the last three it is known only that a packet is a frame.
 INTRA_ONLY = ("prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png")
-READERS.update(dict.fromkeys(INTRA_ONLY, _intra))
-READERS.update(dict.fromkeys(("ffv1", "gif", "qtrle"), _in_order))
+PARSERS.update(dict.fromkeys(INTRA_ONLY, _intra))
+PARSERS.update(dict.fromkeys(("ffv1", "gif", "qtrle"), _in_order))
 
 
-def _unknown(data: memoryview, _: int) -> Unit:
-    return UNCLEAR
+def _unknown(data: memoryview, _: int) -> PacketFacts:
+    return AMBIGUOUS
 
 
-def reader_for(codec: str, extradata: bytes) -> tuple[Reader, int]:
-    """The reader of a codec's packets, and the bytes of a NAL unit's length (0: start codes)."""
+def parser_for(codec: str, extradata: bytes) -> tuple[PacketParser, int]:
+    """Return the parser of a codec's packets, and the bytes of a NAL unit's length.
+
+    Args:
+        codec: FFmpeg's name of the codec.
+        extradata: The container's description of the stream.
+
+    Returns:
+        The parser; and the bytes of a length, 0 where NAL units are separated by start codes.
+    """
     length_size = 0
     configured = extradata.startswith(b"\1")  # avcC and hvcC begin with a version
     if configured and codec == "h264" and len(extradata) > 4:
         length_size = (extradata[4] & 3) + 1
     if configured and codec == "hevc" and len(extradata) > 21:
         length_size = (extradata[21] & 3) + 1
-    return READERS.get(codec, _unknown), length_size
+    return PARSERS.get(codec, _unknown), length_size

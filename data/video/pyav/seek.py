@@ -1,10 +1,10 @@
-"""From places to pixels without decoding everything, with PyAV (FFmpeg): the reference.
+"""Random access with PyAV (FFmpeg): the frames at some indices without decoding everything.
 
-Each group of pictures that holds a wanted frame is decoded from its own start to the last frame
-wanted in it, less what nothing wanted depends on. Where packets are in memory there is no seek that
-could land elsewhere. Groups do not depend on each other, so several decoders share them out: that
-keeps all cores busy where FFmpeg's own threads, which have to wait for one another inside a group
-and stop at its end, keep one and a half.
+Each group of pictures that holds a wanted frame is decoded from its start to the last frame wanted
+in it, without the packets that no wanted frame depends on. Where packets are in memory there is no
+seek that could land on another frame. Groups do not depend on each other, so several decoders share
+them: that uses all cores, whereas FFmpeg's own threads, which wait for one another inside a group
+and stop at its end, use one and a half.
 """
 
 from __future__ import annotations
@@ -20,194 +20,214 @@ import numpy as np
 import numpy.typing as npt
 
 from data.cores import available_cores
-from data.video.pyav.container import Container, said
-from data.video.pyav.packets import CLOSED, NOWHERE
-from data.video.pyav.sequential import Gathered, Look, Places, SizeChange, decoder_options, upright
+from data.video.pyav.container import Container, decoder_options, ffmpeg_reason
+from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
+from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-# A thread costs a millisecond to start and a little at each frame: no fewer pixels are worth it.
-PIXELS_WORTH_A_THREAD = 2_000_000
-# What FFmpeg's second thread, and each beyond it, adds to the speed of the first.
+# A thread takes a millisecond to start and a little at each frame: it is not used for fewer pixels.
+MIN_PIXELS_PER_THREAD = 2_000_000
+# What FFmpeg's second thread, and each further one, adds to the speed of the first.
 THREAD_GAIN = 0.5
 
-FIELDS = "its fields may be packets of their own"
+FIELDS_REASON = "a field may be a packet of its own"
 
 
-class Unexpected(Exception):
-    """Random access did not give what the index promised; a full decode has to tell."""
+class SeekMismatch(Exception):
+    """Random access did not give what the index promised; a full decode has to decide."""
 
 
-def by_index(container: Container, gathered: Gathered) -> Look:
-    """Decode the wanted frames, and of the others only what they depend on.
+def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
+    """Decode the frames of `buffer`, and of the others only those they depend on.
 
-    Raises Unexpected unless each comes out sound, once, in order, with the timestamp asked for.
+    Returns:
+        What the decoded frames tell about the stream.
+
+    Raises:
+        SeekMismatch: A frame is damaged, missing, repeated, out of order or of another time.
     """
     from av.video.reformatter import VideoReformatter
 
-    index = container.index
-    places = np.array(sorted(gathered.slots), np.int64)
-    wanted = index.order[places]
-    fed = ~index.droppable
-    fed[wanted] = True
-    stretches = [
-        start + np.flatnonzero(fed[start : last + 1])
-        for start, last in runs(index.pts, index.entry, np.sort(wanted))
+    packet_index = container.packet_index
+    indices = np.array(sorted(buffer.positions), np.int64)
+    wanted = packet_index.order[indices]
+    needed = ~packet_index.droppable
+    needed[wanted] = True
+    segments = [
+        first + np.flatnonzero(needed[first : last + 1])
+        for first, last in find_segments(packet_index.pts, packet_index.entry, np.sort(wanted))
     ]
-    place_of = dict(zip(index.pts[wanted].tolist(), places.tolist(), strict=True))
-    plan = planned(container, [len(stretch) for stretch in stretches])
-    looks: list[Look | None] = [None] * len(stretches)
+    index_of_pts = dict(zip(packet_index.pts[wanted].tolist(), indices.tolist(), strict=True))
+    plan = plan_decoders(container, [len(segment) for segment in segments])
+    facts: list[StreamFacts | None] = [None] * len(segments)
     with ExitStack() as opened:
-        lanes = [container]
-        lanes += [opened.enter_context(container.reopened(quick=True)) for _ in plan.shares[1:]]
-        source = opened.enter_context(_Source(container))
+        decoders = [container]
+        for _ in plan.shares[1:]:
+            decoders.append(opened.enter_context(container.reopened(quick=True)))
+        source = opened.enter_context(_PacketSource(container))
 
-        def decode(lane: Container, share: list[int]) -> None:
-            _use_threads(lane, plan.threads)
-            convert = VideoReformatter()
+        def decode(decoder: Container, share: list[int]) -> None:
+            _set_threads(decoder, plan.threads)
+            reformatter = VideoReformatter()
             for number in share:
-                packets = (source.packet(n) for n in stretches[number].tolist())
-                looks[number] = _decoded(lane, packets, place_of, gathered, convert)
+                packets = (source.packet(n) for n in segments[number].tolist())
+                facts[number] = _decode_segment(decoder, packets, index_of_pts, buffer, reformatter)
 
-        if len(lanes) == 1:
+        if len(decoders) == 1:
             decode(container, plan.shares[0])
         else:
-            with ThreadPoolExecutor(len(lanes)) as pool:
-                list(pool.map(decode, lanes, plan.shares))
-    if len(gathered.filled) != len(places):
-        raise Unexpected(f"{len(gathered.filled)} of {len(places)} frames come out")
-    first, *others = [look for look in looks if look is not None]
-    for look in others:
-        first.add(look)
-    return first
+            with ThreadPoolExecutor(len(decoders)) as pool:
+                list(pool.map(decode, decoders, plan.shares))
+    if not buffer.complete:
+        raise SeekMismatch(f"{len(buffer.filled)} of {len(indices)} frames are decoded")
+    merged, *later = [segment_facts for segment_facts in facts if segment_facts is not None]
+    for segment_facts in later:
+        merged.merge(segment_facts)
+    return merged
 
 
-def _decoded(
-    lane: Container,
+def _decode_segment(
+    decoder: Container,
     packets: Iterable[Packet[VideoStream]],
-    place_of: dict[int, int],
-    gathered: Gathered,
-    convert: VideoReformatter,
-) -> Look:
-    """Decode one stretch from its start; of its frames those of `place_of` are kept."""
+    index_of_pts: dict[int, int],
+    buffer: FrameBuffer,
+    reformatter: VideoReformatter,
+) -> StreamFacts:
+    """Decode one segment from its start, and store those of its frames that are wanted."""
     import av
 
-    context, look = lane.stream.codec_context, Look()
-    context.options = decoder_options(lane, strict=True)
+    context, facts = decoder.stream.codec_context, StreamFacts()
+    context.options = decoder_options(decoder, strict=True)
     latest: int | None = None
     try:
         for packet in (*packets, None):
             for frame in context.decode(packet):
                 if frame.pts is None or (latest is not None and frame.pts <= latest):
-                    raise Unexpected("frames come out in another order than their timestamps")
+                    raise SeekMismatch("frames are decoded in another order than their timestamps")
                 latest = frame.pts
-                if (place := place_of.get(latest)) is None:
+                if (index := index_of_pts.get(latest)) is None:
                     continue
-                if frame.is_corrupt or place in gathered.filled:
-                    raise Unexpected("a frame comes out corrupt, or twice")
+                if frame.is_corrupt or index in buffer.filled:
+                    raise SeekMismatch("a frame is corrupt, or decoded twice")
                 if frame.interlaced_frame:
-                    raise Unexpected(FIELDS)
-                look.at(frame)
-                gathered.put(place, upright(frame, lane.path, convert))
+                    raise SeekMismatch(FIELDS_REASON)
+                facts.add_frame(frame)
+                buffer.store(index, to_rgb(frame, decoder.path, reformatter))
         context.flush_buffers()
     except (av.error.FFmpegError, MemoryError) as error:
-        raise Unexpected(said(error)) from None
-    except SizeChange:
-        raise Unexpected("its frames change size") from None
-    return look
+        raise SeekMismatch(ffmpeg_reason(error)) from None
+    except FrameSizeChanged:
+        raise SeekMismatch("its frame size changes") from None
+    return facts
 
 
-class _Source:
+class _PacketSource:
     """Packets by number, in growing order: from memory, or read again from a large file."""
 
-    def __init__(self, container: Container):
-        self.index = container.index
-        self.again = container.reopened(quick=True) if self.index.packets is None else None
-        self.numbered = enumerate(self.again.packets()) if self.again else iter(())
+    def __init__(self, container: Container) -> None:
+        self.packet_index = container.packet_index
+        in_memory = self.packet_index.packets is not None
+        self.reopened = None if in_memory else container.reopened(quick=True)
+        self.numbered = enumerate(self.reopened.packets()) if self.reopened else iter(())
 
-    def __enter__(self) -> _Source:
+    def __enter__(self) -> _PacketSource:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.again is not None:
-            self.again.input.close()
+        if self.reopened is not None:
+            self.reopened.input.close()
 
     def packet(self, number: int) -> Packet[VideoStream]:
-        if self.index.packets is not None:
-            return self.index.packets[number]
+        if self.packet_index.packets is not None:
+            return self.packet_index.packets[number]
         for n, packet in self.numbered:
-            if n == number and packet.pts == self.index.pts[n]:
+            if n == number and packet.pts == self.packet_index.pts[n]:
                 return packet
             if n >= number:
                 break
-        raise Unexpected("the file reads differently the second time")
+        raise SeekMismatch("reading the file again gives other packets")
 
 
-def runs(pts: Places, entry: npt.NDArray[np.int8], wanted: Places) -> list[tuple[int, int]]:
-    """(first, last) packet of each stretch to decode for the packets `wanted` (sorted)."""
-    entries = np.flatnonzero(entry != NOWHERE)
-    out: list[tuple[int, int]] = []
-    for n in wanted.tolist():
-        start = 0
-        for candidate in entries[: np.searchsorted(entries, n, side="right")][::-1].tolist():
-            if entry[candidate] == CLOSED or pts[n] >= pts[candidate]:
-                start = candidate
+def find_segments(
+    pts: npt.NDArray[np.int64], entry: npt.NDArray[np.int8], wanted: npt.NDArray[np.int64]
+) -> list[tuple[int, int]]:
+    """Return the (first, last) packet of each segment to decode for the packets `wanted`.
+
+    Args:
+        pts: int64 (n,), the time of each packet.
+        entry: int8 (n,), where decoding may start (`data.video.pyav.packets`).
+        wanted: int64, packet numbers in growing order.
+    """
+    entries = np.flatnonzero(entry != NO_ENTRY)
+    segments: list[tuple[int, int]] = []
+    for number in wanted.tolist():
+        first = 0
+        for candidate in entries[: np.searchsorted(entries, number, side="right")][::-1].tolist():
+            if entry[candidate] == CLOSED_ENTRY or pts[number] >= pts[candidate]:
+                first = candidate
                 break
-        while out and start <= out[-1][1]:
-            start = min(start, out.pop()[0])
-        out.append((start, n))
-    return out
+        while segments and first <= segments[-1][1]:
+            first = min(first, segments.pop()[0])
+        segments.append((first, number))
+    return segments
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which decoder takes which stretches, in growing order; `threads` of FFmpeg's in each."""
+class DecodePlan:
+    """How segments are decoded.
+
+    Attributes:
+        shares: For each decoder, the numbers of its segments in growing order.
+        threads: FFmpeg's threads in each decoder.
+    """
 
     shares: list[list[int]]
     threads: int
 
 
-def planned(container: Container, lengths: list[int]) -> Plan:
-    """How to decode stretches of so many frames soonest.
+def plan_decoders(container: Container, lengths: list[int]) -> DecodePlan:
+    """Return the fastest way to decode segments of `lengths` frames.
 
-    One decoder with threads of FFmpeg's own, or several decoders with fewer threads each: the
-    longest share decides. Only files that open quickly, and whose packets are in memory, are given
-    to several.
+    Either one decoder with FFmpeg's own threads, or several decoders with fewer threads each; the
+    longest share decides. Several decoders are used only for files that open quickly and whose
+    packets are in memory.
     """
     context = container.stream.codec_context
-    everything = [list(range(len(lengths)))]
+    all_segments = [list(range(len(lengths)))]
     cores = container.threads or available_cores()
-    worth = sum(lengths) * context.width * context.height // PIXELS_WORTH_A_THREAD
-    if min(cores, worth) < 2:
-        return Plan(everything, 1)
-    best = Plan(everything, container.threads)
-    soonest = sum(lengths) / (1 + THREAD_GAIN * (cores - 1))
-    if container.quick and container.index.packets is not None:
-        count = min(cores, worth, len(lengths))
+    pixels = sum(lengths) * context.width * context.height
+    useful_threads = pixels // MIN_PIXELS_PER_THREAD
+    if min(cores, useful_threads) < 2:
+        return DecodePlan(all_segments, 1)
+    best = DecodePlan(all_segments, container.threads)
+    shortest = sum(lengths) / (1 + THREAD_GAIN * (cores - 1))
+    if container.quick and container.packet_index.packets is not None:
+        count = min(cores, useful_threads, len(lengths))
         while count > 1:
-            shares, threads = shared_out(lengths, count), cores // count
+            shares, threads = balance(lengths, count), cores // count
             longest = max(sum(lengths[n] for n in share) for share in shares)
-            if (ends := longest / (1 + THREAD_GAIN * (threads - 1))) < soonest:
-                best, soonest = Plan(shares, threads), ends
+            if (duration := longest / (1 + THREAD_GAIN * (threads - 1))) < shortest:
+                best, shortest = DecodePlan(shares, threads), duration
             count //= 2
     return best
 
 
-def shared_out(lengths: list[int], count: int) -> list[list[int]]:
-    """The numbers of `lengths` in `count` shares of nearly equal sums, each in growing order."""
+def balance(lengths: list[int], count: int) -> list[list[int]]:
+    """Divide the positions of `lengths` into `count` sorted shares of nearly equal sums."""
     shares: list[list[int]] = [[] for _ in range(count)]
     sums = [(0, share) for share in range(count)]
     for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        total, least = sums[0]
-        shares[least].append(number)
-        heapq.heapreplace(sums, (total + lengths[number], least))
+        total, smallest = sums[0]
+        shares[smallest].append(number)
+        heapq.heapreplace(sums, (total + lengths[number], smallest))
     return [sorted(share) for share in shares]
 
 
-def _use_threads(lane: Container, threads: int) -> None:
-    context = lane.stream.codec_context
+def _set_threads(decoder: Container, threads: int) -> None:
+    context = decoder.stream.codec_context
     if not context.is_open:
         context.thread_count = threads

@@ -1,4 +1,4 @@
-"""What an open file shows: its frames counted and placed in time, by index or by a full decode."""
+"""A decode session: the frames of an open file counted, given times, and decoded."""
 
 from __future__ import annotations
 
@@ -8,50 +8,62 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.video.frames import VideoError, VideoInfo
-from data.video.pyav.container import Container, videos_of
-from data.video.pyav.seek import FIELDS, Unexpected, by_index
-from data.video.pyav.sequential import Frames, Gathered, Look, Pass, Places, one_pass
+from data.video.frames import FrameIndices, Frames, VideoError
+from data.video.info import VideoInfo
+from data.video.pyav.container import Container, video_streams
+from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts
+from data.video.pyav.seek import FIELDS_REASON, SeekMismatch, decode_by_seeking
+from data.video.pyav.sequential import FullDecode, decode_fully
 
 
-class Recounted(Exception):
-    """A full decode, made while frames were read, shows other frames than the index promised."""
+class FrameCountChanged(Exception):
+    """A full decode, made while frames were read, shows other frames than the packet index."""
 
 
 @dataclass
-class Reading:
-    """An open file and what is known of the frames that it shows.
+class DecodeSession:
+    """An open file and what is known about the frames that it shows.
 
-    `full` is a decode of everything, where there has been one; without it the index is believed
-    (`believe`: even where there is reason not to).
+    Attributes:
+        container: The open file.
+        accept_damaged: Whether a damaged file is read too.
+        trust_index: Trust the packet index even where there is reason not to.
+        full: A decode of everything, where there has been one; otherwise the index is trusted.
+        facts: What the decoded frames tell about the stream.
+        damage: One sentence per damage.
+        mismatch: Why random access is not used although the index is trusted.
     """
 
     container: Container
     accept_damaged: bool
-    believe: bool = False
-    full: Pass | None = None
-    look: Look = field(default_factory=Look)
+    trust_index: bool = False
+    full: FullDecode | None = None
+    facts: StreamFacts = field(default_factory=StreamFacts)
     damage: tuple[str, ...] = ()
-    unexpected: str = ""
+    mismatch: str = ""
 
     def __post_init__(self) -> None:
-        index = self.container.index
-        self.damage = index.damage
-        doubtful = self.accept_damaged or index.damage or not index.trusted
-        if doubtful and not self.believe:
-            self.decode_all()
+        packet_index = self.container.packet_index
+        self.damage = packet_index.damage
+        doubtful = self.accept_damaged or packet_index.damage or not packet_index.trusted
+        if doubtful and not self.trust_index:
+            self.decode_fully()
 
-    def decode_all(self) -> None:
-        """Learn from a full decode what the file shows; VideoError where it is damaged."""
-        container, index = self.container, self.container.index
-        strict = one_pass(container, strict=True)
-        full = strict if strict.clean else one_pass(container)
-        presented = int((~index.hidden).sum())
-        damage = list(index.damage)
+    def decode_fully(self) -> None:
+        """Find out what the file shows by decoding all of it.
+
+        Raises:
+            VideoError: Nothing can be decoded, or the file is damaged and damage is not accepted.
+        """
+        container, packet_index = self.container, self.container.packet_index
+        strict = decode_fully(container, strict=True)
+        full = strict if strict.clean else decode_fully(container)
+        presented = packet_index.presented_frames
+        damage = list(packet_index.damage)
         lost = presented - len(full.pts)
         if full.failed:
             damage.append(f"{full.failed:,} packets cannot be decoded")
-        elif lost > 0 and index.counted and not full.look.interlaced:
+        elif lost > 0 and packet_index.countable and not full.facts.interlaced:
             damage.append(f"{lost:,} frames do not decode")
         if full.corrupt:
             damage.append(f"{full.corrupt:,} frames are corrupt")
@@ -67,38 +79,46 @@ class Reading:
                 f"damaged: {claims}{presented:,} are presented, {len(full.pts):,} decode "
                 f"({'; '.join(damage)})",
             )
-        self.full, self.look, self.damage = full, full.look, tuple(damage)
-        if index.trusted and not self.unexpected:
-            if full.look.interlaced:
-                self.unexpected = FIELDS
-            elif full.pts != index.pts[index.order].tolist():
-                self.unexpected = "it shows other frames than its packets say"
+        self.full, self.facts, self.damage = full, full.facts, tuple(damage)
+        if packet_index.trusted and not self.mismatch:
+            if full.facts.interlaced:
+                self.mismatch = FIELDS_REASON
+            elif full.pts != packet_index.pts[packet_index.order].tolist():
+                self.mismatch = "it shows other frames than its packets say"
 
     @property
-    def shown(self) -> int:
-        return len(self.container.index.order) if self.full is None else len(self.full.pts)
+    def shown_frames(self) -> int:
+        """The number of frames that indices count."""
+        return len(self.container.packet_index.order) if self.full is None else len(self.full.pts)
 
     @property
-    def placed_by_index(self) -> bool:
-        """Whether the index tells which packet is the frame at a place."""
-        return self.container.index.trusted and not self.damage and not self.unexpected
+    def random_access(self) -> bool:
+        """Whether the packet index tells which packet holds the frame at an index."""
+        return self.container.packet_index.trusted and not self.damage and not self.mismatch
 
     @property
-    def claimed(self) -> int:
-        """The header's count of frames; without one its length times its rate, as OpenCV counts."""
+    def claimed_frames(self) -> int:
+        """The header's frame count; without one its length times its rate, as OpenCV counts."""
         container, stream = self.container, self.container.stream
         length = container.input.duration or 0
         return stream.frames or int(length / 1e6 * float(stream.average_rate or 0) + 0.5)
 
     def pts(self) -> list[int | None]:
-        """Ticks of each shown frame; None for one without."""
+        """Return the ticks of each shown frame; None for a frame without a timestamp."""
         if self.full is not None:
             return self.full.pts
-        index = self.container.index
-        return list(index.pts[index.order].tolist())
+        packet_index = self.container.packet_index
+        return list(packet_index.pts[packet_index.order].tolist())
 
     def times(self) -> tuple[npt.NDArray[np.float64], str]:
-        """Seconds of each shown frame after the first, and what they rest on."""
+        """Return the times of the shown frames and what they come from.
+
+        Returns:
+            float64 (shown_frames,), seconds after the first; and `timestamps` or the rate used.
+
+        Raises:
+            VideoError: There are neither usable timestamps nor a frame rate.
+        """
         stream, pts = self.container.stream, self.pts()
         if None not in pts:
             ticks = np.array(pts, np.int64)
@@ -107,92 +127,103 @@ class Reading:
                 return since_first * float(stream.time_base or 0), "timestamps"
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         if not rate:
-            raise VideoError(self.container.path, "neither timestamps nor a frame rate to go by")
-        seconds = np.array([place / rate for place in range(len(pts))], np.float64)
+            raise VideoError(self.container.path, "it has neither timestamps nor a frame rate")
+        seconds = np.array([index / rate for index in range(len(pts))], np.float64)
         return seconds, f"counted at {float(rate):.6g} per second"
 
-    def frames(self, places: Places) -> Frames:
-        """uint8 (T, H, W, 3) at `places`, by PyAV."""
+    def frames(self, indices: FrameIndices) -> Frames:
+        """Decode the frames at `indices` with PyAV.
+
+        Returns:
+            uint8 (T, H, W, 3), RGB, rotated for display.
+
+        Raises:
+            VideoError: There is no such frame, or the file is damaged or exceeds a limit.
+            FrameCountChanged: A full decode was needed, and changes what indices mean.
+        """
         container = self.container
-        self.check(places)
-        if not len(places):
+        self.check_indices(indices)
+        if not len(indices):
             context = container.stream.codec_context
             return np.zeros((0, context.height, context.width, 3), np.uint8)
-        gathered = Gathered(container.path, places, batch_bytes=container.limits.batch_bytes)
-        if self.placed_by_index:
+        buffer = self._new_buffer(indices)
+        if self.random_access:
             try:
-                self.look = by_index(container, gathered)
-            except Unexpected as unexpected:
-                self.unexpected, before = str(unexpected), self.pts()
-                self.decode_all()
-                if self.pts() != before:
-                    raise Recounted from None
-                gathered = Gathered(
-                    container.path, places, batch_bytes=container.limits.batch_bytes
-                )
-        if len(gathered.filled) < len(gathered.slots):
-            one_pass(container, gathered, strict=not self.damage)
-        if gathered.frames is None or len(gathered.filled) < len(gathered.slots):
-            raise VideoError(container.path, "decodes differently each time")
-        return gathered.frames
+                self.facts = decode_by_seeking(container, buffer)
+            except SeekMismatch as mismatch:
+                self.mismatch, old_pts = str(mismatch), self.pts()
+                self.decode_fully()
+                if self.pts() != old_pts:
+                    raise FrameCountChanged from None
+                buffer = self._new_buffer(indices)
+        if not buffer.complete:
+            decode_fully(container, buffer, strict=not self.damage)
+        if buffer.frames is None or not buffer.complete:
+            raise VideoError(container.path, "it gives other frames each time it is decoded")
+        return buffer.frames
 
-    def check(self, places: Places) -> None:
-        if len(places) and not (places.min() >= 0 and places.max() < self.shown):
-            wrong = places[(places < 0) | (places >= self.shown)][0]
+    def _new_buffer(self, indices: FrameIndices) -> FrameBuffer:
+        limits = self.container.limits
+        return FrameBuffer(self.container.path, indices, max_bytes=limits.batch_bytes)
+
+    def check_indices(self, indices: FrameIndices) -> None:
+        """Raise VideoError for the first index that no shown frame has."""
+        if len(indices) and not (indices.min() >= 0 and indices.max() < self.shown_frames):
+            wrong = indices[(indices < 0) | (indices >= self.shown_frames)][0]
             raise VideoError(
-                self.container.path, f"no frame {wrong}: it shows {self.shown:,}, counted from 0"
+                self.container.path,
+                f"no frame {wrong}: it shows {self.shown_frames:,}, counted from 0",
             )
 
-    def info(self, *, decoder: str = "pyav", notes: tuple[str, ...] = ()) -> VideoInfo:
-        container, index = self.container, self.container.index
+    def info(self, *, decoder: str = "pyav") -> VideoInfo:
+        """Return what is known about the file; `decoder` is the one that read the frames."""
+        container, packet_index = self.container, self.container.packet_index
         stream, context = container.stream, container.stream.codec_context
         times, times_from = self.times()
-        presented = int((~index.hidden).sum())
-        notes = (*notes, *self._notes(presented))
-        starts = np.union1d([0], np.flatnonzero(index.entry))
-        gaps = np.diff(np.append(starts, len(index.pts)))
+        entries = np.union1d([0], np.flatnonzero(packet_index.entry))
+        gop_lengths = np.diff(np.append(entries, len(packet_index.pts)))
         return VideoInfo(
             path=container.path,
             bytes=container.bytes,
             format=container.input.format.name,
             codec=context.codec.canonical_name,
-            pixel_format=self.look.pixel_format,
+            pixel_format=self.facts.pixel_format,
             stream=stream.index,
-            streams=tuple(_name_of(other) for other in container.input.streams),
+            streams=tuple(_describe_stream(other) for other in container.input.streams),
             width=context.width,
             height=context.height,
-            rotation=self.look.rotation,
+            rotation=self.facts.rotation,
             pixel_aspect=str(context.sample_aspect_ratio or 1),
-            interlaced=self.look.interlaced,
+            interlaced=self.facts.interlaced,
             frames_per_second=float(stream.average_rate) if stream.average_rate else None,
             claimed_frames=stream.frames or None,
-            presented_frames=presented,
+            presented_frames=packet_index.presented_frames,
             decodable_frames=None if self.full is None else len(self.full.pts),
-            shown_frames=self.shown,
+            shown_frames=self.shown_frames,
             pts_seconds=times,
             times_from=times_from,
-            keyframes=int(index.key.sum()),
-            longest_gop=int(gaps.max(initial=0)),
-            random_access=self.placed_by_index,
+            keyframes=int(packet_index.key.sum()),
+            longest_gop=int(gop_lengths.max(initial=0)),
+            random_access=self.random_access,
             damage=self.damage,
-            notes=notes,
+            notes=tuple(self._notes()),
             decoder=decoder,
         )
 
-    def _notes(self, presented: int) -> list[str]:
-        stream, index = self.container.stream, self.container.index
+    def _notes(self) -> list[str]:
+        stream, packet_index = self.container.stream, self.container.packet_index
+        presented = packet_index.presented_frames
         notes = []
-        if (count := len(videos_of(self.container.input))) > 1:
+        if (count := len(video_streams(self.container.input))) > 1:
             notes.append(f"of {count} video streams FFmpeg's best, {stream.index}, is read")
         if stream.frames and stream.frames > presented and not self.damage:
-            notes.append(f"header counts {stream.frames:,} frames, {presented:,} are shown")
-        if self.unexpected:
-            notes.append(f"decoded whole to find a frame: {self.unexpected}")
-        if index.doubt:
-            notes.append(f"decoded whole to find a frame: {index.doubt}")
+            notes.append(f"header claims {stream.frames:,} frames, {presented:,} are shown")
+        for reason in (self.mismatch, packet_index.doubt):
+            if reason:
+                notes.append(f"decoded whole, without random access: {reason}")
         return notes
 
 
-def _name_of(stream: Any) -> str:
+def _describe_stream(stream: Any) -> str:
     codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
     return f"{stream.index}: {stream.type} {codec}".rstrip()

@@ -1,4 +1,4 @@
-"""What is refused before FFmpeg sees it, and in which words.
+"""What a file is, before FFmpeg sees it: what is no video is refused with a reason.
 
 Only regular files, and only formats that hold their media themselves: a playlist that points at
 other files would make FFmpeg read them.
@@ -14,21 +14,21 @@ from pathlib import Path
 from data.video.frames import VideoError
 
 # FFmpeg's demuxers of self-contained media. Left out on purpose: hls, dash, concat, sdp, image
-# sequences and whatever else opens other files, and tty, which makes a film of any text.
+# sequences and whatever else opens other files, and tty, which reads any text as a video.
 FORMATS = (
     "mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "ogg",
     "gif", "apng", "ivf", "obu", "av1", "h264", "hevc", "vvc", "evc", "m4v", "mjpeg",
     "yuv4mpegpipe", "nut", "mxf", "rm", "dv", "gxf", "wtv", "vc1", "h263", "h261",
 )  # fmt: skip
 
-_POINTER = "a playlist that points at other files, not a video"
+_PLAYLIST = "a playlist that points at other files, not a video"
 _SIGNATURES = (
     (b"version https://git-lfs", "a git-lfs pointer, not a video (run `git lfs pull`)"),
-    (b"#EXTM3U", _POINTER),
-    (b"ffconcat version", _POINTER),
-    (b"[playlist]", _POINTER),
-    (b"v=0\r\n", _POINTER),
-    (b"v=0\n", _POINTER),
+    (b"#EXTM3U", _PLAYLIST),
+    (b"ffconcat version", _PLAYLIST),
+    (b"[playlist]", _PLAYLIST),
+    (b"v=0\r\n", _PLAYLIST),
+    (b"v=0\n", _PLAYLIST),
     (b"\x89PNG\r\n\x1a\n", "a still image (PNG), not a video"),
     (b"BM", "a still image (BMP), not a video"),
     (b"II*\x00", "a still image (TIFF), not a video"),
@@ -46,32 +46,40 @@ _KINDS = {
 }  # fmt: skip
 
 
-def checked(path: Path | str) -> tuple[Path, int]:
-    """The path of a regular file and its size in bytes; anything else raises VideoError.
+def check_regular_file(path: Path | str) -> tuple[Path, int]:
+    """Return the path of a regular file and its size in bytes.
 
-    The file is looked at, never opened, until it is known to be regular: opening a FIFO hangs.
+    The file is not opened, since opening a FIFO hangs.
+
+    Raises:
+        VideoError: It is missing, empty, or not a regular file.
     """
     path = Path(path)
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        reason = "a link to nothing" if path.is_symlink() else "no such file"
+        reason = "a symbolic link to a missing file" if path.is_symlink() else "no such file"
         raise VideoError(path, reason) from None
     except OSError as error:
         loops = error.errno == errno.ELOOP
-        raise VideoError(path, "a link that loops" if loops else str(error.strerror)) from None
+        reason = "a symbolic link that leads to itself" if loops else str(error.strerror)
+        raise VideoError(path, reason) from None
     except ValueError:
-        raise VideoError(path, "a name with a zero byte, which no file has") from None
+        raise VideoError(path, "a name with a zero byte, which no file can have") from None
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         raise VideoError(path, f"{kind}, not a video file")
     if not status.st_size:
         raise VideoError(path, "an empty file (0 bytes), not a video")
     return path, status.st_size
 
 
-def first_bytes(path: Path) -> bytes:
-    """Enough of a file's beginning to tell what it is."""
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a file, enough to tell what it is.
+
+    Raises:
+        VideoError: It cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return file.read(512)
@@ -79,8 +87,8 @@ def first_bytes(path: Path) -> bytes:
         raise VideoError(path, str(error.strerror)) from None
 
 
-def what_it_is(head: bytes) -> str | None:
-    """What a file is instead of a video, by its first bytes; None where they do not tell."""
+def identify_non_video(head: bytes) -> str | None:
+    """Return what a file is if its first bytes show that it is no video, else None."""
     if head.startswith(b"\x89PNG") and b"acTL" in head:
         return None  # an animation
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
@@ -99,11 +107,11 @@ def what_it_is(head: bytes) -> str | None:
     return None
 
 
-def why_not(head: bytes, error: Exception) -> str:
-    """Why FFmpeg did not open a file that begins with `head`."""
+def open_error_reason(head: bytes, error: Exception) -> str:
+    """Return why FFmpeg did not open a file that begins with `head`."""
     from av.error import ArgumentError, InvalidDataError
 
-    if head.startswith(b"\xff\xd8\xff"):  # of a film of JPEGs FFmpeg reads the format mjpeg
+    if head.startswith(b"\xff\xd8\xff"):  # FFmpeg opens a video of JPEGs, as the format mjpeg
         return "a still image (JPEG), not a video"
     if _is_text(head):
         return "a text file, not a video"
@@ -120,14 +128,19 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:  # not merely cut in the middle of a letter
+        if error.start < len(head) - 4:  # not just a character cut in two
             return False
         text = head[: error.start].decode("utf-8")
     return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
-def cut_short(path: Path, size: int) -> int:
-    """Bytes that the outermost boxes of an MP4, Matroska or AVI file promise beyond its end."""
+def missing_bytes(path: Path, size: int) -> int:
+    """Return how many bytes a file lacks by the outermost boxes of an MP4, Matroska or AVI file.
+
+    Args:
+        path: The file.
+        size: Its bytes.
+    """
     with open(path, "rb") as file:
         head = file.read(64)
         if head[4:8] in _BOXES:
@@ -156,7 +169,7 @@ def cut_short(path: Path, size: int) -> int:
 
 
 def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
-    """The size coded at `at` (None: unknown) and where it ends (RFC 8794, section 6)."""
+    """Return the size coded at `at` (None: unknown) and where it ends (RFC 8794, section 6)."""
     width = 9 - data[at].bit_length() if at < len(data) else 9
     if width > 8 or at + width > len(data):
         return None, at

@@ -11,6 +11,7 @@ import pytest
 from data import cache
 from data.cache import CacheError, load, save
 from tests.helpers.caches import features
+from tests.helpers.paper_files import make_paper_features
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -149,15 +150,13 @@ class TestUntrustedFiles:
             file["x"] = 1
         self.refused(tmp_path / "x.h5", "is an HDF5 file, but not a feature cache")
 
-    def test_not_hdf5(self, tmp_path, shared):
+    def test_not_hdf5(self, tmp_path):
         (tmp_path / "x.h5").write_text("hello")
         self.refused(tmp_path / "x.h5", "is not an HDF5 file$")
         (tmp_path / "x.h5").write_bytes(b"")
         self.refused(tmp_path / "x.h5", "is not an HDF5 file$")
-        self.refused(
-            shared / "data/phase87_phys101_spring_features.pt",
-            "is not an HDF5 file; heliograph cache import reads .pt files",
-        )
+        path = make_paper_features(tmp_path / "x.pt")
+        self.refused(path, "is not an HDF5 file; heliograph cache import reads .pt files")
 
     def test_not_a_file(self, tmp_path):
         self.refused(tmp_path, "is not a regular file")

@@ -438,7 +438,7 @@ def test_killed_at_random_moments_no_committed_clip_is_lost(tmp_path):
     run_alone(tmp_path, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_killed_at_random_moments_1000_times(tmp_path):
     """Three minutes on two quiet cores; HELIOGRAPH_KILLS asks for another number."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.video import Sampling
-from data.video.sampling import SAMPLERS, TooShort
+from data.video.sampling import SAMPLERS, ClipTooShort
 
 TIMES = np.arange(10) / 10.0
 
@@ -69,7 +69,7 @@ def test_published_counts_what_the_header_claims():
     ],
 )
 def test_too_short_names_both_numbers_and_pad_repeats_the_last(sampling, words):
-    with pytest.raises(TooShort, match=words):
+    with pytest.raises(ClipTooShort, match=words):
         sampling.indices(TIMES)
     padded = Sampling(**(sampling.describe() | {"pad": True})).indices(TIMES)
     assert padded[-1] == 9
@@ -77,7 +77,7 @@ def test_too_short_names_both_numbers_and_pad_repeats_the_last(sampling, words):
 
 
 def test_an_empty_clip_cannot_even_be_padded():
-    with pytest.raises(TooShort, match="the clip has 0 frames, 8 are asked for"):
+    with pytest.raises(ClipTooShort, match="the clip has 0 frames, 8 are asked for"):
         Sampling(pad=True).indices(np.zeros(0))
 
 
@@ -106,5 +106,7 @@ def test_describe_goes_through_json_and_back():
 
 @pytest.mark.parametrize("rule", [{}, {"name": "fps", "fps": 24.0}, {"name": "window"}])
 def test_more_frames_than_memory_holds_are_refused_at_once(rule):
-    with pytest.raises(TooShort, match=r"the clip (has 9 frames|lasts 0.375 s), 1000000000000000"):
+    with pytest.raises(
+        ClipTooShort, match=r"the clip (has 9 frames|lasts 0.375 s), 1000000000000000"
+    ):
         Sampling(frames=10**15, **rule).indices(np.arange(9) / 24)

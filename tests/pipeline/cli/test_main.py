@@ -80,7 +80,7 @@ def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):
         (["evaluate", "gone"], 1, "gone is no run"),
         (["cache", "info", "gone.h5"], 1, "gone.h5"),
         (["cache", "import", "gone.pt", "-o", "x.h5"], 1, "gone.pt"),
-        (["simulate", "odd", "-o", "out"], 1, "no scene is called 'odd'"),
+        (["simulate", "odd", "-o", "out"], 2, "no scene is called 'odd'"),
         (["probe", "gone.mp4"], 1, "gone.mp4"),
         (["sing"], 2, "No such command"),
     ],

@@ -1,0 +1,105 @@
+"""What is known about a video file: `VideoInfo`, as JSON and as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What is known about a video file; counts are of the stream that is read.
+
+    Attributes:
+        claimed_frames: Frames that the header claims; None where it gives no count.
+        presented_frames: Packets that the container presents after edit lists.
+        decodable_frames: Frames of a full decode; None where none was made.
+        shown_frames: The number of frames that indices count.
+        pts_seconds: float64 (shown_frames,), presentation times after the first shown frame.
+        times_from: What these times come from: `timestamps`, or the frame rate.
+        longest_gop: Packets of the longest group of pictures.
+        random_access: Whether a frame can be found without decoding the whole stream.
+        damage: One sentence per damage; empty for an intact file.
+        notes: What is worth knowing and is not damage.
+        decoder: The decoder that read the frames.
+        agreement: For each decoder that `probe` compared with the reference, `agrees` or why not.
+    """
+
+    path: Path
+    bytes: int
+    format: str
+    codec: str
+    pixel_format: str
+    stream: int
+    streams: tuple[str, ...]
+    width: int
+    height: int
+    rotation: int
+    pixel_aspect: str
+    interlaced: bool
+    frames_per_second: float | None
+    claimed_frames: int | None
+    presented_frames: int
+    decodable_frames: int | None
+    shown_frames: int
+    pts_seconds: npt.NDArray[np.float64] = field(repr=False, compare=False)
+    times_from: str
+    keyframes: int
+    longest_gop: int
+    random_access: bool
+    damage: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    decoder: str = "pyav"
+    agreement: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def duration_seconds(self) -> float:
+        """The time from the first shown frame to the last."""
+        return float(self.pts_seconds[-1]) if len(self.pts_seconds) else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every field but `pts_seconds`, as plain JSON values."""
+        record = {
+            attribute.name: getattr(self, attribute.name)
+            for attribute in dataclasses.fields(self)
+            if attribute.name != "pts_seconds"
+        }
+        record["path"] = str(self.path)
+        for name in ("streams", "damage", "notes"):
+            record[name] = list(record[name])
+        record["duration_seconds"] = self.duration_seconds
+        return record
+
+
+def describe(info: VideoInfo) -> str:
+    """Return a table of `info` for people, one property per line."""
+    rate = "unknown" if info.frames_per_second is None else f"{info.frames_per_second:.6g}"
+    claimed = "none" if info.claimed_frames is None else f"{info.claimed_frames:,}"
+    decodable = "not counted" if info.decodable_frames is None else f"{info.decodable_frames:,}"
+    rotated = f", rotated by {info.rotation} degrees" if info.rotation else ""
+    aspect = f", pixel aspect ratio {info.pixel_aspect}" if info.pixel_aspect != "1" else ""
+    interlaced = ", interlaced" if info.interlaced else ""
+    random_access = "possible" if info.random_access else "not possible"
+    source = "from timestamps" if info.times_from == "timestamps" else info.times_from
+    rows = [
+        ("file", f"{info.path} ({info.bytes:,} bytes)"),
+        ("format", info.format),
+        ("streams", "; ".join(info.streams)),
+        ("video", f"stream {info.stream}: {info.codec}, {info.pixel_format}"),
+        ("size", f"{info.width}x{info.height}{rotated}{aspect}{interlaced}"),
+        ("frames", f"{info.shown_frames:,} shown; claimed by the header: {claimed}; "
+         f"decodable: {decodable}"),
+        ("times", f"{info.duration_seconds:.3f} s from first to last frame, {rate} frames per "
+         f"second, {source}"),
+        ("structure", f"{info.keyframes:,} keyframes, longest group of pictures "
+         f"{info.longest_gop:,} frames, random access {random_access}"),
+        ("damage", "; ".join(info.damage) or "none found"),
+    ]  # fmt: skip
+    rows += list(info.agreement.items())
+    rows += [("note", note) for note in info.notes]
+    return "\n".join(f"{name:<10} {value}" for name, value in rows)

@@ -1,0 +1,152 @@
+"""From decoded frames to RGB: conversion, rotation, and the array that a call returns."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.video.frames import FrameIndices, Frames, VideoError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+
+class FrameSizeChanged(VideoError):
+    """A clip whose frames are not all of one size."""
+
+
+@dataclass
+class StreamFacts:
+    """What decoded frames tell about their stream, apart from pixels."""
+
+    pixel_format: str = "unknown"
+    rotation: int = 0
+    interlaced: bool = False
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+
+    def add_frame(self, frame: VideoFrame) -> None:
+        """Add what `frame` tells."""
+        if not self.sizes:
+            self.pixel_format, self.rotation = frame.format.name, frame.rotation
+        self.interlaced |= frame.interlaced_frame
+        self.sizes.add((frame.width, frame.height))
+
+    def merge(self, later: StreamFacts) -> None:
+        """Add what a later part of the stream tells."""
+        self.interlaced |= later.interlaced
+        self.sizes |= later.sizes
+
+
+class FrameBuffer:
+    """The output array for the frames at `indices`, filled in while they are decoded.
+
+    Attributes:
+        frames: uint8 (T, H, W, 3); None until the first frame is stored.
+        positions: For each frame index, its positions in the output.
+        filled: The frame indices stored so far.
+    """
+
+    def __init__(self, path: Path, indices: FrameIndices, *, max_bytes: int) -> None:
+        self.path, self.max_bytes = path, max_bytes
+        self.positions: dict[int, list[int]] = {}
+        for position, index in enumerate(indices.tolist()):
+            self.positions.setdefault(index, []).append(position)
+        self.count = len(indices)
+        self.frames: Frames | None = None
+        self.filled: set[int] = set()
+        self.lock = threading.Lock()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame has been stored."""
+        return len(self.filled) == len(self.positions)
+
+    def store(self, index: int, rgb: Frames) -> None:
+        """Copy a frame, uint8 (H, W, 3), to its positions; threads may store different frames.
+
+        Raises:
+            FrameSizeChanged: It is not as large as the frames before it.
+            VideoError: All frames together are larger than `max_bytes`.
+        """
+        with self.lock:
+            if self.frames is None:
+                self.frames = self._allocate(rgb.shape)
+        if rgb.shape != self.frames.shape[1:]:
+            (old_height, old_width), (height, width) = self.frames.shape[1:3], rgb.shape[:2]
+            raise FrameSizeChanged(
+                self.path,
+                f"its frame size changes from {old_width}x{old_height} to {width}x{height} "
+                "in mid-stream",
+            )
+        first, *repeats = self.positions[index]
+        _copy(rgb, self.frames[first])
+        for position in repeats:
+            self.frames[position] = self.frames[first]
+        self.filled.add(index)
+
+    def _allocate(self, shape: tuple[int, ...]) -> Frames:
+        size = self.count * math.prod(shape)
+        if size > self.max_bytes:
+            raise VideoError(
+                self.path,
+                f"{self.count:,} frames of {shape[1]}x{shape[0]} take {size:,} bytes, "
+                f"the limit is {self.max_bytes:,}",
+            )
+        return np.empty((self.count, *shape), np.uint8)
+
+
+def _copy(rgb: Frames, target: Frames) -> None:
+    """Copy a frame; a rotated one channel by channel, which takes NumPy half the time."""
+    if rgb.strides[1] == 3:
+        target[...] = rgb
+    else:
+        for channel in range(3):
+            target[..., channel] = rgb[..., channel]
+
+
+def to_rgb(frame: VideoFrame, path: Path, reformatter: VideoReformatter) -> Frames:
+    """Return RGB of a frame, rotated by its display matrix: uint8 (H, W, 3).
+
+    Args:
+        frame: The decoded frame.
+        path: Its file, for the error.
+        reformatter: One for all frames of a clip: `frame.to_ndarray(format="rgb24")` gives the same
+            pixels, and sets up a conversion for each frame, which takes longer than converting a
+            small frame. More threads than one give the same pixels later.
+
+    Raises:
+        VideoError: The rotation is not a multiple of 90 degrees.
+    """
+    converted = reformatter.reformat(frame, format="rgb24", threads=1)
+    rgb: Frames = converted.to_ndarray().view(np.uint8)
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return rgb
+    a, b, c, d = matrix
+    if (a, d) == (0, 0) and b and c:
+        return rgb.transpose(1, 0, 2)[::b, ::c]
+    if (b, c) == (0, 0) and a and d:
+        return rgb[::d, ::a]
+    raise VideoError(
+        path, "its display matrix rotates by an angle that is no multiple of 90 degrees"
+    )
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """Return signs (a, b, c, d): a stored point (x, y) is displayed at (a x + c y, b x + d y).
+
+    ISO/IEC 14496-12 6.2.2; entries below a hundredth of the largest count as zero.
+    """
+    side_data: Any = frame.side_data  # typed as a mapping, is a sequence too
+    for entry in side_data:
+        if entry.type.name == "DISPLAYMATRIX":
+            matrix = np.frombuffer(entry, np.int32).astype(np.float64)[[0, 1, 3, 4]]
+            small = np.abs(matrix) < 0.01 * np.abs(matrix).max()
+            return tuple(np.where(small, 0, np.sign(matrix)).astype(int).tolist())
+    return None

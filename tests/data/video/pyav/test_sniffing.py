@@ -1,0 +1,93 @@
+"""What is no video is refused with a reason."""
+
+import os
+
+import numpy as np
+import pytest
+
+from data.video import (
+    Sampling,
+    VideoError,
+    probe,
+    read,
+    read_sampled,
+)
+from tests.helpers import clips
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108020000009077 53de0000000c4944415408d763"
+    "f8cfc000000301010018dd8db00000000049454e44ae426082".replace(" ", "")
+)
+
+
+WRITTEN = {
+    "lfs.mp4": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+        "a git-lfs pointer, not a video",
+    ),
+    "text.mp4": (b"Dear diary,\n" * 50, "a text file, not a video"),
+    "page.mp4": (b"<!DOCTYPE html><html><body>404", "an HTML page, not a video"),
+    "empty.mp4": (b"", r"an empty file \(0 bytes\), not a video"),
+    "still.mp4": (PNG, r"a still image \(PNG\), not a video"),
+    "list.mp4": (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "a playlist that points at other files"),
+    "concat.mp4": (b"ffconcat version 1.0\nfile /etc/passwd\n", "a playlist that points at other"),
+    "dash.mp4": (b"<?xml version='1.0'?><MPD></MPD>", "an XML document, not a video"),
+    "session.mp4": (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n", "a playlist that points at other"),
+    "noise.mp4": (bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8)), "not a video"),
+    "zip.mp4": (b"PK\x03\x04" + bytes(100), "a zip archive, not a video"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_no_video_is_named(name, tmp_path):
+    content, words = WRITTEN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(VideoError, match=rf"{name}: {words}"):
+        read(tmp_path / name, [0])
+    with pytest.raises(VideoError, match=words):
+        probe(tmp_path / name)
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "dangling.mp4").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    for name, words in (
+        ("fifo.mp4", "a FIFO, not a video file"),
+        ("folder.mp4", "a folder, not a video file"),
+        ("dangling.mp4", "a symbolic link to a missing file"),
+        ("loop.mp4", "a symbolic link that leads to itself"),
+        ("absent.mp4", "no such file"),
+        ("zero\0byte.mp4", "a name with a zero byte"),
+    ):
+        with pytest.raises(VideoError, match=words):
+            read(tmp_path / name, [0])
+    with pytest.raises(VideoError, match="a device, not a video file"):
+        read("/dev/zero", [0])
+
+
+def test_protocols_in_a_name_are_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("concat:a.mp4|b.mp4", "pipe:0", "http://127.0.0.1:9/x.mp4", "data:text/plain,x"):
+        with pytest.raises(VideoError, match="no such file"):
+            read(name, [0])
+
+
+@pytest.mark.parametrize("ending", ["jpg", "mjpeg", "mp4"])
+def test_a_still_jpeg_is_named(ending, tmp_path):
+    made = clips.encode(
+        tmp_path / "one.mjpeg", codec="mjpeg", pixels="yuvj420p", frames=1, format="mjpeg"
+    )
+    path = tmp_path / f"still.{ending}"
+    path.write_bytes(made.read_bytes())
+    with pytest.raises(VideoError, match=r"a still image \(JPEG\), not a video$"):
+        read(path, [0])
+
+
+def test_an_animation_is_a_video_and_a_still_png_is_not(clip_file, tmp_path):
+    for name, frames in (("gif", 40), ("apng_alpha", 40)):
+        assert read_sampled(clip_file(name), Sampling(frames=4))[1].shown_frames == frames
+    (tmp_path / "still.apng").write_bytes(clips.grey_png(64))
+    with pytest.raises(VideoError, match=r"a still image \(PNG\), not a video$"):
+        read(tmp_path / "still.apng", [0])
