@@ -34,12 +34,12 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
     find each symbol (softmax at temperature 1), and whether the clip is like those of the training.
     Refuses clips whose features would be made otherwise than those of the run.
     """
-    from pipeline.message import load, speak_all
+    from pipeline.message import load, messages_for
 
     speaker = load(run, **where)
     failed = False
     missing: set[str] = set()
-    for said in speak_all(speaker, clips):
+    for said in messages_for(speaker, clips):
         if isinstance(said, HeliographError):
             failed = True
             log(f"failed: {said}")

@@ -257,7 +257,7 @@ def _read(path: Path) -> dict[str, Any]:
     content = read_pt(path)
     for name in ("features", "obj_names"):
         if name not in content:
-            raise InterchangeError(f"{path} has no {name!r}: it is none of the paper's files")
+            raise InterchangeError(f"{path} has no {name!r}: it is not one of the paper's files")
     if len(content["features"]) != len(content["obj_names"]):
         raise InterchangeError(
             f"{path}: {len(content['obj_names'])} obj_names for {len(content['features'])} clips"

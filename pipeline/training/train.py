@@ -15,13 +15,14 @@ from data.errors import HeliographError, InvalidValueError
 from data.lock import Lock
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
 from pipeline.dataset import RunInputs, build_examples, read_inputs
+from pipeline.message import write_lexicon
 from pipeline.runs import (
     CONTROL,
     Run,
     SeedResult,
     add_control,
     description,
-    forget_control,
+    remove_control,
     write_run,
 )
 from pipeline.training.callbacks import Progress, ProgressCallback, TensorBoardCallback
@@ -130,9 +131,10 @@ def train(
             )
             said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
             runs.append(write_run(folder, own, inputs, results, notes=said))
+            write_lexicon(runs[-1])
             checkpointer.sweep()
             if not control:
-                forget_control(folder)
+                remove_control(folder)
         if control and runs[1].metrics().control is None:
             add_control(runs[1], runs[0])
     return runs[-1]
