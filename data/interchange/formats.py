@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache import Features
+from data.errors import InvalidValueError
 from data.files import atomic_write, sha256_file
 from data.interchange.safe_pt import InterchangeError, read_pt
 
@@ -216,7 +217,7 @@ def export_pt(features: Features, path: Path | str, *, property: str = "mass") -
 
     if property not in features.labels:
         known = ", ".join(features.labels) or "none"
-        raise InterchangeError(f"there is no label {property!r} to export; the labels are {known}")
+        raise InvalidValueError(f"there is no label {property!r} to export; the labels are {known}")
     unknown = np.isnan(features.labels[property])
     if len(features) and unknown.all():
         raise InterchangeError(f"no clip has a known {property}, so there is nothing to export")
@@ -286,7 +287,7 @@ def export(features: Features, path: Path | str, *, property: str = "mass") -> l
     """
     suffix = Path(path).suffix.lower()
     if suffix not in EXPORTERS:
-        raise InterchangeError(
+        raise InvalidValueError(
             f"{path}: there is no export to {suffix!r}; there is {', '.join(EXPORTERS)}"
         )
     return EXPORTERS[suffix](features, path, property)
