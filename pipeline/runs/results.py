@@ -14,7 +14,10 @@ from pipeline.game import Accuracy
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """One look at one seed, a line of `history.csv`; accuracies are fractions."""
+    """One evaluation of one seed during training, a row of `history.csv`.
+
+    Accuracies are fractions; the loss is in nats; NaN where there was nothing to compute.
+    """
 
     seed: int
     epoch: int
@@ -27,10 +30,22 @@ class HistoryRow:
 
 @dataclass
 class SeedResult:
-    """What came out of one seed.
+    """The trained agents of one seed, their messages and their accuracies.
 
-    Tokens are int64 (N, agents, heads), of every clip; on a continuous channel the real numbers
-    that are said, float32 (N, agents, heads, vocab).
+    Attributes:
+        seed: Its number.
+        split: The clips that it was trained, validated and tested on.
+        sender: The sender that is kept.
+        receiver: The receiver that is kept.
+        tokens: The message of every clip: int64 (N, agents, heads); on a continuous channel
+            float32 (N, agents, heads, vocab).
+        epoch: Of the checkpoint that is kept.
+        accuracy_validation: Of that checkpoint on validation clips; None without any.
+        accuracy_test: Of that checkpoint on test clips; None where nothing chose it.
+        accuracy_last_epoch: On test clips.
+        accuracy_published_protocol: The best of several evaluations on the test clips themselves.
+        skipped_batches: Batches whose loss was not finite.
+        history: An entry for each evaluation during training.
     """
 
     seed: int
@@ -38,10 +53,10 @@ class SeedResult:
     sender: Sender
     receiver: nn.Module
     tokens: np.ndarray
-    epoch: int  # of the checkpoint that is kept
+    epoch: int
     accuracy_validation: Accuracy | None
-    accuracy_test: Accuracy | None  # of the kept checkpoint; None where nothing chose it
+    accuracy_test: Accuracy | None
     accuracy_last_epoch: Accuracy
-    accuracy_published_protocol: Accuracy | None  # the best of several on the test clips themselves
-    skipped_batches: int  # batches whose loss was not finite
+    accuracy_published_protocol: Accuracy | None
+    skipped_batches: int
     history: list[HistoryRow] = field(default_factory=list)
