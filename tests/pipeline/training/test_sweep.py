@@ -56,9 +56,9 @@ def test_a_cell_that_fails_is_named_and_leaves_the_others_alone(cache_path, tmp_
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("colour=1,2", "nothing called 'colour' can be swept: agents, axes, batch"),
+        ("colour=1,2", "--sweep has no key 'colour': the keys are agents, axes, batch"),
         ("vocab=2,x", "vocab cannot be 'x'"),
-        ("vocab=2,2", "a value of vocab stands twice"),
+        ("vocab=2,2", "--sweep has a value of vocab twice"),
         ("vocab", "vocab cannot be ''"),
     ],
 )
