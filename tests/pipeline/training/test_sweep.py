@@ -49,7 +49,7 @@ def test_a_cell_that_fails_is_named_and_leaves_the_others_alone(cache_path, tmp_
     rows = list(csv.DictReader((tmp_path / "grid" / "sweep.csv").open()))
     assert [bool(row["error"]) for row in rows] == [False, True]
     shown = sweep(cache_path, tmp_path / "none", "--sweep", "split=kfold-2,kfold-9")
-    assert shown.exit_code == 1
+    assert shown.exit_code == 2
     assert "2 folds leave none" in shown.stderr
 
 
