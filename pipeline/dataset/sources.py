@@ -12,7 +12,7 @@ import numpy as np
 
 from data import cache
 from data.cache import Features
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file
 from pipeline.dataset.examples import Examples
 
@@ -96,7 +96,9 @@ def load_finite_cache(path: Path) -> Features:
     return found
 
 
-def read_inputs(paths: Mapping[str, Path]) -> RunInputs:
+def read_inputs(
+    paths: Mapping[str, Path], *, sources: Sequence[CacheSource] | None = None
+) -> RunInputs:
     """Loads caches, by name, and joins their clips.
 
     Raises HeliographError where they share no clip, disagree on a label or an object, or hold
@@ -104,9 +106,10 @@ def read_inputs(paths: Mapping[str, Path]) -> RunInputs:
     """
     loaded = {name: load_finite_cache(path) for name, path in paths.items()}
     joined = join_caches(loaded)
-    sources = tuple(CacheSource.of(path, loaded[name], name=name) for name, path in paths.items())
+    if sources is None:
+        sources = [CacheSource.of(path, loaded[name], name=name) for name, path in paths.items()]
     left = {name: len(own) - len(joined[0]) for name, own in loaded.items()}
-    return RunInputs(sources, joined, {name: count for name, count in left.items() if count})
+    return RunInputs(tuple(sources), joined, {name: count for name, count in left.items() if count})
 
 
 def join_caches(caches: Mapping[str, Features]) -> tuple[Features, ...]:
@@ -174,7 +177,7 @@ def build_examples(caches: Features | Sequence[Features], properties: tuple[str,
     unknown = [name for name in properties if name not in clips.labels]
     if unknown:
         known = ", ".join(clips.labels) or "none"
-        raise HeliographError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
+        raise InvalidValueError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
     labels = np.stack([clips.labels[name] for name in properties], axis=1)
     objects = tuple(own or clip for own, clip in zip(clips.object, clips.clip_id, strict=True))
     return Examples(tuple(own.features for own in parts), labels, objects)

@@ -5,7 +5,6 @@ Positions are the heads of all agents side by side, agent by agent.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,7 +121,7 @@ class MessageContext(EvaluationContext):
                     f"its cache {len(examples)} clips"
                 )
         tokens = np.stack(said)  # (S, N, agents, heads)
-        receivers = [[seed_run(run, seed).receiver()] for seed in run.seeds]
+        receivers = [[run.of_seed(seed).receiver()] for seed in run.seeds]
         return cls(
             **vars(EvaluationContext.of(run, examples)),
             tokens=tokens.reshape(*tokens.shape[:2], -1),
@@ -151,11 +150,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def seed_run(run: Run, seed: int) -> Run:
-    """The run whose model and messages are those of one seed."""
-    return dataclasses.replace(run, folder=run.folder / "seeds" / str(seed))
 
 
 def compare_messages(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:

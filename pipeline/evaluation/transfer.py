@@ -14,7 +14,7 @@ from data.cache import Features
 from data.errors import HeliographError
 from pipeline.dataset import CacheSource, Examples, build_examples, load_finite_cache
 from pipeline.evaluation import ridge
-from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips, seed_run
+from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
 from pipeline.metrics import exceeds
 from pipeline.runs import Run
@@ -89,7 +89,7 @@ def transfer(
     if len(labelled) > MAX_TEST_CLIPS:
         drawn = np.random.default_rng(0).choice(labelled, MAX_TEST_CLIPS, replace=False)
         labelled = np.sort(drawn)
-    tokens = [messages_of(seed_run(run, seed), others.features) for seed in run.seeds]
+    tokens = [messages_of(run.of_seed(seed), others.features) for seed in run.seeds]
     trained_on = [{context.objects[clip] for clip in split.train} for split in context.splits]
     new = [
         np.array([clip for clip in labelled if others.objects[clip] not in known], np.int64)

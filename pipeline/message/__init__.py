@@ -1,18 +1,24 @@
-"""TODO"""
+"""Messages for new clips, and what their symbols mean.
 
-from pipeline.message.lexicon import Lexicon, Position, lexicon_of
-from pipeline.message.speaker import Message, Speaker, load, speak_all
-from pipeline.message.wording import BANDS, Words, words_for
+`load(run)(path)` gives the `Message` for a video: tokens, confidence, a gloss from the run's
+`Lexicon`, and how far the clip is from the training data.
+"""
+
+from pipeline.message.lexicon import Lexicon, Meaning, Position, load_lexicon, write_lexicon
+from pipeline.message.speaker import Message, Speaker, load, messages_for
+from pipeline.message.wording import BANDS, PropertyWording, wording_for
 
 __all__ = [
     "BANDS",
     "Lexicon",
+    "Meaning",
     "Message",
     "Position",
+    "PropertyWording",
     "Speaker",
-    "Words",
-    "lexicon_of",
     "load",
-    "speak_all",
-    "words_for",
+    "load_lexicon",
+    "messages_for",
+    "wording_for",
+    "write_lexicon",
 ]

@@ -1,21 +1,22 @@
-"""What symbols mean: for each position and symbol the words, and the evidence for them.
+"""What symbols mean: for each position and symbol a word, and the evidence for it.
 
-Everything is learnt from the training clips of the run's kept seed and from their labels, which
-stand in `messages.jsonl`, so a run needs neither its cache nor its videos for it. Clips that were
-held out only check it.
+The lexicon is learnt from the training clips of the run's chosen seed and from their labels, which
+are in `messages.jsonl`, so it needs neither cache nor videos. Held-out clips only check it. `train`
+writes it to `lexicon.json`, `message` and `report` read it there.
 
-A position is about the property with which it shares most information beyond chance: by how many
-standard deviations its mutual information exceeds that of labels dealt to other objects. Chance is
-given all positions and properties to be lucky with (Westfall and Young 1993, the largest excess of
-each deal), so one p-value holds for the whole table. A position that does not beat it says nothing.
+A position is about the property with which it shares most information above chance: by how many
+standard deviations its mutual information exceeds that of labels permuted across objects. The null
+takes the largest excess over all positions and properties in each permutation (Westfall and Young
+1993), so one p-value holds for the whole table. A position that does not beat it is about nothing.
 
 A symbol means low, middle or high (thirds of the training clips) where at least half of its clips
-are in that third. How surprising that is, given the objects that say it, is its own p-value: a
-symbol of one heavy object has no more right to "heavy" than one object can give it.
+are in that third. How surprising that is, given the objects of its clips, has its own p-value: one
+heavy object is little evidence for "heavy".
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.message.wording import BANDS, words_for
+from data.errors import HeliographError
+from data.files import atomic_write
+from pipeline.message.wording import BANDS, wording_for
 from pipeline.metrics import (
     bin_property,
     joint_counts,
@@ -34,13 +37,13 @@ from pipeline.metrics import (
     permutation_null,
     permutations,
 )
-from pipeline.runs import Run
+from pipeline.runs import Run, without_nan
 
 BINS = 5
-DEALS = 999  # of labels to other objects
+PERMUTATIONS = 999  # of labels across objects
 ALPHA = 0.05
 LEAST_SHARE = 0.5  # of a symbol's clips in the third that names it
-SPREAD = (0.1, 0.5, 0.9)  # quantiles that stand for the range of a symbol
+QUANTILES = (0.1, 0.5, 0.9)  # the range of a symbol, and its median
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -48,150 +51,255 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
-    """What one symbol says at one position; `low` to `high` is the middle 80 % of its clips."""
+    """What one symbol means at one position; the key of a message is its symbol.
+
+    Attributes:
+        symbol: The symbol.
+        clips: Training clips with it.
+        objects: Their objects.
+        frequency: Of all training clips.
+        band: "low", "middle" or "high"; None where no half of its clips agrees.
+        share: Of its clips that are in that band; NaN without one.
+        p_value: Of so large a share; NaN without one.
+        low: Lower end of the middle 80 % of its clips, in the property's unit.
+        median: Of its clips.
+        high: Upper end of the middle 80 %.
+        held_out_clips: Clips with it that were not trained on.
+        held_out_share: Of these in the band; NaN without any.
+    """
 
     symbol: int
-    clips: int  # training clips that say it
+    clips: int
     objects: int
-    frequency: float  # of all training clips
-    band: str | None  # "low", "middle", "high"; None: no half of its clips agrees
-    share: float  # of its clips that are in that band; NaN where there is none
-    p_value: float  # of so large a share; NaN where there is none
-    low: float  # in the property's unit, as the next two
+    frequency: float
+    band: str | None
+    share: float
+    p_value: float
+    low: float
     median: float
     high: float
-    held_out_clips: int  # clips that were not trained on and say it
-    held_out_share: float  # of these in the band; NaN without any
+    held_out_clips: int
+    held_out_share: float
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         """Whether its band beats chance at 5 %."""
         return self.p_value <= ALPHA
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Meaning:
+        """Return what `Lexicon.to_json` wrote."""
+        numbers = ("share", "p_value", "low", "median", "high", "held_out_share")
+        fields: dict[str, Any] = {name: stored[name] for name in cls.__dataclass_fields__}
+        return cls(**fields | {name: _number(stored[name]) for name in numbers})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """What a head of an agent talks about; agents and heads count from 0, as in tokens."""
+    """What one head of one agent is about; agents and heads count from 0, as in tokens.
+
+    Attributes:
+        agent: Its number.
+        head: Its number.
+        information: Shared with each property of the run, in nats.
+        chance: The same of permuted labels, on average.
+        p_values: Of the information, by property.
+        about: The property; None where nothing is above chance.
+        meanings: Of the symbols that training clips have, ascending.
+    """
 
     agent: int
     head: int
-    information: tuple[float, ...]  # nats shared with each property of the run
-    chance: tuple[float, ...]  # the same of dealt labels, on average
+    information: tuple[float, ...]
+    chance: tuple[float, ...]
     p_values: tuple[float, ...]
-    about: str | None  # the property; None: nothing above chance
-    meanings: tuple[Meaning, ...]  # of the symbols that training clips say, ascending
+    about: str | None
+    meanings: tuple[Meaning, ...]
 
     @property
     def name(self) -> str:
-        """Counted from 1, as people do."""
+        """Its name for people, who count from 1."""
         return f"agent {self.agent + 1}, position {self.head + 1}"
 
     def meaning(self, symbol: int) -> Meaning | None:
-        """None for a symbol that no training clip says."""
-        return next((one for one in self.meanings if one.symbol == symbol), None)
+        """Return the meaning of a symbol; None for one that no training clip has."""
+        return next((meaning for meaning in self.meanings if meaning.symbol == symbol), None)
 
     def gloss(self, symbol: int) -> str:
-        """A word or two for a symbol; "perhaps" where its evidence does not beat chance."""
-        found = self.meaning(symbol)
-        if found is None:
+        """Return a word or two for a symbol; with "perhaps" where its evidence is chance."""
+        meaning = self.meaning(symbol)
+        if meaning is None:
             return "never said in training"
         if self.about is None:
             return "–"
-        words = words_for(self.about)
-        if found.band is None:
-            return f"any {words.name}"
-        word = words.adjective(found.band)
-        return word if found.sure else f"perhaps {word}"
+        wording = wording_for(self.about)
+        if meaning.band is None:
+            return f"any {wording.name}"
+        word = wording.adjective(meaning.band)
+        return word if meaning.significant else f"perhaps {word}"
 
     def sentence(self, symbol: int) -> str:
-        """The gloss with its evidence."""
-        found = self.meaning(symbol)
+        """Return the gloss of a symbol with its evidence."""
+        meaning = self.meaning(symbol)
         start = f"{self.name} = {symbol}:"
-        if found is None or self.about is None:
-            nothing = "says nothing above chance" if found else "never said in training"
+        if meaning is None or self.about is None:
+            nothing = "says nothing above chance" if meaning else "never said in training"
             return f"{start} {nothing}"
-        span = words_for(self.about).span(found.low, found.high)
-        counts = f"{_count(found.clips, 'clip')} of {_count(found.objects, 'object')}"
-        if found.band is None:
+        span = wording_for(self.about).span(meaning.low, meaning.high)
+        counts = f"{_count(meaning.clips, 'clip')} of {_count(meaning.objects, 'object')}"
+        if meaning.band is None:
             return f"{start} {self.gloss(symbol)}, {span}, {counts}"
-        share = f"{100 * found.share:.0f} % of training clips with it"
+        share = f"{100 * meaning.share:.0f} % of training clips with it"
         return f"{start} {self.gloss(symbol)}, {share}, {span}, {counts}"
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Position:
+        """Return what `Lexicon.to_json` wrote."""
+        rows = {name: tuple(stored[name]) for name in ("information", "chance", "p_values")}
+        return cls(
+            agent=stored["agent"],
+            head=stored["head"],
+            about=stored["about"],
+            meanings=tuple(Meaning.from_json(meaning) for meaning in stored["meanings"]),
+            **rows,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lexicon:
-    """The meaning of every position and symbol of a run's kept seed."""
+    """The meaning of every position and symbol of a run's chosen seed.
+
+    Attributes:
+        properties: Of the run.
+        positions: Agent by agent.
+        clips: Training clips with every label.
+        objects: Their objects.
+        thirds: By property two values: up to the first is low, from the second on high.
+    """
 
     properties: tuple[str, ...]
-    positions: tuple[Position, ...]  # agent by agent
-    clips: int  # training clips with every label
+    positions: tuple[Position, ...]
+    clips: int
     objects: int
-    thirds: Mapping[str, tuple[float, float]]  # up to the first is low, from the second on high
+    thirds: Mapping[str, tuple[float, float]]
 
     def __repr__(self) -> str:
         about = ", ".join(position.about or "nothing" for position in self.positions)
         return f"Lexicon({self.clips} clips, {self.objects} objects; positions about {about})"
 
     @cached_property
-    def _places(self) -> dict[tuple[int, int], Position]:
-        return {(one.agent, one.head): one for one in self.positions}
+    def _by_head(self) -> dict[tuple[int, int], Position]:
+        return {(position.agent, position.head): position for position in self.positions}
 
     def position(self, agent: int, head: int) -> Position:
-        """Both count from 0."""
-        return self._places[agent, head]
+        """Return the position of an agent's head; both count from 0."""
+        return self._by_head[agent, head]
 
     def gloss(self, tokens: Sequence[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
-        """A word or two for every symbol of a message (agents, heads)."""
+        """Return a word or two for every symbol of a message (agents, heads)."""
         return tuple(
-            tuple(self.position(agent, head).gloss(symbol) for head, symbol in enumerate(said))
-            for agent, said in enumerate(tokens)
+            tuple(self.position(agent, head).gloss(symbol) for head, symbol in enumerate(symbols))
+            for agent, symbols in enumerate(tokens)
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What `lexicon.json` holds: the fields, each symbol with its gloss and its sentence."""
+        """Return the content of `lexicon.json`: each symbol also has its gloss and sentence."""
         stored = asdict(self)
-        for position, place in zip(self.positions, stored["positions"], strict=True):
-            for meaning in place["meanings"]:
+        for position, entry in zip(self.positions, stored["positions"], strict=True):
+            for meaning in entry["meanings"]:
                 symbol = meaning["symbol"]
                 meaning |= {
                     "gloss": position.gloss(symbol),
                     "sentence": position.sentence(symbol),
                 }
-        plain: dict[str, Any] = _without_nan(stored)
+        plain: dict[str, Any] = without_nan(stored)
         return plain
 
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Lexicon:
+        """Return what `to_json` wrote.
 
-def lexicon_of(run: Run) -> Lexicon | None:
-    """The lexicon of a run's kept seed: a pure function of its `messages.jsonl`.
+        Raises:
+            KeyError, TypeError or ValueError: for anything else.
+        """
+        return cls(
+            properties=tuple(stored["properties"]),
+            positions=tuple(Position.from_json(entry) for entry in stored["positions"]),
+            clips=stored["clips"],
+            objects=stored["objects"],
+            thirds={name: (low, high) for name, (low, high) in stored["thirds"].items()},
+        )
 
-    None where no training clip has every label, as of an imported checkpoint that speaks of clips
-    without labels. Raises HeliographError for a run that says real numbers.
+
+def load_lexicon(run: Run) -> Lexicon | None:
+    """Return the lexicon of a run's chosen seed: from `lexicon.json`, or learnt anew without one.
+
+    None where no training clip has every label, as of an imported checkpoint with messages for
+    clips without labels.
+
+    Raises:
+        HeliographError: for a run with a continuous channel, and for a damaged file.
+    """
+    stored = run.lexicon()
+    if stored is None:
+        return learn_lexicon(run)
+    config = run.config
+    heads = [(agent, head) for agent in range(config.agents) for head in range(config.heads)]
+    try:
+        lexicon = Lexicon.from_json(stored)
+        if [(one.agent, one.head) for one in lexicon.positions] != heads:
+            raise ValueError("its positions are not those of the run's agents")
+        if lexicon.properties != config.properties:
+            raise ValueError("its properties are not those of the run")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise HeliographError(f"{run.folder / 'lexicon.json'} is damaged: {reason}") from error
+    return lexicon
+
+
+def write_lexicon(run: Run) -> Lexicon | None:
+    """Learn the lexicon of a run and write `lexicon.json`; None where there is none to learn."""
+    lexicon = None if run.config.continuous else learn_lexicon(run)
+    if lexicon is not None:
+        text = json.dumps(lexicon.to_json(), indent=1, ensure_ascii=False)
+        atomic_write(run.folder / "lexicon.json", text + "\n")
+    return lexicon
+
+
+def learn_lexicon(run: Run) -> Lexicon | None:
+    """Return the lexicon of a run's chosen seed: a pure function of its `messages.jsonl`.
+
+    None where no training clip has every label.
+
+    Raises:
+        HeliographError: for a run with a continuous channel.
     """
     tokens, lines = run.tokens(), run.messages()
-    names = run.config.properties
+    properties = run.config.properties
     labels = np.array(
-        [[_number(line["labels"][name]) for name in names] for line in lines], dtype=np.float64
+        [[_number(line["labels"][name]) for name in properties] for line in lines],
+        dtype=np.float64,
     )
     objects = [line["object"] or line["clip"] for line in lines]
     known = ~np.isnan(labels).any(axis=1)
     is_train = np.array([line["part"] == "train" for line in lines])
-    train, outside = np.flatnonzero(is_train & known), np.flatnonzero(~is_train & known)
+    train, held_out = np.flatnonzero(is_train & known), np.flatnonzero(~is_train & known)
     if not len(train):
         return None
-    return build(
+    return build_lexicon(
         tokens[train],
         labels[train],
         [objects[clip] for clip in train],
-        names,
-        held_out=(tokens[outside], labels[outside]),
+        properties,
+        held_out=(tokens[held_out], labels[held_out]),
     )
 
 
 def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    return math.nan if value is None else float(value)
 
 
-def build(
+def build_lexicon(
     tokens: Integers,
     labels: Floats,
     objects: Sequence[str],
@@ -199,42 +307,43 @@ def build(
     *,
     held_out: tuple[Integers, Floats] | None = None,
 ) -> Lexicon:
-    """The lexicon of messages.
+    """Return the lexicon of messages.
 
     Args:
         tokens: (N, agents, heads) of the training clips.
         labels: (N, properties), without NaN.
-        objects: of each clip, (N,): labels are dealt to other objects for chance.
-        held_out: tokens and labels of clips that were not trained on.
+        objects: Of each clip, (N,): the null permutes labels across objects.
+        properties: Their names.
+        held_out: Tokens and labels of clips that were not trained on.
     """
     _, agents, heads = tokens.shape
-    said = tokens.reshape(len(tokens), -1)  # (N, P)
+    symbols = tokens.reshape(len(tokens), -1)  # (N, P)
     thirds = [_thirds(column) for column in labels.T]
     bands = np.stack([_bands(c, t) for c, t in zip(labels.T, thirds, strict=True)], axis=1)
-    outside = None
+    check = None
     if held_out is not None and len(held_out[0]):
-        other = [_bands(c, t) for c, t in zip(held_out[1].T, thirds, strict=True)]
-        outside = held_out[0].reshape(len(held_out[0]), -1), np.stack(other, axis=1)
+        held_out_bands = [_bands(c, t) for c, t in zip(held_out[1].T, thirds, strict=True)]
+        check = held_out[0].reshape(len(held_out[0]), -1), np.stack(held_out_bands, axis=1)
     bins = np.stack([bin_property(column, bins=BINS) for column in labels.T], axis=1)
-    information, chance, excess, p_values = _beyond_chance(said, bins, objects)
+    information, chance, excess, p_values = _above_chance(symbols, bins, objects)
     positions = []
-    for place in range(agents * heads):
-        best = int(excess[place].argmax())
-        informs = p_values[place, best] <= ALPHA
+    for number in range(agents * heads):
+        best = int(excess[number].argmax())
+        informs = p_values[number, best] <= ALPHA
         positions.append(
             Position(
-                agent=place // heads,
-                head=place % heads,
-                information=tuple(information[place].tolist()),
-                chance=tuple(chance[place].tolist()),
-                p_values=tuple(p_values[place].tolist()),
+                agent=number // heads,
+                head=number % heads,
+                information=tuple(information[number].tolist()),
+                chance=tuple(chance[number].tolist()),
+                p_values=tuple(p_values[number].tolist()),
                 about=properties[best] if informs else None,
                 meanings=_meanings(
-                    said[:, place],
+                    symbols[:, number],
                     labels[:, best] if informs else np.full(len(labels), np.nan),
                     bands[:, best],
                     objects,
-                    outside and (outside[0][:, place], outside[1][:, best]),
+                    check and (check[0][:, number], check[1][:, best]),
                 ),
             )
         )
@@ -247,19 +356,21 @@ def build(
     )
 
 
-def _beyond_chance(
-    said: Integers, bins: Integers, objects: Sequence[str]
+def _above_chance(
+    symbols: Integers, bins: Integers, objects: Sequence[str]
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Information and its mean by chance, in nats, the excess in deviations, p: each (P, A)."""
     groups = np.asarray(objects)
-    information = mutual_information(said, bins)
-    null = permutation_null(mutual_information, said, bins, n=DEALS, groups=groups)  # (n, P, A)
-    mean, spread = null.mean(0), null.std(0)
-    scale = np.where(spread > 0, spread, np.inf)
+    information = mutual_information(symbols, bins)
+    null = permutation_null(
+        mutual_information, symbols, bins, n=PERMUTATIONS, groups=groups
+    )  # (n, P, A)
+    mean, deviation = null.mean(0), null.std(0)
+    scale = np.where(deviation > 0, deviation, np.inf)
     largest = ((null - mean) / scale).max((1, 2))  # (n,)
     excess = (information - mean) / scale
     p_values = np.asarray(p_value(excess, np.broadcast_to(largest[:, None, None], null.shape)))
-    return information, mean, excess, np.where(spread > 0, p_values, 1.0)
+    return information, mean, excess, np.where(deviation > 0, p_values, 1.0)
 
 
 def _thirds(values: Floats) -> tuple[float, float]:
@@ -276,66 +387,56 @@ def _bands(values: Floats, thirds: tuple[float, float]) -> Integers:
 
 
 def _meanings(
-    said: Integers,
+    symbols: Integers,
     values: Floats,
     bands: Integers,
     objects: Sequence[str],
-    outside: tuple[Integers, Integers] | None,
+    check: tuple[Integers, Integers] | None,
 ) -> tuple[Meaning, ...]:
-    """What each symbol of one position means; `outside` is what held-out clips say, and are.
+    """What each symbol of one position means; `check` has symbols and bands of held-out clips.
 
-    Values that are NaN are those of a position that is about nothing: no symbol means a thing.
+    Values that are NaN are those of a position that is about nothing: its symbols have no band.
     """
-    named = np.asarray(objects)
-    deals = permutations(len(said), n=DEALS, groups=named)
-    shares = _shares(said, bands)  # (V, 3)
-    null = np.concatenate([_shares(said, bands[deal]) for deal in np.array_split(deals, 10)])
-    surprise = np.asarray(p_value(shares.max(-1), null.max(-1)))  # (V,)
-    found = []
-    for symbol in np.unique(said).tolist():
-        own = said == symbol
+    names = np.asarray(objects)
+    orders = permutations(len(symbols), n=PERMUTATIONS, groups=names)
+    shares = _shares(symbols, bands)  # (V, 3)
+    null = np.concatenate([_shares(symbols, bands[some]) for some in np.array_split(orders, 10)])
+    p_values = np.asarray(p_value(shares.max(-1), null.max(-1)))  # (V,)
+    meanings = []
+    for symbol in np.unique(symbols).tolist():
+        has_symbol = symbols == symbol
         band = int(shares[symbol].argmax())
-        clear = shares[symbol, band] >= LEAST_SHARE and not np.isnan(values[own]).any()
-        low, median, high = np.quantile(values[own], SPREAD, method="nearest").tolist()
-        theirs = outside[1][outside[0] == symbol] if outside else np.zeros(0, np.int64)
-        found.append(
+        clear = shares[symbol, band] >= LEAST_SHARE and not np.isnan(values[has_symbol]).any()
+        low, median, high = np.quantile(values[has_symbol], QUANTILES, method="nearest").tolist()
+        held_out = check[1][check[0] == symbol] if check else np.zeros(0, np.int64)
+        meanings.append(
             Meaning(
                 symbol=symbol,
-                clips=int(own.sum()),
-                objects=len(np.unique(named[own])),
-                frequency=float(own.mean()),
+                clips=int(has_symbol.sum()),
+                objects=len(np.unique(names[has_symbol])),
+                frequency=float(has_symbol.mean()),
                 band=BANDS[band] if clear else None,
                 share=float(shares[symbol, band]) if clear else math.nan,
-                p_value=float(surprise[symbol]) if clear else math.nan,
+                p_value=float(p_values[symbol]) if clear else math.nan,
                 low=low,
                 median=median,
                 high=high,
-                held_out_clips=len(theirs),
-                held_out_share=float((theirs == band).mean())
-                if clear and len(theirs)
+                held_out_clips=len(held_out),
+                held_out_share=float((held_out == band).mean())
+                if clear and len(held_out)
                 else math.nan,
             )
         )
-    return tuple(found)
+    return tuple(meanings)
 
 
-def _shares(said: Integers, bands: Integers) -> Floats:
-    """Of the clips that say each symbol, the share in each band: (..., V, 3) for bands (..., N)."""
+def _shares(symbols: Integers, bands: Integers) -> Floats:
+    """Of the clips with each symbol, the share in each band: (..., V, 3) for bands (..., N)."""
     levels = np.concatenate([bands, np.full((*bands.shape[:-1], 1), len(BANDS) - 1)], axis=-1)
-    symbols = np.append(said, said.max() + 1)  # one more row, so that every band has its column
-    counts = joint_counts(symbols[:, None], levels[..., None])[..., 0, 0, :-1, :]
+    padded = np.append(symbols, symbols.max() + 1)  # one more row, so that every band has a column
+    counts = joint_counts(padded[:, None], levels[..., None])[..., 0, 0, :-1, :]
     return counts / np.maximum(counts.sum(-1, keepdims=True), 1)
 
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value

@@ -1,13 +1,13 @@
-"""How unlike the training data a clip is: what agents say of strange clips means nothing.
+"""Novelty of a clip: how far it is from the training data, where its message means nothing.
 
-The rule: the Euclidean distance of the clip's features, all time steps side by side, to the nearest
-training clip. Its yardstick are the training clips themselves, each measured to the nearest one of
-*another* object. A clip farther off than every one of those is unlike anything seen.
+The distance of a clip is the Euclidean distance of its features, all time steps concatenated, to
+the nearest training clip. It is compared with the distances of the training clips to the nearest
+one of *another* object: a clip that is farther than all of those is unlike anything seen.
 
 Measured with efficientnet_lite0 on simulated ramps: 37 of 38 clips of other scenes and real videos
-are found out, and none of 64 ramps of properties that were held out; of real objects on springs (26
-objects, 3 splits) 3 of 216 held-out clips. Distances in the leading principal axes, whitened or
-not, found out one clip in four: what is strange lies off the axes along which training clips vary.
+are detected, and none of 64 ramps of held-out properties; of real objects on springs (26 objects,
+3 splits) 3 of 216 held-out clips. Distances in the leading principal axes, whitened or not, detect
+one clip in four: what is novel lies off the axes along which training clips vary.
 """
 
 from __future__ import annotations
@@ -21,24 +21,32 @@ from numpy.typing import NDArray
 
 from data.errors import HeliographError
 
-MAX_CLIPS = 4000  # training clips to measure to; of more, every so-manieth
+MAX_CLIPS = 4000  # training clips to compare with; of more, evenly spaced ones
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distance:
-    """How far a clip is from the training clips, in the units of the features."""
+    """How far a clip is from the training clips, in the units of the features.
 
-    value: float  # to the nearest training clip
-    nearest: str  # its id
-    quantile: float  # of training clips that are nearer than that to any clip of another object
-    limit: float  # the largest distance of a training clip to the nearest of another object
-    cache: str = ""  # of several, the one in which the clip is strangest
+    Attributes:
+        value: To the nearest training clip.
+        nearest: The id of that clip.
+        quantile: Share of training clips that are nearer than that to a clip of another object.
+        limit: The largest distance of a training clip to the nearest one of another object.
+        cache: Of several, the one in which the clip is most novel.
+    """
+
+    value: float
+    nearest: str
+    quantile: float
+    limit: float
+    cache: str = ""
 
     @property
     def unfamiliar(self) -> bool:
-        """Whether the clip is farther off than any training clip is from other objects."""
+        """Whether the clip is farther away than any training clip is from other objects."""
         return self.value > self.limit
 
     def __str__(self) -> str:
@@ -49,15 +57,12 @@ class Distance:
         return f"familiar ({self.value / self.limit:.2f} of the limit)"
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, and whether the clip is unfamiliar."""
+        """Return the fields, and whether the clip is unfamiliar."""
         return asdict(self) | {"unfamiliar": self.unfamiliar}
 
 
-class Familiarity:
-    """Measures clips against training clips: features (n, steps, dim), their objects and ids.
-
-    Raises HeliographError for clips of fewer than two objects, which leave no yardstick.
-    """
+class NoveltyDetector:
+    """Measures how far clips are from training clips."""
 
     def __init__(
         self,
@@ -67,31 +72,42 @@ class Familiarity:
         *,
         cache: str = "",
     ) -> None:
+        """Keep the training clips to compare with.
+
+        Args:
+            features: Of the training clips, (n, steps, dim).
+            objects: Of each, (n,).
+            clips: Their ids, (n,).
+            cache: Name of the cache.
+
+        Raises:
+            HeliographError: for clips of fewer than two objects, which give no limit.
+        """
         if len(set(objects)) < 2:
             raise HeliographError("the training clips are of fewer than two objects")
         kept = np.arange(0, len(features), -(-len(features) // MAX_CLIPS))
         self.cache = cache
         self.clips = [clips[clip] for clip in kept.tolist()]
-        self._known = _flat(features[kept])
-        named = np.asarray(objects)[kept]
-        apart = _squared(self._known, self._known)  # (n, n)
-        apart[named[:, None] == named] = np.inf
-        self._yardstick = np.sort(np.sqrt(apart.min(1)))  # (n,)
+        self._training = _flat(features[kept])
+        names = np.asarray(objects)[kept]
+        squared = _squared(self._training, self._training)  # (n, n)
+        squared[names[:, None] == names] = np.inf
+        self._limits = np.sort(np.sqrt(squared.min(1)))  # (n,)
 
     def __repr__(self) -> str:
-        return f"Familiarity({len(self.clips)} clips, limit {self.limit:.3g})"
+        return f"NoveltyDetector({len(self.clips)} clips, limit {self.limit:.3g})"
 
     @property
     def limit(self) -> float:
-        """Clips farther off are unlike anything seen."""
-        return float(self._yardstick[-1])
+        """Clips farther away are unlike anything seen."""
+        return float(self._limits[-1])
 
     def __call__(self, features: NDArray[Any]) -> list[Distance]:
-        """The distance of each clip of features (N, steps, dim)."""
+        """Return the distance of each clip of features (N, steps, dim)."""
         flat = _flat(features)
-        nearest = _squared(flat, self._known).argmin(1)
-        values = np.linalg.norm(flat - self._known[nearest], axis=1)
-        below = np.searchsorted(self._yardstick, values) / len(self._yardstick)
+        nearest = _squared(flat, self._training).argmin(1)
+        values = np.linalg.norm(flat - self._training[nearest], axis=1)
+        below = np.searchsorted(self._limits, values) / len(self._limits)
         return [
             Distance(
                 value=float(value),
@@ -104,9 +120,9 @@ class Familiarity:
         ]
 
 
-def strangest(distances: Sequence[Distance]) -> Distance:
-    """Of one clip's distances in several caches, the largest in proportion to its limit."""
-    return max(distances, key=lambda one: one.value / max(one.limit, 1e-30))
+def most_novel(distances: Sequence[Distance]) -> Distance:
+    """Return, of one clip's distances in several caches, the largest relative to its limit."""
+    return max(distances, key=lambda distance: distance.value / max(distance.limit, 1e-30))
 
 
 def _flat(features: NDArray[Any]) -> Floats:

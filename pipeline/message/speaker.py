@@ -1,11 +1,11 @@
-"""From a clip to its message: features as the run's caches have them, then the agents speak.
+"""From a clip to its message: features as the run's caches have them, then the sender.
 
-say = load("runs/spring")
-said = say("new_clip.mp4")
-print(said)                       # 3-7 | 1-2
-said.gloss                        # (("heavy", "perhaps heavy"), ("light", "any mass"))
-said.confidence                   # probability of each symbol, softmax at temperature 1
-said.distance.unfamiliar          # whether the clip is unlike anything seen in training
+speaker = load("runs/spring")
+message = speaker("new_clip.mp4")
+print(message)                    # 3-7 | 1-2
+message.gloss                     # (("heavy", "perhaps heavy"), ("light", "any mass"))
+message.confidence                # probability of each symbol, softmax at temperature 1
+message.distance.unfamiliar       # whether the clip is unlike anything seen in training
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from data.manifests import list_clips
 from data.video import DecoderPool, Job, Sampling, VideoError
 from pipeline.agents import FastSender, message_text
 from pipeline.dataset import CacheSource, join_caches, load_finite_cache
-from pipeline.message.lexicon import Lexicon, lexicon_of
-from pipeline.message.novelty import Distance, Familiarity, strangest
-from pipeline.runs import Run, load_inputs
+from pipeline.message.lexicon import Lexicon, load_lexicon
+from pipeline.message.novelty import Distance, NoveltyDetector, most_novel
+from pipeline.runs import MissingFileError, Run, load_inputs
 
 
 @dataclass(frozen=True)
 class Message:
-    """What the agents say of one clip, how sure they are, and what it means.
+    """The message for one clip, its confidence, and what it means.
 
     Attributes:
-        clip: its id.
+        clip: Its id.
         tokens: int64 (agents, heads), each in 0 .. vocab - 1.
         confidence: float64 (agents, heads), the probability of each symbol: softmax over the
             vocabulary at temperature 1.
-        gloss: a word or two for each symbol, from the run's lexicon.
-        distance: from the training clips.
-        missing: why `gloss` or `distance` is None, a sentence each.
+        gloss: A word or two for each symbol, from the run's lexicon.
+        distance: From the training clips.
+        missing: Why `gloss` or `distance` is None, a sentence each.
     """
 
     clip: str
@@ -61,11 +61,11 @@ class Message:
 
     @property
     def meaning(self) -> str:
-        """The gloss as text: heads joined by commas, agents by ` | `; empty without one."""
+        """The gloss as text: heads joined by commas, agents by ` | `; empty without a gloss."""
         return " | ".join(", ".join(words) for words in self.gloss or ())
 
     def to_json(self) -> dict[str, Any]:
-        """A line as `heliograph message --json` prints it; begins as one of `messages.jsonl`."""
+        """Return a line of `heliograph message --json`; it begins as in `messages.jsonl`."""
         return {
             "clip": self.clip,
             "message": str(self),
@@ -78,7 +78,10 @@ class Message:
 
 
 class Speaker:
-    """The agents of a run and, once a video needs them, the backbones that they were trained on."""
+    """The sender of a run and, once a video needs them, the backbones of its features.
+
+    Raises HeliographError for a run with a continuous channel.
+    """
 
     def __init__(
         self,
@@ -90,11 +93,11 @@ class Speaker:
     ) -> None:
         if run.config.continuous:
             raise HeliographError(
-                f"{run.folder} says real numbers, not symbols: what it says of its clips stands in "
-                "messages.jsonl"
+                f"{run.folder} has a continuous channel: its messages have no symbols; those for "
+                "its clips are in messages.jsonl"
             )
         self.run = run
-        self._fast_sender = FastSender(run.sender())
+        self._sender = FastSender(run.sender())
         self._where: dict[str, Any] = {"device": device, "weights": weights, "hub_dir": hub_dir}
         self._decoders = DecoderPool(workers=1)
         weakref.finalize(self, self._decoders.close)
@@ -103,86 +106,100 @@ class Speaker:
         return f"Speaker({self.run})"
 
     def __call__(self, clip: Clip | Path | str) -> Message:
-        """The message for one video.
+        """Return the message for one video.
 
-        Raises HeliographError where the video cannot be read, or where its features would not be
-        those that the run was trained on.
+        Raises:
+            HeliographError: where the video cannot be read, or where its features would be made
+                otherwise than those that the run was trained on.
         """
         if not isinstance(clip, Clip):
             clip = Clip(id=Path(clip).name, path=Path(clip))
-        (message,) = self.messages([clip.id], [own[None] for own in self.features(clip)])
+        features = [steps[None] for steps in self.features(clip)]
+        (message,) = self.messages([clip.id], features)
         return message
 
-    def speak(
+    def infer(
         self, features: NDArray[Any] | Sequence[NDArray[Any]]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Features (N, steps, dim) -> tokens int64 and confidence float64, (N, agents, heads).
+        """Return tokens int64 and confidence float64, (N, agents, heads) each, of N clips.
 
-        For a run on several caches: a list of the features of each, in the run's order. This is the
-        agents alone, and quick.
+        Args:
+            features: (N, steps, dim); for a run on several caches a list of the features of each,
+                in the run's order.
+
+        Raises:
+            HeliographError: for features of another shape than the run's.
         """
         given = [features] if isinstance(features, np.ndarray) else list(features)
         self._check_shapes(given)
-        heard = [torch.from_numpy(np.ascontiguousarray(own)).float() for own in given]
-        best, tokens = self._fast_sender(heard).softmax(-1).max(-1)
-        shape = (len(heard[0]), self.run.config.agents, self.run.config.heads)
+        inputs = [torch.from_numpy(np.ascontiguousarray(part)).float() for part in given]
+        best, tokens = self._sender(inputs).softmax(-1).max(-1)
+        shape = (len(inputs[0]), self.run.config.agents, self.run.config.heads)
         return tokens.numpy().reshape(shape), best.double().numpy().reshape(shape)
 
     def messages(self, clips: Sequence[str], features: Sequence[NDArray[Any]]) -> Iterator[Message]:
-        """The messages of clips by their ids, given the features (N, steps, dim) of each cache."""
-        tokens, confidence = self.speak(features)
+        """Yield the messages of clips, given the features (N, steps, dim) of each cache."""
+        tokens, confidence = self.infer(features)
         lexicon, no_lexicon = self._lexicon
-        known, unknown = self._familiarity
-        apart: list[Distance | None] = [None] * len(clips)
-        if known:
-            measured = [own(given) for own, given in zip(known, features, strict=True)]
-            apart = [strangest(own) for own in zip(*measured, strict=True)]
-        missing = tuple(reason for reason in (no_lexicon, unknown) if reason)
-        for number, clip in enumerate(clips):
-            said = tokens[number]
-            gloss = lexicon.gloss(said.tolist()) if lexicon else None
-            yield Message(clip, said, confidence[number], gloss, apart[number], missing)
+        detectors, no_distance = self._novelty
+        distances: list[Distance | None] = [None] * len(clips)
+        if detectors:
+            by_cache = [detector(part) for detector, part in zip(detectors, features, strict=True)]
+            distances = [most_novel(of_clip) for of_clip in zip(*by_cache, strict=True)]
+        missing = tuple(reason for reason in (no_lexicon, no_distance) if reason)
+        for row, clip in enumerate(clips):
+            gloss = lexicon.gloss(tokens[row].tolist()) if lexicon else None
+            yield Message(clip, tokens[row], confidence[row], gloss, distances[row], missing)
 
-    def speak_of_caches(self, caches: Sequence[Features]) -> Iterator[Message]:
-        """Messages for the clips of a cache that was made as the run's own was.
+    def messages_for_caches(self, caches: Sequence[Features]) -> Iterator[Message]:
+        """Yield the messages for the clips of a cache that was made as the run's own was.
 
-        For a run on several: of as many caches, in any order, the clips that stand in all.
+        For a run on several: of as many caches, in any order, the clips that are in all.
+
+        Raises:
+            HeliographError: for another number of caches, or caches that were made otherwise.
         """
-        ours = self.run.sources
-        if len(caches) != len(ours):
-            wanted = " and ".join(source.name for source in ours)
-            raise HeliographError(f"{self.run.folder} needs a cache each for {wanted}")
-        given = {
-            source.name: _fitting(source, caches, self.run.folder) for source in self.run.sources
-        }
+        sources = self.run.sources
+        if len(caches) != len(sources):
+            names = " and ".join(source.name for source in sources)
+            raise HeliographError(f"{self.run.folder} needs a cache each for {names}")
+        given = {source.name: _fitting(source, caches, self.run.folder) for source in sources}
         aligned = join_caches(given)
-        return self.messages(aligned[0].clip_id, [own.features for own in aligned])
+        return self.messages(aligned[0].clip_id, [part.features for part in aligned])
 
     def features(self, clip: Clip) -> list[NDArray[Any]]:
-        """Features (steps, dim) of a video for each cache, in that cache's precision."""
-        made = []
-        for (backbone, sampling), source in zip(self.ears, self.run.sources, strict=True):
+        """Return features (steps, dim) of a video for each cache, in that cache's precision.
+
+        Raises:
+            HeliographError: as calling the speaker does.
+        """
+        features = []
+        extractors = zip(self.feature_extractors, self.run.sources, strict=True)
+        for (backbone, sampling), source in extractors:
             job = Job(path=clip.path, sampling=sampling, start=clip.start, end=clip.end)
             (outcome,) = self._decoders.map([job])
             if outcome.batch is None:
                 assert outcome.error is not None
                 raise outcome.error
-            found = backbone.forward(backbone.preprocess(outcome.batch.frames)[None])[0]
-            made.append(found.numpy().astype(source.dtype))
-        return made
+            steps = backbone.forward(backbone.preprocess(outcome.batch.frames)[None])[0]
+            features.append(steps.numpy().astype(source.dtype))
+        return features
 
     @cached_property
-    def ears(self) -> list[tuple[backbones.Backbone, Sampling]]:
+    def feature_extractors(self) -> list[tuple[backbones.Backbone, Sampling]]:
         """The backbone and sampling that each of the run's caches was made with, checked.
 
-        Raises HeliographError where they cannot be had as they were.
+        Raises:
+            HeliographError: where they cannot be had as they were.
         """
-        return [_ear(source, self.run.folder, self._where) for source in self.run.sources]
+        return [
+            _feature_extractor(source, self.run.folder, self._where) for source in self.run.sources
+        ]
 
     def _check_shapes(self, features: Sequence[NDArray[Any]]) -> None:
         """Raises HeliographError for features of another number or shape than the run's."""
         expected = [(source.steps, source.dim) for source in self.run.sources]
-        given = [own.shape[1:] for own in features]
+        given = [part.shape[1:] for part in features]
         if given != expected:
             raise HeliographError(
                 f"{self.run.folder} was trained on {_shapes(expected)}, these have {_shapes(given)}"
@@ -190,47 +207,51 @@ class Speaker:
 
     @cached_property
     def _lexicon(self) -> tuple[Lexicon | None, str]:
+        """The run's lexicon; without one None, and why."""
         try:
-            found = lexicon_of(self.run)
-        except FileNotFoundError as error:
-            return None, f"no gloss: {error.filename} is missing"
-        return found, "" if found else "no gloss: no training clip has every label"
+            lexicon = load_lexicon(self.run)
+        except MissingFileError as error:
+            return None, f"no gloss: {error.path} is missing"
+        return lexicon, "" if lexicon else "no gloss: no training clip has every label"
 
     @cached_property
-    def _familiarity(self) -> tuple[list[Familiarity], str]:
-        """A measure for each cache; none, and why, where the caches are no longer there."""
+    def _novelty(self) -> tuple[list[NoveltyDetector], str]:
+        """A detector for each cache; none, and why, where the caches are missing."""
+        try:
+            lines = self.run.messages()
+        except MissingFileError as error:
+            return [], f"no distance from the training clips: {error.path} is missing"
         try:
             inputs = load_inputs(self.run)
-            lines = self.run.messages()
-            train = [place for place, line in enumerate(lines) if line["part"] == "train"]
+            train = [row for row, line in enumerate(lines) if line["part"] == "train"]
             clips = inputs.clips
-            ids = [clips.clip_id[place] for place in train]
-            objects = [clips.object[place] or clips.clip_id[place] for place in train]
+            ids = [clips.clip_id[row] for row in train]
+            objects = [clips.object[row] or clips.clip_id[row] for row in train]
             return [
-                Familiarity(own.features[train], objects, ids, cache=source.name)
-                for own, source in zip(inputs.caches, inputs.sources, strict=True)
+                NoveltyDetector(part.features[train], objects, ids, cache=source.name)
+                for part, source in zip(inputs.caches, inputs.sources, strict=True)
             ], ""
         except HeliographError as error:
             return [], f"no distance from the training clips: {error}"
-        except FileNotFoundError as error:
-            return [], f"no distance from the training clips: {error.filename} is missing"
 
 
-def speak_all(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | HeliographError]:
-    """Messages for videos, folders, manifests and caches; a clip that fails gives its error.
+def messages_for(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | HeliographError]:
+    """Yield messages for videos, folders, manifests and caches; for a clip that fails its error.
 
-    What concerns every clip (a run on imported features, a cache of another backbone) is raised.
+    Raises:
+        HeliographError: what concerns every clip (a run on imported features, a cache of another
+            backbone).
     """
     caches = [path for path in paths if path.suffix == ".h5"]
     together = len(speaker.run.sources)
     for first in range(0, len(caches), together):
-        yield from speaker.speak_of_caches(
+        yield from speaker.messages_for_caches(
             [load_finite_cache(path) for path in caches[first : first + together]]
         )
     videos = [path for path in paths if path not in caches]
     clips = list_clips(videos) if videos else []
     if clips:
-        _ = speaker.ears  # what it raises concerns every clip
+        _ = speaker.feature_extractors  # what it raises concerns every clip
     for clip in clips:
         try:
             yield speaker(clip)
@@ -245,7 +266,17 @@ def load(
     weights: Path | str | None = None,
     hub_dir: Path | str | None = None,
 ) -> Speaker:
-    """Opens a run folder for speaking: `load(run)(path) -> Message`."""
+    """Return a speaker of a run folder: `load(run)(path)` is a `Message`.
+
+    Args:
+        run: Its folder.
+        device: For the backbones.
+        weights: A file of weights for the backbone, in place of a download.
+        hub_dir: Where torch.hub keeps its repositories.
+
+    Raises:
+        HeliographError: for a folder that is no run, or a run with a continuous channel.
+    """
     return Speaker(Run.open(run), device=device, weights=weights, hub_dir=hub_dir)
 
 
@@ -260,7 +291,7 @@ def _fitting(source: CacheSource, caches: Sequence[Features], folder: Path) -> F
     raise HeliographError(_refusal("this cache", folder, refusals[0]))
 
 
-def _ear(
+def _feature_extractor(
     source: CacheSource, folder: Path, where: Mapping[str, Any]
 ) -> tuple[backbones.Backbone, Sampling]:
     made = source.fingerprint
@@ -323,7 +354,7 @@ def _refusal(what: str, folder: Path, difference: tuple[str, Difference]) -> str
 
 
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    """As people say it: "8 steps of 1024 features"."""
+    """Shapes in words: "8 steps of 1024 features"."""
     return " and ".join(
         f"{shape[0]} steps of {shape[1]} features" if len(shape) == 2 else f"shape {shape}"
         for shape in shapes

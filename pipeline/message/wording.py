@@ -1,4 +1,4 @@
-"""What people call a property and what it is measured in: "mass" is heavy or light, in grams."""
+"""Words and units of properties: "mass" is heavy or light, in grams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADJECTIVES: dict[str, tuple[str, str, str]] = {
     "speed": ("slow", "of middle speed", "fast"),
 }
 
-# the end of a label's name -> unit; the longest that fits counts
+# the end of a label's name -> unit; the longest match counts
 SUFFIXES = {
     "_grams": "g",
     "_g": "g",
@@ -44,21 +44,21 @@ SUFFIXES = {
 
 
 @dataclass(frozen=True)
-class Words:
-    """How to speak of one property: `adjectives` are for low, middle and high."""
+class PropertyWording:
+    """Name, unit and adjectives (for low, middle and high) of one property."""
 
     name: str
     unit: str
     adjectives: tuple[str, str, str]
 
     def adjective(self, band: str) -> str:
-        """The word for "low", "middle" or "high"."""
+        """Return the word for "low", "middle" or "high"."""
         return self.adjectives[BANDS.index(band)]
 
     def span(self, low: float, high: float) -> str:
-        """A range of values with its unit; the two ends told apart where they differ.
+        """Return a range of values with its unit; ends that differ are written differently.
 
-        >>> words_for("mass").span(61.0, 214.3)
+        >>> wording_for("mass").span(61.0, 214.3)
         '61–214 g'
         """
         left, right = (numeral(value, high - low) for value in (low, high))
@@ -66,13 +66,13 @@ class Words:
         return f"{text} {self.unit}".rstrip()
 
 
-def words_for(label: str) -> Words:
-    """The words for a label of a cache: known properties by name, units by the name's end.
+def wording_for(label: str) -> PropertyWording:
+    """Return the wording for a label of a cache: words by its name, unit by the name's end.
 
-    >>> words_for("mass")
-    Words(name='mass', unit='g', adjectives=('light', 'of middle mass', 'heavy'))
-    >>> words_for("impact_speed_m_s")
-    Words(name='impact speed', unit='m/s', adjectives=('low impact speed', \
+    >>> wording_for("mass")
+    PropertyWording(name='mass', unit='g', adjectives=('light', 'of middle mass', 'heavy'))
+    >>> wording_for("impact_speed_m_s")
+    PropertyWording(name='impact speed', unit='m/s', adjectives=('low impact speed', \
 'middle impact speed', 'high impact speed'))
     """
     suffix = max((end for end in SUFFIXES if label.endswith(end)), key=len, default="")
@@ -80,11 +80,11 @@ def words_for(label: str) -> Words:
     unit = label_units().get(stem, "") if stem == label else SUFFIXES[suffix]
     name = stem.replace("_", " ").strip() or label
     known = ADJECTIVES.get(stem)
-    return Words(name, unit, known or (f"low {name}", f"middle {name}", f"high {name}"))
+    return PropertyWording(name, unit, known or (f"low {name}", f"middle {name}", f"high {name}"))
 
 
 def numeral(value: float, span: float = 0.0) -> str:
-    """A number as people write it: as many digits as tell it apart on an axis of `span`.
+    """Return a number as text, with as many digits as an axis of length `span` needs.
 
     >>> numeral(61.04, 150), numeral(0.05, 0.4), numeral(1234567.0)
     ('61', '0.05', '1234567')

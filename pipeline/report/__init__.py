@@ -1,7 +1,10 @@
-"""TODO"""
+"""What people see of a run: its HTML page, and its tables on the terminal.
 
-from pipeline.report.findings import interval_of
+`write_report` writes the page, whose parts are in `sections`; `show_metrics` prints the tables.
+"""
+
 from pipeline.report.report import FOLDER, template, write_report
+from pipeline.report.summary import interval_of
 from pipeline.report.text import p_text, score_rows, show_comparison, show_metrics, structure_rows
 
 __all__ = [

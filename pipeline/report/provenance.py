@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,6 @@ from pipeline.runs import CONTROL, Run
 
 def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
     """What the run is made of, as names and values; hashes whole."""
-    stored = json.loads((run.folder / "config.json").read_text())
     rows: list[tuple[str, str]] = []
     for number, source in enumerate(run.sources):
         features = inputs.caches[number] if inputs else None
@@ -29,7 +27,7 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
         ("seeds", f"{len(run.seeds)}: {_seeds(run.seeds)}"),
         ("recipe", recipe if imported else _recipe(run.config)),
         ("model.safetensors", f"SHA-256 {sha256_file(model)}" if model.exists() else "missing"),
-        ("versions", _settings(stored.get("versions", {}))),
+        ("versions", _settings(run.versions)),
     ]
     return rows
 

@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from pipeline.console import print_table
-from pipeline.runs import AccuracyEstimate, Difference, Estimate, Outcome, RunMetrics, percent
+from pipeline.runs import (
+    AccuracyEstimate,
+    DifferenceEstimate,
+    Estimate,
+    Outcome,
+    RunMetrics,
+    percent,
+)
 
 Table = tuple[list[str], list[list[str]]]
 Metrics = dict[str, Any]
@@ -169,7 +176,7 @@ def p_text(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def points(entry: Estimate | Difference) -> str:
+def points(entry: Estimate | DifferenceEstimate) -> str:
     """Return a fraction, or a difference of fractions, in points with its interval."""
     return _points(entry.mean, entry.interval)
 

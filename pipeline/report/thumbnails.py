@@ -1,13 +1,14 @@
-"""Pictures of clips that show their motion: every frame that an agent saw, laid over one another.
+"""Pictures of clips that show their motion: the frames that an agent saw, in one picture.
 
 Each pixel is taken from the frame in which it differs most from its median over time, as in
-chronophotography: what stands still is seen once, what moves is seen everywhere it was.
+chronophotography: what does not move is seen once, what moves is seen everywhere it was.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +24,20 @@ from data.errors import HeliographError
 from data.files import sha256_file
 from data.manifests import list_clips
 from data.video import DecoderPool, FrameBatch, Job, Sampling
+from pipeline.agents import agent_views
+from pipeline.dataset import RunInputs
+from pipeline.message import Lexicon, Meaning, Position
+from pipeline.runs import Run
 
 SIDE = 112  # pixels of a thumbnail's longer side
 QUALITY = 72  # of the JPEG
+MAX_PICTURES = 120
+PICTURES_PER_SYMBOL = 4
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A picture of one clip as one agent sees it: the frames `first` up to `last` of its sample."""
+class ThumbnailRequest:
+    """A picture of one clip as one agent sees it: the sampled frames `first` up to `last`."""
 
     clip: str
     first: int
@@ -38,23 +45,133 @@ class Wanted:
 
 
 @dataclass
-class Pictures:
-    """Thumbnails as data URIs, and why some are missing."""
+class Thumbnails:
+    """Pictures as data URIs, for the symbols of a lexicon.
 
-    shown: dict[Wanted, str] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)  # sentences
-    unchecked: bool = False  # the cache holds no hashes to know the videos by
+    Attributes:
+        requests: The pictures of each symbol, by agent, head and symbol.
+        pictures: Those that could be made.
+        missing: Why others are missing, sentences.
+        unchecked: Whether the cache holds no hashes by which the videos could be checked.
+    """
+
+    requests: dict[tuple[int, int, int], list[ThumbnailRequest]] = field(default_factory=dict)
+    pictures: dict[ThumbnailRequest, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unchecked: bool = False
 
     def __repr__(self) -> str:
-        return f"Pictures({len(self.shown)} shown, missing {self.missing})"
+        return f"Thumbnails({len(self.pictures)} pictures, missing {self.missing})"
+
+    def of_symbol(self, agent: int, head: int, symbol: int) -> list[tuple[str, str]]:
+        """Return the clips of a symbol and their pictures."""
+        requests = self.requests.get((agent, head, symbol), ())
+        return [(one.clip, self.pictures[one]) for one in requests if one in self.pictures]
+
+    def notes(self) -> list[str]:
+        """Return sentences about what is missing."""
+        notes = list(dict.fromkeys(self.missing))
+        if not self.pictures:
+            notes.append(
+                "There are no thumbnails, because no video of the clips was found: name a manifest "
+                "or a folder with --clips."
+            )
+        if self.unchecked:
+            notes.append(
+                "The thumbnails' videos were found by name alone: the cache holds no hashes to "
+                "check them by."
+            )
+        return notes
+
+
+def lexicon_thumbnails(
+    run: Run, lexicon: Lexicon, inputs: RunInputs, given: Sequence[Path]
+) -> Thumbnails:
+    """Return pictures for the symbols of a lexicon, each as its agent sees the clip.
+
+    Args:
+        run: The run.
+        lexicon: Of the run.
+        inputs: Its caches.
+        given: Manifests, folders or videos; none: the clips are looked for where they were.
+    """
+    thumbnails = Thumbnails(choose_clips(run, lexicon))
+    for source, features in zip(inputs.sources, inputs.caches, strict=True):
+        agents = {a for a, cache in enumerate(run.agent_sources) if cache.name == source.name}
+        requests = [
+            request
+            for (agent, _, _), some in thumbnails.requests.items()
+            if agent in agents
+            for request in some
+        ]
+        clips = find_clips(features, source.path, given)
+        made = make_pictures(list(dict.fromkeys(requests)), features, clips, source.sampler)
+        thumbnails.pictures |= made.pictures
+        thumbnails.unchecked |= made.unchecked
+        thumbnails.missing += made.missing
+    return thumbnails
+
+
+def choose_clips(run: Run, lexicon: Lexicon) -> dict[tuple[int, int, int], list[ThumbnailRequest]]:
+    """Return the training clips to show for each symbol: near its median, objects in turn."""
+    symbols = sum(len(position.meanings) for position in lexicon.positions)
+    each = max(1, min(PICTURES_PER_SYMBOL, MAX_PICTURES // max(1, symbols)))
+    lines = [line for line in run.messages() if line["part"] == "train"]
+    chosen: dict[tuple[int, int, int], list[ThumbnailRequest]] = {}
+    for position in lexicon.positions:
+        first, last = _frames_of(run, position.agent)
+        for meaning in position.meanings:
+            clips = _representative_clips(lines, position, meaning)
+            chosen[position.agent, position.head, meaning.symbol] = [
+                ThumbnailRequest(clip, first, last) for clip in clips[:each]
+            ]
+            if sum(map(len, chosen.values())) >= MAX_PICTURES:
+                return chosen
+    return chosen
+
+
+def _representative_clips(
+    lines: Sequence[Mapping[str, Any]], position: Position, meaning: Meaning
+) -> list[str]:
+    """The clips with a symbol, those near its median first, one of each object before the next."""
+    clips = [
+        line for line in lines if line["tokens"][position.agent][position.head] == meaning.symbol
+    ]
+    if position.about is not None:
+        about = position.about
+        clips = [line for line in clips if line["labels"][about] is not None]
+        clips.sort(key=lambda line: abs(line["labels"][about] - meaning.median))
+    seen: Counter[str] = Counter()
+    turns: list[tuple[int, int, str]] = []
+    for line in clips:
+        name = line["object"] or line["clip"]
+        turns.append((seen[name], len(turns), line["clip"]))
+        seen[name] += 1
+    return [clip for _, _, clip in sorted(turns)]
+
+
+def _frames_of(run: Run, agent: int) -> tuple[int, int]:
+    """The sampled frames of a clip that an agent sees, from and up to."""
+    source = run.agent_sources[agent]
+    frames = source.fingerprint.get("frames_per_step", 1)
+    if source.steps == 1:  # a static feature, repeated over time
+        return 0, frames
+    views = agent_views([cache.steps for cache in run.sources], run.config.agent_caches)
+    window = views[agent].window
+    return window.start * frames, window.stop * frames
 
 
 def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[str, Clip]:
-    """Where the videos of a cache's clips are, by id.
+    """Return where the videos of a cache's clips are, by id; clips without a file are left out.
 
-    `given` are manifests, folders or videos; without them the cache's ledger knows where the clips
-    were when their features were made. Clips whose file is not there are left out. Raises ClipError
-    for a manifest or folder that cannot be read.
+    Args:
+        features: Of the cache.
+        cache: Its file.
+        given: Manifests, folders or videos; none: the cache's ledger says where the clips were when
+            their features were made.
+
+    Raises:
+        ClipError: for a manifest or folder that cannot be read.
     """
     if given:
         candidates: Iterable[Clip] = list_clips(given)
@@ -64,24 +181,24 @@ def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[s
             for line in read_ledger(cache)
             if "path" in line
         ]
-    wanted = set(features.clip_id)
-    return {clip.id: clip for clip in candidates if clip.id in wanted and clip.path.is_file()}
+    ids = set(features.clip_id)
+    return {clip.id: clip for clip in candidates if clip.id in ids and clip.path.is_file()}
 
 
-def pictures(
-    wanted: Sequence[Wanted],
+def make_pictures(
+    requests: Sequence[ThumbnailRequest],
     features: Features,
     clips: Mapping[str, Clip],
     sampling: Mapping[str, Any],
-) -> Pictures:
-    """Thumbnails of clips, decoded anew by the sampling of their cache.
+) -> Thumbnails:
+    """Return pictures of clips, decoded again by the sampling of their cache.
 
     A video whose bytes are no longer those that the features were made of is not shown.
     """
-    made = Pictures()
+    made = Thumbnails()
     rows = {clip: row for row, clip in enumerate(features.clip_id)}
     jobs = []
-    for name in dict.fromkeys(one.clip for one in wanted):
+    for name in dict.fromkeys(request.clip for request in requests):
         if name not in clips:
             continue
         expected = features.source_sha256[rows[name]]
@@ -105,14 +222,15 @@ def pictures(
             if outcome.batch is None:
                 made.missing.append(str(outcome.error))
                 continue
-            for one in wanted:
-                if one.clip == outcome.job.tag:
-                    made.shown[one] = _data_uri(_overlay(outcome.batch, one.first, one.last))
+            for request in requests:
+                if request.clip == outcome.job.tag:
+                    pixels = _overlay(outcome.batch, request.first, request.last)
+                    made.pictures[request] = _data_uri(pixels)
     return made
 
 
 def overlay(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(T, H, W, 3) -> (H, W, 3): each pixel from the frame where it is farthest from the median.
+    """Return (H, W, 3) of (T, H, W, 3): each pixel where it is farthest from its median.
 
     >>> frames = np.zeros((3, 1, 4, 3), np.uint8)
     >>> for time in range(3):
@@ -120,11 +238,11 @@ def overlay(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     >>> overlay(frames)[0, :, 0].tolist()
     [200, 200, 200, 0]
     """
-    if len(frames) < 3:  # a median of two frames tells neither from the other
+    if len(frames) < 3:  # the median of two frames is as far from both
         return frames[len(frames) // 2]
     median = np.median(frames, axis=0)
-    apart = np.abs(frames - median).sum(-1)  # (T, H, W)
-    return np.take_along_axis(frames, apart.argmax(0)[None, ..., None], axis=0)[0]
+    distances = np.abs(frames - median).sum(-1)  # (T, H, W)
+    return np.take_along_axis(frames, distances.argmax(0)[None, ..., None], axis=0)[0]
 
 
 def _overlay(batch: FrameBatch, first: int, last: int) -> NDArray[np.uint8]:

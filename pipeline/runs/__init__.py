@@ -1,4 +1,9 @@
-"""TODO"""
+"""The folder of a training run: reading it, writing it, and the type of its `metrics.json`.
+
+`Run.open(folder)` reads each file when it is asked for, once. `write_run` writes the folder, and
+`import_checkpoint` makes one of a published checkpoint. `docs/metrics_json.md` lists the keys of
+`RunMetrics`.
+"""
 
 from pipeline.runs.import_checkpoint import import_checkpoint
 from pipeline.runs.metrics_schema import (
@@ -6,7 +11,7 @@ from pipeline.runs.metrics_schema import (
     AccuracyEstimate,
     AccuracySpread,
     ControlMetrics,
-    Difference,
+    DifferenceEstimate,
     Estimate,
     Outcome,
     Record,
@@ -16,8 +21,8 @@ from pipeline.runs.metrics_schema import (
     percent,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import CONTROL, Run, load_inputs
-from pipeline.runs.writer import add_control, description, forget_control, summarise, write_run
+from pipeline.runs.run import CONTROL, MissingFileError, Run, load_inputs, without_nan
+from pipeline.runs.writer import add_control, description, remove_control, summarise, write_run
 
 __all__ = [
     "CONTROL",
@@ -25,9 +30,10 @@ __all__ = [
     "AccuracyEstimate",
     "AccuracySpread",
     "ControlMetrics",
-    "Difference",
+    "DifferenceEstimate",
     "Estimate",
     "HistoryRow",
+    "MissingFileError",
     "Outcome",
     "Record",
     "Run",
@@ -36,11 +42,12 @@ __all__ = [
     "Spread",
     "add_control",
     "description",
-    "forget_control",
     "has_key",
     "import_checkpoint",
     "load_inputs",
     "percent",
+    "remove_control",
     "summarise",
+    "without_nan",
     "write_run",
 ]

@@ -1,4 +1,4 @@
-"""The paper's checkpoints as run folders, which `message` and `evaluate` understand.
+"""Imports the paper's checkpoints as run folders, for `message`, `evaluate` and `report`.
 
 A checkpoint holds `sender_<heads>x<vocab>` and `receiver_<heads>x<vocab>`, each a state dict; the
 published ones hold those of 2x8 and of the holistic 1x64. Sizes are read off the weights.
@@ -24,9 +24,9 @@ from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid
 from pipeline.game import hear, pooled_accuracy, published_accuracy
 from pipeline.runs.results import SeedResult
 from pipeline.runs.run import CONTROL, Run
-from pipeline.runs.writer import add_control, forget_control, write_run
+from pipeline.runs.writer import add_control, remove_control, write_run
 
-HOLISTIC_CLAMP = 15.0  # of the published holistic sender, which its weights do not tell
+HOLISTIC_CLAMP = 15.0  # of the published holistic sender; it cannot be read off its weights
 UNKNOWN = (
     "imported from {}: which clips it was trained on is not in the file, so its accuracies are on "
     "the test clips of {}, which it may have seen"
@@ -34,12 +34,12 @@ UNKNOWN = (
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One sender and its receiver in a checkpoint, with the sizes that their weights tell."""
+class CheckpointAgents:
+    """One sender and its receiver in a checkpoint, with the sizes of their weights."""
 
     heads: int
     vocab: int
-    agents: int
+    count: int  # of agents
     dim: int
     hidden_dim: int
     kernel: int
@@ -56,32 +56,41 @@ def import_checkpoint(
     property: str | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """Makes a run folder of a checkpoint, speaking of the clips of a cache.
+    """Make a run folder of a checkpoint, with its messages for the clips of a cache.
 
-    The senders with most heads stand at its top, the holistic ones as its control. Raises
-    HeliographError for a file that is no such checkpoint, or does not fit the cache.
+    The agents with most heads are at its top, the holistic ones are its control.
 
     Args:
-        property: what a receiver of a single property was asked for; none: the cache's only label.
+        path: Of the checkpoint.
+        out: The run folder.
+        cache_path: Features of the clips.
+        property: What a receiver of a single property compares; None: the cache's only label.
+        overwrite: Replace a run that is in the folder.
+
+    Raises:
+        HeliographError: for a file that is no such checkpoint, or does not fit the cache.
     """
     path, out = Path(path), Path(out)
     if (out / "config.json").exists() and not overwrite:
         raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
     inputs = read_inputs({Path(cache_path).stem: Path(cache_path)})
-    pairs = read_pairs(path)
     runs = [
-        _import_pair(path, out / CONTROL if number else out, pair, inputs, property)
-        for number, pair in enumerate(pairs[:2])
+        _import_agents(path, out / CONTROL if number else out, agents, inputs, property)
+        for number, agents in enumerate(read_checkpoint(path)[:2])
     ]
     if len(runs) > 1:
         add_control(*runs)
     else:
-        forget_control(out)
+        remove_control(out)
     return runs[0]
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """The senders and receivers of a checkpoint, those with most heads first."""
+def read_checkpoint(path: Path) -> list[CheckpointAgents]:
+    """Return the senders and receivers of a checkpoint, those with most heads first.
+
+    Raises:
+        HeliographError: for a file that is no checkpoint of agents.
+    """
     content = read_pt(path)
     keys = [re.fullmatch(r"sender_(\d+)x(\d+)", str(key)) for key in content]
     sizes = sorted(((int(k[1]), int(k[2])) for k in keys if k), reverse=True)
@@ -90,10 +99,12 @@ def read_pairs(path: Path) -> list[Pair]:
             f"{path} is no checkpoint of agents: it has no sender_2x8 or its like, only "
             f"{', '.join(map(str, content)) or 'nothing'}"
         )
-    return [_pair(path, content, heads, vocab) for heads, vocab in sizes]
+    return [_read_agents(path, content, heads, vocab) for heads, vocab in sizes]
 
 
-def _pair(path: Path, content: Mapping[str, object], heads: int, vocab: int) -> Pair:
+def _read_agents(
+    path: Path, content: Mapping[str, object], heads: int, vocab: int
+) -> CheckpointAgents:
     parts = []
     for part in ("sender", "receiver"):
         key = checkpoint_key(part, heads, vocab)
@@ -102,7 +113,7 @@ def _pair(path: Path, content: Mapping[str, object], heads: int, vocab: int) -> 
             raise HeliographError(f"{path} has no state dict {key}")
         parts.append(state)
     sender, receiver = parts
-    several = [int(found[1]) for name in sender if (found := re.match(r"senders\.(\d+)\.", name))]
+    several = [int(match[1]) for name in sender if (match := re.match(r"senders\.(\d+)\.", name))]
     prefix = "senders.0." if several else ""
     try:
         _, dim, kernel = sender[f"{prefix}encoder.temporal.0.weight"].shape
@@ -116,23 +127,28 @@ def _pair(path: Path, content: Mapping[str, object], heads: int, vocab: int) -> 
         properties = PUBLISHED_PROPERTIES
     else:
         properties = tuple(n.removeprefix("heads.") for n in named if n.startswith("heads."))
-    agents = max(several) + 1 if several else 1
-    return Pair(heads, vocab, agents, dim, hidden_dim, kernel, properties, sender, receiver)
+    count = max(several) + 1 if several else 1
+    return CheckpointAgents(
+        heads, vocab, count, dim, hidden_dim, kernel, properties, sender, receiver
+    )
 
 
-def _import_pair(path: Path, out: Path, pair: Pair, inputs: RunInputs, property: str | None) -> Run:
+def _import_agents(
+    path: Path, out: Path, agents: CheckpointAgents, inputs: RunInputs, property: str | None
+) -> Run:
     clips, (source,) = inputs.clips, inputs.sources
-    if source.dim != pair.dim:
+    if source.dim != agents.dim:
         raise HeliographError(
-            f"{path} speaks of features of {pair.dim} dimensions, {source.path} has {source.dim}"
+            f"{path} was trained on features of {agents.dim} dimensions, {source.path} has "
+            f"{source.dim}"
         )
-    width = max(1, source.steps // pair.agents)
-    if pair.kernel != min(3, width):
+    width = max(1, source.steps // agents.count)
+    if agents.kernel != min(3, width):
         raise HeliographError(
-            f"{path} has encoders that look at {pair.kernel} time steps at once, which does not "
+            f"{path} has encoders with a kernel of {agents.kernel} time steps, which does not "
             f"suit the {width} that an agent sees in {source.path}"
         )
-    properties = pair.properties or _only(property, tuple(clips.labels), path)
+    properties = agents.properties or _only(property, tuple(clips.labels), path)
     unknown = {name: np.full(len(clips), np.nan) for name in properties}
     clips = dataclasses.replace(clips, labels=unknown | dict(clips.labels))
     inputs = dataclasses.replace(inputs, caches=(clips,))
@@ -142,14 +158,14 @@ def _import_pair(path: Path, out: Path, pair: Pair, inputs: RunInputs, property:
         "published",
         properties,
         split="cells" if is_grid(known) else "published",
-        agents=pair.agents,
-        heads=pair.heads,
-        vocab=pair.vocab,
-        hidden_dim=pair.hidden_dim,
-        logit_clamp=HOLISTIC_CLAMP if pair.heads == 1 else 0.0,
+        agents=agents.count,
+        heads=agents.heads,
+        vocab=agents.vocab,
+        hidden_dim=agents.hidden_dim,
+        logit_clamp=HOLISTIC_CLAMP if agents.heads == 1 else 0.0,
         **CONTROLLED,
     )
-    result = _result(path, config, examples, pair, source.steps)
+    result = _result(path, config, examples, agents, source.steps)
     note = UNKNOWN.format(path.name, f"the split {config.split} of {source.path.name}")
     run = write_run(out, config, inputs, [result], notes=[note])
     run.add_metrics({"imported_from": str(path)})
@@ -160,18 +176,18 @@ def _only(property: str | None, labels: Sequence[str], path: Path) -> tuple[str]
     name = property or (labels[0] if len(labels) == 1 else None)
     if name is None:
         raise HeliographError(
-            f"{path} answers for one property and does not say which: --property names it"
+            f"{path} compares one property and does not name it: name it with --property"
         )
     return (name,)
 
 
 def _result(
-    path: Path, config: TrainConfig, examples: Examples, pair: Pair, steps: int
+    path: Path, config: TrainConfig, examples: Examples, agents: CheckpointAgents, steps: int
 ) -> SeedResult:
-    """What the checkpoint's agents say and understand, as if a seed 0 had ended so."""
-    agent_factory = AgentFactory(config, (steps,), (pair.dim,))
+    """The checkpoint's agents, their messages and accuracies, as the result of a seed 0."""
+    agent_factory = AgentFactory(config, (steps,), (agents.dim,))
     sender, receiver = agent_factory.sender().eval(), agent_factory.receiver().eval()
-    for module, state in ((sender, pair.sender), (receiver, pair.receiver)):
+    for module, state in ((sender, agents.sender), (receiver, agents.receiver)):
         try:
             module.load_state_dict({name: value.float() for name, value in state.items()})
         except RuntimeError as error:
@@ -205,8 +221,8 @@ def _result(
 
 
 def _split_if_labelled(examples: Examples, config: TrainConfig) -> Split:
-    """The split of seed 0, or an empty one for a cache that does not know the properties."""
+    """The split of seed 0, or an empty one for a cache without values of the properties."""
     if np.isnan(examples.labels).any(axis=1).all():
-        nobody = np.array([], dtype=np.int64)
-        return Split(nobody, nobody, nobody, np.random.RandomState(0))
+        no_clips = np.array([], dtype=np.int64)
+        return Split(no_clips, no_clips, no_clips, np.random.RandomState(0))
     return examples.split(config.split, 0)

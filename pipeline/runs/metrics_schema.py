@@ -134,7 +134,7 @@ class AccuracyEstimate(Estimate):
     properties: dict[str, PropertyEstimate] = Field(default_factory=dict, description="by property")
 
 
-class Difference(Spread):
+class DifferenceEstimate(Spread):
     """A difference of two fractions over seeds, paired, with its bootstrap interval."""
 
     mean: Signed = Field(description="over the seeds that have a value; null where none has")
@@ -144,13 +144,15 @@ class Difference(Spread):
     )
 
 
-class AccuracyDifference(Difference):
+class AccuracyDifference(DifferenceEstimate):
     """A difference of two accuracies, of all properties at once and of each."""
 
-    properties: dict[str, Difference] = Field(default_factory=dict, description="by property")
+    properties: dict[str, DifferenceEstimate] = Field(
+        default_factory=dict, description="by property"
+    )
 
 
-class TestedDifference(Difference):
+class TestedDifferenceEstimate(DifferenceEstimate):
     """A difference with its p-value."""
 
     p_value: Fraction = Field(
@@ -236,15 +238,15 @@ class BinnedMetric(Record):
 class Selectivity(Record):
     """Whether a position matters to the property that it carries and to no other."""
 
-    carried_property: Difference = Field(
+    carried_property: DifferenceEstimate = Field(
         description="accuracy drop of the property that a position carries",
         validation_alias=AliasChoices("carried_property", "targeted"),
     )
-    other_properties: Difference = Field(
+    other_properties: DifferenceEstimate = Field(
         description="accuracy drop of the other properties",
         validation_alias=AliasChoices("other_properties", "elsewhere"),
     )
-    difference: TestedDifference = Field(description="the first minus the second")
+    difference: TestedDifferenceEstimate = Field(description="the first minus the second")
 
 
 class Intervention(Record):

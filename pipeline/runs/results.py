@@ -13,7 +13,10 @@ from pipeline.game import Accuracy
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """One look at one seed, a line of `history.csv`; accuracies are fractions."""
+    """One evaluation of one seed during training, a row of `history.csv`.
+
+    Accuracies are fractions; the loss is in nats; NaN where there was nothing to compute.
+    """
 
     seed: int
     epoch: int
@@ -26,10 +29,22 @@ class HistoryRow:
 
 @dataclass
 class SeedResult:
-    """What came out of one seed.
+    """The trained agents of one seed, their messages and their accuracies.
 
-    Tokens are int64 (N, agents, heads), of every clip; on a continuous channel the real numbers
-    that are said, float32 (N, agents, heads, vocab).
+    Attributes:
+        seed: Its number.
+        split: The clips that it was trained, validated and tested on.
+        sender: The sender that is kept.
+        receiver: The receiver that is kept.
+        tokens: The message of every clip: int64 (N, agents, heads); on a continuous channel
+            float32 (N, agents, heads, vocab).
+        epoch: Of the checkpoint that is kept.
+        accuracy_validation: Of that checkpoint on validation clips; None without any.
+        accuracy_test: Of that checkpoint on test clips; None where nothing chose it.
+        accuracy_last_epoch: On test clips.
+        accuracy_published_protocol: The best of several evaluations on the test clips themselves.
+        skipped_batches: Batches whose loss was not finite.
+        history: An entry for each evaluation during training.
     """
 
     seed: int
@@ -37,10 +52,10 @@ class SeedResult:
     sender: Sender
     receiver: CompositionalReceiver
     tokens: np.ndarray
-    epoch: int  # of the checkpoint that is kept
+    epoch: int
     accuracy_validation: Accuracy | None
-    accuracy_test: Accuracy | None  # of the kept checkpoint; None where nothing chose it
+    accuracy_test: Accuracy | None
     accuracy_last_epoch: Accuracy
-    accuracy_published_protocol: Accuracy  # the best of several looks at the test clips themselves
-    skipped_batches: int  # batches whose loss was not finite
+    accuracy_published_protocol: Accuracy
+    skipped_batches: int
     history: list[HistoryRow] = field(default_factory=list)

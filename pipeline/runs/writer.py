@@ -1,4 +1,4 @@
-"""Writes the folder of a training run; what stands in it: see `run.py`."""
+"""Writes the folder of a training run; `pipeline.runs.run` lists its files."""
 
 from __future__ import annotations
 
@@ -37,33 +37,39 @@ def write_run(
     *,
     notes: Sequence[str] = (),
 ) -> Run:
-    """Writes the run folder, `metrics.json` last: its presence says that the run is whole.
+    """Write the run folder and return it; `metrics.json` is written last and marks it as whole.
 
-    `notes` are sentences that belong beside its accuracies.
+    Args:
+        folder: Of the run; an older run in it is replaced.
+        config: What the seeds were trained with.
+        inputs: The caches that they were trained on.
+        results: Of every seed.
+        notes: Sentences to read together with the accuracies.
     """
     seeds = tuple(result.seed for result in results)
     chosen = choose(results)
     features = inputs.clips
-    _forget(folder, seeds)
-    write_json(folder / "config.json", description(config, seeds, inputs.sources))
+    stored = description(config, seeds, inputs.sources)
+    _remove_older(folder, seeds)
+    write_json(folder / "config.json", stored)
     labels = np.stack([features.labels[name] for name in config.properties], axis=1)
     for result in results:
-        own = folder / "seeds" / str(result.seed)
-        _write_model(own, config, result)
-        _write_messages(own, features, config, labels, result)
-        write_json(own / "metrics.json", _seed_metrics(result, config).to_json())
+        seed_folder = folder / "seeds" / str(result.seed)
+        _write_model(seed_folder, config, result)
+        _write_messages(seed_folder, features, config, labels, result)
+        write_json(seed_folder / "metrics.json", _seed_metrics(result, config).to_json())
     _write_model(folder, config, chosen)
     _write_messages(folder, features, config, labels, chosen)
     _write_history(folder / "history.csv", [row for result in results for row in result.history])
     metrics = summarise(config, results, notes=notes)
     write_json(folder / "metrics.json", metrics.to_json())
-    return Run(folder, config, seeds, inputs.sources)
+    return Run(folder, config, seeds, inputs.sources, stored["versions"])
 
 
 def description(
     config: TrainConfig, seeds: Sequence[int], sources: Sequence[CacheSource]
 ) -> dict[str, Any]:
-    """What `config.json` says: everything needed to repeat the run."""
+    """Return the content of `config.json`: everything needed to repeat the run."""
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config.to_json(),
@@ -74,39 +80,38 @@ def description(
 
 
 def add_control(run: Run, control: Run) -> None:
-    """Gives a run its holistic control's weights in every `model.pt`, and its scores.
+    """Add the weights of a run's control to every `model.pt`, and its metrics to `metrics.json`.
 
-    The four keys are those of the published checkpoints; `metrics.json` has the control's metrics
-    under `control`.
+    With the control the four keys of `model.pt` are those of the published checkpoints.
     """
     for name in ("", *(f"seeds/{seed}" for seed in run.seeds)):
-        parts: dict[str, dict[str, Tensor]] = {}
-        for own in (run, control):
-            parts |= torch.load(own.folder / name / "model.pt", weights_only=True)
+        weights: dict[str, dict[str, Tensor]] = {}
+        for source in (run, control):
+            weights |= torch.load(source.folder / name / "model.pt", weights_only=True)
         with replacing(run.folder / name / "model.pt") as file:
-            torch.save(parts, file)
+            torch.save(weights, file)
     config = control.config
     sizes = {"folder": control.folder.name, "heads": config.heads, "vocab": config.vocab}
     run.add_metrics({"control": sizes | control.metrics().to_json()})
 
 
-def forget_control(folder: Path) -> None:
-    """Removes the control of an older run in the folder, where there is one."""
+def remove_control(folder: Path) -> None:
+    """Remove the control of an older run from a folder, where there is one."""
     if (folder / CONTROL / "config.json").exists():
         shutil.rmtree(folder / CONTROL)
 
 
-def _forget(folder: Path, seeds: Sequence[int]) -> None:
-    """Removes what an older run in the folder said, and its seeds that this one does not have."""
+def _remove_older(folder: Path, seeds: Sequence[int]) -> None:
+    """Removes the results of an older run in the folder, and its seeds that are not in this one."""
     for name in ("metrics.json", "report.html", "lexicon.json"):
         (folder / name).unlink(missing_ok=True)
-    for own in (folder / "seeds").glob("[0-9]*"):
-        if own.name not in map(str, seeds):
-            shutil.rmtree(own)
+    for seed_folder in (folder / "seeds").glob("[0-9]*"):
+        if seed_folder.name not in map(str, seeds):
+            shutil.rmtree(seed_folder)
 
 
 def choose(results: Sequence[SeedResult]) -> SeedResult:
-    """The seed that did best on validation; without validation objects the lowest seed."""
+    """Return the seed that is best on validation; without validation clips the lowest seed."""
     if any(result.accuracy_validation is None for result in results):
         return min(results, key=lambda result: result.seed)
     return max(results, key=lambda result: np.nan_to_num(_together(result.accuracy_validation)))
@@ -198,26 +203,26 @@ def _write_messages(
     lines = [
         json.dumps(
             {
-                "clip": features.clip_id[number],
-                **_said(said),
-                "object": features.object[number],
-                "part": parts[number] or None,
+                "clip": features.clip_id[row],
+                **_message_keys(message),
+                "object": features.object[row],
+                "part": parts[row] or None,
                 "labels": {
                     name: None if math.isnan(value) else value
-                    for name, value in zip(config.properties, labels[number].tolist(), strict=True)
+                    for name, value in zip(config.properties, labels[row].tolist(), strict=True)
                 },
             }
         )
-        for number, said in enumerate(result.tokens)
+        for row, message in enumerate(result.tokens)
     ]
     atomic_write(folder / "messages.jsonl", "".join(f"{line}\n" for line in lines))
 
 
-def _said(said: np.ndarray) -> dict[str, Any]:
+def _message_keys(message: np.ndarray) -> dict[str, Any]:
     """One clip's message: tokens (agents, heads), or real numbers (agents, heads, vocab)."""
-    if np.issubdtype(said.dtype, np.integer):
-        return {"message": message_text(said.tolist()), "tokens": said.tolist()}
-    values = said.reshape(len(said), -1).tolist()
+    if np.issubdtype(message.dtype, np.integer):
+        return {"message": message_text(message.tolist()), "tokens": message.tolist()}
+    values = message.reshape(len(message), -1).tolist()
     return {"message": values_text(values), "values": values}
 
 

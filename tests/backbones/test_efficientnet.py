@@ -85,11 +85,11 @@ def test_timms_own_file_gives_the_same_features_and_fingerprint(
 
 
 def test_random_weights_are_a_backbone_of_their_own(model: backbones.Backbone) -> None:
-    one, two = (backbones.load("efficientnet_lite0", weights="random") for _ in range(2))
+    first, second = (backbones.load("efficientnet_lite0", weights="random") for _ in range(2))
     frames = np.random.default_rng(0).integers(0, 256, (2, 240, 320, 3)).astype(np.uint8)
-    said = [own.forward(own.preprocess(frames)[None]) for own in (one, two, model)]
-    assert torch.isfinite(said[0]).all()
-    assert float(said[0].std()) > 1e-3
-    assert float((said[0][0, 0] - said[0][0, 1]).abs().max()) > 1e-4  # frames are told apart
-    assert torch.equal(said[0], said[1])
-    assert one.fingerprint == two.fingerprint != model.fingerprint
+    features = [m.forward(m.preprocess(frames)[None]) for m in (first, second, model)]
+    assert torch.isfinite(features[0]).all()
+    assert float(features[0].std()) > 1e-3
+    assert float((features[0][0, 0] - features[0][0, 1]).abs().max()) > 1e-4  # frames differ
+    assert torch.equal(features[0], features[1])
+    assert first.fingerprint == second.fingerprint != model.fingerprint

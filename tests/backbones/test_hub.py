@@ -1,4 +1,4 @@
-"""Code from a hub folder: kept apart from the user's own modules, and told by its bytes."""
+"""Code from a hub folder: kept apart from the user's modules, its revision from its bytes."""
 
 import os
 import sys
@@ -97,14 +97,14 @@ def test_changed_code_is_another_revision(clone, repository) -> None:
     assert revision.startswith("modified-")
 
 
-@pytest.mark.parametrize("place", ["tiny", "somebody_tiny_0123abcd", "hub/somebody_tiny_main"])
+@pytest.mark.parametrize("subfolder", ["tiny", "somebody_tiny_0123abcd", "hub/somebody_tiny_main"])
 def test_a_folder_of_clones_or_a_torch_home_is_searched(
-    clone, repository, tmp_path: Path, place: str
+    clone, repository, tmp_path: Path, subfolder: str
 ) -> None:
     home = tmp_path / "home"
-    (home / place).parent.mkdir(parents=True)
-    clone.rename(home / place)
-    assert hub.find(repository, home) == home / place
+    (home / subfolder).parent.mkdir(parents=True)
+    clone.rename(home / subfolder)
+    assert hub.find(repository, home) == home / subfolder
 
 
 def test_a_folder_without_the_code_is_refused(repository, tmp_path: Path) -> None:

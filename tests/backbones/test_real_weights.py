@@ -49,11 +49,11 @@ def state(graph: Any) -> dict[str, torch.Tensor]:
     }
     tables = {}
     for node in graph.node:
-        place = node.name.removeprefix("/backbone/").replace("/", ".")
+        layer = node.name.removeprefix("/backbone/").replace("/", ".")
         if node.op_type == "MatMul" and node.input[1] in arrays:  # stored (in, out), no name
-            found[place.replace(".MatMul", ".weight")] = arrays[node.input[1]].T
-        elif place in ("embeddings.Concat_6", "embeddings.Reshape_1"):
-            tables[place] = arrays[node.input[0]].reshape(1, -1, 384)
+            found[layer.replace(".MatMul", ".weight")] = arrays[node.input[1]].T
+        elif layer in ("embeddings.Concat_6", "embeddings.Reshape_1"):
+            tables[layer] = arrays[node.input[0]].reshape(1, -1, 384)
     found["embeddings.position_embeddings"] = np.concatenate(
         [tables["embeddings.Concat_6"], tables["embeddings.Reshape_1"]], 1
     )
@@ -89,7 +89,7 @@ def test_trained_features_are_those_of_the_graph(
     grid = torch.nn.functional.interpolate(
         table.permute(0, 3, 1, 2), scale_factor=(16.1 / 37, 16.1 / 37), mode="bicubic"
     )
-    last = next(place for place, node in enumerate(graph.node) if TOKENS in node.output)
+    last = next(number for number, node in enumerate(graph.node) if TOKENS in node.output)
     encoder = onnx.helper.make_graph(
         [node for node in graph.node[: last + 1] if GRID not in node.output],
         "encoder",

@@ -110,7 +110,7 @@ def test_the_name_says_which_weights() -> None:
         ("resnet18", "or timm:MODEL for an image model of timm"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(name: str, sentence: str) -> None:
+def test_what_cannot_be_loaded_is_named(name: str, sentence: str) -> None:
     with pytest.raises(BackboneError, match=sentence):
         backbones.load(name)
 
@@ -127,9 +127,9 @@ def test_without_a_network_the_sentence_says_what_to_download(tmp_path, monkeypa
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    place = tmp_path / "checkpoints" / "resnet10t.c3_in1k.safetensors"
+    path = tmp_path / "checkpoints" / "resnet10t.c3_in1k.safetensors"
     url = "https://huggingface.co/timm/resnet10t.c3_in1k/resolve/main/model.safetensors"
-    with pytest.raises(BackboneError, match=f"get {url} and put it at {place}, or name it with"):
+    with pytest.raises(BackboneError, match=f"get {url} and put it at {path}, or name it with"):
         backbones.load("timm:resnet10t")
-    saved("resnet10t", place)
+    saved("resnet10t", path)
     assert backbones.load("timm:resnet10t").dim == 512

@@ -88,9 +88,9 @@ def test_what_is_downloaded_is_checked(offline: Path, monkeypatch: pytest.Monkey
     assert path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("place", [".", "checkpoints", "hub/checkpoints"])
-def test_weights_are_found_below_the_hub_dir(offline: Path, tmp_path: Path, place: str) -> None:
-    folder = tmp_path / "mine" / place
+@pytest.mark.parametrize("subfolder", [".", "checkpoints", "hub/checkpoints"])
+def test_weights_are_found_below_the_hub_dir(offline: Path, tmp_path: Path, subfolder: str) -> None:
+    folder = tmp_path / "mine" / subfolder
     folder.mkdir(parents=True)
     (folder / "model.pth").write_bytes(CONTENT)
     assert weights.find(PUBLISHED, None) is None
@@ -158,14 +158,14 @@ def test_damage_anywhere_in_a_file_is_reported(tmp_path: Path, zipped: bool) -> 
     path = tmp_path / "damaged.pth"
     torch.save({"w": torch.ones(9)}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
-    told = 0
-    for place in range(0, len(whole), 3):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+    reported = 0
+    for position in range(0, len(whole), 3):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
         try:
             weights.read(path)  # some bytes say nothing: of padding, of numbers
         except BackboneError:
-            told += 1
-    assert told > 20
+            reported += 1
+    assert reported > 20
 
 
 def test_a_file_that_holds_no_state_dict_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 // The table of messages: a search over all its cells, and columns that sort. Without this script
 // the page shows the same, in the order of the cache.
 document.documentElement.classList.add("js");
-const table = document.getElementById("messages");
+const table = document.getElementById("message-rows");
 if (table) {
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);

@@ -49,18 +49,18 @@ def test_a_second_run_decodes_nothing(clips, tmp_path, tiny):
     assert again.bottleneck is None
 
 
-def test_progress_is_told_of_every_clip_kept_ones_too(clips, folder, tmp_path, tiny):
+def test_progress_is_called_for_every_clip_also_for_kept_ones(clips, folder, tmp_path, tiny):
     bad = Clip(id="bad", path=folder / "none.mp4")
     for expected in ("done", "kept"):
-        told: list[int] = []
+        finished: list[int] = []
         extract(
             [*clips, bad], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING,
-            progress=lambda summary, told=told: told.append(summary.finished),
+            progress=lambda summary, finished=finished: finished.append(summary.finished),
         )  # fmt: skip
-        assert told == sorted(told)
-        assert told[-1] == 7
+        assert finished == sorted(finished)
+        assert finished[-1] == 7
         if expected == "kept":
-            assert set(told) >= set(range(1, 8))
+            assert set(finished) >= set(range(1, 8))
 
 
 def test_ctrl_c_leaves_a_cache_of_what_is_done(clips, tmp_path, tiny):

@@ -1,7 +1,7 @@
-"""The real command under bad luck: killed, interrupted, run twice at once, and over many clips.
+"""The command under faults: killed, interrupted, run twice at once, on a full disk, many clips.
 
 These run `heliograph extract` as a process of its own, with the backbone that is installed with its
-weights; where it is not, they skip.
+weights; where it is not, they skip. The full numbers are soak tests; the slow ones are a sample.
 """
 
 import json
@@ -17,11 +17,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from backbones import efficientnet, weights
 from data import cache
+from tests.helpers.command import HELIOGRAPH
+from tests.helpers.films import make_film
 
 pytestmark = pytest.mark.slow
 
@@ -30,35 +31,19 @@ BACKBONE = "efficientnet_lite0"
 CLIPS = 24
 
 
-def make_clip(path: Path, number: int) -> None:
-    """A film of six frames, 64 x 48, that differs from those of other numbers."""
-    import av
-
-    noise = np.random.default_rng(number).integers(0, 256, (6, 8, 3)).astype(np.uint8)
-    texture = noise.repeat(8, 0).repeat(8, 1)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for frame in range(6):
-            picture = np.roll(texture, 3 * frame, 1)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        out.mux(stream.encode(None))
-
-
 @pytest.fixture(scope="module")
 def films(tmp_path_factory) -> Path:
     if weights.find(efficientnet.PUBLISHED, None) is None:
         pytest.skip("needs the package with the weights of efficientnet_lite0")
     folder = tmp_path_factory.mktemp("films")
     for number in range(CLIPS):
-        make_clip(folder / f"{number:03d}.mp4", number)
+        make_film(folder / f"{number:03d}.mp4", number, frames=6)
     return folder
 
 
 def command(films: Path, target: Path, *words: str) -> list[str]:
-    heliograph = str(Path(sys.executable).with_name("heliograph"))
-    made = [heliograph, "extract", str(films), "-o", str(target), "--backbone", BACKBONE]
-    return [*made, "--frames", "2", "--device", "cpu", *words]
+    start = [str(HELIOGRAPH), "extract", str(films), "-o", str(target), "--backbone", BACKBONE]
+    return [*start, "--frames", "2", "--device", "cpu", *words]
 
 
 def finish(films: Path, target: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -102,12 +87,15 @@ def check_ledger(target: Path) -> None:
     assert set(done) | set(kept) == {f"{number:03d}.mp4" for number in range(CLIPS)}
 
 
-def test_killed_twenty_times_and_gone_on_with(films, whole, tmp_path):
-    """About two minutes: the command loads torch each time, and dies at any moment from then on."""
-    choice, target = random.Random(0), tmp_path / "c.h5"
+@pytest.mark.parametrize(
+    ("kills_wanted", "seed"), [(3, 1), pytest.param(20, 0, marks=pytest.mark.soak)]
+)
+def test_killed_again_and_again_and_then_finished(films, whole, tmp_path, kills_wanted, seed):
+    """Twenty kills take two minutes: the command loads torch, and is killed at any time after."""
+    choice, target = random.Random(seed), tmp_path / "c.h5"
     moments: Counter[str] = Counter()
     kills = 0
-    while kills < 20:
+    while kills < kills_wanted:
         process = start(films, target)
         reached = choice.randrange(CLIPS + 1)
         wait_for_shards(target, min(CLIPS, len(shards(target)) + choice.randrange(4)), process)
@@ -125,8 +113,8 @@ def test_killed_twenty_times_and_gone_on_with(films, whole, tmp_path):
             cache.ledger_path(target).unlink()
     done = finish(films, target, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["done"] + told["kept"] == CLIPS
+    summary = json.loads(done.stdout)
+    assert summary["done"] + summary["kept"] == CLIPS
     assert cache.load(target).differences(whole) == []
     assert cache.verify(target) == []
     check_ledger(target)
@@ -167,10 +155,10 @@ def test_ctrl_c_ends_with_what_is_done(films, whole, tmp_path):
     process = start(films, target)
     wait_for_shards(target, 5, process)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 1, told
-    assert f"of {CLIPS} clips finished: run the same command again to go on" in told
-    assert "Traceback" not in told
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert f"of {CLIPS} clips finished: run the same command again to go on" in errors
+    assert "Traceback" not in errors
     found = cache.load(target)
     assert 5 <= len(found) < CLIPS
     assert cache.verify(target) == []
@@ -190,8 +178,8 @@ def test_two_extractions_into_one_cache(films, whole, tmp_path):
     first.send_signal(signal.SIGSTOP)  # so that it is still at work when the second one starts
     second = finish(films, target)
     first.send_signal(signal.SIGCONT)
-    _, told = first.communicate(timeout=120)
-    assert first.returncode == 0, told
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
     assert second.returncode == 1
     assert f"{target} is being written by process {first.pid} on " in second.stderr
     assert len(second.stderr.strip().splitlines()) == 1
@@ -243,9 +231,9 @@ def test_ctrl_c_in_a_repair_leaves_the_cache_and_what_is_done_to_the_next(films,
     process = subprocess.Popen(repair, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_shards(target, 3, process)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 1, told
-    assert "Traceback" not in told
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
     assert target.read_bytes() == content
     again = subprocess.run(repair, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
@@ -255,8 +243,9 @@ def test_ctrl_c_in_a_repair_leaves_the_cache_and_what_is_done_to_the_next(films,
     assert cache.load(target).differences(sound) == []
 
 
-def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
-    """Peak memory for 2,000 clips is within 10 % of that for 200; about two minutes.
+@pytest.mark.parametrize("counts", [(50, 300), pytest.param((200, 2000), marks=pytest.mark.soak)])
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, counts):
+    """Peak memory for many clips is within 10 % of that for a few; 2,000 take two minutes.
 
     The whole flow, with a tiny backbone: decoders, queue, writer, consolidation.
     """
@@ -274,15 +263,15 @@ film, target, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 options = LoadOptions(device=torch.device("cpu"), precision="fp32", weights=None, hub_dir=None,
                       preprocess="official", output=None)
 model = build_tiny(options)
-# One file, other seconds: each clip has a key of its own.
+# One file with other start times: each clip has another key.
 clips = [Clip(id=f"{n:05d}", path=film, start=n * 1e-7) for n in range(count)]
 summary = extract(clips, target, backbone=model, sampling=Sampling(frames=2), workers=2)
 assert summary.done == count, summary
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-    make_clip(tmp_path / "film.mp4", 0)
+    make_film(tmp_path / "film.mp4", 0, frames=6)
     peaks = []
-    for count in (200, 2000):
+    for count in counts:
         arguments = [str(tmp_path / "film.mp4"), str(tmp_path / f"{count}.h5"), str(count)]
         out = subprocess.run(
             [sys.executable, "-c", code, *arguments],

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 import backbones
-from backbones import dinov2, hub, vjepa2
+from backbones import Backbone, LoadOptions, dinov2, hub, vjepa2
 from data.interchange import import_pt, read_pt, write_pt
 from data.simulate import simulate
 from data.video import Sampling, read_sampled
 from pipeline.extraction import compare_feature_files
 from tests.helpers.authors_code import authors_code
 from tests.helpers.command import run
+from tests.helpers.tiny_backbone import TINY_ENTRY, TINY_PREPROCESS
 
 OBJECTS = {"wood_02": ("01", "02"), "cardboard_01": ("01",), "foam-1": ("01",)}
 
@@ -127,6 +129,23 @@ def test_the_static_file_is_of_the_middle_frame(root, tmp_path, small_dinov2):
     assert torch.equal(found["features"][1], expected)
 
 
+def test_a_static_file_is_of_the_middle_frame_with_any_backbone_of_frames(
+    root, tmp_path, mean_colour
+):
+    out = tmp_path / "static.pt"
+    shown = run("phase87", root, "-o", out, "--static", "--backbone", "mean_colour")
+    assert shown.exit_code == 0, shown.stderr
+    found = torch.load(out, weights_only=False)
+    assert list(found) == ["features", "obj_names"]
+    assert (tuple(found["features"].shape), found["features"].dtype) == ((4, 3), torch.float32)
+    model = backbones.load("mean_colour", device="cpu")
+    clip = root / "scenarios/spring/foam-1/01/Camera_1.mp4"
+    batch, info = read_sampled(clip, Sampling(name="middle", frames=1))
+    assert batch.index.tolist() == [info.shown_frames // 2]
+    expected = model.forward(model.preprocess(batch.frames)[None])[0, 0]
+    assert torch.equal(found["features"][1], expected)
+
+
 def test_another_backbone_gives_what_the_card_says_the_file_is(root, tmp_path, small_dinov2):
     out = tmp_path / "spring.pt"
     shown = run("phase87", root, "-o", out, "--backbone", "dinov2_vits14", *small_dinov2)
@@ -143,7 +162,7 @@ def test_vjepa2_through_the_path_of_the_real_weights(root, tmp_path, small_vjepa
     assert len(np.unique(found["features"].numpy().astype(np.float32).mean((1, 2)))) == 4
 
 
-def test_without_weights_one_sentence_says_what_to_fetch(root, tmp_path, monkeypatch):
+def test_without_weights_one_sentence_says_what_to_download(root, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 
@@ -264,11 +283,11 @@ class TestCompare:
         )
         assert "Tensor float16 (206, 8, 1024) against Tensor float32 (206, 384)" in shown.stdout
 
-    def test_a_file_that_is_none_of_the_papers(self, tmp_path):
+    def test_a_file_that_is_not_one_of_the_papers(self, tmp_path):
         write_pt({"a": 1}, tmp_path / "a.pt")
         shown = run("phase87", "--compare", tmp_path / "a.pt", tmp_path / "a.pt")
         assert shown.exit_code == 1
-        assert "a.pt has no 'features': it is none of the paper's files" in shown.stderr
+        assert "a.pt has no 'features': it is not one of the paper's files" in shown.stderr
 
 
 def small(
@@ -296,13 +315,35 @@ def small(
 
 
 @pytest.fixture
+def mean_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone of single frames, registered as `mean_colour`."""
+
+    def build(options: LoadOptions) -> Backbone:
+        return Backbone(
+            name="mean_colour",
+            dim=3,
+            model=torch.nn.Identity(),
+            encode=lambda pixels: pixels.mean((3, 4)),  # (B, T, 3, h, w) -> (B, T, 3)
+            preprocess=TINY_PREPROCESS,
+            options=options,
+            source="tests",
+            revision="1",
+            weights_sha256="none",
+            output="mean",
+        )
+
+    entry = replace(TINY_ENTRY, name="mean_colour", dim=3, frames_per_step=1, build=build)
+    monkeypatch.setitem(backbones.BACKBONES, "mean_colour", entry)
+
+
+@pytest.fixture
 def small_dinov2(monkeypatch, tmp_path):
-    """Words that name a small random DINOv2 of the authors' code."""
+    """Options that load a small random DINOv2 of the authors' code."""
     return small(monkeypatch, dinov2.REPOSITORY, "dinov2_vits14", tmp_path / "dinov2.pt")
 
 
 @pytest.fixture
 def small_vjepa2(monkeypatch, tmp_path):
-    """Words that name a small random V-JEPA 2 of the authors' code."""
+    """Options that load a small random V-JEPA 2 of the authors' code."""
     pytest.importorskip("einops")
     return small(monkeypatch, vjepa2.REPOSITORY, "vjepa2_vit_large", tmp_path / "vjepa2.pt")

@@ -22,15 +22,15 @@ def test_kept_clips_do_not_make_it_look_fast():
     assert ExtractionSummary(Path("x"), 100, kept=50, seconds=8.0).seconds_left is None
 
 
-def test_the_command_sums_up_and_ends_with_3(folder, tmp_path, tiny):
+def test_the_command_prints_the_totals_and_exits_with_3(folder, tmp_path, tiny):
     words = ["extract", folder, "-o", tmp_path / "c.h5", "--backbone", "tiny", "--frames", 4]
     shown = run(*words, "--json")
     assert shown.exit_code == 3
     assert "6 clips extracted, 0 kept, 1 failed in " in shown.stderr
     assert "frames/s, bottleneck: " in shown.stderr
     assert "clips: 7/7, 6 done, 1 failed, " in shown.stderr
-    told = json.loads(shown.stdout)
-    assert (told["done"], list(told["failed"])) == (6, ["none.mp4"])
+    summary = json.loads(shown.stdout)
+    assert (summary["done"], list(summary["failed"])) == (6, ["none.mp4"])
     again = run(*words)
     assert again.exit_code == 3
     assert "0 clips extracted, 6 kept, 1 failed" in again.stderr

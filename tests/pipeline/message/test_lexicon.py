@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.message import lexicon_of, words_for
-from pipeline.message.lexicon import build
+from pipeline.message import Lexicon, load_lexicon, wording_for, write_lexicon
+from pipeline.message.lexicon import build_lexicon, learn_lexicon
 from pipeline.message.wording import numeral
 from pipeline.runs import Run
 from pipeline.training import train
@@ -31,7 +31,7 @@ def thirds(values: np.ndarray) -> np.ndarray:
 
 def one_position(symbols: np.ndarray, **more):
     tokens = symbols[:, None, None]
-    return build(tokens, masses()[:, None], objects(), ["mass"], **more)
+    return build_lexicon(tokens, masses()[:, None], objects(), ["mass"], **more)
 
 
 def test_a_symbol_for_each_third_means_that_third():
@@ -78,7 +78,7 @@ def test_one_object_is_no_evidence_however_many_clips_it_has():
     assert position.about == "mass"
     lonely = position.meaning(7)
     assert (lonely.share, lonely.objects) == (1.0, 1)
-    assert not lonely.sure
+    assert not lonely.significant
     assert position.gloss(7) == "perhaps heavy"
     assert position.gloss(1) == "heavy"
 
@@ -97,7 +97,7 @@ def test_each_position_finds_its_own_property():
     other = rng.permutation(OBJECTS).astype(float).repeat(EACH)
     labels = np.stack([masses(), other], axis=1)
     tokens = np.stack([thirds(other), thirds(masses()), rng.integers(3, size=96)], axis=1)
-    lexicon = build(tokens[:, :, None], labels, objects(), ["mass", "friction"])
+    lexicon = build_lexicon(tokens[:, :, None], labels, objects(), ["mass", "friction"])
     assert [one.about for one in lexicon.positions] == ["friction", "mass", None]
     assert lexicon.gloss([[0], [2], [1]]) == (("slippery",), ("heavy",), ("–",))
     assert lexicon.position(1, 0).information[0] > 0.7 > lexicon.position(1, 0).information[1]
@@ -142,9 +142,9 @@ def run(cache_path, tmp_path) -> Run:
 
 
 def test_a_run_needs_neither_its_cache_nor_luck(run):
-    first = lexicon_of(run)
+    first = learn_lexicon(run)
     run.source.path.unlink()
-    assert lexicon_of(run).to_json() == first.to_json()
+    assert learn_lexicon(run).to_json() == first.to_json()
     lines = [line for line in run.messages() if line["part"] == "train"]
     assert first.clips == len(lines)
     said = {line["tokens"][1][0] for line in lines}
@@ -166,12 +166,39 @@ def test_a_run_needs_neither_its_cache_nor_luck(run):
     ],
 )
 def test_properties_have_words_and_units(label, unit, high):
-    words = words_for(label)
+    words = wording_for(label)
     assert (words.unit, words.adjective("high")) == (unit, high)
 
 
 def test_ranges_read_as_people_write_them():
-    assert words_for("mass").span(61.04, 213.9) == "61–214 g"
-    assert words_for("friction").span(0.05, 0.163) == "0.05–0.16"
-    assert words_for("mass").span(67.0, 67.0) == "67 g"
+    assert wording_for("mass").span(61.04, 213.9) == "61–214 g"
+    assert wording_for("friction").span(0.05, 0.163) == "0.05–0.16"
+    assert wording_for("mass").span(67.0, 67.0) == "67 g"
     assert numeral(0.0) == "0"
+
+
+def test_what_is_written_is_read_again(tmp_path, features, cache_path):
+    run = train(cache_path, tmp_path / "run", properties=["mass", "volume"], seeds=1, epochs=3)
+    learnt = learn_lexicon(run)
+    stored = json.loads((run.folder / "lexicon.json").read_text())
+    assert stored == learnt.to_json()
+    assert Lexicon.from_json(stored).to_json() == stored
+    (run.folder / "lexicon.json").unlink()
+    assert load_lexicon(Run.open(run.folder)).to_json() == stored
+    assert not (run.folder / "lexicon.json").exists()
+    assert write_lexicon(run).to_json() == stored
+    assert json.loads((run.folder / "lexicon.json").read_text()) == stored
+
+
+def test_the_stored_lexicon_is_read_and_not_learnt_again(tmp_path, cache_path, monkeypatch):
+    run = train(cache_path, tmp_path / "run", properties=["mass"], seeds=1, epochs=2)
+    monkeypatch.setattr("pipeline.message.lexicon.learn_lexicon", None)
+    assert load_lexicon(run).properties == ("mass",)
+
+
+def test_a_continuous_channel_has_no_lexicon(tmp_path, cache_path):
+    run = train(
+        cache_path, tmp_path / "run", properties=["mass"], seeds=1, epochs=1, channel="continuous"
+    )
+    assert write_lexicon(run) is None
+    assert not (run.folder / "lexicon.json").exists()

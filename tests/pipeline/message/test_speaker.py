@@ -16,11 +16,11 @@ from data.clips import Clip
 from data.errors import HeliographError
 from data.manifests import list_clips, write_manifest
 from data.video import Sampling
-from pipeline.cli.messages import message as command
+from pipeline.cli.message import message as command
 from pipeline.extraction import extract
-from pipeline.message import Message, lexicon_of
+from pipeline.message import Message, load_lexicon
 from pipeline.message import speaker as message
-from pipeline.message.novelty import Familiarity
+from pipeline.message.novelty import NoveltyDetector
 from pipeline.runs import Run
 from pipeline.training import train
 
@@ -75,7 +75,7 @@ def test_a_video_says_what_its_cached_features_said(run, speaker, clips):
         said = speaker(clip.path)
         assert said.tokens.tolist() == line["tokens"]
         assert str(said) == line["message"]
-    from_cache = speaker.speak_of_caches([cache.load(run.source.path)])
+    from_cache = speaker.messages_for_caches([cache.load(run.source.path)])
     assert [(one.clip, str(one), one.tokens.tolist()) for one in from_cache] == [
         (line["clip"], line["message"], line["tokens"]) for line in lines
     ]
@@ -106,7 +106,7 @@ def test_a_message_is_json_and_text():
 
 def test_confidence_is_the_softmax_of_the_senders_logits(run, speaker):
     features = cache.load(run.source.path).features[:5]
-    tokens, confidence = speaker.speak(features)
+    tokens, confidence = speaker.infer(features)
     logits = run.sender().logits(torch.from_numpy(features).float()).detach().numpy()
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     expected = odds / odds.sum(-1, keepdims=True)
@@ -116,24 +116,24 @@ def test_confidence_is_the_softmax_of_the_senders_logits(run, speaker):
 
 def test_a_batch_says_what_its_parts_say(run, speaker):
     features = cache.load(run.source.path).features
-    tokens, confidence = speaker.speak(features)
+    tokens, confidence = speaker.infer(features)
     for clip in (0, 7, 23):
-        alone, sure = speaker.speak(features[clip : clip + 1])
+        alone, sure = speaker.infer(features[clip : clip + 1])
         assert (alone[0] == tokens[clip]).all()
         assert np.allclose(sure[0], confidence[clip], atol=1e-5)
 
 
 def test_features_of_another_shape_are_refused(run, speaker):
     with pytest.raises(HeliographError, match=r"trained on 4 steps of 5 .* have 3 steps of 5"):
-        speaker.speak(np.zeros((2, 3, 5), np.float32))
+        speaker.infer(np.zeros((2, 3, 5), np.float32))
 
 
 def test_a_message_has_its_gloss_and_its_distance(run, speaker, clips):
     said = speaker(clips[0].path)
-    assert said.gloss == lexicon_of(run).gloss(said.tokens.tolist())
+    assert said.gloss == load_lexicon(run).gloss(said.tokens.tolist())
     assert said.missing == ()
     lines = {line["clip"]: line for line in run.messages()}
-    found = list(speaker.speak_of_caches([cache.load(run.source.path)]))
+    found = list(speaker.messages_for_caches([cache.load(run.source.path)]))
     for one in found:
         if lines[one.clip]["part"] == "train":
             assert one.distance.nearest == one.clip
@@ -167,6 +167,9 @@ def test_without_its_cache_a_run_still_speaks_and_says_what_is_missing(run, clip
     )
     (run.folder / "messages.jsonl").unlink()
     said = message.load(run.folder, device="cpu")(clips[0].path)
+    assert said.gloss is not None  # it is in lexicon.json
+    (run.folder / "lexicon.json").unlink()
+    said = message.load(run.folder, device="cpu")(clips[0].path)
     assert said.gloss is None
     assert "no gloss" in said.missing[0]
     assert said.tokens.shape == said.confidence.shape == (2, 2)
@@ -176,7 +179,7 @@ def test_manifests_folders_and_broken_clips_are_taken_together(speaker, clips, t
     write_manifest(clips[:2], tmp_path / "two.jsonl")
     broken = tmp_path / "broken.mp4"
     broken.write_text("version https://git-lfs.github.com/spec/v1\n")
-    said = list(message.speak_all(speaker, [tmp_path / "two.jsonl", broken]))
+    said = list(message.messages_for(speaker, [tmp_path / "two.jsonl", broken]))
     assert [type(one).__name__ for one in said[:2]] == ["Message", "Message"]
     assert isinstance(said[2], HeliographError)
     assert "broken.mp4" in str(said[2])
@@ -200,7 +203,7 @@ def test_a_cache_of_another_sampling_is_refused(run, speaker, tiny, clips, tmp_p
     other = tmp_path / "other.h5"
     extract(clips[:2], other, backbone=tiny(), sampling=Sampling(frames=8, pad=True))
     with pytest.raises(HeliographError, match=r"another sampling.*pad is True, the run's False"):
-        list(message.speak_all(speaker, [other]))
+        list(message.messages_for(speaker, [other]))
 
 
 def test_a_clip_that_is_too_short_is_refused(speaker, tmp_path):
@@ -322,7 +325,9 @@ def test_ctrl_c_keeps_what_is_done(tiny, clips, tmp_path):
 
 
 def test_clips_of_two_objects_that_look_the_very_same_leave_no_limit():
-    same = Familiarity(np.zeros((4, 1, 2), np.float32), ["a", "a", "b", "b"], ["1", "2", "3", "4"])
+    same = NoveltyDetector(
+        np.zeros((4, 1, 2), np.float32), ["a", "a", "b", "b"], ["1", "2", "3", "4"]
+    )
     alike, apart = same(np.array([[[0, 0]], [[0, 1]]], np.float32))
     assert (str(alike), alike.unfamiliar) == ("familiar", False)
     assert (str(apart), apart.unfamiliar) == ("unlike anything seen", True)

@@ -24,11 +24,13 @@ from data.video import Sampling
 from pipeline.cli import main
 from pipeline.evaluation import evaluate
 from pipeline.extraction import extract
-from pipeline.message import lexicon_of
+from pipeline.message import load_lexicon
 from pipeline.report import interval_of, write_report
 from pipeline.report.charts import Axis
-from pipeline.report.findings import causal, headline, panels
 from pipeline.report.provenance import command_to_repeat
+from pipeline.report.sections.accuracy import panels
+from pipeline.report.sections.positions import causal
+from pipeline.report.summary import headline
 from pipeline.report.thumbnails import find_clips, overlay
 from pipeline.runs import Run, RunMetrics, Spread
 from pipeline.training import train
@@ -93,7 +95,7 @@ def page(run: Run) -> Page:
 def test_the_page_has_every_section_and_the_honest_number(run, page):
     sections = {one["id"] for one in page.all("section")}
     assert sections == {
-        "accuracy", "carry", "lexicon", "learning", "messages-section", "provenance",
+        "accuracy", "positions", "lexicon", "learning", "messages", "provenance",
     }  # fmt: skip
     honest = run.metrics().accuracy_test.mean
     assert f"{100 * honest:.1f} %" in page.words
@@ -124,7 +126,7 @@ def test_a_clip_named_like_a_script_is_shown_and_does_not_run(page):
 
 def test_every_clip_is_in_the_table_with_its_message_and_meaning(run, page):
     rows = page.words
-    gloss = lexicon_of(run)
+    gloss = load_lexicon(run)
     for line in run.messages()[::9]:
         assert line["message"] in rows
         assert gloss.gloss(line["tokens"])[0][0] in rows
@@ -243,8 +245,8 @@ def test_the_best_baseline_is_named_even_where_it_wins():
         "baselines": {"majority": majority | unknown, "ridge": ridge | unknown, "volume": None},
     }
     found = headline(RunMetrics.read(stored, properties=(), seeds=1))
-    assert (found["accuracy"], found["chosen"], found["chance"]) == (0.6, False, 0.5)
-    assert (found["best"], found["best_accuracy"]) == ("ridge regression on the raw features", 0.8)
+    assert (found.accuracy, found.chosen, found.chance) == (0.6, False, 0.5)
+    assert (found.best, found.best_accuracy) == ("ridge regression on the raw features", 0.8)
 
 
 def test_an_interval_over_seeds_is_students():
@@ -365,7 +367,7 @@ def test_what_moves_is_seen_wherever_it_was():
 def test_the_lexicon_is_written_beside_the_page(filmed):
     write_report(filmed.folder)
     stored = json.loads((filmed.folder / "lexicon.json").read_text())
-    assert stored == json.loads(json.dumps(lexicon_of(filmed).to_json()))
+    assert stored == json.loads(json.dumps(load_lexicon(filmed).to_json()))
     assert [(one["agent"], one["head"]) for one in stored["positions"]] == [
         (0, 0), (0, 1), (1, 0), (1, 1),
     ]  # fmt: skip

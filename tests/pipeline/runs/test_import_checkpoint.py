@@ -135,5 +135,5 @@ def test_other_features_are_refused_with_both_sizes(published, tmp_path, feature
         import_checkpoint(published, tmp_path / "run", cache_path=tmp_path / "wide.h5")
     short = np.zeros((len(features), 1, 12), np.float32)
     cache.save(type(features)(**made | {"features": short}), tmp_path / "short.h5")
-    with pytest.raises(HeliographError, match="look at 3 time steps at once"):
+    with pytest.raises(HeliographError, match="a kernel of 3 time steps"):
         import_checkpoint(published, tmp_path / "run", cache_path=tmp_path / "short.h5")

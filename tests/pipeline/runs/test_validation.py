@@ -13,6 +13,8 @@ from data import cache
 from data.cache import Features
 from data.errors import HeliographError
 from pipeline.cli import main
+from pipeline.message import load_lexicon
+from pipeline.message.lexicon import learn_lexicon
 from pipeline.runs import Run
 from pipeline.training import train
 
@@ -157,6 +159,18 @@ DAMAGE = [
     ("report", edited("config.json", lambda own: own.update(seeds=[])), CONFIG),
     ("message", edited("config.json", lambda own: own.update(seeds="x")), CONFIG),
     ("message", edited("config.json", lambda own: own["config"].update(sees=[0, 5])), CONFIG),
+    ("message", written("lexicon.json", b"{"), "lexicon.json is damaged: "),
+    ("report", written("lexicon.json", b"[]"), "lexicon.json is damaged: it is no object"),
+    (
+        "message",
+        edited("lexicon.json", lambda own: own.pop("thirds")),
+        "lexicon.json is damaged: it has no 'thirds'",
+    ),
+    (
+        "report",
+        edited("lexicon.json", lambda own: own["positions"].pop()),
+        "lexicon.json is damaged: its positions are not those of the run's agents",
+    ),
     (
         "message",
         lambda folder: shutil.copy(
@@ -199,7 +213,8 @@ def test_an_overwritten_run_leaves_nothing_of_the_one_before(made, tmp_path):
     assert {"control", "report.html", "lexicon.json"} <= {path.name for path in out.iterdir()}
     train(source, out, properties=["mass"], overwrite=True, **SMALL | {"epochs": 1})
     names = {path.name for path in out.iterdir()}
-    assert names.isdisjoint({"control", "report.html", "lexicon.json"})
+    assert names.isdisjoint({"control", "report.html"})
+    assert load_lexicon(Run.open(out)) == learn_lexicon(Run.open(out))
 
 
 def test_names_in_brackets_stand_in_tables_as_they_are(features, tmp_path):

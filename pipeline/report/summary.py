@@ -1,0 +1,110 @@
+"""The accuracy of a run in one line: its headline, intervals, and names of baselines."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy import stats
+
+from pipeline.runs import RunMetrics, Spread
+
+BASELINES = {
+    "majority": "always the likelier answer",
+    "volume": "the object's volume alone",
+    "scenario": "the scenario alone",
+    "condition": "the recording's condition alone",
+    "ridge": "ridge regression on the raw features",
+    "ridge_static": "ridge, middle time step alone",
+    "ridge_shuffled_steps": "ridge, time steps shuffled",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The accuracy to believe, with chance and the best baseline.
+
+    Attributes:
+        accuracy: A fraction; None where no two test clips could be compared.
+        low: Lower end of its interval.
+        high: Upper end.
+        over: What the interval is over: "objects", "seeds", or "" where there is none.
+        imported: The file of a checkpoint that was not trained here.
+        seeds: How many.
+        chosen: Whether validation clips chose the checkpoint; else it is that of the last epoch.
+        chance: The accuracy of always giving the likelier answer; None where it is not known.
+        best: The best baseline, in words.
+        best_accuracy: Its accuracy.
+    """
+
+    accuracy: float | None
+    low: float
+    high: float
+    over: str
+    imported: str | None
+    seeds: int
+    chosen: bool
+    chance: float | None
+    best: str | None
+    best_accuracy: float | None
+
+
+def headline(metrics: RunMetrics) -> Headline:
+    """Return the accuracy of a run to believe, with chance and the best baseline."""
+    chosen = metrics.accuracy_test is not None
+    accuracy: Spread = metrics.accuracy_test or metrics.accuracy_last_epoch
+    baselines = dict(metrics.baselines or {})
+    majority = baselines.pop("majority", None)
+    known = {
+        name: baseline.mean
+        for name, baseline in baselines.items()
+        if baseline is not None and baseline.mean is not None
+    }
+    best = max(known, key=lambda name: known[name], default=None)
+    kept = metrics.kept_receiver
+    low, high, over = 0.0, 0.0, ""
+    if accuracy.mean is not None:
+        low, high, over = interval_of(kept if chosen and kept is not None else accuracy)
+    return Headline(
+        accuracy=accuracy.mean,
+        low=low,
+        high=high,
+        over=over,
+        imported=metrics.imported_from,
+        seeds=len(accuracy.per_seed),
+        chosen=chosen,
+        chance=None if majority is None else majority.mean,
+        best=None if best is None else baseline_name(best),
+        best_accuracy=None if best is None else known[best],
+    )
+
+
+def interval_of(spread: Spread) -> tuple[float, float, str]:
+    """Return the ends of the 95 % interval of a mean that is known, and what it is over.
+
+    The interval of the entry itself, over objects and seeds drawn again; else Student's t over
+    seeds; else, for one seed, none.
+
+    >>> interval_of(Spread(mean=0.5, std=0.0, per_seed=[0.5]))
+    (0.5, 0.5, '')
+    """
+    ends = [end for end in getattr(spread, "interval", ()) if end is not None]
+    if len(ends) == 2:
+        return ends[0], ends[1], "objects"
+    seeds, mean = len(spread.per_seed), spread.mean
+    assert mean is not None
+    if seeds < 2:
+        return mean, mean, ""
+    half = float(stats.t.ppf(0.975, seeds - 1)) * (spread.std or 0.0) / math.sqrt(seeds)
+    return max(0.0, mean - half), min(1.0, mean + half), "seeds"
+
+
+def baseline_name(key: str) -> str:
+    """Return what a baseline is, in words.
+
+    >>> baseline_name("ridge_agent_0"), baseline_name("random_weights")
+    ("ridge, agent 1's time window alone", 'random weights')
+    """
+    if key.startswith("ridge_agent_"):
+        return f"ridge, agent {int(key.removeprefix('ridge_agent_')) + 1}'s time window alone"
+    return BASELINES.get(key, key.replace("_", " "))
