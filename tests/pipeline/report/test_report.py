@@ -95,7 +95,7 @@ def page(run: Run) -> Page:
 def test_the_page_has_every_section_and_the_honest_number(run, page):
     sections = {one["id"] for one in page.all("section")}
     assert sections == {
-        "accuracy", "positions", "lexicon", "learning", "messages", "provenance",
+        "accuracy", "positions", "lexicon", "learning", "messages", "provenance", "numbers",
     }  # fmt: skip
     honest = run.metrics().accuracy_test.mean
     assert f"{100 * honest:.1f} %" in page.words
