@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.errors import BackboneError
+from backbones.errors import BackboneError, BackboneValueError
 from backbones.precision import forward_precision, freeze
 
 if TYPE_CHECKING:
@@ -273,8 +273,9 @@ def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
         table: the choices.
 
     Raises:
-        BackboneError: an unknown name; the sentence lists the known ones.
+        BackboneValueError: an unknown name; the sentence lists the known ones.
     """
     if name not in table:
-        raise BackboneError(f"unknown {kind} {name!r}; choose from {', '.join(sorted(table))}")
+        known = ", ".join(sorted(table))
+        raise BackboneValueError(f"unknown {kind} {name!r}; choose from {known}")
     return table[name]

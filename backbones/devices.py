@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backbones.errors import BackboneError
+from backbones.errors import BackboneError, BackboneValueError
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,8 @@ def resolve_device(name: str) -> torch.device:
             (`cuda:1`).
 
     Raises:
-        BackboneError: an unknown or unsupported name, or a GPU that torch does not see.
+        BackboneValueError: an unknown or unsupported name.
+        BackboneError: a GPU that torch does not see.
     """
     import torch
 
@@ -27,9 +28,9 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BackboneError(f"unknown device {name!r}; choose auto, cpu or cuda") from error
+        raise BackboneValueError(f"unknown device {name!r}; choose auto, cpu or cuda") from error
     if device.type not in ("cpu", "cuda"):
-        raise BackboneError(f"device {name!r} is not supported; choose auto, cpu or cuda")
+        raise BackboneValueError(f"device {name!r} is not supported; choose auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BackboneError(f"device {name!r} was asked for, but torch sees no CUDA GPU here")
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from backbones.devices import has_bfloat16
-from backbones.errors import BackboneError
+from backbones.errors import BackboneValueError
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +27,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         device: where the backbone will run.
 
     Raises:
-        BackboneError: an unknown name.
+        BackboneValueError: an unknown name.
     """
     if precision not in PRECISIONS:
-        raise BackboneError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
+        raise BackboneValueError(
+            f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}"
+        )
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" and has_bfloat16(device) else "fp32"

@@ -11,7 +11,7 @@ from typing import Any
 from backbones import timm_models
 from backbones.base import Backbone, Entry, LoadOptions
 from backbones.devices import resolve_device
-from backbones.errors import BackboneError
+from backbones.errors import BackboneError, BackboneValueError
 from backbones.plugins import find_plugins
 from backbones.precision import resolve_precision
 from backbones.weights import find
@@ -127,7 +127,7 @@ def find_entry(name: str) -> Entry:
     if name in errors:
         raise BackboneError(f"the backbone plugin {name!r} does not load: {errors[name]}")
     known = ", ".join(sorted([*BACKBONES, *plugins]))
-    raise BackboneError(
+    raise BackboneValueError(
         f"unknown backbone {name!r}; choose from {known}, or timm:MODEL for an image model of timm"
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from backbones import weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
-from backbones.errors import BackboneError
+from backbones.errors import BackboneError, BackboneValueError
 
 PREFIX = "timm:"
 
@@ -39,7 +39,7 @@ def make_entry(name: str) -> Entry:
     if not timm.is_model(model) or (tag and not timm.is_model_pretrained(asked)):
         known = timm.list_pretrained(f"{model}.*") or timm.list_models()
         near = difflib.get_close_matches(asked, known, cutoff=0) or known[:3]
-        raise BackboneError(f"timm has no model {asked!r}; near it: {', '.join(near)}")
+        raise BackboneValueError(f"timm has no model {asked!r}; near it: {', '.join(near)}")
     with torch.device("meta"), torch.inference_mode():
         blank: Any = timm.create_model(asked, num_classes=0).eval()
         config: dict[str, Any] = blank.pretrained_cfg

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from data.clips import Clip
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 
 
 class DatasetError(HeliographError):
@@ -127,7 +127,9 @@ class Dataset:
             conditions = self._conditions_of(clip)
             if factor not in conditions:
                 known = ", ".join(conditions) or "none"
-                raise DatasetError(f"{clip.id} has no factor {factor!r}; its factors are {known}")
+                raise InvalidValueError(
+                    f"{clip.id} has no factor {factor!r}; its factors are {known}"
+                )
             regrouped.append(replace(clip, object=f"{factor}={conditions[factor]}"))
         return regrouped
 

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from data.clips import Clip
 from data.datasets.dataset import Choice, Dataset, DatasetError, Measurement
+from data.errors import InvalidValueError
 from data.files import walk
 
 SCENARIOS = ("fall", "ramp", "spring")
@@ -57,11 +58,11 @@ def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1
     """
     root = Path(root)
     if scenario not in (*SCENARIOS, "all"):
-        raise DatasetError(
+        raise InvalidValueError(
             f"there is no scenario {scenario!r}; there is {', '.join(SCENARIOS)} and all"
         )
     if camera not in CAMERAS:
-        raise DatasetError(f"there is no camera {camera!r}; there is {', '.join(CAMERAS)}")
+        raise InvalidValueError(f"there is no camera {camera!r}; there is {', '.join(CAMERAS)}")
     if not (root / "scenarios").is_dir():
         raise DatasetError(f"{root} has no folder scenarios, and so is not a Physics 101 tree")
     mass, volume = (_read_labels(root / "objects" / name) for name in ("mass", "vol"))

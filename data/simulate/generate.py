@@ -22,7 +22,7 @@ from pathlib import Path
 
 from data.clips import Clip
 from data.cores import available_cores
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.manifests import write_manifest
 from data.simulate.scenes import SCENES
 
@@ -60,13 +60,14 @@ def simulate(
     to disk. A run that fails or is interrupted removes its clips again.
 
     Raises:
-        SimulationError: A name or number is wrong, or the folder already holds something.
+        InvalidValueError: A name or number is wrong.
+        SimulationError: The folder already holds something, or cannot be made.
         WriteError: The disk is full or not writable.
     """
     out = Path(out)
     jobs = list(_jobs(scene, out, grid, per_cell, size, fps, seconds, seed))
     if workers is not None and workers < 1:
-        raise SimulationError(f"workers must be at least 1, not {workers}")
+        raise InvalidValueError(f"workers must be at least 1, not {workers}")
     manifest = out / "manifest.jsonl"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SimulationError(f"{out} already exists and is not an empty folder; name another")
@@ -92,21 +93,23 @@ def _jobs(
     seed: int,
 ) -> Iterator[_ClipJob]:  # fmt: skip
     if scene not in SCENES:
-        raise SimulationError(f"no scene is called {scene!r}; there are: {', '.join(SCENES)}")
+        raise InvalidValueError(f"no scene is called {scene!r}; there are: {', '.join(SCENES)}")
     if not 2 <= grid <= 100:
-        raise SimulationError(f"grid must be between 2 and 100 values per property, not {grid}")
+        raise InvalidValueError(f"grid must be between 2 and 100 values per property, not {grid}")
     if per_cell < 1:
-        raise SimulationError(f"per_cell must be at least 1 clip, not {per_cell}")
+        raise InvalidValueError(f"per_cell must be at least 1 clip, not {per_cell}")
     if size < 32 or size > 2048 or size % 2:
-        raise SimulationError(f"size must be an even number of pixels from 32 to 2048, not {size}")
+        raise InvalidValueError(
+            f"size must be an even number of pixels from 32 to 2048, not {size}"
+        )
     if not 1 <= fps <= 240:
-        raise SimulationError(f"fps must be between 1 and 240, not {fps}")
+        raise InvalidValueError(f"fps must be between 1 and 240, not {fps}")
     if not (math.isfinite(seconds) and seconds * fps >= 2 and seconds <= 60):
-        raise SimulationError(
+        raise InvalidValueError(
             f"seconds must give at least two frames and be at most 60, not {seconds}"
         )
     if seed < 0:
-        raise SimulationError(f"seed must not be negative, not {seed}")
+        raise InvalidValueError(f"seed must not be negative, not {seed}")
     first, second = SCENES[scene].properties
     digits = max(2, len(str(per_cell - 1)))
     for i in range(grid):

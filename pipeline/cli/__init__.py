@@ -1,4 +1,4 @@
-"""TODO"""
+"""The command line: one file per command, which holds only its words."""
 
 from pipeline.cli.main import main
 from pipeline.cli.options import share_the_cores

@@ -1,4 +1,4 @@
-"""Commands about feature caches: info, verify, merge, import, export."""
+"""The `cache` commands: info, verify, merge, import, export."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from pipeline.cli.options import (
     workers,
 )
 from pipeline.console import ProgressBar, log, print_table
+
+HELP_ORDER = 50
 
 
 @click.group(cls=InOrder)

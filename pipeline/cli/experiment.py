@@ -1,4 +1,4 @@
-"""The command that runs the paper's headline experiments from raw video."""
+"""The `experiment` command: the paper's headline experiments from raw video."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.console import format_duration, log, print_table
 if TYPE_CHECKING:
     from pipeline.experiments import Recipe, Result
 
+HELP_ORDER = 110
 EVERY = "all"
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from data.datasets import Choice, Dataset
 
 
+HELP_ORDER = 30
+
+
 class DatasetCommands(click.Group):
     """One command for each dataset in `data/datasets`."""
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pipeline.console import log
+
+if TYPE_CHECKING:
+    from pipeline.runs import RunMetrics
 
 SOME_CLIPS_FAILED = 3  # exit code
 
@@ -26,6 +31,14 @@ hub_dir = click.option(
     show_default="torch's own",
 )
 
+
+PRECISION = "auto (bf16 on a GPU that has it, else fp32), fp32, bf16 or fp16."
+batch = click.option(
+    "--batch",
+    default=16,
+    type=click.IntRange(1),
+    help="Clips that a GPU takes at once; a CPU takes one.",
+)
 
 workers = click.option(
     "--workers",
@@ -67,3 +80,17 @@ def share_the_cores() -> None:
     up to four times as long. A choice that the user has made stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def show_run(metrics: RunMetrics, as_json: bool) -> None:
+    """The tables of a run, and of its holistic control where there is one."""
+    from pipeline.report import show_metrics
+
+    show_metrics(metrics, as_json)
+    if metrics.control is not None and not as_json:
+        control = metrics.control
+        click.echo(f"\nholistic control {control.heads}x{control.vocab}")
+        show_metrics(control, as_json)
+    if not as_json:
+        for note in metrics.notes:
+            log(f"note: {note}")

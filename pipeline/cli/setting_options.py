@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin
+import math
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
-from annotated_types import Ge, Gt
-from pydantic.fields import FieldInfo
 
-from data.errors import HeliographError
-from pipeline.config import (
-    PRESETS,
-    TrainConfig,
-    group_of,
-    parse_agents,
-    preset_settings,
-    setting_fields,
-)
+from data.errors import InvalidValueError
 
-NUMBERS: dict[Any, tuple[type[click.ParamType], str]] = {
-    int: (click.IntRange, "N"),
-    float: (click.FloatRange, "X"),
-}
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 class GroupedOption(click.Option):
@@ -34,11 +22,22 @@ class GroupedOption(click.Option):
         self.group = group
 
 
-option = functools.partial(click.option, cls=GroupedOption)
+grouped_option = functools.partial(click.option, cls=GroupedOption)
 
 
-class GroupedCommand(click.Command):
-    """A command whose help shows its options under their headings."""
+class SettingsCommand(click.Command):
+    """A command with an option for each setting, its options under headings in the help."""
+
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        super().__init__(*words, **settings)
+        self.has_setting_options = False
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return all parameters; those of settings are made here, when they are needed first."""
+        if not self.has_setting_options:
+            self.params += setting_options()
+            self.has_setting_options = True
+        return super().get_params(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes a section for each group, in the order in which they first appear."""
@@ -52,34 +51,59 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(groups[name])
 
 
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every setting of `TrainConfig`."""
-    for name, field in reversed(setting_fields(TrainConfig).items()):
-        command = option(*_words(name, field), **_option(name, field))(command)
-    return command
+def setting_options() -> list[click.Option]:
+    """Return an option for every setting of `TrainConfig`."""
+    from pipeline.config import Group, TrainConfig, setting_fields
+
+    agents = GroupedOption(
+        ["--agents"],
+        type=Agents(),
+        metavar="N|NAME,...",
+        group=Group.AGENTS,
+        help="How many agents; agents of one cache share its time steps in order. Or the cache of "
+        "each, by the file's stem or as NAME=PATH: vjepa,dino,vjepa,dino. [2]",
+    )
+    tie_margin = GroupedOption(
+        ["--tie-margin", "tie_margin"],
+        multiple=True,
+        type=Margin(),
+        group=Group.GAME,
+        help="Values of a property that differ by no more are a tie; repeatable. [mass=0.5 (grams; "
+        "paper), others 0]",
+    )
+    fields = setting_fields(TrainConfig)
+    return [agents, *(_option(name, field) for name, field in fields.items()), tie_margin]
 
 
-def _words(name: str, field: FieldInfo) -> list[str]:
+def _option(name: str, field: FieldInfo) -> GroupedOption:
+    from pipeline.config import group_of
+
     dashed = name.replace("_", "-")
-    return [f"--{dashed}/--no-{dashed}" if field.annotation is bool else f"--{dashed}"]
+    words = f"--{dashed}/--no-{dashed}" if field.annotation is bool else f"--{dashed}"
+    return GroupedOption(
+        [words],
+        default=None,
+        group=group_of(field),
+        help=f"{field.description} {_defaults(name, field)}",
+        **_type(field),
+    )
 
 
-def _option(name: str, field: FieldInfo) -> dict[str, Any]:
-    words: dict[str, Any] = {
-        "default": None,
-        "group": group_of(field),
-        "help": f"{field.description} {_defaults(name, field)}",
-    }
+def _type(field: FieldInfo) -> dict[str, Any]:
+    """Return the type of an option as click takes it, and its metavar."""
     if get_origin(field.annotation) is Literal:
-        words["type"] = click.Choice(get_args(field.annotation))
-    elif field.annotation in NUMBERS:
-        kind, words["metavar"] = NUMBERS[field.annotation]
-        words["type"] = kind(**_bounds(field))
-    return words
+        return {"type": click.Choice(get_args(field.annotation))}
+    if field.annotation is int:
+        return {"type": click.IntRange(**_bounds(field)), "metavar": "N"}
+    if field.annotation is float:
+        return {"type": FiniteRange(**_bounds(field)), "metavar": "X"}
+    return {}
 
 
 def _bounds(field: FieldInfo) -> dict[str, Any]:
-    """The bounds of a number, as click takes them."""
+    """Return the bounds of a number, as click takes them."""
+    from annotated_types import Ge, Gt
+
     bounds: dict[str, Any] = {}
     for bound in field.metadata:
         if isinstance(bound, Ge):
@@ -91,6 +115,8 @@ def _bounds(field: FieldInfo) -> dict[str, Any]:
 
 def _defaults(name: str, field: FieldInfo) -> str:
     """What a setting is unless it is given: one value, or that of each preset."""
+    from pipeline.config import PRESETS, preset_settings
+
     presets: dict[str, list[str]] = {}  # value -> the presets that have it
     for preset in PRESETS:
         one, several = (
@@ -111,6 +137,19 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+class FiniteRange(click.FloatRange):
+    """A number between bounds; infinity and NaN are none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 class Agents(click.ParamType):
     """How many agents, or the name of each one's cache: `vjepa,dino` (or `vjepa+dino`)."""
 
@@ -120,11 +159,13 @@ class Agents(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | tuple[str, ...]:
         """An int, or a tuple of names."""
+        from pipeline.config import parse_agents
+
         if not isinstance(value, str):
             return value
         try:
             return parse_agents(value)
-        except HeliographError as error:
+        except InvalidValueError as error:
             self.fail(str(error), param, ctx)
 
 
@@ -139,7 +180,7 @@ class Margin(click.ParamType):
         """(property, width)."""
         name, _, width = str(value).rpartition("=")
         try:
-            if name:
+            if name and 0 <= float(width) < math.inf:
                 return name, float(width)
         except ValueError:
             pass

@@ -12,7 +12,7 @@ import numpy as np
 
 from data import cache
 from data.cache import Features
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file
 from pipeline.dataset.examples import Examples
 
@@ -177,7 +177,7 @@ def build_examples(caches: Features | Sequence[Features], properties: tuple[str,
     unknown = [name for name in properties if name not in clips.labels]
     if unknown:
         known = ", ".join(clips.labels) or "none"
-        raise HeliographError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
+        raise InvalidValueError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
     labels = np.stack([clips.labels[name] for name in properties], axis=1)
     objects = tuple(own or clip for own, clip in zip(clips.object, clips.clip_id, strict=True))
     return Examples(tuple(own.features for own in parts), labels, objects)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 
 # The paper's Latin square of a 5x5 grid (its `HOLDOUT_CELLS`): each row and each column once.
 PAPER_CELLS = ((0, 1), (1, 3), (2, 0), (3, 4), (4, 2))
@@ -102,7 +102,7 @@ def by_fold(objects: Sequence[str], folds: int, seed: int) -> Split:
     """
     names = np.array(sorted(set(objects)))
     if folds < 3:
-        raise HeliographError(f"{folds} folds leave none to train on: at least 3 are needed")
+        raise InvalidValueError(f"{folds} folds leave none to train on: at least 3 are needed")
     if len(names) < 2 * folds:
         raise HeliographError(
             f"{len(names)} objects are too few for {folds} folds of at least 2 objects each"
@@ -153,7 +153,7 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
         return by_fold(objects, folds, seed)
     if name not in SPLITS:
         known = ", ".join(SPLITS)
-        raise HeliographError(f"no split {name!r}: choose one of auto, {known}, kfold, kfold-K")
+        raise InvalidValueError(f"no split {name!r}: choose one of auto, {known}, kfold, kfold-K")
     if name.startswith("cells") and not is_grid(labels):
         raise HeliographError(
             f"the split {name!r} needs clips of two properties in every cell of a square grid"

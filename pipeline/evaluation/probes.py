@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.errors import HeliographError
+from data.errors import InvalidValueError
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MessageContext, one_thread
 from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs
@@ -125,7 +125,7 @@ def require_labels(labels: Mapping[str, Floats], names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in labels:
-            raise HeliographError(
+            raise InvalidValueError(
                 f"the cache has no label {name!r}: its labels are {', '.join(labels)}"
             )
 

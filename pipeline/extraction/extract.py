@@ -21,7 +21,7 @@ from backbones import Backbone
 from data.cache import ShardStore
 from data.clips import Clip
 from data.cores import available_cores
-from data.errors import HeliographError
+from data.errors import InvalidValueError
 from data.video import DecoderPool, Sampling, decoder_record
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
@@ -81,7 +81,7 @@ def extract(
             cannot be written.
     """
     if sampling.frames % backbone.frames_per_step:
-        raise HeliographError(
+        raise InvalidValueError(
             f"{backbone.name} takes {backbone.frames_per_step} frames a step, "
             f"so {sampling.frames} frames cannot be divided among its steps"
         )

@@ -27,7 +27,7 @@ from data import cache
 from data.cache import Features
 from data.clips import Clip
 from data.datasets import physics101
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.interchange import InterchangeError, numbered, read_pt, write_pt
 from data.video import Sampling
 from pipeline.extraction.extract import GPU_BATCH, extract
@@ -74,7 +74,7 @@ def load_settings(
     model = backbones.load(name, preprocess=PREPROCESS, precision=precision, **where)
     if static:
         if model.frames_per_step != 1:
-            raise HeliographError(
+            raise InvalidValueError(
                 f"{name} takes {model.frames_per_step} frames a step, and the static file is of "
                 "single frames"
             )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from backbones import resolve_device
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.lock import Lock
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
 from pipeline.dataset import RunInputs, build_examples, read_inputs
@@ -96,7 +96,7 @@ def train(
         config = matched_bandwidth(config)
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     if not seeds:
-        raise HeliographError("a run needs at least one seed")
+        raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
     notes = warnings(examples, config, seeds)
     parts = [(out, config)]
@@ -188,9 +188,8 @@ def name_caches(
         _add(named, *_name_and_path(text))
     if agents is None or isinstance(agents, int):
         if len(named) > 1:
-            raise HeliographError(
-                f"which agent sees which of {', '.join(named)}? Say it as "
-                f"--agents {','.join(named)}, one name for each agent"
+            raise InvalidValueError(
+                f"several caches given: assign one per agent, e.g. --agents {','.join(named)}"
             )
         return named, ()
     seen = []
@@ -201,14 +200,14 @@ def name_caches(
         else:
             name = text
         if name not in named:
-            raise HeliographError(
+            raise InvalidValueError(
                 f"no cache is called {name!r}: the caches are {', '.join(named)}; "
                 "another is given as NAME=PATH"
             )
         seen.append(name)
     unseen = [name for name in named if name not in seen]
     if unseen:
-        raise HeliographError(f"no agent sees {', '.join(unseen)}")
+        raise InvalidValueError(f"no agent sees {', '.join(unseen)}")
     order = list(named)
     return named, tuple(order.index(name) for name in seen) if len(order) > 1 else ()
 
@@ -222,6 +221,6 @@ def _name_and_path(text: str) -> tuple[str, Path]:
 
 def _add(named: dict[str, Path], name: str, path: Path) -> None:
     if named.setdefault(name, path) != path:
-        raise HeliographError(
+        raise InvalidValueError(
             f"two caches are called {name!r}, {named[name]} and {path}: give one as NAME=PATH"
         )

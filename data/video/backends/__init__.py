@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.video.backends.base import DEVICES, Backend
 from data.video.backends.crosscheck import CannotAgree, agreement
 
@@ -56,7 +56,7 @@ def decoder_record(name: str) -> dict[str, Any]:
         HeliographError: There is no such decoder, or it is not installed.
     """
     if name not in DECODERS:
-        raise HeliographError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
+        raise InvalidValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
     try:
         return {"name": name, **DECODERS[name].versions()}
     except (ImportError, RuntimeError) as error:

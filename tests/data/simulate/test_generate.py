@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from data.errors import InvalidValueError
 from data.manifests import list_clips
 from data.simulate import SCENES, SimulationError, simulate
 
@@ -115,7 +116,7 @@ def test_an_undefined_outcome_is_null_in_the_manifest(tmp_path: Path) -> None:
 )
 def test_wrong_arguments(change: dict[str, object], message: str, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"scene": "ramp", "out": tmp_path / "new", **SMALL} | change
-    with pytest.raises(SimulationError) as caught:
+    with pytest.raises(InvalidValueError) as caught:
         simulate(**arguments)
     assert str(caught.value) == message
     assert not (tmp_path / "new").exists()

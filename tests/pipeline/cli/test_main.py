@@ -5,29 +5,47 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
-from click.testing import CliRunner, Result
 
+import pipeline.cli
 from pipeline.cli import main
+from tests.helpers.command import run
 
 
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
-
-
-def test_help_is_quick_because_it_loads_no_models():
-    code = "import sys, pipeline.cli; print({'torch', 'av', 'h5py'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.stdout.strip() == "set()", found.stderr
+def test_help_is_quick_because_it_loads_neither_models_nor_settings():
+    code = (
+        "import sys; from click.testing import CliRunner; from pipeline.cli import main; "
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0; "
+        "print({'torch', 'av', 'h5py', 'pydantic'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout.strip() == "set()", shown.stderr
 
 
 def test_every_command_explains_itself():
-    names = list(main.commands)
-    assert names[:6] == ["demo", "simulate", "index", "extract", "cache", "train"]
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert names == [
+        "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "compare", "message",
+        "report", "experiment", "phase87", "probe", "backbones", "doctor", "import-checkpoint",
+    ]  # fmt: skip
     for name in names:
         shown = run(name, "--help")
         assert shown.exit_code == 0
-        assert main.commands[name].help.split("\n")[0][:40] in shown.output
+        assert main.get_command(context, name).help.split("\n")[0][:40] in shown.output
+
+
+def test_a_new_file_adds_a_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.cli, "__path__", [*pipeline.cli.__path__, str(tmp_path)])
+    (tmp_path / "say_hello.py").write_text(
+        "import click\n\nHELP_ORDER = 45\n\n\n@click.command()\ndef say_hello():\n"
+        '    """Greet."""\n    click.echo(\'hello\')\n'
+    )
+    names = main.list_commands(click.Context(main))
+    assert names[names.index("extract") + 1] == "say-hello"
+    assert run("say-hello").stdout == "hello\n"
+    assert run("options").exit_code == 2  # a file without a command
 
 
 def test_the_lists_of_commands_cut_no_sentence_short():
@@ -62,7 +80,7 @@ def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):
         (["evaluate", "gone"], 1, "gone is no run"),
         (["cache", "info", "gone.h5"], 1, "gone.h5"),
         (["cache", "import", "gone.pt", "-o", "x.h5"], 1, "gone.pt"),
-        (["simulate", "odd", "-o", "out"], 1, "no scene is called 'odd'"),
+        (["simulate", "odd", "-o", "out"], 2, "no scene is called 'odd'"),
         (["probe", "gone.mp4"], 1, "gone.mp4"),
         (["sing"], 2, "No such command"),
     ],

@@ -106,7 +106,7 @@ def test_agents_are_given_caches_by_name(caches, agents, names, sees):
 @pytest.mark.parametrize(
     ("caches", "agents", "sentence"),
     [
-        (["v.h5", "d.h5"], 2, "which agent sees which of v, d?"),
+        (["v.h5", "d.h5"], 2, "several caches given: assign one per agent, e.g. --agents v,d"),
         (["v.h5", "d.h5"], None, "--agents v,d"),
         (["v.h5"], ("v", "w"), "no cache is called 'w': the caches are v"),
         (["v.h5", "d.h5"], ("v", "v"), "no agent sees d"),

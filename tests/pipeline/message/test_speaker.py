@@ -16,7 +16,7 @@ from data.clips import Clip
 from data.errors import HeliographError
 from data.manifests import list_clips, write_manifest
 from data.video import Sampling
-from pipeline.cli.messages import message as command
+from pipeline.cli.message import message as command
 from pipeline.extraction import extract
 from pipeline.message import Message, load_lexicon
 from pipeline.message import speaker as message

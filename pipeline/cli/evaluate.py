@@ -1,16 +1,20 @@
-"""Commands about what a run found: evaluate, compare."""
+"""The `evaluate` command: scores next to baselines and chance."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from data.errors import HeliographError
-from pipeline.cli.options import PATH, as_json
+from pipeline.cli.options import (
+    PATH,
+    as_json,
+)
 from pipeline.console import log
+
+HELP_ORDER = 70
 
 
 @click.command()
@@ -85,22 +89,3 @@ def _named(against: Sequence[str]) -> dict[str, Path]:
             raise HeliographError(f"--against {word} needs a name of its own: NAME=CACHE")
         found[name] = place
     return found
-
-
-@click.command()
-@click.argument("first", type=PATH, metavar="RUN")
-@click.argument("second", type=PATH, metavar="RUN")
-@as_json
-def compare(first: Path, second: Path, as_json: bool) -> None:
-    """Compare accuracies and protocols of two runs, by seed.
-
-    Differences are the second run's minus the first's.
-    """
-    from pipeline.evaluation import compare as stage
-    from pipeline.report import show_comparison
-
-    found = stage(first, second)
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        show_comparison(found)

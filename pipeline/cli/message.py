@@ -1,4 +1,4 @@
-"""Commands about what a run says: message, report."""
+"""The `message` command: the messages of clips."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from typing import Any
 import click
 
 from data.errors import HeliographError
-from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, model_options
+from pipeline.cli.options import (
+    PATH,
+    SOME_CLIPS_FAILED,
+    as_json,
+    model_options,
+)
 from pipeline.console import log
+
+HELP_ORDER = 90
 
 
 @click.command()
@@ -52,30 +59,3 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
 def _line(said: Any) -> str:
     sure = " | ".join(" ".join(f"{100 * p:.0f} %" for p in agent) for agent in said.confidence)
     return "\t".join([said.clip, str(said), said.meaning or "-", sure, str(said.distance or "-")])
-
-
-@click.command()
-@click.argument("run", type=PATH)
-@click.option("-o", "--out", type=PATH, help="Page to write.", show_default="RUN/report.html")
-@click.option(
-    "--clips",
-    multiple=True,
-    type=PATH,
-    help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
-    show_default="where they were",
-)
-def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
-    """Write one self-contained HTML page about a RUN.
-
-    On it: accuracies beside baselines, what each position carries, the lexicon with pictures of
-    the clips that say each symbol, every clip's message, and where all of it comes from. Run
-    `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
-    page; the lexicon alone is RUN/lexicon.json.
-    """
-    from pipeline.report import write_report
-
-    written = write_report(run, out, clips=clips)
-    for note in written.notes:
-        log(note)
-    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
-    click.echo(written.path)

@@ -1,0 +1,54 @@
+"""The `backbones` command: the models that can extract features."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import (
+    as_json,
+    hub_dir,
+)
+from pipeline.console import log, print_table
+
+HELP_ORDER = 140
+
+
+@click.command()
+@hub_dir
+@as_json
+def backbones(as_json: bool, hub_dir: Path | None) -> None:
+    """List the models that can extract features.
+
+    The last column says whether the weights are here. Beside these, timm:MODEL is any image model
+    of timm, with the weights that timm publishes on the Hugging Face hub: timm:resnet50,
+    timm:vit_base_patch16_224.dino.
+    """
+    from backbones import describe
+
+    rows = describe(hub_dir=hub_dir)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    cells = [
+        [
+            str(row["name"]),
+            str(row["family"]),
+            str(row["dim"]),
+            str(row["frames_per_step"]),
+            f"{int(str(row['parameters'])) / 1e6:,.1f} M",
+            f"{int(str(row['size_bytes'])) / 1e6:,.0f} MB",
+            str(row["licence"]),
+            "here" if row["weights"] else "to fetch" if row["size_bytes"] else "none",
+        ]
+        for row in rows
+        if row["error"] is None
+    ]
+    heads = ["name", "family", "dim", "frames/step", "parameters", "size", "licence", "weights"]
+    print_table(heads, cells)
+    for row in rows:
+        if row["error"] is not None:
+            click.echo(f"{row['name']} is broken: {row['error']}")
+    log("any image model of timm is timm:MODEL, such as timm:resnet50")

@@ -1,0 +1,34 @@
+"""The `compare` command: two runs, seed by seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import (
+    PATH,
+    as_json,
+)
+
+HELP_ORDER = 80
+
+
+@click.command()
+@click.argument("first", type=PATH, metavar="RUN")
+@click.argument("second", type=PATH, metavar="RUN")
+@as_json
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Compare accuracies and protocols of two runs, by seed.
+
+    Differences are the second run's minus the first's.
+    """
+    from pipeline.evaluation import compare as stage
+    from pipeline.report import show_comparison
+
+    found = stage(first, second)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        show_comparison(found)

@@ -1,0 +1,35 @@
+"""The `doctor` command: what usually goes wrong on a machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import (
+    hub_dir,
+)
+
+HELP_ORDER = 150
+
+
+@click.command()
+@hub_dir
+@click.option("--offline", is_flag=True, help="Ask no host: count every one as out of reach.")
+def doctor(hub_dir: Path | None, offline: bool) -> None:
+    """Check what usually goes wrong on a machine.
+
+    Packages, weights, decoders and devices. A `note` is on something that some commands need and
+    this machine lacks, such as weights without a network to fetch them. Exits 1 only where
+    something is broken.
+    """
+    from pipeline.doctor import BROKEN, NOTE, OK, examine
+
+    colours = {OK: "green", NOTE: "yellow", BROKEN: "red"}
+    broken = False
+    for check in examine(hub_dir=hub_dir, network=not offline):
+        broken |= check.level == BROKEN
+        level = click.style(f"{check.level:6}", fg=colours[check.level])
+        click.echo(f"{level}  {check.name}: {check.sentence}")
+    sys.exit(1 if broken else 0)

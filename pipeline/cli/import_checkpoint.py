@@ -1,0 +1,35 @@
+"""The `import-checkpoint` command: a run folder of a published checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import (
+    PATH,
+    as_json,
+    show_run,
+)
+
+HELP_ORDER = 160
+
+
+@click.command("import-checkpoint")
+@click.argument("file", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Run folder to make.")
+@click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of (.h5).")
+@click.option("--property", help="The label that a receiver of one property compares.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that stands in --out.")
+@as_json
+def import_checkpoint(
+    file: Path, out: Path, cache: Path, property: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Make a run folder of a published checkpoint.
+
+    FILE is a .pt of the paper; `message`, `evaluate` and `report` take the run.
+    """
+    from pipeline.runs import import_checkpoint as stage
+
+    run = stage(file, out, cache_path=cache, property=property, overwrite=overwrite)
+    show_run(run.metrics(), as_json)

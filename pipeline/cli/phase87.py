@@ -1,0 +1,136 @@
+"""The `phase87` command: the feature file of the paper, rebuilt or compared."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import (
+    PATH,
+    PRECISION,
+    SOME_CLIPS_FAILED,
+    as_json,
+    batch,
+    model_options,
+    share_the_cores,
+    workers,
+)
+from pipeline.console import ProgressBar, log, print_table
+
+if TYPE_CHECKING:
+    from pipeline.extraction import FeatureFileComparison
+
+HELP_ORDER = 120
+
+
+@click.command()
+@click.argument("root", type=PATH, required=False)
+@click.option("--scenario", default="spring", help="spring, fall or ramp.")
+@click.option("-o", "--out", type=PATH, help="File to write (.pt).")
+@click.option("--static", is_flag=True, help="The companion file: the middle frame alone.")
+@click.option(
+    "--backbone",
+    help="See `heliograph backbones`.",
+    show_default="vjepa2_vitl; --static: dinov2_vits14",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    help="Frames per clip.",
+    show_default="enough for eight time steps",
+)
+@click.option("--precision", default="fp32", help=PRECISION)
+@batch
+@click.option(
+    "--compare",
+    nargs=2,
+    type=PATH,
+    metavar="FILE FILE",
+    help="Say how two such files differ, and do nothing else.",
+)
+@workers
+@model_options
+@as_json
+def phase87(
+    root: Path | None,
+    scenario: str,
+    out: Path | None,
+    static: bool,
+    backbone: str | None,
+    frames: int | None,
+    precision: str,
+    batch: int,
+    compare: tuple[Path, Path] | None,
+    workers: int | None,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Rebuild the paper's feature file, or compare two.
+
+    It is made from the Physics 101 tree ROOT. A second run goes on where the first one stopped,
+    from the cache beside the file.
+    """
+    share_the_cores()
+    from pipeline.extraction import (
+        cache_path,
+        compare_feature_files,
+        load_settings,
+        print_summary,
+        progress_callback,
+        rebuild_feature_file,
+        require_clips,
+        scenario_clips,
+    )
+
+    if compare:
+        if root or out:
+            raise click.UsageError("--compare takes two files and no ROOT or --out")
+        _show(compare_feature_files(*compare), as_json)
+        return
+    if root is None or out is None:
+        raise click.UsageError("name a ROOT and a file with --out, or two files with --compare")
+    if static and frames:
+        raise click.UsageError("--static is of one frame, so it takes no --frames")
+    clips = scenario_clips(root, scenario)
+    cache_path(out)
+    settings = load_settings(
+        backbone=backbone, static=static, frames=frames, precision=precision, **where
+    )
+    with ProgressBar("clips") as bar:
+        summary = rebuild_feature_file(
+            clips,
+            out,
+            settings,
+            scenario=scenario,
+            workers=workers,
+            batch=batch,
+            progress=progress_callback(bar),
+        )
+    print_summary(summary)
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+    require_clips(summary)
+    unknown = {clip.object for clip in clips if not clip.labels["mass"] > 0}
+    if unknown and not static:
+        log(f"no mass is known of {', '.join(sorted(unknown))}: written as 0.0, as in the paper")
+    log(str(out))
+    sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
+
+
+def _show(comparison: FeatureFileComparison, as_json: bool) -> None:
+    values = comparison.to_json()
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    if comparison.cosine:
+        worst = sorted(comparison.cosine.items(), key=lambda item: item[1])[:10]
+        print_table(["clip, least alike first", "cosine"], [[k, f"{v:.6f}"] for k, v in worst])
+        cosines = ", ".join(f"{name} {value:.6f}" for name, value in values["cosine"].items())
+        both, equal = len(comparison.cosine), comparison.equal
+        click.echo(f"{both} clips in both, {equal} equal; cosine {cosines}")
+    for difference in comparison.differences or ["nothing else differs"]:
+        click.echo(difference)

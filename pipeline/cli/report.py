@@ -1,0 +1,41 @@
+"""The `report` command: a page about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import (
+    PATH,
+)
+from pipeline.console import log
+
+HELP_ORDER = 100
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("-o", "--out", type=PATH, help="Page to write.", show_default="RUN/report.html")
+@click.option(
+    "--clips",
+    multiple=True,
+    type=PATH,
+    help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
+    show_default="where they were",
+)
+def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
+    """Write one self-contained HTML page about a RUN.
+
+    On it: accuracies beside baselines, what each position carries, the lexicon with pictures of
+    the clips that say each symbol, every clip's message, and where all of it comes from. Run
+    `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
+    page; the lexicon alone is RUN/lexicon.json.
+    """
+    from pipeline.report import write_report
+
+    written = write_report(run, out, clips=clips)
+    for note in written.notes:
+        log(note)
+    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
+    click.echo(written.path)

@@ -1,0 +1,50 @@
+"""The `simulate` command: clips with known physics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.options import (
+    PATH,
+)
+from pipeline.console import ProgressBar, log
+
+HELP_ORDER = 20
+
+
+@click.command()
+@click.argument("scene")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder for clips and manifest.")
+@click.option("--grid", default=5, type=click.IntRange(2), help="Levels of each property.")
+@click.option("--per-cell", default=12, type=click.IntRange(1), help="Clips per grid cell.")
+@click.option(
+    "--size", default=256, type=click.IntRange(32, 2048), help="Width and height, in pixels."
+)
+@click.option("--fps", default=24.0, help="Frames per second.")
+@click.option("--seconds", default=2.0, help="Length of a clip, in seconds.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that make clips.",
+    show_default="one per core",
+)
+@click.option("--preview/--no-preview", default=True, help="Pictures to look at, beside the clips.")
+def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
+    """Make clips of a scene with known physics.
+
+    SCENE is ramp, fall, collision or spring. Prints the path of the manifest, which `extract`
+    takes. Beside it lie contact_sheet.png, and preview.webp, which moves.
+    """
+    from data import simulate as scenes
+
+    with ProgressBar("clips") as bar:
+        manifest = scenes.simulate(scene, out, progress=bar.update, **settings)
+    if preview:
+        scenes.contact_sheet(manifest, out / "contact_sheet.png")
+        scenes.preview(manifest, out / "preview.webp")
+        log(f"to look at: {out / 'contact_sheet.png'}, {out / 'preview.webp'}")
+    click.echo(manifest)

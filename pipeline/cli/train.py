@@ -1,0 +1,128 @@
+"""The `train` command: agents from features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.options import (
+    DEVICES,
+    JSON,
+    PATH,
+    show_run,
+)
+from pipeline.cli.setting_options import SettingsCommand, grouped_option
+from pipeline.console import ProgressBar, log
+
+HELP_ORDER = 60
+
+
+CHOSEN = "What to train"
+FOLDER = "Where it goes"
+
+
+@click.command(cls=SettingsCommand)
+@click.argument("caches", type=str, nargs=-1, required=True, metavar="CACHE...")
+@grouped_option(
+    "--property",
+    "properties",
+    multiple=True,
+    group=CHOSEN,
+    help="Label to talk about; repeatable.",
+    show_default="every label of the cache",
+)
+@grouped_option(
+    "--preset",
+    default="default",
+    group=CHOSEN,
+    help="default (ours), published (the paper's recipe) or stabilised (that of its 85.6 %).",
+)
+@grouped_option(
+    "--seeds",
+    default=10,
+    type=click.IntRange(1),
+    group=CHOSEN,
+    help="How many: seeds 0 .. N-1.",
+)
+@grouped_option(
+    "--control",
+    is_flag=True,
+    group=CHOSEN,
+    help="Train beside it the paper's holistic control: one head with a symbol for each "
+    "combination (1x64 beside 2x8), outputs clamped to +-15, learning rates halved. Unless told "
+    "otherwise both then learn 200 epochs with one receiver.",
+)
+@grouped_option(
+    "--matched-bandwidth",
+    "matched",
+    is_flag=True,
+    group=CHOSEN,
+    help="One agent over the whole clip with the heads of all agents together (paper, phase 81).",
+)
+@grouped_option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KEY=A,B,...",
+    group=CHOSEN,
+    help="A grid of runs, each in a folder of its own under --out; repeatable. Keys are settings "
+    "below, agents, preset or seeds.",
+)
+@grouped_option("-o", "--out", type=PATH, required=True, group=FOLDER, help="Run folder.")
+@grouped_option(
+    "--resume",
+    is_flag=True,
+    group=FOLDER,
+    help="Go on with the unfinished training in --out, to the same bits as without the break.",
+)
+@grouped_option("--overwrite", is_flag=True, group=FOLDER, help="Replace what is in --out.")
+@grouped_option(
+    "--tensorboard",
+    is_flag=True,
+    group=FOLDER,
+    help="Write event files to OUT/tensorboard too (needs the package tensorboard).",
+)
+@grouped_option(
+    "--device",
+    default="auto",
+    group=FOLDER,
+    help=DEVICES,
+)
+@grouped_option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    group=FOLDER,
+    help=JSON,
+)
+def train(
+    caches: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+    sweeps: tuple[str, ...],
+    tie_margin: tuple[tuple[str, float], ...],
+    **settings: Any,
+) -> None:
+    """Train agents on the features of one or several CACHEs.
+
+    They learn to tell a receiver which of two clips has more of a property. Several caches are
+    joined by clip id; a static feature (one step) repeats over time.
+
+    Values in brackets are what a setting is unless it is given.
+    """
+    from pipeline.training import show_sweep, split_words, sweep
+    from pipeline.training import train as stage
+
+    settings["tie_margin"] = dict(tie_margin) or None
+    caches, words = split_words(caches, swept=bool(sweeps))
+    if sweeps:
+        show_sweep(
+            sweep(caches, out, [*sweeps, *words], settings, log=log, bar=ProgressBar), as_json
+        )
+        return
+    with ProgressBar("training") as bar:
+        run = stage(caches, out, progress=bar.update, log=log, **settings)
+    show_run(run.metrics(), as_json)
+    log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")
