@@ -17,12 +17,14 @@ class ClipError(HeliographError):
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A stretch of a video file: who it is, where it is, and what is known about it.
+    """A stretch of a video file, with its identity and labels.
 
     `id` is unique among the clips of a run. `start` and `end` are seconds of presentation time;
     None means the ends of the file. `object` is the identity by which clips are split into train
-    and test; a clip for which none is given is its own object. `labels` are numbers, NaN where
-    unknown. Raises `ClipError` for anything else.
+    and test; a clip without one is its own object. `labels` are numbers, NaN where unknown.
+
+    Raises:
+        ClipError: A value is not as described.
     """
 
     id: str
@@ -34,23 +36,23 @@ class Clip:
     labels: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        def put(name: str, value: Any) -> None:
+        def set_field(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
         if not self.id or "\n" in self.id or "\r" in self.id:
             raise ClipError(f"{self.id!r} cannot be the id of a clip: it is not one line of text")
-        put("path", Path(self.path))
-        put("object", self.object or self.id)
+        set_field("path", Path(self.path))
+        set_field("object", self.object or self.id)
         for text in (self.id, self.object, self.scenario, *self.labels):
             if not _is_text(text):
                 raise ClipError(f"{self.id!r}: {text!r} is not text")
-        put("labels", {name: float(value) for name, value in self.labels.items()})
+        set_field("labels", {name: float(value) for name, value in self.labels.items()})
         for name in _TIME_FIELDS:
             value = getattr(self, name)
             if value is not None:
                 if not math.isfinite(value) or value < 0:
                     raise ClipError(f"{self.id}: {name} is {value} seconds")
-                put(name, float(value))
+                set_field(name, float(value))
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ClipError(f"{self.id}: end {self.end} s is not after start {self.start} s")
         for name, value in self.labels.items():
@@ -61,7 +63,7 @@ class Clip:
 
 
 def _is_text(text: str) -> bool:
-    """Whether a file can hold it: no NUL, and no half of a pair that UTF-16 alone knows."""
+    """Return whether a file can hold the text: no NUL, and no single surrogate of UTF-16."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

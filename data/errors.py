@@ -1,8 +1,8 @@
-"""The one exception that every part raises for a user's mistake or a bad file."""
+"""The exception that all parts raise for a user's mistake or a bad file."""
 
 
 class HeliographError(Exception):
-    """A failure that the user can act on; its message is one sentence with file and reason."""
+    """A failure that the user can fix; its message is one sentence with file and reason."""
 
 
 class InvalidValueError(HeliographError):

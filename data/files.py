@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all, and the hash of a file's bytes.
+"""Files written whole or not at all, hashes of files, and walks over folders.
 
-A file is written under a temporary name in its own folder, forced to disk, renamed over the target,
-and the folder is forced to disk: a reader, and a machine that loses power, see the old file or the
-new one and nothing between.
+A file is written under a temporary name in its own folder, forced to disk, and renamed over the
+target; then the folder is forced to disk. A reader, and a machine that loses power, see the old
+file or the new one.
 """
 
 import hashlib
@@ -20,17 +20,24 @@ _TEMPORARY = re.compile(r"^\..+\.[0-9]+-[0-9a-f]{8}\.tmp$")
 
 
 class WriteError(HeliographError):
-    """A file could not be written; nothing of the old one, if there was one, is lost."""
+    """A file could not be written; an older one in its place is not lost."""
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of the bytes of a file, as 64 hex digits; raises OSError."""
+    """Return the SHA-256 of the bytes of a file, as 64 hex digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def version_of(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written or replaced; None where there is no such file."""
+    """Return inode, size and time of a file, which a write or a replacement changes.
+
+    None if there is no such file.
+    """
     try:
         status = os.stat(path)
     except OSError:
@@ -49,10 +56,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file object, readable and writable, that becomes `path` when the block ends without error.
+    """Open a file to write and read; it becomes `path` when the block ends without an error.
 
-    Parents are created. On any error the temporary file is removed and `path` stays as it was;
-    an operating-system error of the write itself (disk full, no permission) raises `WriteError`.
+    Parents are created. On any error the temporary file is removed and `path` stays as it was.
+
+    Raises:
+        WriteError: The write itself failed (disk full, no permission).
     """
     path = Path(path)
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -77,15 +86,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a whole file at once, as `replacing` does; text is UTF-8."""
+    """Write a file at once, as `replacing` does; text becomes UTF-8.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+    """
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:
-    """Remove what killed writers left in a folder, or only what was to become the file name `of`.
+    """Remove the temporary files of killed writers in a folder; return their paths.
 
-    Call it only while nobody else writes there. Returns what was removed.
+    With `of`, only those that were to become the file of this name. Call it only while no other
+    process writes there.
     """
     stale = [
         path
@@ -98,23 +112,25 @@ def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder below `folder`, itself first, and the names of the files in it.
+    """Yield each folder below `folder`, itself first, and the names of the files in it.
 
-    Hidden folders are left out. Links are followed, but no folder is met twice: a link may lead
-    back to where it stands, and clips under two names would be in training and test. Raises
-    HeliographError for a folder that cannot be read, which `os.walk` would pass over.
+    Hidden folders are left out. Links are followed, but no folder is visited twice: a link may lead
+    to a folder that it is in, and clips with two names could be in training and test.
+
+    Raises:
+        HeliographError: A folder cannot be read (`os.walk` would skip it).
     """
 
     def refuse(error: OSError) -> None:
         raise HeliographError(f"{error.filename} cannot be read: {error.strerror}") from error
 
-    met: set[str] = set()
+    visited: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
-        if real in met:
+        if real in visited:
             folders.clear()
             continue
-        met.add(real)
-        shown = [name for name in folders if not name.startswith(".")]
-        folders[:] = sorted(shown, key=lambda name: (Path(parent, name).is_symlink(), name))
+        visited.add(real)
+        visible = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(visible, key=lambda name: (Path(parent, name).is_symlink(), name))
         yield Path(parent), names

@@ -21,14 +21,17 @@ _TIME_KEYS = ("start", "end")
 
 
 def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
-    """The clips that manifests, folders and video files name, in the order given.
+    """Return the clips that manifests, folders and video files name, in the order given.
 
     A manifest is .jsonl, .csv or .txt (see `READERS`). A folder gives the video files below it,
-    sorted, hidden ones left out and links followed (`data.files.walk`); their ids are relative to
-    it. Any other file is a clip, whatever its name; its id is its name, with as many parent folders
-    as tell it from the others. Raises HeliographError for a folder that cannot be read, and of
-    these `ClipError` for a path that does not exist, a line that is wrong, a folder without videos,
-    manifests without clips, and two clips of one id.
+    sorted, without hidden ones, links followed (`data.files.walk`); their ids are relative to it.
+    Any other file is a clip, whatever its name; its id is its name, with as many parent folders as
+    tell it from the others.
+
+    Raises:
+        ClipError: A path does not exist, a line is wrong, a folder has no videos, the manifests
+            have no clips, or two clips have one id.
+        HeliographError: A folder cannot be read.
     """
     clips: list[Clip] = []
     single = [path for path in map(Path, paths) if _is_single(path)]
@@ -49,9 +52,11 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
 
 
 def read_manifest(path: Path) -> list[Clip]:
-    """The clips of one manifest; paths in it are relative to its folder.
+    """Read the clips of one manifest; paths in it are relative to its folder.
 
-    Raises `ClipError` with the file, the line's number and the reason.
+    Raises:
+        ClipError: The file cannot be read or a line is wrong; the message gives file, line and
+            reason.
     """
     reader = READERS[path.suffix.lower()]
     clips: list[Clip] = []
@@ -71,7 +76,11 @@ def read_manifest(path: Path) -> list[Clip]:
 
 
 def write_manifest(clips: Sequence[Clip], path: Path) -> None:
-    """Write a JSONL manifest, whole or not at all; paths below its folder are made relative."""
+    """Write a JSONL manifest, whole or not at all; paths below its folder become relative.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+    """
     folder = Path(os.path.abspath(path)).parent
     lines = []
     for clip in clips:
@@ -89,7 +98,7 @@ def write_manifest(clips: Sequence[Clip], path: Path) -> None:
                 name: None if math.isnan(value) else value for name, value in clip.labels.items()
             }
         lines.append(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
-    # What is no valid text in a file's name becomes the escape sequence that JSON has for it.
+    # Bytes of a file's name that are no valid text become escape sequences of JSON.
     atomic_write(path, "".join(lines).encode("utf-8", "backslashreplace"))
 
 
@@ -133,17 +142,17 @@ def _read_jsonl(path: Path, lines: Iterator[str]) -> _Entries:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
-            why = getattr(error, "msg", str(error))
-            raise ClipError(f"{path}, line {number}: not JSON: {why}") from error
+            reason = getattr(error, "msg", str(error))
+            raise ClipError(f"{path}, line {number}: not JSON: {reason}") from error
         if not isinstance(entry, dict):
             raise ClipError(f"{path}, line {number}: not a JSON object")
         yield number, entry
 
 
 def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
-    """A header with `path`, and `id`, `object`, `scenario`, `start`, `end` as wanted.
+    """Read a header with `path`, and optionally `id`, `object`, `scenario`, `start`, `end`.
 
-    Every other column with numbers is a label, an empty cell of it unknown; text columns are left
+    Every other column with numbers is a label, empty cells of it unknown; columns of text are left
     out.
     """
     reader = csv.DictReader(lines, strict=True)
@@ -151,10 +160,10 @@ def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
     try:
         header = reader.fieldnames or []
         if "path" not in header:
-            there = ", ".join(map(repr, header)) or "none"
-            raise ClipError(f"{path}, line 1: no column 'path' in the header; there is {there}")
+            columns = ", ".join(map(repr, header)) or "none"
+            raise ClipError(f"{path}, line 1: no column 'path' in the header; there is {columns}")
         if len(set(header)) != len(header):
-            raise ClipError(f"{path}, line 1: a column stands twice in the header")
+            raise ClipError(f"{path}, line 1: a column appears twice in the header")
         for row in reader:
             if None in row or None in row.values():
                 raise ClipError(f"{path}, line {reader.line_num}: not {len(header)} cells")
@@ -162,8 +171,8 @@ def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
     except csv.Error as error:
         start = (rows[-1][0] if rows else 1) + 1  # of the row that could not be read
         raise ClipError(f"{path}, line {start}: {error}") from error
-    others = [name for name in header if name not in (*_TEXT_KEYS, *_TIME_KEYS)]
-    labels = [name for name in others if any(_number(row[name]) is not None for _, row in rows)]
+    further = [name for name in header if name not in (*_TEXT_KEYS, *_TIME_KEYS)]
+    labels = [name for name in further if any(_number(row[name]) is not None for _, row in rows)]
     for number, row in rows:
         entry: dict[str, Any] = {name: row[name] for name in _TEXT_KEYS if name in row}
         for name in _TIME_KEYS:
@@ -174,7 +183,7 @@ def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
 
 
 def _read_txt(path: Path, lines: Iterator[str]) -> _Entries:
-    """One path a line; empty lines are left out."""
+    """Read one path a line; empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         if text := line.rstrip("\r\n"):
             yield number, {"path": text}
@@ -188,7 +197,7 @@ READERS: dict[str, Callable[[Path, Iterator[str]], _Entries]] = {
 
 
 def _cell(text: str) -> float | str | None:
-    """A number; None for an empty cell; for anything else the text, which `_clip` refuses."""
+    """Return a number, None for an empty cell, or any other text, which `_clip` refuses."""
     if not text.strip():
         return None
     value = _number(text)
@@ -207,27 +216,27 @@ def _is_single(path: Path) -> bool:
 
 
 def _in_folder(folder: Path) -> list[Clip]:
-    found = [
+    videos = [
         parent / name
         for parent, names in walk(folder)
         for name in names
         if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
     ]
-    if not found:
+    if not videos:
         raise ClipError(f"{folder} holds no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    ids = sorted((path.relative_to(folder).as_posix(), path) for path in found)
+    ids = sorted((path.relative_to(folder).as_posix(), path) for path in videos)
     return [Clip(id=name, path=path) for name, path in ids]
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as many as tell it from the others."""
+    """Return the last parts of each path, as many as tell it from the others."""
     parts = [Path(os.path.abspath(path)).parts[1:] for path in paths]
     lengths = [1] * len(paths)
     while True:
         names = ["/".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]
-        times = Counter(names)
+        counts = Counter(names)
         longer = [
-            min(length + (times[name] > 1), len(part))
+            min(length + (counts[name] > 1), len(part))
             for name, length, part in zip(names, lengths, parts, strict=True)
         ]
         if longer == lengths:

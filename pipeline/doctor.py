@@ -122,19 +122,22 @@ def check_torch(_: CheckOptions) -> Iterator[Finding]:
 
 
 def check_decoder_packages(_: CheckOptions) -> Iterator[Finding]:
-    """Check that not both decord and decord2 are installed: the later one breaks the earlier."""
-    installed = [
-        f"{name} {version}" for name in ("decord", "decord2") if (version := _version(name))
-    ]
-    if len(installed) == 2:
-        yield Finding(
-            "decord",
-            BROKEN,
-            f"{installed[0]} and {installed[1]} are both installed under one import name: "
-            "pip uninstall decord decord2, then install one of them",
+    """Check that of packages for one decoder one is installed: the later one breaks the earlier."""
+    from data.video import DECODERS
+
+    for name, backend in DECODERS.items():
+        if len(backend.packages) > 1:
+            yield Finding(name, *_state_of_packages(sorted(backend.packages)))
+
+
+def _state_of_packages(names: list[str]) -> tuple[str, str]:
+    installed = [f"{name} {version}" for name in names if (version := _version(name))]
+    if len(installed) > 1:
+        return BROKEN, (
+            f"{' and '.join(installed)} are both installed under one import name: "
+            f"pip uninstall {' '.join(names)}, then install one of them"
         )
-    else:
-        yield Finding("decord", OK, installed[0] if installed else "not installed; PyAV decodes")
+    return OK, installed[0] if installed else "not installed; PyAV decodes"
 
 
 def check_devices(_: CheckOptions) -> Iterator[Finding]:

@@ -5,16 +5,16 @@
     fall.restitution, fall.quality
     plot(fall, Path("fall.png"))
 
-What moves is found as what differs from the first frame; where the object itself stands in the
-first frame, what is seen there later takes its place. Patches that differ are linked from frame to
-frame, and the one that goes down the furthest is the object. Its *top edge* is followed: a table
-or its own shadow may hide or prolong its lower side. Restitution is sqrt(bounce / drop), both
+Moving pixels are those that differ from the first frame; where the object itself is in the first
+frame, the background comes from later frames. Patches of moving pixels are linked from frame to
+frame, and the one that moves down the furthest is the object. Its *top edge* is tracked, because a
+table or its own shadow may hide or extend its lower side. Restitution is sqrt(bounce / drop), both
 heights in pixels between the object at release, at its first impact and at the apex after it; air
-drag counts as lost in the bounce, and a camera that looks down bends the scale a little.
+drag counts as lost in the bounce, and a camera that looks down distorts the scale a little.
 
 On 50 simulated falls (192 x 192 pixels, 30 frames a second, camera looking down by up to 23
 degrees) the error is 0.03 on average and 0.09 at most, and restitution comes out 0.02 too small.
-Nothing here knows the true scale, and no label is better than its track: look at the plots.
+The true scale is unknown, and no label is better than its track: look at the plots.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from data.errors import HeliographError
 from data.files import replacing
 from data.video import DecoderPool, FrameBatch, Job, Sampling
 
-HEIGHT = 240  # pixels to which frames are shrunk, at the most twice as many
-WINDOW_SECONDS, WINDOW_FRAMES = 0.5, 40  # what is decoded at a time
+HEIGHT = 240  # pixels to which frames are reduced, twice as many at most
+WINDOW_SECONDS, WINDOW_FRAMES = 0.5, 40  # decoded at a time
 LONGEST_SECONDS = 30.0
 SMALL_BOUNCE_PIXELS = 2.0
-STILL_GREY_LEVELS = 64.0  # beyond this threshold the picture itself moves
+STILL_GREY_LEVELS = 64.0  # above this threshold the whole frame changes
 
 GOOD, COARSE = "good", "coarse: the bounce is hardly more than a pixel"
 USABLE = (GOOD, COARSE)
@@ -48,11 +48,11 @@ USABLE = (GOOD, COARSE)
 class Fall:
     """What was measured in one clip.
 
-    `restitution` is NaN unless `quality` is one of `USABLE`; otherwise `quality` says what is
+    `restitution` is NaN unless `quality` is one of `USABLE`; otherwise `quality` states what is
     wrong. `seconds` (T,) and `top` (T,) are the track: the object's upper edge in pixels of the
-    shrunk picture from its upper end, NaN where it is not seen. `release`, `ground` and `apex` are
-    heights on the same scale, NaN where they were not found. `picture` is the background, and
-    `middle` (T,) where the object stands across it.
+    reduced frame from its upper end, NaN where it is not visible. `release`, `ground` and `apex`
+    are heights on the same scale, NaN where they were not found. `picture` is the background, and
+    `middle` (T,) the horizontal position of the object in it.
     """
 
     quality: str
@@ -70,11 +70,12 @@ class Fall:
 
     @property
     def usable(self) -> bool:
+        """Whether `restitution` is a number to work with."""
         return self.quality in USABLE
 
 
 def measure(path: Path, pool: DecoderPool) -> Fall:
-    """Restitution from one clip; a clip that cannot be read, or tracked, says why in `quality`."""
+    """Measure restitution in one clip; if it cannot be read or tracked, `quality` says why."""
     try:
         frames, seconds = read_small(path, pool)
     except HeliographError as error:
@@ -83,7 +84,7 @@ def measure(path: Path, pool: DecoderPool) -> Fall:
 
 
 def measure_frames(frames: NDArray[np.uint8], seconds: NDArray[np.float64]) -> Fall:
-    """Restitution from frames uint8 (T, H, W, 3) shown at `seconds` (T,)."""
+    """Measure restitution in frames uint8 (T, H, W, 3) shown at `seconds` (T,)."""
     if len(frames) < 5:
         return Fall(f"only {len(frames)} frames")
     scene, level = background(frames, seconds), noise_threshold(frames)
@@ -107,22 +108,23 @@ def label(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Clip], dict[str, Fall]]:
-    """The clips with a label `restitution`, and what was measured in each by id.
+    """Return the clips with a label `restitution`, and what was measured in each by id.
 
     The label is NaN where the measurement is not usable, and for clips of other scenarios than
-    fall. plots: folder that gets `plot` of each, named by its id with `_` for `/`.
+    fall. `plots` is a folder for a `plot` of each, named by its id with `_` for `/`;
+    `progress(done, total)` is called after each.
     """
     falls = [clip for clip in clips if clip.scenario == "fall"]
     measured: dict[str, Fall] = {}
     with DecoderPool(workers=workers) as pool:
         for clip in falls:
-            found = measured[clip.id] = measure(clip.path, pool)
+            fall = measured[clip.id] = measure(clip.path, pool)
             if plots is not None:
                 name = clip.id.removesuffix(".mp4").replace("/", "_")
-                plot(found, plots / f"{name}.png", title=clip.id)
+                plot(fall, plots / f"{name}.png", title=clip.id)
             if progress is not None:
                 progress(len(measured), len(falls))
-    values = {name: found.restitution for name, found in measured.items()}
+    values = {name: fall.restitution for name, fall in measured.items()}
     return [
         replace(clip, labels={**clip.labels, "restitution": values.get(clip.id, math.nan)})
         for clip in clips
@@ -130,9 +132,10 @@ def label(
 
 
 def read_small(path: Path, pool: DecoderPool) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """All frames of a clip shrunk to about `HEIGHT` rows, and their times (T,) in seconds.
+    """Read all frames of a clip, reduced to about `HEIGHT` rows, and their times (T,) in seconds.
 
-    Raises HeliographError where the clip cannot be read or is longer than thirty seconds.
+    Raises:
+        HeliographError: The clip cannot be read, or is longer than thirty seconds.
     """
     (first,) = pool.map([Job(path=path, sampling=Sampling(frames=1), accept_damaged=True)])
     if first.info is None:
@@ -162,26 +165,26 @@ def read_small(path: Path, pool: DecoderPool) -> tuple[NDArray[np.uint8], NDArra
         parts[outcome.job.tag] = outcome.result
     ordered = [parts[number] for number in sorted(parts)]
     index = np.concatenate([part.index for part in ordered])
-    _, places = np.unique(index, return_index=True)
-    frames = np.concatenate([part.frames for part in ordered])[places]
-    return frames, np.concatenate([part.pts_seconds for part in ordered])[places]
+    _, first_rows = np.unique(index, return_index=True)
+    frames = np.concatenate([part.frames for part in ordered])[first_rows]
+    return frames, np.concatenate([part.pts_seconds for part in ordered])[first_rows]
 
 
 def _shrunk(batch: FrameBatch) -> FrameBatch:
-    """The distinct frames of a batch, averaged over squares of pixels."""
-    _, places = np.unique(batch.index, return_index=True)
+    """Return the distinct frames of a batch, averaged over squares of pixels."""
+    _, rows_of_frames = np.unique(batch.index, return_index=True)
     side = max(1, batch.frames.shape[1] // HEIGHT)
     rows, columns = (size // side * side for size in batch.frames.shape[1:3])
     small = np.stack(
         [
-            batch.frames[place, :rows, :columns]
+            batch.frames[row, :rows, :columns]
             .reshape(rows // side, side, columns // side, side, 3)
             .mean((1, 3))
             .astype(np.uint8)
-            for place in places
+            for row in rows_of_frames
         ]
     )
-    return FrameBatch(small, batch.index[places], batch.pts_seconds[places])
+    return FrameBatch(small, batch.index[rows_of_frames], batch.pts_seconds[rows_of_frames])
 
 
 def _bounce(
@@ -190,12 +193,12 @@ def _bounce(
     middle: NDArray[np.float64],
     scene: NDArray[np.uint8],
 ) -> Fall:
-    """Release, first impact and apex of a track."""
-    seen = np.flatnonzero(~np.isnan(top))
-    t, y = seconds[seen], top[seen]
+    """Measure release, first impact and apex of a track."""
+    visible = np.flatnonzero(~np.isnan(top))
+    t, y = seconds[visible], top[visible]
 
-    def fall(quality: str, **found: Any) -> Fall:
-        return Fall(quality, seconds=seconds, top=top, middle=middle, picture=scene, **found)
+    def fall(quality: str, **heights: Any) -> Fall:
+        return Fall(quality, seconds=seconds, top=top, middle=middle, picture=scene, **heights)
 
     lowest = float(y.max())
     release = float(y[: int(np.argmax(y > (y.min() + lowest) / 2)) + 1].min())
@@ -204,8 +207,8 @@ def _bounce(
     impact = _first_impact(y, started, release, lowest)
     if impact is None:
         return fall("the clip ends before the impact", release=release)
-    holes = np.diff(seen[started : impact + 2])
-    if len(holes) and holes.max() > 3:
+    gaps = np.diff(visible[started : impact + 2])
+    if len(gaps) and gaps.max() > 3:
         return fall("the object is lost while it falls", release=release, ground=lowest)
     after, until = y[impact + 1 :], _next_impact(y, impact, drop)
     if len(after) < 2:
@@ -216,22 +219,22 @@ def _bounce(
         ground = max(lowest, _crossing(t, y, slice(started, impact + 1), rising))
     apex = _apex(t[rising], y[rising])
     highest = int(np.argmin(y[rising]))
-    known: dict[str, Any] = {"release": release, "ground": ground, "apex": apex}
+    heights: dict[str, Any] = {"release": release, "ground": ground, "apex": apex}
     bounce, drop = ground - apex, ground - release
     if until == len(y) and highest == len(y[rising]) - 1 and bounce > SMALL_BOUNCE_PIXELS:
-        return fall("the clip ends before the apex", **known)
+        return fall("the clip ends before the apex", **heights)
     if bounce > 1.02 * drop:
-        return fall("it rises higher than it fell from", **known)
+        return fall("it rises higher than it fell from", **heights)
     value = math.sqrt(max(bounce, 0.0) / drop)
     return fall(
-        COARSE if bounce < SMALL_BOUNCE_PIXELS else GOOD, restitution=min(value, 1.0), **known
+        COARSE if bounce < SMALL_BOUNCE_PIXELS else GOOD, restitution=min(value, 1.0), **heights
     )
 
 
 def _first_impact(
     y: NDArray[np.float64], started: int, release: float, lowest: float
 ) -> int | None:
-    """The frame in which the object is lowest before it first stops going down."""
+    """Return the frame in which the object is lowest before it first stops moving down."""
     deep = release + 0.6 * (lowest - release)
     for number in range(started + 1, len(y) - 1):
         if y[number] >= deep and y[number + 1] <= y[number] + 0.5:
@@ -240,7 +243,7 @@ def _first_impact(
 
 
 def _rest(t: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Where the object lies still at the end, for a quarter of a second at least; else NaN."""
+    """Return the height at which the object rests for the last quarter of a second; else NaN."""
     tail = y[t >= t[-1] - 0.25]
     if len(tail) < 4 or np.ptp(tail) > 1.5 or np.median(tail) < y.max() - 3:
         return math.nan
@@ -248,7 +251,7 @@ def _rest(t: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _next_impact(y: NDArray[np.float64], impact: int, drop: float) -> int:
-    """The end of the first bounce: the frame after the next one in which it turns upwards."""
+    """Return the end of the first bounce: the frame after the next upward turn."""
     risen = False
     for number in range(impact + 1, len(y) - 1):
         risen |= y[number] < y[impact] - 0.02 * drop
@@ -258,7 +261,7 @@ def _next_impact(y: NDArray[np.float64], impact: int, drop: float) -> int:
 
 
 def _apex(t: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """The highest point of a bounce: of a parabola through the points around the highest seen."""
+    """Return the highest point of a bounce: of a parabola through the points around the highest."""
     highest = int(np.argmin(y))
     near = slice(max(0, highest - 2), highest + 3)
     if len(t[near]) >= 4 and 0 < highest < len(y) - 1:
@@ -271,9 +274,9 @@ def _apex(t: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def _crossing(
     t: NDArray[np.float64], y: NDArray[np.float64], falling: slice, rising: slice
 ) -> float:
-    """How low the object was between the frames around its impact, by the curves to either side.
+    """Return the lowest height between the frames around the impact, by the curves on both sides.
 
-    Minus infinity where they do not tell.
+    Minus infinity where they do not cross.
     """
     down = slice(max(falling.start, falling.stop - 5), falling.stop)
     up = slice(rising.start, min(rising.start + 5, rising.stop))
@@ -283,15 +286,18 @@ def _crossing(
     moments = np.linspace(2 * last - first, 2 * first - last, 61)
     before = np.polyval(np.polyfit(t[down][:-1] - last, y[down][:-1], 2), moments - last)
     later = np.polyval(np.polyfit(t[up] - last, y[up], 2), moments - last)
-    at = int(np.argmin(np.abs(before - later)))
+    crossing = int(np.argmin(np.abs(before - later)))
     step = float(np.abs(np.diff(y[down])).max())
-    if abs(before[at] - later[at]) > 2 or before[at] > max(y[down].max(), y[up].max()) + step:
+    if (
+        abs(before[crossing] - later[crossing]) > 2
+        or before[crossing] > max(y[down].max(), y[up].max()) + step
+    ):
         return -math.inf
-    return float(before[at])
+    return float(before[crossing])
 
 
 def plot(fall: Fall, path: Path, *, title: str = "") -> None:
-    """Writes a PNG: the track over the picture, and against time with what was read off it."""
+    """Write a PNG: the track over the background, and against time with the measured heights."""
     from PIL import Image, ImageDraw, ImageFont
 
     ink, paper, blue = (40, 40, 44), (250, 250, 248), (30, 90, 200)

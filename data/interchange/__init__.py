@@ -1,4 +1,10 @@
-"""TODO"""
+"""Exchange of features with other programs: the paper's `.pt` files, `.npz`, `.safetensors`.
+
+    features = import_pt("phase87_phys101_spring_features.pt")
+    export(features, "spring.npz")
+
+A `.pt` is read as data, never as code. All errors are `InterchangeError`.
+"""
 
 from data.interchange.formats import InterchangeError, export, import_pt, numbered, write_pt
 from data.interchange.safe_pt import read_pt

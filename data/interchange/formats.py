@@ -1,4 +1,4 @@
-"""The paper's .pt files, in and out, and other formats that a cache is exported to."""
+"""Import and export of the paper's .pt files, and export to other formats."""
 
 import io
 import json
@@ -37,13 +37,15 @@ def import_pt(
     frames: int | None = None,
     preprocess: str | None = None,
 ) -> Features:
-    """A cache from one of the paper's files, features in their type.
+    """Read one of the paper's files as a cache; features keep their type.
 
     Known are `features` (N, T, D) or (N, D) with `obj_names` and `mass_values`; with `e_bins` and
     `f_bins`; with `index`, a list of dicts that hold `elasticity_bin` and the like. Where there are
-    no objects, the cell of the grid is the object. A mass of 0.0 is an unknown one. `backbone`,
-    `frames` and `preprocess` declare where the features came from. Raises `InterchangeError` when
-    keys are missing or lengths disagree.
+    no objects, the cell of the grid is the object. A mass of 0.0 means unknown. `backbone`,
+    `frames` and `preprocess` declare how the features were made.
+
+    Raises:
+        InterchangeError: The file is refused, keys are missing, or lengths disagree.
     """
     path = Path(path)
     content = read_pt(path)
@@ -75,7 +77,7 @@ def import_pt(
 
 
 def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
-    """Features (N, T, D) and what had to be converted, if anything."""
+    """Return features (N, T, D) and which conversion was needed, if any."""
     array = _array(path, "features", values)
     converted = None
     if array.dtype == np.float64:
@@ -113,7 +115,7 @@ def _array(path: Path, name: str, values: Any) -> NDArray[Any]:
 def _identities(
     path: Path, content: Mapping[str, Any], count: int
 ) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-    """The object of each clip, and the columns of labels."""
+    """Return the object of each clip, and the columns of labels."""
     columns = {
         name.removesuffix("_values"): _column(path, name, values, count)
         for name, values in content.items()
@@ -187,7 +189,7 @@ def _column(path: Path, name: str, values: Any, count: int) -> NDArray[np.float6
 
 
 def numbered(objects: Sequence[str]) -> list[str]:
-    """`<object>/<number of the clip among the object's>`, in order."""
+    """Return `<object>/<number of the clip among the object's>`, in order."""
     counts: dict[str, int] = {}
     ids = []
     for name in objects:
@@ -197,13 +199,19 @@ def numbered(objects: Sequence[str]) -> list[str]:
 
 
 def export_pt(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
-    """Write the paper's file, in its keys, types and order of keys; returns who is left out.
+    """Write a file as the paper's code does: same keys, types and order of keys.
 
     `features`: tensor (N, T, D); `obj_names`: list of N; `<property>_values`: float64 (N,);
-    `scenario`: text, several joined by `+`. What else the cache holds is not in it. The file has no
-    way to say "unknown" (a game would take NaN, or the paper's 0.0, for a value), so clips whose
-    property is not known are left out: their ids are returned. Raises `InterchangeError` when there
-    is no such label, or no clip with a known one.
+    `scenario`: text, several joined by `+`. It holds nothing else of the cache. The format cannot
+    express "unknown" (a reader would take NaN, or the paper's 0.0, for a value), so clips whose
+    property is not known are left out.
+
+    Returns:
+        The ids of the clips that are left out.
+
+    Raises:
+        InterchangeError: There is no such label, or no clip with a known one.
+        WriteError: The disk is full or not writable.
     """
     import torch
 
@@ -213,22 +221,26 @@ def export_pt(features: Features, path: Path | str, *, property: str = "mass") -
     unknown = np.isnan(features.labels[property])
     if len(features) and unknown.all():
         raise InterchangeError(f"no clip has a known {property}, so there is nothing to export")
-    own = features.select(np.flatnonzero(~unknown))
+    known_clips = features.select(np.flatnonzero(~unknown))
     content = {
-        "features": torch.from_numpy(np.ascontiguousarray(own.features)),
-        "obj_names": list(own.object),
-        f"{property}_values": np.array(own.labels[property], dtype=np.float64),
-        "scenario": "+".join(sorted(set(own.scenario))),
+        "features": torch.from_numpy(np.ascontiguousarray(known_clips.features)),
+        "obj_names": list(known_clips.object),
+        f"{property}_values": np.array(known_clips.labels[property], dtype=np.float64),
+        "scenario": "+".join(sorted(set(known_clips.scenario))),
     }
     write_pt(content, path)
     return [features.clip_id[row] for row in np.flatnonzero(unknown).tolist()]
 
 
 def write_pt(content: Mapping[str, Any], path: Path | str) -> None:
-    """Write a dict as torch does, whole or not at all."""
+    """Write a dict with `torch.save`, whole or not at all.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+    """
     import torch
 
-    memory = io.BytesIO()  # a full disk is ours to report, not the archive writer's
+    memory = io.BytesIO()  # so that a full disk raises our error, not the archive writer's
     torch.save(dict(content), memory)
     atomic_write(Path(path), memory.getvalue())
 
@@ -264,8 +276,14 @@ EXPORTERS: dict[str, Callable[[Features, Path | str, str], list[str]]] = {
 def export(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
     """Write the format that the suffix of `path` names (see `EXPORTERS`).
 
-    `property` is the one label that a .pt holds; the others hold all. Returns the ids of clips that
-    the format cannot hold, and that are left out.
+    `property` is the one label that a .pt holds; the other formats hold all.
+
+    Returns:
+        The ids of the clips that the format cannot hold, and that are left out.
+
+    Raises:
+        InterchangeError: There is no such format, or the cache has nothing that it can hold.
+        WriteError: The disk is full or not writable.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in EXPORTERS:

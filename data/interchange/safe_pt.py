@@ -1,8 +1,8 @@
 """Reading a .pt file as data, never as code.
 
 The names in its pickle are checked before anything is built, against a short list. PyTorch's own
-restricted unpickler then reads it, with inert stand-ins for NumPy's constructors: those trust what
-a pickle tells them about an array's type and size, and the stand-ins check it.
+restricted unpickler then reads it, with replacements for NumPy's constructors: those trust what a
+pickle states about an array's type and size, and the replacements check it.
 """
 
 import math
@@ -39,10 +39,12 @@ class InterchangeError(HeliographError):
 
 
 def read_pt(path: Path | str) -> dict[str, Any]:
-    """The dict in a .pt file: NumPy arrays and numbers, tensors, strings, numbers, lists, dicts.
+    """Read the dict in a .pt file: NumPy arrays and numbers, tensors, text, numbers, lists, dicts.
 
-    Nothing in the file is executed. Raises `InterchangeError` for anything else, with the name of
-    what the file tried to load.
+    Nothing in the file is executed.
+
+    Raises:
+        InterchangeError: The file holds something else; the message names what it tried to load.
     """
     import torch
 
@@ -53,7 +55,7 @@ def read_pt(path: Path | str) -> dict[str, Any]:
         size = _check_archive(path, file)
         file.seek(0)
         try:
-            with torch.serialization.safe_globals([*_stand_ins()]):
+            with torch.serialization.safe_globals([*_replacements()]):
                 content = torch.load(file, map_location="cpu", weights_only=True)
             content = _plain(content, size, {})
         except InterchangeError as error:
@@ -67,7 +69,7 @@ def read_pt(path: Path | str) -> dict[str, Any]:
 
 
 def _check_archive(path: Path, file: BinaryIO) -> int:
-    """Refuse what is not a plain archive of torch.save; returns the file's size in bytes."""
+    """Refuse what is not a plain archive of torch.save; return the file's size in bytes."""
     size = file.seek(0, 2)
     try:
         archive = zipfile.ZipFile(file)
@@ -95,7 +97,7 @@ def _check_archive(path: Path, file: BinaryIO) -> int:
 
 
 def _check_globals(path: Path, content: bytes) -> None:
-    allowed = _TORCH_GLOBALS | {name for _, name in _stand_ins()}
+    allowed = _TORCH_GLOBALS | {name for _, name in _replacements()}
     try:
         for operation, argument, _ in pickletools.genops(content):
             if operation.name == "GLOBAL":
@@ -110,8 +112,8 @@ def _check_globals(path: Path, content: bytes) -> None:
         raise InterchangeError(f"{path} is refused: its pickle is damaged: {error}") from error
 
 
-class _Dtype:
-    """Stands in for numpy.dtype: plain numbers and text, no objects, no fields."""
+class _CheckedDtype:
+    """Replacement for numpy.dtype: plain numbers and text, no objects, no fields."""
 
     def __init__(self, spec: Any, *_: Any) -> None:
         match = _DTYPE.fullmatch(spec) if isinstance(spec, str) else None
@@ -128,14 +130,14 @@ class _Dtype:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class _Array:
-    """Stands in for numpy.ndarray until its bytes have been counted."""
+class _CheckedArray:
+    """Replacement for numpy.ndarray until its bytes are counted."""
 
     array: NDArray[Any] | None = None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
+        if not isinstance(dtype, _CheckedDtype) or not isinstance(raw, bytes):
             raise InterchangeError("it holds an array that is not plain bytes")
         if not all(isinstance(length, int) and length >= 0 for length in shape):
             raise InterchangeError(f"it holds an array of shape {shape!r}")
@@ -146,14 +148,14 @@ class _Array:
         self.array = values.reshape(shape, order="F" if fortran else "C")
 
 
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
-    if kind is not _Array:
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _CheckedArray:
+    if kind is not _CheckedArray:
         raise InterchangeError("it holds an array of a foreign class")
-    return _Array()
+    return _CheckedArray()
 
 
 def _scalar(dtype: Any, raw: Any) -> Any:
-    array = _Array()
+    array = _CheckedArray()
     array.__setstate__((1, (), dtype, False, raw))
     assert array.array is not None
     return array.array[()]
@@ -163,12 +165,12 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _stand_ins() -> Sequence[tuple[Callable[..., Any], str]]:
+def _replacements() -> Sequence[tuple[Callable[..., Any], str]]:
     pairs: list[tuple[Callable[..., Any], str]] = [
-        (_Array, "numpy.ndarray"),
-        (_Dtype, "numpy.dtype"),
-        (_no_bytes, "__builtin__.bytes"),  # as it stands in a pickle of protocol 2
-        (_no_bytes, "builtins.bytes"),  # and as the unpickler looks it up
+        (_CheckedArray, "numpy.ndarray"),
+        (_CheckedDtype, "numpy.dtype"),
+        (_no_bytes, "__builtin__.bytes"),  # the name in a pickle of protocol 2
+        (_no_bytes, "builtins.bytes"),  # the name that the unpickler looks up
     ]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         pairs += [(_reconstruct, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
@@ -176,14 +178,18 @@ def _stand_ins() -> Sequence[tuple[Callable[..., Any], str]]:
 
 
 def _plain(value: Any, size: int, seen: dict[int, Any]) -> Any:
-    """Arrays for stand-ins, in every container; raises for what has no place in a file of data."""
+    """Return the value with arrays for their replacements, in every container.
+
+    Raises:
+        InterchangeError: It holds something that a file of data may not hold.
+    """
     import torch
 
     if isinstance(value, str | bool | int | float | None | np.generic):
         return value
     if id(value) in seen:
         return seen[id(value)]
-    if isinstance(value, _Array):
+    if isinstance(value, _CheckedArray):
         if value.array is None:
             raise InterchangeError("it holds an array without content")
         result: Any = value.array

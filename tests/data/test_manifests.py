@@ -182,7 +182,7 @@ class TestManifests:
                 "line 1: no column 'path' in the header; there is 'file', 'mass'",
             ),
             (["path;mass", "a.mp4;1"], "no column 'path' in the header; there is 'path;mass'"),
-            (["path,path", "a,b"], "line 1: a column stands twice"),
+            (["path,path", "a,b"], "line 1: a column appears twice"),
             (["path,mass", "a.mp4,1,2"], "line 2: not 2 cells"),
             (["path,mass", "a.mp4"], "line 2: not 2 cells"),
             (["path,mass", "a.mp4,1", "b.mp4,12;5"], "line 3: label 'mass' is '12;5'"),

@@ -25,6 +25,7 @@ def contact_sheet(
     """Write a PNG: a row of `frames` frames for each of `clips` clips, from all over the grid.
 
     `width`: pixels of one frame.
+
     Raises:
         HeliographError: The manifest cannot be read, names no clips, or names a video that cannot
             be read.

@@ -41,12 +41,12 @@ def test_in_a_compositional_code_each_position_causes_its_own_property(compositi
     assert (np.diag(flips) > 0.2).all()
 
 
-def test_a_flip_rate_can_be_counted_by_hand(panel_of):
+def test_a_flip_rate_can_be_counted_by_hand(context_of):
     """Symbols 0 and 1 of one position: an edit turns what is said against clips that differ."""
     labels = np.arange(50.0)[:, None]
     tokens = (labels > 24).astype(int)
     meaning = np.array([[[0.0], [1.0]]])
-    context = panel_of(tokens, meaning, labels=labels, seeds=1)
+    context = context_of(tokens, meaning, labels=labels, seeds=1)
     test = context.splits[0].test
     said = tokens[test, 0]
     pairs = [(i, j) for i in range(len(test)) for j in range(len(test)) if i != j]
@@ -67,9 +67,9 @@ def test_a_random_code_causes_nothing(random_code):
     assert (np.array(found["resample"]["p_value"]) > 0.01).all()
 
 
-def test_what_two_positions_both_say_survives_the_loss_of_one(panel_of):
+def test_what_two_positions_both_say_survives_the_loss_of_one(context_of):
     levels = np.repeat(np.arange(5), 10)[:, None]
-    context = panel_of(
+    context = context_of(
         np.repeat(levels, 2, axis=1),
         np.repeat(np.arange(5.0)[None, :, None] - 2, 2, axis=0),
         labels=levels.astype(float),
@@ -80,7 +80,7 @@ def test_what_two_positions_both_say_survives_the_loss_of_one(panel_of):
     assert found["zero"]["drop_together"] == [0.0, 0.0]
 
 
-def test_the_property_of_a_position_is_chosen_on_training_clips(compositional, panel_of):
+def test_the_property_of_a_position_is_chosen_on_training_clips(compositional, context_of):
     tokens = compositional.tokens.copy()
     for number, split in enumerate(compositional.splits):
         tokens[number, split.test] = tokens[number, split.test][:, ::-1]  # test clips say otherwise
