@@ -6,6 +6,7 @@
 # make test-unit   the quick tests (under 40 seconds)
 # make test-slow   the tests that take long
 # make test-soak   kills, mutations, faults and coverage in full numbers
+# make docs        the generated pages of docs/, again
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 # Further words for pytest: make test PYTEST="-x --durations=20"
 PYTEST ?=
 
-.PHONY: setup demo test test-unit test-slow test-soak lint clean
+.PHONY: setup demo test test-unit test-slow test-soak lint docs clean
 
 setup: $(VENV)/installed
 
@@ -44,6 +45,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m tests.helpers.module_tree
+	$(BIN)/python -m pipeline.metrics > docs/metrics.md
+	$(BIN)/python -m pipeline.runs.metrics_docs > docs/metrics_json.md
 
 clean:
 	rm -rf $(VENV) runs *.egg-info

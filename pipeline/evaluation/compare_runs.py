@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtr, stdtrit
 
 from data.errors import HeliographError
 from pipeline.evaluation.agreement import (
@@ -108,7 +107,7 @@ def _interval(gap: Floats) -> list[float] | None:
     count = len(gap)
     if count < 3:
         return None
-    tail = norm.cdf(np.sqrt(count / (count - 1)) * student_t.ppf(0.025, count - 1))
+    tail = ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.025))
     rng = np.random.default_rng(0)
     means = gap[rng.integers(count, size=(BOOTSTRAP_DRAWS, count))].mean(1)
     low, high = np.quantile(means, [tail, 1 - tail])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from pipeline.runs import RunMetrics, Spread
 
@@ -95,7 +95,7 @@ def interval_of(spread: Spread) -> tuple[float, float, str]:
     assert mean is not None
     if seeds < 2:
         return mean, mean, ""
-    half = float(stats.t.ppf(0.975, seeds - 1)) * (spread.std or 0.0) / math.sqrt(seeds)
+    half = float(stdtrit(seeds - 1, 0.975)) * (spread.std or 0.0) / math.sqrt(seeds)
     return max(0.0, mean - half), min(1.0, mean + half), "seeds"
 
 

@@ -1,4 +1,4 @@
-"""Panels made by hand: messages of known meaning and receivers that read them exactly."""
+"""Contexts made by hand: messages of known meaning and receivers that read them exactly."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,9 @@ import torch
 
 from pipeline.config import build_config
 from pipeline.dataset import Split
+from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MessageContext
+from tests.helpers.rounding import last_bits
 
 LEVELS = 5
 EACH = 2
@@ -38,7 +40,7 @@ def grid_labels() -> tuple[np.ndarray, tuple[str, ...]]:
     return cells.astype(float), tuple(f"cell_{a}{b}" for a, b in cells)
 
 
-def make_panel(
+def make_message_context(
     tokens: np.ndarray,
     meaning: np.ndarray,
     *,
@@ -82,25 +84,32 @@ def compositional_meaning() -> np.ndarray:
 
 
 @pytest.fixture
-def panel_of() -> Callable[..., MessageContext]:
-    return make_panel
+def context_of() -> Callable[..., MessageContext]:
+    return make_message_context
 
 
 @pytest.fixture
 def compositional() -> MessageContext:
-    """Position 0 says the level of alpha and position 1 that of beta, agent by agent."""
-    return make_panel(grid_labels()[0].astype(int), compositional_meaning(), agents=2)
+    """Position 0 has the level of alpha and position 1 that of beta, agent by agent."""
+    return make_message_context(grid_labels()[0].astype(int), compositional_meaning(), agents=2)
 
 
 @pytest.fixture
 def random_code() -> MessageContext:
-    """Messages that have nothing to do with the clips, heard as if they had."""
+    """Messages that have nothing to do with the clips, read as if they had."""
     tokens = np.random.default_rng(0).integers(LEVELS, size=(6, LEVELS**2 * EACH, 2))
-    return make_panel(tokens, compositional_meaning(), agents=2, seeds=6)
+    return make_message_context(tokens, compositional_meaning(), agents=2, seeds=6)
 
 
 @pytest.fixture
-def raw(compositional):
+def raw_features(compositional):
     """Features of which one dimension is alpha, one beta, and the rest noise."""
     noise = np.random.default_rng(0).normal(size=(50, 4))
     return np.concatenate([compositional.labels, noise], axis=1)
+
+
+@pytest.fixture
+def other_rounding(monkeypatch):
+    """Predictions of ridge regression in whose last bits another processor might differ."""
+    solve = ridge._solve
+    monkeypatch.setattr(ridge, "_solve", lambda *given: last_bits(solve(*given)))

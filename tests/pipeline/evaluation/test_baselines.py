@@ -5,8 +5,14 @@ import pytest
 
 from pipeline.config import build_config
 from pipeline.dataset.splits import split_clips
-from pipeline.evaluation.baselines import BaselineInputs, condition_of, score_baselines
+from pipeline.evaluation.baselines import (
+    BaselineInputs,
+    condition_of,
+    score_baselines,
+    score_clips,
+)
 from pipeline.evaluation.context import EvaluationContext
+from tests.helpers.rounding import last_bits
 
 OBJECTS, EACH, STEPS, DIM = 30, 4, 5, 8
 
@@ -125,3 +131,37 @@ def test_the_condition_of_a_clip():
     assert condition_of("scenarios/ramp/box_1/10_12/wood/03/Camera_1.mp4", "box_1") == "10_12/wood"
     assert condition_of("box_1/000", "box_1") == ""
     assert condition_of("anything.mp4", "box_1") == ""
+
+
+def test_scores_that_differ_in_the_last_bit_are_a_tie(alpha):
+    context = make_context(alpha)
+    scores = [np.round(context.labels[test] / 10) * 0.3 + 0.1 for test in context.tests]
+    noisy = [last_bits(values, seed) for seed, values in enumerate(scores)]
+    assert any((exact != other).any() for exact, other in zip(scores, noisy, strict=True))
+    entries = [score_clips(values, context)[1] for values in (scores, noisy)]
+    assert str(entries[0]) == str(entries[1])  # NaN for a seed whose test clips are all high
+    constant = [last_bits(np.full(values.shape, 0.3)) for values in scores]
+    entry = score_clips(constant, context)[1]
+    assert entry["mean"] == entry["properties"]["alpha"]["auc"]["mean"] == 0.5
+    assert entry["properties"]["alpha"]["spearman"]["mean"] == 0
+
+
+def test_features_that_know_nothing_are_at_chance(alpha, other_rounding):
+    context = make_context(alpha)
+    same = np.broadcast_to(noise()[:1], noise().shape)
+    baselines = score_baselines(inputs_of(context, same), context)["baselines"]
+    for name in ("ridge", "ridge_static"):
+        assert baselines[name]["mean"] == 0.5
+        assert baselines[name]["interval"] == [0.5, 0.5]
+
+
+def test_conditions_whose_means_differ_in_the_last_bit_are_a_tie():
+    """Sums of tenths in another order: the means of both conditions are equal on paper."""
+    labels = np.tile([0.1, 0.2, 0.3, 0.7], OBJECTS)[:, None]
+    context = make_context(labels)
+    conditions = ["wood", "foam"] * (OBJECTS * EACH // 2)
+    rows = np.arange(OBJECTS * EACH)
+    labels[rows % 4 == 0] = labels[rows % 4 == 1]  # the same values, in both conditions
+    labels[rows % 4 == 2] = labels[rows % 4 == 3]
+    inputs = inputs_of(context, noise(), condition=conditions)
+    assert score_baselines(inputs, context)["baselines"]["condition"]["mean"] == 0.5

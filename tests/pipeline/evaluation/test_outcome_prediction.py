@@ -5,19 +5,23 @@ import pytest
 
 from data.errors import HeliographError
 from pipeline.evaluation import ridge
-from pipeline.evaluation.outcome_prediction import predict_outcome
+from pipeline.evaluation.outcome_prediction import predict_outcome, share_right
 
 
 def kernels_of(context, features):
     return [ridge.linear_kernel(features, split.train) for split in context.splits]
 
 
-def test_an_outcome_after_an_unseen_action(compositional, raw):
+def test_an_outcome_after_an_unseen_action(compositional, raw_features):
     """The outcome is alpha times the action: neither alone gives it."""
     action = np.tile([1.0, 2.0], 25)
     labels = {"action": action, "outcome": compositional.labels[:, 0] * action, "alpha": action}
     found = predict_outcome(
-        compositional, kernels_of(compositional, raw), labels, outcome="outcome", action="action"
+        compositional,
+        kernels_of(compositional, raw_features),
+        labels,
+        outcome="outcome",
+        action="action",
     )
     assert found["left_out"] == 2
     assert found["messages"]["mean"] > 0.9
@@ -27,12 +31,12 @@ def test_an_outcome_after_an_unseen_action(compositional, raw):
     assert found["messages"]["r2"]["mean"] > found["action"]["r2"]["mean"]
 
 
-def test_is_the_outcome_above_the_median(compositional, raw):
+def test_is_the_outcome_above_the_median(compositional, raw_features):
     """With alpha the answer is known without an action; with alpha + 3 x action only with it."""
     alpha = compositional.labels[:, 0]
     action = np.random.default_rng(0).permutation(np.tile([1.0, 2.0, 3.0, 4.0, 5.0], 10))
     labels = {"action": action, "alpha": alpha, "moved": alpha + 3 * action}
-    kernels = kernels_of(compositional, raw)
+    kernels = kernels_of(compositional, raw_features)
     plain = predict_outcome(compositional, kernels, labels, outcome="alpha", action="action")
     known = plain["above_median"]
     assert known["messages"]["mean"] > 0.9
@@ -54,7 +58,7 @@ def test_is_the_outcome_above_the_median(compositional, raw):
         ("outcome", "constant", "it needs two values of the action"),
     ],
 )
-def test_what_cannot_be_predicted_is_said(compositional, raw, outcome, action, sentence):
+def test_what_cannot_be_predicted_is_said(compositional, raw_features, outcome, action, sentence):
     labels = {
         "action": np.tile([1.0, 2.0], 25),
         "outcome": compositional.labels[:, 0],
@@ -62,7 +66,45 @@ def test_what_cannot_be_predicted_is_said(compositional, raw, outcome, action, s
     }
     with pytest.raises(HeliographError) as error:
         predict_outcome(
-            compositional, kernels_of(compositional, raw), labels, outcome=outcome, action=action
+            compositional,
+            kernels_of(compositional, raw_features),
+            labels,
+            outcome=outcome,
+            action=action,
         )
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_action_alone_is_at_chance_whatever_the_last_bit(
+    compositional, raw_features, other_rounding
+):
+    action = np.tile([1.0, 2.0], 25)
+    labels = {"action": action, "outcome": compositional.labels[:, 0] * action}
+    found = predict_outcome(
+        compositional,
+        kernels_of(compositional, raw_features),
+        labels,
+        outcome="outcome",
+        action="action",
+    )
+    assert found["action"]["per_seed"] == [0.5] * 3
+
+
+def test_outcomes_do_not_depend_on_the_last_bit(compositional, raw_features, request):
+    action = np.random.default_rng(0).permutation(np.tile([1.0, 2.0, 3.0, 4.0, 5.0], 10))
+    labels = {"action": action, "moved": compositional.labels[:, 0] + 3 * action}
+    given = compositional, kernels_of(compositional, raw_features), labels
+    exact = predict_outcome(*given, outcome="moved", action="action")
+    request.getfixturevalue("other_rounding")
+    other = predict_outcome(*given, outcome="moved", action="action")
+    for source in ("messages", "features", "action"):
+        errors = (found[source].pop("r2")["per_seed"] for found in (exact, other))
+        assert next(errors) == pytest.approx(next(errors))
+    assert other == exact
+
+
+def test_a_prediction_of_one_half_is_half_right():
+    values = np.array([0.2, 0.5, 0.5 + np.spacing(0.5), 0.5 - np.spacing(0.5), 0.9])
+    above = np.array([False, True, False, True, False])
+    assert share_right(values, above).tolist() == [1.0, 0.5, 0.5, 0.5, 0.0]

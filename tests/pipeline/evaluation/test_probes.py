@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation import probes, ridge
+from tests.helpers.rounding import last_bits
 
 
 def kernels_of(context, features):
@@ -23,17 +24,17 @@ def test_the_kernel_of_messages_is_the_share_of_equal_positions():
     assert found.tolist() == [[1, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1]]
 
 
-def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw):
+def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw_features):
     rng = np.random.default_rng(3)
     labels = {
         "alpha": compositional.labels[:, 0],
         "sum": compositional.labels.sum(1),
         "luck": rng.random(50),
-        "noise": raw[:, 3],
+        "noise": raw_features[:, 3],
         "rare": np.where(np.arange(50) < 6, 1.0, np.nan),
         "constant": np.ones(50),
     }
-    found = probes.probe(compositional, kernels_of(compositional, raw), labels)
+    found = probes.probe(compositional, kernels_of(compositional, raw_features), labels)
     assert found["alpha"]["trained_on"] is True
     assert found["sum"]["trained_on"] is False
     assert set(found) == {"alpha", "sum", "luck", "noise"}
@@ -50,12 +51,37 @@ def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw):
     assert found["noise"]["ridge"]["features"]["mean"] > 0.85
 
 
-def test_probes_never_see_test_labels(compositional, raw):
+def test_probes_never_see_test_labels(compositional, raw_features):
     """Labels of test clips are replaced: predictions, and so accuracies on the rest, stay."""
     column = compositional.labels[:, 0]
-    kernels = kernels_of(compositional, raw)
+    kernels = kernels_of(compositional, raw_features)
     before = probes._predict_by_mlp(kernels, column[:, None], compositional)
     replaced = column.copy()
     replaced[compositional.splits[0].test] = -99
     after = probes._predict_by_mlp(kernels, replaced[:, None], compositional)
     assert np.array_equal(before[0], after[0])
+
+
+def test_predictions_that_differ_in_the_last_bit_are_a_tie():
+    values, column = np.repeat([0.2, 0.3, 0.5], 4), np.arange(12.0)
+    exact, other = (probes.score_label_pairs(v, column, 0.0) for v in (values, last_bits(values)))
+    assert (last_bits(values) != values).any()
+    assert np.array_equal(exact[0], other[0])
+
+
+def test_probes_do_not_depend_on_the_last_bit(compositional, raw_features, monkeypatch, request):
+    """25 messages for 50 clips: clips with the same message are predicted alike."""
+    labels = {"sum": compositional.labels.sum(1), "noise": raw_features[:, 3]}
+    kernels = kernels_of(compositional, raw_features)
+    exact = probes.probe(compositional, kernels, labels)
+    request.getfixturevalue("other_rounding")
+    mlp = probes._predict_by_mlp
+    monkeypatch.setattr(probes, "_predict_by_mlp", lambda *given: last_bits(mlp(*given)))
+    assert probes.probe(compositional, kernels, labels) == exact
+
+
+def test_the_mlp_predicts_equal_messages_alike(compositional):
+    kernels = [probes.message_kernel(messages) for messages in compositional.tokens]
+    values = probes._predict_by_mlp(kernels, compositional.labels, compositional)
+    pairs = values.reshape(len(values), 25, 2, -1)  # two clips of each message
+    assert np.ptp(pairs, axis=2).max() < 1e-10

@@ -9,13 +9,8 @@ from scipy.stats import spearmanr
 
 from pipeline.metrics import exceeds, merge_ties, spearman
 from pipeline.metrics.ranking import rank_correlation_of
+from tests.helpers.rounding import last_bits
 from tests.pipeline.metrics.make_metric_references import cases
-
-
-def last_bit(values, seed=0):
-    """The same values, each one step of float64 up, down or left as it is."""
-    steps = np.random.default_rng(seed).integers(-1, 2, np.shape(values))
-    return np.asarray(values, np.float64) + steps * np.spacing(np.asarray(values, np.float64))
 
 
 def test_doctests():
@@ -27,7 +22,7 @@ def test_doctests():
 class TestTies:
     def test_values_that_differ_in_the_last_bit_become_one(self):
         values = np.repeat(np.random.default_rng(0).normal(size=10), 6)
-        noisy = last_bit(values)
+        noisy = last_bits(values)
         assert len(np.unique(noisy)) > 10
         merged = merge_ties(noisy)
         assert len(np.unique(merged)) == 10
@@ -50,7 +45,7 @@ class TestTies:
         assert merge_ties(np.zeros((0, 2))).shape == (0, 2)
 
     def test_a_tie_exceeds_in_neither_order(self):
-        noisy = last_bit(np.ones((30, 1)))
+        noisy = last_bits(np.ones((30, 1)))
         assert (noisy[:, None] > noisy[None]).any()
         assert not exceeds(noisy).any()
 
@@ -61,9 +56,9 @@ class TestSpearman:
         first, second = rng.integers(6, size=(2, 40)).astype(float)
         assert spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
 
-    def test_of_a_constant_is_zero_also_in_the_last_bit(self):
+    def test_of_a_constant_is_zero_also_in_the_last_bits(self):
         assert spearman(np.full(20, 0.3), np.arange(20)) == 0.0
-        assert spearman(last_bit(np.full(20, 0.3)), np.arange(20)) == 0.0
+        assert spearman(last_bits(np.full(20, 0.3)), np.arange(20)) == 0.0
 
     @pytest.mark.parametrize("name", list(cases()))
     def test_of_a_table_of_counts_is_scipys(self, name):
