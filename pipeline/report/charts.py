@@ -1,7 +1,7 @@
-"""Where things stand on an axis, in percent of its length: what the report's pictures are made of.
+"""Positions on an axis, in percent of its length, for the plots of the report.
 
-Pictures are laid out by the page, so that their words keep their size on every screen; what is
-computed here are only positions.
+The page lays the plots out, so that their words keep their size on every screen; only positions are
+computed here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LOG_FROM = 20.0  # positive values that span such a ratio stand on a logarithmic axis
+LOG_FROM = 20.0  # positive values that span such a ratio get a logarithmic axis
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Axis:
 
     @classmethod
     def of(cls, values: Sequence[float] | Floats) -> Axis:
-        """An axis that holds all values with a little room; logarithmic where they span much."""
+        """Return an axis with room around all values; logarithmic where they span a wide range."""
         numbers = np.asarray(values, dtype=np.float64)
         low, high = float(numbers.min()), float(numbers.max())
         if low > 0 and high / low >= LOG_FROM:
@@ -43,7 +43,7 @@ class Axis:
         return cls(low - room, high + room)
 
     def at(self, value: float) -> float:
-        """Percent of the axis, 0 to 100; beyond its ends, the ends.
+        """Return a position in percent of the axis; values beyond its ends are at the ends.
 
         >>> Axis(0, 200).at(50), Axis(1, 100, log=True).at(10), Axis(0, 1).at(7)
         (25.0, 50.0, 100.0)
@@ -56,7 +56,7 @@ class Axis:
         return round(min(100.0, max(0.0, 100 * (here - low) / (high - low))), 2)
 
     def ticks(self, number: int = 5) -> list[tuple[float, str]]:
-        """About so many round values as (percent, text).
+        """Return about `number` round values as (percent, text).
 
         >>> Axis(0, 1).ticks(3)
         [(0.0, '0'), (50.0, '0.5'), (100.0, '1')]
@@ -88,15 +88,25 @@ class Axis:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines over epochs for every seed: SVG points in a box of 100 x 100, y downwards."""
+    """Lines over epochs for every seed: SVG points in a box of 100 x 100, y downwards.
+
+    Attributes:
+        title: Of the chart.
+        what: Is counted on the x axis.
+        x: Its axis.
+        y: The axis of the values.
+        seeds: The line of each seed.
+        mean: The line of their mean.
+        summary: The last values in words, for readers who do not see the chart.
+    """
 
     title: str
-    what: str  # is counted on the x axis
+    what: str
     x: Axis
     y: Axis
     seeds: tuple[str, ...]
     mean: str
-    summary: str  # the last values in words, for who does not see the picture
+    summary: str
 
 
 def curves(
@@ -107,9 +117,14 @@ def curves(
     y: Axis | None = None,
     what: str = "epochs",
 ) -> Curves | None:
-    """The values of one column of `history.csv` over its column `epoch`; None where there are none.
+    """Return the values of one column over the column `epoch`; None for fewer than two epochs.
 
-    `what` is what is counted there.
+    Args:
+        title: Of the chart.
+        rows: With the columns `seed`, `epoch` and `column`.
+        column: Its values are drawn; NaN is left out.
+        y: Axis of the values; None: one that holds them all.
+        what: Is counted in the column `epoch`.
 
     >>> rows = [{"seed": 0, "epoch": e, "loss": 1 / e} for e in (1, 2, 4)]
     >>> curves("loss", rows, "loss", y=Axis(0, 1)).mean

@@ -14,7 +14,7 @@ from pipeline.runs import CONTROL, Run
 
 
 def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
-    """What the run is made of, as names and values; hashes whole."""
+    """Return what the run was made of, as names and values."""
     rows: list[tuple[str, str]] = []
     for number, source in enumerate(run.sources):
         features = inputs.caches[number] if inputs else None
@@ -65,7 +65,7 @@ def _source_rows(source: Any, features: Features | None, *, several: bool) -> li
 
 
 def _settings(described: Mapping[str, Any]) -> str:
-    """A mapping as people read it: what is None or off is left out."""
+    """A mapping as text: what is None or off is left out."""
     parts = []
     for name, value in described.items():
         if isinstance(value, Mapping):
@@ -95,7 +95,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def command_to_repeat(run: Run) -> str:
-    """The command that makes this run again, settings that are the preset's left out."""
+    """Return the command that makes this run again, without settings that are the preset's."""
     config = run.config
     imported = run.metrics().imported_from
     if imported:

@@ -182,7 +182,8 @@ def points(entry: Estimate | DifferenceEstimate) -> str:
 
 
 def _points(mean: float | None, interval: Sequence[float | None] | None) -> str:
-    """
+    """Return a difference in points, with its interval where there is one.
+
     >>> _points(0.112, [0.05, 0.2])
     '11.2 [5.0, 20.0]'
     """
@@ -228,14 +229,14 @@ def outcome_line(outcome: Outcome) -> str:
     return f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
 
 
-def comparison_rows(found: Metrics) -> Table:
-    """Accuracies of two runs, paired by seed."""
+def comparison_rows(comparison: Metrics) -> Table:
+    """Return the accuracies of two runs, paired by seed."""
     columns = ["accuracy", "first", "second", "difference [95 %]", "d", "p"]
     rows = []
     for score, name in SCORE_NAMES.items():
-        entries = found["scores"][score]["properties"]
+        entries = comparison["scores"][score]["properties"]
         if len(entries) > 1:
-            entries = {"all at once": found["scores"][score]["together"]} | entries
+            entries = {"all at once": comparison["scores"][score]["together"]} | entries
         for what, own in entries.items():
             if own is None:
                 continue
@@ -252,13 +253,13 @@ def comparison_rows(found: Metrics) -> Table:
     return columns, rows
 
 
-def agreement_rows(found: Metrics) -> Table:
-    """How alike the protocols are, up to names of symbols."""
+def agreement_rows(agreement: Metrics) -> Table:
+    """Return how alike the protocols are, up to a renaming of symbols."""
     columns = ["agreement of protocols", "AMI of messages", "best relabelling", "by chance"]
-    entries = {"the two runs": found["runs"]}
-    for which, seeds in zip(("first", "second"), found["seeds"], strict=True):
+    entries = {"the two runs": agreement["runs"]}
+    for which, seeds in zip(("first", "second"), agreement["seeds"], strict=True):
         entries[f"seeds of the {which}"] = seeds
-    for which, agents in zip(("first", "second"), found["agents"], strict=True):
+    for which, agents in zip(("first", "second"), agreement["agents"], strict=True):
         for own in agents:
             one, other = own["agents"]
             entries[f"agents {one} and {other} of the {which}"] = own
@@ -275,11 +276,11 @@ def agreement_rows(found: Metrics) -> Table:
     return columns, rows
 
 
-def show_comparison(found: Metrics) -> None:
-    """What `compare` found, in brief."""
-    print_table(*comparison_rows(found))
-    paired = "the same test clips" if found["paired_splits"] else "NOT the same test clips"
-    click.echo(f"{len(found['seeds'])} seeds in common, {paired} in each")
-    if found["agreement"] is not None:
+def show_comparison(comparison: Metrics) -> None:
+    """Print the result of `compare` in brief."""
+    print_table(*comparison_rows(comparison))
+    paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
+    click.echo(f"{len(comparison['seeds'])} seeds in common, {paired} in each")
+    if comparison["agreement"] is not None:
         click.echo()
-        print_table(*agreement_rows(found["agreement"]))
+        print_table(*agreement_rows(comparison["agreement"]))

@@ -142,7 +142,7 @@ def _gains(metrics: RunMetrics) -> list[dict[str, Any]]:
 SECTION = Section(
     name="accuracy",
     title="Accuracy",
-    heading="Accuracy, beside what it must beat",
+    heading="Accuracy next to what it must beat",
     order=10,
     build=build,
 )

@@ -6,9 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.message import Lexicon, load_lexicon, wording_for, write_lexicon
+from pipeline.message import Lexicon, load_lexicon, write_lexicon
 from pipeline.message.lexicon import build_lexicon, learn_lexicon
-from pipeline.message.wording import numeral
 from pipeline.runs import Run
 from pipeline.training import train
 
@@ -149,32 +148,6 @@ def test_a_run_needs_neither_its_cache_nor_luck(run):
     assert first.clips == len(lines)
     said = {line["tokens"][1][0] for line in lines}
     assert {one.symbol for one in first.position(1, 0).meanings} == said
-
-
-@pytest.mark.parametrize(
-    ("label", "unit", "high"),
-    [
-        ("mass", "g", "heavy"),
-        ("density", "g/ml", "dense"),
-        ("friction", "", "rough"),
-        ("stiffness_n_m", "N/m", "stiff"),
-        ("damping_n_s_m", "N s/m", "damped"),
-        ("launch_speed_m_s", "m/s", "high launch speed"),
-        ("rest_extension_m", "m", "high rest extension"),
-        ("weirdness", "", "high weirdness"),
-        ("_s", "", "high s"),
-    ],
-)
-def test_properties_have_words_and_units(label, unit, high):
-    words = wording_for(label)
-    assert (words.unit, words.adjective("high")) == (unit, high)
-
-
-def test_ranges_read_as_people_write_them():
-    assert wording_for("mass").span(61.04, 213.9) == "61–214 g"
-    assert wording_for("friction").span(0.05, 0.163) == "0.05–0.16"
-    assert wording_for("mass").span(67.0, 67.0) == "67 g"
-    assert numeral(0.0) == "0"
 
 
 def test_what_is_written_is_read_again(tmp_path, features, cache_path):

@@ -20,7 +20,6 @@ from pipeline.cli.message import message as command
 from pipeline.extraction import extract
 from pipeline.message import Message, load_lexicon
 from pipeline.message import speaker as message
-from pipeline.message.novelty import NoveltyDetector
 from pipeline.runs import Run
 from pipeline.training import train
 
@@ -322,12 +321,3 @@ def test_ctrl_c_keeps_what_is_done(tiny, clips, tmp_path):
     assert [clip.id for clip in list_clips([clips[0].path.parents[1]])] == list(
         cache.load(target).clip_id
     )
-
-
-def test_clips_of_two_objects_that_look_the_very_same_leave_no_limit():
-    same = NoveltyDetector(
-        np.zeros((4, 1, 2), np.float32), ["a", "a", "b", "b"], ["1", "2", "3", "4"]
-    )
-    alike, apart = same(np.array([[[0, 0]], [[0, 1]]], np.float32))
-    assert (str(alike), alike.unfamiliar) == ("familiar", False)
-    assert (str(apart), apart.unfamiliar) == ("unlike anything seen", True)

@@ -1,157 +1,34 @@
-"""Run folders: complete, readable, in the paper's formats, and never overwritten by accident."""
+"""Run folders: read once, checked, and refused with a sentence where somebody broke them."""
 
-import csv
 import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+import safetensors.torch
+from click.testing import CliRunner, Result
 
-from backbones import BackboneError
 from data import cache
+from data.cache import Features
 from data.errors import HeliographError
-from pipeline.agents import message_text
+from pipeline import dataset
+from pipeline.cli import main
 from pipeline.evaluation import evaluate
+from pipeline.message import load, load_lexicon
+from pipeline.message.lexicon import learn_lexicon
+from pipeline.report import write_report
 from pipeline.runs import Run
+from pipeline.runs import run as run_module
 from pipeline.training import train
 
-SMALL = {"epochs": 3, "oracle_epochs": 1, "seeds": range(2)}
-
-
-class PapersEncoder(nn.Module):
-    """A plain re-implementation of the paper's usage example."""
-
-    def __init__(self, hidden_dim, input_dim):
-        super().__init__()
-        self.temporal = nn.Sequential(
-            nn.Conv1d(input_dim, 256, kernel_size=3, padding=1),
-            nn.ReLU(),
-            nn.Conv1d(256, 128, kernel_size=3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool1d(1),
-        )
-        self.fc = nn.Sequential(nn.Linear(128, hidden_dim), nn.ReLU())
-
-    def forward(self, x):
-        return self.fc(self.temporal(x.permute(0, 2, 1)).squeeze(-1))
-
-
-class PapersSender(nn.Module):
-    def __init__(self, hidden_dim, input_dim, vocab_size, n_heads):
-        super().__init__()
-        self.encoder = PapersEncoder(hidden_dim, input_dim)
-        self.heads = nn.ModuleList([nn.Linear(hidden_dim, vocab_size) for _ in range(n_heads)])
-
-    def forward(self, x):
-        h = self.encoder(x)
-        return torch.stack([head(h).argmax(dim=-1) for head in self.heads], dim=1)
-
-
-@pytest.mark.parametrize("axes", [0, 6])
-def test_a_2x8_checkpoint_speaks_in_the_papers_usage_example(cache_path, tmp_path, features, axes):
-    out = tmp_path / "run"
-    train(cache_path, out, properties=["mass", "volume"], agents=1, axes=axes, **SMALL)
-    checkpoint = torch.load(out / "model.pt", weights_only=True)
-    assert set(checkpoint) == {"sender_2x8", "receiver_2x8"}
-    sender = PapersSender(hidden_dim=128, input_dim=12, vocab_size=8, n_heads=2)
-    sender.load_state_dict(checkpoint["sender_2x8"], strict=True)
-    sender.eval()
-    said = sender(torch.from_numpy(features.features)).numpy()
-    lines = (out / "messages.jsonl").read_text().splitlines()
-    assert [json.loads(line)["tokens"] for line in lines] == said[:, None].tolist()
-
-
-def test_the_published_heads_are_named_as_published(cache_path, tmp_path, features):
-    renamed = tmp_path / "grid.h5"
-    bins = np.arange(len(features)) % 25
-    labels = {"elasticity": bins // 5 * 0.2, "friction": bins % 5 * 0.1}
-    made = dict(vars(features)) | {"labels": labels, "object": [f"cell_{i}" for i in bins]}
-    cache.save(type(features)(**made), renamed)
-    run = train(renamed, tmp_path / "run", vocab=8, agents=1, preset="published", **SMALL)
-    assert run.config.properties == ("elasticity", "friction")
-    receiver = torch.load(tmp_path / "run" / "model.pt", weights_only=True)["receiver_2x8"]
-    assert receiver["elast_head.weight"].shape == (1, 64)
-    assert receiver["friction_head.weight"].shape == (1, 64)
-
-
-def test_a_run_folder_holds_what_the_design_says(cache_path, tmp_path, features):
-    out = tmp_path / "run"
-    run = train(cache_path, out, properties=["mass"], vocab=5, **SMALL)
-    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    own = {"model.safetensors", "model.pt", "metrics.json", "messages.jsonl"}
-    seeds = {f"seeds/{seed}/{name}" for seed in (0, 1) for name in own}
-    assert names == {"config.json", "history.csv", "lexicon.json", *own, *seeds}
-
-    lines = [json.loads(line) for line in (out / "messages.jsonl").read_text().splitlines()]
-    assert [line["clip"] for line in lines] == list(features.clip_id)
-    for line in lines:
-        assert line["message"] == message_text(line["tokens"])
-        assert np.shape(line["tokens"]) == (2, 2)
-    assert lines[-1]["labels"] == {"mass": None}
-    assert lines[-1]["part"] is None
-
-    metrics = json.loads((out / "metrics.json").read_text())
-    for score in ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol"):
-        assert len(metrics[score]["per_seed"]) == 2
-        assert metrics[score]["mean"] == pytest.approx(np.mean(metrics[score]["per_seed"]))
-    assert metrics["accuracy_published_protocol"]["selected_on_test"] is True
-    chosen = out / "seeds" / str(metrics["chosen_seed"])
-    assert (chosen / "model.pt").read_bytes() == (out / "model.pt").read_bytes()
-
-    rows = list(csv.DictReader((out / "history.csv").open()))
-    assert {row["seed"] for row in rows} == {"0", "1"}
-    assert [row["epoch"] for row in rows if row["seed"] == "0"] == ["1", "3"]
-    again = Run.open(out)
-    assert again.config == run.config
-    assert np.array_equal(again.tokens(), [line["tokens"] for line in lines])
-
-
-def test_a_preset_without_validation_has_no_honest_choice(cache_path, tmp_path):
-    run = train(cache_path, tmp_path / "run", properties=["mass"], preset="published", **SMALL)
-    metrics = run.metrics()
-    assert metrics.accuracy_test is None
-    assert metrics.chosen_seed == 0
-    top, lowest = (run.folder / name / "model.pt" for name in ("", "seeds/0"))
-    assert top.read_bytes() == lowest.read_bytes()
-
-
-def test_the_same_command_gives_the_same_run(cache_path, tmp_path):
-    for name in ("one", "two"):
-        train(cache_path, tmp_path / name, properties=["mass"], **SMALL)
-    for file in ("model.safetensors", "metrics.json", "history.csv", "messages.jsonl"):
-        one, two = ((tmp_path / name / file).read_bytes() for name in ("one", "two"))
-        assert one == two, file
-
-
-def test_a_run_is_not_overwritten_unasked(cache_path, tmp_path):
-    out = tmp_path / "run"
-    train(cache_path, out, properties=["mass"], **SMALL)
-    before = (out / "model.pt").read_bytes()
-    with pytest.raises(HeliographError, match="holds a run already"):
-        train(cache_path, out, properties=["mass"], vocab=3, **SMALL)
-    assert (out / "model.pt").read_bytes() == before
-    train(cache_path, out, properties=["mass"], vocab=3, overwrite=True, **SMALL)
-    assert Run.open(out).config.vocab == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"properties": ["weight"]}, "no label 'weight': its labels are mass, volume"),
-        ({"preset": "best"}, "no preset 'best': choose one of published, stabilised, default"),
-        ({"split": "half"}, "no split 'half'"),
-        ({"device": "tpu9"}, "unknown device 'tpu9'; choose auto, cpu or cuda"),
-        ({"properties": ["mass", "mass"]}, "named twice"),
-        ({"vocab": 1}, "vocab must be at least 2, got 1"),
-    ],
-)
-def test_wrong_words_get_one_sentence(cache_path, tmp_path, arguments, sentence):
-    with pytest.raises((HeliographError, BackboneError)) as error:
-        train(cache_path, tmp_path / "run", **{"properties": ["mass"]} | arguments | SMALL)
-    assert sentence in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "run").exists()
+SMALL = {"epochs": 3, "seeds": 2}
+_counters: list[Counter[Path]] = []
 
 
 def test_what_is_no_run_is_said(tmp_path):
@@ -172,29 +49,6 @@ def test_a_damaged_model_is_said(cache_path, tmp_path):
         run.sender()
 
 
-def test_evaluate_adds_baselines_and_metrics_beside_chance(cache_path, tmp_path):
-    run = train(cache_path, tmp_path / "run", properties=["mass", "volume"], **SMALL)
-    before = run.metrics()
-    after = evaluate(run.folder, permutations=50)
-    for name in before.model_fields_set:
-        assert getattr(after, name) == getattr(before, name)
-    assert {"majority", "ridge"} <= set(after.baselines)
-    assert after.baselines["ridge"].properties["mass"].mean > 0.8
-    assert after.baselines["majority"].properties["mass"].mean == pytest.approx(0.5)
-    for metric in after.compositionality.values():
-        assert 0 < metric.p_value <= 1
-    stored = json.loads((run.folder / "metrics.json").read_text())
-    assert stored == json.loads(json.dumps(after.to_json()))
-
-
-def test_position_metrics_are_null_for_one_property(cache_path, tmp_path):
-    run = train(cache_path, tmp_path / "run", properties=["mass"], **SMALL)
-    found = evaluate(run.folder, permutations=20).compositionality
-    assert found["posdis_wmcp"] is None
-    assert found["bosdis_chaabouni2020"] is None
-    assert found["topsim"] is not None
-
-
 def test_evaluate_refuses_a_cache_that_has_changed(cache_path, tmp_path, features):
     run = train(cache_path, tmp_path / "run", properties=["mass"], **SMALL)
     cache.save(features.select(range(20)), cache_path)
@@ -203,3 +57,304 @@ def test_evaluate_refuses_a_cache_that_has_changed(cache_path, tmp_path, feature
     cache_path.unlink()
     with pytest.raises(HeliographError, match="is gone"):
         evaluate(run.folder)
+
+
+def run_command(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, features: Features) -> Run:
+    folder = tmp_path_factory.mktemp("damage")
+    cache.save(features, folder / "made.h5")
+    train(folder / "made.h5", folder / "other", properties=["mass"], vocab=3, epochs=1, seeds=1)
+    return train(folder / "made.h5", folder / "run", properties=["mass"], **SMALL)
+
+
+def with_feature(features: Features, value: float) -> Features:
+    changed = features.features.copy()
+    changed[5, 1, 3] = value
+    return replace(features, features=changed)
+
+
+def with_label(features: Features, value: float) -> Features:
+    changed = features.labels["mass"].copy()
+    changed[5] = value
+    return replace(features, labels={"mass": changed})
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "sentence"),
+    [
+        (with_feature, np.nan, "odd.h5: the features of object_01/1 are not finite numbers"),
+        (with_feature, np.inf, "odd.h5: the features of object_01/1 are not finite numbers"),
+        (with_label, -np.inf, "odd.h5: the mass of object_01/1 is infinite"),
+    ],
+)
+@pytest.mark.parametrize("preset", ["default", "published"])
+def test_numbers_that_are_not_finite_are_refused(
+    features, tmp_path, change, value, sentence, preset
+):
+    cache.save(change(features, value), tmp_path / "odd.h5")
+    with pytest.raises(HeliographError) as error:
+        train(tmp_path / "odd.h5", tmp_path / "run", properties=["mass"], preset=preset, **SMALL)
+    assert sentence in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_with_such_numbers_gets_no_messages(made, features, tmp_path):
+    cache.save(with_feature(features, np.nan), tmp_path / "odd.h5")
+    shown = run_command("message", made.folder, tmp_path / "odd.h5")
+    assert shown.exit_code == 1
+    assert "the features of object_01/1 are not finite" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "words", "sentence"),
+    [
+        (
+            lambda own: {"mass": own / 1000},
+            {},
+            "at most, which its tie margin of 0.5 counts as equal",
+        ),
+        (lambda own: {}, {}, "has no labels: nothing to talk about"),
+        (
+            lambda own: {
+                "a": np.where(own < 70, np.nan, own),
+                "b": np.where(own < 70, own, np.nan),
+            },
+            {},
+            "no clip has a value of every property of the run",
+        ),
+        (lambda own: {"mass": own}, {"seeds": 0}, "a run needs at least one seed"),
+        (lambda own: {"mass": own}, {"sender_lr": np.inf}, "sender_lr must be finite, got inf"),
+        (lambda own: {"mass": own}, {"tie_margin": {"mass": np.nan}}, "at least 0 per property"),
+        (lambda own: {"mass": own}, {"tie_margin": {"mass": np.inf}}, "at least 0 per property"),
+    ],
+)
+def test_labels_and_settings_with_nothing_to_learn_are_refused(
+    features, tmp_path, labels, words, sentence
+):
+    cache.save(replace(features, labels=labels(features.labels["mass"])), tmp_path / "odd.h5")
+    with pytest.raises(HeliographError) as error:
+        train(tmp_path / "odd.h5", tmp_path / "run", **SMALL | words)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def written(name: str, content: bytes):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def edited(name: str, change):
+    def damage(folder: Path) -> None:
+        stored = json.loads((folder / name).read_text())
+        change(stored)
+        (folder / name).write_text(json.dumps(stored))
+
+    return damage
+
+
+def first_line(change):
+    def damage(folder: Path) -> None:
+        first, *rest = (folder / "messages.jsonl").read_text().splitlines()
+        line = json.loads(first)
+        change(line)
+        (folder / "messages.jsonl").write_text("\n".join([json.dumps(line), *rest]) + "\n")
+
+    return damage
+
+
+def shortened(folder: Path) -> None:
+    path = folder / "seeds" / "1" / "messages.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:9]))
+
+
+METRICS, MESSAGES = "metrics.json is damaged: ", "messages.jsonl is damaged: "
+CONFIG = "config.json is not the configuration of a run: "
+DAMAGE = [
+    ("report", written("metrics.json", b"{oops"), METRICS),
+    ("report", written("metrics.json", b"[]"), METRICS),
+    ("compare", written("metrics.json", b"{}"), METRICS + "it has no 'properties'"),
+    ("evaluate", edited("metrics.json", lambda own: own.pop("properties")), METRICS),
+    ("compare", edited("metrics.json", lambda own: own["properties"].clear()), METRICS),
+    (
+        "report",
+        edited("metrics.json", lambda own: own["accuracy_test"]["per_seed"].pop()),
+        METRICS + "its accuracy_test is no mean, std and per_seed of 2 seeds",
+    ),
+    ("report", edited("metrics.json", lambda own: own.update(accuracy_last_epoch=None)), METRICS),
+    ("report", written("messages.jsonl", b"\xff{"), MESSAGES),
+    ("message", written("messages.jsonl", b""), MESSAGES + "it has no lines"),
+    ("message", written("messages.jsonl", b'{"clip": "a"}\n'), MESSAGES + "it has no 'object'"),
+    ("message", first_line(lambda line: line.pop("tokens")), MESSAGES),
+    ("report", first_line(lambda line: line.update(tokens=[[1]])), MESSAGES),
+    ("report", first_line(lambda line: line.update(tokens=[[8, 0], [0, 0]])), MESSAGES),
+    ("report", first_line(lambda line: line["labels"].clear()), MESSAGES + "it has no 'mass'"),
+    ("evaluate", shortened, "seed 1 has messages of 9 clips, its cache 56 clips"),
+    ("report", written("history.csv", b"seed,epoch\n0,x\n"), "history.csv is damaged: "),
+    ("report", edited("config.json", lambda own: own.update(caches=[])), CONFIG),
+    ("report", edited("config.json", lambda own: own.update(seeds=[])), CONFIG),
+    ("message", edited("config.json", lambda own: own.update(seeds="x")), CONFIG),
+    ("message", edited("config.json", lambda own: own["config"].update(sees=[0, 5])), CONFIG),
+    ("message", written("lexicon.json", b"{"), "lexicon.json is damaged: "),
+    ("report", written("lexicon.json", b"[]"), "lexicon.json is damaged: it is no object"),
+    (
+        "message",
+        edited("lexicon.json", lambda own: own.pop("thirds")),
+        "lexicon.json is damaged: it has no 'thirds'",
+    ),
+    (
+        "report",
+        edited("lexicon.json", lambda own: own["positions"].pop()),
+        "lexicon.json is damaged: its positions are not those of the run's agents",
+    ),
+    (
+        "message",
+        lambda folder: shutil.copy(
+            folder.parent / "other.safetensors", folder / "model.safetensors"
+        ),
+        "model.safetensors does not fit the configuration of its run: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "damage", "sentence"), DAMAGE)
+def test_a_run_that_somebody_broke_is_refused_with_its_file(
+    made, tmp_path, command, damage, sentence
+):
+    folder = tmp_path / "run"
+    shutil.copytree(made.folder, folder)
+    other = made.folder.parent / "other" / "model.safetensors"
+    shutil.copy(other, tmp_path / "other.safetensors")
+    damage(folder)
+    words = {"message": [made.source.path], "compare": [made.folder]}.get(command, [])
+    shown = run_command(command, folder, *words)
+    assert shown.exit_code == 1
+    said = shown.stderr.strip().splitlines()[-1]
+    assert said.startswith("Error: ")
+    assert sentence in said
+    assert str(folder) in said
+
+
+def test_runs_whose_seeds_speak_of_other_clips_are_compared_on_what_they_share(made, tmp_path):
+    shutil.copytree(made.folder, tmp_path / "run")
+    shortened(tmp_path / "run")
+    shown = run_command("compare", made.folder, tmp_path / "run", "--json")
+    assert json.loads(shown.stdout)["agreement"]["clips"] == 9
+
+
+def test_an_overwritten_run_leaves_nothing_of_the_one_before(made, tmp_path):
+    out, source = tmp_path / "run", made.source.path
+    train(source, out, properties=["mass"], vocab=2, control=True, **SMALL | {"epochs": 1})
+    run_command("report", out)
+    assert {"control", "report.html", "lexicon.json"} <= {path.name for path in out.iterdir()}
+    train(source, out, properties=["mass"], overwrite=True, **SMALL | {"epochs": 1})
+    names = {path.name for path in out.iterdir()}
+    assert names.isdisjoint({"control", "report.html"})
+    assert load_lexicon(Run.open(out)) == learn_lexicon(Run.open(out))
+
+
+def test_names_in_brackets_stand_in_tables_as_they_are(features, tmp_path):
+    mass = features.labels["mass"]
+    labels = {"speed [m]": mass, "[odd]": np.arange(len(mass)) % 5.0}
+    cache.save(replace(features, labels=labels), tmp_path / "odd.h5")
+    out = tmp_path / "run"
+    brief = ("--epochs", 1, "--oracle-epochs", 0, "--seeds", 2)
+    shown = run_command("train", tmp_path / "odd.h5", "-o", out, *brief)
+    assert shown.exit_code == 0
+    assert "speed [m]" in shown.stdout
+    assert "[odd]" in shown.stdout
+    told = run_command("compare", out, out).stdout  # two seeds: no interval
+    assert "nan" not in told
+
+
+def _count_open(event: str, details: tuple) -> None:
+    if event == "open" and _counters and isinstance(details[0], str):
+        mode = details[1] or ""
+        if not set(mode) & set("wax+"):
+            _counters[-1][Path(details[0])] += 1
+
+
+sys.addaudithook(_count_open)  # cannot be removed; it counts only inside `counted_reads`
+
+
+@contextmanager
+def counted_reads() -> Iterator[Counter[Path]]:
+    counter: Counter[Path] = Counter()
+    _counters.append(counter)
+    try:
+        yield counter
+    finally:
+        _counters.remove(counter)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, features: Features) -> Run:
+    folder = tmp_path_factory.mktemp("reads")
+    cache.save(features, folder / "made.h5")
+    return train(
+        folder / "made.h5", folder / "run", properties=["mass", "volume"], seeds=2, epochs=3
+    )
+
+
+@pytest.fixture
+def uses(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often caches are hashed and loaded, and weights are loaded, by name and path."""
+    counter: Counter[str] = Counter()
+
+    def counting(name, function):
+        def count(path, *rest, **options):
+            counter[f"{name} {path}"] += 1
+            return function(path, *rest, **options)
+
+        return count
+
+    for module in (run_module, dataset.sources):
+        monkeypatch.setattr(module, "sha256_file", counting("hash", module.sha256_file))
+    monkeypatch.setattr(cache, "load", counting("load", cache.load))
+    weights = counting("weights", safetensors.torch.load_file)
+    monkeypatch.setattr(safetensors.torch, "load_file", weights)
+    return counter
+
+
+def message(folder: Path) -> None:
+    speaker = load(folder)
+    (first, *_) = speaker.messages_for_caches([cache.load(speaker.run.source.path)])
+    assert first.gloss
+    assert first.distance
+
+
+def evaluate_briefly(folder: Path) -> None:
+    evaluate(folder, permutations=10)
+
+
+@pytest.mark.parametrize("command", [evaluate_briefly, message, write_report])
+def test_each_file_of_a_run_is_read_once(run, uses, command):
+    with counted_reads() as reads:
+        command(run.folder)
+    own = {path: count for path, count in reads.items() if path.is_relative_to(run.folder)}
+    assert {path.name for path in own} >= {"config.json", "messages.jsonl"}
+    assert {path: count for path, count in own.items() if count > 1} == {}
+    source = run.source.path
+    expected = {f"hash {source}": 1, f"load {source}": 2 if command is message else 1}
+    weights = {key: count for key, count in uses.items() if key.startswith("weights")}
+    assert uses == expected | weights
+    assert set(weights.values()) <= {1}
+
+
+def test_a_file_that_changed_is_read_again(run):
+    opened = Run.open(run.folder)
+    before = opened.metrics()
+    assert opened.metrics() is before
+    Run.open(run.folder).add_metrics({"notes": ["another process"]})
+    assert opened.metrics().notes == ["another process"]
+    assert opened.add_metrics({"notes": []}) is opened.metrics()
+
+
+def test_the_run_of_a_seed_shares_what_was_read(run):
+    opened = Run.open(run.folder)
+    with counted_reads() as reads:
+        first = opened.messages(1)
+        assert opened.of_seed(1).messages() is first
+    assert reads[run.folder / "seeds" / "1" / "messages.jsonl"] == 1

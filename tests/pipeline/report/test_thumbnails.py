@@ -1,0 +1,122 @@
+"""Pictures of clips: found, checked against the cache, and made of all frames."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from data import cache
+from data.clips import Clip
+from data.manifests import write_manifest
+from data.video import Sampling
+from pipeline.cli import main
+from pipeline.extraction import extract
+from pipeline.message import load_lexicon
+from pipeline.report import write_report
+from pipeline.report.thumbnails import find_clips, overlay
+from pipeline.runs import Run
+from pipeline.training import train
+from tests.helpers.pages import read_page
+
+
+def make_video(path: Path, level: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for time in range(12):
+            pixels = np.full((48, 64, 3), level, np.uint8)
+            pixels[20:28, 5 * time : 5 * time + 8] = 255 - level // 2
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def filmed(tiny, tmp_path: Path) -> Run:
+    """A run on features of real video files."""
+    clips = [
+        Clip(
+            id=f"o{number // 2:02d}/{number % 2}.mp4",
+            path=make_video(
+                tmp_path / "clips" / f"o{number // 2:02d}/{number % 2}.mp4", 8 * number
+            ),
+            object=f"o{number // 2:02d}",
+            labels={"mass": float(10 + number // 2)},
+        )
+        for number in range(24)
+    ]
+    write_manifest(clips, tmp_path / "clips" / "manifest.jsonl")
+    extract(clips, tmp_path / "clips.h5", backbone=tiny(), sampling=Sampling(frames=8))
+    return train(tmp_path / "clips.h5", tmp_path / "run", seeds=range(1), epochs=3)
+
+
+def test_thumbnails_are_found_where_the_clips_were(filmed, tmp_path):
+    written = write_report(filmed.folder)
+    assert written.notes == ()
+    images = read_page(written.path).all("img")
+    assert len({(one["alt"], one["src"]) for one in images}) == written.pictures > 0
+    lines = {line["clip"]: line["part"] for line in filmed.messages()}
+    assert {lines[one["alt"]] for one in images} == {"train"}
+    for image in images:
+        kind, content = image["src"].split(",", 1)
+        assert kind == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+            assert picture.size == (64, 48)
+
+
+def test_a_clip_that_has_changed_is_not_shown(filmed, tmp_path):
+    before = write_report(filmed.folder)
+    for line in filmed.messages():
+        make_video(tmp_path / "clips" / line["clip"], 90)
+    after = write_report(filmed.folder)
+    assert before.pictures > after.pictures == 0
+    assert any("is not the video that" in note for note in after.notes)
+
+
+def test_clips_that_moved_are_found_by_their_manifest(filmed, tmp_path):
+    (tmp_path / "clips").rename(tmp_path / "moved")
+    assert write_report(filmed.folder).pictures == 0
+    for place in ("moved/manifest.jsonl", "moved"):
+        words = ["report", filmed.folder, "-o", tmp_path / "p.html", "--clips", tmp_path / place]
+        done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert done.stdout == f"{tmp_path / 'p.html'}\n"
+        assert read_page(tmp_path / "p.html").all("img")
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(filmed):
+    done = CliRunner().invoke(main, ["report", str(filmed.folder), "--clips", "nowhere"])
+    assert done.exit_code == 1
+    assert done.stderr == "Error: nowhere does not exist\n"
+
+
+def test_find_clips_takes_only_the_clips_of_the_cache(filmed, tmp_path):
+    features = cache.load(filmed.source.path)
+    make_video(tmp_path / "clips" / "stranger.mp4", 5)
+    found = find_clips(features, filmed.source.path, [tmp_path / "clips"])
+    assert sorted(found) == sorted(features.clip_id)
+
+
+def test_what_moves_is_seen_wherever_it_was():
+    frames = np.zeros((5, 4, 20, 3), np.uint8) + 50
+    for time in range(5):
+        frames[time, :, 4 * time : 4 * time + 2] = 250
+    laid = overlay(frames)
+    assert (laid[:, [0, 4, 8, 12, 16]] == 250).all()
+    assert (laid[:, 2:4] == 50).all()
+
+
+def test_the_lexicon_is_written_beside_the_page(filmed):
+    write_report(filmed.folder)
+    stored = json.loads((filmed.folder / "lexicon.json").read_text())
+    assert stored == json.loads(json.dumps(load_lexicon(filmed).to_json()))
+    assert [(one["agent"], one["head"]) for one in stored["positions"]] == [
+        (0, 0), (0, 1), (1, 0), (1, 1),
+    ]  # fmt: skip
