@@ -19,7 +19,6 @@ WITHOUT_SOURCE = {
     "backbones/test_parity.py": "every backbone against another implementation",
     "backbones/test_real_weights.py": "every backbone with its published weights",
     "data/video/test_nasty.py": "every decoder on hostile files",
-    "pipeline/cli/test_simulate.py": "until the command has a file of its own",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",
     "pipeline/metrics/test_main.py": "pipeline/metrics/__main__.py",
     "test_architecture.py": "this file",
@@ -29,8 +28,6 @@ WITHOUT_SOURCE = {
 
 USE_THE_COMMAND = {
     "backbones.test_plugins",
-    "data.datasets.test_physics101",
-    "data.interchange.test_formats",
 }
 
 
