@@ -26,10 +26,6 @@ WITHOUT_SOURCE = {
     "test_doctests.py": "every docstring",
 }
 
-USE_THE_COMMAND = {
-    "backbones.test_plugins",
-}
-
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Path:
@@ -98,9 +94,7 @@ def test_every_test_file_has_its_source_file(path):
 
 
 def test_tests_of_data_and_backbones_import_nothing_of_pipeline():
-    for name, path in modules(ROOT / "tests", "data", "backbones").items():
-        if name in USE_THE_COMMAND:
-            continue
+    for path in modules(ROOT / "tests", "data", "backbones").values():
         imported = {found.module for found in imports(path)}
         assert "pipeline" not in {module.partition(".")[0] for module in imported}, path
         assert "tests.helpers.command" not in imported, path
