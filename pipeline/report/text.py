@@ -189,7 +189,8 @@ def points(entry: Estimate | DifferenceEstimate) -> str:
 
 
 def _points(mean: float | None, interval: Sequence[float | None] | None) -> str:
-    """
+    """Return a difference in points, with its interval where there is one.
+
     >>> _points(0.112, [0.05, 0.2])
     '11.2 [5.0, 20.0]'
     """
