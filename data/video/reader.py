@@ -24,6 +24,7 @@ from data.video.backends import (
     Backend,
     CannotAgree,
     agreement,
+    find_decoder,
 )
 from data.video.frames import FrameBatch, FrameIndices, Limits, VideoError
 from data.video.info import VideoInfo
@@ -155,11 +156,9 @@ def probe(
 
 
 def _backend(name: str, device: str) -> Backend:
-    if name not in DECODERS:
-        raise ValueError(f"no decoder {name!r}; there are {', '.join(DECODERS)}")
+    backend = find_decoder(name)
     if device not in DEVICES:
-        raise ValueError(f"no device {device!r}; there are {', '.join(DEVICES)}")
-    backend = DECODERS[name]
+        raise ValueError(f"no device {device!r}: choose one of {', '.join(DEVICES)}")
     if device != "auto" and device not in backend.devices:
         others = [other.name for other in DECODERS.values() if device in other.devices]
         raise ValueError(f"{name} does not decode on {device}; {', '.join(others)} does")

@@ -1,13 +1,10 @@
-"""TODO"""
+"""The networks: senders, receivers, the channel between them, and many seeds' weights stacked."""
 
-from pipeline.agents.build import (
-    AgentFactory,
-    fold_axes,
-    fresh_receivers,
-    fresh_senders,
-    init_agents,
-)
+from pipeline.agents.build import AgentFactory, fold_axes, fresh_senders, seeded
+from pipeline.agents.channels import CHANNELS, build_channel
+from pipeline.agents.channels.base import Channel
 from pipeline.agents.inference import FastSender
+from pipeline.agents.message_format import message_text, values_text
 from pipeline.agents.modules import (
     PUBLISHED_PROPERTIES,
     CompositionalReceiver,
@@ -15,29 +12,33 @@ from pipeline.agents.modules import (
     MultiAgentSender,
     Sender,
     TemporalEncoder,
-    agent_views,
     build_sender,
     checkpoint_key,
-    message_text,
-    values_text,
 )
 from pipeline.agents.stacked import (
     AgentWindows,
     Stack,
     encode,
+    encode_shared,
     receiver_logits,
     sender_logits,
+    stack_encoders,
     stack_layers,
     stack_receivers,
+    stack_senders,
     stacked_linear,
+    unstack_encoder,
     unstack_receiver,
     unstack_sender,
 )
+from pipeline.agents.windows import agent_views, agent_windows
 
 __all__ = [
+    "CHANNELS",
     "PUBLISHED_PROPERTIES",
     "AgentFactory",
     "AgentWindows",
+    "Channel",
     "CompositionalReceiver",
     "CompositionalSender",
     "FastSender",
@@ -46,19 +47,24 @@ __all__ = [
     "Stack",
     "TemporalEncoder",
     "agent_views",
+    "agent_windows",
+    "build_channel",
     "build_sender",
     "checkpoint_key",
     "encode",
+    "encode_shared",
     "fold_axes",
-    "fresh_receivers",
     "fresh_senders",
-    "init_agents",
     "message_text",
     "receiver_logits",
+    "seeded",
     "sender_logits",
+    "stack_encoders",
     "stack_layers",
     "stack_receivers",
+    "stack_senders",
     "stacked_linear",
+    "unstack_encoder",
     "unstack_receiver",
     "unstack_sender",
     "values_text",

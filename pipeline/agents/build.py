@@ -1,29 +1,51 @@
-"""The nets of a run: what its configuration and the shapes of its caches make them."""
+"""Build senders from a configuration and the shapes of its caches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
-from pipeline.agents.modules import CompositionalReceiver, Sender, build_sender
-from pipeline.agents.stacked import Stack, stack_receivers, stack_senders
+from pipeline.agents.channels import build_channel
+from pipeline.agents.channels.base import Channel
+from pipeline.agents.modules import Sender, build_sender
+from pipeline.agents.stacked import Stack, stack_senders
 from pipeline.config import TrainConfig
+
+_Built = TypeVar("_Built")
 
 
 @dataclass(frozen=True)
 class AgentFactory:
-    """Builds fresh nets. `steps` and `dims` are those of each cache, in their order."""
+    """Builds new senders and their channel.
+
+    Attributes:
+        config: The configuration of the run.
+        steps: Time steps of each cache.
+        dims: Feature dimensions of each cache.
+        names: Of the caches, for error messages.
+    """
 
     config: TrainConfig
     steps: tuple[int, ...]
     dims: tuple[int, ...]
-    names: tuple[str, ...] = ()  # of the caches
+    names: tuple[str, ...] = ()
+
+    @property
+    def channel(self) -> Channel:
+        """The channel that the configuration names."""
+        return build_channel(self.config)
 
     def sender(self, dims: Sequence[int] | None = None) -> Sender:
-        """A sender; `dims` replaces the caches' own, where features are projected first."""
+        """Return a new sender.
+
+        Args:
+            dims: Replace the dimensions of the caches, where features are projected first.
+        """
         config = self.config
         return build_sender(
             input_dim=dims or self.dims,
@@ -37,33 +59,6 @@ class AgentFactory:
             names=self.names,
         )
 
-    def receiver(self) -> CompositionalReceiver:
-        """A receiver."""
-        config = self.config
-        size = config.agents * config.heads * config.vocab
-        return CompositionalReceiver(size, config.hidden_dim, config.properties)
-
-    def receivers(self) -> list[CompositionalReceiver]:
-        """As many receivers as hear one seed's senders."""
-        return [self.receiver() for _ in range(self.config.receivers)]
-
-
-def init_agents(
-    factory: AgentFactory,
-    dims: Sequence[int],
-    groups: tuple[tuple[int, ...], ...],
-    seeds: Sequence[int],
-    device: torch.device,
-) -> tuple[Stack, Stack]:
-    """Fresh senders and receivers, drawn in the order of the paper's code: senders first."""
-    senders, receivers = [], []
-    for seed in seeds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            senders.append(factory.sender(dims))
-            receivers.append(factory.receivers())
-    return stack_senders(senders, device, groups), stack_receivers(receivers, device)
-
 
 def fresh_senders(
     factory: AgentFactory,
@@ -72,33 +67,33 @@ def fresh_senders(
     draws: Sequence[int],
     device: torch.device,
 ) -> Stack:
-    """A sender for each of these numbers, which seed its weights."""
-    senders = []
-    for draw in draws:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(draw)
-            senders.append(factory.sender(dims))
+    """Return a stack of new senders, one for each number in `draws`, which seeds its weights."""
+    senders = [seeded(draw, lambda: factory.sender(dims)) for draw in draws]
     return stack_senders(senders, device, groups)
 
 
-def fresh_receivers(factory: AgentFactory, draws: Sequence[int], device: torch.device) -> Stack:
-    """As many receivers as a seed has for each of these numbers, which seed their weights."""
-    receivers = []
-    for draw in draws:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(draw)
-            receivers.append(factory.receivers())
-    return stack_receivers(receivers, device)
+def seeded(seed: int, build: Callable[[], _Built]) -> _Built:
+    """Return what `build` makes with torch's generator seeded, and leave the generator as it was.
 
-
-def fold_axes(sender: Sender, axes: Sequence[np.ndarray], into: Sender) -> None:
-    """Gives `into`, over D dimensions, the weights of `sender` with its axes folded in.
-
-    `axes` (D, axes) are of each agent's features, one per agent.
+    >>> torch.equal(seeded(3, lambda: torch.rand(2)), seeded(3, lambda: torch.rand(2)))
+    True
     """
-    state = sender.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def fold_axes(module: nn.Module, axes: Sequence[np.ndarray], into: nn.Module) -> None:
+    """Load into `into`, over D dimensions, the weights of `module` with its axes folded in.
+
+    Args:
+        module: A net whose temporal encoders read features on axes.
+        axes: For each of its encoders, in their order, (D, axes) of its features.
+        into: The same net over D dimensions.
+    """
+    state = module.state_dict()
     first = [name for name in state if name.endswith("temporal.0.weight")]
-    for name, own in zip(first, axes, strict=True):  # (256, axes, kernel) -> (256, D, kernel)
-        projection = torch.from_numpy(own)
+    for name, columns in zip(first, axes, strict=True):  # (256, axes, kernel) -> (256, D, kernel)
+        projection = torch.from_numpy(columns)
         state[name] = torch.einsum("da,oak->odk", projection, state[name].double()).float()
     into.load_state_dict(state)

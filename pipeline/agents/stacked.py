@@ -19,16 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.agents.modules import (
-    AgentView,
     CompositionalReceiver,
     CompositionalSender,
     MultiAgentSender,
     Sender,
-    agent_views,
+    TemporalEncoder,
     clamped,
     head_names,
-    repeated_steps,
 )
+from pipeline.agents.windows import AgentView, agent_views, repeated_steps
 
 Stack = dict[str, Tensor]
 
@@ -73,6 +72,21 @@ class AgentWindows:
             kernels.append(min(3, len(view.window)))
             padded.append(F.pad(window, (0, 0, kernels[-1] // 2, kernels[-1] // 2)))
         return cls(tuple(padded), tuple(kernels), group_agents(views, dims))
+
+    @classmethod
+    def whole(cls, features: Sequence[Tensor]) -> AgentWindows:
+        """Return all the steps of every cache, a window for each cache; features as in `of`."""
+        return cls.of(features, len(features), range(len(features)))
+
+    def of_seed(self, seed: int) -> AgentWindows:
+        """Return what agents see in one seed, S = 1."""
+        parts = tuple(own if len(own) == 1 else own[seed : seed + 1] for own in self.padded)
+        return AgentWindows(parts, self.kernels, self.groups)
+
+    def repeated(self, times: int) -> AgentWindows:
+        """Return the windows of all seeds several times over, S * times."""
+        parts = tuple(w if len(w) == 1 else w.repeat(times, 1, 1, 1) for w in self.padded)
+        return AgentWindows(parts, self.kernels, self.groups)
 
     def gather(self, clips: Tensor) -> list[Tensor]:
         """Clips (S, rows) -> each group's inputs (S, A, rows, positions, kernel * D).
@@ -131,21 +145,16 @@ def stack_senders(
     stack: Stack = {}
     for number, group in enumerate(groups):
         agents = [_agents(sender)[agent] for sender in senders for agent in group]
-        nets = []
-        for agent in agents:
-            state = agent.encoder.state_dict()
-            heads = _heads(agent)
-            nets.append(
-                {
-                    "conv1": (_unfolded(state["temporal.0.weight"]), state["temporal.0.bias"]),
-                    "conv2": (_unfolded(state["temporal.2.weight"]), state["temporal.2.bias"]),
-                    "fc": (state["fc.0.weight"], state["fc.0.bias"]),
-                    "heads": (
-                        torch.cat([head.weight for head in heads]),
-                        torch.cat([head.bias for head in heads]),
-                    ),
-                }
-            )
+        nets = [
+            encoder_layers(agent.encoder)
+            | {
+                "heads": (
+                    torch.cat([head.weight for head in _heads(agent)]),
+                    torch.cat([head.bias for head in _heads(agent)]),
+                )
+            }
+            for agent in agents
+        ]
         layers = stack_layers(nets, (len(senders), -1), device)
         stack |= {_prefix(number, groups) + name: value for name, value in layers.items()}
     return stack
@@ -161,21 +170,11 @@ def unstack_sender(stack: Stack, seed: int, sender: Sender, groups: Groups | Non
             _unstack_agent(own, agents[agent])
 
 
-def _unstack_agent(own: Stack, agent: CompositionalSender) -> None:
-    shapes = {name: value.shape for name, value in agent.encoder.state_dict().items()}
-    agent.encoder.load_state_dict(
-        {
-            "temporal.0.weight": _folded(own["conv1.weight"], shapes["temporal.0.weight"]),
-            "temporal.0.bias": own["conv1.bias"],
-            "temporal.2.weight": _folded(own["conv2.weight"], shapes["temporal.2.weight"]),
-            "temporal.2.bias": own["conv2.bias"],
-            "fc.0.weight": own["fc.weight"].T,
-            "fc.0.bias": own["fc.bias"],
-        }
-    )
+def _unstack_agent(weights_of: Stack, agent: CompositionalSender) -> None:
+    unstack_encoder(weights_of, agent.encoder)
     heads = _heads(agent)
-    weights = own["heads.weight"].T.chunk(len(heads))
-    biases = own["heads.bias"].chunk(len(heads))
+    weights = weights_of["heads.weight"].T.chunk(len(heads))
+    biases = weights_of["heads.bias"].chunk(len(heads))
     for head, weight, bias in zip(heads, weights, biases, strict=True):
         head.load_state_dict({"weight": weight, "bias": bias})
 
@@ -213,6 +212,38 @@ def _folded(weight: Tensor, shape: torch.Size) -> Tensor:
     return weight.view(kernel, inputs, out).permute(2, 1, 0)
 
 
+def encoder_layers(encoder: TemporalEncoder) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the layers of an encoder as `stack_layers` takes them."""
+    state = encoder.state_dict()
+    return {
+        "conv1": (_unfolded(state["temporal.0.weight"]), state["temporal.0.bias"]),
+        "conv2": (_unfolded(state["temporal.2.weight"]), state["temporal.2.bias"]),
+        "fc": (state["fc.0.weight"], state["fc.0.bias"]),
+    }
+
+
+def stack_encoders(
+    encoders: Sequence[TemporalEncoder], lead: tuple[int, int], device: torch.device
+) -> Stack:
+    """Return many encoders of one shape as a stack; they are in the order of `lead`."""
+    return stack_layers([encoder_layers(encoder) for encoder in encoders], lead, device)
+
+
+def unstack_encoder(weights: Stack, encoder: TemporalEncoder) -> None:
+    """Load one net's layers, cut out of a stack, into an encoder of the same sizes."""
+    shapes = {name: value.shape for name, value in encoder.state_dict().items()}
+    encoder.load_state_dict(
+        {
+            "temporal.0.weight": _folded(weights["conv1.weight"], shapes["temporal.0.weight"]),
+            "temporal.0.bias": weights["conv1.bias"],
+            "temporal.2.weight": _folded(weights["conv2.weight"], shapes["temporal.2.weight"]),
+            "temporal.2.bias": weights["conv2.bias"],
+            "fc.0.weight": weights["fc.weight"].T,
+            "fc.0.bias": weights["fc.bias"],
+        }
+    )
+
+
 def encode(stack: Stack, xs: Sequence[Tensor], groups: Groups) -> Tensor:
     """The encoders: of each group (S, A, rows, positions, kernel * D) -> (S, A, rows, hidden_dim).
 
@@ -235,9 +266,31 @@ def _in_order(parts: Sequence[Tensor], groups: Groups) -> Tensor:
 
 
 def _encode(stack: Stack, x: Tensor) -> Tensor:
+    return _after_first(stack, F.relu(stacked_linear(stack, "conv1", x)))
+
+
+def encode_shared(stack: Stack, x: Tensor) -> Tensor:
+    """Encode the same clips by each of R encoders, the first layer as one product for all.
+
+    Args:
+        stack: Encoders with axes S, R.
+        x: Inputs (S, rows, positions, kernel * D), which every encoder of a seed sees.
+
+    Returns:
+        (S, R, rows, hidden_dim).
+    """
+    weight, bias = stack["conv1.weight"], stack["conv1.bias"]
+    seeds, count, inputs, outputs = weight.shape
+    together = weight.transpose(1, 2).reshape(seeds, inputs, count * outputs)
+    rows = x.flatten(1, 2)  # (S, rows * positions, kernel * D)
+    h = torch.baddbmm(bias.flatten(1).unsqueeze(1), rows, together)
+    h = h.view(*x.shape[:3], count, outputs).permute(0, 3, 1, 2, 4)  # (S, R, rows, positions, 256)
+    return _after_first(stack, F.relu(h))
+
+
+def _after_first(stack: Stack, h: Tensor) -> Tensor:
     kernel = stack["conv2.weight"].shape[2] // stack["conv1.weight"].shape[3]
-    h = F.relu(stacked_linear(stack, "conv1", x))  # (S, A, rows, positions, 256)
-    h = F.pad(h, (0, 0, kernel // 2, kernel // 2))
+    h = F.pad(h, (0, 0, kernel // 2, kernel // 2))  # (S, A, rows, positions, 256)
     positions = h.shape[3] - kernel + 1
     h = torch.cat([h[:, :, :, tap : tap + positions] for tap in range(kernel)], dim=-1)
     h = F.relu(stacked_linear(stack, "conv2", h)).mean(dim=3)  # (S, A, rows, 128)

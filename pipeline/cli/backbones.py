@@ -35,7 +35,6 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
     cells = [
         [
             str(row["name"]),
-            str(row["family"]),
             str(row["dim"]),
             str(row["frames_per_step"]),
             f"{int(str(row['parameters'])) / 1e6:,.1f} M",
@@ -46,7 +45,7 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
         for row in rows
         if row["error"] is None
     ]
-    heads = ["name", "family", "dim", "frames/step", "parameters", "size", "licence", "weights"]
+    heads = ["name", "dim", "frames per step", "parameters", "size", "licence", "weights"]
     print_table(heads, cells)
     for row in rows:
         if row["error"] is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
@@ -125,6 +125,12 @@ def import_(
     from data import cache as store
     from data.interchange import import_pt
 
+    if backbone is not None:
+        from backbones import find_entry
+
+        find_entry(backbone)  # a wrong name fails at once
+    if preprocess not in (None, "official", "paper"):
+        raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
     features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
     store.save(features, out)
     log(f"{out}: {features}")

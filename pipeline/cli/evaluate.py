@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from data.errors import HeliographError
+from data.errors import InvalidValueError
 from pipeline.cli.options import (
     PATH,
     as_json,
@@ -86,6 +86,6 @@ def _named(against: Sequence[str]) -> dict[str, Path]:
         name, sign, path = word.partition("=")
         name, place = (name, Path(path)) if sign else (Path(word).stem, Path(word))
         if not name or name in found:
-            raise HeliographError(f"--against {word} needs a name of its own: NAME=CACHE")
+            raise InvalidValueError(f"--against {word} needs a name of its own: NAME=CACHE")
         found[name] = place
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, device, hub_d
 from pipeline.console import format_duration, log, print_table
 
 if TYPE_CHECKING:
-    from pipeline.experiments import Recipe, Result
+    from pipeline.experiments import ExperimentResult, Recipe
 
 HELP_ORDER = 110
 EVERY = "all"
@@ -73,9 +74,9 @@ def experiment(
         return
     if name is None:
         raise click.UsageError("name an experiment, or ask for the --list")
-    from pipeline.experiments import Means, run_experiment
+    from pipeline.experiments import RunOptions, run_experiment
 
-    means = Means(
+    options = RunOptions(
         backbones=tuple(backbone.split(",")),
         device=device,
         hub_dir=hub_dir,
@@ -83,17 +84,17 @@ def experiment(
         overwrite=overwrite,
     )
     if name != EVERY:
-        result = run_experiment(find(name).sized(**size), out, means)
+        result = run_experiment(find(name).sized(**size), out, options)
         _show([result], as_json)
         return
-    done: list[Result] = []
+    done: list[ExperimentResult] = []
     failed: list[str] = []
     for recipe in (find(own).sized(**size) for own in NAMES):
         if recipe.clips is None and features is None:
             log(f"{recipe.name} is left out: it needs --features, {recipe.given}")
             continue
         views = max(1, len(recipe.views))
-        own = Means(**vars(means) | {"backbones": means.backbones[:views]})
+        own = dataclasses.replace(options, backbones=options.backbones[:views])
         try:
             done.append(run_experiment(recipe, out, own))
         except HeliographError as error:
@@ -126,9 +127,9 @@ def _show_list(recipes: list[Recipe], as_json: bool) -> None:
     print_table(["name", "what", "clips", "runs"], cells, right=False)
 
 
-def _show(results: list[Result], as_json: bool, *, several: bool = False) -> None:
+def _show(results: list[ExperimentResult], as_json: bool, *, several: bool = False) -> None:
     """The tables of every experiment on stdout, and where the rest is on stderr."""
-    from pipeline.experiments import accuracy_table, measure_tables, places
+    from pipeline.experiments import accuracy_table, measure_tables, paper_sources
 
     if as_json:
         found = [result.to_json() for result in results]
@@ -140,7 +141,7 @@ def _show(results: list[Result], as_json: bool, *, several: bool = False) -> Non
             for table in measure_tables(result.lines):
                 click.echo()
                 print_table(*table)
-            for number, place in enumerate(places(result.lines), 1):
+            for number, place in enumerate(paper_sources(result.lines), 1):
                 click.echo(f"({number}) {place}")
         took = format_duration(sum(result.seconds.values()))
         log(f"{result.folder / 'report.html'}: {took} of work in all")

@@ -24,6 +24,26 @@ from pipeline.console import ProgressBar, log
 HELP_ORDER = 40
 
 
+class DecoderName(click.ParamType):
+    """The name of a decoder; those there are are looked up only when they are needed."""
+
+    name = "decoder"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the names of the decoders, for the help."""
+        from data.video import DECODERS
+
+        return f"[{'|'.join(DECODERS)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return `value` if there is a decoder of this name; otherwise a usage error."""
+        from data.video import DECODERS
+
+        if value not in DECODERS:
+            self.fail(f"no decoder {value!r}: choose one of {', '.join(DECODERS)}", param, ctx)
+        return str(value)
+
+
 @click.command()
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write or go on with (.h5).")
@@ -47,7 +67,7 @@ HELP_ORDER = 40
     help="Frames from one to the next, for `--sampler window`.",
 )
 @click.option("--pad", is_flag=True, help="Repeat the last frame of clips that are too short.")
-@click.option("--decoder", default="pyav", help="pyav, decord or torchcodec.")
+@click.option("--decoder", default="pyav", type=DecoderName(), help="Decoder of the clips.")
 @click.option("--accept-damaged", is_flag=True, help="Keep damaged clips instead of failing them.")
 @click.option(
     "--dtype",

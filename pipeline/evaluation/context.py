@@ -5,26 +5,31 @@ Positions are the heads of all agents side by side, agent by agent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from torch import Tensor
 
 from data.errors import HeliographError
-from pipeline.agents import Stack, stack_receivers, stacked_linear
+from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, Split
-from pipeline.evaluation.pair_scores import Resampler
+from pipeline.dataset import Examples, Split, principal_axes
+from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
+from pipeline.game import Answers, ClipTable, Game, build_game, compare_vectors
 from pipeline.runs import Run
 
 MAX_TEST_CLIPS = 400
 """Of more test clips, this many are drawn with a fixed seed: pairs grow with the square."""
+
+MAX_AXES = 256
+"""Axes of the features that brief trainings read, where the run has none of its own."""
 
 CPU = torch.device("cpu")
 
@@ -37,6 +42,7 @@ class EvaluationContext:
         labels: float64 (N, properties), NaN where unknown.
         objects: the object of each clip, (N,).
         splits: of each seed.
+        caches: features (N, T, D) of each cache.
     """
 
     config: TrainConfig
@@ -44,6 +50,7 @@ class EvaluationContext:
     labels: NDArray[np.float64]
     objects: tuple[str, ...]
     splits: tuple[Split, ...]
+    caches: tuple[NDArray[Any], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.seeds) != len(self.splits):
@@ -60,7 +67,70 @@ class EvaluationContext:
         splits = tuple(examples.split(run.config.split, seed) for seed in run.seeds)
         if run.config.refit:  # baselines learn from what the agents learned from
             splits = tuple(split.joined() for split in splits)
-        return EvaluationContext(run.config, run.seeds, examples.labels, examples.objects, splits)
+        return EvaluationContext(
+            run.config,
+            run.seeds,
+            examples.labels,
+            examples.objects,
+            splits,
+            caches=examples.caches,
+        )
+
+    @cached_property
+    def game(self) -> Game:
+        """The game of the run."""
+        return build_game(self.config)
+
+    @cached_property
+    def table(self) -> ClipTable:
+        """What the game knows of the clips."""
+        return ClipTable.of(self.labels, self.objects)
+
+    @property
+    def factory(self) -> AgentFactory:
+        """Builds networks for the caches of the run."""
+        shapes = [cache.shape[1:] for cache in self.caches]
+        return AgentFactory(
+            self.config, tuple(steps for steps, _ in shapes), tuple(dim for _, dim in shapes)
+        )
+
+    @cached_property
+    def windows(self) -> AgentWindows | None:
+        """What receivers see of every clip; None in a game where they see none."""
+        if not self.game.receivers_see_clips:
+            return None
+        return AgentWindows.whole([torch.from_numpy(features) for features in self.caches])
+
+    @cached_property
+    def projected(self) -> list[Tensor]:
+        """The features of each cache on each seed's axes, (S, N, T, axes), for brief trainings.
+
+        The axes are those that the run itself used, or else the leading `MAX_AXES`.
+        """
+        return [
+            torch.stack([_project(features, split.train, self.config) for split in self.splits])
+            for features in self.caches
+        ]
+
+    @cached_property
+    def projected_windows(self) -> AgentWindows | None:
+        """As `windows`, of the projected features."""
+        return AgentWindows.whole(self.projected) if self.game.receivers_see_clips else None
+
+    def rounds_per_step(self, count: int) -> int:
+        """Return how many rounds a step of a brief training has: a quarter where receivers encode
+        clips themselves, which costs many times as much.
+        """
+        return count // 4 if self.game.receivers_see_clips else count
+
+    def score_answers(self, answers: Sequence[Answers]) -> Scores:
+        """Score each seed's answers about its test clips by the judge of the game."""
+        return self.resampler.score(
+            [
+                count_pairs(*self.game.judge(own, self.table, clips), self.resampler.objects[clips])
+                for own, clips in zip(answers, self.tests, strict=True)
+            ]
+        )
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -125,7 +195,7 @@ class MessageContext(EvaluationContext):
         return cls(
             **vars(EvaluationContext.of(run, examples)),
             tokens=tokens.reshape(*tokens.shape[:2], -1),
-            receivers=stack_receivers(receivers, CPU),
+            receivers=run.game.stack_receivers(receivers, CPU),
         )
 
     @property
@@ -162,20 +232,6 @@ def compare_messages(receivers: Stack, words: NDArray[np.int64], vocab: int) -> 
     return compare_vectors(receivers, one_hot_tokens(words, vocab))
 
 
-@torch.no_grad()
-def compare_vectors(receivers: Stack, spoken: Tensor) -> NDArray[np.bool_]:
-    """As `verdicts`, of what a receiver hears: float32 (U, width)."""
-    first = receivers["shared0.weight"][0]  # (R, 2 * width, hidden)
-    heard = [torch.matmul(spoken, side) for side in first.split(spoken.shape[-1], dim=1)]
-    bias = receivers["shared0.bias"][0, :, None, None]  # (R, 1, 1, hidden)
-    blocks = []
-    for block in heard[0].split(64, dim=1):  # some rows of the table at a time bound the memory
-        hidden = torch.relu(block.unsqueeze(2) + heard[1].unsqueeze(1) + bias).unsqueeze(0)
-        hidden = torch.relu(stacked_linear(receivers, "shared2", hidden))
-        blocks.append(stacked_linear(receivers, "heads", hidden)[0] > 0)  # (R, rows, U, P)
-    return torch.cat(blocks, dim=1).numpy()
-
-
 def one_hot_tokens(words: NDArray[np.int64], vocab: int) -> Tensor:
     """Words (..., positions) -> float32 (..., positions * vocab); `vocab` itself is all zeros."""
     hot = words[..., None] == np.arange(vocab)
@@ -196,3 +252,23 @@ def win_rates(says_more: NDArray[Any]) -> NDArray[np.float64]:
     """
     more = np.asarray(says_more, dtype=np.float64).mean(0)
     return (more.mean(1) + 1 - more.mean(0)) / 2
+
+
+def _project(features: NDArray[Any], train: NDArray[np.int64], config: TrainConfig) -> Tensor:
+    """Return features (N, T, D) on the run's axes, or rotated to the leading `MAX_AXES`."""
+    inside = features[train]
+    axes = (
+        principal_axes(inside, config.axes, config.shrinkage, standardise=config.standardise)
+        if config.axes
+        else _leading_axes(inside)
+    )
+    return torch.from_numpy(features.astype(np.float32) @ axes.astype(np.float32))
+
+
+def _leading_axes(features: NDArray[Any]) -> NDArray[np.float64]:
+    """Return an orthonormal basis (D, axes) of most of the energy of features (n, T, D)."""
+    rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
+    size = rows.shape[1]
+    if size <= MAX_AXES:
+        return np.eye(size)
+    return np.asarray(eigh(rows.T @ rows, subset_by_index=(size - MAX_AXES, size - 1))[1])

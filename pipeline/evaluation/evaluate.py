@@ -23,6 +23,7 @@ from pipeline.evaluation.baselines import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
 from pipeline.evaluation.controls import train_controls
 from pipeline.evaluation.fresh_receivers import score_fresh_receivers
+from pipeline.evaluation.game_scores import score_game
 from pipeline.evaluation.interventions import (
     add_noise,
     intervene,
@@ -101,11 +102,14 @@ class EvaluationPart:
         compute: Returns keys of `metrics.json` and their values.
         symbols: Whether it needs messages of symbols: a run with real numbers for messages has
             none.
+        pairs: Whether it needs a game of pairs (True) or one of another kind (False); None: it
+            suits every game.
     """
 
     title: str
     compute: Callable[[EvaluationInputs], dict[str, Any]]
     symbols: bool = True
+    pairs: bool | None = None
 
 
 def evaluate(
@@ -158,6 +162,8 @@ def evaluate(
     for part in PARTS:
         if part.symbols and run.config.continuous:
             continue
+        if part.pairs is not None and part.pairs is not run.game.pairs:
+            continue
         if part.title:
             report(part.title)
         entries |= part.compute(inputs)
@@ -200,6 +206,11 @@ def _interventions(inputs: EvaluationInputs) -> dict[str, Any]:
             "silenced_agents": silence_agents(inputs.messages),
             "noise": add_noise(inputs.messages),
         }
+
+
+def _game(inputs: EvaluationInputs) -> dict[str, Any]:
+    with one_thread():
+        return score_game(inputs.messages, permutations=inputs.permutations)
 
 
 def _fresh_receivers(inputs: EvaluationInputs) -> dict[str, Any]:
@@ -253,19 +264,19 @@ def _transfer(inputs: EvaluationInputs) -> dict[str, Any]:
 def _controls(inputs: EvaluationInputs) -> dict[str, Any]:
     if not inputs.controls:
         return {}
-    factory = inputs.run.agent_factory
-    return {"controls": train_controls(inputs.context, inputs.examples, factory, inputs.progress)}
+    return {"controls": train_controls(inputs.context, inputs.progress)}
 
 
 PARTS = (
-    EvaluationPart("", _baselines, symbols=False),
+    EvaluationPart("", _baselines, symbols=False, pairs=True),
     EvaluationPart("", _metrics),
-    EvaluationPart("interventions", _interventions),
+    EvaluationPart("interventions", _interventions, pairs=True),
+    EvaluationPart("game", _game, pairs=False),
     EvaluationPart("fresh receivers", _fresh_receivers),
     EvaluationPart("agreement", _agreement),
     EvaluationPart("probes", _probes),
     EvaluationPart("", _outcome),
-    EvaluationPart("", _transfer),
+    EvaluationPart("", _transfer, pairs=True),
     EvaluationPart("", _controls, symbols=False),
 )
 """The parts of every evaluation, in their order; those of an option that is not given add nothing.

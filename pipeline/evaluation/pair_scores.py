@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.game import judge_pairs
 from pipeline.metrics import draw_objects, interval, merge_ties, number_objects
 from pipeline.runs import Spread
 
@@ -69,12 +70,8 @@ def score_pairs(
         labels: (n, properties).
         margins: per property; a pair whose values differ by no more does not count.
     """
-    truth = labels[:, None] > labels[None]  # (n, n, P)
-    asked = np.abs(labels[:, None] - labels[None]) > np.asarray(margins)
-    correct = np.asarray(says_more) == truth
-    right = np.concatenate([correct, correct.all(-1, keepdims=True)], axis=-1)
-    right = right.reshape(-1, *right.shape[-3:]).mean(0)
-    return right, np.concatenate([asked, asked.all(-1, keepdims=True)], axis=-1)
+    right, asked = judge_pairs(says_more, labels[:, None], labels[None], margins)
+    return right.reshape(-1, *right.shape[-3:]).mean(0), asked
 
 
 def score_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:

@@ -1,19 +1,19 @@
-"""TODO"""
+"""Experiments: a recipe in a file, run from raw video to tables and a page."""
 
 from pipeline.experiments.demo import run_demo
 from pipeline.experiments.recipe import NAMES, Recipe, find
-from pipeline.experiments.runner import Means, Result, run_experiment
-from pipeline.experiments.tables import accuracy_table, measure_tables, places
+from pipeline.experiments.runner import ExperimentResult, RunOptions, run_experiment
+from pipeline.experiments.tables import accuracy_table, measure_tables, paper_sources
 
 __all__ = [
     "NAMES",
-    "Means",
+    "ExperimentResult",
     "Recipe",
-    "Result",
+    "RunOptions",
     "accuracy_table",
     "find",
     "measure_tables",
-    "places",
+    "paper_sources",
     "run_demo",
     "run_experiment",
 ]

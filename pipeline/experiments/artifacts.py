@@ -23,7 +23,7 @@ from pipeline.extraction import (
 )
 
 
-def made_clips(
+def make_clips(
     folder: Path, scene: str, *, grid: int, per_cell: int, seconds: float = 2.0
 ) -> list[Clip]:
     """The clips of a scene in `folder`, made there unless they are; it appears whole or not at all.
@@ -53,7 +53,7 @@ def made_clips(
     return clips
 
 
-def features_of(
+def extract_features(
     clips: Sequence[Clip], target: Path, *, backbone: Backbone, sampling: Sampling
 ) -> ExtractionSummary:
     """Adds to the cache `target` what it lacks of the clips' features; failed clips are named.

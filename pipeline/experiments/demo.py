@@ -13,7 +13,7 @@ from data.video import Sampling
 from pipeline.console import ProgressBar, log, print_table
 from pipeline.dataset import PAPER_CELLS
 from pipeline.evaluation import evaluate
-from pipeline.experiments.artifacts import features_of, made_clips
+from pipeline.experiments.artifacts import extract_features, make_clips
 from pipeline.message import Speaker
 from pipeline.report import score_rows, structure_rows, write_report
 from pipeline.runs import Run, percent
@@ -34,10 +34,10 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     """
     began = time.monotonic()
     log(f"1/4 a puck slides down a ramp and bounces: {GRID**2 * per_cell} clips in {out / 'clips'}")
-    clips = made_clips(out / "clips", "ramp", grid=GRID, per_cell=per_cell)
+    clips = make_clips(out / "clips", "ramp", grid=GRID, per_cell=per_cell)
     log(f"2/4 features of {FRAMES} frames a clip with {BACKBONE}: {out / 'ramp.h5'}")
     contact_sheet(out / "clips" / "manifest.jsonl", out / "clips.png")
-    features_of(
+    extract_features(
         clips,
         out / "ramp.h5",
         backbone=backbones.load(BACKBONE),
@@ -90,7 +90,7 @@ def _print_messages(run: Run, clips: list[Clip]) -> None:
     shown = [next(clip for clip in clips if clip.object == cell) for cell in held_out]
     speaker = Speaker(run)
     print_table(
-        ["video of a cell never seen", "message", "means", *PROPERTIES],
+        ["video of a cell never seen", "message", "options", *PROPERTIES],
         [
             [
                 clip.id,

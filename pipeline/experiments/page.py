@@ -9,21 +9,24 @@ from markupsafe import Markup
 
 from pipeline.console import format_duration
 from pipeline.experiments.recipe import AgentView, Recipe
-from pipeline.experiments.tables import Line, accuracy_table, measure_tables, places
+from pipeline.experiments.tables import ResultRow, accuracy_table, measure_tables, paper_sources
 from pipeline.report import FOLDER, template
 
 
 def render(
-    recipe: Recipe, lines: Sequence[Line], about: Mapping[str, Any], seconds: Mapping[str, float]
+    recipe: Recipe,
+    rows: Sequence[ResultRow],
+    about: Mapping[str, Any],
+    seconds: Mapping[str, float],
 ) -> str:
     """The page as text; it loads nothing from anywhere."""
     return template("experiment.html").render(
         recipe=recipe,
         style=Markup((FOLDER / "report.css").read_text()),
-        accuracies=accuracy_table(lines),
-        measures=measure_tables(lines),
-        places=places(lines),
-        runs=dict.fromkeys((line.setting, line.run) for line in lines),
+        accuracies=accuracy_table(rows),
+        measures=measure_tables(rows),
+        paper_sources=paper_sources(rows),
+        runs=dict.fromkeys((row.setting, row.run) for row in rows),
         facts=_facts(recipe, about),
         stages=[(name, format_duration(own)) for name, own in seconds.items()],
         together=format_duration(sum(seconds.values())),

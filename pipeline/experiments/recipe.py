@@ -27,7 +27,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.simulate import SCENES
 from pipeline.config import (
     TrainConfig,
@@ -45,7 +45,7 @@ ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clips:
+class ClipSettings:
     """Clips to make: every pair of `grid` levels of the scene's two properties."""
 
     scene: str
@@ -57,7 +57,7 @@ class Clips:
     def name(self) -> str:
         """Of the folder: clips made otherwise stand in another.
 
-        >>> Clips(scene="ramp").name
+        >>> ClipSettings(scene="ramp").name
         'ramp-5x5x12-2s'
         """
         return f"{self.scene}-{self.grid}x{self.grid}x{self.per_cell}-{self.seconds:g}s"
@@ -73,7 +73,7 @@ class AgentView:
 
 
 @dataclass(frozen=True)
-class Published:
+class PaperNumber:
     """A number of the paper, as it says it, and where it stands."""
 
     says: str
@@ -81,22 +81,22 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control:
+class HolisticControl:
     """The holistic control of a run."""
 
     title: str
-    paper: Mapping[str, Published]
+    paper: Mapping[str, PaperNumber]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class RunRecipe:
     """One run: `settings` as `train` takes them."""
 
     name: str
     title: str
     settings: Mapping[str, Any]
-    paper: Mapping[str, Published]
-    control: Control | None = None
+    paper: Mapping[str, PaperNumber]
+    control: HolisticControl | None = None
 
     def config(self) -> TrainConfig:
         """What it will be trained with; raises HeliographError for settings that do not fit."""
@@ -121,12 +121,12 @@ class Recipe:
     title: str
     question: str
     note: str
-    clips: Clips | None  # None: features are given
+    clips: ClipSettings | None  # None: features are given
     given: str
     views: tuple[AgentView, ...]
     evaluation: Mapping[str, Any]
     measures: Mapping[str, str]
-    trainings: tuple[Training, ...]
+    trainings: tuple[RunRecipe, ...]
     text: str
 
     def __repr__(self) -> str:
@@ -170,7 +170,7 @@ def find(name: str) -> Recipe:
     path = Path(name)
     if path.suffix != ".toml":
         known = ", ".join(NAMES)
-        raise HeliographError(
+        raise InvalidValueError(
             f"no experiment {name!r}: choose one of {known}, all, or the path of a recipe (.toml)"
         )
     try:
@@ -256,8 +256,8 @@ class _Reader:
         self.names_fit(recipe)
         return recipe
 
-    def clips(self, table: Mapping[str, Any]) -> Clips:
-        clips = Clips(**self.table(table, _CLIPS, "clips", needs=("scene",)))
+    def clips(self, table: Mapping[str, Any]) -> ClipSettings:
+        clips = ClipSettings(**self.table(table, _CLIPS, "clips", needs=("scene",)))
         if clips.scene not in SCENES:
             raise self.wrong("clips", f"no scene {clips.scene!r}: there are {', '.join(SCENES)}")
         return clips
@@ -278,7 +278,7 @@ class _Reader:
         shared: Mapping[str, Any],
         number: int,
         measures: Mapping[str, str],
-    ) -> Training:
+    ) -> RunRecipe:
         where = f"run {number}"
         found = self.table(table, _RUN, where, needs=("name",))
         name, title = found.pop("name"), found.pop("title", None)
@@ -291,8 +291,8 @@ class _Reader:
                 found.pop("control"), {"title": str, "paper": dict}, where, needs=("title",)
             )
             theirs = self.paper(beside.get("paper", {}), where, measures)
-            control = Control(title=beside["title"], paper=theirs)
-        own = Training(
+            control = HolisticControl(title=beside["title"], paper=theirs)
+        own = RunRecipe(
             name=name,
             title=title or name,
             settings=dict(shared) | found,
@@ -307,14 +307,14 @@ class _Reader:
 
     def paper(
         self, table: Mapping[str, Any], where: str, measures: Mapping[str, str]
-    ) -> dict[str, Published]:
+    ) -> dict[str, PaperNumber]:
         numbers = {}
         for path, value in table.items():
             if path != ACCURACY and path not in measures:
                 raise self.wrong(where, f"a number of the paper for {path}, which is no measure")
             if not (isinstance(value, list) and [type(one) for one in value] == [str, str]):
                 raise self.wrong(where, f"{path} of the paper is not [number, place]")
-            numbers[path] = Published(*value)
+            numbers[path] = PaperNumber(*value)
         return numbers
 
     def names_fit(self, recipe: Recipe) -> None:

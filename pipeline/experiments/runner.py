@@ -24,16 +24,16 @@ from typing import Any
 import backbones
 from data import cache
 from data.clips import Clip
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write, sha256_file
 from data.interchange import import_pt
 from data.video import Sampling
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
-from pipeline.experiments.artifacts import features_of, made_clips
+from pipeline.experiments.artifacts import extract_features, make_clips
 from pipeline.experiments.page import render
-from pipeline.experiments.recipe import AgentView, Published, Recipe, Training
-from pipeline.experiments.tables import Line, as_csv, lines_of
+from pipeline.experiments.recipe import AgentView, PaperNumber, Recipe, RunRecipe
+from pipeline.experiments.tables import ResultRow, as_csv, result_rows
 from pipeline.extraction import default_workers
 from pipeline.report import write_report
 from pipeline.runs import CONTROL, Run
@@ -43,7 +43,7 @@ EMBEDDED = "efficientnet_lite0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class RunOptions:
     """What a recipe is run with.
 
     `backbones`: of its views in their order, the last one for all that are left. `features`: a file
@@ -59,16 +59,16 @@ class Means:
 
 
 @dataclass(frozen=True)
-class Result:
+class ExperimentResult:
     """An experiment that is done."""
 
     recipe: Recipe
     folder: Path
-    lines: tuple[Line, ...]
+    lines: tuple[ResultRow, ...]
     seconds: Mapping[str, float]  # of each stage, when it last had something to do
 
     def __repr__(self) -> str:
-        return f"Result({self.recipe.name}, {len(self.lines)} lines)"
+        return f"ExperimentResult({self.recipe.name}, {len(self.lines)} lines)"
 
     def to_json(self) -> dict[str, Any]:
         """The lines and the stages, as JSON values."""
@@ -80,37 +80,37 @@ class Result:
         }
 
 
-def run_experiment(recipe: Recipe, out: Path, means: Means) -> Result:
+def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> ExperimentResult:
     """Runs what is not done yet of a recipe under `out`; tables are written after every run.
 
     Raises HeliographError for what the user can mend; what was done until then stays.
     """
     folder = Path(out) / recipe.name
-    stages = Stages(folder / "experiment.json", _about(recipe, means))
+    stages = StageTimes(folder / "experiment.json", _about(recipe, options))
     log(f"{recipe.name}: {recipe.title}")
-    caches = _caches(recipe, Path(out), means, stages)
-    lines: list[Line] = []
+    caches = _caches(recipe, Path(out), options, stages)
+    lines: list[ResultRow] = []
     count = len(recipe.trainings)
-    result = Result(recipe, folder, (), stages.seconds)
+    result = ExperimentResult(recipe, folder, (), stages.seconds)
     for number, training in enumerate(recipe.trainings, 1):
         log(f"  {number}/{count} {training.title}")
-        run = _train(training, caches, folder / "runs" / training.name, means, stages)
+        run = _train(training, caches, folder / "runs" / training.name, options, stages)
         for title, own, paper in _settings(training, run):
             _examine(own, recipe, stages)
-            lines += lines_of(
+            lines += result_rows(
                 title,
                 own.folder.relative_to(folder).as_posix(),
                 own.metrics(),
                 measures=recipe.measures,
                 paper=paper,
             )
-        result = Result(recipe, folder, tuple(lines), stages.seconds)
+        result = ExperimentResult(recipe, folder, tuple(lines), stages.seconds)
         _publish(result, stages.about)
     return result
 
 
 @dataclass
-class Stages:
+class StageTimes:
     """How long each stage took, kept in `experiment.json` beside what is run."""
 
     path: Path
@@ -141,16 +141,16 @@ class Stages:
         atomic_write(self.path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _about(recipe: Recipe, means: Means) -> dict[str, Any]:
+def _about(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     clips = recipe.clips
     return {
         "experiment": recipe.name,
         "title": recipe.title,
         "clips": None if clips is None else vars(clips) | {"folder": clips.name},
-        "backbones": None if clips is None else list(means.backbones),
-        "features": str(means.features) if clips is None else None,
+        "backbones": None if clips is None else list(options.backbones),
+        "features": str(options.features) if clips is None else None,
         "runs": {own.name: dict(own.settings) for own in recipe.trainings},
-        "device": means.device,
+        "device": options.device,
         "cores": default_workers(),
         "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
         "recipe": recipe.text,
@@ -160,19 +160,21 @@ def _about(recipe: Recipe, means: Means) -> dict[str, Any]:
 # Clips and features
 
 
-def _caches(recipe: Recipe, out: Path, means: Means, stages: Stages) -> dict[str, Path]:
+def _caches(recipe: Recipe, out: Path, options: RunOptions, stages: StageTimes) -> dict[str, Path]:
     """The cache of each view, or the one that is given, by name."""
     if recipe.clips is None:
-        return {"features": _given(recipe, out, means.features)}
-    names = means.backbones
+        return {"features": _given(recipe, out, options.features)}
+    names = options.backbones
     if len(names) > len(recipe.views):
         takes = "one backbone" if len(recipe.views) == 1 else f"{len(recipe.views)} backbones"
-        raise HeliographError(f"{recipe.name} takes {takes}, not {len(names)}: {', '.join(names)}")
+        raise InvalidValueError(
+            f"{recipe.name} takes {takes}, not {len(names)}: {', '.join(names)}"
+        )
     entries = [backbones.find_entry(name) for name in names]  # a wrong name fails at once
     own = recipe.clips
     folder = out / "clips" / own.name
     with stages("clips", anew=not (folder / "manifest.jsonl").exists()):
-        clips = made_clips(
+        clips = make_clips(
             folder, own.scene, grid=own.grid, per_cell=own.per_cell, seconds=own.seconds
         )
     found: dict[str, Path] = {}
@@ -180,18 +182,23 @@ def _caches(recipe: Recipe, out: Path, means: Means, stages: Stages) -> dict[str
         entry = entries[min(number, len(entries) - 1)]
         kind = "still" if view.still else f"{view.steps}steps"
         found[view.name] = out / "features" / f"{own.name}-{entry.name}-{kind}.h5"
-        _extract(clips, found[view.name], view, entry, means, stages)
+        _extract(clips, found[view.name], view, entry, options, stages)
     return found
 
 
 def _extract(
-    clips: list[Clip], target: Path, view: AgentView, entry: Any, means: Means, stages: Stages
+    clips: list[Clip],
+    target: Path,
+    view: AgentView,
+    entry: Any,
+    options: RunOptions,
+    stages: StageTimes,
 ) -> None:
     """Features of a view, unless the cache has those of every clip already."""
     if target.exists() and cache.info(target)["clips"] == len(clips):
         return
     if view.still and entry.frames_per_step > 1:
-        raise HeliographError(
+        raise InvalidValueError(
             f"the view {view.name!r} is of one frame, and {entry.name} takes "
             f"{entry.frames_per_step} at once: name an image model for it in --backbone"
         )
@@ -201,14 +208,14 @@ def _extract(
         else Sampling(frames=view.steps * entry.frames_per_step)
     )
     with stages(f"features of {view.name}"):
-        model = backbones.load(entry.name, device=means.device, hub_dir=means.hub_dir)
-        features_of(clips, target, backbone=model, sampling=sampling)
+        model = backbones.load(entry.name, device=options.device, hub_dir=options.hub_dir)
+        extract_features(clips, target, backbone=model, sampling=sampling)
 
 
 def _given(recipe: Recipe, out: Path, file: Path | None) -> Path:
     """The cache that the user gives, or one made of the paper's file that they give."""
     if file is None:
-        raise HeliographError(
+        raise InvalidValueError(
             f"{recipe.name} needs {recipe.given}: give the file (.pt or .h5) with --features"
         )
     if file.suffix != ".pt":
@@ -225,25 +232,29 @@ def _given(recipe: Recipe, out: Path, file: Path | None) -> Path:
 
 
 def _train(
-    training: Training, caches: Mapping[str, Path], folder: Path, means: Means, stages: Stages
+    training: RunRecipe,
+    caches: Mapping[str, Path],
+    folder: Path,
+    options: RunOptions,
+    stages: StageTimes,
 ) -> Run:
     agents = training.settings.get("agents")
     seen = dict.fromkeys(agents) if isinstance(agents, list) else caches
-    finished = (folder / "metrics.json").exists() and not means.overwrite
+    finished = (folder / "metrics.json").exists() and not options.overwrite
     with stages(f"training {training.name}", anew=not finished), ProgressBar(training.name) as bar:
         return train(
             [f"{name}={caches[name]}" for name in seen],
             folder,
             control=training.control is not None,
-            device=means.device,
-            resume=not means.overwrite,
-            overwrite=means.overwrite,
+            device=options.device,
+            resume=not options.overwrite,
+            overwrite=options.overwrite,
             progress=bar.update,
             **training.settings,
         )
 
 
-def _settings(training: Training, run: Run) -> list[tuple[str, Run, Mapping[str, Published]]]:
+def _settings(training: RunRecipe, run: Run) -> list[tuple[str, Run, Mapping[str, PaperNumber]]]:
     """The run, and the holistic control beside it: title, run, and the paper's numbers."""
     found = [(training.title, run, training.paper)]
     if training.control is not None:
@@ -252,7 +263,7 @@ def _settings(training: Training, run: Run) -> list[tuple[str, Run, Mapping[str,
     return found
 
 
-def _examine(run: Run, recipe: Recipe, stages: Stages) -> None:
+def _examine(run: Run, recipe: Recipe, stages: StageTimes) -> None:
     """Evaluates a run and writes its report, unless both are there."""
     name = run.folder.relative_to(stages.path.parent / "runs").as_posix()
     asked, metrics = dict(recipe.evaluation), run.metrics()
@@ -269,7 +280,7 @@ def _examine(run: Run, recipe: Recipe, stages: Stages) -> None:
             write_report(run.folder)
 
 
-def _publish(result: Result, about: Mapping[str, Any]) -> None:
+def _publish(result: ExperimentResult, about: Mapping[str, Any]) -> None:
     rows = [line.to_json() for line in result.lines]
     atomic_write(result.folder / "table.csv", as_csv(result.lines))
     atomic_write(

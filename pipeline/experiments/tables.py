@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.experiments.recipe import ACCURACY, Published
+from pipeline.experiments.recipe import ACCURACY, PaperNumber
 from pipeline.report import interval_of, p_text
 from pipeline.runs import SCORES, AccuracyEstimate, Estimate, Record, RunMetrics, Spread
 
@@ -23,7 +23,7 @@ NOTHING = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ResultRow:
     """One number of one setting.
 
     `measure` is its path in `metrics.json`, `part` the property that an accuracy is of. `low` and
@@ -54,14 +54,14 @@ class Line:
         return dataclasses.asdict(self)
 
 
-def lines_of(
+def result_rows(
     setting: str,
     run: str,
     metrics: RunMetrics,
     *,
     measures: Mapping[str, str],
-    paper: Mapping[str, Published],
-) -> list[Line]:
+    paper: Mapping[str, PaperNumber],
+) -> list[ResultRow]:
     """The lines of a run: its accuracies and baselines, then each of `measures` (path -> title).
 
     `run` is its folder, `paper` the paper's numbers by path, `recipe.ACCURACY` for the accuracies.
@@ -96,7 +96,7 @@ def _of(entry: AccuracyEstimate | None, part: str) -> Estimate | None:
     return entry.properties.get(part)
 
 
-def _with_interval(line: Line, kept: Estimate | None) -> Line:
+def _with_interval(line: ResultRow, kept: Estimate | None) -> ResultRow:
     """The interval over objects, which evaluation knows of the receivers that were kept."""
     if kept is None:
         return line
@@ -110,17 +110,17 @@ def _line(
     measure: str,
     title: str,
     entry: Any,
-    theirs: Published | None,
+    theirs: PaperNumber | None,
     *,
     part: str = "",
-) -> Line:
+) -> ResultRow:
     """A line of whatever `metrics.json` has there: a score, a ratio, a number or nothing."""
     known: dict[str, Any] = {}
     if isinstance(entry, int | float):
         known = {"mean": float(entry)}
     elif isinstance(entry, Record):
         known = _numbers_of(entry)
-    return Line(
+    return ResultRow(
         setting=setting,
         run=run,
         measure=measure,
@@ -152,10 +152,10 @@ def _numbers_of(entry: Record) -> dict[str, Any]:
     return known | {"verdict": getattr(entry, "verdict", None) or ""}
 
 
-def as_csv(lines: Sequence[Line]) -> str:
+def as_csv(lines: Sequence[ResultRow]) -> str:
     """Every line, with a header; what is not known is an empty cell."""
     text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Line)]
+    names = [field.name for field in dataclasses.fields(ResultRow)]
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(line.to_json() for line in lines)
@@ -165,12 +165,12 @@ def as_csv(lines: Sequence[Line]) -> str:
 # What people read
 
 
-def places(lines: Iterable[Line]) -> list[str]:
+def paper_sources(lines: Iterable[ResultRow]) -> list[str]:
     """Where the paper's numbers stand, in the order of their footnotes."""
     return list(dict.fromkeys(line.place for line in lines if line.place))
 
 
-def accuracy_table(lines: Sequence[Line]) -> Table:
+def accuracy_table(lines: Sequence[ResultRow]) -> Table:
     """A row for each setting and property: honest, published protocol, baselines, paper."""
     parts = sorted({line.part for line in lines if line.part})
     what = f"accuracy of {parts[0]}, %" if len(parts) == 1 else "accuracy, %"
@@ -178,8 +178,8 @@ def accuracy_table(lines: Sequence[Line]) -> Table:
         what, "chosen on validation [95 %]", "last epoch", "published protocol",
         "ridge", "chance", "paper",
     ]  # fmt: skip
-    notes = places(lines)
-    rows: dict[tuple[str, str, str], dict[str, Line]] = {}
+    notes = paper_sources(lines)
+    rows: dict[tuple[str, str, str], dict[str, ResultRow]] = {}
     for line in lines:
         if line.part:
             rows.setdefault((line.run, line.setting, line.part), {})[line.measure] = line
@@ -202,12 +202,12 @@ def accuracy_table(lines: Sequence[Line]) -> Table:
     return columns, table
 
 
-def measure_tables(lines: Sequence[Line]) -> list[Table]:
+def measure_tables(lines: Sequence[ResultRow]) -> list[Table]:
     """Shares (outcomes, what is retained), then structure: a row for each measure of each setting.
 
     A table that would have no rows is left out, and so are columns that nothing fills.
     """
-    notes = places(lines)
+    notes = paper_sources(lines)
     others = [line for line in lines if not line.part]
     parts = (
         ("beside the accuracy, %", [line for line in others if not _plain(line)]),
@@ -216,7 +216,7 @@ def measure_tables(lines: Sequence[Line]) -> list[Table]:
     return [_measures(title, own, notes) for title, own in parts if own]
 
 
-def _measures(title: str, lines: Sequence[Line], notes: Sequence[str]) -> Table:
+def _measures(title: str, lines: Sequence[ResultRow], notes: Sequence[str]) -> Table:
     columns = [title, "here [95 %]", "chance", "p", "verdict", "paper"]
     rows = [
         [
@@ -239,7 +239,7 @@ def _measures(title: str, lines: Sequence[Line], notes: Sequence[str]) -> Table:
     return [columns[i] for i in filled], table
 
 
-def _plain(line: Line) -> bool:
+def _plain(line: ResultRow) -> bool:
     """Whether its number is none of percent."""
     return line.measure.startswith(PLAIN)
 
@@ -254,7 +254,7 @@ def _number(value: float | None, digits: int, *, share: bool = True) -> str:
     return f"{100 * value if share else value:.{digits}f}"
 
 
-def _spread(line: Line) -> str:
+def _spread(line: ResultRow) -> str:
     share = not _plain(line)
     digits = 1 if share else 2
     text = _number(line.mean, digits, share=share)
@@ -263,7 +263,7 @@ def _spread(line: Line) -> str:
     return f"{text} ± {_number(line.std, digits, share=share)}"
 
 
-def _interval(line: Line) -> str:
+def _interval(line: ResultRow) -> str:
     if line.low is None or line.high is None:
         return ""
     share = not _plain(line)
@@ -271,5 +271,5 @@ def _interval(line: Line) -> str:
     return f"[{low}, {high}]"
 
 
-def _paper(line: Line, notes: Sequence[str]) -> str:
+def _paper(line: ResultRow, notes: Sequence[str]) -> str:
     return f"{line.paper} ({notes.index(line.place) + 1})" if line.paper else NOTHING

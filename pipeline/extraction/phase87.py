@@ -141,7 +141,7 @@ def scenario_clips(root: Path, scenario: str) -> list[Clip]:
     """
     if scenario not in physics101.SCENARIOS:
         known = ", ".join(physics101.SCENARIOS)
-        raise HeliographError(f"a file holds one scenario, one of {known}, not {scenario!r}")
+        raise InvalidValueError(f"a file holds one scenario, one of {known}, not {scenario!r}")
     return physics101.index(root, scenario=scenario, camera="Camera_1")
 
 

@@ -1,37 +1,56 @@
-"""TODO"""
+"""The rules, once: rounds, receivers, loss and judge of each game, found by its file.
 
+`GAMES` holds every `Game` class of this folder by its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from data.errors import HeliographError
+from pipeline.config import TrainConfig
+from pipeline.game.base import Answers, ClipTable, Game, NoSettings, Rounds
 from pipeline.game.comparison import (
     PUBLISHED_DRAWS,
-    Accuracy,
-    Verdicts,
-    beyond_margin,
-    comparison_loss,
+    PairAnswers,
+    compare_vectors,
     draw_pairs,
-    entropy_bonus,
-    epoch_pairs,
-    final_messages,
-    gumbel_softmax,
-    hear,
-    paired,
-    pooled_accuracy,
-    published_accuracy,
-    seed_batches,
 )
+from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
+
+GAMES: dict[str, type[Game]] = {}
+
+for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    for _value in vars(importlib.import_module(f"{__name__}.{_module}")).values():
+        if isinstance(_value, type) and issubclass(_value, Game) and _value is not Game:
+            GAMES[_value.name] = _value
+
+
+def build_game(config: TrainConfig) -> Game:
+    """Return the game of a configuration.
+
+    Raises:
+        HeliographError: If no game has the name in `config.game`, or its settings are wrong.
+    """
+    if config.game not in GAMES:
+        raise HeliographError(f"no game {config.game!r}: choose one of {', '.join(GAMES)}")
+    return GAMES[config.game](config)
+
 
 __all__ = [
+    "GAMES",
     "PUBLISHED_DRAWS",
     "Accuracy",
-    "Verdicts",
+    "Answers",
+    "ClipTable",
+    "Game",
+    "NoSettings",
+    "PairAnswers",
+    "Rounds",
     "beyond_margin",
-    "comparison_loss",
+    "build_game",
+    "compare_vectors",
     "draw_pairs",
-    "entropy_bonus",
-    "epoch_pairs",
-    "final_messages",
-    "gumbel_softmax",
-    "hear",
-    "paired",
-    "pooled_accuracy",
-    "published_accuracy",
-    "seed_batches",
+    "judge_pairs",
 ]

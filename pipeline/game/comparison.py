@@ -1,4 +1,4 @@
-"""The rules of the communication game: the pairs that are played, the loss, what counts as right.
+"""The comparison game of the paper: which of two clips has more of a property?
 
 Two clips a and b, their messages, and per property the question "has a more of it than b?". A pair
 whose values differ by no more than the tie margin has no answer and does not count.
@@ -6,41 +6,284 @@ whose values differ by no more than the tie margin has no answer and does not co
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from pipeline.agents import Stack, receiver_logits
-from pipeline.config import TrainConfig
+from pipeline.agents import (
+    AgentFactory,
+    AgentWindows,
+    CompositionalReceiver,
+    Stack,
+    receiver_logits,
+    seeded,
+    stack_layers,
+    stack_receivers,
+    stacked_linear,
+    unstack_receiver,
+)
+from pipeline.game.base import Answers, Clips, ClipTable, Game, Rounds
+from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
 
 PUBLISHED_DRAWS = 30
 PUBLISHED_PAIRS = 32
+Judged = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # right (R, ..., columns) and asked
+BLOCK = 64  # rows of a table of pairs that are computed at a time, which bounds the memory
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of clips to play: numbers int64 (..., B), answers and weights (..., pairings * B, P).
+class PairAnswers(Answers):
+    """What R receivers answer about every ordered pair of n clips, by their distinct messages.
 
-    Answers and weights are float32, of every pair in the order of `paired`. A weight is 1 where the
-    pair has an answer for the property, else 0.
+    Attributes:
+        says_more: bool (R, U, U, P) over the U distinct messages.
+        message: The number of each clip's message, (n,).
     """
 
-    a: np.ndarray
-    b: np.ndarray
-    answer: np.ndarray
-    weight: np.ndarray
+    says_more: NDArray[np.bool_]
+    message: NDArray[np.int64]
+
+    def of(self, a: Clips, b: Clips) -> NDArray[np.bool_]:
+        """Return the answers (R, pairs, P) for pairs of positions among the n clips."""
+        return self.says_more[:, self.message[a], self.message[b]]
+
+    def by_receiver(self) -> list[Answers]:
+        """Return the answers of each receiver alone."""
+        return [PairAnswers(answers[None], self.message) for answers in self.says_more]
+
+    def reordered(self, order: Clips) -> PairAnswers:
+        """Return the answers if clip i had the message of clip `order[i]`."""
+        return PairAnswers(self.says_more, self.message[order])
 
 
-def draw_pairs(
-    generator: np.random.RandomState, clips: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws pairs with replacement, a clip never paired with itself, as the paper's `sample_pairs`.
+class ComparisonGame(Game):
+    """Which of two clips has more of each property? (arXiv 2604.03266)"""
+
+    name = "comparison"
+    title = "which of two clips has more of a property"
+    sides = 2
+    pairs = True
+
+    @property
+    def scored_properties(self) -> tuple[str, ...]:
+        """Every property of the run."""
+        return self.config.properties
+
+    # --- what is played ---
+
+    def epoch(
+        self,
+        generator: np.random.RandomState,
+        clips: Clips,
+        table: ClipTable,
+        *,
+        oracle: bool = False,
+    ) -> Rounds:
+        """Draw one epoch of training pairs: `max(1, len(clips) // batch)` batches.
+
+        Answers and weights are those of `pairings * batch` pairs, in the order of `paired`. Where
+        ties are left out, a batch with fewer than four answers for a property has none at all: the
+        paper's code skips it.
+        """
+        config = self.config
+        batches = max(1, len(clips) // config.batch)
+        drawn = [draw_pairs(generator, clips, config.batch) for _ in range(batches)]
+        a, b = (np.stack(side) for side in zip(*drawn, strict=True))
+        rounds = self._rounds(a, b, 1 if oracle else config.pairings, table)
+        if config.train_on_ties:
+            return Rounds(*rounds.arrays[:3], np.ones_like(rounds.weight))
+        enough = rounds.weight.sum(axis=1, keepdims=True) >= 4
+        return Rounds(*rounds.arrays[:3], rounds.weight * enough)
+
+    def draw(
+        self, generator: np.random.RandomState, clips: Clips, count: int, table: ClipTable
+    ) -> Rounds:
+        """Draw `count` pairs as the paper's `sample_pairs`."""
+        return self._rounds(*draw_pairs(generator, clips, count), 1, table)
+
+    def sample(
+        self, rng: np.random.Generator, clips: Sequence[Clips], count: int, table: ClipTable
+    ) -> Rounds:
+        """Draw `count` pairs from each list of clips; a clip paired with itself does not count."""
+        a, b = (np.stack([rng.choice(part, count) for part in clips]) for _ in range(2))
+        return self._rounds(a, b, 1, table)
+
+    def _rounds(self, a: Clips, b: Clips, pairings: int, table: ClipTable) -> Rounds:
+        all_a = np.concatenate([a] * pairings, axis=-1)
+        all_b = np.concatenate([np.roll(b, -n, axis=-1) for n in range(pairings)], axis=-1)
+        first, second = table.labels[all_a], table.labels[all_b]
+        return Rounds(
+            np.concatenate([a, b], axis=-1),
+            a[..., :0],
+            (first > second).astype(np.float32),
+            beyond_margin(first, second, self.config.tie_margins).astype(np.float32),
+        )
+
+    def obstacles(self, table: ClipTable, clips: Clips) -> list[str]:
+        """Return for each property that the clips do not differ in, how alike they are."""
+        values, config = table.labels[clips], self.config
+        widths = np.ptp(values, axis=0) if len(clips) > 1 else np.zeros(len(config.properties))
+        return [
+            f"differ in {name} by {width:g} at most, which its tie margin of {margin:g} counts as "
+            "equal (see --tie-margin)"
+            if width
+            else f"all have the same {name}"
+            for name, margin, width in zip(
+                config.properties, config.tie_margins, widths, strict=True
+            )
+            if not width > margin
+        ]
+
+    # --- networks ---
+
+    def build_receiver(
+        self, message_size: int, factory: AgentFactory, dims: Sequence[int] | None = None
+    ) -> CompositionalReceiver:
+        """Return a new receiver of two messages."""
+        return CompositionalReceiver(message_size, self.config.hidden_dim, self.config.properties)
+
+    def stack_receivers(
+        self, receivers: Sequence[Sequence[CompositionalReceiver]], device: torch.device
+    ) -> Stack:
+        """Return R receivers of each of S seeds as a stack with axes S, R."""
+        return stack_receivers(receivers, device)
+
+    def unstack_receiver(
+        self, stack: Stack, seed: int, number: int, receiver: CompositionalReceiver
+    ) -> None:
+        """Load one receiver of one seed into a module of the same sizes."""
+        unstack_receiver(stack, seed, number, receiver)
+
+    def oracle_receivers(
+        self,
+        encoding_size: int,
+        factory: AgentFactory,
+        dims: Sequence[int],
+        seeds: Sequence[int],
+        device: torch.device,
+    ) -> Stack:
+        """Return the paper's comparing nets: one hidden layer for one agent, two for several."""
+        width = self.config.hidden_dim
+        hidden = [width] if self.config.agents == 1 else [2 * width, width]
+        sizes = [2 * encoding_size, *hidden, len(self.config.properties)]
+        names = [*(f"shared{number}" for number in range(len(hidden))), "heads"]
+
+        def build() -> dict[str, tuple[Tensor, Tensor]]:
+            layers = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+            return {
+                name: (layer.weight.detach(), layer.bias.detach())
+                for name, layer in zip(names, layers, strict=True)
+            }
+
+        layers = [seeded(seed, build) for seed in seeds]
+        return stack_layers(layers, (len(seeds), 1), device)
+
+    def oracle_predict(
+        self, receivers: Stack, encodings: Tensor, rounds: Rounds, windows: AgentWindows | None
+    ) -> Tensor:
+        """Return logits (S, 1, B, P) of encodings (S, 2B, size)."""
+        x = torch.cat(encodings.chunk(2, dim=1), dim=-1).unsqueeze(1)
+        for number in range(len(receivers) // 2 - 1):
+            x = F.relu(stacked_linear(receivers, f"shared{number}", x))
+        return stacked_linear(receivers, "heads", x)
+
+    # --- training ---
+
+    def predict(
+        self, receivers: Stack, messages: Tensor, rounds: Rounds, windows: AgentWindows | None
+    ) -> Tensor:
+        """Return logits (S, R, pairs, P) of messages (S, 2B, size); above 0: a has more."""
+        first, second = messages.chunk(2, dim=1)
+        pairings = rounds.answer.shape[1] // first.shape[1]
+        return receiver_logits(receivers, *paired(first, second, pairings))
+
+    def round_losses(self, predicted: Tensor, rounds: Rounds) -> Tensor:
+        """Return the binary cross-entropy of each answer: (S, R, pairs, P)."""
+        target = rounds.answer.unsqueeze(1).expand_as(predicted)
+        loss = F.binary_cross_entropy_with_logits(predicted, target, reduction="none")
+        return loss * rounds.weight.unsqueeze(1)
+
+    def played(self, rounds: Rounds) -> Tensor:
+        """Return where a pair is played in any of its pairings: (S, B)."""
+        batch = rounds.described.shape[1] // 2
+        return rounds.weight.unflatten(1, (-1, batch)).amax(dim=(1, 3))
+
+    def right(self, predicted: Tensor, rounds: Rounds) -> Tensor:
+        """Return where all properties are answered right at once: bool (S, R, pairs)."""
+        return ((predicted > 0) == (rounds.answer > 0).unsqueeze(1)).all(dim=-1)
+
+    # --- the judge ---
+
+    def answer(
+        self, receivers: Stack, messages: Tensor, clips: Clips, windows: AgentWindows | None
+    ) -> PairAnswers:
+        """Let the receivers of one seed compare every two of the clips, each message once."""
+        distinct, message = np.unique(messages.cpu().numpy(), axis=0, return_inverse=True)
+        vectors = torch.from_numpy(distinct).to(messages.device)
+        return PairAnswers(compare_vectors(receivers, vectors), message.reshape(-1))
+
+    def judge(
+        self, answers: Answers, table: ClipTable, clips: Clips
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Score every ordered pair of the clips: (n, n, P + 1) each."""
+        blocks = list(self._judged_blocks(answers, table, clips))
+        return (
+            np.concatenate([right.mean(0) for right, _ in blocks]),
+            np.concatenate([asked for _, asked in blocks]),
+        )
+
+    def accuracy(self, answers: Answers, table: ClipTable, clips: Clips) -> Accuracy:
+        """Return the accuracy over every ordered pair beyond the margin, the receivers pooled."""
+        return _pooled(self._judged_blocks(answers, table, clips))
+
+    def published_accuracy(
+        self, answers: Answers, table: ClipTable, clips: Clips
+    ) -> Accuracy | None:
+        """Return the paper's accuracy: 30 draws of 32 pairs by `RandomState(999)`, pooled."""
+        assert isinstance(answers, PairAnswers)
+        if len(clips) < 2:
+            return self.accuracy(answers, table, clips)
+        generator = np.random.RandomState(999)
+        positions = np.arange(len(clips))
+        pairs = [
+            draw_pairs(generator, positions, min(PUBLISHED_PAIRS, len(clips)))
+            for _ in range(PUBLISHED_DRAWS)
+        ]
+        labels = table.labels[clips]
+        return _pooled(
+            judge_pairs(answers.of(a, b), labels[a], labels[b], self.config.tie_margins)
+            for a, b in pairs
+        )
+
+    def _judged_blocks(self, answers: Answers, table: ClipTable, clips: Clips) -> Iterator[Judged]:
+        """Judge some clips at a time against all of them, which bounds the memory."""
+        assert isinstance(answers, PairAnswers)
+        labels, positions = table.labels[clips], np.arange(len(clips))
+        for start in range(0, max(1, len(clips)), BLOCK):
+            a = positions[start : start + BLOCK, None]
+            yield judge_pairs(
+                answers.of(a, positions), labels[a], labels[None], self.config.tie_margins
+            )
+
+
+def _pooled(judged: Iterable[Judged]) -> Accuracy:
+    """Return the accuracy over answers (R, ..., columns) and which of them count."""
+    rights, counts = [], []
+    for right, asked in judged:
+        columns = asked.shape[-1]
+        rights.append((right & asked).reshape(-1, columns).sum(0))
+        counts.append(len(right) * asked.reshape(-1, columns).sum(0))
+    return Accuracy.of(np.sum(rights, axis=0), np.sum(counts, axis=0))
+
+
+def draw_pairs(generator: np.random.RandomState, clips: Clips, count: int) -> tuple[Clips, Clips]:
+    """Draw pairs with replacement, a clip never paired with itself, as the paper's `sample_pairs`.
 
     >>> a, b = draw_pairs(np.random.RandomState(0), np.array([3, 5]), 4)
     >>> sorted({(int(x), int(y)) for x, y in zip(a, b)})
@@ -54,226 +297,30 @@ def draw_pairs(
     return a, b
 
 
-def epoch_pairs(
-    generator: np.random.RandomState, clips: np.ndarray, labels: np.ndarray, config: TrainConfig
-) -> Pairs:
-    """One epoch of training pairs, (batches, B), `batches = max(1, len(clips) // B)`.
-
-    Where ties are left out, a batch with fewer than four answers for a property has none at all:
-    the paper's code skips it.
-    """
-    batches = max(1, len(clips) // config.batch)
-    drawn = [draw_pairs(generator, clips, config.batch) for _ in range(batches)]
-    a, b = (np.stack(side) for side in zip(*drawn, strict=True))
-    all_a = np.tile(a, (1, config.pairings))
-    all_b = np.concatenate([np.roll(b, -shift, axis=1) for shift in range(config.pairings)], axis=1)
-    if config.train_on_ties:
-        weight = np.ones((*all_a.shape, len(config.properties)), np.float32)
-    else:
-        weight = beyond_margin(labels, all_a, all_b, config.tie_margins).astype(np.float32)
-        weight *= weight.sum(axis=1, keepdims=True) >= 4
-    return Pairs(a, b, (labels[all_a] > labels[all_b]).astype(np.float32), weight)
-
-
 def paired(a: Tensor, b: Tensor, pairings: int) -> tuple[Tensor, Tensor]:
-    """What is said of the two sides of a batch, (S, B, ...) each, in all its pairings.
+    """Return the messages of the two sides of a batch, (S, B, ...) each, in all its pairings.
 
-    Both become (S, pairings * B, ...): each a beside its own b, then beside the next pair's b, and
-    so on. Senders speak once, however often their messages are compared.
+    Both become (S, pairings * B, ...): each a next to its own b, then next to the next pair's b,
+    and so on. Senders send once, however often their messages are compared.
     """
     turned = [b.roll(-shift, dims=1) for shift in range(pairings)]
     return torch.cat([a] * pairings, dim=1), torch.cat(turned, dim=1)
 
 
-class Batch(NamedTuple):
-    """One batch of every seed, on the device: clip numbers (S, B), the rest as `Pairs` has it.
-
-    Answers and weights are (S, pairings * B, P). `active` (S,) is False for a seed that sits this
-    batch out: it has fewer of them, or no answer in it.
-    """
-
-    a: Tensor
-    b: Tensor
-    answer: Tensor
-    weight: Tensor
-    active: Tensor
-
-
-def seed_batches(epochs: Sequence[Pairs], device: torch.device) -> Iterator[Batch]:
-    """Lays one epoch of every seed side by side.
-
-    A seed with fewer batches than the others repeats its last one, inactive.
-    """
-    longest = max(len(pairs.a) for pairs in epochs)
-    rows = [np.minimum(np.arange(longest), len(pairs.a) - 1) for pairs in epochs]
-    a, b, answer, weight = (
-        torch.from_numpy(
-            np.stack([getattr(p, part)[row] for p, row in zip(epochs, rows, strict=True)], axis=1)
-        ).to(device)
-        for part in ("a", "b", "answer", "weight")
-    )
-    lasting = torch.tensor(
-        [[i < len(pairs.a) for pairs in epochs] for i in range(longest)], device=device
-    )
-    active = lasting & (weight > 0).any(dim=-1).any(dim=-1)
-    yield from map(Batch, a, b, answer, weight, active)
-
-
-def beyond_margin(
-    labels: np.ndarray, a: np.ndarray, b: np.ndarray, margins: tuple[float, ...]
-) -> np.ndarray:
-    """Whether each pair differs by more than the margin: bool (..., P)."""
-    return np.abs(labels[a] - labels[b]) > np.asarray(margins)
-
-
-def gumbel_softmax(logits: Tensor, exponential: Tensor, tau: float, *, hard: bool) -> Tensor:
-    """`torch.nn.functional.gumbel_softmax` over the last axis, its Exp(1) noise given."""
-    soft = torch.softmax((logits - exponential.log()) / tau, dim=-1)
-    if not hard:
-        return soft
-    symbols = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
-    return symbols - soft.detach() + soft  # straight-through
-
-
-def comparison_loss(predicted: Tensor, answer: Tensor, weight: Tensor) -> Tensor:
-    """Binary cross-entropy: mean over answered pairs and receivers, sum over properties.
-
-    Args:
-        predicted: logits (S, R, B, P).
-        answer, weight: (S, B, P).
-
-    Returns (S,).
-    """
-    target = answer.unsqueeze(1).expand_as(predicted)
-    loss = F.binary_cross_entropy_with_logits(predicted, target, reduction="none")
-    loss = (loss * weight.unsqueeze(1)).sum(dim=2)  # (S, R, P)
-    return (loss / weight.sum(dim=1).clamp(min=1).unsqueeze(1)).sum(dim=2).mean(dim=1)
-
-
-def entropy_bonus(logits: Tensor, counted: Tensor, config: TrainConfig) -> Tensor:
-    """The bonus of heads that hardly vary: their softmax entropy, averaged over each side's clips.
-
-    Entropy of each sample, then the mean, as the paper's code has it (not the entropy of the mean).
-
-    Args:
-        logits: (S, A, 2B, heads, vocab), the first clips of the pairs before the second ones.
-        counted: (S, B), 1 where the pair is played, in any of its pairings.
-
-    Returns (S,), to be subtracted from the loss.
-    """
-    log_p = torch.log_softmax(logits, dim=-1)
-    entropy = -(log_p.exp().clamp(min=1e-8) * log_p).sum(dim=-1)  # (S, A, 2B, heads)
-    entropy = entropy.unflatten(2, (2, -1))  # (S, A, 2, B, heads)
-    share = counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
-    mean = (entropy * share[:, None, None, :, None]).sum(dim=3)  # (S, A, 2, heads)
-    low = mean < config.entropy_threshold * math.log(config.vocab)
-    return config.entropy_bonus * (mean * low).sum(dim=(1, 2, 3))
-
-
-def one_hot_messages(tokens: Tensor, vocab: int) -> Tensor:
-    """Tokens (..., A, heads) -> what a receiver reads, float32 (..., A * heads * vocab)."""
-    return F.one_hot(tokens, vocab).flatten(-3).float()
-
-
-def final_messages(logits: Tensor, *, continuous: bool) -> Tensor:
-    """What is said once training is over: tokens int64 (..., heads) of logits (..., heads, vocab).
-
-    A continuous channel says the tanh of the logits, float32 (..., heads, vocab).
-    """
-    return torch.tanh(logits) if continuous else logits.argmax(-1)
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What the receivers of one seed say of every pair of clips, by their distinct messages.
-
-    `says_more` is bool (R, U, U, P) over the U distinct messages, `message` (n,) the number of each
-    clip's message.
-    """
-
-    says_more: np.ndarray
-    message: np.ndarray
-
-    def of(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Verdicts (R, pairs, P) for pairs of clip positions."""
-        return self.says_more[:, self.message[a], self.message[b]]
-
-
 @torch.no_grad()
-def hear(receivers: Stack, tokens: np.ndarray, vocab: int) -> Verdicts:
-    """Lets the receivers of one seed (a stack of S = 1) compare clips by what is said of them.
-
-    `tokens` are int64 (n, A, heads), or the real numbers (n, A, heads, vocab) of a continuous
-    channel.
-    """
-    words = tokens.reshape(len(tokens), math.prod(tokens.shape[1:]))
-    distinct, message = np.unique(words, axis=0, return_inverse=True)
-    device = receivers["heads.weight"].device
-    spoken = torch.from_numpy(distinct).to(device)
-    if not spoken.is_floating_point():
-        spoken = one_hot_messages(spoken.unsqueeze(1), vocab)  # (U, msg)
-    blocks = []
-    for block in spoken.split(64):  # some rows of the table at a time, to bound the memory
-        a = block.repeat_interleave(len(spoken), dim=0)
-        logits = receiver_logits(receivers, a[None], spoken.repeat(len(block), 1)[None])[0]
-        blocks.append((logits > 0).unflatten(1, (len(block), len(spoken))))  # (R, rows, U, P)
-    return Verdicts(torch.cat(blocks, dim=1).cpu().numpy(), message.reshape(-1))
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Fractions right: of all properties at once, and of each; NaN where no pair counts."""
-
-    together: float
-    each: tuple[float, ...]
-
-
-def pooled_accuracy(verdicts: Verdicts, labels: np.ndarray, margins: tuple[float, ...]) -> Accuracy:
-    """Every ordered pair of clips beyond the margin, the receivers pooled.
+def compare_vectors(receivers: Stack, vectors: Tensor) -> NDArray[np.bool_]:
+    """Let the receivers of one seed compare every two messages: bool (R, U, U, P).
 
     Args:
-        verdicts: of the n clips.
-        labels: (n, P).
+        receivers: A stack with axes (1, R).
+        vectors: What they read of U messages, float32 (U, message_size).
     """
-    counts = np.zeros(
-        (2, len(margins) + 1)
-    )  # right, asked; the last column: all properties at once
-    everyone = np.arange(len(labels))
-    for a in everyone:  # a clip against all the others bounds the memory
-        counts += _tally(verdicts, np.full(len(labels), a), everyone, labels, margins)
-    return _accuracy(counts)
-
-
-def published_accuracy(
-    verdicts: Verdicts, labels: np.ndarray, margins: tuple[float, ...]
-) -> Accuracy:
-    """The paper's evaluation: 30 draws of 32 pairs by `RandomState(999)`, the receivers pooled."""
-    generator = np.random.RandomState(999)
-    positions = np.arange(len(labels))
-    counts = np.zeros((2, len(margins) + 1))
-    for _ in range(PUBLISHED_DRAWS):
-        a, b = draw_pairs(generator, positions, min(PUBLISHED_PAIRS, len(labels)))
-        counts += _tally(verdicts, a, b, labels, margins)
-    return _accuracy(counts)
-
-
-def _tally(
-    verdicts: Verdicts, a: np.ndarray, b: np.ndarray, labels: np.ndarray, margins: tuple[float, ...]
-) -> np.ndarray:
-    asked = beyond_margin(labels, a, b, margins)  # (pairs, P)
-    right = (verdicts.of(a, b) == (labels[a] > labels[b])) & asked  # (R, pairs, P)
-    receivers = len(right)
-    together = asked.all(axis=1)
-    return np.array(
-        [
-            [*right.sum(axis=(0, 1)), right[:, together].all(axis=2).sum()],
-            [*(receivers * asked.sum(axis=0)), receivers * together.sum()],
-        ],
-        dtype=float,
-    )
-
-
-def _accuracy(counts: np.ndarray) -> Accuracy:
-    right, asked = counts
-    fractions = np.divide(right, asked, out=np.full(len(right), np.nan), where=asked > 0)
-    return Accuracy(float(fractions[-1]), tuple(fractions[:-1].tolist()))
+    first = receivers["shared0.weight"][0]  # (R, 2 * message_size, hidden)
+    halves = [torch.matmul(vectors, half) for half in first.split(vectors.shape[-1], dim=1)]
+    bias = receivers["shared0.bias"][0, :, None, None]  # (R, 1, 1, hidden)
+    blocks = []
+    for block in halves[0].split(BLOCK, dim=1):
+        hidden = torch.relu(block.unsqueeze(2) + halves[1].unsqueeze(1) + bias).unsqueeze(0)
+        hidden = torch.relu(stacked_linear(receivers, "shared2", hidden))
+        blocks.append(stacked_linear(receivers, "heads", hidden)[0] > 0)  # (R, rows, U, P)
+    return torch.cat(blocks, dim=1).cpu().numpy()

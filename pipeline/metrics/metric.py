@@ -60,6 +60,7 @@ class Metric:
     recode: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
+        """Return the name."""
         return f"Metric({self.name})"
 
     def __call__(self, tokens: ArrayLike, attributes: ArrayLike, **weights: ArrayLike) -> Any:

@@ -17,6 +17,8 @@ BASELINES = {
     "ridge": "ridge regression on the raw features",
     "ridge_static": "ridge, middle time step alone",
     "ridge_shuffled_steps": "ridge, time steps shuffled",
+    "clusters": "a code without learning: clusters of the raw features",
+    "other_trial": "raw features of another trial of the object in place of a message",
 }
 
 
@@ -54,7 +56,7 @@ def headline(metrics: RunMetrics) -> Headline:
     chosen = metrics.accuracy_test is not None
     accuracy: Spread = metrics.accuracy_test or metrics.accuracy_last_epoch
     baselines = dict(metrics.baselines or {})
-    majority = baselines.pop("majority", None)
+    baselines.pop("majority", None)
     known = {
         name: baseline.mean
         for name, baseline in baselines.items()
@@ -73,7 +75,7 @@ def headline(metrics: RunMetrics) -> Headline:
         imported=metrics.imported_from,
         seeds=len(accuracy.per_seed),
         chosen=chosen,
-        chance=None if majority is None else majority.mean,
+        chance=chance_of(metrics),
         best=None if best is None else baseline_name(best),
         best_accuracy=None if best is None else known[best],
     )
@@ -108,3 +110,14 @@ def baseline_name(key: str) -> str:
     if key.startswith("ridge_agent_"):
         return f"ridge, agent {int(key.removeprefix('ridge_agent_')) + 1}'s time window alone"
     return BASELINES.get(key, key.replace("_", " "))
+
+
+def chance_of(metrics: RunMetrics, name: str | None = None) -> float | None:
+    """Return the accuracy of a guess, of one property or of all at once; None if unknown."""
+    if metrics.game is not None:
+        return metrics.game.chance
+    majority = (metrics.baselines or {}).get("majority")
+    if majority is not None and name is not None:
+        entry = majority.properties.get(name)
+        return None if entry is None else entry.mean
+    return None if majority is None else majority.mean

@@ -31,13 +31,17 @@ SCORE_NAMES = {
 def score_rows(metrics: RunMetrics) -> Table:
     """Return accuracies on test clips, then the baselines: all properties at once, and each."""
     properties = list(metrics.properties)
-    several = len(properties) > 1
+    several = len(properties) != 1
     columns = ["accuracy on test clips", *(["all at once"] if several else []), *properties]
     rows = []
     for score, name in SCORE_NAMES.items():
+        if getattr(metrics, score) is None and metrics.game is not None:
+            continue  # a game that the paper does not have
         cells = [percent(getattr(metrics, score))] if several else []
         each = (percent(getattr(own, score)) for own in metrics.properties.values())
         rows.append([name, *cells, *each])
+    if metrics.game is not None and metrics.game.chance is not None:
+        rows.append(["chance", f"{100 * metrics.game.chance:.1f} %"])
     entries = {
         f"{kind}: {name}": entry
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))

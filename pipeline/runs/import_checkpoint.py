@@ -18,10 +18,10 @@ from torch import Tensor
 
 from data.errors import HeliographError
 from data.interchange import read_pt
-from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key, stack_receivers
+from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key
 from pipeline.config import CONTROLLED, TrainConfig, build_config
 from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid, read_inputs
-from pipeline.game import hear, pooled_accuracy, published_accuracy
+from pipeline.game import ClipTable, build_game
 from pipeline.runs.results import SeedResult
 from pipeline.runs.run import CONTROL, Run
 from pipeline.runs.writer import add_control, remove_control, write_run
@@ -185,8 +185,10 @@ def _result(
     path: Path, config: TrainConfig, examples: Examples, agents: CheckpointAgents, steps: int
 ) -> SeedResult:
     """The checkpoint's agents, their messages and accuracies, as the result of a seed 0."""
-    agent_factory = AgentFactory(config, (steps,), (agents.dim,))
-    sender, receiver = agent_factory.sender().eval(), agent_factory.receiver().eval()
+    factory, game = AgentFactory(config, (steps,), (agents.dim,)), build_game(config)
+    channel = factory.channel
+    sender = factory.sender().eval()
+    receiver = game.build_receiver(channel.message_size, factory).eval()
     for module, state in ((sender, agents.sender), (receiver, agents.receiver)):
         try:
             module.load_state_dict({name: value.float() for name, value in state.items()})
@@ -199,10 +201,10 @@ def _result(
         tokens = sender(torch.from_numpy(examples.features).float())
     tokens = tokens.view(len(examples), config.agents, config.heads).numpy()
     split = _split_if_labelled(examples, config)
-    labels = examples.labels[split.test]
-    verdicts = hear(
-        stack_receivers([[receiver]], torch.device("cpu")), tokens[split.test], config.vocab
-    )
+    stack = game.stack_receivers([[receiver]], torch.device("cpu"))
+    read = channel.read(torch.from_numpy(tokens[split.test]))
+    table = ClipTable.of(examples.labels, examples.objects)
+    answers = game.answer(stack, read, split.test, None)
     return SeedResult(
         seed=0,
         split=split,
@@ -212,10 +214,8 @@ def _result(
         epoch=config.epochs,
         accuracy_validation=None,
         accuracy_test=None,
-        accuracy_last_epoch=pooled_accuracy(verdicts, labels, config.tie_margins),
-        accuracy_published_protocol=published_accuracy(verdicts, labels, config.tie_margins)
-        if len(labels) > 1
-        else pooled_accuracy(verdicts, labels, config.tie_margins),
+        accuracy_last_epoch=game.accuracy(answers, table, split.test),
+        accuracy_published_protocol=game.published_accuracy(answers, table, split.test),
         skipped_batches=0,
     )
 

@@ -431,6 +431,26 @@ class Transfer(Record):
     )
 
 
+class GameScores(Record):
+    """A game whose rounds are not about pairs of clips."""
+
+    name: str = Field(description="as `--game` names it")
+    chance: Fraction = Field(description="the accuracy of a guess")
+    null_mean: Fraction | None = Field(
+        default=None, description="accuracy when the messages are permuted across test clips"
+    )
+    null_low: Fraction | None = Field(default=None, description="2.5 % of the null is below this")
+    null_high: Fraction | None = Field(default=None, description="2.5 % of the null is above this")
+    p_value: Fraction | None = Field(
+        default=None, description="of `kept_receiver`, against that null; one-sided"
+    )
+    position_drops: list[DifferenceEstimate] | None = Field(
+        default=None,
+        description="of each position, agent by agent: the accuracy drop when its symbols are "
+        "permuted across test clips",
+    )
+
+
 class RunMetrics(Record):
     """The whole of `metrics.json`."""
 
@@ -442,8 +462,9 @@ class RunMetrics(Record):
         "clips"
     )
     accuracy_last_epoch: AccuracySpread = Field(description="the last epoch, nothing chosen")
-    accuracy_published_protocol: PublishedAccuracy = Field(
-        description="the paper's protocol, chosen on the test clips"
+    accuracy_published_protocol: PublishedAccuracy | None = Field(
+        description="the paper's protocol, chosen on the test clips; null in a game that the paper "
+        "does not have"
     )
     accuracy_validation: AccuracySpread | None = Field(
         default=None,
@@ -451,7 +472,13 @@ class RunMetrics(Record):
         "training before they were added to the training clips",
     )
     properties: dict[str, PropertyAccuracies] = Field(
-        description="by property; the accuracies above are of all of them at once"
+        description="by property; the accuracies above are of all of them at once. Empty in a game "
+        "that asks about no property"
+    )
+    game: GameScores | None = Field(
+        default=None,
+        description="of a game other than the comparison game: its chance, and what `evaluate` "
+        "adds about it",
     )
     chosen_seed: int | None = Field(
         default=None, description="the seed whose model is at the top of the run folder"
@@ -551,7 +578,7 @@ class RunMetrics(Record):
 
         Args:
             stored: what the file holds.
-            properties: of the run, which must be there.
+            properties: those that the game of the run scores, which must be there.
             seeds: how many numbers each accuracy must have.
 
         Raises:
@@ -625,7 +652,9 @@ class SeedMetrics(Record):
     skipped_batches: int = Field(description="batches whose loss was not finite")
     accuracy_test: dict[str, Fraction] | None = Field(description="as in `metrics.json`")
     accuracy_last_epoch: dict[str, Fraction] = Field(description="as in `metrics.json`")
-    accuracy_published_protocol: dict[str, Fraction] = Field(description="as in `metrics.json`")
+    accuracy_published_protocol: dict[str, Fraction] | None = Field(
+        description="as in `metrics.json`"
+    )
     accuracy_validation: dict[str, Fraction] | None = Field(description="as in `metrics.json`")
 
 

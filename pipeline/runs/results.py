@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import nn
 
-from pipeline.agents import CompositionalReceiver, Sender
+from pipeline.agents import Sender
 from pipeline.dataset import Split
 from pipeline.game import Accuracy
 
@@ -50,12 +51,12 @@ class SeedResult:
     seed: int
     split: Split
     sender: Sender
-    receiver: CompositionalReceiver
+    receiver: nn.Module
     tokens: np.ndarray
     epoch: int
     accuracy_validation: Accuracy | None
     accuracy_test: Accuracy | None
     accuracy_last_epoch: Accuracy
-    accuracy_published_protocol: Accuracy
+    accuracy_published_protocol: Accuracy | None
     skipped_batches: int
     history: list[HistoryRow] = field(default_factory=list)

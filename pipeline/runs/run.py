@@ -29,9 +29,10 @@ from torch import Tensor
 
 from data.errors import HeliographError
 from data.files import atomic_write, sha256_file, version_of
-from pipeline.agents import AgentFactory, CompositionalReceiver, Sender, checkpoint_key
+from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
+from pipeline.game import Game, build_game
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
 from pipeline.runs.results import HistoryRow
 
@@ -138,9 +139,16 @@ class Run:
         """Return the sender of `model.safetensors`, in evaluation mode."""
         return self._with_weights(self.agent_factory.sender(), "sender")
 
-    def receiver(self) -> CompositionalReceiver:
+    @property
+    def game(self) -> Game:
+        """The game that it was trained to play."""
+        return build_game(self.config)
+
+    def receiver(self) -> torch.nn.Module:
         """Return the receiver of `model.safetensors`, in evaluation mode."""
-        return self._with_weights(self.agent_factory.receiver(), "receiver")
+        factory = self.agent_factory
+        receiver = self.game.build_receiver(factory.channel.message_size, factory)
+        return self._with_weights(receiver, "receiver")
 
     def metrics(self) -> RunMetrics:
         """Return what is in `metrics.json`.
@@ -172,7 +180,7 @@ class Run:
         Raises:
             HeliographError: for a run with a continuous channel, and as `messages` does.
         """
-        if self.config.continuous:
+        if not self.agent_factory.channel.symbols:
             raise HeliographError(
                 f"{self.folder} has a continuous channel: its messages have no tokens"
             )
@@ -220,19 +228,23 @@ class Run:
 
     def _parse_metrics(self, path: Path) -> RunMetrics:
         stored = json.loads(path.read_text())
-        return RunMetrics.read(stored, properties=self.config.properties, seeds=len(self.seeds))
+        properties = self.game.scored_properties
+        return RunMetrics.read(stored, properties=properties, seeds=len(self.seeds))
 
     def _parse_messages(self, path: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         if not lines:
             raise ValueError("it has no lines")
+        channel = self.agent_factory.channel
         for line in lines:
             for name in ("clip", "object", "part", "message"):
                 line[name]
             for name in self.config.properties:
                 line["labels"][name]
-            if not (self.config.continuous or _is_message(line.get("tokens"), self.config)):
-                raise ValueError(f"the message of {line['clip']} is {line.get('tokens')}")
+            try:
+                channel.from_json(line)
+            except ValueError as error:
+                raise ValueError(f"the message of {line['clip']} is {error}") from error
         return lines
 
     def _with_weights(self, module: _Module, part: str) -> _Module:
@@ -293,17 +305,6 @@ def without_nan(value: Any) -> Any:
 
 def _messages_file(seed: int | None) -> str:
     return "messages.jsonl" if seed is None else f"seeds/{seed}/messages.jsonl"
-
-
-def _is_message(tokens: Any, config: TrainConfig) -> bool:
-    """Whether agents of this configuration can send these tokens."""
-    agents = tokens if isinstance(tokens, list) else []
-    return len(agents) == config.agents and all(
-        isinstance(symbols, list)
-        and len(symbols) == config.heads
-        and all(isinstance(symbol, int) and 0 <= symbol < config.vocab for symbol in symbols)
-        for symbols in agents
-    )
 
 
 def _parse_object(path: Path) -> dict[str, Any]:

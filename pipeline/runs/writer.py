@@ -20,10 +20,10 @@ from torch import Tensor
 
 from data.cache import Features
 from data.files import atomic_write, replacing
-from pipeline.agents import checkpoint_key, message_text, values_text
+from pipeline.agents import build_channel, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
-from pipeline.game import Accuracy
+from pipeline.game import Accuracy, build_game
 from pipeline.runs.metrics_schema import SCORES, RunMetrics, SeedMetrics, Spread
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import CONTROL, SCHEMA_VERSION, Run, write_json
@@ -121,6 +121,7 @@ def summarise(
     config: TrainConfig, results: Sequence[SeedResult], *, notes: Sequence[str] = ()
 ) -> RunMetrics:
     """Return what training writes into `metrics.json`."""
+    game = build_game(config)
     accuracies = {
         score: _over_seeds([getattr(result, score) for result in results])
         for score in (*SCORES, "accuracy_validation")
@@ -136,8 +137,9 @@ def summarise(
                     score: _over_seeds([getattr(result, score) for result in results], number)
                     for score in SCORES
                 }
-                for number, name in enumerate(config.properties)
+                for number, name in enumerate(game.scored_properties)
             },
+            **game.metrics(),
             "chosen_seed": choose(results).seed,
             "chosen_epoch": [result.epoch for result in results],
             "skipped_batches": [result.skipped_batches for result in results],
@@ -171,7 +173,7 @@ def _seed_metrics(result: SeedResult, config: TrainConfig) -> SeedMetrics:
                 score: value
                 and {
                     "together": value.together,
-                    **dict(zip(config.properties, value.each, strict=True)),
+                    **dict(zip(build_game(config).scored_properties, value.each, strict=True)),
                 }
                 for score, value in scores.items()
             },
@@ -197,6 +199,7 @@ def _write_model(folder: Path, config: TrainConfig, result: SeedResult) -> None:
 def _write_messages(
     folder: Path, features: Features, config: TrainConfig, labels: np.ndarray, result: SeedResult
 ) -> None:
+    channel = build_channel(config)
     parts = np.full(len(features), "", dtype=object)
     for name in ("train", "validation", "test"):
         parts[getattr(result.split, name)] = name
@@ -204,7 +207,7 @@ def _write_messages(
         json.dumps(
             {
                 "clip": features.clip_id[row],
-                **_message_keys(message),
+                **channel.to_json(message),
                 "object": features.object[row],
                 "part": parts[row] or None,
                 "labels": {
@@ -216,14 +219,6 @@ def _write_messages(
         for row, message in enumerate(result.tokens)
     ]
     atomic_write(folder / "messages.jsonl", "".join(f"{line}\n" for line in lines))
-
-
-def _message_keys(message: np.ndarray) -> dict[str, Any]:
-    """One clip's message: tokens (agents, heads), or real numbers (agents, heads, vocab)."""
-    if np.issubdtype(message.dtype, np.integer):
-        return {"message": message_text(message.tolist()), "tokens": message.tolist()}
-    values = message.reshape(len(message), -1).tolist()
-    return {"message": values_text(values), "values": values}
 
 
 def _write_history(path: Path, rows: Sequence[HistoryRow]) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 
 from backbones import fast_float32
 from data.errors import HeliographError
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split
+from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
 from pipeline.training.checkpoints import TrainingCheckpointer
@@ -112,16 +112,10 @@ def _train(
 
 
 def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split) -> None:
-    """Raises HeliographError where training or test clips leave nothing to compare."""
+    """Raise HeliographError where training or test clips leave nothing to play."""
+    game, table = build_game(config), ClipTable.of(examples.labels, examples.objects)
     for part, clips in (("training", split.train), ("test", split.test)):
-        values = examples.labels[clips]
-        spread = np.ptp(values, axis=0) if len(clips) > 1 else np.zeros(len(config.properties))
-        for name, margin, width in zip(config.properties, config.tie_margins, spread, strict=True):
-            if not width > margin:
-                alike = (
-                    f"the {len(clips)} {part} clips differ in {name} by {width:g} at most, which "
-                    f"its tie margin of {margin:g} counts as equal (see --tie-margin)"
-                    if width
-                    else f"the {len(clips)} {part} clips all have the same {name}"
-                )
-                raise HeliographError(f"seed {seed}: {alike}: nothing to compare")
+        for obstacle in game.obstacles(table, clips):
+            raise HeliographError(
+                f"seed {seed}: the {len(clips)} {part} clips {obstacle}: nothing to compare"
+            )

@@ -1,4 +1,4 @@
-"""Looks at a seed while it trains: how well it is understood, and which of its states is kept."""
+"""Per-seed validation and checkpoint selection during training."""
 
 from __future__ import annotations
 
@@ -10,101 +10,118 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.agents import Stack
-from pipeline.config import TrainConfig
+from pipeline.agents import AgentWindows, Channel, Stack
 from pipeline.dataset import Split
-from pipeline.game import Accuracy, Verdicts, hear, pooled_accuracy, published_accuracy
+from pipeline.game import Accuracy, Answers, ClipTable, Game
 from pipeline.runs import HistoryRow
 
 EVALUATE_EVERY = 10  # epochs
-PUBLISHED_EVERY = 50  # epochs; the paper looks at its test objects at epochs 1, 50, 100, ...
+PUBLISHED_EVERY = 50  # epochs; the paper evaluates its test objects at epochs 1, 50, 100, ...
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """One seed at one epoch: stacks with S = 1, and what it says of every clip."""
+class SeedCheckpoint:
+    """One seed at one epoch: stacks with S = 1, and its messages (N, A, ...) of every clip."""
 
     epoch: int
     senders: Stack
     receivers: Stack
-    tokens: np.ndarray
+    messages: np.ndarray
     validation: Accuracy
     test: Accuracy
 
-    def copied(self) -> Checkpoint:
-        """The same, no longer following the training."""
+    def copied(self) -> SeedCheckpoint:
+        """Return the same, no longer following the training."""
         senders = {name: value.clone() for name, value in self.senders.items()}
         receivers = {name: value.clone() for name, value in self.receivers.items()}
         return dataclasses.replace(self, senders=senders, receivers=receivers)
 
     def to_state(self) -> dict[str, Any]:
-        """Tensors and plain values, for `torch.save`."""
+        """Return tensors and plain values, for `torch.save`."""
         scores = {name: _scores(getattr(self, name)) for name in ("validation", "test")}
-        return vars(self) | scores | {"tokens": torch.from_numpy(self.tokens)}
+        return vars(self) | scores | {"messages": torch.from_numpy(self.messages)}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device) -> Checkpoint:
-        """Reads what `to_state` wrote."""
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> SeedCheckpoint:
+        """Read what `to_state` returned."""
         stacks = {
             name: {key: value.to(device) for key, value in state[name].items()}
             for name in ("senders", "receivers")
         }
         scores = {name: _accuracy(state[name]) for name in ("validation", "test")}
-        return cls(**state | stacks | scores | {"tokens": state["tokens"].numpy()})
+        return cls(**state | stacks | scores | {"messages": state["messages"].numpy()})
 
 
 @dataclass
 class SeedTracker:
-    """What is remembered of one seed's training."""
+    """Validation, history and the kept checkpoint of one seed.
 
+    Attributes:
+        game: Judges.
+        seed: Its number.
+        split: Its clips.
+        table: Of all clips, with their true labels.
+        chosen_epoch: The epoch to keep, where one was chosen before.
+        windows: What receivers see of every clip (S = 1); None where they see none.
+        history: A row for each evaluation.
+        best: The best checkpoint on validation, or that of the chosen epoch.
+        last: That of the last epoch.
+        published: The best accuracy of the published protocol; None where the game has none.
+    """
+
+    game: Game
     seed: int
     split: Split
-    chosen: int | None = None  # the epoch to keep, where one was chosen before
+    table: ClipTable
+    chosen_epoch: int | None = None
+    windows: AgentWindows | None = None
     history: list[HistoryRow] = field(default_factory=list)
-    best: Checkpoint | None = None  # on validation, or at the chosen epoch
-    last: Checkpoint | None = None
-    published: Accuracy | None = None  # the best of the published protocol's looks
+    best: SeedCheckpoint | None = None
+    last: SeedCheckpoint | None = None
+    published: Accuracy | None = None
 
-    def look(
+    def evaluate(
         self,
         stacks: tuple[Stack, Stack],
-        tokens: np.ndarray,
-        labels: np.ndarray,
-        config: TrainConfig,
+        messages: np.ndarray,
+        channel: Channel,
         *,
         epoch: int,
         tau: float,
         loss: float,
     ) -> HistoryRow:
-        """Scores the seed, keeps what is best on validation, and the last.
+        """Score the seed; keep what is best on validation, and the last.
 
         Args:
-            stacks: senders and receivers with S = 1; they may change afterwards.
-            tokens: what the senders say of all N clips.
-            labels: (N, P), the true ones.
+            stacks: Senders and receivers with S = 1; they may change afterwards.
+            messages: The final messages of all N clips, (N, A, ...).
+            channel: How receivers read them.
+            epoch: Epochs done.
+            tau: Temperature of the epoch.
+            loss: Mean loss of the epoch.
         """
         senders, receivers = stacks
-        margins = config.tie_margins
         validation, test = (
-            (hear(receivers, tokens[clips], config.vocab), labels[clips])
+            (self._answers(receivers, messages, channel, clips), self.table, clips)
             for clips in (self.split.validation, self.split.test)
         )
-        state = Checkpoint(
+        state = SeedCheckpoint(
             epoch,
             senders,
             receivers,
-            tokens,
-            pooled_accuracy(*validation, margins),
-            pooled_accuracy(*test, margins),
+            messages,
+            self.game.accuracy(*validation),
+            self.game.accuracy(*test),
         )
-        published = published_accuracy(*test, margins)
-        if epoch == 1 or epoch % PUBLISHED_EVERY == 0 or epoch == config.epochs:
+        published = self.game.published_accuracy(*test)
+        epochs = self.game.config.epochs
+        if published and (epoch == 1 or epoch % PUBLISHED_EVERY == 0 or epoch == epochs):
             before = self.published
             if before is None or published.together > before.together:
                 self.published = published
-        if epoch == self.chosen or (self.chosen is None and self._is_better(state, config)):
+        if epoch == self.chosen_epoch or (self.chosen_epoch is None and self._is_better(state)):
             self.best = state.copied()
-        if epoch == config.epochs:
+        if epoch == epochs:
             self.last = state.copied()
         self.history.append(
             HistoryRow(
@@ -114,40 +131,45 @@ class SeedTracker:
                 loss,
                 state.validation.together,
                 state.test.together,
-                published.together,
+                published.together if published else math.nan,
             )
         )
         return self.history[-1]
 
-    def _is_better(self, state: Checkpoint, config: TrainConfig) -> bool:
+    def _answers(
+        self, receivers: Stack, messages: np.ndarray, channel: Channel, clips: np.ndarray
+    ) -> Answers:
+        device = next(iter(receivers.values())).device
+        read = channel.read(torch.from_numpy(messages[clips]).to(device))
+        return self.game.answer(receivers, read, clips, self.windows)
+
+    def _is_better(self, state: SeedCheckpoint) -> bool:
         """Whether validation prefers a state; never where it has nothing to compare."""
-        settled = state.epoch > config.epochs // 2  # before, a good look is mostly luck
+        settled = state.epoch > self.game.config.epochs // 2  # before, a good score is mostly luck
         before = -math.inf if self.best is None else self.best.validation.together
         return settled and state.validation.together >= before
 
-    def kept(self) -> Checkpoint:
-        """The state that stands for the seed: the best on validation, or else the last."""
+    def kept(self) -> SeedCheckpoint:
+        """Return the checkpoint of the seed: the best on validation, or else the last."""
         kept = self.best or self.last
-        assert kept is not None  # the last epoch is always looked at
+        assert kept is not None  # the last epoch is always evaluated
         return kept
 
-    def best_receiver(self, labels: np.ndarray, config: TrainConfig) -> int:
-        """The receiver that does best on validation; the first where nothing can choose."""
+    def best_receiver(self, channel: Channel) -> int:
+        """Return the receiver that does best on validation; 0 where nothing can choose."""
         clips = self.split.validation
         if not len(clips):
             return 0
         kept = self.kept()
-        verdicts = hear(kept.receivers, kept.tokens[clips], config.vocab)
+        answers = self._answers(kept.receivers, kept.messages, channel, clips)
         scores = [
-            pooled_accuracy(
-                Verdicts(says[None], verdicts.message), labels[clips], config.tie_margins
-            ).together
-            for says in verdicts.says_more
+            self.game.accuracy(of_one, self.table, clips).together
+            for of_one in answers.by_receiver()
         ]
         return int(np.argmax(scores))
 
     def to_state(self) -> dict[str, Any]:
-        """Tensors and plain values, for `torch.save`."""
+        """Return tensors and plain values, for `torch.save`."""
         return {
             "history": [dataclasses.astuple(row) for row in self.history],
             "best": self.best and self.best.to_state(),
@@ -156,10 +178,11 @@ class SeedTracker:
         }
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """Goes on where `to_state` was taken."""
+        """Resume where `to_state` was taken."""
         self.history = [HistoryRow(*row) for row in state["history"]]
         self.best, self.last = (
-            state[name] and Checkpoint.from_state(state[name], device) for name in ("best", "last")
+            state[name] and SeedCheckpoint.from_state(state[name], device)
+            for name in ("best", "last")
         )
         self.published = state["published"] and _accuracy(state["published"])
 

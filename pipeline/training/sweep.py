@@ -19,17 +19,30 @@ from typing import Any
 
 import click
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
-from pipeline.config import TrainConfig, parse_agents, parse_setting, setting_fields
+from pipeline.config import PRESETS, TrainConfig, parse_agents, parse_setting, setting_fields
 from pipeline.console import print_table
 from pipeline.runs import SCORES, Run, percent
 from pipeline.training.train import train
 
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise InvalidValueError(f"seeds must be at least 1, got {text}")
+    return int(text)
+
+
+def _preset(text: str) -> str:
+    if text not in PRESETS:
+        raise InvalidValueError(f"no preset {text!r}: choose one of {', '.join(PRESETS)}")
+    return text
+
+
 KEYS: dict[str, Callable[[str], Any]] = {
     "agents": parse_agents,
-    "preset": str,
-    "seeds": int,
+    "preset": _preset,
+    "seeds": _count,
     **{
         name: functools.partial(parse_setting, name, field)
         for name, field in setting_fields(TrainConfig).items()
@@ -83,10 +96,11 @@ def sweep(
     """
     axes = dict(map(parse_axis, words))
     if len(axes) < len(words):
-        raise HeliographError("a key is swept twice: give all its values at once")
+        raise InvalidValueError("--sweep names a key twice: give all its values at once")
     grid = list(itertools.product(*axes.values()))
     again = {"resume": not settings["overwrite"]}
     cells: list[Cell] = []
+    first_error: HeliographError | None = None
     for number, values in enumerate(grid, 1):
         given = dict(zip(axes, values, strict=True))
         folder = out / "_".join(f"{key}-{value}" for key, value in given.items())
@@ -101,9 +115,10 @@ def sweep(
             cells.append(Cell(folder, given, run))
         except HeliographError as error:
             log(f"{folder.name}: {error}")
+            first_error = first_error or error
             cells.append(Cell(folder, given, None, str(error)))
             if len(cells) == len(grid) and not any(cell.run for cell in cells):
-                raise HeliographError(cells[0].error) from error
+                raise (first_error or error) from None
         _write_table(out / "sweep.csv", cells)
     return cells
 
@@ -118,14 +133,18 @@ def parse_axis(word: str) -> tuple[str, list[str]]:
     key = key.strip().replace("-", "_")
     values = [value.strip() for value in text.split(",")]
     if key not in KEYS:
-        raise HeliographError(f"nothing called {key!r} can be swept: {', '.join(sorted(KEYS))} can")
+        raise InvalidValueError(
+            f"--sweep has no key {key!r}: the keys are {', '.join(sorted(KEYS))}"
+        )
     for value in values:
         try:
             KEYS[key](value)
         except (ValueError, KeyError):
-            raise HeliographError(f"{key} cannot be {value!r}") from None
+            raise InvalidValueError(f"--sweep: {key} cannot be {value!r}") from None
+        except InvalidValueError as error:
+            raise InvalidValueError(f"--sweep: {error}") from None
     if len(set(values)) < len(values):
-        raise HeliographError(f"a value of {key} stands twice: {text}")
+        raise InvalidValueError(f"--sweep has a value of {key} twice: {text}")
     return key, values
 
 
@@ -138,7 +157,7 @@ def split_words(caches: Sequence[str], *, swept: bool) -> tuple[tuple[str, ...],
     words = tuple(word for word in caches if swept and word.split("=")[0].replace("-", "_") in KEYS)
     kept = tuple(word for word in caches if word not in words)
     if not kept:
-        raise HeliographError("no cache to train on is named")
+        raise InvalidValueError("name a cache to train on")
     return kept, words
 
 

@@ -1,4 +1,4 @@
-"""Seeds that train side by side: their nets, their epochs, and a state to go on from."""
+"""Trains several seeds side by side: their nets, their epochs, and a state to resume from."""
 
 from __future__ import annotations
 
@@ -8,34 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.agents import (
     AgentFactory,
     AgentWindows,
-    CompositionalReceiver,
     Sender,
     Stack,
     fold_axes,
-    fresh_receivers,
     fresh_senders,
-    init_agents,
-    receiver_logits,
     sender_logits,
-    unstack_receiver,
     unstack_sender,
 )
 from pipeline.config import STAGGERED, TrainConfig
 from pipeline.dataset import Examples, Split, principal_axes
-from pipeline.game import (
-    comparison_loss,
-    entropy_bonus,
-    epoch_pairs,
-    final_messages,
-    gumbel_softmax,
-    paired,
-    seed_batches,
-)
+from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
 from pipeline.training.optimizer import Optimiser, adam, backward, clip_each
@@ -59,7 +46,16 @@ class MultiSeedTrainer:
         device: torch.device,
         chosen: Sequence[int] = (),
     ) -> None:
-        """`chosen` is the epoch that each seed keeps once its validation clips teach too."""
+        """Build the networks and optimisers of every seed.
+
+        Args:
+            examples: Features, labels and objects of all clips.
+            config: Of the run.
+            seeds: To train.
+            width: Seeds that the kernels always see; the last one is repeated to fill it.
+            device: To train on.
+            chosen: The epoch that each seed keeps once its validation clips train too.
+        """
         fill = max(0, width - len(seeds))
         self.real = len(seeds)
         self.seeds = [*seeds, *[seeds[-1]] * fill]
@@ -69,33 +65,47 @@ class MultiSeedTrainer:
         if chosen:
             self.splits = [split.joined() for split in self.splits]
         self.config = config
-        self.labels = examples.labels
+        self.game = build_game(config)
         self.device = device
-        shapes = [own.shape[1:] for own in examples.caches]
-        self.agent_factory = AgentFactory(
+        shapes = [cache.shape[1:] for cache in examples.caches]
+        self.factory = AgentFactory(
             config, tuple(steps for steps, _ in shapes), tuple(dim for _, dim in shapes)
         )
+        self.channel = self.factory.channel
         self.axes = [_axes(examples, split, config) for split in self.splits]
         features = [
-            _projected(own, [axes[number] for axes in self.axes] if config.axes else []).to(device)
-            for number, own in enumerate(examples.caches)
+            _projected(cache, [axes[n] for axes in self.axes] if config.axes else []).to(device)
+            for n, cache in enumerate(examples.caches)
         ]
-        self.views = AgentWindows.of(features, config.agents, config.agent_caches)
-        self.dims = [own.shape[-1] for own in features]
-        self.taught = [
-            _shuffled(examples.labels, split.train, seed) if config.shuffle_labels else self.labels
+        self.windows = AgentWindows.of(features, config.agents, config.agent_caches)
+        self.receiver_windows = (
+            AgentWindows.whole(features) if self.game.receivers_see_clips else None
+        )
+        self.dims = [cache.shape[-1] for cache in features]
+        self.table = ClipTable.of(examples.labels, examples.objects)
+        self.training_tables = [
+            ClipTable(_shuffled(examples.labels, split.train, seed), self.table.objects)
+            if config.shuffle_labels
+            else self.table
             for seed, split in zip(self.seeds, self.splits, strict=True)
         ]
-        self.senders, self.receivers = init_agents(
-            self.agent_factory, self.dims, self.views.groups, self.seeds, device
+        self.senders, self.receivers = self.game.init_agents(
+            self.factory, self.dims, self.windows.groups, self.seeds, device
         )
         self.sender_adam = adam(self.senders, lr=config.sender_lr, weight_decay=config.weight_decay)
         self.receiver_adam = self._receiver_adam()
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
-        self.records = [
-            SeedTracker(seed, split, chosen[number] if chosen else None)
-            for number, (seed, split) in enumerate(zip(seeds, self.splits, strict=False))
-        ]  # of the real ones: nobody asks what becomes of padding
+        self.trackers = [
+            SeedTracker(
+                self.game,
+                seed,
+                split,
+                self.table,
+                chosen_epoch=chosen[n] if chosen else None,
+                windows=self.receiver_windows and self.receiver_windows.of_seed(n),
+            )
+            for n, (seed, split) in enumerate(zip(seeds, self.splits, strict=False))
+        ]  # of the real seeds: nobody asks what becomes of padding
         self.epoch = 0  # epochs done, those of the oracle not counted
 
     def run(
@@ -103,17 +113,17 @@ class MultiSeedTrainer:
         progress: Callable[[Progress], None] | None = None,
         pause: Callable[[], None] | None = None,
     ) -> None:
-        """Trains to the last epoch; `pause` is called after each look, with all at rest."""
+        """Train to the last epoch; `pause` is called after each evaluation, with all at rest."""
         config = self.config
         seeds = tuple(self.seeds[: self.real])
         total = config.oracle_epochs + config.epochs
 
-        def tell(epoch: int, tau: float, loss: float) -> None:
+        def report(epoch: int, tau: float, loss: float) -> None:
             if progress is not None:
                 progress(Progress(seeds, epoch, total, tau, loss, self._validation()))
 
         if not self.epoch:
-            self._pretrain_encoders(lambda epoch: tell(epoch, math.nan, math.nan))
+            self._pretrain_encoders(lambda epoch: report(epoch, math.nan, math.nan))
         for epoch in range(self.epoch + 1, config.epochs + 1):
             if epoch > 1 and (epoch - 1) % config.reset_interval == 0:
                 self._reset_receivers(epoch)
@@ -121,46 +131,45 @@ class MultiSeedTrainer:
             tau = config.tau_start + (config.tau_end - config.tau_start) * done
             losses = self._epoch(epoch, tau)
             self.epoch = epoch
-            looked = epoch == 1 or epoch % EVALUATE_EVERY == 0 or epoch == config.epochs
-            if looked:
-                self._look(tau, losses)
-            tell(config.oracle_epochs + epoch, tau, float(losses[: self.real].mean()))
-            if looked and pause is not None:
+            evaluated = epoch == 1 or epoch % EVALUATE_EVERY == 0 or epoch == config.epochs
+            if evaluated:
+                self._evaluate(tau, losses)
+            report(config.oracle_epochs + epoch, tau, float(losses[: self.real].mean()))
+            if evaluated and pause is not None:
                 pause()
 
     def results(self) -> Iterator[SeedResult]:
-        """What came of each seed, once the last epoch is done."""
+        """Yield the result of each seed, once the last epoch is done."""
         skipped = self.skipped.tolist()
-        for number, record in enumerate(self.records):
-            kept = record.kept()
-            assert record.last is not None
-            assert record.published is not None
-            has_validation = len(record.split.validation) > 0
+        for n, tracker in enumerate(self.trackers):
+            kept = tracker.kept()
+            assert tracker.last is not None
+            has_validation = len(tracker.split.validation) > 0
             yield SeedResult(
-                seed=record.seed,
-                split=record.split,
-                sender=self._sender_module(kept.senders, number),
+                seed=tracker.seed,
+                split=tracker.split,
+                sender=self._sender_module(kept.senders, n),
                 receiver=self._receiver_module(
-                    kept.receivers, record.best_receiver(self.labels, self.config)
+                    kept.receivers, n, tracker.best_receiver(self.channel)
                 ),
-                tokens=kept.tokens,
+                tokens=kept.messages,
                 epoch=kept.epoch,
                 accuracy_validation=kept.validation if has_validation else None,
                 accuracy_test=kept.test if has_validation or self.chosen else None,
-                accuracy_last_epoch=record.last.test,
-                accuracy_published_protocol=record.published,
-                skipped_batches=skipped[number],
-                history=record.history,
+                accuracy_last_epoch=tracker.last.test,
+                accuracy_published_protocol=tracker.published,
+                skipped_batches=skipped[n],
+                history=tracker.history,
             )
 
-    # --- a state to go on from ---
+    # --- a state to resume from ---
 
     def state(self) -> dict[str, Any]:
-        """All that the epochs to come and the results depend on: tensors and plain values."""
+        """Return all that the epochs to come and the results depend on, as tensors and values."""
         state = {
             "epoch": self.epoch,
             "skipped": self.skipped,
-            "records": [record.to_state() for record in self.records],
+            "trackers": [tracker.to_state() for tracker in self.trackers],
         }
         if self.epoch == self.config.epochs:
             return state
@@ -173,11 +182,11 @@ class MultiSeedTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken, by a chunk of the same seeds."""
+        """Resume where `state` was taken, by a trainer of the same seeds."""
         self.epoch = state["epoch"]
         self.skipped.copy_(state["skipped"])
-        for record, saved in zip(self.records, state["records"], strict=True):
-            record.restore(saved, self.device)
+        for tracker, saved in zip(self.trackers, state["trackers"], strict=True):
+            tracker.restore(saved, self.device)
         if self.epoch == self.config.epochs:
             return
         for stack, values in (
@@ -191,27 +200,39 @@ class MultiSeedTrainer:
         for split, saved in zip(self.splits, state["generators"], strict=True):
             _restore_generator(split.generator, saved)
 
-    # --- beginning, and beginning again ---
+    # --- the start, and resets ---
 
     def _pretrain_encoders(self, progress: Callable[[int], None]) -> None:
         if not self.config.oracle_epochs:
             return
         draws = [_derived(seed, 0) for seed in self.seeds]
+        others = [
+            fresh_senders(self.factory, self.dims, self.windows.groups, draws, self.device)
+            for _ in range(self.game.sides - 1)
+        ]
         pretrain(
-            self.senders,
-            fresh_senders(self.agent_factory, self.dims, self.views.groups, draws, self.device),
-            self.views,
+            self.game,
+            [self.senders, *others],
+            self.game.oracle_receivers(
+                self.config.agents * self.config.hidden_dim,
+                self.factory,
+                self.dims,
+                self.seeds,
+                self.device,
+            ),
+            (self.windows, self.receiver_windows),
             [split.train for split in self.splits],
-            self.taught,
-            self.config,
+            self.training_tables,
             self.seeds,
             progress,
         )
 
     def _reset_receivers(self, epoch: int) -> None:
-        """Fresh receivers with fresh optimisers: all of them, or the next in turn."""
+        """Replace receivers and their optimisers by new ones: all of them, or the next in turn."""
         draws = [_derived(seed, epoch) for seed in self.seeds]
-        fresh = fresh_receivers(self.agent_factory, draws, self.device)
+        fresh = self.game.fresh_receivers(
+            self.channel.message_size, self.factory, draws, self.device, self.dims
+        )
         if self.config.resets == STAGGERED:
             turn = ((epoch - 1) // self.config.reset_interval - 1) % self.config.receivers
             for name, value in self.receivers.items():
@@ -231,112 +252,112 @@ class MultiSeedTrainer:
     # --- an epoch ---
 
     def _epoch(self, epoch: int, tau: float) -> np.ndarray:
-        """Plays one epoch; returns the mean loss of each seed, (S,)."""
-        config = self.config
-        played = [
-            epoch_pairs(split.generator, split.train, labels, config)
-            for split, labels in zip(self.splits, self.taught, strict=True)
+        """Play one epoch; return the mean loss of each seed, (S,)."""
+        config, game = self.config, self.game
+        epochs = [
+            game.epoch(split.generator, split.train, table)
+            for split, table in zip(self.splits, self.training_tables, strict=True)
         ]
-        noise = self._noise(epoch, max(len(pairs.a) for pairs in played))
+        batches, described = max(len(r.described) for r in epochs), epochs[0].described.shape[1]
+        noise = self._noise(epoch, batches, described)
         totals, counts = torch.zeros(
             2, len(self.seeds), dtype=torch.float64, device=self.device
         ).unbind()
-        for batch, exponential in zip(seed_batches(played, self.device), noise, strict=True):
-            x = self.views.gather(torch.cat([batch.a, batch.b], dim=1))
-            logits = self._logits(x)  # (S, A, 2B, heads, vocab)
-            if config.continuous:
-                symbols = torch.tanh(logits)
-            else:
-                symbols = gumbel_softmax(logits, exponential, tau, hard=epoch > config.soft_epochs)
-            messages = symbols.transpose(1, 2).flatten(2)  # (S, 2B, A * heads * vocab)
-            first, second = messages.chunk(2, dim=1)
-            said = paired(first, second, config.pairings)
-            predicted = receiver_logits(self.receivers, *said)
-            loss = comparison_loss(predicted, batch.answer, batch.weight)
-            objective = loss
-            if not config.continuous:
-                counted = batch.weight.unflatten(1, (config.pairings, -1)).amax(dim=(1, 3))
-                objective = loss - entropy_bonus(logits, counted, config)
-            good = backward(objective, batch.active)
+        for rounds, draws in zip(game.batches(epochs, self.device), noise, strict=True):
+            logits = self._logits(self.windows.gather(rounds.described))  # (S, A, M, heads, vocab)
+            sent = self.channel.send(logits, draws, tau, hard=epoch > config.soft_epochs)
+            messages = sent.transpose(1, 2).flatten(2)  # (S, M, message_size)
+            predicted = game.predict(self.receivers, messages, rounds, self.receiver_windows)
+            objective = loss = game.loss(predicted, rounds)
+            penalty = self.channel.penalty(logits, game.played(rounds), game.sides)
+            if penalty is not None:
+                objective = loss + penalty
+            assert rounds.active is not None
+            good = backward(objective, rounds.active)
             clip_each(self.senders, 1, config.grad_clip)
             clip_each(self.receivers, 2, config.grad_clip)
             self.sender_adam.step(good)
             self.receiver_adam.step(good)
             totals += torch.where(good, loss.detach().double(), 0.0)
             counts += good
-            self.skipped += batch.active & ~good
+            self.skipped += rounds.active & ~good
         return torch.where(counts > 0, totals / counts, math.nan).cpu().numpy()
 
     def _logits(self, x: list[Tensor]) -> Tensor:
         config = self.config
-        return sender_logits(self.senders, x, config.heads, self.views.groups, config.logit_clamp)
+        return sender_logits(self.senders, x, config.heads, self.windows.groups, config.logit_clamp)
 
-    def _noise(self, epoch: int, batches: int) -> Tensor:
-        """Exp(1) draws (batches, S, A, 2B, heads, vocab) of this epoch, each seed's its own."""
+    def _noise(self, epoch: int, batches: int, clips: int) -> Tensor:
+        """Return the channel's noise of this epoch, each seed's from a generator of its own.
+
+        Its shape is (batches, S, A, clips, heads, noise_size).
+        """
         config = self.config
-        if config.continuous:
-            return torch.empty(batches, 0)
-        shape = (config.agents, 2 * config.batch, config.heads, config.vocab)
+        shape = (config.agents, clips, config.heads, self.channel.noise_size)
         noise = torch.empty(batches, len(self.seeds), *shape)
-        for number, seed in enumerate(self.seeds):
+        for n, seed in enumerate(self.seeds):
             generator = torch.Generator().manual_seed(_derived(seed, -epoch))
-            for own in noise:  # so that a seed's draws do not depend on the batches of others
-                own[number].exponential_(generator=generator)
+            for batch in noise:  # so that a seed's draws do not depend on the batches of others
+                self.channel.fill_noise(batch[n], generator)
         return noise.to(self.device)
 
-    # --- looking ---
+    # --- evaluation ---
 
-    def _look(self, tau: float, losses: np.ndarray) -> None:
-        tokens = self._speak()
-        for number, record in enumerate(self.records):
+    def _evaluate(self, tau: float, losses: np.ndarray) -> None:
+        messages = self._final_messages()
+        for n, tracker in enumerate(self.trackers):
             senders, receivers = (
-                {name: value.detach()[number : number + 1] for name, value in stack.items()}
+                {name: value.detach()[n : n + 1] for name, value in stack.items()}
                 for stack in (self.senders, self.receivers)
             )
-            record.look(
+            tracker.evaluate(
                 (senders, receivers),
-                tokens[number],
-                self.labels,
-                self.config,
+                messages[n],
+                self.channel,
                 epoch=self.epoch,
                 tau=tau,
-                loss=float(losses[number]),
+                loss=float(losses[n]),
             )
 
     def _validation(self) -> tuple[float, ...]:
-        """Validation accuracy of each real seed at its latest look; NaN before the first."""
+        """The latest validation accuracy of each real seed; NaN before the first."""
         return tuple(
-            record.history[-1].accuracy_validation if record.history else math.nan
-            for record in self.records
+            tracker.history[-1].accuracy_validation if tracker.history else math.nan
+            for tracker in self.trackers
         )
 
     @torch.no_grad()
-    def _speak(self) -> np.ndarray:
-        """What is said (S, N, A, ...) of all clips, in pieces as wide as a training batch."""
-        everyone = torch.arange(len(self.labels), device=self.device)
+    def _final_messages(self) -> np.ndarray:
+        """Return the messages (S, N, A, ...) of all clips, in pieces as wide as a batch."""
+        everyone = torch.arange(len(self.table.labels), device=self.device)
+        width = self.game.sides * self.config.batch
         pieces = []
-        for piece in everyone.split(2 * self.config.batch):
-            rows = torch.zeros(2 * self.config.batch, dtype=torch.int64, device=self.device)
+        for piece in everyone.split(width):
+            rows = torch.zeros(width, dtype=torch.int64, device=self.device)
             rows[: len(piece)] = piece
-            logits = self._logits(self.views.gather(rows.expand(len(self.seeds), -1)))
-            said = final_messages(logits, continuous=self.config.continuous)
-            pieces.append(said[:, :, : len(piece)])
+            logits = self._logits(self.windows.gather(rows.expand(len(self.seeds), -1)))
+            pieces.append(self.channel.final(logits)[:, :, : len(piece)])
         return torch.cat(pieces, dim=2).transpose(1, 2).cpu().numpy()
 
-    def _sender_module(self, senders: Stack, number: int) -> Sender:
-        sender = self.agent_factory.sender(self.dims)
-        unstack_sender(senders, 0, sender, self.views.groups)
+    def _sender_module(self, senders: Stack, n: int) -> Sender:
+        sender = self.factory.sender(self.dims)
+        unstack_sender(senders, 0, sender, self.windows.groups)
         if not self.config.axes:
             return sender.eval()
-        axes = self.axes[number]
-        folded = self.agent_factory.sender()
-        fold_axes(sender, [axes[cache] for cache in self.config.agent_caches], folded)
+        axes = [self.axes[n][cache] for cache in self.config.agent_caches]
+        folded = self.factory.sender()
+        fold_axes(sender, axes, folded)
         return folded.eval()
 
-    def _receiver_module(self, receivers: Stack, number: int) -> CompositionalReceiver:
-        receiver = self.agent_factory.receiver()
-        unstack_receiver(receivers, 0, number, receiver)
-        return receiver.eval()
+    def _receiver_module(self, receivers: Stack, n: int, number: int) -> nn.Module:
+        size = self.channel.message_size
+        receiver = self.game.build_receiver(size, self.factory, self.dims)
+        self.game.unstack_receiver(receivers, 0, number, receiver)
+        if not (self.config.axes and self.game.receivers_see_clips):
+            return receiver.eval()
+        folded = self.game.build_receiver(size, self.factory)
+        fold_axes(receiver, self.axes[n], folded)
+        return folded.eval()
 
 
 def _axes(examples: Examples, split: Split, config: TrainConfig) -> list[np.ndarray]:

@@ -23,6 +23,7 @@ __all__ = [
     "agreement",
     "decoder_record",
     "discover",
+    "find_decoder",
 ]
 
 REFERENCE = "pyav"
@@ -49,16 +50,28 @@ def discover(folders: Iterable[str]) -> dict[str, Backend]:
 DECODERS = discover(__path__)
 
 
+def find_decoder(name: str) -> Backend:
+    """Return the record of a decoder.
+
+    Raises:
+        ValueError: There is no such decoder; the error lists those there are.
+    """
+    if name not in DECODERS:
+        raise ValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
+    return DECODERS[name]
+
+
 def decoder_record(name: str) -> dict[str, Any]:
     """Return what a cache records about a decoder: its name, version and FFmpeg libraries.
 
     Raises:
-        HeliographError: There is no such decoder, or it is not installed.
+        InvalidValueError: There is no such decoder.
+        HeliographError: It is not installed.
     """
-    if name not in DECODERS:
-        raise InvalidValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
     try:
-        return {"name": name, **DECODERS[name].versions()}
+        return {"name": name, **find_decoder(name).versions()}
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise HeliographError(f"the decoder {name} cannot be used here: {reason}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.message import wording_for
 from pipeline.report.charts import Axis
 from pipeline.report.sections.section import ReportContext, Section
-from pipeline.report.summary import baseline_name, interval_of
+from pipeline.report.summary import baseline_name, chance_of, interval_of
 from pipeline.runs import AccuracyEstimate, RunMetrics, Spread
 
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -59,8 +59,9 @@ def build(context: ReportContext) -> Mapping[str, Any]:
 def panels(metrics: RunMetrics) -> list[AccuracyPanel]:
     """Return a panel of all properties at once, where there are several, then one of each."""
     properties = list(metrics.properties)
-    several = len(properties) > 1
-    together = [_panel(metrics, None, "all properties at once")] if several else []
+    several = len(properties) != 1
+    title = "all properties at once" if properties else "the clip that is meant"
+    together = [_panel(metrics, None, title)] if several else []
     return together + [_panel(metrics, name, wording_for(name).name) for name in properties]
 
 
@@ -103,8 +104,8 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
         for label, kind, note, entry in candidates
         if entry is not None and entry.mean is not None
     )
-    majority = part(baselines.get("majority"))
-    chance = None if majority is None or majority.mean is None else round(100 * majority.mean, 2)
+    chance = chance_of(metrics, name)
+    chance = None if chance is None else round(100 * chance, 2)
     return AccuracyPanel(title, rows, chance)
 
 

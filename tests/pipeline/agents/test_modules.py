@@ -6,14 +6,10 @@ from torch import nn
 
 from data.errors import HeliographError
 from pipeline.agents.modules import (
-    AgentView,
     CompositionalReceiver,
     CompositionalSender,
     TemporalEncoder,
-    agent_views,
-    agent_windows,
     build_sender,
-    message_text,
 )
 
 
@@ -60,20 +56,6 @@ def test_a_property_that_cannot_name_a_head_is_refused(name):
         CompositionalReceiver(10, properties=("mass", name))
 
 
-@pytest.mark.parametrize(
-    ("steps", "agents", "expected"),
-    [
-        (8, 1, [(0, 8)]),
-        (8, 2, [(0, 4), (4, 8)]),
-        (8, 3, [(0, 2), (2, 4), (4, 6)]),
-        (8, 16, [(i % 8, i % 8 + 1) for i in range(16)]),
-        (1, 2, [(0, 1), (0, 1)]),
-    ],
-)
-def test_windows_are_consecutive_and_cycle_when_agents_outnumber_steps(steps, agents, expected):
-    assert [(w.start, w.stop) for w in agent_windows(steps, agents)] == expected
-
-
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 def test_an_encoder_takes_any_number_of_steps(steps):
     assert TemporalEncoder(input_dim=6, n_frames=steps)(torch.rand(3, steps, 6)).shape == (3, 128)
@@ -91,23 +73,6 @@ def test_each_agent_sees_only_its_window():
     assert sender(clips).shape == (4, 2, 2)
 
 
-def test_agents_of_one_cache_share_its_steps_and_a_static_one_repeats():
-    views = agent_views([8, 1], [0, 1, 0, 1])
-    first, second = range(0, 4), range(4, 8)
-    assert views == [
-        AgentView(0, first),
-        AgentView(1, first),
-        AgentView(0, second),
-        AgentView(1, second),
-    ]
-    assert agent_views([8, 1], [1, 0]) == [AgentView(1, range(0, 8)), AgentView(0, range(0, 8))]
-    assert agent_views([1, 1], [0, 1, 1]) == [
-        AgentView(0, range(1)),
-        AgentView(1, range(1)),
-        AgentView(1, range(1)),
-    ]
-
-
 def test_a_static_cache_is_heard_as_the_same_step_again_and_again():
     sizes = {"input_dim": (6, 4), "agents": 2, "heads": 2, "vocab": 5, "caches": (0, 1)}
     sender = build_sender(steps=(8, 1), **sizes)
@@ -121,7 +86,3 @@ def test_a_static_cache_is_heard_as_the_same_step_again_and_again():
 def test_a_clamp_bounds_what_heads_put_out():
     sender = CompositionalSender(input_dim=6, vocab_size=64, n_heads=1, logit_clamp=0.05)
     assert sender.logits(torch.rand(9, 8, 6) * 100).abs().max() <= 0.05
-
-
-def test_messages_read_as_the_design_says():
-    assert message_text([[3, 7], [1, 2]]) == "3-7 | 1-2"

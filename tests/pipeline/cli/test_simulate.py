@@ -29,3 +29,10 @@ def test_what_simulate_leaves(wish: list[str], tmp_path: Path) -> None:
             assert min(picture.size) > 100
     for source in (out, out / "manifest.jsonl"):
         assert [clip.id for clip in list_clips([source])] == CLIPS
+
+
+def test_a_wrong_scene_is_wrong_usage(tmp_path):
+    shown = CliRunner().invoke(main, ["simulate", "ramps", "-o", str(tmp_path / "x")])
+    assert shown.exit_code == 2
+    assert "no scene is called 'ramps'; there are: collision, fall, ramp, spring" in shown.stderr
+    assert not (tmp_path / "x").exists()

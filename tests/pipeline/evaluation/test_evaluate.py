@@ -11,6 +11,9 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.cli import main
 from pipeline.evaluation import evaluate
+from pipeline.evaluation.evaluate import assess_messages
+from pipeline.metrics import METRICS, Metric
+from pipeline.report.text import structure_rows
 from pipeline.runs import Run, RunMetrics
 from pipeline.training import train
 
@@ -106,7 +109,7 @@ def test_agents_that_can_be_told_from_their_controls(metrics):
 
 
 def test_transfer_to_the_same_clips_is_no_loss(metrics, folder):
-    """On its own cache the agents say what they said, and none of the objects is new to them."""
+    """On its own cache the messages are those of training, and no object is new."""
     own = metrics.transfer[str(folder / "made.h5")]
     fall = metrics.transfer[str(folder / "fall.h5")]
     for name in ("mass", "volume"):
@@ -193,3 +196,21 @@ def test_wrong_words_get_a_sentence(folder, words, code, sentence):
     assert shown.exit_code == code
     assert sentence in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_a_new_metric_is_evaluated_stored_and_shown(compositional, metrics, monkeypatch):
+    new = Metric(
+        name="first_symbol",
+        title="First symbol",
+        function=lambda tokens, attributes: float(np.mean(tokens[:, 0] == attributes[:, 0])),
+        definition="the share of clips whose first symbol is the first property's bin",
+        chance="1 / bins",
+        source="this test",
+    )
+    monkeypatch.setitem(METRICS, new.name, new)
+    keys = assess_messages(compositional, permutations=20)
+    assert keys["compositionality"]["first_symbol"]["mean"] == 1
+    assert keys["compositionality"]["first_symbol"]["null_mean"] < 0.5
+    assert set(keys["bins"]["first_symbol"]) == {"3", "5", "8"}
+    _, rows = structure_rows(metrics.with_keys(keys))
+    assert next(row for row in rows if row[0] == "first_symbol")[1] == "1.000 ± 0.000"

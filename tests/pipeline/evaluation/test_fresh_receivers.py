@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
-from pipeline.evaluation.fresh_receivers import answers, score_fresh_receivers
+from pipeline.evaluation.fresh_receivers import score_fresh_receivers
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +38,3 @@ def test_the_same_seed_gives_the_same_newcomers(compositional):
     assert score_fresh_receivers(compositional, seed=3) == score_fresh_receivers(
         compositional, seed=3
     )
-
-
-def test_ties_have_no_answer(compositional):
-    more, counted = answers(compositional, np.array([[0, 49]]), np.array([[1, 0]]))
-    assert torch.equal(counted, torch.tensor([[[0.0, 0.0], [1.0, 1.0]]]))
-    assert torch.equal(more[0, 1], torch.tensor([1.0, 1.0]))

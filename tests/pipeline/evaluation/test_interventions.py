@@ -32,7 +32,7 @@ def test_in_a_compositional_code_each_position_causes_its_own_property(compositi
         assert selectivity["difference"]["interval"][0] > 0.2
         assert selectivity["difference"]["p_value"] < 0.05
     assert np.diag(found["zero"]["drop"]) == pytest.approx([0.5, 0.5])  # every pair a tie
-    assert np.diag(found["swap"]["drop"]) == pytest.approx([1.0, 1.0])  # every answer turned
+    assert np.diag(found["swap"]["drop"]) == pytest.approx([1.0, 1.0])  # every answer flipped
     p = np.array(found["resample"]["p_value"])
     assert np.diag(p) == pytest.approx([1 / 101] * 2)
     assert p[0, 1] == p[1, 0] == 1
@@ -42,17 +42,17 @@ def test_in_a_compositional_code_each_position_causes_its_own_property(compositi
 
 
 def test_a_flip_rate_can_be_counted_by_hand(context_of):
-    """Symbols 0 and 1 of one position: an edit turns what is said against clips that differ."""
+    """Symbols 0 and 1 of one position: an edit changes the answer against clips that differ."""
     labels = np.arange(50.0)[:, None]
     tokens = (labels > 24).astype(int)
     meaning = np.array([[[0.0], [1.0]]])
     context = context_of(tokens, meaning, labels=labels, seeds=1)
     test = context.splits[0].test
-    said = tokens[test, 0]
+    symbols = tokens[test, 0]
     pairs = [(i, j) for i in range(len(test)) for j in range(len(test)) if i != j]
-    turned = [(1 - said[i] > said[j]) != (said[i] > said[j]) for i, j in pairs]
+    flipped = [(1 - symbols[i] > symbols[j]) != (symbols[i] > symbols[j]) for i, j in pairs]
     found = intervene(context, draws=5)["edits"]["flip_rate"]
-    assert found == [[pytest.approx(np.mean(turned))]]
+    assert found == [[pytest.approx(np.mean(flipped))]]
 
 
 def test_a_random_code_causes_nothing(random_code):
@@ -84,8 +84,8 @@ def test_the_property_of_a_position_is_chosen_on_training_clips(compositional, c
     tokens = compositional.tokens.copy()
     for number, split in enumerate(compositional.splits):
         tokens[number, split.test] = tokens[number, split.test][:, ::-1]  # test clips say otherwise
-    turned = type(compositional)(**{**vars(compositional), "tokens": tokens})
-    assert carried_properties(turned).tolist() == [[0, 1]] * 3
+    flipped = type(compositional)(**{**vars(compositional), "tokens": tokens})
+    assert carried_properties(flipped).tolist() == [[0, 1]] * 3
 
 
 def test_a_silenced_agent_takes_its_property_with_it(compositional):
@@ -120,12 +120,14 @@ def test_verdicts_are_those_of_the_receiver_module():
     receiver = CompositionalReceiver(12, 16, ("alpha", "beta"))
     words = np.random.default_rng(0).integers(4, size=(9, 3))
     spoken = one_hot_tokens(words, 4)
-    said = compare_messages(stack_receivers([[receiver, receiver]], torch.device("cpu")), words, 4)
-    assert said.shape == (2, 9, 9, 2)
+    answers = compare_messages(
+        stack_receivers([[receiver, receiver]], torch.device("cpu")), words, 4
+    )
+    assert answers.shape == (2, 9, 9, 2)
     with torch.no_grad():
         for i in range(9):
             logits = receiver(spoken[i].expand(9, -1), spoken)
-            assert np.array_equal(said[1, i], (logits > 0).numpy())
+            assert np.array_equal(answers[1, i], (logits > 0).numpy())
 
 
 def test_clips_that_say_the_same_are_heard_once_and_alike(compositional):

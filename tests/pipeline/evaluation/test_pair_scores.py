@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.config import build_config
 from pipeline.evaluation.pair_scores import Resampler, count_pairs, score_auc, score_pairs
-from pipeline.game import Verdicts, pooled_accuracy
+from pipeline.game import ClipTable, PairAnswers, build_game
 from tests.pipeline.metrics.make_metric_references import REFERENCES, scores
 
 
@@ -17,8 +18,9 @@ def test_accuracies_are_those_of_the_game():
     scores = Resampler([str(clip) for clip in clips], [clips]).score_pairs(
         [says], labels, [clips], margins
     )
-    game = pooled_accuracy(Verdicts(says, clips), labels, margins)
-    assert scores.per_seed[0].tolist() == pytest.approx([*game.each, game.together])
+    game = build_game(build_config("default", ("a", "b"), tie_margin={"b": 1.0}))
+    accuracy = game.accuracy(PairAnswers(says, clips), ClipTable(labels, clips), clips)
+    assert scores.per_seed[0].tolist() == pytest.approx([*accuracy.each, accuracy.together])
 
 
 def test_the_mean_of_a_draw_of_every_object_once_is_the_accuracy():

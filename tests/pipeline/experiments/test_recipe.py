@@ -57,8 +57,8 @@ def test_outcomes_of_recipes_are_labels_of_their_scenes(name):
     found = recipe.find(name)
     scene = SCENES[found.clips.scene]
     levels = [float(prop.levels(3)[1]) for prop in scene.properties]
-    world = scene.play(*levels, np.random.default_rng(0), 48, 24.0)
-    assert {found.evaluation["outcome"], found.evaluation["action"]} <= set(world.labels)
+    trial = scene.simulate(*levels, np.random.default_rng(0), 48, 24.0)
+    assert {found.evaluation["outcome"], found.evaluation["action"]} <= set(trial.labels)
 
 
 def test_ramp_recipes_share_their_clips():
@@ -91,7 +91,7 @@ def test_a_holistic_control_is_checked_too():
         ('title = "T"', "", "own.toml: title is missing"),
         ('title = "T"', "title = 3", "own.toml: title cannot be 3"),
         ('title = "T"', "title", "own.toml is not TOML: "),
-        ('"ramp"', '"slide"', "own.toml, clips: no scene 'slide': there are ramp, "),
+        ('"ramp"', '"slide"', "own.toml, clips: no scene 'slide': there are collision, "),
         ("grid = 3", 'grid = "3"', "own.toml, clips: grid cannot be '3'"),
         ("grid = 3", "grid = true", "own.toml, clips: grid cannot be True"),
         ("[clips]", 'given = "x"\n[clips]', "either makes [clips] or says what is given"),

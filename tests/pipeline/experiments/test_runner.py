@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from data import cache
 from pipeline.cli import main
 from pipeline.experiments import NAMES, accuracy_table, measure_tables
-from pipeline.experiments.recipe import Published
-from pipeline.experiments.tables import ALL, lines_of
+from pipeline.experiments.recipe import PaperNumber
+from pipeline.experiments.tables import ALL, result_rows
 from pipeline.runs import Outcome, RunMetrics
 from pipeline.runs.metrics_schema import AboveMedian
 
@@ -125,10 +125,10 @@ def test_the_list_names_them_all():
     ("words", "code", "sentence"),
     [
         ((), 2, "name an experiment, or ask for the --list"),
-        (("jump",), 1, "no experiment 'jump': choose one of ramp, "),
-        (("phase87",), 1, "give the file (.pt or .h5) with --features"),
-        (("ramp", "--backbone", "eyes"), 1, "unknown backbone 'eyes'"),
-        (("ramp", "--backbone", "clip_vitl14,dinov2_vits14"), 1, "ramp takes one backbone, not 2"),
+        (("jump",), 2, "no experiment 'jump': choose one of ramp, "),
+        (("phase87",), 2, "give the file (.pt or .h5) with --features"),
+        (("ramp", "--backbone", "eyes"), 2, "unknown backbone 'eyes'"),
+        (("ramp", "--backbone", "clip_vitl14,dinov2_vits14"), 2, "ramp takes one backbone, not 2"),
         (("phase87", "--features", "gone.h5"), 1, "gone.h5"),
         (("phase87", "--features", "gone.pt"), 1, "gone.pt"),
     ],
@@ -172,7 +172,7 @@ def test_lines_and_tables_say_what_metrics_say():
         "compositionality": {"topsim": score(0.3) | structure, "posdis_wmcp": None},
     }
     metrics = with_outcome(stored, ratio=0.94)
-    lines = lines_of(
+    lines = result_rows(
         "two",
         "runs/two",
         metrics,
@@ -184,8 +184,8 @@ def test_lines_and_tables_say_what_metrics_say():
             "outcome.gone": "gone",
         },
         paper={
-            "accuracy": Published("98 %", "here"),
-            "compositionality.topsim": Published("1", "x"),
+            "accuracy": PaperNumber("98 %", "here"),
+            "compositionality.topsim": PaperNumber("1", "x"),
         },
     )
     columns, rows = accuracy_table(lines)
@@ -224,7 +224,7 @@ def test_columns_that_nothing_fills_are_left_out():
     )
     metrics = with_outcome(each | {"properties": {"mass": each}}, ratio=0.9)
     measures = {"outcome.above_median.ratio": "r"}
-    lines = lines_of("s", "runs/s", metrics, measures=measures, paper={})
+    lines = result_rows("s", "runs/s", metrics, measures=measures, paper={})
     assert measure_tables(lines)[0][0] == ["beside the accuracy, %", "here [95 %]"]
     assert measure_tables(lines[:3]) == []
     columns, rows = accuracy_table(lines)

@@ -64,7 +64,7 @@ def shards(target: Path) -> list[Path]:
 
 def wait_for_shards(target: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Until the extraction has that many of its clips, or has ended."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while len(shards(target)) < count and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
 

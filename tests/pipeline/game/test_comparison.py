@@ -9,21 +9,29 @@ import torch.nn.functional as F
 
 from pipeline.agents import CompositionalReceiver, stack_receivers
 from pipeline.config import build_config
-from pipeline.game import (
-    Verdicts,
-    comparison_loss,
-    draw_pairs,
-    entropy_bonus,
-    epoch_pairs,
-    gumbel_softmax,
-    hear,
-    pooled_accuracy,
-    published_accuracy,
-    seed_batches,
-)
-from pipeline.game.comparison import one_hot_messages
+from pipeline.game import ClipTable, PairAnswers, Rounds, build_game, draw_pairs
 
 CPU = torch.device("cpu")
+
+
+def game(properties=("mass",), preset="published", **settings):
+    return build_game(build_config(preset, properties, **settings))
+
+
+def epoch(played, labels, seed=0, clips=None):
+    table = ClipTable(labels, np.arange(len(labels)))
+    everyone = np.arange(len(labels)) if clips is None else clips
+    return played.epoch(np.random.RandomState(seed), everyone, table)
+
+
+def accuracies(answers, labels, margins):
+    """The pooled and the published accuracy."""
+    played = game(
+        tuple("abc"[: len(margins)]),
+        tie_margin=dict(zip("abc", margins, strict=False)),
+    )
+    table, clips = ClipTable(labels, np.arange(len(labels))), np.arange(len(labels))
+    return played.accuracy(answers, table, clips), played.published_accuracy(answers, table, clips)
 
 
 def test_pairs_never_pair_a_clip_with_itself():
@@ -33,56 +41,57 @@ def test_pairs_never_pair_a_clip_with_itself():
 
 
 def test_ties_are_left_out_of_a_mass_game():
-    config = build_config("published", ("mass",), batch=8)
     labels = np.array([[10.0], [10.4], [20.0], [30.0]])
-    pairs = epoch_pairs(np.random.RandomState(0), np.arange(4), labels, config)
-    tie = np.abs(labels[pairs.a] - labels[pairs.b]) <= 0.5
+    pairs = epoch(game(batch=8), labels)
+    a, b = np.split(pairs.described, 2, axis=1)
+    tie = np.abs(labels[a] - labels[b]) <= 0.5
     assert tie.any()
     assert (pairs.weight[tie] == 0).all()
     assert (pairs.weight[~tie] == 1).all()
-    assert np.array_equal(pairs.answer[..., 0], labels[pairs.a, 0] > labels[pairs.b, 0])
+    assert np.array_equal(pairs.answer[..., 0], labels[a, 0] > labels[b, 0])
 
 
 def test_a_batch_with_fewer_than_four_answers_has_none():
-    config = build_config("published", ("mass",), batch=4)
-    labels = np.array([[1.0], [1.0], [1.0], [9.0]])
-    pairs = epoch_pairs(np.random.RandomState(1), np.arange(4), labels, config)
+    pairs = epoch(game(batch=4), np.array([[1.0], [1.0], [1.0], [9.0]]), seed=1)
     assert set(pairs.weight.sum(axis=(1, 2))) <= {0.0, 4.0}
     assert (pairs.weight == 0).any()
 
 
 def test_the_papers_grids_teach_ties_as_not_more():
-    config = build_config("published", ("elasticity", "friction"), batch=16)
     labels = np.array([[0.1, 0.2], [0.1, 0.4], [0.5, 0.2]])
-    pairs = epoch_pairs(np.random.RandomState(0), np.arange(3), labels, config)
-    assert (pairs.weight == 1).all()
+    assert (epoch(game(("elasticity", "friction"), batch=16), labels).weight == 1).all()
+
+
+def test_sampled_ties_have_no_answer_nor_has_a_clip_with_itself():
+    labels = np.array([[1.0, 2.0], [1.0, 2.0], [5.0, 7.0]])
+    table = ClipTable(labels, np.arange(3))
+    lists = [np.array([0, 1]), np.array([0, 2])]
+    rounds = game(("a", "b")).sample(np.random.default_rng(0), lists, 20, table)
+    assert (rounds.weight[0] == 0).all()
+    a, b = np.split(rounds.described[1], 2)
+    assert np.array_equal(rounds.weight[1], np.repeat((a != b)[:, None], 2, axis=1))
+    assert np.array_equal(rounds.answer[1, :, 0], a > b)
 
 
 def test_seeds_with_fewer_batches_sit_out():
-    config = build_config("published", ("mass",), batch=4)
-    labels = np.arange(20.0)[:, None]
-    epochs = [
-        epoch_pairs(np.random.RandomState(seed), np.arange(clips), labels, config)
-        for seed, clips in ((0, 12), (1, 20))
-    ]
-    batches = list(seed_batches(epochs, CPU))
+    played, labels = game(batch=4), np.arange(20.0)[:, None]
+    epochs = [epoch(played, labels, seed, np.arange(n)) for seed, n in ((0, 12), (1, 20))]
+    batches = list(played.batches(epochs, CPU))
     assert [batch.active.tolist() for batch in batches] == [[True, True]] * 3 + [[False, True]] * 2
-    assert np.array_equal(batches[1].a[0], epochs[0].a[1])
-    assert np.array_equal(batches[4].b[1], epochs[1].b[4])
+    assert np.array_equal(batches[1].described[0], epochs[0].described[1])
+    assert np.array_equal(batches[4].described[1], epochs[1].described[4])
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_gumbel_softmax_is_torchs(hard):
-    logits = torch.randn(6, 5, requires_grad=True)
-    torch.manual_seed(3)
-    expected = F.gumbel_softmax(logits, tau=1.7, hard=hard)
-    torch.manual_seed(3)
-    noise = torch.empty(6, 5).exponential_()
-    ours = gumbel_softmax(logits, noise, 1.7, hard=hard)
-    torch.testing.assert_close(ours, expected)
-    (gradient,) = torch.autograd.grad(ours.square().sum(), logits, retain_graph=True)
-    (reference,) = torch.autograd.grad(expected.square().sum(), logits)
-    torch.testing.assert_close(gradient, reference)
+def test_clips_that_are_alike_leave_nothing_to_compare():
+    played = game(("mass", "size"), tie_margin={"mass": 0.5})
+    labels = np.array([[10.0, 1.0], [10.4, 1.0], [20.0, 2.0]])
+    table = ClipTable(labels, np.arange(3))
+    assert played.obstacles(table, np.arange(3)) == []
+    assert played.obstacles(table, np.arange(2)) == [
+        "differ in mass by 0.4 at most, which its tie margin of 0.5 counts as equal "
+        "(see --tie-margin)",
+        "all have the same size",
+    ]
 
 
 def test_the_loss_is_the_papers():
@@ -94,58 +103,43 @@ def test_the_loss_is_the_papers():
         F.binary_cross_entropy_with_logits(predicted[0, r, keep, 0], answer[0, keep, 0])
         for r in range(3)
     )
-    weight = keep.float().view(1, 8, 1)
-    torch.testing.assert_close(comparison_loss(predicted, answer, weight)[0], expected / 3)
+    nothing = torch.empty(1, 0)
+    rounds = Rounds(nothing, nothing, answer, keep.float().view(1, 8, 1))
+    torch.testing.assert_close(game().loss(predicted, rounds)[0], expected / 3)
 
 
-def test_the_entropy_bonus_is_the_papers():
-    config = build_config("published", ("mass",), agents=1, vocab=5, batch=4)
-    torch.manual_seed(0)
-    logits = torch.randn(1, 1, 8, 2, 5)  # four pairs, two heads
-    logits[..., 0, 0] += 30  # head 0 is certain, head 1 is not
-    keep = torch.tensor([[1.0, 1.0, 0.0, 1.0]])
-    expected = 0.0
-    for side in logits[0, 0].split(4):
-        for head in side[keep[0].bool()].unbind(1):
-            log_p = F.log_softmax(head, dim=-1)
-            entropy = -(log_p.exp().clamp(min=1e-8) * log_p).sum(-1).mean()
-            if entropy / math.log(5) < 0.1:
-                expected += 0.03 * entropy
-    assert expected > 0
-    torch.testing.assert_close(entropy_bonus(logits, keep, config)[0], expected)
-
-
-def test_receivers_hear_by_distinct_messages_what_they_hear_clip_by_clip():
+def test_receivers_answer_by_distinct_messages_what_they_answer_clip_by_clip():
     torch.manual_seed(0)
     receivers = [[CompositionalReceiver(2 * 2 * 3, properties=("mass",)) for _ in range(2)]]
-    tokens = np.random.RandomState(0).randint(0, 3, (9, 2, 2))
-    verdicts = hear(stack_receivers(receivers, CPU), tokens, 3)
+    tokens = torch.from_numpy(np.random.RandomState(0).randint(0, 3, (9, 2, 2)))
+    read = F.one_hot(tokens, 3).flatten(1).float()
+    answers = game().answer(stack_receivers(receivers, CPU), read, np.arange(9), None)
     a, b = (side.ravel() for side in np.indices((9, 9)))
-    spoken = one_hot_messages(torch.from_numpy(tokens), 3)
     for number, receiver in enumerate(receivers[0]):
-        expected = (receiver(spoken[a], spoken[b]) > 0).numpy()
-        assert np.array_equal(verdicts.of(a, b)[number], expected)
+        expected = (receiver(read[a], read[b]) > 0).numpy()
+        assert np.array_equal(answers.of(a, b)[number], expected)
+        assert np.array_equal(answers.by_receiver()[number].of(a, b)[0], expected)
 
 
-def exact(labels: np.ndarray) -> Verdicts:
+def exact(labels: np.ndarray) -> PairAnswers:
     """Receivers that are always right."""
-    return Verdicts((labels[:, None] > labels[None])[None], np.arange(len(labels)))
+    return PairAnswers((labels[:, None] > labels[None])[None], np.arange(len(labels)))
 
 
 def test_accuracy_counts_every_ordered_pair_beyond_the_margin():
     labels = np.array([[1.0], [1.4], [5.0]])
     wrong = exact(-labels)
-    assert pooled_accuracy(exact(labels), labels, (0.5,)).together == 1
-    assert pooled_accuracy(wrong, labels, (0.5,)).together == 0
-    always_more = Verdicts(np.ones((1, 1, 1, 1), bool), np.zeros(3, int))
-    assert pooled_accuracy(always_more, labels, (0.5,)).together == 0.5
-    assert math.isnan(pooled_accuracy(exact(labels), labels, (9.0,)).together)
+    assert accuracies(exact(labels), labels, (0.5,))[0].together == 1
+    assert accuracies(wrong, labels, (0.5,))[0].together == 0
+    always_more = PairAnswers(np.ones((1, 1, 1, 1), bool), np.zeros(3, int))
+    assert accuracies(always_more, labels, (0.5,))[0].together == 0.5
+    assert math.isnan(accuracies(exact(labels), labels, (9.0,))[0].together)
 
 
 def test_all_at_once_counts_pairs_that_differ_in_every_property():
     labels = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     flipped = exact(labels * [1, -1])
-    accuracy = pooled_accuracy(flipped, labels, (0.0, 0.0))
+    accuracy = accuracies(flipped, labels, (0.0, 0.0))[0]
     assert accuracy.each == (1.0, 0.0)
     assert accuracy.together == 0.0
 
@@ -166,5 +160,5 @@ def test_the_published_accuracy_is_the_papers_loop():
         for receiver in says:
             correct += (receiver[a, b, 0] == (masses[a] > masses[b]))[keep].sum()
             total += keep.sum()
-    ours = published_accuracy(Verdicts(says, np.arange(12)), masses[:, None], (0.5,))
+    ours = accuracies(PairAnswers(says, np.arange(12)), masses[:, None], (0.5,))[1]
     assert ours.together == pytest.approx(correct / total)

@@ -258,14 +258,14 @@ class TestAssess:
 
     def test_a_lucky_metric_among_five_is_not_enough(self):
         rng = np.random.default_rng(0)
-        said = [
+        verdicts = [
             significance.assess(
                 METRICS[name], rng.integers(0, 4, (48, 2)), GRID, n=99, n_codebook=99
             ).verdict
             for _ in range(20)
             for name in STRUCTURAL
         ]
-        assert said.count("compositional") <= 2
+        assert verdicts.count("compositional") <= 2
 
     def test_one_attribute_has_nothing_to_compose(self):
         found = significance.assess(
@@ -280,7 +280,7 @@ class TestAssess:
 
 
 @pytest.mark.parametrize(
-    ("p_chance", "p_codebook", "said"),
+    ("p_chance", "p_codebook", "expected"),
     [
         (0.05, 0.05, "compositional"),
         (0.06, 0.01, "no better than chance"),
@@ -288,5 +288,5 @@ class TestAssess:
         (float("nan"), 0.01, "undefined"),
     ],
 )
-def test_verdict(p_chance, p_codebook, said):
-    assert significance.verdict(p_chance, p_codebook) == said
+def test_verdict(p_chance, p_codebook, expected):
+    assert significance.verdict(p_chance, p_codebook) == expected

@@ -9,7 +9,8 @@ import torch
 from data.errors import HeliographError
 from pipeline.config import build_config
 from pipeline.dataset import Examples, build_examples, principal_axes
-from pipeline.game import epoch_pairs, paired
+from pipeline.game import ClipTable, build_game
+from pipeline.game.comparison import paired
 from pipeline.runs import SeedResult
 from pipeline.training import fit
 from pipeline.training import trainer as chunk
@@ -71,10 +72,11 @@ def test_shrinkage_leaves_weak_axes_weak():
 def test_pairings_compare_what_is_said_with_every_other_pair():
     config = build_config("default", ("mass",), tie_margin={"mass": 0.0}, batch=4, pairings=3)
     labels = np.arange(9.0)[:, None]
-    pairs = epoch_pairs(np.random.RandomState(0), np.arange(9), labels, config)
-    assert pairs.a.shape == (2, 4)
+    table = ClipTable(labels, np.arange(9))
+    pairs = build_game(config).epoch(np.random.RandomState(0), np.arange(9), table)
+    assert pairs.described.shape == (2, 8)
     assert pairs.answer.shape == (2, 12, 1)
-    a, b = (torch.from_numpy(side)[..., None] for side in (pairs.a, pairs.b))
+    a, b = torch.from_numpy(pairs.described)[..., None].chunk(2, dim=1)
     first, second = (side[..., 0].numpy() for side in paired(a, b, 3))
     np.testing.assert_array_equal(pairs.answer[..., 0], first > second)
     np.testing.assert_array_equal(pairs.weight[..., 0], first != second)

@@ -49,16 +49,16 @@ def test_a_cell_that_fails_is_named_and_leaves_the_others_alone(cache_path, tmp_
     rows = list(csv.DictReader((tmp_path / "grid" / "sweep.csv").open()))
     assert [bool(row["error"]) for row in rows] == [False, True]
     shown = sweep(cache_path, tmp_path / "none", "--sweep", "split=kfold-2,kfold-9")
-    assert shown.exit_code == 1
+    assert shown.exit_code == 2
     assert "2 folds leave none" in shown.stderr
 
 
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("colour=1,2", "nothing called 'colour' can be swept: agents, axes, batch"),
+        ("colour=1,2", "--sweep has no key 'colour': the keys are agents, axes, batch"),
         ("vocab=2,x", "vocab cannot be 'x'"),
-        ("vocab=2,2", "a value of vocab stands twice"),
+        ("vocab=2,2", "--sweep has a value of vocab twice"),
         ("vocab", "vocab cannot be ''"),
     ],
 )

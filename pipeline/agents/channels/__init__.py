@@ -1,0 +1,32 @@
+"""What a message is made of: one file per kind of channel, found by its file.
+
+A channel decides what training sends, what a message finally is, and what a receiver reads of it.
+`CHANNELS` holds every `Channel` class of this folder by its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from data.errors import HeliographError
+from pipeline.agents.channels.base import Channel
+from pipeline.config import TrainConfig
+
+CHANNELS: dict[str, type[Channel]] = {}
+
+for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    for _value in vars(importlib.import_module(f"{__name__}.{_module}")).values():
+        if isinstance(_value, type) and issubclass(_value, Channel) and _value is not Channel:
+            CHANNELS[_value.name] = _value
+
+
+def build_channel(config: TrainConfig) -> Channel:
+    """Return the channel of a configuration.
+
+    Raises:
+        HeliographError: If no channel has the name in `config.channel`.
+    """
+    if config.channel not in CHANNELS:
+        raise HeliographError(f"no channel {config.channel!r}: choose one of {', '.join(CHANNELS)}")
+    return CHANNELS[config.channel](config)

@@ -1,0 +1,107 @@
+"""Baselines, null and permuted positions of a game that is not about pairs, by its own judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.context import MessageContext, one_hot_tokens
+from pipeline.evaluation.pair_scores import Scores
+from pipeline.game import Answers
+from pipeline.metrics import p_value
+
+DRAWS = 10
+"""Permutations that the accuracy drop of a position is the mean of."""
+
+Tokens = NDArray[np.int64]
+
+
+def score_game(context: MessageContext, *, permutations: int, seed: int = 0) -> dict[str, Any]:
+    """Score the kept receivers of a run next to baselines and a null.
+
+    Args:
+        context: Messages and receivers of a run.
+        permutations: Of the null, in which messages are permuted across test clips.
+        seed: Of the random numbers.
+
+    Returns:
+        `kept_receiver`, `baselines` and `game`, as `docs/metrics_json.md` describes them.
+    """
+    rng = np.random.default_rng(seed)
+    game, properties = context.game, context.game.scored_properties
+    tokens = [context.tokens[n, clips] for n, clips in enumerate(context.tests)]
+    answers = _answers(context, tokens)
+    kept = context.score_answers(answers)
+    null = np.array([_permuted_accuracy(context, answers, rng) for _ in range(permutations)])
+    low, high = np.quantile(null, [0.025, 0.975])
+    drops = [
+        (kept - _permuted_position(context, tokens, position, rng)).to_json(-1)
+        for position in range(context.tokens.shape[2])
+    ]
+    return {
+        "kept_receiver": kept.by_property(properties),
+        "baselines": _baselines(context),
+        "game": game.metrics()["game"]
+        | {
+            "null_mean": float(null.mean()),
+            "null_low": float(low),
+            "null_high": float(high),
+            "p_value": p_value(float(kept.mean[-1]), null),
+            "position_drops": drops,
+        },
+    }
+
+
+def _answers(context: MessageContext, tokens: list[Tokens]) -> list[Answers]:
+    """Return the kept receivers' answers for tokens (n, positions) of each seed's test clips."""
+    return [
+        context.game.answer(
+            context.receiver(n), one_hot_tokens(own, context.config.vocab), clips, context.windows
+        )
+        for n, (own, clips) in enumerate(zip(tokens, context.tests, strict=True))
+    ]
+
+
+def _permuted_accuracy(
+    context: MessageContext, answers: list[Answers], rng: np.random.Generator
+) -> float:
+    """Return the mean accuracy over seeds if clips had each other's messages."""
+    accuracies = [
+        context.game.accuracy(own.reordered(rng.permutation(len(clips))), context.table, clips)
+        for own, clips in zip(answers, context.tests, strict=True)
+    ]
+    return float(np.nanmean([accuracy.together for accuracy in accuracies]))
+
+
+def _permuted_position(
+    context: MessageContext, tokens: list[Tokens], position: int, rng: np.random.Generator
+) -> Scores:
+    """Score messages with the symbols of one position permuted across test clips."""
+    draws = []
+    for _ in range(DRAWS):
+        changed = [own.copy() for own in tokens]
+        for own in changed:
+            own[:, position] = rng.permutation(own[:, position])
+        draws.append(context.score_answers(_answers(context, changed)))
+    return Scores(
+        np.mean([scores.per_seed for scores in draws], axis=0),
+        np.mean([scores.drawn for scores in draws], axis=0),
+        draws[0].weights,
+    )
+
+
+def _baselines(context: MessageContext) -> dict[str, Any]:
+    """Return the accuracy of each baseline of the game; None where it has nothing to go by."""
+    found = [
+        context.game.baselines(context.caches, context.table, split.train, clips)
+        for split, clips in zip(context.splits, context.tests, strict=True)
+    ]
+    entries: dict[str, Any] = {}
+    for name in found[0]:
+        answers = [own for seed in found if (own := seed[name]) is not None]
+        whole = len(answers) == len(found)
+        properties = context.game.scored_properties
+        entries[name] = context.score_answers(answers).by_property(properties) if whole else None
+    return entries

@@ -1,0 +1,382 @@
+"""The contract of a game: who is asked what about which clips, and what counts as right.
+
+Training, pre-training, fresh receivers, controls and evaluation all play the same `Game`. Add one
+with a file in this folder that defines a subclass; its `Settings` become options and recipe keys.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.agents import (
+    AgentFactory,
+    AgentWindows,
+    Stack,
+    seeded,
+    stack_senders,
+)
+from pipeline.config import SettingsModel, TrainConfig
+from pipeline.game.scoring import Accuracy
+
+Clips = NDArray[np.int64]
+_Array = TypeVar("_Array", np.ndarray, Tensor)
+
+
+class NoSettings(SettingsModel):
+    """The settings of a game that has none of its own."""
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """What a game knows of all N clips of a run.
+
+    Attributes:
+        labels: float64 (N, P), NaN where unknown.
+        objects: Number of each clip's object, int64 (N,).
+    """
+
+    labels: NDArray[np.float64]
+    objects: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: NDArray[np.float64], objects: Sequence[str]) -> ClipTable:
+        """Number the objects (N names) and put them next to the labels (N, P)."""
+        return cls(labels, np.unique(np.asarray(objects), return_inverse=True)[1].reshape(-1))
+
+
+@dataclass(frozen=True)
+class Rounds(Generic[_Array]):
+    """Rounds to play, drawn (numpy) or on a device (torch), with the same leading axes.
+
+    Attributes:
+        described: Clips that the senders describe, int64 (..., sides * B): side after side.
+        shown: Clips that receivers see for themselves, int64 (..., n); n is 0 in many games.
+        answer: What the right answers are, (..., rounds, ...), each game's own.
+        weight: float32 (..., rounds, Q) for Q questions in a round, 1 where one counts, else 0.
+        active: bool (S,), False for a seed that sits this batch out: it has fewer batches, or no
+            question in it. None before the seeds are laid side by side.
+    """
+
+    described: _Array
+    shown: _Array
+    answer: _Array
+    weight: _Array
+    active: Tensor | None = field(default=None, kw_only=True)
+
+    def with_batch_axis(self) -> Rounds[_Array]:
+        """Return the same as the only batch of an epoch: a leading axis of one."""
+        return Rounds(*(array[None] for array in self.arrays))
+
+    def tensors(self) -> Rounds[Tensor]:
+        """Return the same as tensors."""
+        return Rounds(*(torch.from_numpy(array) for array in self.arrays))
+
+    @property
+    def arrays(self) -> tuple[_Array, _Array, _Array, _Array]:
+        """The four arrays, in their order."""
+        return self.described, self.shown, self.answer, self.weight
+
+
+class Answers(ABC):
+    """What receivers answer about n clips, each game's own form."""
+
+    @abstractmethod
+    def by_receiver(self) -> list[Answers]:
+        """Return the answers of each receiver alone."""
+
+    @abstractmethod
+    def reordered(self, order: Clips) -> Answers:
+        """Return the answers if clip i had the message of clip `order[i]`; `order` is (n,)."""
+
+
+class Game(ABC):
+    """A communication game over one configuration.
+
+    Attributes:
+        name: The value of `--game` that selects it.
+        title: What is asked, in a few words.
+        Settings: The settings that only this game has, each made by `config.setting`; their values
+            are in `TrainConfig.game_settings`.
+        sides: Clips that the senders describe in each round.
+        receivers_see_clips: Whether receivers encode clips themselves.
+        pairs: Whether its answers are about pairs of clips by property, so that baselines and
+            interventions on pairs stand next to its accuracy.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    Settings: ClassVar[type[SettingsModel]] = NoSettings
+    sides: ClassVar[int]
+    receivers_see_clips: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.settings: Any = self.Settings(**config.game_settings)
+
+    @property
+    def scored_properties(self) -> tuple[str, ...]:
+        """Properties that have an accuracy of their own; () where a round has one question."""
+        return ()
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what training adds to `metrics.json` next to the accuracies."""
+        return {}
+
+    # --- what is played ---
+
+    @abstractmethod
+    def epoch(
+        self,
+        generator: np.random.RandomState,
+        clips: Clips,
+        table: ClipTable,
+        *,
+        oracle: bool = False,
+    ) -> Rounds:
+        """Draw one epoch of one seed from its training clips: axes (batches, ...).
+
+        `oracle` is for pre-training, where nothing is sent that could be used more than once.
+        """
+
+    @abstractmethod
+    def draw(
+        self, generator: np.random.RandomState, clips: Clips, count: int, table: ClipTable
+    ) -> Rounds:
+        """Draw `count` rounds for one seed: no leading axes."""
+
+    @abstractmethod
+    def sample(
+        self, rng: np.random.Generator, clips: Sequence[Clips], count: int, table: ClipTable
+    ) -> Rounds:
+        """Draw `count` rounds from each of several lists of clips: axes (lists, ...)."""
+
+    @abstractmethod
+    def obstacles(self, table: ClipTable, clips: Clips) -> list[str]:
+        """Return why these clips leave nothing to play, as predicates of "the ... clips"."""
+
+    def batches(self, epochs: Sequence[Rounds], device: torch.device) -> Iterator[Rounds]:
+        """Lay one epoch of every seed side by side: batches with axes (S, ...), on the device.
+
+        A seed with fewer batches than the others repeats its last one, inactive.
+        """
+        lengths = [len(rounds.described) for rounds in epochs]
+        rows = [np.minimum(np.arange(max(lengths)), length - 1) for length in lengths]
+        stacked = [
+            torch.from_numpy(
+                np.stack([array[row] for array, row in zip(arrays, rows, strict=True)], axis=1)
+            ).to(device)
+            for arrays in zip(*(rounds.arrays for rounds in epochs), strict=True)
+        ]
+        lasting = torch.tensor(
+            [[i < length for length in lengths] for i in range(max(lengths))], device=device
+        )
+        active = lasting & (stacked[-1] > 0).any(dim=-1).any(dim=-1)
+        for *arrays, playing in zip(*stacked, active, strict=True):
+            yield Rounds(*arrays, active=playing)
+
+    def baselines(
+        self, caches: Sequence[NDArray[Any]], table: ClipTable, train: Clips, clips: Clips
+    ) -> dict[str, Answers | None]:
+        """Return what is answered about clips without agents, by the baseline's name.
+
+        Args:
+            caches: Features (N, T, D) of each cache.
+            table: Of all N clips.
+            train: Training clips of one seed.
+            clips: The clips that are asked about.
+
+        Returns:
+            For each baseline its answers, or None where it has nothing to go by.
+        """
+        return {}
+
+    # --- networks ---
+
+    @abstractmethod
+    def build_receiver(
+        self, message_size: int, factory: AgentFactory, dims: Sequence[int] | None = None
+    ) -> nn.Module:
+        """Return a new receiver.
+
+        Args:
+            message_size: Length of what it reads.
+            factory: Knows the configuration and the caches' shapes.
+            dims: Replace the dimensions of the caches, where features are projected first.
+        """
+
+    @abstractmethod
+    def stack_receivers(self, receivers: Sequence[Sequence[Any]], device: torch.device) -> Stack:
+        """Return R receivers of each of S seeds as a stack with axes S, R."""
+
+    @abstractmethod
+    def unstack_receiver(self, stack: Stack, seed: int, number: int, receiver: Any) -> None:
+        """Load one receiver of one seed into a module of the same sizes."""
+
+    def fresh_receivers(
+        self,
+        message_size: int,
+        factory: AgentFactory,
+        draws: Sequence[int],
+        device: torch.device,
+        dims: Sequence[int] | None = None,
+        count: int | None = None,
+    ) -> Stack:
+        """Return a stack of new receivers, `count` (or `config.receivers`) for each draw.
+
+        Args:
+            message_size: Length of what they read.
+            factory: Knows the configuration and the caches' shapes.
+            draws: A number for each seed, which seeds the weights of its receivers.
+            device: Where the stack lives.
+            dims: As for `build_receiver`.
+            count: Receivers of each seed.
+        """
+        return self.stack_receivers(
+            [
+                seeded(
+                    draw,
+                    lambda: [
+                        self.build_receiver(message_size, factory, dims)
+                        for _ in range(count or self.config.receivers)
+                    ],
+                )
+                for draw in draws
+            ],
+            device,
+        )
+
+    def init_agents(
+        self,
+        factory: AgentFactory,
+        dims: Sequence[int],
+        groups: tuple[tuple[int, ...], ...],
+        seeds: Sequence[int],
+        device: torch.device,
+    ) -> tuple[Stack, Stack]:
+        """Return new senders and receivers, drawn in the order of the paper's code: senders first.
+
+        Args:
+            factory: Knows the configuration and the caches' shapes.
+            dims: Dimensions of each cache.
+            groups: Agents that share a product, as `AgentWindows` has them.
+            seeds: Of the runs.
+            device: Where the stacks live.
+        """
+        size, count = factory.channel.message_size, range(self.config.receivers)
+        agents = [
+            seeded(
+                seed,
+                lambda: (
+                    factory.sender(dims),
+                    [self.build_receiver(size, factory, dims) for _ in count],
+                ),
+            )
+            for seed in seeds
+        ]
+        return (
+            stack_senders([sender for sender, _ in agents], device, groups),
+            self.stack_receivers([receivers for _, receivers in agents], device),
+        )
+
+    @abstractmethod
+    def oracle_receivers(
+        self,
+        encoding_size: int,
+        factory: AgentFactory,
+        dims: Sequence[int],
+        seeds: Sequence[int],
+        device: torch.device,
+    ) -> Stack:
+        """Return receivers of pre-training, which read the encoders' outputs: axes S, 1."""
+
+    @abstractmethod
+    def oracle_predict(
+        self, receivers: Stack, encodings: Tensor, rounds: Rounds, windows: AgentWindows | None
+    ) -> Tensor:
+        """Return predictions as `predict` does, of the receivers of pre-training."""
+
+    # --- training ---
+
+    @abstractmethod
+    def predict(
+        self, receivers: Stack, messages: Tensor, rounds: Rounds, windows: AgentWindows | None
+    ) -> Tensor:
+        """Return the receivers' logits for a batch.
+
+        Args:
+            receivers: A stack with axes S, R.
+            messages: Of `rounds.described`, float32 (S, sides * B, message_size).
+            rounds: A batch with axes (S, ...).
+            windows: What receivers see of every clip; None where they see none.
+
+        Returns:
+            float32 (S, R, rounds, ...).
+        """
+
+    @abstractmethod
+    def round_losses(self, predicted: Tensor, rounds: Rounds) -> Tensor:
+        """Return the loss of each question, 0 where it does not count: (S, R, rounds, Q)."""
+
+    def loss(self, predicted: Tensor, rounds: Rounds) -> Tensor:
+        """Return the loss of each seed, (S,).
+
+        The mean over questions that count and over receivers, the sum over the Q questions.
+        """
+        losses = self.round_losses(predicted, rounds).sum(dim=2)  # (S, R, Q)
+        counts = rounds.weight.sum(dim=1).clamp(min=1).unsqueeze(1)
+        return (losses / counts).sum(dim=2).mean(dim=1)
+
+    def played(self, rounds: Rounds) -> Tensor:
+        """Return where a described clip of each side has a question that counts: (S, B)."""
+        return rounds.weight.amax(dim=2)
+
+    @abstractmethod
+    def right(self, predicted: Tensor, rounds: Rounds) -> Tensor:
+        """Return where all questions of a round are answered right at once: bool (S, R, rounds)."""
+
+    # --- the judge ---
+
+    @abstractmethod
+    def answer(
+        self, receivers: Stack, messages: Tensor, clips: Clips, windows: AgentWindows | None
+    ) -> Answers:
+        """Let the receivers of one seed answer about clips.
+
+        Args:
+            receivers: A stack with axes (1, R).
+            messages: What they read of these clips, float32 (n, message_size).
+            clips: Numbers of the n clips.
+            windows: What receivers see of every clip (S = 1); None where they see none.
+        """
+
+    @abstractmethod
+    def judge(
+        self, answers: Answers, table: ClipTable, clips: Clips
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Score answers about n clips by pair of clips.
+
+        Returns:
+            The share of right answers and which count, (n, n, columns) each: a column for each of
+            `scored_properties`, then one for all at once. A game whose rounds are about single
+            clips has them on the diagonal.
+        """
+
+    def accuracy(self, answers: Answers, table: ClipTable, clips: Clips) -> Accuracy:
+        """Return the accuracy over everything that counts, the receivers pooled."""
+        right, asked = self.judge(answers, table, clips)
+        return Accuracy.of((right * asked).sum((0, 1)), asked.sum((0, 1)))
+
+    def published_accuracy(
+        self, answers: Answers, table: ClipTable, clips: Clips
+    ) -> Accuracy | None:
+        """Return the accuracy by the paper's protocol; None for a game that the paper lacks."""
+        return None
