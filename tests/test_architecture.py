@@ -19,18 +19,11 @@ WITHOUT_SOURCE = {
     "backbones/test_parity.py": "every backbone against another implementation",
     "backbones/test_real_weights.py": "every backbone with its published weights",
     "data/video/test_nasty.py": "every decoder on hostile files",
-    "pipeline/cli/test_simulate.py": "until the command has a file of its own",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",
     "pipeline/metrics/test_main.py": "pipeline/metrics/__main__.py",
     "test_architecture.py": "this file",
     "test_docs.py": "docs/",
     "test_doctests.py": "every docstring",
-}
-
-USE_THE_COMMAND = {
-    "backbones.test_plugins",
-    "data.datasets.test_physics101",
-    "data.interchange.test_formats",
 }
 
 
@@ -101,9 +94,7 @@ def test_every_test_file_has_its_source_file(path):
 
 
 def test_tests_of_data_and_backbones_import_nothing_of_pipeline():
-    for name, path in modules(ROOT / "tests", "data", "backbones").items():
-        if name in USE_THE_COMMAND:
-            continue
+    for path in modules(ROOT / "tests", "data", "backbones").values():
         imported = {found.module for found in imports(path)}
         assert "pipeline" not in {module.partition(".")[0] for module in imported}, path
         assert "tests.helpers.command" not in imported, path

@@ -52,8 +52,9 @@ class SettingsCommand(click.Command):
 
 
 def setting_options() -> list[click.Option]:
-    """Return an option for every setting of `TrainConfig`."""
-    from pipeline.config import Group, TrainConfig, setting_fields
+    """Return an option for every setting of a training."""
+    from pipeline.config import Group
+    from pipeline.training import known_settings
 
     agents = GroupedOption(
         ["--agents"],
@@ -71,8 +72,8 @@ def setting_options() -> list[click.Option]:
         help="Values of a property that differ by no more are a tie; repeatable. [mass=0.5 (grams; "
         "paper), others 0]",
     )
-    fields = setting_fields(TrainConfig)
-    return [agents, *(_option(name, field) for name, field in fields.items()), tie_margin]
+    settings = [_option(name, field) for name, field in known_settings().items()]
+    return [agents, *settings, tie_margin]
 
 
 def _option(name: str, field: FieldInfo) -> GroupedOption:
@@ -85,12 +86,16 @@ def _option(name: str, field: FieldInfo) -> GroupedOption:
         default=None,
         group=group_of(field),
         help=f"{field.description} {_defaults(name, field)}",
-        **_type(field),
+        **_type(name, field),
     )
 
 
-def _type(field: FieldInfo) -> dict[str, Any]:
+def _type(name: str, field: FieldInfo) -> dict[str, Any]:
     """Return the type of an option as click takes it, and its metavar."""
+    from pipeline.training import setting_choices
+
+    if choices := setting_choices(name):
+        return {"type": click.Choice(choices)}
     if get_origin(field.annotation) is Literal:
         return {"type": click.Choice(get_args(field.annotation))}
     if field.annotation is int:

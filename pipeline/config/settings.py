@@ -56,7 +56,7 @@ class TrainConfig(SettingsModel):
     heads: int = setting(2, Group.AGENTS, "Symbols that each agent sends about a clip.", ge=1)
     vocab: int = setting(8, Group.AGENTS, "Symbols to choose from.", ge=2)
     hidden_dim: int = setting(128, Group.AGENTS, "Width of encoders and receivers.", ge=2)
-    channel: Literal["discrete", "continuous"] = setting(
+    channel: str = setting(
         DISCRETE,
         Group.AGENTS,
         "discrete (Gumbel-softmax symbols) or continuous (the control of equal width, the tanh of "
@@ -169,7 +169,12 @@ class TrainConfig(SettingsModel):
         Group.CLIPS,
         "A control: training labels in another order, so there is nothing to learn.",
     )
-    game: str = "comparison"
+    game: str = setting(
+        "comparison",
+        Group.GAME,
+        "comparison (which of two clips has more of a property; paper) or referential (which of "
+        "several clips is meant).",
+    )
     game_settings: dict[str, Any] = Field(
         {}, description="Settings that only this game has, by name."
     )

@@ -34,10 +34,10 @@ from pipeline.config import (
     build_config,
     holistic,
     matched_bandwidth,
-    setting_fields,
     with_control,
 )
 from pipeline.runs import has_key
+from pipeline.training import group_game_settings, known_settings
 
 NAMES = ("ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87")
 ACCURACY = "accuracy"
@@ -107,7 +107,7 @@ class RunRecipe:
         properties, preset = own.pop("properties", ()), own.pop("preset", "default")
         if self.control is not None:
             own = with_control(own)
-        config = build_config(preset, properties, agents=count, **own)
+        config = build_config(preset, properties, agents=count, **group_game_settings(own))
         if self.control is not None:
             holistic(config)
         return matched_bandwidth(config) if matched else config
@@ -205,7 +205,7 @@ _TRAIN: Kinds = {
     "properties": list, "preset": str, "agents": (int, list), "seeds": int, "matched": bool,
     **{
         name: _KINDS.get(field.annotation, str)
-        for name, field in setting_fields(TrainConfig).items()
+        for name, field in known_settings().items()
     },
 }  # fmt: skip
 _RUN: Kinds = {"name": str, "title": str, "paper": dict, "control": dict} | dict(_TRAIN)

@@ -245,7 +245,8 @@ def _plain(line: ResultRow) -> bool:
 
 
 def _number(value: float | None, digits: int, *, share: bool = True) -> str:
-    """
+    """Return a number as a cell: a share in percent, a dash for nothing.
+
     >>> _number(0.5249, 1), _number(None, 1), _number(0.924, 2, share=False)
     ('52.5', '-', '0.92')
     """

@@ -158,7 +158,8 @@ def _possible(number: int) -> str:
 
 
 def _and(names: Sequence[str]) -> str:
-    """
+    """Return names as a list in a sentence.
+
     >>> _and(["a", "b", "c"])
     'a, b and c'
     """
@@ -166,15 +167,17 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _p(value: float) -> str:
-    """
+    r"""Return a p-value as text that does not break.
+
     >>> _p(0.0004), _p(0.0421)
-    ('p\\xa0<\\xa00.001', 'p\\xa0=\\xa00.042')
+    ('p\xa0<\xa00.001', 'p\xa0=\xa00.042')
     """
     return f"p = {value:.3f}".replace(" ", SPACE) if value >= 0.001 else f"p{SPACE}<{SPACE}0.001"
 
 
 def _points(fraction: float) -> str:
-    """
+    """Return a difference of fractions in points, with a minus sign.
+
     >>> _points(-0.0123), _points(0.0849)
     ('−1.2', '8.5')
     """
@@ -182,7 +185,8 @@ def _points(fraction: float) -> str:
 
 
 def _count(number: int, thing: str, several: str = "") -> str:
-    """
+    """Return a number and its noun.
+
     >>> _count(1, "clip"), _count(2000, "batch", "batches")
     ('1 clip', '2,000 batches')
     """

@@ -1,7 +1,17 @@
-"""TODO"""
+"""Training: caches in, a run folder out; and a grid of runs with one command."""
 
 from pipeline.training.fit import fit
+from pipeline.training.settings import group_game_settings, known_settings, setting_choices
 from pipeline.training.sweep import show_sweep, split_words, sweep
 from pipeline.training.train import train
 
-__all__ = ["fit", "show_sweep", "split_words", "sweep", "train"]
+__all__ = [
+    "fit",
+    "group_game_settings",
+    "known_settings",
+    "setting_choices",
+    "show_sweep",
+    "split_words",
+    "sweep",
+    "train",
+]

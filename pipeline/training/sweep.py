@@ -21,9 +21,10 @@ import click
 
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
-from pipeline.config import PRESETS, TrainConfig, parse_agents, parse_setting, setting_fields
+from pipeline.config import PRESETS, parse_agents
 from pipeline.console import print_table
 from pipeline.runs import SCORES, Run, percent
+from pipeline.training.settings import known_settings, parse_known_setting
 from pipeline.training.train import train
 
 
@@ -43,10 +44,7 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "agents": parse_agents,
     "preset": _preset,
     "seeds": _count,
-    **{
-        name: functools.partial(parse_setting, name, field)
-        for name, field in setting_fields(TrainConfig).items()
-    },
+    **{name: functools.partial(parse_known_setting, name) for name in known_settings()},
 }
 
 

@@ -27,8 +27,9 @@ from pipeline.runs import (
 )
 from pipeline.training.callbacks import Progress, ProgressCallback, TensorBoardCallback
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
-from pipeline.training.diagnostics import warnings
+from pipeline.training.diagnostics import diagnose
 from pipeline.training.fit import fit
+from pipeline.training.settings import group_game_settings
 
 
 def train(
@@ -63,8 +64,8 @@ def train(
         matched: one agent in place of them all, over the whole clip, with the heads of all.
         control: train the holistic control beside it, a whole run in `out/control`.
         tensorboard: write event files into `out/tensorboard` too.
-        settings: fields of `TrainConfig` that replace the preset's, and `tie_margin`; None leaves
-            it.
+        settings: fields of `TrainConfig` that replace the preset's, those of the game, and
+            `tie_margin`; None leaves one as it is.
         progress: called with epochs done over all seeds, epochs in all, and a note.
         log: called with what is worth a line.
 
@@ -90,7 +91,7 @@ def train(
         names,
         agents=agents if isinstance(agents, int | None) else len(agents),
         sees=sees or None,
-        **(with_control(settings) if control else settings),
+        **group_game_settings(with_control(settings) if control else settings),
     )
     if matched:
         config = matched_bandwidth(config)
@@ -98,7 +99,7 @@ def train(
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
-    notes = warnings(examples, config, seeds)
+    notes = diagnose(examples, config, seeds)
     parts = [(out, config)]
     if control:  # first, so that a whole `out` has a whole control
         parts.insert(0, (out / CONTROL, holistic(config)))

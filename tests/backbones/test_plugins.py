@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import backbones
 from backbones import BackboneError, plugins
-from pipeline.cli import main
 
 
 @pytest.fixture
@@ -66,8 +64,6 @@ def test_a_broken_plugin_is_named_with_its_error(
     row = next(row for row in backbones.describe() if row["name"] == "broken_one")
     assert reason in str(row["error"])
     assert row["dim"] is None
-    listed = CliRunner().invoke(main, ["backbones"]).stdout
-    assert f"broken_one is broken: {row['error']}" in listed.splitlines()
     with pytest.raises(BackboneError, match="plugin 'broken_one' does not load: broken_one:ENTRY"):
         backbones.load("broken_one")
     assert backbones.load("efficientnet_lite0", device="cpu").dim == 1280
@@ -88,18 +84,17 @@ def test_a_wrong_name_lists_plugins_too(install) -> None:
         backbones.load("mean_color")
 
 
-def test_of_two_plugins_with_one_name_the_second_is_named(install, tmp_path: Path) -> None:
+def test_of_two_plugins_with_one_name_the_second_is_named(
+    install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install("mean_colour", "mean_colour:ENTRY", documented_example())
     points = tmp_path / "mean_colour" / "mean_colour-1.dist-info" / "entry_points.txt"
     other = tmp_path / "rival-1.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Name: rival\nVersion: 1\n")
     (other / "entry_points.txt").write_text(points.read_text())
-    sys.path.append(str(tmp_path))
-    try:
-        rows = [row for row in backbones.describe() if row["name"] == "mean_colour"]
-    finally:
-        sys.path.remove(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    rows = [row for row in backbones.describe() if row["name"] == "mean_colour"]
     assert [row["error"] for row in rows] == [
         None,
         "mean_colour:ENTRY takes the name of another plugin",

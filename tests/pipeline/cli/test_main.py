@@ -99,7 +99,7 @@ def test_an_unknown_backbone_lists_the_known_ones(tmp_path):
     clip = tmp_path / "a.mp4"
     clip.write_bytes(b"")
     shown = run("extract", clip, "-o", tmp_path / "x.h5", "--backbone", "resnet")
-    assert shown.exit_code == 1
+    assert shown.exit_code == 2
     assert "dinov2_vits14" in shown.stderr
     assert "efficientnet_lite0" in shown.stderr
 
