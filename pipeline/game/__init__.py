@@ -17,7 +17,7 @@ from pipeline.game.comparison import (
 )
 from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
 
-GAMES = find_classes(__name__, Game)
+GAMES = find_classes(__name__, Game)  # type: ignore[type-abstract]
 
 
 def build_game(config: TrainConfig) -> Game:

@@ -11,7 +11,7 @@ from data.errors import HeliographError
 from pipeline.agents.channels.base import Channel
 from pipeline.config import TrainConfig
 
-CHANNELS = find_classes(__name__, Channel)
+CHANNELS = find_classes(__name__, Channel)  # type: ignore[type-abstract]
 
 
 def build_channel(config: TrainConfig) -> Channel:
