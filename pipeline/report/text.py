@@ -42,6 +42,9 @@ def score_rows(metrics: RunMetrics) -> Table:
         rows.append([name, *cells, *each])
     if metrics.game is not None and metrics.game.chance is not None:
         rows.append(["chance", f"{100 * metrics.game.chance:.1f} %"])
+        if metrics.game.null_mean is not None:
+            row = f"messages permuted across clips (p = {metrics.game.p_value:.3f})"
+            rows.append([row, f"{100 * metrics.game.null_mean:.1f} %"])
     entries = {
         f"{kind}: {name}": entry
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))

@@ -21,6 +21,7 @@ from pipeline.runs.metrics_schema import (
     RunMetrics,
     SeedMetrics,
     Spread,
+    fields_of,
     is_record,
     kind_of,
 )
@@ -66,7 +67,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 def _rows(model: type[Record], start: str, kinds: dict[str, type[Record]]) -> Iterator[Row]:
     """The keys of a record and of the records in it; kinds of numbers are collected."""
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model).items():
         path, kind = f"{start}{name}", kind_of(field.annotation)
         meaning = field.description or ""
         annotation = field.annotation
@@ -83,7 +84,7 @@ def _rows(model: type[Record], start: str, kinds: dict[str, type[Record]]) -> It
 def _own_rows(model: type[Record], kinds: dict[str, type[Record]]) -> list[Row]:
     return [
         (name, _value(field.annotation, field.metadata, kinds), field.description or "")
-        for name, field in model.model_fields.items()
+        for name, field in fields_of(model).items()
     ]
 
 

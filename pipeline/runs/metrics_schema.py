@@ -27,6 +27,7 @@ from pydantic import (
     Field,
     ValidationError,
 )
+from pydantic.fields import FieldInfo
 
 SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
@@ -658,10 +659,6 @@ class SeedMetrics(Record):
     accuracy_validation: dict[str, Fraction] | None = Field(description="as in `metrics.json`")
 
 
-for _model in (RunMetrics, ControlMetrics):
-    _model.model_rebuild()
-
-
 def has_key(path: str) -> bool:
     """Return whether `metrics.json` can have this path, its parts joined by dots.
 
@@ -672,7 +669,7 @@ def has_key(path: str) -> bool:
     for part in path.removeprefix("worth.").split("."):
         name = _name_of(kind, part) if is_record(kind) else None
         if name is not None:
-            kind = kind_of(kind.model_fields[name].annotation)
+            kind = kind_of(fields_of(kind)[name].annotation)
         elif get_origin(kind) is dict:
             kind = kind_of(get_args(kind)[1])
         else:
@@ -688,6 +685,12 @@ def _name_of(model: type[Record], part: str) -> str | None:
         if part == name or part in choices:
             return name
     return None
+
+
+def fields_of(model: type[Record]) -> dict[str, FieldInfo]:
+    """Return the fields of a record, their types resolved."""
+    model.model_rebuild()
+    return model.model_fields
 
 
 def is_record(kind: Any) -> bool:

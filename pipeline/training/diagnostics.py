@@ -1,23 +1,29 @@
-"""What to know before believing an accuracy: what labels and splits do and do not test."""
+"""Caveats about data and splits: what labels and splits do and do not test."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, folds_of
+from pipeline.dataset import Examples, Split, folds_of
+from pipeline.game import ClipTable, build_game
 
 
-def warnings(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> list[str]:
-    """Sentences for people, none where there is nothing to say.
+def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> list[str]:
+    """Return caveats about data and splits as sentences, none where there are none.
 
     A label that is a function of the object is no fault where the test objects are unseen: it only
-    makes objects, not clips, the sample. Where an object stands in training and test, it can be
+    makes objects, not clips, the sample. Where an object is in training and test, it can be
     recalled instead of seen.
+
+    Args:
+        examples: Labels and objects of all clips.
+        config: Gives properties, splits and game.
+        seeds: Of the run.
     """
-    found = []
+    notes = []
     splits = {seed: examples.split(config.split, seed) for seed in seeds}
     objects = np.asarray(examples.objects)
     labelled = ~np.isnan(examples.labels).any(axis=1)
@@ -28,7 +34,7 @@ def warnings(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
         count = len(set(objects[labelled]))
         few, many = min(held_out), max(held_out)
         tested = f"{few}" if few == many else f"{few} to {many}"
-        found.append(
+        notes.append(
             f"{name} has one value per object: the {count} objects, not the "
             f"{int(labelled.sum())} clips, are the sample, and a seed is tested on {tested} of them"
         )
@@ -38,35 +44,38 @@ def warnings(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
             if set(objects[split.train]) & set(objects[split.test])
         ]
         if shared:
-            found.append(
+            notes.append(
                 f"{name} has one value per object, and objects stand in both training and test "
                 f"(seed {_some(shared)}): it can be recalled from who the object is"
             )
-    for number, (name, margin) in enumerate(
-        zip(config.properties, config.tie_margins, strict=True)
-    ):
-        alike = [
-            seed
-            for seed, split in splits.items()
-            if len(split.validation)
-            and not np.ptp(examples.labels[split.validation, number]) > margin
-        ]
-        if alike:
-            found.append(
-                f"the validation clips all have the same {name} (seed {_some(alike)}): nothing can "
-                "choose a checkpoint there, and the last epoch is kept"
-            )
+    notes += _validation_notes(examples, config, splits)
     folds = folds_of(config.split)
     if folds and len(seeds) % folds:
-        found.append(
+        notes.append(
             f"{len(seeds)} seeds are no whole rounds of {folds} folds: some objects are tested "
             "more often than others"
         )
-    return found
+    return notes
+
+
+def _validation_notes(
+    examples: Examples, config: TrainConfig, splits: Mapping[int, Split]
+) -> list[str]:
+    """Say for which seeds the validation clips leave nothing to play."""
+    game, table = build_game(config), ClipTable.of(examples.labels, examples.objects)
+    seeds_of: dict[str, list[int]] = {}
+    for seed, split in splits.items():
+        for obstacle in game.obstacles(table, split.validation) if len(split.validation) else ():
+            seeds_of.setdefault(obstacle, []).append(seed)
+    return [
+        f"the validation clips {obstacle} (seed {_some(seeds)}): nothing can choose a checkpoint "
+        "there, and the last epoch is kept"
+        for obstacle, seeds in seeds_of.items()
+    ]
 
 
 def function_of_object(objects: np.ndarray, values: np.ndarray) -> bool:
-    """Whether all clips of an object have one value, and some object has several clips.
+    """Return whether all clips of an object have one value, and some object has several clips.
 
     >>> function_of_object(np.array(["a", "a", "b"]), np.array([1.0, 1.0, 2.0]))
     True

@@ -27,7 +27,7 @@ from pipeline.runs import (
 )
 from pipeline.training.callbacks import Progress, ProgressCallback, TensorBoardCallback
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
-from pipeline.training.diagnostics import warnings
+from pipeline.training.diagnostics import diagnose
 from pipeline.training.fit import fit
 from pipeline.training.settings import group_game_settings
 
@@ -103,7 +103,7 @@ def train(
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
-    notes = warnings(examples, config, seeds)
+    notes = diagnose(examples, config, seeds)
     parts = [(out, config)]
     if control:  # first, so that a whole `out` has a whole control
         parts.insert(0, (out / CONTROL, holistic(config)))

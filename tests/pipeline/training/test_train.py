@@ -17,7 +17,7 @@ from pipeline.dataset import Examples, build_examples
 from pipeline.runs import Run
 from pipeline.training import fit, train
 from pipeline.training.callbacks import Progress, ProgressCallback
-from pipeline.training.diagnostics import warnings
+from pipeline.training.diagnostics import diagnose
 
 QUICK = {"properties": ["mass"], "epochs": 2, "seeds": 2}
 
@@ -120,7 +120,7 @@ def test_notes_say_what_an_accuracy_rests_on(cache_path, tmp_path, features):
     ]
     examples = build_examples(features, ("mass",))
     own = dataclasses.replace(examples, objects=tuple(map(str, range(len(features)))))
-    assert warnings(own, build_config("default", ("mass",)), [0]) == []
+    assert diagnose(own, build_config("default", ("mass",)), [0]) == []
 
 
 def test_a_seed_that_diverges_is_named_in_the_notes(features, tmp_path):
@@ -140,7 +140,7 @@ def test_a_label_that_can_be_recalled_is_said(features):
     cells = np.arange(len(features)) % 9
     labels = np.stack([cells // 3, cells % 3], axis=1).astype(float)
     examples = Examples((features.features,), labels, tuple(f"o{cell // 3}" for cell in cells))
-    said = warnings(examples, build_config("published", ("elasticity", "friction")), [0, 1])
+    said = diagnose(examples, build_config("published", ("elasticity", "friction")), [0, 1])
     assert any("elasticity" in s and "it can be recalled from who the object is" in s for s in said)
     assert not any("friction has one value" in line for line in said)
 
@@ -157,7 +157,7 @@ def test_validation_clips_that_are_alike_choose_nothing(features):
         return [bool(width) for width in parts] == [True, False, True]
 
     seed = next(seed for seed in range(50) if alike(seed))
-    said = warnings(examples, config, [seed])
+    said = diagnose(examples, config, [seed])
     assert any(f"all have the same mass (seed {seed})" in line for line in said)
     (result,) = fit(examples, config, [seed])
     assert result.epoch == 12
