@@ -21,19 +21,24 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, Field, PlainValidator, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from data.errors import HeliographError, InvalidValueError
 from data.simulate import SCENES
 from pipeline.config import (
+    StrictModel,
     TrainConfig,
     build_config,
     holistic,
     matched_bandwidth,
+    sentence,
     with_control,
 )
 from pipeline.runs import has_key
@@ -44,8 +49,10 @@ ACCURACY = "accuracy"
 """Stands for the three accuracies of the first table among a run's numbers of the paper."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipSettings:
+# The tables of the file
+
+
+class ClipSettings(StrictModel):
     """Clips to make: every pair of `grid` levels of the scene's two properties."""
 
     scene: str
@@ -55,7 +62,7 @@ class ClipSettings:
 
     @property
     def name(self) -> str:
-        """Of the folder: clips made otherwise stand in another.
+        """Name of the folder; clips that are made otherwise are in another.
 
         >>> ClipSettings(scene="ramp").name
         'ramp-5x5x12-2s'
@@ -63,29 +70,110 @@ class ClipSettings:
         return f"{self.scene}-{self.grid}x{self.grid}x{self.per_cell}-{self.seconds:g}s"
 
 
-@dataclass(frozen=True, kw_only=True)
-class AgentView:
-    """Features of the clips: so many time steps, or of the middle frame alone."""
+class ViewTable(StrictModel):
+    """Features of the clips: a number of time steps, or the middle frame alone."""
 
-    name: str
-    steps: int = 8
+    steps: int = Field(8, ge=1)
     still: bool = False
 
 
-@dataclass(frozen=True)
-class PaperNumber:
-    """A number of the paper, as it says it, and where it stands."""
+class PaperNumber(NamedTuple):
+    """A number of the paper as it is printed there, and its source."""
 
-    says: str
-    place: str
+    text: str
+    source: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class HolisticControl:
+def _paper_number(value: Any) -> PaperNumber:
+    if not (isinstance(value, list) and [type(part) for part in value] == [str, str]):
+        raise ValueError("not [number, source]")
+    return PaperNumber(*value)
+
+
+PaperNumbers = dict[str, Annotated[PaperNumber, PlainValidator(_paper_number)]]
+
+
+class HolisticControl(StrictModel):
     """The holistic control of a run."""
 
     title: str
-    paper: Mapping[str, PaperNumber]
+    paper: PaperNumbers = Field({})
+
+
+class EvaluationTable(StrictModel):
+    """What `evaluate` is asked for."""
+
+    permutations: int | None = None
+    outcome: str | None = None
+    action: str | None = None
+    controls: bool = False
+
+
+def _optional_settings() -> dict[str, Any]:
+    """Return the fields of every setting of `heliograph train`, each of which may be missing."""
+    return {
+        name: (field.rebuild_annotation() | None, None) for name, field in known_settings().items()
+    }
+
+
+_Settings: Any = create_model("_Settings", __base__=StrictModel, **_optional_settings())
+
+
+class TrainTable(_Settings):
+    """Settings of every run."""
+
+    properties: list[str] | None = None
+    preset: str | None = None
+    agents: int | list[str] | None = None
+    seeds: Annotated[int, Field(ge=1)] | None = None
+    matched: bool | None = None
+
+
+class RunTable(TrainTable):
+    """A run, with settings of its own."""
+
+    name: str
+    title: str | None = None
+    paper: PaperNumbers = Field({})
+    control: HolisticControl | None = None
+
+
+class RecipeFile(StrictModel):
+    """A recipe as it is written."""
+
+    title: str
+    question: str = ""
+    note: str = ""
+    given: str | None = None
+    clips: ClipSettings | None = None
+    views: dict[str, ViewTable] = Field({})
+    train: TrainTable
+    evaluate: EvaluationTable = EvaluationTable()
+    measures: dict[str, str] = Field({})
+    runs: list[RunTable]
+
+
+TABLES: dict[str, type[BaseModel]] = {
+    "": RecipeFile,
+    "clips": ClipSettings,
+    "views": ViewTable,
+    "train": TrainTable,
+    "evaluate": EvaluationTable,
+    "runs": RunTable,
+    "control": HolisticControl,
+}
+
+
+# What they become
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentView:
+    """Features of the clips that an agent can see, by name."""
+
+    name: str
+    steps: int
+    still: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +236,8 @@ class Recipe:
         """
         clips = self.clips
         if clips is not None:
-            clips = dataclasses.replace(
-                clips, grid=grid or clips.grid, per_cell=per_cell or clips.per_cell
-            )
+            size = {"grid": grid or clips.grid, "per_cell": per_cell or clips.per_cell}
+            clips = clips.model_copy(update=size)
         more = {"seeds": seeds, "epochs": epochs}
         changes = {name: value for name, value in more.items() if value is not None}
         trainings = []
@@ -182,177 +269,122 @@ def find(name: str) -> Recipe:
 
 
 def parse(text: str, name: str, source: str) -> Recipe:
-    """Reads a recipe; raises HeliographError, naming `source` and the place, for a wrong one."""
+    """Read a recipe.
+
+    Args:
+        text: TOML.
+        name: of the experiment.
+        source: what errors call the file.
+
+    Raises:
+        HeliographError: a mistake in it; the sentence names the file and the part.
+    """
     try:
-        return _Reader(source).recipe(tomllib.loads(text), name, text)
+        file = RecipeFile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise HeliographError(f"{source} is not TOML: {error}") from error
+    except ValidationError as error:
+        unknown_first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise _wrong(source, *_explain(unknown_first[0])) from None
+    recipe = Recipe(
+        name=name,
+        title=file.title,
+        question=file.question,
+        note=file.note,
+        clips=file.clips,
+        given=file.given or "",
+        views=tuple(AgentView(name=key, **dict(view)) for key, view in file.views.items()),
+        evaluation=file.evaluate.model_dump(exclude_unset=True),
+        measures=file.measures,
+        trainings=tuple(_run_recipe(file.train, run) for run in file.runs),
+        text=text,
+    )
+    for part, reason in _mistakes(file, recipe):
+        raise _wrong(source, part, reason)
+    return recipe
 
 
-Kinds = Mapping[str, type | tuple[type, ...]]
-
-_RECIPE: Kinds = {
-    "title": str, "question": str, "note": str, "given": str, "clips": dict, "views": dict,
-    "train": dict, "evaluate": dict, "measures": dict, "runs": list,
-}  # fmt: skip
-_CLIPS: Kinds = {"scene": str, "grid": int, "per_cell": int, "seconds": (int, float)}
-_VIEW: Kinds = {"steps": int, "still": bool}
-_EVALUATE: Kinds = {"permutations": int, "outcome": str, "action": str, "controls": bool}
-_KINDS: dict[Any, type | tuple[type, ...]] = {
-    int: int, float: (int, float), bool: bool,
-}  # fmt: skip
-_TRAIN: Kinds = {
-    "properties": list, "preset": str, "agents": (int, list), "seeds": int, "matched": bool,
-    **{
-        name: _KINDS.get(field.annotation, str)
-        for name, field in known_settings().items()
-    },
-}  # fmt: skip
-_RUN: Kinds = {"name": str, "title": str, "paper": dict, "control": dict} | dict(_TRAIN)
+def _run_recipe(shared: TrainTable, run: RunTable) -> RunRecipe:
+    own = run.model_dump(exclude_unset=True, exclude={"name", "title", "paper", "control"})
+    return RunRecipe(
+        name=run.name,
+        title=run.title or run.name,
+        settings=shared.model_dump(exclude_unset=True) | own,
+        paper=run.paper,
+        control=run.control,
+    )
 
 
-class _Reader:
-    """Reads the parts of a recipe; every complaint names the file and the part."""
+def _explain(details: ErrorDetails) -> tuple[str, str]:
+    """Return the part of the file that an error of pydantic is in, and a sentence about it."""
+    loc = [str(part) for part in details["loc"]]
+    table, part = "", ""
+    if loc[0] in ("clips", "train", "evaluate", "measures") and len(loc) > 1:
+        table = part = loc.pop(0)
+    elif loc[0] == "views" and len(loc) > 2:
+        table, part, loc = "views", f"views.{loc[1]}", loc[2:]
+    elif loc[0] == "runs" and len(loc) > 2:
+        table, part, loc = "runs", f"run {int(loc[1]) + 1}", loc[2:]
+    if table == "runs" and loc[0] == "control" and len(loc) > 1:
+        table, loc = "control", loc[1:]
+    if loc[0] == "paper" and len(loc) > 1:
+        return part, f"{loc[1]} of the paper is not [number, source]"
+    if details["type"] == "extra_forbidden":
+        return part, f"no key {loc[0]!r}: the keys are {', '.join(TABLES[table].model_fields)}"
+    details["loc"] = (loc[0],)
+    return part, sentence(details, {})
 
-    def __init__(self, source: str) -> None:
-        self.source = source
 
-    def recipe(self, table: Mapping[str, Any], name: str, text: str) -> Recipe:
-        found = self.table(table, _RECIPE, "", needs=("title", "train", "runs"))
-        if ("clips" in found) == ("given" in found):
-            raise self.wrong("", "a recipe either makes [clips] or says what is given")
-        clips = self.clips(found["clips"]) if "clips" in found else None
-        views = self.views(found.get("views", {}))
-        if clips is not None and not views:
-            raise self.wrong("", "no [views.NAME] says which features to make of the clips")
-        measures = self.table(found.get("measures", {}), None, "measures")
-        for path in measures:
-            if not has_key(path):
-                raise self.wrong("measures", f"metrics.json has no {path}")
-        evaluation = self.table(found.get("evaluate", {}), _EVALUATE, "evaluate")
-        if ("outcome" in evaluation) != ("action" in evaluation):
-            raise self.wrong("evaluate", "outcome and action go together")
-        shared = self.table(found["train"], _TRAIN, "train", needs=("properties",))
-        trainings = tuple(
-            self.training(own, shared, number, measures)
-            for number, own in enumerate(found["runs"], 1)
-        )
-        names = [own.name for own in trainings]
-        if not names or len(set(names)) < len(names):
-            raise self.wrong("runs", "every run needs a name of its own, and one is the least")
-        recipe = Recipe(
-            name=name,
-            title=found["title"],
-            question=found.get("question", ""),
-            note=found.get("note", ""),
-            clips=clips,
-            given=found.get("given", ""),
-            views=views,
-            evaluation=evaluation,
-            measures=measures,
-            trainings=trainings,
-            text=text,
-        )
-        self.names_fit(recipe)
-        return recipe
-
-    def clips(self, table: Mapping[str, Any]) -> ClipSettings:
-        clips = ClipSettings(**self.table(table, _CLIPS, "clips", needs=("scene",)))
-        if clips.scene not in SCENES:
-            raise self.wrong("clips", f"no scene {clips.scene!r}: there are {', '.join(SCENES)}")
-        return clips
-
-    def views(self, tables: Mapping[str, Any]) -> tuple[AgentView, ...]:
-        found = []
-        for name, table in tables.items():
-            where = f"views.{name}"
-            view = AgentView(name=name, **self.table(table, _VIEW, where))
-            if view.steps < 1 or not name.replace("-", "").isalnum():
-                raise self.wrong(where, "a view has a plain name and at least one step")
-            found.append(view)
-        return tuple(found)
-
-    def training(
-        self,
-        table: Mapping[str, Any],
-        shared: Mapping[str, Any],
-        number: int,
-        measures: Mapping[str, str],
-    ) -> RunRecipe:
-        where = f"run {number}"
-        found = self.table(table, _RUN, where, needs=("name",))
-        name, title = found.pop("name"), found.pop("title", None)
+def _mistakes(file: RecipeFile, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield what does not fit together: the part of the file, and a sentence."""
+    if (file.clips is None) == (file.given is None):
+        yield "", "a recipe either makes [clips] or says what is given"
+    if file.clips is not None and file.clips.scene not in SCENES:
+        yield "clips", f"no scene {file.clips.scene!r}: there are {', '.join(SCENES)}"
+    if file.clips is not None and not file.views:
+        yield "", "no [views.NAME] says which features to make of the clips"
+    for name in file.views:
         if not name.replace("-", "").isalnum():
-            raise self.wrong(where, f"{name!r} is no name of a folder: letters, digits, hyphens")
-        paper = self.paper(found.pop("paper", {}), where, measures)
-        control = None
-        if "control" in found:
-            beside = self.table(
-                found.pop("control"), {"title": str, "paper": dict}, where, needs=("title",)
-            )
-            theirs = self.paper(beside.get("paper", {}), where, measures)
-            control = HolisticControl(title=beside["title"], paper=theirs)
-        own = RunRecipe(
-            name=name,
-            title=title or name,
-            settings=dict(shared) | found,
-            paper=paper,
-            control=control,
-        )
-        try:
-            own.config()
-        except HeliographError as error:
-            raise self.wrong(f"{where}, {name}", str(error)) from error
-        return own
+            yield f"views.{name}", "a view has a plain name: letters, digits, hyphens"
+    for path in file.measures:
+        if not has_key(path):
+            yield "measures", f"metrics.json has no {path}"
+    if (file.evaluate.outcome is None) != (file.evaluate.action is None):
+        yield "evaluate", "outcome and action go together"
+    if not file.train.properties:
+        yield "train", "properties is missing"
+    for number, run in enumerate(recipe.trainings, 1):
+        yield from _mistakes_of_run(run, f"run {number}", recipe)
+    names = [run.name for run in recipe.trainings]
+    if not names or len(set(names)) < len(names):
+        yield "runs", "every run needs a name of its own, and at least one run is needed"
 
-    def paper(
-        self, table: Mapping[str, Any], where: str, measures: Mapping[str, str]
-    ) -> dict[str, PaperNumber]:
-        numbers = {}
-        for path, value in table.items():
-            if path != ACCURACY and path not in measures:
-                raise self.wrong(where, f"a number of the paper for {path}, which is no measure")
-            if not (isinstance(value, list) and [type(one) for one in value] == [str, str]):
-                raise self.wrong(where, f"{path} of the paper is not [number, place]")
-            numbers[path] = PaperNumber(*value)
-        return numbers
 
-    def names_fit(self, recipe: Recipe) -> None:
-        """Agents see views that there are; the scene has the properties."""
-        views = [view.name for view in recipe.views]
-        for own in recipe.trainings:
-            agents = own.settings.get("agents")
-            seen = agents if isinstance(agents, list) else views
-            stray = [name for name in seen if name not in views]
-            if stray:
-                known = ", ".join(views) or "none"
-                raise self.wrong(own.name, f"no view {stray[0]!r} to see: there are {known}")
-            if len(views) > 1 and not isinstance(agents, list):
-                raise self.wrong(own.name, "with several views, agents is a list of what they see")
-            if recipe.clips is not None:
-                labels = [one.label for one in SCENES[recipe.clips.scene].properties]
-                for name in own.settings["properties"]:
-                    if name not in labels:
-                        there = " and ".join(labels)
-                        raise self.wrong(own.name, f"no property {name!r}: the scene has {there}")
+def _mistakes_of_run(run: RunRecipe, part: str, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    if not run.name.replace("-", "").isalnum():
+        yield part, f"{run.name!r} is no name of a folder: letters, digits, hyphens"
+    for path in (*run.paper, *(run.control.paper if run.control else ())):
+        if path != ACCURACY and path not in recipe.measures:
+            yield part, f"a number of the paper for {path}, which is no measure"
+    part = f"{part}, {run.name}"
+    try:
+        run.config()
+    except HeliographError as error:
+        yield part, str(error)
+    views = [view.name for view in recipe.views]
+    agents = run.settings.get("agents")
+    seen = agents if isinstance(agents, list) else views
+    for name in seen:
+        if name not in views:
+            yield part, f"no view {name!r} to see: there are {', '.join(views) or 'none'}"
+    if len(views) > 1 and not isinstance(agents, list):
+        yield part, "with several views, agents is a list of what they see"
+    if recipe.clips is not None:
+        labels = [prop.label for prop in SCENES[recipe.clips.scene].properties]
+        for name in run.settings["properties"]:
+            if name not in labels:
+                yield part, f"no property {name!r}: the scene has {' and '.join(labels)}"
 
-    def table(
-        self, table: Any, kinds: Kinds | None, where: str, needs: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
-        """A table whose keys and types are right; `kinds` None: any keys, all of them texts."""
-        if not isinstance(table, dict):
-            raise self.wrong(where, "not a table")
-        for key, value in table.items():
-            if kinds is not None and key not in kinds:
-                raise self.wrong(where, f"no key {key!r}: the keys are {', '.join(kinds)}")
-            kind = str if kinds is None else kinds[key]
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise self.wrong(where, f"{key} cannot be {value!r}")
-        for key in needs:
-            if key not in table:
-                raise self.wrong(where, f"{key} is missing")
-        return dict(table)
 
-    def wrong(self, where: str, what: str) -> HeliographError:
-        place = f"{self.source}, {where}" if where else self.source
-        return HeliographError(f"{place}: {what}")
+def _wrong(source: str, part: str, reason: str) -> HeliographError:
+    return HeliographError(f"{source}, {part}: {reason}" if part else f"{source}: {reason}")

@@ -170,7 +170,8 @@ def _caches(recipe: Recipe, out: Path, options: RunOptions, stages: StageTimes) 
         raise InvalidValueError(
             f"{recipe.name} takes {takes}, not {len(names)}: {', '.join(names)}"
         )
-    entries = [backbones.find_entry(name) for name in names]  # a wrong name fails at once
+    entries = [backbones.find_entry(name) for name in names]  # wrong values fail at once
+    backbones.resolve_device(options.device)
     own = recipe.clips
     folder = out / "clips" / own.name
     with stages("clips", anew=not (folder / "manifest.jsonl").exists()):

@@ -126,8 +126,8 @@ def _line(
         measure=measure,
         title=title,
         part=part,
-        paper=theirs.says if theirs else "",
-        place=theirs.place if theirs else "",
+        paper=theirs.text if theirs else "",
+        place=theirs.source if theirs else "",
         **known,
     )
 

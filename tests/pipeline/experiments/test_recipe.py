@@ -47,8 +47,8 @@ def test_our_recipes_are_sound(name):
         config = own.config()
         assert set(config.properties) == set(own.settings["properties"])
         for number in own.paper.values():
-            assert number.says[0].isdigit()
-            assert number.place.startswith(("EXPERIMENTS.md, phase", "results/"))
+            assert number.text[0].isdigit()
+            assert number.source.startswith(("EXPERIMENTS.md, phase", "results/"))
     assert all(has_key(path) for path in found.measures)
 
 
@@ -96,16 +96,24 @@ def test_a_holistic_control_is_checked_too():
         ("grid = 3", "grid = true", "own.toml, clips: grid cannot be True"),
         ("[clips]", 'given = "x"\n[clips]', "either makes [clips] or says what is given"),
         ("[views.moving]\nsteps = 4", "", "no [views.NAME] says which features"),
-        ("steps = 4", "steps = 0", "views.moving: a view has a plain name"),
+        ("steps = 4", "steps = 0", "views.moving: steps must be at least 1, got 0"),
         ("compositionality.topsim", "luck", "measures: metrics.json has no luck"),
         ('"friction"]', '"colour"]', "two: no property 'colour': the scene has elasticity and "),
         ('name = "two"', 'name = "a/b"', "run 1: 'a/b' is no name of a folder"),
-        ('name = "two"', 'name = "two"\nvocab = 1', "run 1, two: vocab must be at least 2, got 1"),
+        ('name = "two"', 'name = "two"\nvocab = 1', "run 1: vocab must be at least 2, got 1"),
         ('name = "two"', 'name = "two"\npreset = "x"', "run 1, two: no preset 'x'"),
         ('name = "two"', 'name = "two"\nluck = 1', "run 1: no key 'luck'"),
         ('name = "two"', 'name = "two"\nagents = ["x"]', "two: no view 'x' to see: there are mov"),
         ("accuracy =", "topsim =", "run 1: a number of the paper for topsim, which is no measure"),
-        ('["98 %", "somewhere"]', '"98 %"', "run 1: accuracy of the paper is not [number, place]"),
+        ('["98 %", "somewhere"]', '"98 %"', "run 1: accuracy of the paper is not [number, source]"),
+        (
+            'name = "two"',
+            'name = "two"\ndistractors = 3',
+            "run 1, two: distractors is no setting of the game comparison",
+        ),
+        ('name = "two"', 'name = "two"\ngame = "chess"', "run 1, two: no game 'chess'"),
+        ('name = "two"', 'name = "two"\ncontrol = 3', "run 1: control cannot be 3"),
+        ('title = "T"', 'title = "T"\nruns = 3', "TOML"),
         ("[[runs]]", '[evaluate]\noutcome = "x"\n[[runs]]', "outcome and action go together"),
         ("[[runs]]", '[[runs]]\nname = "two"\n[[runs]]', "every run needs a name of its own"),
     ],
@@ -116,6 +124,12 @@ def test_a_mistake_is_one_sentence(old, new, sentence):
         recipe.parse(GOOD.replace(old, new, 1), "own", "own.toml")
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_settings_of_a_game_are_keys_too():
+    text = GOOD.replace('name = "two"', 'name = "two"\ngame = "referential"\ndistractors = 3')
+    config = recipe.parse(text, "own", "own.toml").trainings[0].config()
+    assert (config.game, config.game_settings) == ("referential", {"distractors": 3})
 
 
 def test_several_views_are_dealt_by_name():

@@ -1,0 +1,28 @@
+"""`heliograph demo`: everything, small."""
+
+import pytest
+
+from tests.helpers.command import run
+
+
+@pytest.mark.slow
+def test_the_demo_runs_and_says_what_it_did(tmp_path):
+    out = tmp_path / "demo"
+    shown = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 2)
+    assert shown.exit_code == 0
+    for part in ("baseline: majority", "control: shuffled labels", "video of a cell never seen"):
+        assert part in shown.stdout
+    for name in (
+        "clips/manifest.jsonl",
+        "clips.png",
+        "ramp.h5",
+        "run/model.pt",
+        "shuffled/metrics.json",
+    ):
+        assert (out / name).is_file()
+    assert f"heliograph message {out / 'run'}" in shown.stdout
+    again = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 1)
+    assert again.exit_code == 0
+    other = run("demo", "--out", out, "--per-cell", 3)
+    assert other.exit_code == 1
+    assert "choose another --out" in other.stderr
