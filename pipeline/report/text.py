@@ -109,7 +109,7 @@ def cause_rows(metrics: RunMetrics) -> Table:
     assert metrics.interventions is not None
     resample = metrics.interventions.resample
     assert resample.p_value is not None
-    columns = ["drop when a position is permuted, in points", *metrics.properties]
+    columns = ["drop when permuted, in points", *metrics.properties]
     rows = [
         [
             f"agent {agent}, head {head}",

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -120,6 +121,7 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     assert f"heliograph evaluate {run.folder}" not in page.words
     assert "ridge regression on the raw features" in page.words
     assert "95 % interval over objects" in page.words
+    assert re.findall(r"[a-z%]\.[A-Z]\w*", "".join(page.text)) == []  # sentences keep their spaces
     found = run.metrics().interventions.resample.drop
     cells = causal(run.metrics())["cells"]
     assert [[cell["drop"] for cell in row] for row in cells] == found
