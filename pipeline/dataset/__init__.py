@@ -1,4 +1,4 @@
-"""TODO"""
+"""What training and evaluation read: features, labels and objects of clips, and their splits."""
 
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.projection import principal_axes
