@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from data.errors import HeliographError, InvalidValueError
 from pipeline.config.model import SettingsModel, setting
 
-DISCRETE, CONTINUOUS = "discrete", "continuous"
+DISCRETE = "discrete"
 SIMULTANEOUS, STAGGERED = "simultaneous", "staggered"
 
 
@@ -205,11 +205,6 @@ class TrainConfig(SettingsModel):
     def agent_caches(self) -> tuple[int, ...]:
         """The index of the cache that each agent sees, one per agent."""
         return self.sees or (0,) * self.agents
-
-    @property
-    def continuous(self) -> bool:
-        """Whether messages are real numbers, not symbols."""
-        return self.channel == CONTINUOUS
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""What training and evaluation read: features, labels and objects of clips, and their splits."""
+"""What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.projection import principal_axes

@@ -83,14 +83,17 @@ def sweep(
     log: Callable[[str], None],
     bar: Callable[[str], AbstractContextManager[Any]],
 ) -> list[Cell]:
-    """Trains every cell of the grid that is not finished yet, and writes `sweep.csv`.
+    """Train every cell of the grid that is not finished yet, and write `sweep.csv`.
+
+    An error in one cell leaves the others alone; if every cell fails, the first error is raised.
 
     Args:
-        caches, settings: as `train` takes them; what is swept replaces a setting.
+        caches: as `train` takes them.
+        out: the folder of the cells and of `sweep.csv`.
         words: `KEY=A,B,...` each.
+        settings: as `train` takes them; a swept key replaces a setting.
+        log: called with what is worth a line.
         bar: makes a progress bar with a title.
-
-    An error in one cell leaves the others alone; where every cell fails, the first error is raised.
     """
     axes = dict(map(parse_axis, words))
     if len(axes) < len(words):
