@@ -125,7 +125,7 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     assert [[cell["drop"] for cell in row] for row in cells] == found
     assert max(cell["shade"] for row in cells for cell in row) <= 100
     (panel,) = panels(run.metrics())
-    assert {"own", "heard", "control", "baseline"} == {row.kind for row in panel.rows}
+    assert {"own", "fresh", "control", "baseline"} == {row.kind for row in panel.rows}
     assert all(0 <= row.low <= row.high <= 100 for row in panel.rows)
 
 
