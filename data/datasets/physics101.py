@@ -36,7 +36,7 @@ Layout, as `heliograph index physics101 ROOT` reads it:
 Labels: mass (grams), volume (millilitres) and density (grams per millilitre) of a clip's object,
 NaN where the dataset does not know them. Split by object: several trials show the same one.
 
-Conditions stand in a clip's id between object and trial, e.g. fall/cardboard_01/foam/01: the
+Conditions are in a clip's id between object and trial, e.g. fall/cardboard_01/foam/01: the
 surface that an object falls onto, the set-up of the ramp. `--factors` makes them labels, numbered
 by name; `--hold-out-by FACTOR` makes them what splits hold out, in place of the object.
 

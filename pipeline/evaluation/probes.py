@@ -37,7 +37,7 @@ MLP_RATE, MLP_DECAY = 3e-3, 0.1
 
 
 def compression(context: MessageContext, *, feature_bits: int) -> dict[str, Any]:
-    """Return the bits of a message and the bits of the features that it stands for.
+    """Return the bits of a message and the bits of the features that it describes.
 
     `bits_capacity` is what a message can hold, `bits_used` the entropy of whole messages over all
     clips (at most log2 of their number), `bits_symbols` the sum of the positions' entropies.

@@ -103,7 +103,7 @@ def _clips_to_extract(
 
 
 def _last_entries(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what the ledger says of each clip, later lines over earlier ones."""
+    """Return what the ledger has about each clip, later lines over earlier ones."""
     entries: dict[str, dict[str, Any]] = {}
     for line in cache.read_ledger(path):
         if line["outcome"] in ("done", "kept"):  # a video may have moved before it was kept

@@ -129,7 +129,7 @@ class Position:
         """Return a word or two for a symbol; with "perhaps" where its evidence is chance."""
         meaning = self.meaning(symbol)
         if meaning is None:
-            return "never said in training"
+            return "never sent in training"
         if self.about is None:
             return "–"
         wording = wording_for(self.about)
@@ -143,7 +143,7 @@ class Position:
         meaning = self.meaning(symbol)
         start = f"{self.name} = {symbol}:"
         if meaning is None or self.about is None:
-            nothing = "says nothing above chance" if meaning else "never said in training"
+            nothing = "carries nothing above chance" if meaning else "never sent in training"
             return f"{start} {nothing}"
         span = wording_for(self.about).span(meaning.low, meaning.high)
         counts = f"{_count(meaning.clips, 'clip')} of {_count(meaning.objects, 'object')}"

@@ -307,7 +307,7 @@ def _feature_extractor(
 def _as_declared(
     source: CacheSource, folder: Path, where: Mapping[str, Any]
 ) -> tuple[backbones.Backbone, Sampling]:
-    """What `cache import --backbone --frames --preprocess` said of the features."""
+    """Return what `cache import --backbone --frames --preprocess` declared about the features."""
     imported = source.fingerprint
     if "backbone" not in imported or "frames" not in imported:
         raise HeliographError(

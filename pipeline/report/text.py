@@ -51,7 +51,7 @@ def score_rows(metrics: RunMetrics) -> Table:
         for name, entry in (group or {}).items()
     }
     if metrics.fresh_receivers is not None:
-        entries["receivers that never met the sender"] = metrics.fresh_receivers.accuracy
+        entries["new receivers on frozen messages"] = metrics.fresh_receivers.accuracy
     for path, other in (metrics.transfer or {}).items():
         entries[f"agents on {path}"] = other.accuracy
         entries[f"ridge on {path}"] = other.ridge
@@ -148,7 +148,7 @@ def probe_rows(metrics: RunMetrics) -> Table:
         kept = linear.retained
         rows.append(
             [
-                name if probes.trained_on else f"{name} (never spoken about)",
+                name if probes.trained_on else f"{name} (not trained on)",
                 percent(linear.messages),
                 percent(linear.features),
                 "chance not beaten" if kept is None else _whole_percent(kept.value),

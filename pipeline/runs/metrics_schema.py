@@ -353,7 +353,7 @@ class Agreement(Record):
 
 
 class Compression(Record):
-    """Bits of a message against bits of the features that it stands for."""
+    """Bits of a message against bits of the features that it describes."""
 
     bits_capacity: Positive = Field(description="positions x log2(vocabulary)")
     bits_used: Spread = Field(description="entropy of whole messages over the clips")
@@ -528,7 +528,7 @@ class RunMetrics(Record):
     kept_receiver: AccuracyEstimate | None = Field(
         default=None,
         description="accuracy of the receiver that each seed kept, with auc and spearman (a clip's "
-        "score: the share of the other clips that it is said to exceed)",
+        "score: the share of the other clips that it exceeds by the answers)",
         validation_alias=AliasChoices("kept_receiver", "agents"),
     )
     interventions: Interventions | None = Field(

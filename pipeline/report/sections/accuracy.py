@@ -21,7 +21,7 @@ class AccuracyRow:
 
     Attributes:
         label: What it is of.
-        kind: "own", "heard", "control" or "baseline"; the style of the row.
+        kind: "own", "fresh", "control" or "baseline"; the style of the row.
         note: In small print.
         mean: A fraction.
         std: Over seeds.
@@ -82,7 +82,7 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
     ]
     if metrics.fresh_receivers is not None:
         fresh = part(metrics.fresh_receivers.accuracy)
-        candidates.append(("receivers that never met the agents", "heard", "", fresh))
+        candidates.append(("new receivers on frozen messages", "fresh", "", fresh))
     candidates += [
         (f"control: {key.replace('_', ' ')}", "control", "", part(entry))
         for key, entry in (metrics.controls or {}).items()

@@ -67,7 +67,7 @@ def metrics(folder):
 
 
 def test_every_key_is_there(metrics):
-    others = {"shuffled_labels", "control", "imported_from"}  # of other kinds of run
+    others = {"shuffled_labels", "control", "imported_from", "game"}  # of other kinds of run
     assert set(RunMetrics.model_fields) - others == metrics.model_fields_set
 
 
@@ -172,11 +172,11 @@ def test_the_command_prints_tables(folder, tmp_path):
     assert shown.exit_code == 0
     for text in (
         "baseline: ridge_blind",
-        "receivers that never met the sender",
+        "new receivers on frozen messages",
         "all time steps over the middle one",
         "agent 1, head 0",
         "drop of the property that a position carries",
-        "outcome (never spoken about)",
+        "outcome (not trained on)",
         "bits a message",
     ):
         assert text in shown.stdout, text
@@ -187,7 +187,7 @@ def test_the_command_prints_tables(folder, tmp_path):
     ("words", "code", "sentence"),
     [
         (["--outcome", "mass"], 2, "--outcome and --action go together"),
-        (["--against", "a=x.h5", "--against", "a=y.h5"], 1, "needs a name of its own: NAME=CACHE"),
+        (["--against", "a=x.h5", "--against", "a=y.h5"], 2, "needs a name of its own: NAME=CACHE"),
         (["--permutations", "1"], 2, "not in the range"),
     ],
 )

@@ -56,7 +56,7 @@ def test_symbols_at_random_say_nothing():
     (position,) = one_position(rng.integers(4, size=OBJECTS * EACH)).positions
     assert position.about is None
     assert position.gloss(0) == "–"
-    assert position.sentence(0) == "agent 1, position 1 = 0: says nothing above chance"
+    assert position.sentence(0) == "agent 1, position 1 = 0: carries nothing above chance"
     assert all(one.band is None and math.isnan(one.median) for one in position.meanings)
 
 
@@ -123,8 +123,8 @@ def test_relabelling_symbols_relabels_meanings():
 
 def test_a_symbol_never_said_says_so():
     lexicon = one_position(thirds(masses()))
-    assert lexicon.gloss([[7]]) == (("never said in training",),)
-    assert lexicon.positions[0].sentence(7).endswith("= 7: never said in training")
+    assert lexicon.gloss([[7]]) == (("never sent in training",),)
+    assert lexicon.positions[0].sentence(7).endswith("= 7: never sent in training")
 
 
 def test_it_is_json_without_nan():

@@ -52,8 +52,8 @@ def test_a_published_checkpoint_speaks_and_is_scored(published, grid, tmp_path, 
     assert again.config.properties == ("elasticity", "friction")
     assert again.config.split == "cells"
     words = ["message", str(tmp_path / "run"), str(grid), "--json"]
-    heard = CliRunner().invoke(main, words, catch_exceptions=False).stdout.splitlines()
-    assert [json.loads(line)["tokens"] for line in heard] == said[:, None].tolist()
+    lines = CliRunner().invoke(main, words, catch_exceptions=False).stdout.splitlines()
+    assert [json.loads(line)["tokens"] for line in lines] == said[:, None].tolist()
     metrics = run.metrics()
     assert metrics.accuracy_test is None
     assert 0 <= metrics.accuracy_last_epoch.mean <= 1
