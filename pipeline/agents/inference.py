@@ -79,8 +79,9 @@ class _Agent:
         self.encode = sender.encoder.fc
         heads = nn.ModuleList([sender.head]) if sender.n_heads == 1 else sender.heads
         layers = [head for head in heads if isinstance(head, nn.Linear)]
-        self.weight = torch.cat([own.weight.detach() for own in layers])  # (heads * vocab, hidden)
-        self.bias = torch.cat([own.bias.detach() for own in layers])
+        # (heads * vocab, hidden)
+        self.weight = torch.cat([head.weight.detach() for head in layers])
+        self.bias = torch.cat([head.bias.detach() for head in layers])
         self.heads, self.clamp = sender.n_heads, sender.logit_clamp
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -106,9 +107,9 @@ class FastSender:
         if isinstance(sender, MultiAgentSender):
             pairs = zip(sender.senders, sender.views, strict=True)
             self._agents = [
-                _Agent(own, view.cache, view.window)
-                for own, view in pairs
-                if isinstance(own, CompositionalSender)
+                _Agent(agent, view.cache, view.window)
+                for agent, view in pairs
+                if isinstance(agent, CompositionalSender)
             ]
         else:
             self._agents = [_Agent(sender, 0, None)]
@@ -119,7 +120,7 @@ class FastSender:
     @torch.inference_mode()
     def __call__(self, features: Sequence[Tensor]) -> Tensor:
         """The logits, float32; features are float32 and of the shapes that the agents know."""
-        parts = zip(*(own.split(CLIPS_AT_ONCE) for own in features), strict=True)
+        parts = zip(*(cache.split(CLIPS_AT_ONCE) for cache in features), strict=True)
         return torch.cat(
             [torch.stack([agent(part[agent.cache]) for agent in self._agents], 1) for part in parts]
         )

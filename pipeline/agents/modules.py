@@ -1,4 +1,4 @@
-"""The agents of the paper: a temporal encoder, senders of symbols, receivers that compare.
+"""The agents of the paper: a temporal encoder, senders of symbols, receivers of pairs.
 
 Architecture, sizes and state-dict names are those of "Emergent Compositional Communication for
 Latent World Properties" (arXiv 2604.03266) and of its published checkpoints, so that these load
@@ -41,10 +41,10 @@ class TemporalEncoder(nn.Module):
 
 
 class CompositionalSender(nn.Module):
-    """One agent: an encoder and `n_heads` heads that say one of `vocab_size` symbols each.
+    """One agent: an encoder and `n_heads` heads that send one of `vocab_size` symbols each.
 
     A sender of one head (the paper's holistic 1x64 control) names it `head`, as its checkpoint
-    does; the paper clamps that one's outputs to +-15 (`logit_clamp`; 0: no clamp).
+    does; the paper clamps the outputs of that head to +-15 (`logit_clamp`; 0: no clamp).
     """
 
     def __init__(
@@ -113,11 +113,13 @@ class MultiAgentSender(nn.Module):
         Raises HeliographError where a cache is missing or its features have another shape.
         """
         caches = self._lasting(x)
-        said = []
+        logits = []
         for sender, view in zip(self.senders, self.views, strict=True):
             assert isinstance(sender, CompositionalSender)
-            said.append(sender.logits(caches[view.cache][:, view.window.start : view.window.stop]))
-        return torch.stack(said, dim=1)
+            logits.append(
+                sender.logits(caches[view.cache][:, view.window.start : view.window.stop])
+            )
+        return torch.stack(logits, dim=1)
 
     def forward(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
         """Features as `logits` takes them -> integer tokens (batch, agents, n_heads)."""

@@ -1,10 +1,10 @@
-"""The agents of many seeds at once: the nets of `agents.py` with their weights stacked.
+"""The agents of many seeds at once: the networks of `modules.py` with their weights stacked.
 
 Every weight has a leading seed axis S, then an axis of agents A (senders) or receivers R, so that
 one batched matrix product serves them all. What is computed for one seed is the same bits whatever
-seeds stand beside it, as long as S itself stays the same: `fit.py` always fills S with padding.
+other seeds are in the stack, as long as S itself stays the same: `fit.py` fills S with padding.
 
-Agents whose features differ in width or in steps cannot share a product: they stand in groups, and
+Agents whose features differ in width or in steps cannot share a product: they are in groups, and
 the names in a sender's stack begin with the group's number (`1:conv1.weight`) where there are
 several.
 """
@@ -81,7 +81,7 @@ class AgentWindows:
 
     def of_seed(self, seed: int) -> AgentWindows:
         """Return what agents see in one seed, S = 1."""
-        parts = tuple(own if len(own) == 1 else own[seed : seed + 1] for own in self.padded)
+        parts = tuple(part if len(part) == 1 else part[seed : seed + 1] for part in self.padded)
         return AgentWindows(parts, self.kernels, self.groups)
 
     def repeated(self, times: int) -> AgentWindows:
@@ -126,7 +126,7 @@ def stack_layers(
 ) -> Stack:
     """Layers (weight (outputs, inputs), bias) of many nets -> one stack.
 
-    The nets stand in the order of `lead`, (S, A): all of the first seed's, then the second's.
+    The nets are in the order of `lead`, (S, A): all of the first seed's, then the second's.
     Weights become (S, A, inputs, outputs), biases (S, A, outputs), leaves that take gradients.
     """
     stack = {}
@@ -167,8 +167,8 @@ def unstack_sender(stack: Stack, seed: int, sender: Sender, groups: Groups | Non
     groups = groups or one_group(len(agents))
     for group, of_group in zip(groups, _by_group(stack, groups), strict=True):
         for number, agent in enumerate(group):
-            own = {name: value.detach()[seed, number] for name, value in of_group.items()}
-            _unstack_agent(own, agents[agent])
+            weights = {name: value.detach()[seed, number] for name, value in of_group.items()}
+            _unstack_agent(weights, agents[agent])
 
 
 def _unstack_agent(weights_of: Stack, agent: CompositionalSender) -> None:
@@ -248,7 +248,7 @@ def unstack_encoder(weights: Stack, encoder: TemporalEncoder) -> None:
 def encode(stack: Stack, xs: Sequence[Tensor], groups: Groups) -> Tensor:
     """The encoders: of each group (S, A, rows, positions, kernel * D) -> (S, A, rows, hidden_dim).
 
-    The agents stand in their own order again.
+    The agents are in their own order again.
     """
     parts = _by_group(stack, groups)
     return _in_order([_encode(part, x) for part, x in zip(parts, xs, strict=True)], groups)
@@ -259,9 +259,9 @@ def _in_order(parts: Sequence[Tensor], groups: Groups) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     single = {
-        agent: part[:, place : place + 1]
+        agent: part[:, index : index + 1]
         for part, group in zip(parts, groups, strict=True)
-        for place, agent in enumerate(group)
+        for index, agent in enumerate(group)
     }
     return torch.cat([single[agent] for agent in sorted(single)], dim=1)
 
@@ -302,11 +302,11 @@ def sender_logits(
     stack: Stack, xs: Sequence[Tensor], heads: int, groups: Groups, clamp: float = 0.0
 ) -> Tensor:
     """Of each group (S, A, rows, positions, kernel * D) -> (S, A, rows, heads, vocab)."""
-    said = [
+    logits = [
         stacked_linear(part, "heads", _encode(part, x))
         for part, x in zip(_by_group(stack, groups), xs, strict=True)
     ]
-    return clamped(_in_order(said, groups).unflatten(-1, (heads, -1)), clamp)
+    return clamped(_in_order(logits, groups).unflatten(-1, (heads, -1)), clamp)
 
 
 def stack_receivers(
@@ -314,7 +314,7 @@ def stack_receivers(
 ) -> Stack:
     """R receivers per seed -> a stack with axes S, R."""
     nets = []
-    for receiver in (receiver for own in receivers for receiver in own):
+    for receiver in (receiver for of_seed in receivers for receiver in of_seed):
         state = receiver.state_dict()
         names = head_names(receiver.properties)
         nets.append(
@@ -332,16 +332,16 @@ def stack_receivers(
 
 def unstack_receiver(stack: Stack, seed: int, number: int, receiver: CompositionalReceiver) -> None:
     """Copies the weights of one receiver of one seed into a module of the same sizes."""
-    own = {name: value[seed, number] for name, value in stack.items()}
+    weights = {name: value[seed, number] for name, value in stack.items()}
     state = {
-        "shared.0.weight": own["shared0.weight"].T,
-        "shared.0.bias": own["shared0.bias"],
-        "shared.2.weight": own["shared2.weight"].T,
-        "shared.2.bias": own["shared2.bias"],
+        "shared.0.weight": weights["shared0.weight"].T,
+        "shared.0.bias": weights["shared0.bias"],
+        "shared.2.weight": weights["shared2.weight"].T,
+        "shared.2.bias": weights["shared2.bias"],
     }
     for column, head in enumerate(head_names(receiver.properties)):
-        state[f"{head}.weight"] = own["heads.weight"][:, column : column + 1].T
-        state[f"{head}.bias"] = own["heads.bias"][column : column + 1]
+        state[f"{head}.weight"] = weights["heads.weight"][:, column : column + 1].T
+        state[f"{head}.bias"] = weights["heads.bias"][column : column + 1]
     receiver.load_state_dict(state)
 
 
@@ -349,7 +349,7 @@ def receiver_logits(stack: Stack, messages_a: Tensor, messages_b: Tensor) -> Ten
     """Two (S, pairs, msg_dim) -> (S, R, pairs, properties); above 0: the first clip has more."""
     receivers = stack["shared0.weight"].shape[1]
     x = torch.cat([messages_a, messages_b], dim=-1)
-    x = x.unsqueeze(1).expand(-1, receivers, -1, -1)  # every receiver hears the same
+    x = x.unsqueeze(1).expand(-1, receivers, -1, -1)  # every receiver reads the same
     h = F.relu(stacked_linear(stack, "shared0", x))
     h = F.relu(stacked_linear(stack, "shared2", h))
     return stacked_linear(stack, "heads", h)

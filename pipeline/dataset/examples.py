@@ -25,7 +25,7 @@ class Examples:
     def __post_init__(self) -> None:
         if not len(self.labels):
             raise HeliographError("there are no clips to train on")
-        counts = {len(self.labels), len(self.objects), *(len(own) for own in self.caches)}
+        counts = {len(self.labels), len(self.objects), *(len(cache) for cache in self.caches)}
         if len(counts) > 1:
             raise ValueError(
                 f"features {self._shapes()}, labels {self.labels.shape} and "
@@ -36,7 +36,7 @@ class Examples:
         return f"Examples(features={self._shapes()}, labels={self.labels.shape})"
 
     def _shapes(self) -> str:
-        return " and ".join(str(own.shape) for own in self.caches)
+        return " and ".join(str(cache.shape) for cache in self.caches)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,8 +49,8 @@ class Examples:
         return self.caches[0]
 
     def flat_features(self) -> np.ndarray:
-        """All that is known of each clip side by side: float32 (N, values), cache after cache."""
-        rows = [own.reshape(len(own), -1).astype(np.float32) for own in self.caches]
+        """Return all features of each clip laid end to end, cache after cache: (N, values)."""
+        rows = [cache.reshape(len(cache), -1).astype(np.float32) for cache in self.caches]
         return np.concatenate(rows, axis=1)
 
     def split(self, rule: str, seed: int) -> Split:

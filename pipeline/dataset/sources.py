@@ -62,7 +62,7 @@ class CacheSource:
 class RunInputs:
     """Everything that a run reads: its caches, with the same clips in the same order.
 
-    `caches` are joined by clip id: clips that stand in all of them, in the order of the first, with
+    `caches` are joined by clip id: clips that are in all of them, in the order of the first, with
     the labels, objects and scenarios that any of them knows.
     """
 
@@ -85,15 +85,15 @@ def load_finite_cache(path: Path) -> Features:
 
     An unknown label is NaN; an infinite one is a mistake.
     """
-    found = cache.load(path)
-    for clip, own in zip(found.clip_id, found.features, strict=True):
-        if not np.isfinite(own).all():
+    features = cache.load(path)
+    for clip, values in zip(features.clip_id, features.features, strict=True):
+        if not np.isfinite(values).all():
             raise HeliographError(f"{path}: the features of {clip} are not finite numbers")
-    for name, column in found.labels.items():
+    for name, column in features.labels.items():
         if np.isinf(column).any():
-            clip = found.clip_id[int(np.isinf(column).argmax())]
+            clip = features.clip_id[int(np.isinf(column).argmax())]
             raise HeliographError(f"{path}: the {name} of {clip} is infinite")
-    return found
+    return features
 
 
 def read_inputs(
@@ -108,14 +108,14 @@ def read_inputs(
     joined = join_caches(loaded)
     if sources is None:
         sources = [CacheSource.of(path, loaded[name], name=name) for name, path in paths.items()]
-    left = {name: len(own) - len(joined[0]) for name, own in loaded.items()}
+    left = {name: len(cache) - len(joined[0]) for name, cache in loaded.items()}
     return RunInputs(tuple(sources), joined, {name: count for name, count in left.items() if count})
 
 
 def join_caches(caches: Mapping[str, Features]) -> tuple[Features, ...]:
-    """The clips that stand in every cache, in the order of the first; labels and objects merged."""
+    """Return the clips that are in every cache, in the order of the first, labels merged."""
     names, parts = list(caches), list(caches.values())
-    common = set.intersection(*(set(own.clip_id) for own in parts))
+    common = set.intersection(*(set(part.clip_id) for part in parts))
     if not common:
         raise HeliographError(
             f"{' and '.join(names)} share no clip: {_example(parts[0])} is in {names[0]}, "
@@ -125,14 +125,14 @@ def join_caches(caches: Mapping[str, Features]) -> tuple[Features, ...]:
         )
     ids = [clip for clip in parts[0].clip_id if clip in common]
     aligned = []
-    for own in parts:
-        rows = {clip: row for row, clip in enumerate(own.clip_id)}
+    for part in parts:
+        rows = {clip: row for row, clip in enumerate(part.clip_id)}
         aligned.append(
-            own if list(own.clip_id) == ids else own.select([rows[clip] for clip in ids])
+            part if list(part.clip_id) == ids else part.select([rows[clip] for clip in ids])
         )
     merged = aligned[0]
-    for name, own in zip(names[1:], aligned[1:], strict=True):
-        merged = _merged(merged, names[0], own, name)
+    for name, part in zip(names[1:], aligned[1:], strict=True):
+        merged = _merged(merged, names[0], part, name)
     return (merged, *aligned[1:])
 
 
@@ -153,16 +153,16 @@ def _merged(first: Features, first_name: str, other: Features, other_name: str) 
                 )
         columns[column] = [one or two for one, two in both]
     labels = dict(first.labels)
-    for name, theirs in other.labels.items():
-        ours = labels.get(name, np.full(len(first), np.nan))
-        differ = ~np.isclose(ours, theirs) & ~np.isnan(ours) & ~np.isnan(theirs)
+    for name, new in other.labels.items():
+        known = labels.get(name, np.full(len(first), np.nan))
+        differ = ~np.isclose(known, new) & ~np.isnan(known) & ~np.isnan(new)
         if differ.any():
             row = int(differ.argmax())
             raise HeliographError(
                 f"{first_name} and {other_name} disagree on the {name} of {first.clip_id[row]}: "
-                f"{ours[row]:g} and {theirs[row]:g}"
+                f"{known[row]:g} and {new[row]:g}"
             )
-        labels[name] = np.where(np.isnan(ours), theirs, ours)
+        labels[name] = np.where(np.isnan(known), new, known)
     return dataclasses.replace(first, labels=labels, **columns)
 
 
@@ -179,5 +179,5 @@ def build_examples(caches: Features | Sequence[Features], properties: tuple[str,
         known = ", ".join(clips.labels) or "none"
         raise InvalidValueError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
     labels = np.stack([clips.labels[name] for name in properties], axis=1)
-    objects = tuple(own or clip for own, clip in zip(clips.object, clips.clip_id, strict=True))
-    return Examples(tuple(own.features for own in parts), labels, objects)
+    objects = tuple(name or clip for name, clip in zip(clips.object, clips.clip_id, strict=True))
+    return Examples(tuple(part.features for part in parts), labels, objects)

@@ -29,7 +29,7 @@ class Split:
     def __post_init__(self) -> None:
         together = np.concatenate([self.train, self.validation, self.test])
         if len(np.unique(together)) < len(together):
-            raise ValueError("a clip stands in two parts of a split")
+            raise ValueError("a clip is in two parts of a split")
 
     def __repr__(self) -> str:
         sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
@@ -107,8 +107,8 @@ def by_fold(objects: Sequence[str], folds: int, seed: int) -> Split:
         raise HeliographError(
             f"{len(names)} objects are too few for {folds} folds of at least 2 objects each"
         )
-    dealt = np.random.RandomState(1000 * (seed // folds) + 42).permutation(names)
-    test, validation = (dealt[number % folds :: folds] for number in (seed, seed + 1))
+    order = np.random.RandomState(1000 * (seed // folds) + 42).permutation(names)
+    test, validation = (order[number % folds :: folds] for number in (seed, seed + 1))
     every = np.asarray(objects)
     generator = np.random.RandomState(1000 * seed + 42)
     return _split(np.isin(every, test), np.isin(every, validation), generator)
@@ -120,8 +120,8 @@ def folds_of(name: str) -> int | None:
     >>> folds_of("kfold"), folds_of("kfold-13"), folds_of("objects")
     (5, 13, None)
     """
-    found = re.fullmatch(r"kfold(?:-(\d+))?", name)
-    return int(found[1] or FOLDS) if found else None
+    match = re.fullmatch(r"kfold(?:-(\d+))?", name)
+    return int(match[1] or FOLDS) if match else None
 
 
 FOLDS = 5

@@ -1,4 +1,4 @@
-"""A run as evaluation sees it: what every seed says of every clip, and the receivers that listen.
+"""The evaluation context of a run: clips, splits, messages and receivers of every seed.
 
 Positions are the heads of all agents side by side, agent by agent.
 """
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, eq=False)
 class EvaluationContext:
-    """Who is asked about whom: the clips of a run and the splits of its S seeds.
+    """The clips of a run and the splits of its S seeds.
 
     Attributes:
         labels: float64 (N, properties), NaN where unknown.
@@ -63,7 +63,7 @@ class EvaluationContext:
 
     @classmethod
     def of(cls, run: Run, examples: Examples) -> EvaluationContext:
-        """The context of a run."""
+        """Return the context of a run."""
         splits = tuple(examples.split(run.config.split, seed) for seed in run.seeds)
         if run.config.refit:  # baselines learn from what the agents learned from
             splits = tuple(split.joined() for split in splits)
@@ -129,8 +129,10 @@ class EvaluationContext:
         """Score each seed's answers about its test clips by the judge of the game."""
         return self.resampler.score(
             [
-                count_pairs(*self.game.judge(own, self.table, clips), self.resampler.objects[clips])
-                for own, clips in zip(answers, self.tests, strict=True)
+                count_pairs(
+                    *self.game.judge(of_seed, self.table, clips), self.resampler.objects[clips]
+                )
+                for of_seed, clips in zip(answers, self.tests, strict=True)
             ]
         )
 
@@ -167,7 +169,7 @@ class EvaluationContext:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MessageContext(EvaluationContext):
-    """What the agents of every seed say, and the receivers that listen.
+    """The messages of every seed, and the receivers that read them.
 
     Attributes:
         tokens: int64 (S, N, positions), of every clip.
@@ -186,15 +188,15 @@ class MessageContext(EvaluationContext):
 
     @classmethod
     def of(cls, run: Run, examples: Examples) -> MessageContext:
-        """Reads messages and receivers of every seed of a run."""
-        said = [run.tokens(seed) for seed in run.seeds]
-        for seed, own in zip(run.seeds, said, strict=True):
-            if len(own) != len(examples):
+        """Read messages and receivers of every seed of a run."""
+        by_seed = [run.tokens(seed) for seed in run.seeds]
+        for seed, tokens_of in zip(run.seeds, by_seed, strict=True):
+            if len(tokens_of) != len(examples):
                 raise HeliographError(
-                    f"{run.folder} is damaged: seed {seed} has messages of {len(own)} clips, "
+                    f"{run.folder} is damaged: seed {seed} has messages of {len(tokens_of)} clips, "
                     f"its cache {len(examples)} clips"
                 )
-        tokens = np.stack(said)  # (S, N, agents, heads)
+        tokens = np.stack(by_seed)  # (S, N, agents, heads)
         receivers = [[run.of_seed(seed).receiver()] for seed in run.seeds]
         return cls(
             **vars(EvaluationContext.of(run, examples)),
@@ -228,32 +230,34 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def compare_messages(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
+def compare_messages(
+    receivers: Stack, messages: NDArray[np.int64], vocab: int
+) -> NDArray[np.bool_]:
     """Return the answers about every ordered pair of messages: bool (R, U, U, properties).
 
     Args:
         receivers: a stack of one seed, axes (1, R).
-        words: messages (U, positions); the symbol `vocab` is silence, which is read as zeros.
+        messages: (U, positions); the symbol `vocab` is silence, which is read as zeros.
         vocab: number of symbols.
     """
-    return compare_vectors(receivers, one_hot_tokens(words, vocab))
+    return compare_vectors(receivers, one_hot_tokens(messages, vocab))
 
 
-def one_hot_tokens(words: NDArray[np.int64], vocab: int) -> Tensor:
+def one_hot_tokens(messages: NDArray[np.int64], vocab: int) -> Tensor:
     """Words (..., positions) -> float32 (..., positions * vocab); `vocab` itself is all zeros."""
-    hot = words[..., None] == np.arange(vocab)
-    return torch.from_numpy(hot.reshape(*words.shape[:-1], -1).astype(np.float32))
+    hot = messages[..., None] == np.arange(vocab)
+    return torch.from_numpy(hot.reshape(*messages.shape[:-1], -1).astype(np.float32))
 
 
-def compare_clips(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
-    """As `verdicts`, for the words (n, positions) of n clips: each distinct word is heard once."""
-    distinct, own = np.unique(words, axis=0, return_inverse=True)
-    own = own.ravel()
-    return compare_messages(receivers, distinct, vocab)[:, own[:, None], own]
+def compare_clips(receivers: Stack, messages: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
+    """As `compare_messages`, for n clips: each distinct message is compared once."""
+    distinct, inverse = np.unique(messages, axis=0, return_inverse=True)
+    index = inverse.ravel()
+    return compare_messages(receivers, distinct, vocab)[:, index[:, None], index]
 
 
 def win_rates(says_more: NDArray[Any]) -> NDArray[np.float64]:
-    """A score of each clip, (n, properties): the share of the others that it is said to exceed.
+    """Return the share of the other clips that each clip is answered to exceed: (n, properties).
 
     `says_more` is (R, n, n, properties); both orders of a pair count.
     """

@@ -58,9 +58,12 @@ def _answers(context: MessageContext, tokens: list[Tokens]) -> list[Answers]:
     """Return the kept receivers' answers for tokens (n, positions) of each seed's test clips."""
     return [
         context.game.answer(
-            context.receiver(n), one_hot_tokens(own, context.config.vocab), clips, context.windows
+            context.receiver(n),
+            one_hot_tokens(of_seed, context.config.vocab),
+            clips,
+            context.windows,
         )
-        for n, (own, clips) in enumerate(zip(tokens, context.tests, strict=True))
+        for n, (of_seed, clips) in enumerate(zip(tokens, context.tests, strict=True))
     ]
 
 
@@ -69,8 +72,8 @@ def _permuted_accuracy(
 ) -> float:
     """Return the mean accuracy over seeds if clips had each other's messages."""
     accuracies = [
-        context.game.accuracy(own.reordered(rng.permutation(len(clips))), context.table, clips)
-        for own, clips in zip(answers, context.tests, strict=True)
+        context.game.accuracy(of_seed.reordered(rng.permutation(len(clips))), context.table, clips)
+        for of_seed, clips in zip(answers, context.tests, strict=True)
     ]
     return float(np.nanmean([accuracy.together for accuracy in accuracies]))
 
@@ -81,9 +84,9 @@ def _permuted_position(
     """Score messages with the symbols of one position permuted across test clips."""
     draws = []
     for _ in range(DRAWS):
-        changed = [own.copy() for own in tokens]
-        for own in changed:
-            own[:, position] = rng.permutation(own[:, position])
+        changed = [of_seed.copy() for of_seed in tokens]
+        for of_seed in changed:
+            of_seed[:, position] = rng.permutation(of_seed[:, position])
         draws.append(context.score_answers(_answers(context, changed)))
     return Scores(
         np.mean([scores.per_seed for scores in draws], axis=0),
@@ -94,14 +97,14 @@ def _permuted_position(
 
 def _baselines(context: MessageContext) -> dict[str, Any]:
     """Return the accuracy of each baseline of the game; None where it has nothing to go by."""
-    found = [
+    by_seed = [
         context.game.baselines(context.caches, context.table, split.train, clips)
         for split, clips in zip(context.splits, context.tests, strict=True)
     ]
     entries: dict[str, Any] = {}
-    for name in found[0]:
-        answers = [own for seed in found if (own := seed[name]) is not None]
-        whole = len(answers) == len(found)
+    for name in by_seed[0]:
+        answers = [answer for seed in by_seed if (answer := seed[name]) is not None]
+        whole = len(answers) == len(by_seed)
         properties = context.game.scored_properties
         entries[name] = context.score_answers(answers).by_property(properties) if whole else None
     return entries

@@ -49,9 +49,9 @@ class PairCounts:
 
 
 def count_pairs(right: Floats, asked: Bools, objects: NDArray[np.int64]) -> PairCounts:
-    """Sums the share of right answers (n, n, columns) of n clips by pair of objects (n,)."""
-    known, own = np.unique(objects, return_inverse=True)
-    member = (own[:, None] == np.arange(len(known))).astype(np.float64)  # (n, G)
+    """Sum the share of right answers (n, n, columns) of n clips by pair of objects (n,)."""
+    known, index = np.unique(objects, return_inverse=True)
+    member = (index[:, None] == np.arange(len(known))).astype(np.float64)  # (n, G)
     sums = (
         np.einsum("ig,ijc,jh->ghc", member, values, member, optimize=True)
         for values in (right * asked, asked.astype(np.float64))
@@ -62,7 +62,7 @@ def count_pairs(right: Floats, asked: Bools, objects: NDArray[np.int64]) -> Pair
 def score_pairs(
     says_more: NDArray[Any], labels: Floats, margins: Sequence[float]
 ) -> tuple[Floats, Bools]:
-    """The share of right answers and which pairs count, each (n, n, properties + 1).
+    """Return the share of right answers and which pairs count, each (n, n, properties + 1).
 
     Args:
         says_more: bool (..., n, n, properties), "has the first clip more?"; leading axes (several
@@ -81,7 +81,8 @@ def score_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:
         scores: (n, properties).
         high: (n, properties), whether the clip's value is high.
 
-    Returns (n, n, properties) each; scores equal up to rounding are half right.
+    Returns:
+        (n, n, properties) each; scores equal up to rounding are half right.
     """
     merged = merge_ties(scores)
     above = merged[:, None] - merged[None]
@@ -163,16 +164,16 @@ class Resampler:
         if len(counts) != self._seeds.shape[1]:
             raise ValueError(f"{len(counts)} counts for {self._seeds.shape[1]} seeds")
         per_seed, drawn = [], []
-        for own in counts:
-            often = self._often[:, own.objects]  # (n, G)
+        for of_seed in counts:
+            often = self._often[:, of_seed.objects]  # (n, G)
             pairs = often[:, :, None] * often[:, None]  # (n, G, G)
-            same = np.arange(len(own.objects))
+            same = np.arange(len(of_seed.objects))
             pairs[:, same, same] = often  # clips are never paired across copies of their object
             right, asked = (
-                np.tensordot(pairs, counts, axes=2) for counts in (own.right, own.asked)
+                np.tensordot(pairs, sums, axes=2) for sums in (of_seed.right, of_seed.asked)
             )
             drawn.append(_share(right, asked))
-            per_seed.append(_share(own.right.sum((0, 1)), own.asked.sum((0, 1))))
+            per_seed.append(_share(of_seed.right.sum((0, 1)), of_seed.asked.sum((0, 1))))
         return Scores(np.stack(per_seed), np.stack(drawn, axis=1), self._seeds)
 
     def score_pairs(
@@ -182,11 +183,11 @@ class Resampler:
         clips: Sequence[NDArray[np.int64]],
         margins: Sequence[float],
     ) -> Scores:
-        """Accuracies of every seed's verdicts on its own `clips`; see `score_pairs`."""
+        """Score every seed's answers about its own `clips`; see the function `score_pairs`."""
         return self.score(
             [
-                count_pairs(*score_pairs(says, labels[own], margins), self.objects[own])
-                for says, own in zip(says_more, clips, strict=True)
+                count_pairs(*score_pairs(answers, labels[part], margins), self.objects[part])
+                for answers, part in zip(says_more, clips, strict=True)
             ]
         )
 

@@ -298,7 +298,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def without_nan(value: Any) -> Any:
     """Return JSON values with null for each NaN in them.
 
-    >>> without_nan({"a": [1.0, math.nan]})
+    >>> without_nan({"a": [1.0, float("nan")]})
     {'a': [1.0, None]}
     """
     if isinstance(value, Mapping):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,12 +23,22 @@ class Progress:
     epochs: int
     tau: float  # NaN while the encoders learn as an oracle
     loss: float  # mean over the seeds of the chunk; NaN in the oracle
-    validation: tuple[float, ...]  # of each seed, at its latest look; NaN before it, or without any
+    validation: tuple[float, ...]  # of each seed, at its latest evaluation; NaN before the first
 
     @property
     def accuracy_validation(self) -> float:
         """The mean over the chunk's seeds; NaN where one has none."""
         return sum(self.validation) / len(self.validation)
+
+
+class Callback(Protocol):
+    """What a training calls: before each of its parts, and after every epoch."""
+
+    def begin(self, part: str) -> None:
+        """Start a part of the training; "" where it has one part only."""
+
+    def __call__(self, now: Progress) -> None:
+        """Take in one epoch of a chunk of seeds."""
 
 
 class ProgressCallback:
@@ -47,13 +57,13 @@ class ProgressCallback:
         self._validation: dict[int, float] = {}
 
     def begin(self, part: str) -> None:
-        """What comes next belongs to this part of the training, and is another's no more."""
+        """Start a part of the training: what comes next belongs to it."""
         self._before += sum(self._epochs.values())
         self._part = part
         self._epochs, self._validation = {}, {}
 
     def __call__(self, now: Progress) -> None:
-        """Takes in one epoch of a chunk, and shows where all of them are."""
+        """Take in one epoch of a chunk, and show where all of them are."""
         for seed, accuracy in zip(now.seeds, now.validation, strict=True):
             self._epochs[seed] = now.epoch
             if not math.isnan(accuracy):
@@ -106,7 +116,7 @@ class TensorBoardCallback:
             writer.close()
 
     def begin(self, part: str) -> None:
-        """What comes next belongs to this part of the training, a folder of its own."""
+        """Start a part of the training, which has a folder of its own."""
         self._part = part
 
     def __call__(self, now: Progress) -> None:

@@ -44,7 +44,7 @@ class TrainingCheckpointer:
         self._due = 0.0  # time.monotonic() from which a state is worth its cost again
 
     def begin(self, *, resume: bool, overwrite: bool) -> None:
-        """Makes sure that what stands in the folder is this training, or nothing.
+        """Make sure that what is in the folder is this training, or nothing.
 
         Raises HeliographError where an unfinished training is in the way, or is another one: then
         with the setting that differs.

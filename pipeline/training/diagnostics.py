@@ -45,7 +45,7 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
         ]
         if shared:
             notes.append(
-                f"{name} has one value per object, and objects stand in both training and test "
+                f"{name} has one value per object, and objects are in both training and test "
                 f"(seed {_some(shared)}): it can be recalled from who the object is"
             )
     notes += _validation_notes(examples, config, splits)

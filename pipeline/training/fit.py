@@ -1,4 +1,4 @@
-"""Trains the agents of many seeds on cached features, a chunk of seeds at a time.
+"""Train the agents of many seeds on cached features, a chunk of seeds at a time.
 
 A seed's result depends on nothing but its own number: on a CPU seeds are trained in chunks of a
 fixed size, filled up where there are fewer, so that every kernel always sees the same shapes; each
@@ -35,30 +35,30 @@ def fit(
     progress: Callable[[Progress], None] | None = None,
     checkpointer: TrainingCheckpointer | None = None,
 ) -> Iterator[SeedResult]:
-    """Trains every seed; yields results in the order of the seeds, a chunk at a time.
+    """Train every seed; yield results in the order of the seeds, a chunk at a time.
 
     `checkpointer` stores the states of unfinished chunks and returns those that are stored.
     Raises HeliographError where the clips cannot be split, or their labels leave nothing to
     compare.
     """
-    place = torch.device(device)
+    torch_device = torch.device(device)
     for seed in seeds:
         check_split(examples, config, seed, examples.split(config.split, seed))
-    size = SEEDS_PER_CHUNK if place.type == "cpu" else SEEDS_ON_A_GPU
-    width = size if place.type == "cpu" else 0
+    size = SEEDS_PER_CHUNK if torch_device.type == "cpu" else SEEDS_ON_A_GPU
+    width = size if torch_device.type == "cpu" else 0
     for number, start in enumerate(range(0, len(seeds), size)):
-        own = seeds[start : start + size]
-        with fast_float32(place):
-            chunk = MultiSeedTrainer(examples, config, own, width=width, device=place)
-            if not config.refit or not all(len(split.validation) for split in chunk.splits):
-                _train(chunk, number, progress, checkpointer)
-                yield from chunk.results()
+        chunk = seeds[start : start + size]
+        with fast_float32(torch_device):
+            trainer = MultiSeedTrainer(examples, config, chunk, width=width, device=torch_device)
+            if not config.refit or not all(len(split.validation) for split in trainer.splits):
+                _train(trainer, number, progress, checkpointer)
+                yield from trainer.results()
                 continue
-            _train(chunk, 2 * number, _part_of_two(progress, 0), checkpointer)
-            first = list(chunk.results())
+            _train(trainer, 2 * number, _part_of_two(progress, 0), checkpointer)
+            first = list(trainer.results())
             epochs = [result.epoch for result in first]
             refitted = MultiSeedTrainer(
-                examples, config, own, width=width, device=place, chosen=epochs
+                examples, config, chunk, width=width, device=torch_device, chosen=epochs
             )
             _train(refitted, 2 * number + 1, _part_of_two(progress, 1), checkpointer)
             for chose, result in zip(first, refitted.results(), strict=True):
@@ -66,7 +66,7 @@ def fit(
 
 
 def _with_validation(result: SeedResult, chose: SeedResult) -> SeedResult:
-    """A seed that was trained refitted, with what the first training found on validation clips."""
+    """Return a seed that was trained again, with the validation accuracies of the first time."""
     history = [
         dataclasses.replace(row, accuracy_validation=before.accuracy_validation)
         for row, before in zip(result.history, chose.history, strict=True)
@@ -79,36 +79,36 @@ def _with_validation(result: SeedResult, chose: SeedResult) -> SeedResult:
 def _part_of_two(
     progress: Callable[[Progress], None] | None, part: int
 ) -> Callable[[Progress], None] | None:
-    """Tells of one of two trainings as of half of a whole."""
+    """Report one of two trainings as half of a whole."""
     if progress is None:
         return None
 
-    def tell(now: Progress) -> None:
+    def report(now: Progress) -> None:
         progress(
             dataclasses.replace(now, epoch=part * now.epochs + now.epoch, epochs=2 * now.epochs)
         )
 
-    return tell
+    return report
 
 
 def _train(
-    chunk: MultiSeedTrainer,
+    trainer: MultiSeedTrainer,
     number: int,
     progress: Callable[[Progress], None] | None,
     checkpointer: TrainingCheckpointer | None,
 ) -> None:
     if checkpointer is None:
-        chunk.run(progress)
+        trainer.run(progress)
         return
     state = checkpointer.load(number)
     if state is not None:
-        chunk.restore(state)
+        trainer.restore(state)
 
     def pause() -> None:
-        if checkpointer.due() or chunk.epoch == chunk.config.epochs:
-            checkpointer.save(number, chunk.state())
+        if checkpointer.due() or trainer.epoch == trainer.config.epochs:
+            checkpointer.save(number, trainer.state())
 
-    chunk.run(progress, pause)
+    trainer.run(progress, pause)
 
 
 def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split) -> None:

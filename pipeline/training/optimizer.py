@@ -49,9 +49,9 @@ class Optimiser:
     def load(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken."""
         self.steps.copy_(state["steps"])
-        for mine, theirs in ((self.means, state["means"]), (self.squares, state["squares"])):
-            for name, value in mine.items():
-                value.copy_(theirs[name])
+        for moments, stored in ((self.means, state["means"]), (self.squares, state["squares"])):
+            for name, value in moments.items():
+                value.copy_(stored[name])
 
 
 def adam(stack: Stack, *, lr: float, weight_decay: float = 0.0, lead: int = 1) -> Optimiser:

@@ -25,7 +25,12 @@ from pipeline.runs import (
     remove_control,
     write_run,
 )
-from pipeline.training.callbacks import Progress, ProgressCallback, TensorBoardCallback
+from pipeline.training.callbacks import (
+    Callback,
+    Progress,
+    ProgressCallback,
+    TensorBoardCallback,
+)
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
 from pipeline.training.diagnostics import diagnose
 from pipeline.training.fit import fit
@@ -56,7 +61,7 @@ def train(
         caches: as `extract` or `cache import` writes them.
         out: must not hold a run yet, unless `overwrite`, nor an unfinished training, unless
             `resume` goes on with it; a finished run that `resume` finds is left as it is.
-        properties: labels to talk about; none: every label of the caches.
+        properties: labels to send messages about; none: every label of the caches.
         preset: a key of `config.PRESETS`.
         seeds: their numbers, or how many from 0 on.
         agents: how many, all on the one cache; or the cache of each agent, by its name: the stem
@@ -76,15 +81,15 @@ def train(
         HeliographError: a wrong name, too few objects, a folder that exists, or one that another
             process is training into.
     """
-    out, say = Path(out), log or (lambda _: None)
+    out, report = Path(out), log or (lambda _: None)
     metrics = out / "metrics.json"
     if metrics.exists() and not (overwrite or resume):
         raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
-    place = resolve_device(device)
+    torch_device = resolve_device(device)
     paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
     inputs = read_inputs(paths)
     for name, count in inputs.left_out.items():
-        say(f"{name}: {count} clips that the other caches do not have are left out")
+        report(f"{name}: {count} clips that the other caches do not have are left out")
     names = tuple(properties) or tuple(inputs.clips.labels)
     if not names:
         raise HeliographError(
@@ -110,32 +115,38 @@ def train(
     runs = []
     with ExitStack() as stack:
         stack.callback(Lock(out / "lock", out).release)
-        overview = ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
-        board = (
-            stack.enter_context(TensorBoardCallback(out / "tensorboard")) if tensorboard else None
-        )
+        callbacks: list[Callback] = [
+            ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
+        ]
+        if tensorboard:
+            callbacks.append(stack.enter_context(TensorBoardCallback(out / "tensorboard")))
 
-        def tell(now: Progress) -> None:
-            overview(now)
-            if board is not None:
-                board(now)
+        def report_progress(now: Progress) -> None:
+            for callback in callbacks:
+                callback(now)
 
-        for folder, own in parts:
-            name = f"{own.heads}x{own.vocab}" if control else ""
-            overview.begin(name)
-            if board is not None:
-                board.begin(name)
-            identity = _identity(own, seeds, inputs, place)
+        for folder, part in parts:
+            name = f"{part.heads}x{part.vocab}" if control else ""
+            for callback in callbacks:
+                callback.begin(name)
+            identity = _identity(part, seeds, inputs, torch_device)
             checkpointer = TrainingCheckpointer(folder, identity)
             checkpointer.begin(resume=resume, overwrite=overwrite)
             if (folder / "metrics.json").exists() and not overwrite and not checkpointer.unfinished:
-                runs.append(_finished(folder, identity, say))
+                runs.append(_finished(folder, identity, report))
                 continue
             results = list(
-                fit(examples, own, seeds, device=place, progress=tell, checkpointer=checkpointer)
+                fit(
+                    examples,
+                    part,
+                    seeds,
+                    device=torch_device,
+                    progress=report_progress,
+                    checkpointer=checkpointer,
+                )
             )
-            said = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
-            runs.append(write_run(folder, own, inputs, results, notes=said))
+            caveats = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
+            runs.append(write_run(folder, part, inputs, results, notes=caveats))
             write_lexicon(runs[-1])
             checkpointer.sweep()
             if not control:
@@ -161,8 +172,8 @@ def _identity(
     return described | {"caches": hashes, "device": device.type}
 
 
-def _finished(out: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> Run:
-    """The run that stands in `out` already; raises HeliographError where it is another."""
+def _finished(out: Path, identity: Mapping[str, Any], report: Callable[[str], None]) -> Run:
+    """Return the run that is in `out` already; raise HeliographError where it is another."""
     run = Run.open(out)
     before = {
         "config": run.config.to_json(),
@@ -175,7 +186,7 @@ def _finished(out: Path, identity: Mapping[str, Any], say: Callable[[str], None]
             f"{out} holds a finished run of something else: {difference(before, now)}; "
             "choose another folder, or --overwrite"
         )
-    say(f"{out} is finished already")
+    report(f"{out} is finished already")
     return run
 
 
@@ -186,7 +197,7 @@ def name_caches(
 
     Names are the stems of the files, or given as `NAME=PATH`; `agents` may give a cache as
     `NAME=PATH` too. With a single cache and a number of agents the second part is empty. Raises
-    HeliographError for a name that stands for two files, or for none.
+    HeliographError for a name of two files, or for none.
     """
     named: dict[str, Path] = {}
     for text in map(str, caches):

@@ -366,9 +366,9 @@ def _axes(examples: Examples, split: Split, config: TrainConfig) -> list[np.ndar
         return []
     return [
         principal_axes(
-            own[split.train], config.axes, config.shrinkage, standardise=config.standardise
+            features[split.train], config.axes, config.shrinkage, standardise=config.standardise
         )
-        for own in examples.caches
+        for features in examples.caches
     ]
 
 
@@ -377,7 +377,7 @@ def _projected(features: np.ndarray, axes: Sequence[np.ndarray]) -> Tensor:
     if not axes:
         return torch.from_numpy(features).unsqueeze(0)
     rows = features.astype(np.float32)
-    return torch.stack([torch.from_numpy(rows @ own.astype(np.float32)) for own in axes])
+    return torch.stack([torch.from_numpy(rows @ columns.astype(np.float32)) for columns in axes])
 
 
 def _shuffled(labels: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
