@@ -19,6 +19,7 @@ WITHOUT_SOURCE = {
     "backbones/test_parity.py": "every backbone against another implementation",
     "backbones/test_real_weights.py": "every backbone with its published weights",
     "data/video/test_nasty.py": "every decoder on hostile files",
+    "pipeline/cli/test_wrong_values.py": "every option, with a wrong value",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",
     "pipeline/metrics/test_main.py": "pipeline/metrics/__main__.py",
     "test_architecture.py": "this file",

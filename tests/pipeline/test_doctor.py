@@ -9,15 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 import backbones
 from backbones import BackboneError, weights
 from data import video
 from data.video.pyav import DecodeSession
 from pipeline import doctor
-from pipeline.cli import main
 from pipeline.doctor import BROKEN, NOTE, OK, CheckOptions, HostCheck
+from tests.helpers.command import run
 
 CONTENT = b"published weights"
 PUBLISHED = weights.PublishedWeights(
@@ -224,6 +223,6 @@ def test_the_command_fails_only_where_something_is_broken(
 ) -> None:
     rows = [doctor.Finding("one", level, "as it is."), doctor.Finding("two", OK, "well.")]
     monkeypatch.setattr(doctor, "examine", lambda **options: iter(rows))
-    result = CliRunner().invoke(main, ["doctor", "--offline"])
+    result = run("doctor", "--offline")
     assert result.exit_code == code
     assert result.stdout.splitlines() == [f"{level:6}  one: as it is.", "ok      two: well."]

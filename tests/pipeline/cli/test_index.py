@@ -2,22 +2,17 @@ import math
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from data.clips import Clip
 from data.datasets import Choice, Dataset, physics101
 from data.manifests import read_manifest
-from pipeline.cli import main
+from tests.helpers.command import run
 from tests.helpers.trees import make_physics101_tree
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     return make_physics101_tree(tmp_path)
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
 
 
 def test_the_command_describes_without_a_tree():

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from data.manifests import list_clips
-from pipeline.cli import main
+from tests.helpers.command import run
 
 SIZES = {"grid": 2, "per-cell": 1, "size": 64, "fps": 12, "seconds": 0.5, "workers": 1}
 SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
@@ -17,7 +16,7 @@ CLIPS = [f"e{row}_d{column}/00.mp4" for row in range(2) for column in range(2)]
 @pytest.mark.parametrize("wish", [[], ["--no-preview"]])
 def test_what_simulate_leaves(wish: list[str], tmp_path: Path) -> None:
     out = tmp_path / "clips"
-    shown = CliRunner().invoke(main, ["simulate", "fall", "-o", str(out), *SMALL, *wish])
+    shown = run("simulate", "fall", "-o", str(out), *SMALL, *wish)
     assert shown.exit_code == 0, shown.output
     assert shown.stdout == f"{out / 'manifest.jsonl'}\n"
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -32,7 +31,7 @@ def test_what_simulate_leaves(wish: list[str], tmp_path: Path) -> None:
 
 
 def test_a_wrong_scene_is_wrong_usage(tmp_path):
-    shown = CliRunner().invoke(main, ["simulate", "ramps", "-o", str(tmp_path / "x")])
+    shown = run("simulate", "ramps", "-o", str(tmp_path / "x"))
     assert shown.exit_code == 2
     assert "no scene is called 'ramps'; there are: collision, fall, ramp, spring" in shown.stderr
     assert not (tmp_path / "x").exists()

@@ -6,14 +6,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from data import cache
 from data.errors import HeliographError
-from pipeline.cli import main
 from pipeline.evaluation import compare
 from pipeline.evaluation.compare_runs import paired_difference
 from pipeline.training import train
+from tests.helpers.command import run
 
 SMALL = {"epochs": 2, "oracle_epochs": 0, "agents": 2, "vocab": 3}
 
@@ -100,13 +99,13 @@ def test_other_properties_are_compared_where_shared(runs):
 
 def test_the_command_prints_both_ways(runs):
     words = ["compare", str(runs["one"].folder), str(runs["one"].folder)]
-    shown = CliRunner().invoke(main, words, catch_exceptions=False)
+    shown = run(*words)
     assert shown.exit_code == 0
     assert "2 seeds in common, the same test clips in each" in shown.stdout
     assert "best relabelling" in shown.stdout
     assert "all at once" not in shown.stdout  # one property: it would say the same twice
-    shown = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
+    shown = run(*words, "--json")
     assert json.loads(shown.stdout)["scores"]["accuracy_test"]["together"]["difference"] == 0
-    shown = CliRunner().invoke(main, ["compare", "gone", "gone"])
+    shown = run("compare", "gone", "gone")
     assert shown.exit_code == 1
     assert "gone is no run" in shown.stderr

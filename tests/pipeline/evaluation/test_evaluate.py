@@ -4,18 +4,17 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from pydantic import ValidationError
 
 from data import cache
 from data.errors import HeliographError
-from pipeline.cli import main
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.evaluate import assess_messages
 from pipeline.metrics import METRICS, Metric
 from pipeline.report.text import structure_rows
 from pipeline.runs import Run, RunMetrics
 from pipeline.training import train
+from tests.helpers.command import run as run_command
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +165,7 @@ def test_wrong_caches_get_one_sentence(folder, features, tmp_path, options, sent
 def test_the_command_prints_tables(folder, tmp_path):
     shutil.copytree(folder / "run", tmp_path / "run")
     words = ["evaluate", str(tmp_path / "run"), "--permutations", "20"]
-    shown = CliRunner().invoke(
-        main, [*words, "--against", f"blind={folder / 'random.h5'}"], catch_exceptions=False
-    )
+    shown = run_command(*words, "--against", f"blind={folder / 'random.h5'}")
     assert shown.exit_code == 0
     for text in (
         "baseline: ridge_blind",
@@ -192,7 +189,7 @@ def test_the_command_prints_tables(folder, tmp_path):
     ],
 )
 def test_wrong_words_get_a_sentence(folder, words, code, sentence):
-    shown = CliRunner().invoke(main, ["evaluate", str(folder / "run"), *words])
+    shown = run_command("evaluate", str(folder / "run"), *words)
     assert shown.exit_code == code
     assert sentence in shown.stderr
     assert "Traceback" not in shown.stderr

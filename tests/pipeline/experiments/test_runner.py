@@ -5,15 +5,14 @@ import json
 import re
 
 import pytest
-from click.testing import CliRunner
 
 from data import cache
-from pipeline.cli import main
 from pipeline.experiments import NAMES, accuracy_table, measure_tables
 from pipeline.experiments.recipe import PaperNumber
 from pipeline.experiments.tables import ALL, result_rows
 from pipeline.runs import Outcome, RunMetrics
 from pipeline.runs.metrics_schema import AboveMedian
+from tests.helpers.command import run as run_command
 
 RECIPE = """
 title = "Small"
@@ -53,7 +52,7 @@ title = "one symbol"
 
 
 def run(*words):
-    return CliRunner().invoke(main, ["experiment", *map(str, words)])
+    return run_command("experiment", *words)
 
 
 @pytest.mark.slow

@@ -1,17 +1,15 @@
 """Where a run comes from, and the command that repeats it."""
 
-from click.testing import CliRunner
-
-from pipeline.cli import main
 from pipeline.report.provenance import command_to_repeat
 from pipeline.runs import Run
 from pipeline.training import train
+from tests.helpers.command import run as run_command
 
 
 def test_the_command_repeats_the_run(run, tmp_path):
     words = command_to_repeat(run).split()[1:]
     words[words.index("-o") + 1] = str(tmp_path / "again")
-    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    done = run_command(*words)
     assert done.exit_code == 0, done.output
     again = Run.open(tmp_path / "again")
     assert again.config == run.config

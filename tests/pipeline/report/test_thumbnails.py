@@ -8,20 +8,19 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from data import cache
 from data.clips import Clip
 from data.manifests import write_manifest
 from data.video import Sampling
-from pipeline.cli import main
 from pipeline.extraction import extract
 from pipeline.message import load_lexicon
 from pipeline.report import write_report
 from pipeline.report.thumbnails import find_clips, overlay
 from pipeline.runs import Run
 from pipeline.training import train
+from tests.helpers.command import run
 from tests.helpers.pages import read_page
 
 
@@ -85,14 +84,14 @@ def test_clips_that_moved_are_found_by_their_manifest(filmed, tmp_path):
     assert write_report(filmed.folder).pictures == 0
     for place in ("moved/manifest.jsonl", "moved"):
         words = ["report", filmed.folder, "-o", tmp_path / "p.html", "--clips", tmp_path / place]
-        done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+        done = run(*words)
         assert done.exit_code == 0, done.output
         assert done.stdout == f"{tmp_path / 'p.html'}\n"
         assert read_page(tmp_path / "p.html").all("img")
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(filmed):
-    done = CliRunner().invoke(main, ["report", str(filmed.folder), "--clips", "nowhere"])
+    done = run("report", str(filmed.folder), "--clips", "nowhere")
     assert done.exit_code == 1
     assert done.stderr == "Error: nowhere does not exist\n"
 

@@ -5,16 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from data import cache
 from data.errors import HeliographError
 from pipeline.agents import CompositionalReceiver, CompositionalSender
-from pipeline.cli import main
 from pipeline.report import write_report
 from pipeline.report.provenance import command_to_repeat
 from pipeline.runs import Run, import_checkpoint
 from pipeline.training import train
+from tests.helpers.command import run as run_command
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_a_published_checkpoint_speaks_and_is_scored(published, grid, tmp_path, 
     assert again.config.properties == ("elasticity", "friction")
     assert again.config.split == "cells"
     words = ["message", str(tmp_path / "run"), str(grid), "--json"]
-    lines = CliRunner().invoke(main, words, catch_exceptions=False).stdout.splitlines()
+    lines = run_command(*words).stdout.splitlines()
     assert [json.loads(line)["tokens"] for line in lines] == said[:, None].tolist()
     metrics = run.metrics()
     assert metrics.accuracy_test is None
@@ -73,7 +72,7 @@ def test_clips_without_the_properties_are_spoken_of_all_the_same(published, cach
     assert run.tokens().shape == (56, 1, 2)
     assert run.metrics().accuracy_last_epoch.mean is None
     words = ["message", str(run.folder), str(cache_path)]
-    shown = CliRunner().invoke(main, words, catch_exceptions=False)
+    shown = run_command(*words)
     assert len(shown.stdout.splitlines()) == 56
     assert "no gloss: no training clip has every label" in shown.stderr
     page = write_report(run.folder).path.read_text()

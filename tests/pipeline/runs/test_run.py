@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-from click.testing import CliRunner, Result
 
 from data import cache
 from data.cache import Features
 from data.errors import HeliographError
 from pipeline import dataset
-from pipeline.cli import main
 from pipeline.evaluation import evaluate
 from pipeline.message import load, load_lexicon
 from pipeline.message.lexicon import learn_lexicon
@@ -26,6 +24,7 @@ from pipeline.report import write_report
 from pipeline.runs import Run
 from pipeline.runs import run as run_module
 from pipeline.training import train
+from tests.helpers.command import run as run_command
 
 SMALL = {"epochs": 3, "seeds": 2}
 _counters: list[Counter[Path]] = []
@@ -57,10 +56,6 @@ def test_evaluate_refuses_a_cache_that_has_changed(cache_path, tmp_path, feature
     cache_path.unlink()
     with pytest.raises(HeliographError, match="is gone"):
         evaluate(run.folder)
-
-
-def run_command(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from data import cache
 from data.errors import HeliographError
 from data.files import WriteError
 from data.lock import BusyError
-from pipeline.cli import main
 from pipeline.runs import Run
 from pipeline.training import train
+from tests.helpers.command import run as run_command
 
 HELIOGRAPH = Path(sys.executable).with_name("heliograph")
 QUICK = {"properties": ["mass"], "epochs": 12, "seeds": 6, "reset_interval": 5, "soft_epochs": 3}
@@ -160,7 +159,7 @@ def test_the_command_says_how_to_go_on(cache_path, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(Killed):
         train(cache_path, out, **SHORT, progress=die_after(11))
-    shown = CliRunner().invoke(main, ["train", str(cache_path), "-o", str(out)])
+    shown = run_command("train", str(cache_path), "-o", str(out))
     assert shown.exit_code == 1
     assert "--resume goes on with it" in shown.stderr
 

@@ -4,17 +4,16 @@ import csv
 import json
 
 import pytest
-from click.testing import CliRunner
 
 from data.errors import HeliographError
-from pipeline.cli import main
 from pipeline.runs import Run
 from pipeline.training.sweep import parse_axis
+from tests.helpers.command import run
 
 
 def sweep(cache_path, out, *words):
     base = ["train", cache_path, "-o", out, "--property", "mass", "--epochs", 1, "--seeds", 1]
-    return CliRunner().invoke(main, [*map(str, [*base, *words])], catch_exceptions=False)
+    return run(*base, *words)
 
 
 def test_a_sweep_is_a_grid_with_one_table_that_goes_on(cache_path, tmp_path):

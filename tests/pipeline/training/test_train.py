@@ -7,17 +7,16 @@ import sys
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from data import cache
 from data.errors import HeliographError
-from pipeline.cli import main
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth
 from pipeline.dataset import Examples, build_examples
 from pipeline.runs import Run
 from pipeline.training import fit, train
 from pipeline.training.callbacks import Progress, ProgressCallback
 from pipeline.training.diagnostics import diagnose
+from tests.helpers.command import run as run_command
 
 QUICK = {"properties": ["mass"], "epochs": 2, "seeds": 2}
 
@@ -72,7 +71,7 @@ def test_a_continuous_channel_says_the_tanh_of_its_heads(cache_path, tmp_path, f
     logits = run.sender().logits(torch.from_numpy(features.features))
     np.testing.assert_allclose(values, logits.tanh().flatten(2).detach().numpy(), atol=1e-5)
     assert len(run.messages()[0]["message"].split()) == 13
-    with pytest.raises(HeliographError, match="its messages have no tokens"):
+    with pytest.raises(HeliographError, match="a continuous channel: its messages have no tokens"):
         run.tokens()
 
 
@@ -184,20 +183,20 @@ def test_tie_margins_are_set_by_property(cache_path, tmp_path):
         "--tie-margin",
         "volume=1.5",
     ]
-    shown = CliRunner().invoke(main, [*map(str, words)], catch_exceptions=False)
+    shown = run_command(*words)
     assert shown.exit_code == 0, shown.stderr
     config = Run.open(tmp_path / "run").config
     assert config.properties == ("volume", "mass")
     assert config.tie_margins == (1.5, 0.5)
     with pytest.raises(HeliographError, match="a tie margin for 'size', which is not a property"):
         build_config("default", ("mass",), tie_margin={"size": 1.0})
-    shown = CliRunner().invoke(main, [*map(str, words), "--tie-margin", "mass"])
+    shown = run_command(*words, "--tie-margin", "mass")
     assert shown.exit_code == 2
     assert "'mass' is not PROPERTY=WIDTH" in shown.stderr
 
 
 def test_every_setting_is_an_option_with_its_default():
-    shown = CliRunner().invoke(main, ["train", "--help"], terminal_width=200).output
+    shown = run_command("train", "--help", terminal_width=200).output
     options = {word for word in shown.replace("/", " ").split() if word.startswith("--")}
     by_hand = {"properties": "--property", "sees": "--agents", "tie_margins": "--tie-margin"}
     for name in set(TrainConfig.model_fields) - {"game", "game_settings"}:
@@ -217,7 +216,7 @@ def test_options_reach_the_run(cache_path, tmp_path):
         "--grad-clip": 2.0, "--logit-clamp": 9.0, "--split": "kfold-3", "--axes": 4,
     }  # fmt: skip
     words += [word for pair in given.items() for word in pair] + ["--train-on-ties"]
-    shown = CliRunner().invoke(main, [*map(str, words)], catch_exceptions=False)
+    shown = run_command(*words)
     assert shown.exit_code == 0, shown.stderr
     config = Run.open(tmp_path / "run").config
     assert config.train_on_ties is True
@@ -240,7 +239,7 @@ def test_options_reach_the_run(cache_path, tmp_path):
 def test_wrong_words_get_a_sentence(cache_path, tmp_path, words, code, sentence):
     out = tmp_path / "run"
     words = ["train", str(cache_path), "-o", str(out), "--property", "mass", *words]
-    shown = CliRunner().invoke(main, words)
+    shown = run_command(*words)
     assert shown.exit_code == code, shown.output
     assert sentence in shown.stderr
     assert not out.exists()
