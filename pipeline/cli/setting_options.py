@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GroupedOption(click.Option):
-    """An option that stands under a heading of its own in the command's help."""
+    """An option that is under a heading of its own in the command's help."""
 
     def __init__(self, *words: Any, group: str = "Options", **settings: Any) -> None:
         super().__init__(*words, **settings)
@@ -40,7 +40,7 @@ class SettingsCommand(click.Command):
         return super().get_params(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes a section for each group, in the order in which they first appear."""
+        """Write a section for each group, in the order in which they first appear."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -119,7 +119,7 @@ def _bounds(field: FieldInfo) -> dict[str, Any]:
 
 
 def _defaults(name: str, field: FieldInfo) -> str:
-    """What a setting is unless it is given: one value, or that of each preset."""
+    """Return what a setting is unless it is given: one value, or that of each preset."""
     from pipeline.config import PRESETS, preset_settings
 
     presets: dict[str, list[str]] = {}  # value -> the presets that have it
@@ -163,7 +163,7 @@ class Agents(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | tuple[str, ...]:
-        """An int, or a tuple of names."""
+        """Return an int, or a tuple of names."""
         from pipeline.config import parse_agents
 
         if not isinstance(value, str):
@@ -182,7 +182,7 @@ class Margin(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, float]:
-        """(property, width)."""
+        """Return (property, width)."""
         name, _, width = str(value).rpartition("=")
         try:
             if name and 0 <= float(width) < math.inf:
