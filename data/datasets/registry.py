@@ -1,12 +1,11 @@
 """The datasets of this folder, found by their files."""
 
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TypeVar
 
 from data.datasets.dataset import Dataset
+from data.discovery import find_records
 
 _Value = TypeVar("_Value", str, float)
 
@@ -18,11 +17,7 @@ def known_datasets() -> dict[str, Dataset]:
     Raises:
         ValueError: Two records have one name, or give one label different units or tie margins.
     """
-    datasets: dict[str, Dataset] = {}
-    for module in pkgutil.iter_modules(importlib.import_module(__package__).__path__):
-        for record in vars(importlib.import_module(f"{__package__}.{module.name}")).values():
-            if isinstance(record, Dataset) and datasets.setdefault(record.name, record) != record:
-                raise ValueError(f"two datasets are called {record.name}")
+    datasets = find_records(__package__, Dataset)
     _merged([dataset.units for dataset in datasets.values()])
     _merged([dataset.tie_margins for dataset in datasets.values()])
     return datasets

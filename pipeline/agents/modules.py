@@ -214,10 +214,16 @@ def build_sender(
     caches: Sequence[int] = (),
     names: Sequence[str] = (),
 ) -> Sender:
-    """One agent over all the steps, or several over their views, with fresh weights.
+    """Return one agent over all the steps, or several over their views, with new weights.
 
     Args:
-        input_dim, steps: of the cache, or of each where there are several.
+        input_dim: dimension of the features of the cache, or of each where there are several.
+        steps: time steps of the cache, or of each.
+        agents: how many.
+        heads: symbols of each agent.
+        vocab: symbols to choose from.
+        hidden_dim: width of the encoders.
+        logit_clamp: bound of a head's outputs; 0: none.
         caches: the number of the cache that each agent sees; none: all see the first.
         names: of the caches, for messages to people.
     """

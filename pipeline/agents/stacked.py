@@ -51,21 +51,22 @@ class AgentWindows:
     def of(
         cls, features: Tensor | Sequence[Tensor], agents: int, caches: Sequence[int] = ()
     ) -> AgentWindows:
-        """Cuts the features of one or several caches into the agents' views.
+        """Cut the features of one or several caches into the agents' views.
 
         Args:
             features: of each cache (S, N, T, D), or (N, T, D) for all seeds.
+            agents: how many.
             caches: the number of the cache that each agent sees; none: all see the first.
         """
         every = [features] if isinstance(features, Tensor) else list(features)
-        every = [own if own.ndim == 4 else own.unsqueeze(0) for own in every]
-        steps = [own.shape[2] for own in every]
+        every = [array if array.ndim == 4 else array.unsqueeze(0) for array in every]
+        steps = [array.shape[2] for array in every]
         views = agent_views(steps, caches or [0] * agents)
         every = [
-            own.expand(-1, -1, repeated_steps(steps, number), -1)
-            for number, own in enumerate(every)
+            array.expand(-1, -1, repeated_steps(steps, number), -1)
+            for number, array in enumerate(every)
         ]
-        dims = [own.shape[3] for own in every]
+        dims = [array.shape[3] for array in every]
         padded, kernels = [], []
         for view in views:
             window = every[view.cache][:, :, view.window.start : view.window.stop].float()

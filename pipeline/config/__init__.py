@@ -23,7 +23,6 @@ from pipeline.config.presets import (
     with_control,
 )
 from pipeline.config.settings import (
-    CONTINUOUS,
     DISCRETE,
     SIMULTANEOUS,
     STAGGERED,
@@ -33,7 +32,6 @@ from pipeline.config.settings import (
 )
 
 __all__ = [
-    "CONTINUOUS",
     "CONTROLLED",
     "DISCRETE",
     "PRESETS",

@@ -14,7 +14,7 @@ from typing import Any
 
 from data.datasets import tie_margins
 from data.errors import InvalidValueError
-from pipeline.config.settings import TrainConfig
+from pipeline.config.settings import DISCRETE, TrainConfig
 
 _STABLE: dict[str, Any] = {"sender_lr": 3e-4, "receiver_lr": 1e-3, "weight_decay": 1e-5}
 _GRID: dict[str, Any] = {"split": "cells", "oracle_epochs": 100, "train_on_ties": True}
@@ -91,8 +91,8 @@ def holistic(config: TrainConfig) -> TrainConfig:
         InvalidValueError: the run has no such control.
     """
     symbols = config.vocab**config.heads
-    if config.heads == 1 or config.continuous:
-        kind = "a continuous channel" if config.continuous else "a single head"
+    if config.heads == 1 or config.channel != DISCRETE:
+        kind = f"a {config.channel} channel" if config.channel != DISCRETE else "a single head"
         raise InvalidValueError(
             f"{kind} has no holistic control: it needs several heads of symbols"
         )

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from data.errors import HeliographError, InvalidValueError
 from pipeline.config.model import SettingsModel, setting
 
-DISCRETE, CONTINUOUS = "discrete", "continuous"
+DISCRETE = "discrete"
 SIMULTANEOUS, STAGGERED = "simultaneous", "staggered"
 
 
@@ -173,7 +173,7 @@ class TrainConfig(SettingsModel):
         "comparison",
         Group.GAME,
         "comparison (which of two clips has more of a property; paper) or referential (which of "
-        "several clips is meant).",
+        "several clips is meant). Settings of its own: `heliograph train --game NAME --help`.",
     )
     game_settings: dict[str, Any] = Field(
         {}, description="Settings that only this game has, by name."
@@ -205,11 +205,6 @@ class TrainConfig(SettingsModel):
     def agent_caches(self) -> tuple[int, ...]:
         """The index of the cache that each agent sees, one per agent."""
         return self.sees or (0,) * self.agents
-
-    @property
-    def continuous(self) -> bool:
-        """Whether messages are real numbers, not symbols."""
-        return self.channel == CONTINUOUS
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""TODO"""
+"""What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.projection import principal_axes

@@ -156,7 +156,7 @@ def _tokens_by_clip(run: Run, seed: int) -> dict[str, Numbers]:
 
 
 def _compare_messages(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any] | None:
-    if any(run.config.continuous for run in runs):
+    if not all(run.has_symbols for run in runs):
         return None
     by_clip = [[_tokens_by_clip(run, seed) for seed in seeds] for run in runs]
     common = [

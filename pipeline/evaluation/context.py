@@ -118,8 +118,10 @@ class EvaluationContext:
         return AgentWindows.whole(self.projected) if self.game.receivers_see_clips else None
 
     def rounds_per_step(self, count: int) -> int:
-        """Return how many rounds a step of a brief training has: a quarter where receivers encode
-        clips themselves, which costs many times as much.
+        """Return how many rounds a step of a brief training has.
+
+        A quarter of `count` where receivers encode clips themselves, which costs many times as
+        much.
         """
         return count // 4 if self.game.receivers_see_clips else count
 
@@ -134,10 +136,12 @@ class EvaluationContext:
 
     @property
     def properties(self) -> tuple[str, ...]:
+        """The properties that the run is about."""
         return self.config.properties
 
     @property
     def margins(self) -> tuple[float, ...]:
+        """The tie margin of each property."""
         return self.config.tie_margins
 
     @cached_property
@@ -211,8 +215,10 @@ class MessageContext(EvaluationContext):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Products of small matrices on one thread: more of them wait for each other longer than they
-    work (measured beside other work on two cores: five times the CPU time, four times as slow).
+    """Compute products of small matrices on one thread.
+
+    More threads wait for each other longer than they work: with other work on two cores they took
+    five times the CPU time and four times as long.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -223,11 +229,12 @@ def one_thread() -> Iterator[None]:
 
 
 def compare_messages(receivers: Stack, words: NDArray[np.int64], vocab: int) -> NDArray[np.bool_]:
-    """What receivers say of every ordered pair of words: bool (R, U, U, properties).
+    """Return the answers about every ordered pair of messages: bool (R, U, U, properties).
 
     Args:
         receivers: a stack of one seed, axes (1, R).
-        words: (U, positions); the symbol `vocab` is silence, which a receiver hears as zeros.
+        words: messages (U, positions); the symbol `vocab` is silence, which is read as zeros.
+        vocab: number of symbols.
     """
     return compare_vectors(receivers, one_hot_tokens(words, vocab))
 

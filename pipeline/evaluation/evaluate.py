@@ -160,7 +160,7 @@ def evaluate(
     require_labels(sources.clips.labels, outcome or ())
     entries: dict[str, Any] = {}
     for part in PARTS:
-        if part.symbols and run.config.continuous:
+        if part.symbols and not run.has_symbols:
             continue
         if part.pairs is not None and part.pairs is not run.game.pairs:
             continue

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from data.discovery import find_classes
 from data.errors import HeliographError
 from pipeline.config import TrainConfig
 from pipeline.game.base import Answers, ClipTable, Game, NoSettings, Rounds
@@ -19,12 +17,7 @@ from pipeline.game.comparison import (
 )
 from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
 
-GAMES: dict[str, type[Game]] = {}
-
-for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-    for _value in vars(importlib.import_module(f"{__name__}.{_module}")).values():
-        if isinstance(_value, type) and issubclass(_value, Game) and _value is not Game:
-            GAMES[_value.name] = _value
+GAMES = find_classes(__name__, Game)  # type: ignore[type-abstract]
 
 
 def build_game(config: TrainConfig) -> Game:

@@ -63,7 +63,7 @@ class PairAnswers(Answers):
 
 
 class ComparisonGame(Game):
-    """Which of two clips has more of each property? (arXiv 2604.03266)"""
+    """Which of two clips has more of each property (arXiv 2604.03266)."""
 
     name = "comparison"
     title = "which of two clips has more of a property"

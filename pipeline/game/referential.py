@@ -1,4 +1,4 @@
-"""The referential game: which of K + 1 candidate clips is meant? (EGG's discrimination game)
+"""The referential game: which of K + 1 candidate clips is meant (EGG's discrimination game).
 
 The receiver reads a message and sees the candidates for itself: the clip that the message describes
 and K distractors. The K + 1 candidates are of different objects: other trials of one object have

@@ -43,7 +43,8 @@ def beyond_margin(
     """Return whether two clips differ by more than the tie margin: bool (..., P).
 
     Args:
-        first, second: Labels of the clips, (..., P) each, broadcast against each other.
+        first: Labels of the first clips, (..., P).
+        second: Labels of the second clips; the two are broadcast against each other.
         margins: One per property.
     """
     return np.abs(first - second) > np.asarray(margins)
@@ -56,8 +57,9 @@ def judge_pairs(
 
     Args:
         says_more: bool (..., pairs, P); leading axes are receivers, or draws.
-        first, second: Labels of the clips of each pair, broadcast to (pairs, P); `pairs` may stand
-            for several axes.
+        first: Labels of the first clip of each pair, broadcast to (pairs, P); `pairs` may be
+            several axes.
+        second: Labels of the second clips, likewise.
         margins: Of each property; a pair whose values differ by no more does not count.
 
     Returns:

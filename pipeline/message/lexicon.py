@@ -259,7 +259,7 @@ def load_lexicon(run: Run) -> Lexicon | None:
 
 def write_lexicon(run: Run) -> Lexicon | None:
     """Learn the lexicon of a run and write `lexicon.json`; None where there is none to learn."""
-    lexicon = None if run.config.continuous else learn_lexicon(run)
+    lexicon = learn_lexicon(run) if run.has_symbols else None
     if lexicon is not None:
         text = json.dumps(lexicon.to_json(), indent=1, ensure_ascii=False)
         atomic_write(run.folder / "lexicon.json", text + "\n")

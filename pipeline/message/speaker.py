@@ -91,7 +91,7 @@ class Speaker:
         weights: Path | str | None = None,
         hub_dir: Path | str | None = None,
     ) -> None:
-        if run.config.continuous:
+        if not run.has_symbols:
             raise HeliographError(
                 f"{run.folder} has a continuous channel: its messages have no symbols; those for "
                 "its clips are in messages.jsonl"

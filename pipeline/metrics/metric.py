@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from data.discovery import find_records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +85,7 @@ def discover_metrics() -> dict[str, Metric]:
     Raises:
         ValueError: Two records have the same name.
     """
-    package = importlib.import_module(__package__)
-    found: dict[str, Metric] = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name.startswith("_"):
-            continue
-        content = vars(importlib.import_module(f"{__package__}.{module.name}"))
-        for record in content.values():
-            if not isinstance(record, Metric) or found.get(record.name) is record:
-                continue
-            if record.name in found:
-                raise ValueError(f"two metrics are called {record.name}")
-            found[record.name] = record
-    return found
+    return find_records(__package__, Metric)
 
 
 @cache

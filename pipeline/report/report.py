@@ -116,7 +116,7 @@ def _variables(context: ReportContext) -> dict[str, Any]:
 
 
 def _lexicon(run: Run) -> Lexicon | None:
-    if run.config.continuous:
+    if not run.has_symbols:
         return None
     return load_lexicon(run) if run.has("lexicon.json") else write_lexicon(run)
 

@@ -140,6 +140,11 @@ class Run:
         return self._with_weights(self.agent_factory.sender(), "sender")
 
     @property
+    def has_symbols(self) -> bool:
+        """Whether its messages are symbols, not real numbers."""
+        return self.agent_factory.channel.symbols
+
+    @property
     def game(self) -> Game:
         """The game that it was trained to play."""
         return build_game(self.config)
@@ -180,7 +185,7 @@ class Run:
         Raises:
             HeliographError: for a run with a continuous channel, and as `messages` does.
         """
-        if not self.agent_factory.channel.symbols:
+        if not self.has_symbols:
             raise HeliographError(
                 f"{self.folder} has a continuous channel: its messages have no tokens"
             )

@@ -85,12 +85,15 @@ def sweep(
 ) -> list[Cell]:
     """Train every cell of the grid that is not finished yet, and write `sweep.csv`.
 
-    Args:
-        caches, settings: as `train` takes them; what is swept replaces a setting.
-        words: `KEY=A,B,...` each.
-        bar: makes a progress bar with a title.
+    An error in one cell leaves the others alone; if every cell fails, the first error is raised.
 
-    An error in one cell leaves the others alone; where every cell fails, the first error is raised.
+    Args:
+        caches: as `train` takes them.
+        out: the folder of the cells and of `sweep.csv`.
+        words: `KEY=A,B,...` each.
+        settings: as `train` takes them; a swept key replaces a setting.
+        log: called with what is worth a line.
+        bar: makes a progress bar with a title.
     """
     axes = dict(map(parse_axis, words))
     if len(axes) < len(words):

@@ -50,7 +50,7 @@ def train(
     log: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains every seed on one or several caches and writes the run folder.
+    """Train every seed on one or several caches, and write the run folder.
 
     Args:
         caches: as `extract` or `cache import` writes them.
@@ -62,15 +62,19 @@ def train(
         agents: how many, all on the one cache; or the cache of each agent, by its name: the stem
             of a file, or `NAME=PATH`.
         matched: one agent in place of them all, over the whole clip, with the heads of all.
-        control: train the holistic control beside it, a whole run in `out/control`.
+        control: also train the holistic control, a whole run in `out/control`.
         tensorboard: write event files into `out/tensorboard` too.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        overwrite: replace a run that is in the folder.
+        resume: go on with an unfinished training of the same settings.
         settings: fields of `TrainConfig` that replace the preset's, those of the game, and
             `tie_margin`; None leaves one as it is.
         progress: called with epochs done over all seeds, epochs in all, and a note.
         log: called with what is worth a line.
 
-    Raises HeliographError for whatever the user can mend: a wrong name, too few objects, a folder
-    in the way, or one that another process is training into.
+    Raises:
+        HeliographError: a wrong name, too few objects, a folder that exists, or one that another
+            process is training into.
     """
     out, say = Path(out), log or (lambda _: None)
     metrics = out / "metrics.json"

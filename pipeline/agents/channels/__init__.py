@@ -6,19 +6,12 @@ A channel decides what training sends, what a message finally is, and what a rec
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from data.discovery import find_classes
 from data.errors import HeliographError
 from pipeline.agents.channels.base import Channel
 from pipeline.config import TrainConfig
 
-CHANNELS: dict[str, type[Channel]] = {}
-
-for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-    for _value in vars(importlib.import_module(f"{__name__}.{_module}")).values():
-        if isinstance(_value, type) and issubclass(_value, Channel) and _value is not Channel:
-            CHANNELS[_value.name] = _value
+CHANNELS = find_classes(__name__, Channel)  # type: ignore[type-abstract]
 
 
 def build_channel(config: TrainConfig) -> Channel:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data.discovery import find_records
 from pipeline.dataset import RunInputs, is_grid
 from pipeline.message import Lexicon, wording_for
 from pipeline.report.summary import Headline, headline
@@ -90,11 +89,6 @@ class Section:
 
 @cache
 def discover_sections() -> tuple[Section, ...]:
-    """Return the `SECTION` of every module of this package, in the order of the page."""
-    package = importlib.import_module(__package__)
-    sections = []
-    for module in pkgutil.iter_modules(package.__path__):
-        section = getattr(importlib.import_module(f"{__package__}.{module.name}"), "SECTION", None)
-        if isinstance(section, Section):
-            sections.append(section)
+    """Return the section of every module of this package, in the order of the page."""
+    sections = find_records(__package__, Section).values()
     return tuple(sorted(sections, key=lambda section: (section.order, section.name)))

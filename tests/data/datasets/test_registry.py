@@ -51,7 +51,7 @@ def test_a_new_file_is_a_new_dataset(folder):
 
 def test_two_of_one_name_are_refused(folder):
     add(folder, "registry_test_twin", "physics101")
-    with pytest.raises(ValueError, match="two datasets are called physics101"):
+    with pytest.raises(ValueError, match="another file has a Dataset called 'physics101'"):
         known_datasets()
 
 

@@ -41,7 +41,7 @@ class TestDiscovery:
     def test_a_name_for_two_metrics_is_refused(self, tmp_path, monkeypatch):
         (tmp_path / "twice.py").write_text(NEW.replace("first_symbol", "topsim"))
         monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
-        with pytest.raises(ValueError, match="two metrics are called topsim"):
+        with pytest.raises(ValueError, match="another file has a Metric called 'topsim'"):
             discover_metrics()
 
     def test_a_function_is_known_by_its_record(self):

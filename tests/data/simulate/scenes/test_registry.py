@@ -43,5 +43,5 @@ def test_a_new_file_is_a_new_scene(folder):
 
 def test_two_of_one_name_are_refused(folder):
     (folder / "scene_test_twin.py").write_text(TEXT.format(name="ramp"))
-    with pytest.raises(ValueError, match="two scenes are called ramp"):
+    with pytest.raises(ValueError, match="another file has a Scene called 'ramp'"):
         discover_scenes()
