@@ -72,7 +72,7 @@ def test_a_continuous_channel_says_the_tanh_of_its_heads(cache_path, tmp_path, f
     logits = run.sender().logits(torch.from_numpy(features.features))
     np.testing.assert_allclose(values, logits.tanh().flatten(2).detach().numpy(), atol=1e-5)
     assert len(run.messages()[0]["message"].split()) == 13
-    with pytest.raises(HeliographError, match="real numbers: it has no tokens"):
+    with pytest.raises(HeliographError, match="its messages have no tokens"):
         run.tokens()
 
 
@@ -231,7 +231,7 @@ def test_options_reach_the_run(cache_path, tmp_path):
         (["--agents", "0"], 2, "--agents must be at least 1, got 0"),
         (["--agents", "made,"], 2, "leaves an agent without a cache"),
         (["--agents", "made,other"], 1, "no cache is called 'other': the caches are made"),
-        (["--channel", "radio"], 2, "'radio' is not one of 'discrete', 'continuous'"),
+        (["--channel", "radio"], 2, "no channel 'radio': choose one of discrete, continuous"),
         (["--tau-end", "0"], 2, "0.0 is not in the range x>0"),
         (["--split", "kfold-2"], 1, "2 folds leave none to train on"),
         (["--split", "kfold-9"], 1, "14 objects are too few for 9 folds"),
