@@ -36,12 +36,12 @@ def info(path: Path, as_json: bool) -> None:
     """Say what a cache holds and how it came to be."""
     from data import cache as store
 
-    found = store.info(path)
+    content = store.info(path)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(content))
         return
-    rows = [[name, _brief(value)] for name, value in found.items() if name != "failures"]
-    rows += [[f"failed: {one['clip']}", one["reason"]] for one in found["failures"]]
+    rows = [[name, _brief(value)] for name, value in content.items() if name != "failures"]
+    rows += [[f"failed: {one['clip']}", one["reason"]] for one in content["failures"]]
     print_table(["", str(path)], rows, right=False)
 
 
@@ -63,7 +63,7 @@ def verify(
     """Check every byte of a cache, and name damaged clips.
 
     With --repair just those are extracted again. A clip whose video is gone, or is no longer the
-    same file, leaves the cache and stands among its failures.
+    same file, leaves the cache and is listed in its failures.
     """
     share_the_cores()
     from data import cache as store

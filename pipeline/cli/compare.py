@@ -27,8 +27,8 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     from pipeline.evaluation import compare as stage
     from pipeline.report import show_comparison
 
-    found = stage(first, second)
+    comparison = stage(first, second)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(comparison))
     else:
-        show_comparison(found)
+        show_comparison(comparison)

@@ -16,7 +16,7 @@ HELP_ORDER = 150
 
 @click.command()
 @hub_dir
-@click.option("--offline", is_flag=True, help="Ask no host: count every one as out of reach.")
+@click.option("--offline", is_flag=True, help="Make no network requests.")
 def doctor(hub_dir: Path | None, offline: bool) -> None:
     """Check what usually goes wrong on a machine.
 

@@ -59,7 +59,7 @@ def evaluate(
 ) -> None:
     """Score a RUN against baselines and chance.
 
-    Also: what each position of the messages causes, whether newcomers understand them, and what
+    Also: what each position of the messages causes, whether new receivers learn them, and what
     they are worth. All of it is added to the run's metrics.json.
     """
     from pipeline.evaluation import evaluate as stage
@@ -80,12 +80,12 @@ def evaluate(
 
 
 def _named(against: Sequence[str]) -> dict[str, Path]:
-    """`NAME=CACHE`, or a cache that is named by its file."""
-    found: dict[str, Path] = {}
+    """Return caches by name: `NAME=CACHE`, or a cache that is named by its file."""
+    caches: dict[str, Path] = {}
     for word in against:
         name, sign, path = word.partition("=")
-        name, place = (name, Path(path)) if sign else (Path(word).stem, Path(word))
-        if not name or name in found:
-            raise InvalidValueError(f"--against {word} needs a name of its own: NAME=CACHE")
-        found[name] = place
-    return found
+        name, cache = (name, Path(path)) if sign else (Path(word).stem, Path(word))
+        if not name or name in caches:
+            raise InvalidValueError(f"--against {word} needs a unique name: NAME=CACHE")
+        caches[name] = cache
+    return caches

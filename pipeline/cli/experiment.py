@@ -70,7 +70,7 @@ def experiment(
     from pipeline.experiments import NAMES, find
 
     if list_them:
-        _show_list([find(own) for own in NAMES], as_json)
+        _show_list([find(each) for each in NAMES], as_json)
         return
     if name is None:
         raise click.UsageError("name an experiment, or ask for the --list")
@@ -89,14 +89,14 @@ def experiment(
         return
     done: list[ExperimentResult] = []
     failed: list[str] = []
-    for recipe in (find(own).sized(**size) for own in NAMES):
+    for recipe in (find(each).sized(**size) for each in NAMES):
         if recipe.clips is None and features is None:
             log(f"{recipe.name} is left out: it needs --features, {recipe.given}")
             continue
         views = max(1, len(recipe.views))
-        own = dataclasses.replace(options, backbones=options.backbones[:views])
+        own_options = dataclasses.replace(options, backbones=options.backbones[:views])
         try:
-            done.append(run_experiment(recipe, out, own))
+            done.append(run_experiment(recipe, out, own_options))
         except HeliographError as error:
             log(f"{recipe.name}: {error}")
             failed.append(recipe.name)
@@ -113,7 +113,7 @@ def _show_list(recipes: list[Recipe], as_json: bool) -> None:
             "title": recipe.title,
             "question": recipe.question,
             "clips": recipe.clips and recipe.clips.name,
-            "runs": [own.name for own in recipe.trainings],
+            "runs": [run.name for run in recipe.trainings],
         }
         for recipe in recipes
     ]
@@ -128,12 +128,12 @@ def _show_list(recipes: list[Recipe], as_json: bool) -> None:
 
 
 def _show(results: list[ExperimentResult], as_json: bool, *, several: bool = False) -> None:
-    """The tables of every experiment on stdout, and where the rest is on stderr."""
+    """Print the tables of every experiment, and on stderr where the rest is."""
     from pipeline.experiments import accuracy_table, measure_tables, paper_sources
 
     if as_json:
-        found = [result.to_json() for result in results]
-        click.echo(json.dumps(found if several else found[0]))
+        results_json = [result.to_json() for result in results]
+        click.echo(json.dumps(results_json if several else results_json[0]))
     for result in results:
         if not as_json:
             click.echo(f"\n{result.recipe.name}: {result.recipe.title}\n")

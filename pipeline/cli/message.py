@@ -27,7 +27,7 @@ HELP_ORDER = 90
 @model_options
 @as_json
 def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> None:
-    """Print what the agents of a RUN say of CLIPS.
+    """Print the messages of CLIPS by the agents of a RUN.
 
     CLIPS are videos, folders, manifests or caches. Prints a line a clip, its columns parted by
     tabs: the clip, its message, what that means by the lexicon of the run, how likely the agents

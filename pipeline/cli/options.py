@@ -49,7 +49,7 @@ workers = click.option(
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that runs a backbone."""
+    """Add the options of every command that runs a backbone."""
     for option in (
         hub_dir,
         click.option(
@@ -69,21 +69,21 @@ class InOrder(click.Group):
     """Lists its commands in the order in which they were added, not by name."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """As they were added: the order in which people need them."""
+        """Return them as they were added: the order in which people need them."""
         return list(self.commands)
 
 
 def share_the_cores() -> None:
     """Let torch's threads sleep while they wait for one another; call it before torch is loaded.
 
-    By default they spin, and beside decoders that want the same cores a forward pass then takes
+    By default they spin, and next to decoders that want the same cores a forward pass then takes
     up to four times as long. A choice that the user has made stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def show_run(metrics: RunMetrics, as_json: bool) -> None:
-    """The tables of a run, and of its holistic control where there is one."""
+    """Show the tables of a run, and of its holistic control where there is one."""
     from pipeline.report import show_metrics
 
     show_metrics(metrics, as_json)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GroupedOption(click.Option):
-    """An option that stands under a heading of its own in the command's help."""
+    """An option that is under a heading of its own in the command's help."""
 
     def __init__(self, *words: Any, group: str = "Options", **settings: Any) -> None:
         super().__init__(*words, **settings)
@@ -26,21 +26,34 @@ grouped_option = functools.partial(click.option, cls=GroupedOption)
 
 
 class SettingsCommand(click.Command):
-    """A command with an option for each setting, its options under headings in the help."""
+    """A command with an option for each setting, its options under headings in the help.
+
+    The options are made when they are needed first. Settings that only some games have need the
+    games, which load torch: they are made for words that no other option has, and for --game.
+    """
 
     def __init__(self, *words: Any, **settings: Any) -> None:
         super().__init__(*words, **settings)
-        self.has_setting_options = False
+        self.with_settings = self.with_games = False
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return all parameters; those of settings are made here, when they are needed first."""
-        if not self.has_setting_options:
+        """Return all parameters that are needed until now."""
+        if not self.with_settings:
             self.params += setting_options()
-            self.has_setting_options = True
+            self.with_settings = True
         return super().get_params(ctx)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, with the options of games if there may be one among them."""
+        known = {word for param in self.get_params(ctx) for word in _words_of(param)} - {"--game"}
+        words = {word.partition("=")[0] for word in args if word.startswith("--")}
+        if words - known and not self.with_games:
+            self.params += game_options()
+            self.with_games = True
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes a section for each group, in the order in which they first appear."""
+        """Write a section for each group, in the order in which they first appear."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -51,10 +64,13 @@ class SettingsCommand(click.Command):
                 formatter.write_dl(groups[name])
 
 
+def _words_of(param: click.Parameter) -> list[str]:
+    return [*param.opts, *param.secondary_opts]
+
+
 def setting_options() -> list[click.Option]:
-    """Return an option for every setting of a training."""
-    from pipeline.config import Group
-    from pipeline.training import known_settings
+    """Return an option for every setting of `TrainConfig`."""
+    from pipeline.config import Group, TrainConfig, setting_fields
 
     agents = GroupedOption(
         ["--agents"],
@@ -72,8 +88,17 @@ def setting_options() -> list[click.Option]:
         help="Values of a property that differ by no more are a tie; repeatable. [mass=0.5 (grams; "
         "paper), others 0]",
     )
-    settings = [_option(name, field) for name, field in known_settings().items()]
+    settings = [_option(name, field) for name, field in setting_fields(TrainConfig).items()]
     return [agents, *settings, tie_margin]
+
+
+def game_options() -> list[click.Option]:
+    """Return an option for every setting that only some games have."""
+    from pipeline.config import TrainConfig
+    from pipeline.training import known_settings
+
+    fields = known_settings()
+    return [_option(name, fields[name]) for name in fields if name not in TrainConfig.model_fields]
 
 
 def _option(name: str, field: FieldInfo) -> GroupedOption:
@@ -92,10 +117,8 @@ def _option(name: str, field: FieldInfo) -> GroupedOption:
 
 def _type(name: str, field: FieldInfo) -> dict[str, Any]:
     """Return the type of an option as click takes it, and its metavar."""
-    from pipeline.training import setting_choices
-
-    if choices := setting_choices(name):
-        return {"type": click.Choice(choices)}
+    if name in ("channel", "game"):
+        return {"type": Registered(name), "metavar": "NAME"}
     if get_origin(field.annotation) is Literal:
         return {"type": click.Choice(get_args(field.annotation))}
     if field.annotation is int:
@@ -119,7 +142,7 @@ def _bounds(field: FieldInfo) -> dict[str, Any]:
 
 
 def _defaults(name: str, field: FieldInfo) -> str:
-    """What a setting is unless it is given: one value, or that of each preset."""
+    """Return what a setting is unless it is given: one value, or that of each preset."""
     from pipeline.config import PRESETS, preset_settings
 
     presets: dict[str, list[str]] = {}  # value -> the presets that have it
@@ -140,6 +163,21 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class Registered(click.ParamType):
+    """The name of a channel or game, each in a file of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name."""
+        from pipeline.training import setting_choices
+
+        if value not in (choices := setting_choices(self.name)):
+            self.fail(f"no {self.name} {value!r}: choose one of {', '.join(choices)}", param, ctx)
+        return value
 
 
 class FiniteRange(click.FloatRange):
@@ -163,7 +201,7 @@ class Agents(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | tuple[str, ...]:
-        """An int, or a tuple of names."""
+        """Return an int, or a tuple of names."""
         from pipeline.config import parse_agents
 
         if not isinstance(value, str):
@@ -182,7 +220,7 @@ class Margin(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, float]:
-        """(property, width)."""
+        """Return (property, width)."""
         name, _, width = str(value).rpartition("=")
         try:
             if name and 0 <= float(width) < math.inf:

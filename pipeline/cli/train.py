@@ -30,7 +30,7 @@ FOLDER = "Where it goes"
     "properties",
     multiple=True,
     group=CHOSEN,
-    help="Label to talk about; repeatable.",
+    help="Label to send messages about; repeatable.",
     show_default="every label of the cache",
 )
 @grouped_option(
@@ -50,9 +50,9 @@ FOLDER = "Where it goes"
     "--control",
     is_flag=True,
     group=CHOSEN,
-    help="Train beside it the paper's holistic control: one head with a symbol for each "
-    "combination (1x64 beside 2x8), outputs clamped to +-15, learning rates halved. Unless told "
-    "otherwise both then learn 200 epochs with one receiver.",
+    help="Also train the paper's holistic control: one head with a symbol for each "
+    "combination (1x64 next to 2x8), outputs clamped to +-15, learning rates halved. Unless set "
+    "otherwise, both then train for 200 epochs with one receiver.",
 )
 @grouped_option(
     "--matched-bandwidth",
@@ -75,7 +75,7 @@ FOLDER = "Where it goes"
     "--resume",
     is_flag=True,
     group=FOLDER,
-    help="Go on with the unfinished training in --out, to the same bits as without the break.",
+    help="Continue the unfinished training in --out, to the same bits as without the break.",
 )
 @grouped_option("--overwrite", is_flag=True, group=FOLDER, help="Replace what is in --out.")
 @grouped_option(

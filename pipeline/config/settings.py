@@ -173,7 +173,7 @@ class TrainConfig(SettingsModel):
         "comparison",
         Group.GAME,
         "comparison (which of two clips has more of a property; paper) or referential (which of "
-        "several clips is meant).",
+        "several clips is meant). Settings of its own: `heliograph train --game NAME --help`.",
     )
     game_settings: dict[str, Any] = Field(
         {}, description="Settings that only this game has, by name."

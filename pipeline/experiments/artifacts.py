@@ -1,4 +1,4 @@
-"""Clips and features as `demo` and `experiment` make them: what is there already is kept."""
+"""Clips and features as `demo` and `experiment` make them: existing ones are kept."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ from pipeline.extraction import (
 def make_clips(
     folder: Path, scene: str, *, grid: int, per_cell: int, seconds: float = 2.0
 ) -> list[Clip]:
-    """The clips of a scene in `folder`, made there unless they are; it appears whole or not at all.
+    """Return the clips of a scene in `folder`; they are made first where they are missing.
 
-    Raises HeliographError where another number of clips stands there.
+    The folder appears whole or not at all.
+
+    Raises:
+        HeliographError: the folder holds another number of clips.
     """
     manifest, wanted = folder / "manifest.jsonl", grid**2 * per_cell
     if not manifest.exists():
@@ -56,9 +59,10 @@ def make_clips(
 def extract_features(
     clips: Sequence[Clip], target: Path, *, backbone: Backbone, sampling: Sampling
 ) -> ExtractionSummary:
-    """Adds to the cache `target` what it lacks of the clips' features; failed clips are named.
+    """Add the features of clips to the cache `target`, those that it lacks; failed clips are named.
 
-    Raises HeliographError where it was interrupted, or no clip could be extracted.
+    Raises:
+        HeliographError: it was interrupted, or no clip could be extracted.
     """
     with ProgressBar("features") as bar:
         summary = extract(

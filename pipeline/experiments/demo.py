@@ -28,7 +28,7 @@ AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
 
 
 def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
-    """Makes clips, extracts, trains, evaluates on cells it never saw, and prints messages.
+    """Make clips, extract, train, evaluate on held-out cells, and print messages.
 
     A second run in the same folder keeps the clips and features that are there, and trains anew.
     """
@@ -57,7 +57,7 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     print()
     _print_messages(run, clips)
     write_report(run.folder)
-    _say_what_next(out, clips, time.monotonic() - began)
+    _print_next_steps(out, clips, time.monotonic() - began)
 
 
 def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool) -> Run:
@@ -85,7 +85,7 @@ def _control_row(control: Run) -> list[str]:
 
 
 def _print_messages(run: Run, clips: list[Clip]) -> None:
-    """Lets the agents speak about some clips of the held-out cells, from their video files."""
+    """Print the messages of some clips of the held-out cells, from their video files."""
     held_out = [f"e{row}_f{column}" for row, column in PAPER_CELLS]
     shown = [next(clip for clip in clips if clip.object == cell) for cell in held_out]
     speaker = Speaker(run)
@@ -94,16 +94,16 @@ def _print_messages(run: Run, clips: list[Clip]) -> None:
         [
             [
                 clip.id,
-                str(said),
-                said.meaning,
+                str(message),
+                message.meaning,
                 *(f"{clip.labels[name]:.2f}" for name in PROPERTIES),
             ]
-            for clip, said in ((clip, speaker(clip)) for clip in shown)
+            for clip, message in ((clip, speaker(clip)) for clip in shown)
         ],
     )
 
 
-def _say_what_next(out: Path, clips: list[Clip], seconds: float) -> None:
+def _print_next_steps(out: Path, clips: list[Clip], seconds: float) -> None:
     features = cache.info(out / "ramp.h5")
     print(
         f"""

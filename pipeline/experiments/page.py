@@ -1,4 +1,4 @@
-"""One page for an experiment: its tables, beside the paper's numbers, and links to its runs."""
+"""One page for an experiment: its tables next to the paper's numbers, and links to its runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def render(
     about: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> str:
-    """The page as text; it loads nothing from anywhere."""
+    """Return the page as text; it loads nothing from anywhere."""
     return template("experiment.html").render(
         recipe=recipe,
         style=Markup((FOLDER / "report.css").read_text()),
@@ -28,23 +28,23 @@ def render(
         paper_sources=paper_sources(rows),
         runs=dict.fromkeys((row.setting, row.run) for row in rows),
         facts=_facts(recipe, about),
-        stages=[(name, format_duration(own)) for name, own in seconds.items()],
+        stages=[(name, format_duration(stage)) for name, stage in seconds.items()],
         together=format_duration(sum(seconds.values())),
     )
 
 
 def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    own = recipe.clips
+    clips = recipe.clips
     rows = []
-    if own is None:
+    if clips is None:
         rows.append(("features", f"given: {about['features']}"))
     else:
-        count = own.grid**2 * own.per_cell
+        count = clips.grid**2 * clips.per_cell
         rows += [
             (
                 "clips",
-                f"{count} of the scene {own.scene}: {own.grid} x {own.grid} cells, "
-                f"{own.per_cell} clips each, {own.seconds:g} s",
+                f"{count} of the scene {clips.scene}: {clips.grid} x {clips.grid} cells, "
+                f"{clips.per_cell} clips each, {clips.seconds:g} s",
             ),
             ("backbone", ", ".join(about["backbones"])),
             ("views", "; ".join(f"{view.name}: {_seen(view)}" for view in recipe.views)),

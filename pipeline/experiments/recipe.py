@@ -1,7 +1,7 @@
 """Recipes: an experiment as a file of settings, never a script of its own.
 
-A recipe is a TOML file; ours stand in `pipeline/recipes`, and `heliograph experiment` also takes
-the path of yours. Every key that it may have:
+A recipe is a TOML file; ours are in `pipeline/experiments/recipes`, and `heliograph experiment`
+also takes the path of yours. Every key that it may have:
 
     title, question, note    what the report says above and below the table
     given = "..."            it needs features from a file (--features): which ones, in words
@@ -11,8 +11,8 @@ the path of yours. Every key that it may have:
     [evaluate]               permutations, outcome and action, controls, as `heliograph evaluate`
     [measures]               path in metrics.json = "what it is": lines of the second table
     [[runs]]                 name, title, settings of this run alone
-    [runs.paper]             accuracy or a measure = ["the paper's number", "where it stands"]
-    [runs.control]           train the holistic control beside it: title, paper
+    [runs.paper]             accuracy or a measure = ["the paper's number", "its source"]
+    [runs.control]           also train the holistic control: title, paper
 
 A mistake in it is one sentence, before anything is made.
 """
@@ -187,15 +187,19 @@ class RunRecipe:
     control: HolisticControl | None = None
 
     def config(self) -> TrainConfig:
-        """What it will be trained with; raises HeliographError for settings that do not fit."""
-        own = dict(self.settings)
-        own.pop("seeds", None)
-        matched, agents = own.pop("matched", False), own.pop("agents", None)
+        """Return what it will be trained with.
+
+        Raises:
+            InvalidValueError: settings that do not fit together.
+        """
+        settings = dict(self.settings)
+        settings.pop("seeds", None)
+        matched, agents = settings.pop("matched", False), settings.pop("agents", None)
         count = agents if isinstance(agents, int | None) else len(agents)
-        properties, preset = own.pop("properties", ()), own.pop("preset", "default")
+        properties, preset = settings.pop("properties", ()), settings.pop("preset", "default")
         if self.control is not None:
-            own = with_control(own)
-        config = build_config(preset, properties, agents=count, **group_game_settings(own))
+            settings = with_control(settings)
+        config = build_config(preset, properties, agents=count, **group_game_settings(settings))
         if self.control is not None:
             holistic(config)
         return matched_bandwidth(config) if matched else config
@@ -229,10 +233,10 @@ class Recipe:
         seeds: int | None = None,
         epochs: int | None = None,
     ) -> Recipe:
-        """The same, larger or smaller; None leaves what the recipe says.
+        """Return the recipe in another size; None leaves what the recipe says.
 
         With fewer epochs than the encoders' own, these are as few. What does not apply to given
-        features is left aside.
+        features is ignored.
         """
         clips = self.clips
         if clips is not None:
@@ -241,16 +245,16 @@ class Recipe:
         more = {"seeds": seeds, "epochs": epochs}
         changes = {name: value for name, value in more.items() if value is not None}
         trainings = []
-        for own in self.trainings:
-            settings = dict(own.settings) | changes
+        for run in self.trainings:
+            settings = dict(run.settings) | changes
             if epochs is not None:
-                settings["oracle_epochs"] = min(own.config().oracle_epochs, epochs)
-            trainings.append(dataclasses.replace(own, settings=settings))
+                settings["oracle_epochs"] = min(run.config().oracle_epochs, epochs)
+            trainings.append(dataclasses.replace(run, settings=settings))
         return dataclasses.replace(self, clips=clips, trainings=tuple(trainings))
 
 
 def find(name: str) -> Recipe:
-    """The recipe of this name, or in the file of this path."""
+    """Return the recipe of this name, or in the file of this path."""
     if name in NAMES:
         file = resources.files("pipeline.experiments") / "recipes" / f"{name}.toml"
         return parse(file.read_text(encoding="utf-8"), name, name)
@@ -305,11 +309,11 @@ def parse(text: str, name: str, source: str) -> Recipe:
 
 
 def _run_recipe(shared: TrainTable, run: RunTable) -> RunRecipe:
-    own = run.model_dump(exclude_unset=True, exclude={"name", "title", "paper", "control"})
+    settings = run.model_dump(exclude_unset=True, exclude={"name", "title", "paper", "control"})
     return RunRecipe(
         name=run.name,
         title=run.title or run.name,
-        settings=shared.model_dump(exclude_unset=True) | own,
+        settings=shared.model_dump(exclude_unset=True) | settings,
         paper=run.paper,
         control=run.control,
     )

@@ -1,4 +1,4 @@
-"""Runs a recipe end to end: clips, features, agents, evaluation, tables and a page.
+"""Run a recipe end to end: clips, features, agents, evaluation, tables and a page.
 
     OUT/clips/ramp-5x5x12-2s/            shared by every experiment on the scene
     OUT/features/ramp-....h5             shared too
@@ -7,7 +7,7 @@
     OUT/NAME/experiment.json             what was run, and how long each stage took
     OUT/NAME/report.html                 the tables on a page, with links to the runs
 
-What is there is kept: a second run goes on, to the same bits, where the first one stopped.
+What exists is kept: a second run continues, to the same bits, where the first one stopped.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ExperimentResult:
         return f"ExperimentResult({self.recipe.name}, {len(self.lines)} lines)"
 
     def to_json(self) -> dict[str, Any]:
-        """The lines and the stages, as JSON values."""
+        """Return the rows and the stages, as JSON values."""
         return {
             "experiment": self.recipe.name,
             "folder": str(self.folder),
@@ -81,9 +81,10 @@ class ExperimentResult:
 
 
 def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> ExperimentResult:
-    """Runs what is not done yet of a recipe under `out`; tables are written after every run.
+    """Run what is not done yet of a recipe under `out`; tables are written after every run.
 
-    Raises HeliographError for what the user can mend; what was done until then stays.
+    Raises:
+        HeliographError: a failure that the user can act on; what was done until then stays.
     """
     folder = Path(out) / recipe.name
     stages = StageTimes(folder / "experiment.json", _about(recipe, options))
@@ -95,12 +96,12 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
     for number, training in enumerate(recipe.trainings, 1):
         log(f"  {number}/{count} {training.title}")
         run = _train(training, caches, folder / "runs" / training.name, options, stages)
-        for title, own, paper in _settings(training, run):
-            _examine(own, recipe, stages)
+        for title, scored, paper in _scored_runs(training, run):
+            _examine(scored, recipe, stages)
             lines += result_rows(
                 title,
-                own.folder.relative_to(folder).as_posix(),
-                own.metrics(),
+                scored.folder.relative_to(folder).as_posix(),
+                scored.metrics(),
                 measures=recipe.measures,
                 paper=paper,
             )
@@ -111,7 +112,7 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
 
 @dataclass
 class StageTimes:
-    """How long each stage took, kept in `experiment.json` beside what is run."""
+    """How long each stage took, kept in `experiment.json` with the settings."""
 
     path: Path
     about: Mapping[str, Any]
@@ -125,7 +126,7 @@ class StageTimes:
 
     @contextmanager
     def __call__(self, name: str, *, anew: bool = True) -> Iterator[None]:
-        """Times a stage; one that finds its work done (`anew` false) leaves the time it took."""
+        """Time a stage; one that finds its work done (`anew` false) keeps the time of before."""
         began = time.monotonic()
         yield
         if anew:
@@ -149,7 +150,7 @@ def _about(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
         "clips": None if clips is None else vars(clips) | {"folder": clips.name},
         "backbones": None if clips is None else list(options.backbones),
         "features": str(options.features) if clips is None else None,
-        "runs": {own.name: dict(own.settings) for own in recipe.trainings},
+        "runs": {run.name: dict(run.settings) for run in recipe.trainings},
         "device": options.device,
         "cores": default_workers(),
         "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
@@ -161,7 +162,7 @@ def _about(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
 
 
 def _caches(recipe: Recipe, out: Path, options: RunOptions, stages: StageTimes) -> dict[str, Path]:
-    """The cache of each view, or the one that is given, by name."""
+    """Return the cache of each view, or the one that is given, by name."""
     if recipe.clips is None:
         return {"features": _given(recipe, out, options.features)}
     names = options.backbones
@@ -172,19 +173,19 @@ def _caches(recipe: Recipe, out: Path, options: RunOptions, stages: StageTimes) 
         )
     entries = [backbones.find_entry(name) for name in names]  # wrong values fail at once
     backbones.resolve_device(options.device)
-    own = recipe.clips
-    folder = out / "clips" / own.name
+    scene = recipe.clips
+    folder = out / "clips" / scene.name
     with stages("clips", anew=not (folder / "manifest.jsonl").exists()):
         clips = make_clips(
-            folder, own.scene, grid=own.grid, per_cell=own.per_cell, seconds=own.seconds
+            folder, scene.scene, grid=scene.grid, per_cell=scene.per_cell, seconds=scene.seconds
         )
-    found: dict[str, Path] = {}
+    caches: dict[str, Path] = {}
     for number, view in enumerate(recipe.views):
         entry = entries[min(number, len(entries) - 1)]
         kind = "still" if view.still else f"{view.steps}steps"
-        found[view.name] = out / "features" / f"{own.name}-{entry.name}-{kind}.h5"
-        _extract(clips, found[view.name], view, entry, options, stages)
-    return found
+        caches[view.name] = out / "features" / f"{scene.name}-{entry.name}-{kind}.h5"
+        _extract(clips, caches[view.name], view, entry, options, stages)
+    return caches
 
 
 def _extract(
@@ -195,7 +196,7 @@ def _extract(
     options: RunOptions,
     stages: StageTimes,
 ) -> None:
-    """Features of a view, unless the cache has those of every clip already."""
+    """Extract the features of a view, unless the cache has those of every clip."""
     if target.exists() and cache.info(target)["clips"] == len(clips):
         return
     if view.still and entry.frames_per_step > 1:
@@ -214,7 +215,7 @@ def _extract(
 
 
 def _given(recipe: Recipe, out: Path, file: Path | None) -> Path:
-    """The cache that the user gives, or one made of the paper's file that they give."""
+    """Return the cache that the user gives, or make one of the paper's file that they give."""
     if file is None:
         raise InvalidValueError(
             f"{recipe.name} needs {recipe.given}: give the file (.pt or .h5) with --features"
@@ -255,17 +256,17 @@ def _train(
         )
 
 
-def _settings(training: RunRecipe, run: Run) -> list[tuple[str, Run, Mapping[str, PaperNumber]]]:
-    """The run, and the holistic control beside it: title, run, and the paper's numbers."""
-    found = [(training.title, run, training.paper)]
+def _scored_runs(training: RunRecipe, run: Run) -> list[tuple[str, Run, Mapping[str, PaperNumber]]]:
+    """Return the run and its holistic control: title, run, and the paper's numbers."""
+    runs = [(training.title, run, training.paper)]
     if training.control is not None:
-        beside = Run.open(run.folder / CONTROL)
-        found.append((training.control.title, beside, training.control.paper))
-    return found
+        control = Run.open(run.folder / CONTROL)
+        runs.append((training.control.title, control, training.control.paper))
+    return runs
 
 
 def _examine(run: Run, recipe: Recipe, stages: StageTimes) -> None:
-    """Evaluates a run and writes its report, unless both are there."""
+    """Evaluate a run and write its report, unless both exist."""
     name = run.folder.relative_to(stages.path.parent / "runs").as_posix()
     asked, metrics = dict(recipe.evaluation), run.metrics()
     outcome, action = asked.pop("outcome", None), asked.pop("action", None)

@@ -29,7 +29,7 @@ class ResultRow:
     `measure` is its path in `metrics.json`, `part` the property that an accuracy is of. `low` and
     `high` are the ends of its 95 % interval, `over` what that is over: objects (and seeds), or
     seeds alone. `chance` is what the measure's null gives. `paper` is the paper's number as the
-    paper says it, and `place` where. What is not known is None, or "".
+    paper says it, and `place` its source. What is not known is None, or "".
     """
 
     setting: str
@@ -50,7 +50,7 @@ class ResultRow:
     place: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON types."""
+        """Return a dict of JSON values."""
         return dataclasses.asdict(self)
 
 
@@ -62,42 +62,42 @@ def result_rows(
     measures: Mapping[str, str],
     paper: Mapping[str, PaperNumber],
 ) -> list[ResultRow]:
-    """The lines of a run: its accuracies and baselines, then each of `measures` (path -> title).
+    """Return the rows of a run: accuracies and baselines, then `measures` (path -> title).
 
     `run` is its folder, `paper` the paper's numbers by path, `recipe.ACCURACY` for the accuracies.
     """
     properties = list(metrics.properties)
     parts = [ALL, *properties] if len(properties) > 1 else properties
-    found = []
+    rows = []
     for part in parts:
-        theirs = paper.get(ACCURACY) if part == parts[0] else None
-        own = metrics if part == ALL else metrics.properties[part]
+        number = paper.get(ACCURACY) if part == parts[0] else None
+        scores = metrics if part == ALL else metrics.properties[part]
         for score in SCORES:
-            found.append(
-                _line(setting, run, score, ACCURACY, getattr(own, score), theirs, part=part)
+            rows.append(
+                _line(setting, run, score, ACCURACY, getattr(scores, score), number, part=part)
             )
-        if own.accuracy_test is not None:
+        if scores.accuracy_test is not None:
             kept = _of(metrics.kept_receiver, part)
-            found[-len(SCORES)] = _with_interval(found[-len(SCORES)], kept)
+            rows[-len(SCORES)] = _with_interval(rows[-len(SCORES)], kept)
         for name in BASELINES:
             entry = _of((metrics.baselines or {}).get(name), part)
             path = f"baselines.{name}"
-            found.append(_line(setting, run, path, f"baseline: {name}", entry, None, part=part))
+            rows.append(_line(setting, run, path, f"baseline: {name}", entry, None, part=part))
     for path, title in measures.items():
         entry = metrics.at(path)
-        found.append(_line(setting, run, path, title, entry, paper.get(path)))
-    return found
+        rows.append(_line(setting, run, path, title, entry, paper.get(path)))
+    return rows
 
 
 def _of(entry: AccuracyEstimate | None, part: str) -> Estimate | None:
-    """An accuracy of all properties at once, or of one; with a single property they are one."""
+    """Return an accuracy of all properties at once, or of one of them."""
     if entry is None or part == ALL:
         return entry
     return entry.properties.get(part)
 
 
 def _with_interval(line: ResultRow, kept: Estimate | None) -> ResultRow:
-    """The interval over objects, which evaluation knows of the receivers that were kept."""
+    """Return the row with the interval over objects of the receivers that were kept."""
     if kept is None:
         return line
     low, high, over = interval_of(kept)
@@ -110,11 +110,11 @@ def _line(
     measure: str,
     title: str,
     entry: Any,
-    theirs: PaperNumber | None,
+    number: PaperNumber | None,
     *,
     part: str = "",
 ) -> ResultRow:
-    """A line of whatever `metrics.json` has there: a score, a ratio, a number or nothing."""
+    """Return the row of what `metrics.json` has there: a score, a ratio, a number or nothing."""
     known: dict[str, Any] = {}
     if isinstance(entry, int | float):
         known = {"mean": float(entry)}
@@ -126,14 +126,14 @@ def _line(
         measure=measure,
         title=title,
         part=part,
-        paper=theirs.text if theirs else "",
-        place=theirs.source if theirs else "",
+        paper=number.text if number else "",
+        place=number.source if number else "",
         **known,
     )
 
 
 def _numbers_of(entry: Record) -> dict[str, Any]:
-    """The columns of a line that a record of `metrics.json` fills."""
+    """Return the columns that a record of `metrics.json` fills."""
     mean = getattr(entry, "value", getattr(entry, "mean", None))
     if mean is None:
         return {}
@@ -153,7 +153,7 @@ def _numbers_of(entry: Record) -> dict[str, Any]:
 
 
 def as_csv(lines: Sequence[ResultRow]) -> str:
-    """Every line, with a header; what is not known is an empty cell."""
+    """Return every row as CSV, with a header; what is not known is an empty cell."""
     text = io.StringIO()
     names = [field.name for field in dataclasses.fields(ResultRow)]
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -166,12 +166,12 @@ def as_csv(lines: Sequence[ResultRow]) -> str:
 
 
 def paper_sources(lines: Iterable[ResultRow]) -> list[str]:
-    """Where the paper's numbers stand, in the order of their footnotes."""
+    """Return the sources of the paper's numbers, in the order of their footnotes."""
     return list(dict.fromkeys(line.place for line in lines if line.place))
 
 
 def accuracy_table(lines: Sequence[ResultRow]) -> Table:
-    """A row for each setting and property: honest, published protocol, baselines, paper."""
+    """Return a row for each setting and property: honest, published protocol, baselines, paper."""
     parts = sorted({line.part for line in lines if line.part})
     what = f"accuracy of {parts[0]}, %" if len(parts) == 1 else "accuracy, %"
     columns = [
@@ -184,9 +184,9 @@ def accuracy_table(lines: Sequence[ResultRow]) -> Table:
         if line.part:
             rows.setdefault((line.run, line.setting, line.part), {})[line.measure] = line
     table, before = [], ""
-    for (run, setting, part), own in rows.items():
-        test, last, protocol = (own[score] for score in SCORES)
-        ridge, majority = (own[f"baselines.{name}"] for name in BASELINES)
+    for (run, setting, part), by_measure in rows.items():
+        test, last, protocol = (by_measure[score] for score in SCORES)
+        ridge, majority = (by_measure[f"baselines.{name}"] for name in BASELINES)
         table.append(
             [
                 f"  {part}" if run == before else setting,
@@ -203,7 +203,7 @@ def accuracy_table(lines: Sequence[ResultRow]) -> Table:
 
 
 def measure_tables(lines: Sequence[ResultRow]) -> list[Table]:
-    """Shares (outcomes, what is retained), then structure: a row for each measure of each setting.
+    """Return shares (outcomes, retained accuracy), then structure: a row for each measure.
 
     A table that would have no rows is left out, and so are columns that nothing fills.
     """
@@ -213,7 +213,7 @@ def measure_tables(lines: Sequence[ResultRow]) -> list[Table]:
         ("beside the accuracy, %", [line for line in others if not _plain(line)]),
         ("structure of the messages", [line for line in others if _plain(line)]),
     )
-    return [_measures(title, own, notes) for title, own in parts if own]
+    return [_measures(title, others, notes) for title, others in parts if others]
 
 
 def _measures(title: str, lines: Sequence[ResultRow], notes: Sequence[str]) -> Table:
@@ -240,7 +240,7 @@ def _measures(title: str, lines: Sequence[ResultRow], notes: Sequence[str]) -> T
 
 
 def _plain(line: ResultRow) -> bool:
-    """Whether its number is none of percent."""
+    """Return whether its number is no percentage."""
     return line.measure.startswith(PLAIN)
 
 

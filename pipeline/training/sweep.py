@@ -50,7 +50,7 @@ KEYS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: what it sets, as words, and what came of it."""
+    """One run of a sweep: its settings, as words, and its result."""
 
     folder: Path
     words: dict[str, str]
@@ -58,7 +58,7 @@ class Cell:
     error: str = ""
 
     def row(self) -> dict[str, Any]:
-        """A line of `sweep.csv`: fractions over seeds; empty where there are none."""
+        """Return a row of `sweep.csv`: fractions over seeds; empty where there are none."""
         metrics = self.run.metrics() if self.run else None
         scores = {
             f"{score}_{part}": getattr(getattr(metrics, score, None), part, None)
@@ -125,7 +125,7 @@ def sweep(
 
 
 def parse_axis(word: str) -> tuple[str, list[str]]:
-    """A key and its values.
+    """Return a key and its values.
 
     >>> parse_axis("vocab=2,3,5")
     ('vocab', ['2', '3', '5'])
@@ -150,7 +150,9 @@ def parse_axis(word: str) -> tuple[str, list[str]]:
 
 
 def split_words(caches: Sequence[str], *, swept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Parts caches from further axes: `--sweep vocab=2,3 agents=1,2` gives the second as a cache.
+    """Separate caches from further axes.
+
+    `--sweep vocab=2,3 agents=1,2` gives the second axis as a cache.
 
     >>> split_words(["vjepa.h5", "agents=1,2"], swept=True)
     (('vjepa.h5',), ('agents=1,2',))
@@ -163,7 +165,7 @@ def split_words(caches: Sequence[str], *, swept: bool) -> tuple[tuple[str, ...],
 
 
 def show_sweep(cells: Sequence[Cell], as_json: bool) -> None:
-    """The table of a sweep on stdout; exit code 3 where a cell failed."""
+    """Print the table of a sweep; exit code 3 where a cell failed."""
     if as_json:
         click.echo(json.dumps([cell.row() for cell in cells]))
     else:

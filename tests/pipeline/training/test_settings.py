@@ -1,5 +1,8 @@
 """Settings of a game: options, keys of recipes and of --sweep, and refusals of those of another."""
 
+import subprocess
+import sys
+
 import pytest
 
 from data.errors import InvalidValueError
@@ -58,3 +61,17 @@ def test_a_setting_of_a_game_is_an_option_and_a_key_of_sweeps(cache_path, tmp_pa
     assert shown.exit_code == 2
     assert "it needs --game referential" in shown.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_help_shows_settings_of_a_game_when_it_is_asked_for():
+    code = (
+        "import sys; from click.testing import CliRunner; from pipeline.cli import main; "
+        "shown = CliRunner().invoke(main, ['train', '--help']); "
+        "assert '--game NAME' in shown.output, shown.output; "
+        "print('torch' in sys.modules, '--distractors' in shown.output)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout.split() == ["False", "False"], shown.stderr
+    shown = run("train", "--game", "referential", "--help")
+    assert shown.exit_code == 0
+    assert "--distractors N" in shown.stdout
