@@ -230,10 +230,10 @@ def test_options_reach_the_run(cache_path, tmp_path):
     [
         (["--agents", "0"], 2, "--agents must be at least 1, got 0"),
         (["--agents", "made,"], 2, "leaves an agent without a cache"),
-        (["--agents", "made,other"], 1, "no cache is called 'other': the caches are made"),
+        (["--agents", "made,other"], 2, "no cache is called 'other': the caches are made"),
         (["--channel", "radio"], 2, "no channel 'radio': choose one of discrete, continuous"),
         (["--tau-end", "0"], 2, "0.0 is not in the range x>0"),
-        (["--split", "kfold-2"], 1, "2 folds leave none to train on"),
+        (["--split", "kfold-2"], 2, "2 folds leave none to train on"),
         (["--split", "kfold-9"], 1, "14 objects are too few for 9 folds"),
     ],
 )
