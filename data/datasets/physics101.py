@@ -53,7 +53,8 @@ def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1
     Ids are paths relative to `root`.
 
     Raises:
-        DatasetError: The tree, its labels, the scenario or the camera is missing; the message gives
+        InvalidValueError: No scenario or camera has this name.
+        DatasetError: The tree, its labels or the clips are missing; the message gives
             path and reason.
     """
     root = Path(root)

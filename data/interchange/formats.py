@@ -210,7 +210,8 @@ def export_pt(features: Features, path: Path | str, *, property: str = "mass") -
         The ids of the clips that are left out.
 
     Raises:
-        InterchangeError: There is no such label, or no clip with a known one.
+        InvalidValueError: There is no such label.
+        InterchangeError: No clip has a known label.
         WriteError: The disk is full or not writable.
     """
     import torch
@@ -282,7 +283,8 @@ def export(features: Features, path: Path | str, *, property: str = "mass") -> l
         The ids of the clips that the format cannot hold, and that are left out.
 
     Raises:
-        InterchangeError: There is no such format, or the cache has nothing that it can hold.
+        InvalidValueError: There is no such format.
+        InterchangeError: The cache has nothing that the format can hold.
         WriteError: The disk is full or not writable.
     """
     suffix = Path(path).suffix.lower()

@@ -9,7 +9,7 @@ import pytest
 from data.datasets import physics101
 from data.datasets.dataset import DatasetError, count_unknown
 from data.datasets.physics101 import conditions, index
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from tests.helpers.trees import make_physics101_tree
 
 
@@ -89,7 +89,7 @@ def test_the_description_says_where_to_get_it_and_what_it_lacks():
     ],
 )
 def test_a_wrong_name_lists_the_right_ones(tree, arguments, message):
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         index(tree, **arguments)
 
 

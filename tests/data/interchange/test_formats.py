@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data.cache import Features, load, save
+from data.errors import InvalidValueError
 from data.files import sha256_file
 from data.interchange import InterchangeError, export, import_pt, read_pt
 from data.interchange import formats as interchange
@@ -230,7 +231,7 @@ class TestExport:
         export_pt(several, tmp_path / "x.pt", property="volume")
         assert list(read_pt(tmp_path / "x.pt"))[2] == "volume_values"
         np.testing.assert_array_equal(import_pt(tmp_path / "x.pt").labels["volume"], range(4))
-        with pytest.raises(InterchangeError, match=r"no label 'size' .* labels are mass, volume"):
+        with pytest.raises(InvalidValueError, match=r"no label 'size' .* labels are mass, volume"):
             export(several, tmp_path / "y.pt", property="size")
 
     def test_npz_opens_without_pickles(self, features, tmp_path):
@@ -250,6 +251,6 @@ class TestExport:
             assert json.loads(file.metadata()["object"]) == features.object
 
     def test_a_wrong_suffix_lists_the_right_ones(self, features, tmp_path):
-        with pytest.raises(InterchangeError, match=r"to '.csv'; there is .pt, .npz, .safetensors"):
+        with pytest.raises(InvalidValueError, match=r"to '.csv'; there is .pt, .npz, .safetensors"):
             export(features, tmp_path / "x.csv")
         assert list(interchange.EXPORTERS) == [".pt", ".npz", ".safetensors"]

@@ -184,7 +184,7 @@ def test_the_command_prints_tables(folder, tmp_path):
     ("words", "code", "sentence"),
     [
         (["--outcome", "mass"], 2, "--outcome and --action go together"),
-        (["--against", "a=x.h5", "--against", "a=y.h5"], 2, "needs a name of its own: NAME=CACHE"),
+        (["--against", "a=x.h5", "--against", "a=y.h5"], 2, "needs a unique name: NAME=CACHE"),
         (["--permutations", "1"], 2, "not in the range"),
     ],
 )

@@ -180,7 +180,7 @@ def test_without_weights_one_sentence_says_what_to_download(root, tmp_path, monk
     ("words", "code", "sentence"),
     [
         (["gone", "-o", "x.pt"], 1, "gone has no folder scenarios"),
-        (["gone", "-o", "x.pt", "--scenario", "all"], 1, "one of fall, ramp, spring, not 'all'"),
+        (["gone", "-o", "x.pt", "--scenario", "all"], 2, "one of fall, ramp, spring, not 'all'"),
         (["gone"], 2, "name a ROOT and a file with --out, or two files with --compare"),
         (["gone", "--compare", "a.pt", "b.pt"], 2, "--compare takes two files and no ROOT"),
         (["gone", "-o", "x.pt", "--static", "--frames", "2"], 2, "it takes no --frames"),
