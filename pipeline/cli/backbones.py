@@ -22,7 +22,7 @@ HELP_ORDER = 140
 def backbones(as_json: bool, hub_dir: Path | None) -> None:
     """List the models that can extract features.
 
-    The last column says whether the weights are here. Beside these, timm:MODEL is any image model
+    The last column says whether the weights are here. Next to these, timm:MODEL is any image model
     of timm, with the weights that timm publishes on the Hugging Face hub: timm:resnet50,
     timm:vit_base_patch16_224.dino.
     """

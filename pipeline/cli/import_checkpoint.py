@@ -20,7 +20,7 @@ HELP_ORDER = 160
 @click.option("-o", "--out", type=PATH, required=True, help="Run folder to make.")
 @click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of (.h5).")
 @click.option("--property", help="The label that a receiver of one property compares.")
-@click.option("--overwrite", is_flag=True, help="Replace a run that stands in --out.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that is in --out.")
 @as_json
 def import_checkpoint(
     file: Path, out: Path, cache: Path, property: str | None, overwrite: bool, as_json: bool

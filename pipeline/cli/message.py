@@ -39,23 +39,32 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
     speaker = load(run, **where)
     failed = False
     missing: set[str] = set()
-    for said in messages_for(speaker, clips):
-        if isinstance(said, HeliographError):
+    for result in messages_for(speaker, clips):
+        if isinstance(result, HeliographError):
             failed = True
-            log(f"failed: {said}")
+            log(f"failed: {result}")
             continue
-        click.echo(json.dumps(said.to_json()) if as_json else _line(said))
-        for reason in said.missing:
+        click.echo(json.dumps(result.to_json()) if as_json else _line(result))
+        for reason in result.missing:
             if reason not in missing:
                 missing.add(reason)
                 log(reason)
-        if said.distance is not None and said.distance.unfamiliar:
-            log(
-                f"warning: {said.clip} is unlike anything in the training: do not trust its message"
-            )
+        if result.distance is not None and result.distance.unfamiliar:
+            unlike = f"{result.clip} is unlike anything in the training"
+            log(f"warning: {unlike}: do not trust its message")
     sys.exit(SOME_CLIPS_FAILED if failed else 0)
 
 
-def _line(said: Any) -> str:
-    sure = " | ".join(" ".join(f"{100 * p:.0f} %" for p in agent) for agent in said.confidence)
-    return "\t".join([said.clip, str(said), said.meaning or "-", sure, str(said.distance or "-")])
+def _line(message: Any) -> str:
+    confidence = " | ".join(
+        " ".join(f"{100 * p:.0f} %" for p in agent) for agent in message.confidence
+    )
+    return "\t".join(
+        [
+            message.clip,
+            str(message),
+            message.meaning or "-",
+            confidence,
+            str(message.distance or "-"),
+        ]
+    )

@@ -72,7 +72,7 @@ def phase87(
     """Rebuild the paper's feature file, or compare two.
 
     It is made from the Physics 101 tree ROOT. A second run goes on where the first one stopped,
-    from the cache beside the file.
+    from the cache next to the file.
     """
     share_the_cores()
     from pipeline.extraction import (

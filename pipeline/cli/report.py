@@ -27,7 +27,7 @@ HELP_ORDER = 100
 def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
     """Write one self-contained HTML page about a RUN.
 
-    On it: accuracies beside baselines, what each position carries, the lexicon with pictures of
+    On it: accuracies next to baselines, what each position carries, the lexicon with pictures of
     the clips that say each symbol, every clip's message, and where all of it comes from. Run
     `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
     page; the lexicon alone is RUN/lexicon.json.

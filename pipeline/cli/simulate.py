@@ -32,12 +32,12 @@ HELP_ORDER = 20
     help="Processes that make clips.",
     show_default="one per core",
 )
-@click.option("--preview/--no-preview", default=True, help="Pictures to look at, beside the clips.")
+@click.option("--preview/--no-preview", default=True, help="Also make pictures of the clips.")
 def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
     """Make clips of a scene with known physics.
 
     SCENE is ramp, fall, collision or spring. Prints the path of the manifest, which `extract`
-    takes. Beside it lie contact_sheet.png, and preview.webp, which moves.
+    takes. Next to it are contact_sheet.png and the animated preview.webp.
     """
     from data import simulate as scenes
 

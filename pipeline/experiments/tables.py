@@ -210,7 +210,7 @@ def measure_tables(lines: Sequence[ResultRow]) -> list[Table]:
     notes = paper_sources(lines)
     others = [line for line in lines if not line.part]
     parts = (
-        ("beside the accuracy, %", [line for line in others if not _plain(line)]),
+        ("next to the accuracy, %", [line for line in others if not _plain(line)]),
         ("structure of the messages", [line for line in others if _plain(line)]),
     )
     return [_measures(title, others, notes) for title, others in parts if others]

@@ -202,7 +202,7 @@ def test_lines_and_tables_say_what_metrics_say():
     assert rows[1][4] == "80.0"
     assert rows[2][4] == "-"
     (shares, theirs), (structure, ours) = measure_tables(lines)
-    assert shares == ["beside the accuracy, %", "here [95 %]"]
+    assert shares == ["next to the accuracy, %", "here [95 %]"]
     assert theirs[:2] == [["two", ""], ["  share", "94.0"]]
     assert [row[1] for row in theirs[2:]] == ["-", "-"]
     assert structure[2:] == ["chance", "p", "verdict", "paper"]
@@ -224,7 +224,7 @@ def test_columns_that_nothing_fills_are_left_out():
     metrics = with_outcome(each | {"properties": {"mass": each}}, ratio=0.9)
     measures = {"outcome.above_median.ratio": "r"}
     lines = result_rows("s", "runs/s", metrics, measures=measures, paper={})
-    assert measure_tables(lines)[0][0] == ["beside the accuracy, %", "here [95 %]"]
+    assert measure_tables(lines)[0][0] == ["next to the accuracy, %", "here [95 %]"]
     assert measure_tables(lines[:3]) == []
     columns, rows = accuracy_table(lines)
     assert (columns[0], rows[0][0]) == ("accuracy of mass, %", "s")
