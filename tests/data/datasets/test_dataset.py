@@ -6,6 +6,7 @@ import pytest
 from data.clips import Clip
 from data.datasets.dataset import Dataset, DatasetError, count_unknown
 from data.datasets.physics101 import DATASET, index
+from data.errors import InvalidValueError
 from tests.helpers.trees import make_physics101_tree
 
 
@@ -35,9 +36,9 @@ def test_factors_become_labels(tree):
 def test_factors_can_be_held_out(tree):
     clips = DATASET.held_out_by(index(tree, scenario="fall"), "surface")
     assert [clip.object for clip in clips] == ["surface=foam", "surface=foam-2", "surface=table"]
-    with pytest.raises(DatasetError, match=r"has no factor 'incline'; its factors are surface"):
+    with pytest.raises(InvalidValueError, match=r"has no factor 'incline'; its factors are surface"):
         DATASET.held_out_by(index(tree, scenario="fall"), "incline")
-    with pytest.raises(DatasetError, match=r"has no factor 'surface'; its factors are none"):
+    with pytest.raises(InvalidValueError, match=r"has no factor 'surface'; its factors are none"):
         DATASET.held_out_by(index(tree), "surface")
 
 
@@ -45,7 +46,7 @@ def test_a_dataset_without_conditions_has_none_to_hold_out():
     clips = [Clip(id="a.mp4", path=Path("a.mp4"))]
     plain = Dataset(name="plain", summary="", description="", index=lambda root: clips)
     assert plain.with_factors(clips) == (clips, {})
-    with pytest.raises(DatasetError, match=r"a\.mp4 has no factor 'x'; its factors are none"):
+    with pytest.raises(InvalidValueError, match=r"a\.mp4 has no factor 'x'; its factors are none"):
         plain.held_out_by(clips, "x")
 
 
