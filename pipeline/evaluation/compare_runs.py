@@ -37,7 +37,8 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
 
     Returns:
         `scores`: for each accuracy of `metrics.json` that both have, all at once and for each
-        property that both have, a `paired_difference`. `agreement`: of their messages, None where
+        property that both have, a `paired_difference`; nothing for runs of different games, whose
+        accuracies have different chance levels. `agreement`: of their messages, None where
         they have no clips in common or one has real numbers for messages.
 
     Raises:
@@ -117,7 +118,13 @@ def _interval(gap: Floats) -> list[float] | None:
 def _compare_scores(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any]:
     metrics = [run.metrics() for run in runs]
     indices = [[run.seeds.index(seed) for seed in seeds] for run in runs]
-    shared = [name for name in runs[0].config.properties if name in runs[1].config.properties]
+    first, second = (run.config for run in runs)
+    one_game = (first.game, first.game_settings) == (second.game, second.game_settings)
+    shared = [
+        name
+        for name in first.properties
+        if one_game and all(name in entry.properties for entry in metrics)
+    ]
 
     def paired(entries: Sequence[Spread | None]) -> dict[str, Any] | None:
         values = []
@@ -128,7 +135,7 @@ def _compare_scores(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, An
             values.append([number for number in known if number is not None])
         return paired_difference(*values)
 
-    same = runs[0].config.properties == runs[1].config.properties
+    same = one_game and first.properties == second.properties
     return {
         score: {
             "together": paired([getattr(own, score) for own in metrics]) if same else None,

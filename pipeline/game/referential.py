@@ -53,7 +53,7 @@ class ReferentialSettings(SettingsModel):
     """The settings of the referential game."""
 
     distractors: int = setting(
-        4, Group.GAME, "Candidates in a round next to the clip that is meant.", ge=1
+        3, Group.GAME, "Candidates in a round next to the clip that is meant.", ge=1
     )
 
 

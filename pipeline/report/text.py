@@ -242,14 +242,15 @@ def comparison_rows(comparison: Metrics) -> Table:
     rows = []
     for score, name in SCORE_NAMES.items():
         entries = comparison["scores"][score]["properties"]
-        if len(entries) > 1:
-            entries = {"all at once": comparison["scores"][score]["together"]} | entries
+        if len(entries) != 1:  # the accuracy of a game that asks about no property has no name
+            whole = "all at once" if entries else ""
+            entries = {whole: comparison["scores"][score]["together"]} | entries
         for what, own in entries.items():
             if own is None:
                 continue
             rows.append(
                 [
-                    f"{what}, {name}",
+                    f"{what}, {name}" if what else name,
                     f"{100 * own['first']:.1f} %",
                     f"{100 * own['second']:.1f} %",
                     _points(own["difference"], own["interval"]),
@@ -285,7 +286,11 @@ def agreement_rows(agreement: Metrics) -> Table:
 
 def show_comparison(comparison: Metrics) -> None:
     """Print the result of `compare` in brief."""
-    print_table(*comparison_rows(comparison))
+    columns, rows = comparison_rows(comparison)
+    if rows:
+        print_table(columns, rows)
+    else:
+        click.echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
     click.echo(f"{len(comparison['seeds'])} seeds in common, {paired} in each")
     if comparison["agreement"] is not None:

@@ -109,3 +109,22 @@ def test_the_command_prints_both_ways(runs):
     shown = run("compare", "gone", "gone")
     assert shown.exit_code == 1
     assert "gone is no run" in shown.stderr
+
+
+def test_accuracies_of_different_games_are_not_compared(runs, tmp_path, features):
+    cache.save(features, tmp_path / "made.h5")
+    referential = train(
+        tmp_path / "made.h5", tmp_path / "meant", properties=["mass"], seeds=[0, 1],
+        game="referential", game_settings={"distractors": 1}, **SMALL,
+    )  # fmt: skip
+    with_itself = compare(referential.folder, referential.folder)["scores"]["accuracy_last_epoch"]
+    assert with_itself["together"]["difference"] == 0
+    assert with_itself["properties"] == {}
+    with_other = compare(referential.folder, runs["one"].folder)
+    assert with_other["scores"]["accuracy_last_epoch"] == {"together": None, "properties": {}}
+    assert with_other["agreement"] is not None
+    shown = run("compare", referential.folder, referential.folder)
+    assert "last epoch, nothing chosen" in shown.stdout
+    shown = run("compare", referential.folder, runs["one"].folder)
+    assert shown.exit_code == 0
+    assert "no accuracy in common: other properties, or another game" in shown.stdout

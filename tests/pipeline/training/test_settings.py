@@ -28,7 +28,7 @@ def test_settings_of_the_game_are_grouped_and_complete():
     assert group_game_settings({"vocab": 5, "distractors": None}) == {"vocab": 5}
     chosen = group_game_settings({"game": "referential", "distractors": 7, "vocab": 5})
     assert chosen == {"game": "referential", "vocab": 5, "game_settings": {"distractors": 7}}
-    assert group_game_settings({"game": "referential"})["game_settings"] == {"distractors": 4}
+    assert group_game_settings({"game": "referential"})["game_settings"] == {"distractors": 3}
 
 
 @pytest.mark.parametrize(
