@@ -1,5 +1,6 @@
 """Imports go the way that they should, and tests are where one looks for them."""
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -99,3 +100,11 @@ def test_tests_of_data_and_backbones_import_nothing_of_pipeline():
         imported = {found.module for found in imports(path)}
         assert "pipeline" not in {module.partition(".")[0] for module in imported}, path
         assert "tests.helpers.command" not in imported, path
+
+
+def test_every_package_is_installed():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    folders = [path.parent for name in PACKAGES for path in (ROOT / name).rglob("__init__.py")]
+    packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(settings["options"]["packages"].split()) == packages
