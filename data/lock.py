@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 import socket
 import stat
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from filelock import FileLock, Timeout
 from data.errors import HeliographError
 from data.files import WriteError
 
+PAUSE = 0.005  # seconds before a lock whose holder is dead is tried again
 MOST_ATTEMPTS = 1000  # some file systems, /proc among them, let nothing be made and say "not found"
 
 
@@ -52,10 +55,12 @@ class Lock:
             except Timeout as error:
                 # The text is missing while a holder writes it, and the file once it was released.
                 holder = self._holder()
-                if holder or (not attempts_left and self._path.exists()):
+                if _is_dead(holder) and attempts_left:
+                    time.sleep(PAUSE)  # a child that was just forked is about to let go of it
+                elif holder or (not attempts_left and self._path.exists()):
                     holder = holder or "another process"
                     raise BusyError(f"{what} is being written by {holder}") from error
-                if not attempts_left:
+                elif not attempts_left:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
             except (FileExistsError, FileNotFoundError):
                 if not attempts_left or _is_no_folder(self._path.parent):
@@ -83,6 +88,20 @@ class Lock:
                 self._path.parent.rmdir()
             self._lock.release()
             self.held = False
+
+
+def _is_dead(holder: str) -> bool:
+    """Return whether `holder` names a process of this machine that has ended."""
+    match = re.match(r"process ([0-9]+) on (.+) since ", holder)
+    if not match or match[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def _is_no_folder(path: Path) -> bool:

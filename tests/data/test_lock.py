@@ -2,6 +2,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,26 @@ os.kill(os.getpid(), 9)
     assert run(code, tmp_path / "lock").wait() == -signal.SIGKILL
     assert (tmp_path / "lock").exists()
     Lock(tmp_path / "lock", tmp_path / "c.h5").release()
+
+
+def test_a_dead_holder_whose_child_has_not_let_go_yet_is_waited_for(tmp_path):
+    """Between a fork and the child's first step, a dead process's lock is still taken."""
+    path = tmp_path / "lock"
+    code = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("taken", flush=True)
+time.sleep(0.5)
+"""
+    child = run(code, path)
+    assert child.stdout is not None
+    child.stdout.readline()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    path.write_text(f"process {dead.pid} on {socket.gethostname()} since 2026-01-01T00:00:00+00:00")
+    Lock(path, tmp_path / "c.h5").release()
+    child.wait()
 
 
 def test_a_child_of_a_dead_process_holds_nobody_up(tmp_path):
