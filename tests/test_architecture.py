@@ -25,6 +25,7 @@ WITHOUT_SOURCE = {
     "pipeline/metrics/test_main.py": "pipeline/metrics/__main__.py",
     "test_architecture.py": "this file",
     "test_docs.py": "docs/",
+    "test_lowest_versions.py": "tests/helpers/lowest_versions.py",
     "test_doctests.py": "every docstring",
 }
 
