@@ -74,7 +74,7 @@ def _sentences() -> Iterator[None]:
     except Exception as error:
         shown = _click_error(error)
         if shown is not None:
-            shown.message = printable(shown.message)
+            vars(shown)["message"] = printable(shown.message)
         if shown is None or shown is error:
             raise
         raise shown from error

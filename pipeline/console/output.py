@@ -94,10 +94,8 @@ def flush_out() -> None:
         write_out("")
 
 
-class Stdout(io.TextIOBase):
+class Stdout(io.StringIO):
     """The standard output for rich: text is written as it is, or an `OutputError` raised."""
-
-    encoding = "utf-8"
 
     def write(self, text: str) -> int:
         """Write text at once."""
@@ -109,10 +107,8 @@ class Stdout(io.TextIOBase):
         return sys.stdout is not None and sys.stdout.isatty()
 
 
-class Stderr(io.TextIOBase):
+class Stderr(io.StringIO):
     """The standard error for rich: what it does not take is lost without an error."""
-
-    encoding = "utf-8"
 
     def write(self, text: str) -> int:
         """Write text at once."""
