@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,7 @@ def served(folder: str) -> dict[str, str]:
     parts: dict[str, Callable[[], Any]] = {}
     for name, each in runs.items():
         parts |= {name + part: read for part, read in _parts(each).items()}
-    return {name: _hash(read) for name, read in parts.items()}
+    return {name: hashed(read) for name, read in parts.items()}
 
 
 def _parts(run: Run) -> dict[str, Callable[[], Any]]:
@@ -61,13 +60,9 @@ def _text(answer: Any) -> Any:
     return answer.to_json()
 
 
-def _hash(read: Callable[[], Any]) -> str:
+def hashed(read: Callable[[], Any]) -> str:
+    """Return a hash of what a call returns, or `refused: ...` with its sentence."""
     try:
-        return hashlib.sha256(pickle.dumps(_plain(read()))).hexdigest()[:16]
+        return hashlib.sha256(repr(read()).encode()).hexdigest()[:16]
     except HeliographError as error:
         return f"refused: {error}"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value whose pickle depends on nothing but its content."""
-    return repr(value)
