@@ -20,7 +20,7 @@ from pipeline.cli.options import (
     workers,
 )
 from pipeline.cli.outputs import has_content, is_there, overwrite
-from pipeline.console import ProgressBar, log, print_table
+from pipeline.console import ProgressBar, echo, echo_json, log, print_table
 
 if TYPE_CHECKING:
     from data.cache import Features
@@ -42,7 +42,7 @@ def info(path: Path, as_json: bool) -> None:
 
     content = store.info(path)
     if as_json:
-        click.echo(json.dumps(content))
+        echo_json(content)
         return
     rows = [[name, _brief(value)] for name, value in content.items() if name != "failures"]
     rows += [[f"failed: {one['clip']}", one["reason"]] for one in content["failures"]]
@@ -74,7 +74,7 @@ def verify(
 
     problems = store.verify(path)
     for problem in problems:
-        click.echo(str(problem))
+        echo(str(problem))
     if problems and repair:
         from data.manifests import list_clips
         from pipeline.extraction import print_summary, progress_callback, repair_cache

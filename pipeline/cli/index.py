@@ -10,7 +10,7 @@ import click
 
 from pipeline.cli.options import PATH
 from pipeline.cli.outputs import has_content, is_there
-from pipeline.console import ProgressBar, log
+from pipeline.console import ProgressBar, echo, log
 
 if TYPE_CHECKING:
     from data.clips import Clip
@@ -101,7 +101,8 @@ def write_index(
     from data.manifests import encode_manifest
 
     if describe:
-        click.echo(dataset.description, nl=False)
+        for line in dataset.description.splitlines():
+            echo(line)
         return
     if root is None or out is None:
         raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")

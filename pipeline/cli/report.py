@@ -10,7 +10,7 @@ from pipeline.cli.options import (
     PATH,
 )
 from pipeline.cli.outputs import overwrite, require_free
-from pipeline.console import log
+from pipeline.console import echo, log
 
 HELP_ORDER = 100
 
@@ -42,4 +42,4 @@ def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool
     for note in written.notes:
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
-    click.echo(written.path)
+    echo(written.path)
