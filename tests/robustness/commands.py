@@ -151,21 +151,25 @@ def half_trained(place: Place) -> None:
 
 def checkpoint(place: Place) -> None:
     """A checkpoint as the paper publishes it."""
+    place.call("tests.robustness.commands:make_grid")
+    make_checkpoint(place.folder / "checkpoint.pt")
+
+
+def make_checkpoint(path: Path) -> None:
+    """Write small agents as the paper publishes its own."""
     import torch
 
     from pipeline.agents import CompositionalReceiver, CompositionalSender
 
-    place.call("tests.robustness.commands:make_grid")
     torch.manual_seed(0)
     parts = {}
     for heads, vocab in ((2, 3), (1, 9)):
         size = f"{heads}x{vocab}"
-        sender = CompositionalSender(
-            hidden_dim=8, input_dim=12, vocab_size=vocab, n_heads=heads
-        )
+        sender = CompositionalSender(hidden_dim=8, input_dim=12, vocab_size=vocab, n_heads=heads)
         parts[f"sender_{size}"] = sender.state_dict()
-        parts[f"receiver_{size}"] = CompositionalReceiver(heads * vocab, hidden_dim=8).state_dict()
-    torch.save(parts, place.folder / "checkpoint.pt")
+        receiver = CompositionalReceiver(heads * vocab, hidden_dim=8)
+        parts[f"receiver_{size}"] = receiver.state_dict()
+    torch.save(parts, path)
 
 
 def make_grid() -> None:
@@ -257,4 +261,3 @@ COMMANDS: tuple[WritingCommand, ...] = (
     WritingCommand("experiment from nothing", EXPERIMENT, recipe, kills="random"),
 )  # fmt: skip
 """Every command that writes, but those that fetch weights."""
-

@@ -112,7 +112,7 @@ def _place() -> str:
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith(HOUSE):
-            lines.append(f"{name[len(ROOT) + 1:]}:{frame.f_lineno}")
+            lines.append(f"{name[len(ROOT) + 1 :]}:{frame.f_lineno}")
         frame = frame.f_back  # type: ignore[assignment]
     return " ".join(reversed(lines))
 

@@ -31,9 +31,7 @@ def test_killed_at_each_call(
 ) -> None:
     survey = Survey.of(command, zygote, tmp_path)
     kills = survey.kills()[part :: command.parts]
-    ends = Counter(
-        survey.try_kill(kill) for kill in [*kills, *survey.moments(RANDOM_KILLS, part)]
-    )
+    ends = Counter(survey.try_kill(kill) for kill in [*kills, *survey.moments(RANDOM_KILLS, part)])
     print(f"kills: {command.name}: {sum(ends.values()) - ends['finished']} {dict(ends)}")
     assert sum(ends.values()) - ends["finished"] >= len(kills)
 

@@ -39,7 +39,7 @@ MODULES = (
     "pipeline.cli.cache", "pipeline.experiments", "pipeline.extraction", "pipeline.message",
     "pipeline.report", "pipeline.evaluation", "pipeline.training", "pipeline.runs",
     "data.simulate.rendering", "data.interchange", "data.cache", "data.datasets", "timm", "av",
-    "tests.robustness.commands", "tests.robustness.reading",
+    "tests.robustness.commands", "tests.robustness.reading", "tests.robustness.hostile",
 )  # fmt: skip
 STREAMS = ("stdout", "stderr", "calls", "value", "did", "published")
 FORBIDDEN = ("os.system", "os.posix_spawn", "os.exec", "socket.connect", "urllib.Request")
@@ -315,7 +315,8 @@ def _refuse_execution(log: int) -> None:
         if event == "subprocess.Popen":
             words = list(map(os.fsdecode, arguments[1]))
             if words[:1] == [sys.executable] and any(
-                word.startswith("data.") or word.startswith("from multiprocessing") for word in words
+                word.startswith("data.") or word.startswith("from multiprocessing")
+                for word in words
             ):
                 return
         elif event not in FORBIDDEN:
