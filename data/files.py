@@ -163,7 +163,7 @@ def sha256_file(path: Path) -> str:
     if is_hollow(path):
         raise UnsafeFileError(f"{path} is not read: hardly any of its bytes were ever written")
     with open_regular(path, follow_links=True) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def version_of(path: Path) -> tuple[int, ...] | None:
