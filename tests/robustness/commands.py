@@ -55,7 +55,8 @@ class WritingCommand:
         again: Its words for the start after a kill, where they differ.
         reads: The run folder whose parts must be of one training.
         keeps: A pattern of files that no kill may remove once they are whole.
-        parts: Into how many tests its trials are divided.
+        parts: Into how many tests its kills are divided.
+        error_parts: Into how many tests its failing calls are divided.
         kills: `each` call, each `place` in the code that makes calls, or at `random` moments only:
             other processes make the calls.
     """
@@ -67,6 +68,7 @@ class WritingCommand:
     reads: str = ""
     keeps: str = ""
     parts: int = 1
+    error_parts: int = 1
     kills: str = "each"
 
     @property
@@ -233,7 +235,9 @@ COMMANDS: tuple[WritingCommand, ...] = (
     WritingCommand("import", ("cache", "import", "paper.pt", "-o", "i.h5"), paper_file),
     WritingCommand("export pt", ("cache", "export", "a.h5", "-o", "out/e.pt"), caches),
     WritingCommand("export npz", ("cache", "export", "a.h5", "-o", "e.npz"), caches),
-    WritingCommand("export safetensors", ("cache", "export", "a.h5", "-o", "e.safetensors"), caches),
+    WritingCommand(
+        "export safetensors", ("cache", "export", "a.h5", "-o", "e.safetensors"), caches
+    ),
     WritingCommand("train", TRAIN, caches, again=(*TRAIN, "--resume"), reads="run"),
     WritingCommand(
         "train with control", (*TRAIN, "--control"), caches,

@@ -175,16 +175,14 @@ def _run(words: list[str]) -> tuple[str, str]:
         return "read", ""
     if result.exit_code not in (1, 2, 3):
         return "other", f"exit code {result.exit_code}: {result.output}"
-    lines = result.stderr.strip().splitlines()
-    if not lines or (
-        not result.stderr.isprintable()
-        and any(
-            (ord(letter) < 32 and letter not in "\n\t") or letter in "\u202e"
-            for letter in result.stderr
-        )
-    ):
+    if not result.stderr.strip() or any(_is_raw(letter) for letter in result.stderr):
         return "raw", repr(result.stderr[:500])
     return ("refused" if result.exit_code in (1, 2) else "in part"), ""
+
+
+def _is_raw(letter: str) -> bool:
+    """Return whether a letter of a message would steer a terminal."""
+    return (ord(letter) < 32 and letter not in "\n\t") or letter == "\u202e"
 
 
 KINDS = {"h5": caches, "pt": pickles, "safetensors": safetensors, "run": runs}

@@ -281,6 +281,10 @@ class _Call:
         return self.call
 
 
+def _text_of(text: str) -> bytes:
+    return struct.pack("<I", len(text)) + text.encode()
+
+
 def _pickles(choice: random.Random) -> bytes:
     touch = f"touch {CANARY}"
     deep: Any = []
@@ -304,7 +308,7 @@ def _pickles(choice: random.Random) -> bytes:
             b"\x80\x02cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR.",
             b"\x80\x02cnumpy\nndarray\nK\x05\x85\x81J\xff\xff\xff\x7fb.",
             b"\x80\x02ccollections\nOrderedDict\n(" + b"K\x01" * 1000 + b"tR.",
-            b"\x80\x02cposix\nsystem\nX" + struct.pack("<I", len(touch)) + touch.encode() + b"\x85R.",
+            b"\x80\x02cposix\nsystem\nX" + _text_of(touch) + b"\x85R.",
             b"\x80\x02Q.", b"\x80\x02K\x01Q.", b"\x80\x63.", b".", b"", b"\x80\x02",
             b"\x80\x02h\x05.", b"\x80\x02j\xff\xff\xff\xff.", b"\x80\x02N\x85\x85\x85b.",
         )

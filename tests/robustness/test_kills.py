@@ -25,6 +25,7 @@ PARTS = [
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("command", "part"), PARTS)
 def test_killed_at_each_call(
     command: WritingCommand, part: int, zygote: Zygote, tmp_path: Path
