@@ -72,9 +72,13 @@ def write_report(
     if lexicon is not None and inputs is not None:
         thumbnails = lexicon_thumbnails(run, lexicon, inputs, clips)
         notes += thumbnails.notes()
-    target = run.folder / "report.html" if out is None else Path(out)
+    own = run.folder / "report.html"
+    target = own if out is None else Path(out)
     page = render(ReportContext(run, lexicon, inputs, thumbnails, notes))
-    atomic_write(target, page)
+    if target == own:
+        run.write("report.html", page)
+    else:
+        atomic_write(target, page)
     return WrittenReport(target, len(page.encode()), len(thumbnails.pictures), tuple(notes))
 
 
