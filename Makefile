@@ -6,15 +6,17 @@
 # make test-unit   the quick tests (under 40 seconds)
 # make test-slow   the tests that take long
 # make test-soak   kills, mutations, faults and coverage in full numbers
+# make test-lowest the quick tests and a real extraction on the lowest versions that setup.cfg allows
 # make docs        the generated pages of docs/, again
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 # Further words for pytest: make test PYTEST="-x --durations=20"
 PYTEST ?=
 
-.PHONY: setup demo test test-unit test-slow test-soak lint docs clean
+.PHONY: setup demo test test-unit test-slow test-soak test-lowest lint docs clean
 
 setup: $(VENV)/installed
 
@@ -40,6 +42,26 @@ test-slow: setup
 test-soak: setup
 	$(BIN)/python -m pytest -m soak $(PYTEST)
 
+# uv resolves the floors itself; pip gets them as constraints. Up to 6 GB, in an environment of its own.
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)
+	rm -rf $(LOWEST)/clips $(LOWEST)/ramp.h5
+	$(LOWEST)/bin/heliograph simulate ramp -o $(LOWEST)/clips --per-cell 8
+	$(LOWEST)/bin/heliograph extract $(LOWEST)/clips/manifest.jsonl -o $(LOWEST)/ramp.h5 --backbone efficientnet_lite0 --frames 8
+	$(LOWEST)/bin/heliograph cache verify $(LOWEST)/ramp.h5
+
+$(LOWEST)/installed: setup.cfg pyproject.toml
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	if command -v uv > /dev/null; then \
+	  uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[embedded,test]'; \
+	else \
+	  $(PYTHON) -m tests.helpers.lowest_versions embedded test > $(LOWEST)/constraints.txt && \
+	  $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint $(LOWEST)/constraints.txt --editable '.[embedded,test]'; \
+	fi
+	touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +74,4 @@ docs: setup
 	$(BIN)/python -m pipeline.runs.metrics_docs > docs/metrics_json.md
 
 clean:
-	rm -rf $(VENV) runs *.egg-info
+	rm -rf $(VENV) $(LOWEST) runs *.egg-info

@@ -30,6 +30,7 @@ INTEGRATION: tuple[str, ...] = (
     "data/simulate/test_generate.py",
     "data/test_clips.py",
     "data/test_lock.py",
+    "data/test_screening.py",
     "data/video/backends/test_crosscheck.py",
     "data/video/pyav/test_container.py",
     "data/video/test_decoder_pool.py",
@@ -135,6 +136,29 @@ def _keep_random_state() -> Iterator[None]:
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(torch_state)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keep_users_record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the record of checked files apart from the user's own, and one for all tests.
+
+    Models that were downloaded stay where they are.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in (("TORCH_HOME", "torch"), ("HF_HOME", "huggingface")):
+            if name not in os.environ:
+                patch.setenv(name, str(cache / folder))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Begin without a record of checked files, as another account does; return where it will be."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("data.screening._recorded_here", set())
+    return tmp_path / "cache" / "heliograph" / "checked"
 
 
 @pytest.fixture(scope="session")
