@@ -1,12 +1,13 @@
 """The folder of a training run: reading it, writing it, and the type of its `metrics.json`.
 
 `Run.open(folder)` reads each file when it is asked for, once, and checks it against the manifest.
-`write_run` writes a run into the folder that `new_run` gives, whole, and then puts in place of an
-older one; `import_checkpoint` makes one of a published checkpoint. `docs/metrics_json.md` lists the keys of
-`RunMetrics`.
+`write_run` writes a run into the folder that `new_run` gives, which then takes the place of an
+older one; `import_checkpoint` makes one of a published checkpoint. `docs/metrics_json.md` lists
+the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
+from pipeline.runs.manifest import UNCHECKED, MissingFileError
 from pipeline.runs.metrics_schema import (
     SCORES,
     AccuracyEstimate,
@@ -21,7 +22,6 @@ from pipeline.runs.metrics_schema import (
     has_key,
     percent,
 )
-from pipeline.runs.manifest import UNCHECKED, MissingFileError
 from pipeline.runs.replacement import UNFINISHED, held, is_unsettled, new_run, refuse_existing
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import BROKEN, CONTROL, Run, load_inputs, without_nan
@@ -49,10 +49,10 @@ __all__ = [
     "add_control",
     "description",
     "has_key",
-    "import_checkpoint",
-    "load_inputs",
     "held",
+    "import_checkpoint",
     "is_unsettled",
+    "load_inputs",
     "new_run",
     "percent",
     "refuse_existing",

@@ -44,7 +44,7 @@ _PAUSE = 0.02
 class FileHash:
     """What a file holds: its size and the SHA-256 of its bytes."""
 
-    bytes: int
+    size: int  # in bytes
     sha256: str
 
     @classmethod
@@ -59,6 +59,10 @@ class FileHash:
         if type(size) is not int or not 0 <= size <= LARGEST_FILE or type(digest) is not str:
             raise ValueError("an entry is no size and hash")
         return cls(size, digest)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return {"bytes": self.size, "sha256": self.sha256}
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,9 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
-        stored: dict[str, Any] = dict(vars(self.now))
+        stored = self.now.to_json()
         if self.is_changing:
-            stored["replaces"] = None if self.replaces is None else dict(vars(self.replaces))
+            stored["replaces"] = self.replaces and self.replaces.to_json()
         return stored
 
 
@@ -149,7 +153,7 @@ class RunFiles:
         """What the record of `data.screening` knows the run by."""
         if self.is_checked:
             return f"run:{self._manifest}"
-        listed = {name: vars(self._hash(name)) for name in sorted(self._names())}
+        listed = {name: self._hash(name).to_json() for name in sorted(self._names())}
         return f"run:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()}"
 
     def _names(self) -> Iterator[str]:
@@ -219,7 +223,7 @@ class RunFiles:
                 return
             entries = self._settled()
             before = entries.get(name)
-            self._store(entries | {name: Entry(now, True, before and before.now)})
+            self._store(entries | {name: Entry(now, True, before.now if before else None)})
             atomic_write(self.root / name, content)
             self._store(entries | {name: Entry(now)})
 
@@ -264,8 +268,10 @@ class RunFiles:
 
     def _hash(self, name: str) -> FileHash:
         with _opened(self.root / name) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return FileHash(file.tell(), digest)
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return FileHash(file.tell(), digest.hexdigest())
 
     def _store(self, entries: dict[str, Entry]) -> None:
         described = {name: entries[name].to_json() for name in sorted(entries)}
@@ -297,9 +303,7 @@ class RunFiles:
                     f"{path} has schema version {stored['schema_version']}, "
                     f"this Heliograph reads {SCHEMA_VERSION}"
                 )
-            entries = {
-                str(name): Entry.from_json(entry) for name, entry in stored["files"].items()
-            }
+            entries = {str(name): Entry.from_json(entry) for name, entry in stored["files"].items()}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise HeliographError(f"{path} is damaged: {reason_of(error)}") from error
         trained = ("config.json", "model.safetensors")

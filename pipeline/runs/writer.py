@@ -36,7 +36,7 @@ def write_run(
     *,
     notes: Sequence[str] = (),
 ) -> Run:
-    """Write a run into an empty folder and return it; its `seal` writes the manifest, the last file.
+    """Write a run into an empty folder and return it; `seal` then writes its manifest.
 
     Args:
         folder: Of the run.

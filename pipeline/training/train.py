@@ -117,7 +117,9 @@ def train(
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
         parts = {CONTROL: holistic(config), "": config}
-    identities = {name: _identity(part, seeds, inputs, torch_device) for name, part in parts.items()}
+    identities = {
+        name: _identity(part, seeds, inputs, torch_device) for name, part in parts.items()
+    }
     with ExitStack() as stack:
         stack.enter_context(held(out))
         checkpointers = {
