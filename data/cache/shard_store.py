@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from data.cache.features import CacheError, Features
+from data.cache.errors import CacheError
+from data.cache.features import Features
 from data.cache.hdf5_reader import blank_features, read_metadata
 from data.cache.hdf5_writer import package_versions, write_cache
 from data.cache.ledger import append_to_ledger, drop_torn_line, ledger_path
 from data.cache.rows import IDENTITY_FIELDS, CacheRow, cache_rows, stack_rows, write_rows
-from data.cache.seal import is_seal_intact
+from data.cache.verification import is_intact
 from data.clips import Clip
 from data.differences import first_difference
 from data.files import atomic_write, sweep_temporaries, sync_folder
@@ -123,7 +124,7 @@ class ShardStore:
         if self._shape is None:
             # A damaged shard is removed by `is_done` of its clip.
             shards = self.parts.glob("[0-9a-f]*.h5")
-            if intact := next(filter(is_seal_intact, shards), None):
+            if intact := next(filter(is_intact, shards), None):
                 self._check_shape("", read_metadata(intact).clips.features)
 
     def _refuse_other(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -176,7 +177,7 @@ class ShardStore:
         if key not in self._existing_rows:
             if not shard.exists():
                 return False
-            if not is_seal_intact(shard):
+            if not is_intact(shard):
                 shard.unlink()
                 append_to_ledger(
                     self.target, clip, "damaged", key=key, reason=f"{shard} is damaged"
@@ -233,6 +234,8 @@ class ShardStore:
             pts_seconds=np.asarray(pts_seconds)[None],
             source_sha256=[source_sha256],
             key=[key],
+            start=np.array([clip.start], dtype=np.float64),
+            end=np.array([clip.end], dtype=np.float64),
             versions=self._versions,
             **self._identity,
         )
@@ -331,7 +334,7 @@ class ShardStore:
         if any(row.path != self.target or row.number != index for index, row in enumerate(rows)):
             return False
         current = replace(self._existing.clips, features=new.features, versions=new.versions)
-        return not current.differences(new) and is_seal_intact(self.target)
+        return not current.differences(new) and is_intact(self.target)
 
     def _check_shape(self, prefix: str, features: NDArray[Any]) -> None:
         shape = (features.shape[1:], features.dtype)

@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.console import ProgressBar, log, print_table
+from pipeline.console import ProgressBar, echo, echo_json, log, print_table
 
 HELP_ORDER = 50
 
@@ -38,7 +38,7 @@ def info(path: Path, as_json: bool) -> None:
 
     content = store.info(path)
     if as_json:
-        click.echo(json.dumps(content))
+        echo_json(content)
         return
     rows = [[name, _brief(value)] for name, value in content.items() if name != "failures"]
     rows += [[f"failed: {one['clip']}", one["reason"]] for one in content["failures"]]
@@ -70,7 +70,7 @@ def verify(
 
     problems = store.verify(path)
     for problem in problems:
-        click.echo(str(problem))
+        echo(str(problem))
     if problems and repair:
         from data.manifests import list_clips
         from pipeline.extraction import print_summary, progress_callback, repair_cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import PATH
-from pipeline.console import ProgressBar, log
+from pipeline.console import ProgressBar, echo, log
 
 if TYPE_CHECKING:
     from data.clips import Clip
@@ -97,7 +97,8 @@ def write_index(
     from data.manifests import write_manifest
 
     if describe:
-        click.echo(dataset.description, nl=False)
+        for line in dataset.description.splitlines():
+            echo(line)
         return
     if root is None or out is None:
         raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")

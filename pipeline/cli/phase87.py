@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.console import ProgressBar, log, print_table
+from pipeline.console import ProgressBar, echo, echo_json, log, print_table
 
 if TYPE_CHECKING:
     from pipeline.extraction import FeatureFileComparison
@@ -112,7 +111,7 @@ def phase87(
         )
     print_summary(summary)
     if as_json:
-        click.echo(json.dumps(summary.to_json()))
+        echo_json(summary.to_json())
     require_clips(summary)
     unknown = {clip.object for clip in clips if not clip.labels["mass"] > 0}
     if unknown and not static:
@@ -124,13 +123,13 @@ def phase87(
 def _show(comparison: FeatureFileComparison, as_json: bool) -> None:
     values = comparison.to_json()
     if as_json:
-        click.echo(json.dumps(values))
+        echo_json(values)
         return
     if comparison.cosine:
         worst = sorted(comparison.cosine.items(), key=lambda item: item[1])[:10]
         print_table(["clip, least alike first", "cosine"], [[k, f"{v:.6f}"] for k, v in worst])
         cosines = ", ".join(f"{name} {value:.6f}" for name, value in values["cosine"].items())
         both, equal = len(comparison.cosine), comparison.equal
-        click.echo(f"{both} clips in both, {equal} equal; cosine {cosines}")
+        echo(f"{both} clips in both, {equal} equal; cosine {cosines}")
     for difference in comparison.differences or ["nothing else differs"]:
-        click.echo(difference)
+        echo(difference)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pipeline.cli.options import (
     SOME_CLIPS_FAILED,
     as_json,
 )
-from pipeline.console import log
+from pipeline.console import echo, echo_json, log
 
 HELP_ORDER = 130
 
@@ -37,6 +36,10 @@ def probe(files: tuple[Path, ...], as_json: bool) -> None:
             failed = True
             log(f"failed: {error}")
             continue
-        click.echo(json.dumps(found.to_json()) if as_json else describe(found))
+        if as_json:
+            echo_json(found.to_json())
+        else:
+            for line in describe(found).split("\n"):
+                echo(line)
     if failed:
         sys.exit(SOME_CLIPS_FAILED if len(files) > 1 else 1)

@@ -9,7 +9,7 @@ import click
 from pipeline.cli.options import (
     PATH,
 )
-from pipeline.console import log
+from pipeline.console import echo, log
 
 HELP_ORDER = 100
 
@@ -38,4 +38,4 @@ def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
     for note in written.notes:
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
-    click.echo(written.path)
+    echo(written.path)

@@ -38,8 +38,9 @@ class TestRepair:
         path = tmp_path / "c.h5"
         run("extract", films / "clips.jsonl", "-o", path, "--backbone", "tiny", "--frames", 4)
         shutil.copy(path, tmp_path / "whole.h5")
+        features = cache.load(path).features
         for row in (2, 4):
-            flip(path, cache.load(path).features[row].tobytes())
+            flip(path, features[row].tobytes())
         return path
 
     def test_just_the_damaged_clips_are_extracted_again(self, target):
