@@ -198,9 +198,12 @@ class RunFiles:
         """Return the SHA-256 of a file, which is checked; raises as `read` does."""
         return hashlib.sha256(self.read(name)).hexdigest()
 
-    def has(self, name: str) -> bool:
-        """Return whether a file is there, or ought to be."""
-        return name in (self.entries or ()) or os.path.lexists(self.root / name)
+    def size(self, name: str) -> int:
+        """Return the bytes of a file, those it ought to have; of a missing one the most."""
+        if self.entries is not None and name in self.entries:
+            return self.entries[name].now.size
+        path = self.root / name
+        return path.lstat().st_size if os.path.lexists(path) else LARGEST_FILE
 
     def write(self, name: str, content: bytes | str) -> None:
         """Write a file, and its hash into the manifest of a run that has one.

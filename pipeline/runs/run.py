@@ -19,7 +19,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
 from pipeline.game import Game, build_game
-from pipeline.runs.manifest import LARGEST_FILE, MissingFileError, RunFiles, reason_of
+from pipeline.runs.manifest import MissingFileError, RunFiles, reason_of
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
 from pipeline.runs.results import HistoryRow
 
@@ -343,8 +342,7 @@ def _check_sizes(run: Run) -> None:
     heads = config.heads * config.vocab
     numbers = config.agents * (heads * config.hidden_dim + max(narrowest, 1) * ENCODER_WIDTH)
     numbers += config.agents * heads * config.hidden_dim  # of a receiver
-    weights = run.folder / "model.safetensors"
-    size = weights.lstat().st_size if os.path.lexists(weights) else LARGEST_FILE
+    size = run.files.size("model.safetensors")
     if numbers * 4 > size:
         raise ValueError(
             f"{config.agents:,} agents of {config.heads:,} heads with {config.vocab:,} symbols "
