@@ -6,7 +6,24 @@
 A `.pt` is read as data, never as code. All errors are `InterchangeError`.
 """
 
-from data.interchange.formats import InterchangeError, export, import_pt, numbered, write_pt
+from data.interchange.formats import (
+    InterchangeError,
+    encode,
+    export,
+    import_pt,
+    numbered,
+    write_export,
+    write_pt,
+)
 from data.interchange.safe_pt import read_pt
 
-__all__ = ["InterchangeError", "export", "import_pt", "numbered", "read_pt", "write_pt"]
+__all__ = [
+    "InterchangeError",
+    "encode",
+    "export",
+    "import_pt",
+    "numbered",
+    "read_pt",
+    "write_export",
+    "write_pt",
+]

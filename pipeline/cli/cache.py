@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,11 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
+from pipeline.cli.outputs import has_content, is_there, overwrite
 from pipeline.console import ProgressBar, echo, echo_json, log, print_table
+
+if TYPE_CHECKING:
+    from data.cache import Features
 
 HELP_ORDER = 50
 
@@ -114,8 +118,14 @@ def merge(paths: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--preprocess", help="Declare the preprocessing: official or paper.", show_default="official"
 )
+@overwrite
 def import_(
-    path: Path, out: Path, backbone: str | None, frames: int | None, preprocess: str | None
+    path: Path,
+    out: Path,
+    backbone: str | None,
+    frames: int | None,
+    preprocess: str | None,
+    overwrite: bool,
 ) -> None:
     """Read a feature file of the paper (.pt).
 
@@ -132,8 +142,9 @@ def import_(
     if preprocess not in (None, "official", "paper"):
         raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
     features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
-    store.save(features, out)
-    log(f"{out}: {features}")
+    if not is_there(out, overwrite, lambda: _same(store.load(out), features)):
+        store.save(features, out)
+        log(f"{out}: {features}")
 
 
 @cache.command()
@@ -142,20 +153,28 @@ def import_(
     "-o", "--out", type=PATH, required=True, help="File to write: .pt, .npz or .safetensors."
 )
 @click.option("--property", "label", default="mass", help="The label that a .pt holds.")
-def export(path: Path, out: Path, label: str) -> None:
+@overwrite
+def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     """Write a cache as a file for other programs.
 
     The suffix says which format; .pt is the paper's. A .pt cannot say that a value is unknown:
     clips without a known one are left out.
     """
     from data import cache as store
-    from data.interchange import export as write
+    from data.interchange import encode, write_export
 
-    left_out = write(store.load(path), out, property=label)
-    if left_out:
-        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        log(f"left out: {len(left_out)} clips without a known {label} ({some})")
-    log(str(out))
+    exported = encode(store.load(path), out.suffix, property=label)
+    if exported.left_out:
+        some = ", ".join(exported.left_out[:3]) + (", ..." if len(exported.left_out) > 3 else "")
+        log(f"left out: {len(exported.left_out)} clips without a known {label} ({some})")
+    if not is_there(out, overwrite, lambda: has_content(out, exported.content)):
+        write_export(exported, out)
+        log(str(out))
+
+
+def _same(one: Features, other: Features) -> bool:
+    """Return whether two caches are equal but for the time and the versions of writing."""
+    return not set(one.differences(other)) - {"versions"}
 
 
 def _brief(value: Any) -> str:

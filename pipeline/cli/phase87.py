@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
+from pipeline.cli.outputs import overwrite, require_free
 from pipeline.console import ProgressBar, echo, echo_json, log, print_table
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ HELP_ORDER = 120
     metavar="FILE FILE",
     help="Say how two such files differ, and do nothing else.",
 )
+@overwrite
 @workers
 @model_options
 @as_json
@@ -64,6 +66,7 @@ def phase87(
     precision: str,
     batch: int,
     compare: tuple[Path, Path] | None,
+    overwrite: bool,
     workers: int | None,
     as_json: bool,
     **where: Any,
@@ -71,12 +74,13 @@ def phase87(
     """Rebuild the paper's feature file, or compare two.
 
     It is made from the Physics 101 tree ROOT. A second run goes on where the first one stopped,
-    from the cache next to the file.
+    from the cache next to the file; a file that is not of that cache is not replaced.
     """
     share_the_cores()
     from pipeline.extraction import (
         cache_path,
         compare_feature_files,
+        is_rebuilt,
         load_settings,
         print_summary,
         progress_callback,
@@ -96,6 +100,7 @@ def phase87(
         raise click.UsageError("--static is of one frame, so it takes no --frames")
     clips = scenario_clips(root, scenario)
     cache_path(out)
+    require_free(out, overwrite or is_rebuilt(out))
     settings = load_settings(
         backbone=backbone, static=static, frames=frames, precision=precision, **where
     )

@@ -14,7 +14,7 @@ import numpy as np
 from data.video.backends.base import Backend
 from data.video.backends.crosscheck import CannotAgree, check_one_frame, check_times
 from data.video.frames import FrameIndices, Frames
-from data.video.pyav import DecodeSession
+from data.video.pyav import DecodeSession, file_url
 
 
 def read_frames(session: DecodeSession, indices: FrameIndices, device: str) -> Frames:
@@ -56,7 +56,7 @@ def _decode(
     path = session.container.path
     try:
         video = decoder_class(
-            str(path),
+            file_url(path),
             stream_index=session.container.stream.index,
             dimension_order="NHWC",
             num_ffmpeg_threads=session.container.threads,
