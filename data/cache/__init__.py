@@ -14,7 +14,7 @@ from data.cache.io import info, load, save
 from data.cache.ledger import ledger_path, read_ledger
 from data.cache.mapped import MappedRows
 from data.cache.merging import merge
-from data.cache.shard_store import ShardStore
+from data.cache.shard_store import ShardStore, sweep_shards
 from data.cache.verification import Problem, verify
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "read_metadata",
     "read_unsealed",
     "save",
+    "sweep_shards",
     "verify",
 ]
