@@ -1,26 +1,139 @@
-"""Files written whole or not at all, hashes of files, and walks over folders.
+"""Files written whole or not at all, opened without being led astray, hashed and found.
 
 A file is written under a temporary name in its own folder, forced to disk, and renamed over the
 target; then the folder is forced to disk. A reader, and a machine that loses power, see the old
-file or the new one.
+file or the new one. What is appended to or changed in place is opened with `open_regular`, so that
+nothing planted under its name (a link, a FIFO, a device) is written through.
 """
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import shutil
+import socket
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from data.errors import HeliographError
 
-_TEMPORARY = re.compile(r"^\..+\.[0-9]+-[0-9a-f]{8}\.tmp$")
+ABANDONED_SECONDS = 7 * 24 * 3600  # after which nobody still writes to a temporary file
+LONGEST_NAME = 200  # bytes of a target's name that go into the name of its temporary files
+
+_TEMPORARY = re.compile(
+    r"^\.(?P<target>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-(?P<started>[0-9]+)"
+    r"-[0-9a-f]{16}\.tmp$",
+    re.DOTALL,
+)
+_OLD_TEMPORARY = re.compile(r"^\.(?P<target>.+)\.(?P<process>[0-9]+)-[0-9a-f]{8}\.tmp$", re.DOTALL)
+# What a file system answers that cannot force a folder to disk: CIFS and FUSE, among others.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
+_REASONS = {
+    errno.ENOSPC: "the disk is full (No space left on device); make room and start again",
+    errno.EDQUOT: "the disk quota is used up (Disk quota exceeded); make room and start again",
+    errno.EIO: "the disk failed (Input/output error); look at the system's log, or choose "
+    "another disk",
+    errno.ESTALE: "the network file system lost it (Stale file handle); start again",
+    errno.EROFS: "its file system is read-only (Read-only file system)",
+}
+_FLAGS = {
+    "rb": os.O_RDONLY,
+    "r+b": os.O_RDWR,
+    "ab": os.O_WRONLY | os.O_APPEND,
+    "a+b": os.O_RDWR | os.O_APPEND,
+}
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+)
+_swept: set[tuple[int, Path]] = set()  # process and folder, for `replacing`
 
 
 class WriteError(HeliographError):
     """A file could not be written; an older one in its place is not lost."""
+
+
+class UnsafeFileError(HeliographError):
+    """Something else than a file of its own is where a file is read or written."""
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Return the sentence about a failed write: the file, the reason, and what to do."""
+    reason = _REASONS.get(error.errno or 0) or error.strerror or error
+    return WriteError(f"{path} cannot be written: {reason}")
+
+
+def open_regular(
+    path: Path,
+    mode: Literal["rb", "r+b", "ab", "a+b"] = "rb",
+    *,
+    follow_links: bool = False,
+) -> BinaryIO:
+    """Open a regular file, unbuffered if it is written to, and never wait for its other end.
+
+    `ab` and `a+b` create it. A file that is written to has one name only: a second hard link may
+    be a file of somebody else.
+
+    Args:
+        path: The file.
+        mode: As for `open`.
+        follow_links: Whether the path may be a link: right for what a user names as input.
+
+    Raises:
+        UnsafeFileError: A link, FIFO, socket, device or folder is there, or, to be written to, a
+            file with several hard links.
+        OSError: It cannot be opened.
+    """
+    writes = mode != "rb"
+    flags = _FLAGS[mode] | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
+    verb = "written" if writes else "read"
+    _refuse_unsafe(path, verb, follow_links=follow_links)
+    descriptor = _open_or_create(path, flags) if mode[0] == "a" else os.open(path, flags)
+    try:
+        _refuse_unsafe(path, verb, os.fstat(descriptor))
+        return open(descriptor, mode, buffering=0 if writes else -1)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _open_or_create(path: Path, flags: int) -> int:
+    """Open a file for appending; two steps, as systems protect others' files from `O_CREAT`."""
+    while True:
+        with suppress(FileNotFoundError):
+            return os.open(path, flags)
+        with suppress(FileExistsError):
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _refuse_unsafe(
+    path: Path, verb: str, status: os.stat_result | None = None, *, follow_links: bool = False
+) -> None:
+    """Raise for what is no file of its own at `path`; `verb` is what was to be done with it."""
+    if status is None:
+        try:
+            status = os.stat(path, follow_symlinks=follow_links)
+        except OSError:
+            return  # opening it says why
+    for is_kind, kind in _KINDS:
+        if is_kind(status.st_mode):
+            way_out = "; remove it, or choose another name" if verb == "written" else ""
+            raise UnsafeFileError(f"{path} is not {verb}: it is {kind}, not a file{way_out}")
+    if verb == "written" and status.st_nlink > 1:
+        raise UnsafeFileError(
+            f"{path} is not written: it has {status.st_nlink - 1} more names (hard links); "
+            "remove it, or replace it by a copy"
+        )
 
 
 def sha256_file(path: Path) -> str:
@@ -46,12 +159,48 @@ def version_of(path: Path) -> tuple[int, ...] | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's entries (renames, removals) to disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Force a folder's entries (renames, removals) to disk, where its file system can do that.
+
+    Raises:
+        OSError: The disk failed.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each forced to disk in the folder that it is in.
+
+    Raises:
+        WriteError: It cannot be made; the cause is the `OSError`.
+    """
+    try:
+        _make_folder(Path(folder))
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        try:
+            os.mkdir(folder)
+        except FileNotFoundError:
+            if folder.parent == folder:
+                raise
+            _make_folder(folder.parent)
+            os.mkdir(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    else:
+        sync_folder(folder.parent)
 
 
 @contextmanager
@@ -59,14 +208,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write and read; it becomes `path` when the block ends without an error.
 
     Parents are created. On any error the temporary file is removed and `path` stays as it was.
+    What killed writers left in the folder is removed when this process first writes there.
 
     Raises:
         WriteError: The write itself failed (disk full, no permission).
+        UnsafeFileError: Something else than a file is at `path`, or a file with several names.
     """
     path = Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = temporary_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
+        if path.is_dir() and not path.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        _refuse_unsafe(path, "written")
+        _sweep_once(path.parent)
         try:
             with open(temporary, "x+b") as file:
                 yield file
@@ -74,7 +229,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise
         sync_folder(path.parent)
     except OSError as error:
@@ -82,7 +238,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         ours = (temporary, path, *path.parents)
         if error.filename is not None and Path(error.filename) not in ours:
             raise
-        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise write_error(path, error) from error
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -90,25 +246,105 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
     Raises:
         WriteError: The disk is full or not writable.
+        UnsafeFileError: Something else than a file is at `path`, or a file with several names.
     """
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:
-    """Remove the temporary files of killed writers in a folder; return their paths.
+def temporary_path(path: Path) -> Path:
+    """Return a name beside `path` for a file or folder that is to become it.
 
-    With `of`, only those that were to become the file of this name. Call it only while no other
-    process writes there.
+    The name tells who made it, so that `sweep_temporaries` removes what a dead process left.
     """
-    stale = [
-        path
-        for path in sorted(folder.glob(".*.tmp"))
-        if _TEMPORARY.match(path.name) and (of is None or path.name.startswith(f".{of}."))
-    ]
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return stale
+    target = path.name if len(os.fsencode(path.name)) <= LONGEST_NAME else path.name[:40]
+    process = os.getpid()
+    owner = f"{_host()}-{process}-{_start_of(process) or 0}"
+    return path.parent / f".{target}.{owner}-{secrets.token_hex(8)}.tmp"
+
+
+def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:
+    """Remove the temporary files and folders of dead writers in a folder; return their paths.
+
+    With `of`, only those that were to become the file of this name. What a living process of this
+    machine or any process of another one writes stays, so no lock is needed. (What was not touched
+    for a week is nobody's.)
+    """
+    stale = [path for path in sorted(folder.glob(".*.tmp")) if _is_stale(path, of)]
+    return [path for path in stale if _remove(path)]
+
+
+def _is_stale(path: Path, of: str | None) -> bool:
+    """Return whether `path` is a temporary file, for the target `of`, whose writer is dead."""
+    match = _TEMPORARY.match(path.name) or _OLD_TEMPORARY.match(path.name)
+    if match is None or (of is not None and match["target"] not in (of, of[:40])):
+        return False
+    owner = match.groupdict()
+    if owner.get("host", _host()) == _host():
+        started = int(owner.get("started") or 0)
+        return is_dead(int(owner["process"]), started=started or None)
+    try:
+        return time.time() - os.lstat(path).st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file or folder; return whether it is gone (it may belong to somebody else)."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder when this process first writes to it."""
+    key = os.getpid(), Path(os.path.abspath(folder))
+    if key not in _swept:
+        _swept.add(key)
+        sweep_temporaries(folder)
+
+
+def is_dead(process: int, *, started: int | None = None) -> bool:
+    """Return whether a process of this machine has ended.
+
+    Args:
+        process: Its number.
+        started: When it started, in ticks of this system's clock; another process may have got its
+            number since.
+    """
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    start_now = _start_of(process)
+    return start_now == 0 or (None not in (started, start_now) and started != start_now)
+
+
+def _start_of(process: int) -> int | None:
+    """Return when a process started, in ticks since boot; 0 if it has ended, None if unknown."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:
+        return None
+    fields = status[status.rindex(b")") + 2 :].split()  # its name may hold spaces and brackets
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+@cache
+def _host() -> str:
+    """Return 8 hex digits for this machine, and for this container where it counts processes."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        processes = ""
+    return hashlib.sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:

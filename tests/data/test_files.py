@@ -1,12 +1,25 @@
+import errno
 import hashlib
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from data.files import WriteError, atomic_write, replacing, sha256_file, sweep_temporaries
+from data.files import (
+    UnsafeFileError,
+    WriteError,
+    atomic_write,
+    make_folder,
+    open_regular,
+    replacing,
+    sha256_file,
+    sweep_temporaries,
+    temporary_path,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,8 +51,7 @@ def test_another_files_error_stays_its_own(tmp_path):
         (tmp_path / "gone").read_bytes()
 
 
-def test_only_what_killed_writers_left_is_swept(tmp_path):
-    code = """
+KILLED_WRITER = """
 import os, sys
 from pathlib import Path
 from data.files import replacing
@@ -48,8 +60,18 @@ with replacing(Path(sys.argv[1])) as file:
     file.flush()
     os.kill(os.getpid(), 9)
 """
-    for name in ("a.h5", "b.h5"):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], cwd=ROOT)
+
+
+def kill_a_writer(path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, str(path)], cwd=ROOT)
+
+
+def test_only_what_killed_writers_left_is_swept(tmp_path):
+    for folder, name in (("one", "a.h5"), ("other", "b.h5")):
+        kill_a_writer(tmp_path / folder / name)
+        for left in (tmp_path / folder).iterdir():
+            left.rename(tmp_path / left.name)
+        (tmp_path / folder).rmdir()
     for name in (".notes.tmp", "x.tmp", ".a.h5.swp"):
         (tmp_path / name).write_text("mine")
     assert len(os.listdir(tmp_path)) == 5
@@ -57,3 +79,228 @@ with replacing(Path(sys.argv[1])) as file:
     assert swept.name.startswith(".a.h5.")
     assert len(sweep_temporaries(tmp_path)) == 1
     assert sorted(os.listdir(tmp_path)) == [".a.h5.swp", ".notes.tmp", "x.tmp"]
+
+
+def test_a_writer_sweeps_what_a_killed_one_left(tmp_path):
+    kill_a_writer(tmp_path / "a.h5")
+    assert len(os.listdir(tmp_path)) == 1
+    atomic_write(tmp_path / "b.h5", "")
+    assert os.listdir(tmp_path) == ["b.h5"]
+
+
+def test_what_a_living_process_or_another_machine_writes_stays(tmp_path):
+    """No lock guards a sweep: on some file systems there is none."""
+    with replacing(tmp_path / "a.h5"):
+        assert sweep_temporaries(tmp_path) == []
+    ours = temporary_path(tmp_path / "a.h5").name
+    host, process, started = re.findall("[.]([0-9a-f]{8})-([0-9]+)-([0-9]+)-", ours)[0]
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = {
+        "another machine's": f".a.h5.{'0' * 8}-{dead.pid}-{started}-{'0' * 16}.tmp",
+        "a living process's": f".a.h5.{host}-{process}-{started}-{'0' * 16}.tmp",
+        "a living process's of an older version": f".a.h5.{process}-{'0' * 8}.tmp",
+    }
+    for name in names.values():
+        (tmp_path / name).touch()
+    gone = {
+        "a dead process's": f".a.h5.{host}-{dead.pid}-{started}-{'0' * 16}.tmp",
+        "one's whose number another has now": f".a.h5.{host}-{process}-1-{'0' * 16}.tmp",
+        "a dead process's of an older version": f".a.h5.{dead.pid}-{'0' * 8}.tmp",
+    }
+    for name in gone.values():
+        (tmp_path / name).touch()
+    assert sorted(path.name for path in sweep_temporaries(tmp_path)) == sorted(gone.values())
+    os.utime(tmp_path / names["another machine's"], (0, 0))  # nobody writes since 1970
+    assert [path.name for path in sweep_temporaries(tmp_path)] == [names["another machine's"]]
+
+
+def test_a_killed_child_nobody_waited_for_is_dead(tmp_path):
+    child = os.fork()
+    if not child:
+        (tmp_path / temporary_path(Path("a.h5"))).touch()
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert len(sweep_temporaries(tmp_path)) == 1
+    os.waitpid(child, 0)
+
+
+def test_folders_that_were_to_become_something_are_swept_too(tmp_path):
+    child = os.fork()
+    if not child:
+        folder = temporary_path(tmp_path / "run")
+        folder.mkdir()
+        (folder / "model.pt").touch()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(sweep_temporaries(tmp_path, of="run")) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_long_name_leaves_room_for_the_name_of_the_temporary_file(tmp_path):
+    name = "é" * 120
+    atomic_write(tmp_path / name, "x")
+    assert os.listdir(tmp_path) == [name]
+
+
+def plant(path: Path, kind: str, victim: Path) -> None:
+    """Put something else than a file of its own at `path`; `victim` is the file it leads to."""
+    victim.write_text("a user's own")
+    if kind == "link":
+        path.symlink_to(victim)
+    elif kind == "dangling link":
+        path.symlink_to(victim.with_name("new"))
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "socket":
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.close()
+    elif kind == "hard link":
+        os.link(victim, path)
+
+
+KINDS = {
+    "link": "it is a symbolic link",
+    "dangling link": "it is a symbolic link",
+    "FIFO": "it is a FIFO",
+    "socket": "it is a socket",
+    "hard link": r"it has 1 more names \(hard links\)",
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_planted_under_a_name_is_not_written_through(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    path, victim = Path("c.jsonl"), Path("victim")
+    plant(path, kind, victim)
+    for mode in ("r+b", "ab", "a+b"):
+        with pytest.raises(UnsafeFileError, match=f"c.jsonl is not written: {KINDS[kind]}"):
+            open_regular(path, mode)
+    with pytest.raises(UnsafeFileError, match=f"c.jsonl is not written: {KINDS[kind]}"):
+        atomic_write(path, "ours")
+    assert victim.read_text() == "a user's own"
+    assert sorted(os.listdir()) == ["c.jsonl", "victim"]
+    if kind == "hard link":
+        assert open_regular(path).read() == b"a user's own"
+    else:
+        with pytest.raises(UnsafeFileError, match=f"c.jsonl is not read: {KINDS[kind]}"):
+            open_regular(path)
+
+
+def test_a_link_that_a_user_names_may_be_followed_and_its_fifo_is_still_refused(tmp_path):
+    (tmp_path / "x").write_text("x")
+    (tmp_path / "to x").symlink_to("x")
+    assert open_regular(tmp_path / "to x", follow_links=True).read() == b"x"
+    os.mkfifo(tmp_path / "y")
+    (tmp_path / "to y").symlink_to("y")
+    with pytest.raises(UnsafeFileError, match="to y is not read: it is a FIFO"):
+        open_regular(tmp_path / "to y", follow_links=True)
+    with pytest.raises(UnsafeFileError, match="it is a folder"):
+        open_regular(tmp_path)
+    with pytest.raises(UnsafeFileError, match="/dev/zero is not read: it is a device"):
+        open_regular(Path("/dev/zero"))
+
+
+def test_what_is_planted_between_the_look_and_the_opening(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("a user's own")
+    looked = os.stat
+
+    def plant_after(path: object, **options: object) -> os.stat_result:
+        try:
+            return looked(path, **options)
+        finally:
+            (tmp_path / "c").symlink_to(victim)
+
+    monkeypatch.setattr(os, "stat", plant_after)
+    with pytest.raises(OSError, match="symbolic link"):
+        open_regular(tmp_path / "c", "ab")
+
+
+def test_appended_to_and_changed_in_place(tmp_path):
+    for part in (b"a", b"b"):
+        with open_regular(tmp_path / "x", "ab") as file:
+            file.write(part)
+    with open_regular(tmp_path / "x", "r+b") as file:
+        file.write(b"c")
+    with open_regular(tmp_path / "x", "a+b") as file:
+        file.write(b"d")
+        file.seek(0)
+        assert file.read() == b"cbd"
+    for mode in ("rb", "r+b"):
+        with pytest.raises(FileNotFoundError):
+            open_regular(tmp_path / "y", mode)
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EIO, "the disk failed"),
+        (errno.ESTALE, "the network file system lost it"),
+        (errno.EROFS, "its file system is read-only"),
+        (errno.EACCES, "Permission denied"),
+    ],
+)
+@pytest.mark.parametrize("call", ["open", "fsync", "replace"])
+def test_a_failing_disk_is_a_sentence_and_the_old_file_stays(
+    tmp_path, monkeypatch, code, sentence, call
+):
+    path = tmp_path / "x"
+    path.write_text("old")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("builtins.open" if call == "open" else f"os.{call}", fail)
+    with pytest.raises(WriteError, match=f"/x cannot be written: {sentence}"):
+        atomic_write(path, "new")
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def fail_on_folders(monkeypatch: pytest.MonkeyPatch, code: int) -> list[str]:
+    """Let the fsync of a folder fail; return the list of the folders that were asked for."""
+    asked, fsync = [], os.fsync
+
+    def fail(descriptor: int) -> None:
+        if not os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            return fsync(descriptor)
+        asked.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    return asked
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_that_cannot_sync_folders_stops_nobody(tmp_path, monkeypatch, code):
+    asked = fail_on_folders(monkeypatch, code)
+    atomic_write(tmp_path / "deep" / "x", "new")
+    assert (tmp_path / "deep" / "x").read_text() == "new"
+    assert asked == [str(tmp_path), str(tmp_path / "deep")]
+
+
+def test_a_disk_that_fails_to_sync_a_folder_does(tmp_path, monkeypatch):
+    fail_on_folders(monkeypatch, errno.EIO)
+    with pytest.raises(WriteError, match="x cannot be written: the disk failed"):
+        atomic_write(tmp_path / "x", "new")
+
+
+def test_the_parents_of_new_folders_are_forced_to_disk(tmp_path, monkeypatch):
+    asked = fail_on_folders(monkeypatch, 0)
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert asked == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert len(asked) == 3
+    (tmp_path / "file").touch()
+    for path in ("file", "file/folder"):
+        with pytest.raises(WriteError, match=f"{path} cannot be written: (File exists|Not a dir)"):
+            make_folder(tmp_path / path)
+    with pytest.raises(WriteError, match="/proc/a/b cannot be written: No such file"):
+        make_folder(Path("/proc/a/b"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.files import WriteError
+from data.files import UnsafeFileError, WriteError
 from data.lock import BusyError, Lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +126,7 @@ for _ in range(60):
     assert (tmp_path / "count").read_text() == "180"
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_on_a_file_system_without_locks_everybody_gets_it(tmp_path, monkeypatch, code):
     def refused(descriptor: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
@@ -140,15 +140,15 @@ def test_on_a_file_system_without_locks_everybody_gets_it(tmp_path, monkeypatch,
 
 def test_its_folder_is_removed_while_it_is_taken(tmp_path, monkeypatch):
     """Whoever held it removes it; `mkdir` then finds neither room for a folder nor a folder."""
-    mkdir, asked = Path.mkdir, []
+    mkdir, asked = os.mkdir, []
 
-    def raced(folder: Path, *arguments: object, **options: object) -> None:
+    def raced(folder: Path) -> None:
         asked.append(folder)
         if len(asked) == 1:
             raise FileExistsError(errno.EEXIST, "File exists", str(folder))
-        mkdir(folder, *arguments, **options)
+        mkdir(folder)
 
-    monkeypatch.setattr(Path, "mkdir", raced)
+    monkeypatch.setattr(os, "mkdir", raced)
     lock = Lock(tmp_path / "c.h5.parts" / "lock", tmp_path / "c.h5")
     assert lock.held
     lock.release()
@@ -159,3 +159,44 @@ def test_its_folder_is_removed_while_it_is_taken(tmp_path, monkeypatch):
 def test_a_lock_where_nothing_can_be_made_is_refused_and_not_waited_for(path):
     with pytest.raises(WriteError, match=r"/proc.* cannot be written: No such file or directory"):
         Lock(Path(path), Path(path).parent)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "hard link", "folder"])
+def test_what_is_planted_at_its_name_is_refused(tmp_path, kind):
+    path, victim = tmp_path / "parts" / "lock", tmp_path / "victim"
+    path.parent.mkdir()
+    victim.write_text("a user's own")
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "hard link":
+        os.link(victim, path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(victim if kind == "link" else tmp_path / "new")
+    with pytest.raises(UnsafeFileError, match=r"parts/lock is not written: it "):
+        Lock(path, tmp_path / "c.h5")
+    assert victim.read_text() == "a user's own"
+    assert sorted(os.listdir(tmp_path)) == ["parts", "victim"]
+    assert path.exists() or path.is_symlink()
+
+
+def test_a_lock_file_that_only_its_owner_may_write(tmp_path, monkeypatch):
+    """A colleague's, in a shared folder."""
+    path = tmp_path / "parts" / "lock"
+    path.parent.mkdir()
+    path.write_text("process 1 on elsewhere since 2026-01-01T00:00:00+00:00")
+    opened = os.open
+
+    def refuse_writing(name: object, flags: int, *mode: int) -> int:
+        if name == path and flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(name, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse_writing)
+    lock = Lock(path, tmp_path / "c.h5")
+    with pytest.raises(BusyError, match="process 1 on elsewhere"):
+        Lock(path, tmp_path / "c.h5")
+    lock.release()
+    assert os.listdir(tmp_path) == []
