@@ -67,6 +67,7 @@ INTEGRATION: tuple[str, ...] = (
     "pipeline/training/test_fit.py",
     "pipeline/training/test_sweep.py",
     "pipeline/training/test_train.py",
+    "robustness/",
     "test_architecture.py",
     "test_docs.py",
     "test_doctests.py",
