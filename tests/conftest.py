@@ -26,6 +26,7 @@ INTEGRATION: tuple[str, ...] = (
     "data/cache/test_shard_store.py",
     "data/cache/test_verification.py",
     "data/datasets/test_restitution.py",
+    "data/interchange/",
     "data/simulate/rendering/test_render.py",
     "data/simulate/test_generate.py",
     "data/test_clips.py",
