@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from backbones.weights import PublishedWeights
 
 
+MOST_ASPECT = 32  # the longer side of a frame over the shorter: resizing keeps it
+RESIZED_BYTES = 1 << 28  # of the numbers, as float32, that resizing holds at once
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
     """How frames become the pixels that a model sees: part of the identity of a feature.
@@ -66,7 +70,8 @@ class Preprocess:
             uint8 (T, 3, crop, crop).
 
         Raises:
-            BackboneError: the frames have another type or shape, or there is none.
+            BackboneError: the frames have another type or shape, there is none, or they are too
+                long for their width.
         """
         import numpy as np
         import torch
@@ -80,10 +85,33 @@ class Preprocess:
         pixels = torch.from_numpy(np.require(frames, requirements=["C", "W"]))
         pixels = pixels.permute(0, 3, 1, 2)  # (T, 3, H, W)
         size = [self.crop, self.crop] if self.short_side is None else [self.short_side]
-        pixels = transforms.resize(
-            pixels, size, InterpolationMode(self.interpolation), antialias=self.antialias
-        )
-        return transforms.center_crop(pixels, [self.crop, self.crop]).contiguous()
+
+        def resize_and_crop(part: torch.Tensor) -> torch.Tensor:
+            resized = transforms.resize(
+                part, size, InterpolationMode(self.interpolation), antialias=self.antialias
+            )
+            return transforms.center_crop(resized, [self.crop, self.crop])
+
+        parts = pixels.split(self._frames_at_once(*frames.shape[1:3]))
+        return torch.cat([resize_and_crop(part) for part in parts]).contiguous()
+
+    def _frames_at_once(self, height: int, width: int) -> int:
+        """Return how many frames of a size are resized together, which bounds the memory.
+
+        Raises:
+            BackboneError: one of them would take too much.
+        """
+        long, short = max(height, width), min(height, width)
+        if self.short_side is None:
+            resized = self.crop * max(long, self.crop)
+        elif long > MOST_ASPECT * short:
+            raise BackboneError(
+                f"frames of {width}x{height} are {long / short:,.5g} times as long as wide; "
+                f"up to {MOST_ASPECT} times is read"
+            )
+        else:
+            resized = max(self.short_side * long, self.short_side**2 * long // short)
+        return max(1, RESIZED_BYTES // (4 * 3 * max(height * width, resized)))
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return uint8 pixels (..., 3, h, w) as float32, normalised by `mean` and `std`."""
@@ -135,6 +163,7 @@ class Entry:
         build: returns the `Backbone`.
         published: the weight file that is read unless the user names another, if there is one.
         repository: the code of the model's authors, if it is needed.
+        preprocessings: the names that `load(preprocess=...)` takes; empty where that is not known.
     """
 
     name: str
@@ -146,6 +175,7 @@ class Entry:
     build: Callable[[LoadOptions], Backbone]
     published: PublishedWeights | None = None
     repository: Repository | None = None
+    preprocessings: tuple[str, ...] = ()
 
 
 class Backbone:

@@ -24,6 +24,7 @@ from typing import BinaryIO, Literal
 from data.errors import HeliographError
 
 ABANDONED_SECONDS = 7 * 24 * 3600  # after which nobody still writes to a temporary file
+HOLLOW_BYTES = 1 << 30  # below which a file is read, written or not
 LONGEST_NAME = 200  # bytes of a target's name that go into the name of its temporary files
 
 _TEMPORARY = re.compile(
@@ -136,14 +137,38 @@ def _refuse_unsafe(
         )
 
 
+def is_hollow(path: Path) -> bool:
+    """Return whether a file is large, and hardly any of it was ever written.
+
+    Such a file takes nothing on disk, and hours to read. Sizes on disk alone do not tell: some
+    file systems give none.
+    """
+    try:
+        status = os.stat(path)
+        if status.st_size < HOLLOW_BYTES or status.st_blocks * 512 > status.st_size / 10:
+            return False
+        with open_regular(path, follow_links=True) as file:
+            return os.lseek(file.fileno(), 0, os.SEEK_HOLE) < status.st_size
+    except (OSError, UnsafeFileError):
+        return False
+
+
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of the bytes of a file, as 64 hex digits.
+    """Return the SHA-256 of the bytes of a file, as 64 hex digits; links are followed.
 
     Raises:
+        UnsafeFileError: It is not a regular file, or hardly any of it was ever written.
         OSError: The file cannot be read.
     """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if is_hollow(path):
+        raise UnsafeFileError(f"{path} is not read: hardly any of its bytes were ever written")
+    with open_regular(path, follow_links=True) as file:
+        return sha256_open(file)
+
+
+def sha256_open(file: BinaryIO) -> str:
+    """Return the SHA-256 of an open file from where it stands, as 64 hex digits."""
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def version_of(path: Path) -> tuple[int, ...] | None:

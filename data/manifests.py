@@ -81,6 +81,11 @@ def write_manifest(clips: Sequence[Clip], path: Path) -> None:
     Raises:
         WriteError: The disk is full or not writable.
     """
+    atomic_write(path, encode_manifest(clips, path))
+
+
+def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
+    """Return what `write_manifest` writes to this path."""
     folder = Path(os.path.abspath(path)).parent
     lines = []
     for clip in clips:
@@ -99,7 +104,7 @@ def write_manifest(clips: Sequence[Clip], path: Path) -> None:
             }
         lines.append(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
     # Bytes of a file's name that are no valid text become escape sequences of JSON.
-    atomic_write(path, "".join(lines).encode("utf-8", "backslashreplace"))
+    return "".join(lines).encode("utf-8", "backslashreplace")
 
 
 def _clip(folder: Path, entry: Mapping[str, Any]) -> Clip:

@@ -18,7 +18,6 @@ count against the limit of memory.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import json
 import math
@@ -32,9 +31,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
+from typing import BinaryIO
 
 from data.errors import HeliographError
-from data.files import version_of
+from data.files import make_folder, open_regular, version_of
+from data.processes import end_with_parent
 
 SECONDS = 60.0
 """How long a file may take, unless the caller knows better."""
@@ -77,17 +78,15 @@ def record(*identities: str) -> None:
     if path is None or not new:
         return
     lines = "".join(f"{identity}\n" for identity in new)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            status = os.fstat(descriptor)
-            if _is_ours(status) and status.st_nlink == 1:
-                os.write(descriptor, lines.encode())
-        finally:
-            os.close(descriptor)
-        if status.st_size > _GENERATION_BYTES:
+    with contextlib.suppress(OSError, HeliographError):
+        make_folder(path.parent)
+        with open_regular(path, "ab") as file:
+            if not _is_ours(file):
+                return
+            os.fchmod(file.fileno(), 0o600)
+            file.write(lines.encode())
+            size = file.tell()
+        if size > _GENERATION_BYTES:
             os.replace(path, _older(path))
 
 
@@ -95,13 +94,8 @@ def _older(path: Path) -> Path:
     return path.with_name(path.name + ".old")
 
 
-def _is_ours(status: os.stat_result) -> bool:
-    """Return whether nobody else can have written the file."""
-    return (
-        stat.S_ISREG(status.st_mode)
-        and status.st_uid == os.geteuid()
-        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    )
+def _is_ours(file: BinaryIO) -> bool:
+    return os.fstat(file.fileno()).st_uid == os.geteuid()
 
 
 def _lines(path: Path) -> frozenset[str]:
@@ -112,12 +106,11 @@ def _lines(path: Path) -> frozenset[str]:
     known = _read.get(path)
     if known is None or known[0] != version:
         lines: frozenset[str] = frozenset()
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
-                if _is_ours(os.fstat(descriptor)):
-                    content = file.read(4 * _GENERATION_BYTES)
-                    lines = frozenset(content.decode("ascii", "replace").split("\n")[:-1])
+        with contextlib.suppress(OSError, HeliographError), open_regular(path) as file:
+            others = os.fstat(file.fileno()).st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if _is_ours(file) and not others:
+                content = file.read(4 * _GENERATION_BYTES)
+                lines = frozenset(content.decode("ascii", "replace").split("\n")[:-1])
         known = _read[path] = (version, lines)
     return known[1]
 
@@ -290,17 +283,6 @@ class _Reader:
         self._process.wait()
         self._connection.close()
         os.close(self._lifeline)
-
-
-def end_with_parent(lifeline: int) -> None:
-    """Let the kernel end this process when the parent, which has the other end, has ended.
-
-    Native code that never returns lets no Python run, and would outlive a parent that is killed.
-    """
-    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-    with contextlib.suppress(OSError):  # not on this system
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, which nothing handles
 
 
 def _serve(checker: str, seconds: float, memory_bytes: int, connection: Connection) -> None:

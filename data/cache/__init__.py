@@ -7,10 +7,12 @@
 `info`, `verify` and `merge` describe, check and combine files. All errors are `CacheError`.
 """
 
-from data.cache.features import CacheError, Features
-from data.cache.hdf5_reader import CacheMetadata, read_metadata
+from data.cache.errors import CacheError
+from data.cache.features import Features
+from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unsealed
 from data.cache.io import info, load, save
 from data.cache.ledger import ledger_path, read_ledger
+from data.cache.mapped import MappedRows
 from data.cache.merging import merge
 from data.cache.shard_store import ShardStore
 from data.cache.verification import Problem, verify
@@ -19,6 +21,7 @@ __all__ = [
     "CacheError",
     "CacheMetadata",
     "Features",
+    "MappedRows",
     "Problem",
     "ShardStore",
     "info",
@@ -27,6 +30,7 @@ __all__ = [
     "merge",
     "read_ledger",
     "read_metadata",
+    "read_unsealed",
     "save",
     "verify",
 ]

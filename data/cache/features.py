@@ -1,5 +1,7 @@
 """Features of many clips with one fingerprint, in memory."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -9,32 +11,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import HeliographError
+from data.cache.errors import CacheError
+from data.cache.mapped import MappedRows
 
-
-class CacheError(HeliographError):
-    """A feature cache that cannot be read, trusted or combined."""
+_ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
+_TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
 
 
 def _no_clips() -> NDArray[Any]:
     return np.empty((0, 0))
 
 
+def _no_times() -> NDArray[Any]:
+    return np.empty(0)
+
+
+def _no_thumbnails() -> NDArray[Any]:
+    return np.empty((0, 0, 0, 0), dtype=np.uint8)
+
+
 class EncodedText(Sequence[str]):
     """Texts of an array of bytes (N,), decoded on first use: hashes are seldom used."""
 
     def __init__(self, rows: NDArray[np.bytes_]) -> None:
-        self._rows = rows
+        self.rows = rows
 
     @cached_property
     def _values(self) -> list[str]:
-        if not len(self._rows):
+        if not len(self.rows):
             return []
-        joined = b"\0".join(self._rows.tolist())  # arrays pad with NUL, so no value holds one
+        joined = b"\0".join(self.rows.tolist())  # arrays pad with NUL, so no value holds one
         return joined.decode("utf-8", "surrogateescape").split("\0")
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, where: Any) -> Any:
         return self._values[where]
@@ -55,15 +65,19 @@ class Features:
 
     `frame_index` and `pts_seconds` (N, F) are the frames of each clip that the backbone saw (-1 and
     NaN where unknown); F differs from T where a backbone takes several frames per step. `labels`
-    maps a name to float64 (N,), NaN where unknown. `source_sha256` is the hash of each clip's
-    bytes, `key` that of everything that its features depend on (both empty where unknown).
-    `failures` are (clip id, reason).
+    maps a name to float64 (N,), NaN where unknown; `label_units` and `label_tables` give a label's
+    unit and the SHA-256 of the table that it came from, where they are known. `source_sha256` is
+    the hash of each clip's bytes, `key` that of everything that its features depend on (both empty
+    where unknown). `start` and `end` (N,) are the seconds of its file that a clip is, NaN for the
+    ends of the file, or unknown. `thumbnails` uint8 (N, F, h, w) are the frames in grey, where
+    there are any. `failures` are (clip id, reason). `features` and `thumbnails` are arrays, or
+    `MappedRows` of a file.
 
     Raises:
         CacheError: Shapes or types are wrong, or two clips have one id.
     """
 
-    features: NDArray[Any]
+    features: Any
     clip_id: Sequence[str]
     object: Sequence[str]
     scenario: Sequence[str]
@@ -75,12 +89,17 @@ class Features:
     pts_seconds: NDArray[np.float64] = field(default_factory=_no_clips)
     source_sha256: Sequence[str] = ()
     key: Sequence[str] = ()
+    start: NDArray[np.float64] = field(default_factory=_no_times)
+    end: NDArray[np.float64] = field(default_factory=_no_times)
+    label_units: Mapping[str, str] = field(default_factory=dict)
+    label_tables: Mapping[str, str] = field(default_factory=dict)
+    thumbnails: Any = field(default_factory=_no_thumbnails)
     failures: Sequence[tuple[str, str]] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
 
     def __post_init__(self) -> None:
-        features = np.asarray(self.features)
+        features = _rows(self.features)
         if features.ndim != 3 or features.dtype not in (np.float16, np.float32):
             raise CacheError(
                 "features must be float16 or float32 of shape (clips, steps, dimensions), "
@@ -88,7 +107,7 @@ class Features:
             )
         count = len(features)
         columns: dict[str, Any] = {"features": features}
-        for name in ("clip_id", "object", "scenario", "source_sha256", "key"):
+        for name in _TEXT:
             values = getattr(self, name)
             columns[name] = (values if isinstance(values, EncodedText) else list(values)) or [
                 ""
@@ -96,16 +115,26 @@ class Features:
         for name, kind in (("frame_index", np.int64), ("pts_seconds", np.float64)):
             array = np.asarray(getattr(self, name), dtype=kind)
             columns[name] = array if array.size else np.zeros((count, 0), dtype=kind)
+        for name in ("start", "end"):
+            times = np.asarray(getattr(self, name), dtype=np.float64)
+            columns[name] = times if times.size else np.full(count, np.nan)
+        thumbnails = _rows(self.thumbnails)
+        if not thumbnails.size:
+            thumbnails = np.empty((count, 0, 0, 0), dtype=np.uint8)
+        columns["thumbnails"] = thumbnails
         columns["labels"] = {
             name: np.asarray(values, dtype=np.float64) for name, values in self.labels.items()
         }
+        for name in ("label_units", "label_tables"):
+            known = {label: text for label, text in getattr(self, name).items() if text}
+            columns[name] = known
         columns["failures"] = [(str(clip), str(reason)) for clip, reason in self.failures]
         for name, values in columns.items():
             object.__setattr__(self, name, values)
         self._check(count)
 
     def _check(self, count: int) -> None:
-        for name in ("clip_id", "object", "scenario", "source_sha256", "key"):
+        for name in _TEXT:
             if len(getattr(self, name)) != count:
                 raise CacheError(f"{len(getattr(self, name))} {name} for {count} clips of features")
         for name in ("frame_index", "pts_seconds"):
@@ -117,14 +146,55 @@ class Features:
                 f"frame_index has shape {self.frame_index.shape} "
                 f"but pts_seconds {self.pts_seconds.shape}"
             )
+        for name in ("start", "end"):
+            if getattr(self, name).shape != (count,):
+                raise CacheError(f"{name} has shape {getattr(self, name).shape} for {count} clips")
+        thumbnails = self.thumbnails
+        if thumbnails.ndim != 4 or len(thumbnails) != count or thumbnails.dtype != np.uint8:
+            raise CacheError(
+                f"thumbnails must be uint8 of shape ({count} clips, frames, height, width), "
+                f"not {thumbnails.dtype} {thumbnails.shape}"
+            )
         for name, values in self.labels.items():
             if values.shape != (count,):
                 raise CacheError(f"label {name!r} has shape {values.shape} for {count} clips")
+        for name in (*self.label_units, *self.label_tables):
+            if name not in self.labels:
+                raise CacheError(f"there is a unit or a table of {name!r}, which is no label")
         if "" in self.clip_id:
             raise CacheError("a clip id is empty")
         if len(set(self.clip_id)) != count:
             clip = next(clip for clip, times in Counter(self.clip_id).items() if times > 1)
             raise CacheError(f"clip id {clip!r} appears twice")
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """The identity of all of this but `created` and `versions`, as 64 hex digits.
+
+        A cache that was loaded has it from its file; otherwise every row is hashed.
+        """
+        return self.hash_content(row_sha256(self.features), row_sha256(self.thumbnails))
+
+    def hash_content(self, features: Sequence[str], thumbnails: Sequence[str]) -> str:
+        """Return `content_sha256`, given the SHA-256 of each row as 64 hex digits."""
+        text = {
+            **{name: list(getattr(self, name)) for name in _TEXT},
+            **{name: getattr(self, name) for name in ("fingerprint", "sampler", "decoder")},
+            **{name: getattr(self, name) for name in ("label_units", "label_tables", "failures")},
+            "labels": sorted(self.labels),
+            "dtype": str(self.features.dtype),
+            "shapes": [list(getattr(self, name).shape) for name in _ARRAYS],
+            "features": list(features),
+            "thumbnails": list(thumbnails) if self.thumbnails.size else [],
+        }
+        digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
+        digest.update(self.frame_index.astype("<i8").tobytes())
+        labels = [self.labels[name] for name in sorted(self.labels)]
+        for column in (self.pts_seconds, self.start, self.end, *labels):
+            # There are many NaN and two zeros; which of them it is means nothing.
+            column = np.where(np.isnan(column), np.nan, column + 0.0)
+            digest.update(column.astype("<f8").tobytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -142,9 +212,9 @@ class Features:
         """Return the clips at these rows, in this order; failures are kept."""
         rows = np.asarray(rows, dtype=np.int64)
         changes: dict[str, Any] = {
-            name: getattr(self, name)[rows] for name in ("features", "frame_index", "pts_seconds")
+            name: getattr(self, name)[rows] for name in (*_ARRAYS, "start", "end")
         }
-        for name in ("clip_id", "object", "scenario", "source_sha256", "key"):
+        for name in _TEXT:
             column = getattr(self, name)
             changes[name] = [column[row] for row in rows]
         changes["labels"] = {name: values[rows] for name, values in self.labels.items()}
@@ -160,10 +230,24 @@ class Features:
         ]
 
 
+def row_sha256(rows: Any) -> list[str]:
+    """Return the SHA-256 of each row of an array (N, ...), as 64 hex digits."""
+    return [
+        hashlib.sha256(np.ascontiguousarray(row).data.cast("B") if row.size else b"").hexdigest()
+        for row in rows
+    ]
+
+
+def _rows(rows: Any) -> Any:
+    """Return rows as an array, or as they are if they lie in a mapped file."""
+    return rows if isinstance(rows, MappedRows) else np.asarray(rows)
+
+
 def _same(left: Any, right: Any) -> bool:
     if left is right:
         return True
-    if isinstance(left, np.ndarray):
+    if isinstance(left, np.ndarray | MappedRows):
+        left, right = np.asarray(left), np.asarray(right)
         same_kind = left.shape == right.shape and left.dtype == right.dtype
         return bool(same_kind and np.array_equal(left, right, equal_nan=True))
     if isinstance(left, Mapping):

@@ -1,17 +1,19 @@
 """Reading a feature cache without trusting the file.
 
-Links and storage that point elsewhere, types that the schema does not have, and sizes that the
-file cannot hold are refused before anything is read. The file is opened once, so that all that is
-read belongs to one version of it, even if another process replaces it meanwhile.
+The bytes outside the features are checked against the seal before HDF5 sees them, and the features
+block by block as they are read. Links and storage that point elsewhere, types that the schema does
+not have, and sizes that the file cannot hold are refused before anything is read. The file is
+opened once, so that all that is read belongs to one version of it, even if another process replaces
+it meanwhile. docs/cache_format.md describes the schema.
 """
 
 import io
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +21,66 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.features import CacheError, EncodedText, Features
-from data.cache.seal import check_structure, file_size, open_cache_file
+from data.cache.blocks import DIGEST_BYTES, DamagedRows, RowHashes, read_rows
+from data.cache.errors import CacheError
+from data.cache.features import EncodedText, Features, row_sha256
+from data.cache.mapped import MappedRows
+from data.cache.seal import (
+    USER_BLOCK,
+    Seal,
+    check_structure,
+    file_size,
+    open_cache_file,
+    require_hdf5,
+    sha256_of_ranges,
+)
+from data.screening import is_recorded, require_screened, screen
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, 2)
 STRINGS = ("clip_id", "object", "scenario", "source_sha256", "key")
 JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")
 OPTIONAL = ("source_sha256", "key", "features_sha256")
-_BLOCK = 1 << 22
-_READERS = 4
+CONTENT = "content_sha256"
+REPAIR = "heliograph cache verify --repair extracts them again"
+_CHECKER = "data.cache.hdf5_reader:check_structure_of"
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows (N, ...) as they lie in a file: where they begin, and how they are checked.
+
+    `sha256` is the hash of each row (empty where the file has none), and `hashes` what reading them
+    is checked against; it is None where the whole file has been checked, or nothing can be.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    sha256: Sequence[str]
+    hashes: RowHashes | None
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class CacheMetadata:
     """A cache without the values of its features.
 
-    `clips` holds every column; its `features` has the true shape and type, and no content.
-    `features_offset` is where the features start in the file, `features_sha256` the hash of each
-    row (empty where the file has none).
+    `clips` holds every column; its `features` and `thumbnails` have the true shape and type, and no
+    content. `seal` is None for a file without one. `content_sha256` is the identity of the content
+    (see `Features.content_sha256`), empty if it cannot be known without reading the features.
     """
 
     clips: Features
-    features_offset: int
-    features_sha256: Sequence[str]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of the features of one clip."""
-        return int(np.prod(self.clips.features.shape[1:])) * self.clips.features.dtype.itemsize
+    seal: Seal | None
+    schema_version: int
+    features: StoredRows
+    thumbnails: StoredRows
+    content_sha256: str
 
 
 def blank_features(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -61,77 +95,175 @@ def read_metadata(path: Path) -> CacheMetadata:
         CacheError: The file cannot be read or trusted; the message gives file and reason.
     """
     with open_cache_file(path) as file:
-        check_structure(path, file)
-        return _read_columns(path, file)
+        return read_open_metadata(path, file)
 
 
-def read_features(path: Path) -> Features:
-    """Read a whole cache; the features go straight into one array.
+def read_open_metadata(path: Path, file: io.FileIO) -> CacheMetadata:
+    """Read everything of an open cache but its features.
+
+    A cache that this account has not written, nor checked before, is first read in a process that
+    can be killed.
+
+    Raises:
+        CacheError: The file cannot be read or trusted; the message gives file and reason.
+    """
+    seal = check_structure(path, file)
+    require_screened(path, identity_of(seal), _CHECKER, error=CacheError)
+    return _read_sealed(path, file, seal)
+
+
+def check_structure_of(path: Path) -> str:
+    """Read a cache as `read_metadata` does, and return its identity; for `data.screening`.
 
     Raises:
         CacheError: The file cannot be read or trusted; the message gives file and reason.
     """
     with open_cache_file(path) as file:
         seal = check_structure(path, file)
-        metadata = _read_columns(path, file, allocate=np.empty)
-        features = metadata.clips.features
-        if seal and features.size and metadata.features_offset != seal.features_start:
-            raise CacheError(f"{path}: its seal and its structure disagree about its features")
-        _read_into(path, file, metadata.features_offset, features)
-        return metadata.clips
+        _read_sealed(path, file, seal)
+    return identity_of(seal)
 
 
-def read_array(
-    path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """Read the features that start at this offset of a cache's file (see `CacheMetadata`)."""
-    with open_cache_file(path) as file:
-        features = np.empty(shape, dtype=dtype)
-        _read_into(path, file, offset, features)
-        return features
+def identity_of(seal: Seal) -> str:
+    """Return by what `data.screening` knows a cache."""
+    return f"cache:{seal.rest_sha256}"
 
 
-def _read_into(path: Path, file: io.FileIO, offset: int, array: NDArray[Any]) -> None:
-    """Fill an array with the bytes from this offset on, several blocks in parallel."""
-    if not array.size:
-        return
-    memory = array.reshape(-1).view(np.uint8).data
+def screen_all(paths: Sequence[Path]) -> dict[Path, str]:
+    """Check caches in one process that can be killed, those that this account does not know.
 
-    def fill(start: int) -> None:
-        block = memory[start : start + _BLOCK]
-        while block:
-            count = os.preadv(file.fileno(), [block], offset + start)  # the file's position stays
-            if not count:
-                raise CacheError(f"{path} ends before its features do")
-            block, start = block[count:], start + count
-
-    starts = range(0, len(memory), _BLOCK)
-    if len(starts) == 1:
-        return fill(0)
-    with ThreadPoolExecutor(_READERS) as pool:
-        for _ in pool.map(fill, starts):
-            pass
-
-
-def _read_columns(
-    path: Path, raw: io.FileIO, allocate: Callable[..., NDArray[Any]] = blank_features
-) -> CacheMetadata:
-    """Read all but the features, whose array comes from `allocate(shape, dtype)`.
-
-    The hashes of the features are read only for `blank_features`.
+    Returns:
+        The reason of each cache that is refused.
     """
+    unknown = []
+    for path in paths:
+        with suppress(CacheError), open_cache_file(path) as file:
+            seal = Seal.read(file)
+            if seal and not is_recorded(identity_of(seal)):
+                unknown.append(path)
+    return screen(unknown, _CHECKER)
+
+
+def _read_sealed(path: Path, file: io.FileIO, seal: Seal) -> CacheMetadata:
+    metadata = _read_columns(path, file, seal)
+    for rows, (start, stop) in (
+        (metadata.features, seal.features),
+        (metadata.thumbnails, seal.thumbnails),
+    ):
+        size = rows.shape[0] * rows.row_bytes
+        if size != stop - start or (size and rows.offset != start):
+            raise CacheError(f"{path}: its seal and its structure disagree about its features")
+    return metadata
+
+
+def read_features(path: Path, *, mapped: bool = False) -> Features:
+    """Read a whole cache; the features go straight into one array, or stay in the file.
+
+    Raises:
+        CacheError: The file cannot be read or trusted; the message gives file and reason.
+    """
+    with open_cache_file(path) as file:
+        return _with_rows(path, file, read_open_metadata(path, file), mapped=mapped)
+
+
+def read_unsealed(path: Path) -> Features:
+    """Read a cache that another program wrote: one without a seal, of which nothing can be checked.
+
+    HDF5 can crash on a damaged file, so call this in a process that may.
+
+    Raises:
+        CacheError: The file cannot be read, or does not have the schema.
+    """
+    with open_cache_file(path) as file:
+        require_hdf5(path, file)
+        return _with_rows(path, file, _read_columns(path, file, None), mapped=False)
+
+
+def _with_rows(path: Path, file: io.FileIO, metadata: CacheMetadata, *, mapped: bool) -> Features:
+    """Return the clips of an open file with their features and thumbnails."""
+    clips, seal = metadata.clips, metadata.seal
+    features: Any
+    if mapped:
+        features = _mapped(path, file, metadata.features, "features")
+    else:
+        features = _allocate(path, metadata.features)
+        read_checked(path, file, metadata.features, features, clips.clip_id)
+    if seal and not metadata.features.hashes and features.size:
+        everything = (USER_BLOCK, file_size(file))
+        if sha256_of_ranges(file, everything) != seal.sha256:
+            raise CacheError(f"{path} is damaged: it does not match the hash in its seal")
+    thumbnails = _mapped(path, file, metadata.thumbnails, "thumbnails")
+    read = replace(clips, features=features, thumbnails=thumbnails)
+    if metadata.content_sha256:
+        read.__dict__[CONTENT] = metadata.content_sha256  # where the property keeps its value
+    return read
+
+
+def _mapped(path: Path, file: io.FileIO, rows: StoredRows, what: str) -> MappedRows:
+    return MappedRows(path, file, rows.offset, rows.shape, rows.dtype, rows.hashes, what)
+
+
+def _allocate(path: Path, rows: StoredRows) -> NDArray[Any]:
+    size = rows.shape[0] * rows.row_bytes
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        if size > memory:
+            raise MemoryError
+        return np.empty(rows.shape, rows.dtype)
+    except MemoryError as error:
+        raise CacheError(
+            f"{path}: its features take {size:,} bytes, and the memory of this machine "
+            f"has {memory:,}"
+        ) from error
+
+
+def read_checked(
+    path: Path,
+    file: io.FileIO,
+    rows: StoredRows,
+    array: NDArray[Any],
+    clip_ids: Sequence[str],
+    first: int = 0,
+) -> None:
+    """Fill an array with rows from `first` on, several blocks in parallel, each checked.
+
+    Raises:
+        CacheError: A row is damaged, or the file ends too early; the message names the clip.
+    """
+    try:
+        read_rows(file.fileno(), rows.offset, array, rows.hashes, first)
+    except EOFError as error:
+        raise CacheError(f"{path} ends before its features do") from error
+    except DamagedRows as error:
+        names = [clip_ids[row] for row in _damaged(file, rows, error)]
+        several = f" and of {len(names) - 1} others" if len(names) > 1 else ""
+        raise CacheError(
+            f"{path}: the features of {names[0]}{several} are damaged; {REPAIR}"
+        ) from error
+
+
+def _damaged(file: io.FileIO, rows: StoredRows, error: DamagedRows) -> list[int]:
+    """Return the rows of a block that are damaged; all of them if that is not known."""
+    block = list(range(error.first, error.last + 1))
+    if not rows.sha256:
+        return block
+    content = np.empty((len(block), *rows.shape[1:]), rows.dtype)
+    read_rows(file.fileno(), rows.offset, content, None, error.first)
+    found = zip(block, content, strict=True)
+    return [row for row, values in found if row_sha256([values]) != [rows.sha256[row]]] or block
+
+
+def _read_columns(path: Path, raw: io.FileIO, seal: Seal | None) -> CacheMetadata:
+    """Read all but the features and thumbnails."""
     size = file_size(raw)
     raw.seek(0)
     try:
         file = h5py.File(raw, "r")
     except OSError as error:
-        if "signature" in str(error):
-            hint = "; heliograph cache import reads .pt files" if path.suffix == ".pt" else ""
-            raise CacheError(f"{path} is not an HDF5 file{hint}") from error
         raise CacheError(f"{path} is a damaged HDF5 file: {error}") from error
     try:
         with file:
-            return _MemberReader(path, file, size).read(allocate)
+            return _MemberReader(path, file, size).read(seal)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CacheError(f"{path} is a damaged or foreign HDF5 file: {error}") from error
 
@@ -144,8 +276,8 @@ class _MemberReader:
         self.file = file
         self.size = size
 
-    def read(self, allocate: Callable[..., NDArray[Any]]) -> CacheMetadata:
-        self._check_version()
+    def read(self, seal: Seal | None) -> CacheMetadata:
+        version = self._version()
         features = self._dataset(self.file, "features")
         if features.ndim != 3 or features.dtype not in (np.dtype("<f2"), np.dtype("<f4")):
             raise CacheError(
@@ -154,9 +286,18 @@ class _MemberReader:
             )
         columns: dict[str, Any] = {name: self._strings(name) for name in STRINGS}
         columns |= {name: self._object(name) for name in JSON_ATTRIBUTES}
+        thumbnails = StoredRows(0, (features.shape[0], 0, 0, 0), np.dtype(np.uint8), (), None)
+        if version > 1:
+            columns |= {name: self._numbers(self.file, name, "<f8") for name in ("start", "end")}
+            columns["label_units"] = self._of_labels("unit")
+            columns["label_tables"] = self._of_labels("table_sha256")
+            if "thumbnails" in self.file:
+                thumbnails = self._thumbnails()
+        stored = self._stored_features(features, version)
         try:
             clips = Features(
-                features=allocate(features.shape, features.dtype),
+                features=blank_features(features.shape, features.dtype),
+                thumbnails=blank_features(thumbnails.shape, thumbnails.dtype),
                 frame_index=self._numbers(self.file, "frame_index", "<i8"),
                 pts_seconds=self._numbers(self.file, "pts_seconds", "<f8"),
                 labels=self._labels(),
@@ -169,18 +310,67 @@ class _MemberReader:
             raise CacheError(
                 message if message.startswith(str(self.path)) else f"{self.path}: {message}"
             ) from error
-        hashes = self._strings("features_sha256") if allocate is blank_features else ()
-        return CacheMetadata(clips, features.id.get_offset() or 0, hashes)
+        if version > 1:
+            (content,) = self._hex_hashes(CONTENT, 1)
+        else:
+            content = clips.hash_content(stored.sha256, ()) if stored.sha256 else ""
+        return CacheMetadata(clips, seal, version, stored, thumbnails, content)
 
-    def _check_version(self) -> None:
+    def _stored_features(self, features: h5py.Dataset, version: int) -> StoredRows:
+        count = features.shape[0]
+        sha256 = self._hex_hashes("features_sha256", count, optional=version == 1)
+        hashes = None
+        row_bytes = math.prod(map(int, features.shape[1:])) * features.dtype.itemsize
+        if count and row_bytes:
+            if version > 1:
+                hashes = self._block_hashes(count)
+            elif sha256:
+                hashes = RowHashes.of_rows(sha256.rows)
+        return StoredRows(
+            features.id.get_offset() or 0, features.shape, features.dtype, sha256, hashes
+        )
+
+    def _block_hashes(self, count: int) -> RowHashes:
+        rows_per_block = self.file.attrs.get("rows_per_block")
+        if not isinstance(rows_per_block, np.integer) or rows_per_block < 1:
+            raise CacheError(f"{self.path}: rows_per_block is {rows_per_block!r}")
+        digests = self._numbers(self.file, "block_xxh3", "u1")
+        shape = (-(-count // int(rows_per_block)), DIGEST_BYTES)
+        if digests.shape != shape:
+            raise CacheError(f"{self.path}: block_xxh3 has shape {digests.shape}, not {shape}")
+        return RowHashes.of_blocks(digests, int(rows_per_block))
+
+    def _thumbnails(self) -> StoredRows:
+        thumbnails = self._dataset(self.file, "thumbnails")
+        if thumbnails.ndim != 4 or thumbnails.dtype != np.uint8:
+            raise CacheError(
+                f"{self.path}: thumbnails must be uint8 of 4 axes, "
+                f"not {thumbnails.dtype} {thumbnails.shape}"
+            )
+        sha256 = self._hex_hashes("thumbnails_sha256", thumbnails.shape[0])
+        offset = thumbnails.id.get_offset() or 0
+        hashes = RowHashes.of_rows(sha256.rows)
+        return StoredRows(offset, thumbnails.shape, thumbnails.dtype, sha256, hashes)
+
+    def _hex_hashes(self, name: str, count: int, *, optional: bool = False) -> EncodedText:
+        """Return a column of SHA-256, each of 64 hex digits."""
+        if optional and name not in self.file:
+            return EncodedText(np.empty(0, "S64"))
+        dataset = self._dataset(self.file, name)
+        if dataset.dtype != np.dtype("S64") or dataset.shape != (count,):
+            raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not hashes")
+        return EncodedText(dataset[()])
+
+    def _version(self) -> int:
         if "schema_version" not in self.file.attrs:
             raise CacheError(f"{self.path} is an HDF5 file, but not a feature cache")
         found = self.file.attrs["schema_version"]
-        if not isinstance(found, np.integer) or found != SCHEMA_VERSION:
+        if not isinstance(found, np.integer) or found not in READ_VERSIONS:
             raise CacheError(
                 f"{self.path} has schema version {found}; "
-                f"this Heliograph reads version {SCHEMA_VERSION}"
+                f"this Heliograph reads versions {' and '.join(map(str, READ_VERSIONS))}"
             )
+        return int(found)
 
     def _member(self, group: h5py.Group, name: str) -> Any:
         link = group.get(name, getlink=True)
@@ -235,11 +425,26 @@ class _MemberReader:
             raise CacheError(f"{self.path}: failures is {dataset.dtype}, not (clip_id, reason)")
         return [(_decoded(clip), _decoded(reason)) for clip, reason in dataset[()].tolist()]
 
-    def _labels(self) -> dict[str, NDArray[np.float64]]:
+    def _label_group(self) -> h5py.Group:
         group = self._member(self.file, "labels")
         if not isinstance(group, h5py.Group):
             raise CacheError(f"{self.path}: labels is not a group")
+        return group
+
+    def _labels(self) -> dict[str, NDArray[np.float64]]:
+        group = self._label_group()
         return {name: self._numbers(group, name, "<f8") for name in group}
+
+    def _of_labels(self, attribute: str) -> dict[str, str]:
+        """Return an attribute of each label that has it."""
+        group = self._label_group()
+        texts = {}
+        for name in group:
+            text = self._dataset(group, name).attrs.get(attribute, "")
+            if not isinstance(text, str):
+                raise CacheError(f"{self.path}: {attribute} of label {name!r} is not text")
+            texts[name] = text
+        return texts
 
     def _text(self, name: str) -> str:
         if name not in self.file.attrs:

@@ -1,8 +1,8 @@
-"""Writing a feature cache: schema version 1, sealed, and published whole.
+"""Writing a feature cache: schema version 2, sealed, and published whole.
 
 A cache is an HDF5 file behind a user block of 512 bytes with its `Seal`: the SHA-256 of everything
-after it, where the features are, and the SHA-256 of everything but them. The second hash is quick
-to check, and is checked before HDF5 opens a file, because HDF5 can crash on a damaged structure.
+but the features and thumbnails, whose hashes are among what it covers. It is quick to check, and
+is checked before HDF5 opens a file, because HDF5 can crash on a damaged structure.
 
 HDF5 never writes to the disk here: it lays the file out in memory and reserves the space of the
 features; the features are streamed into that space and the whole is published by rename. So a full
@@ -15,22 +15,27 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.features import CacheError, Features
-from data.cache.hdf5_reader import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS
+from data.cache.blocks import DIGEST_BYTES, BlockHasher, rows_in_block
+from data.cache.errors import CacheError
+from data.cache.features import Features
+from data.cache.hdf5_reader import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS, identity_of
 from data.cache.seal import USER_BLOCK, Seal
 from data.files import WriteError, replacing
+from data.screening import record
 
 _PAGE = 1 << 16
+_PIECE = 1 << 24
 _ATTRIBUTE_LIMIT = 60_000  # HDF5 keeps an attribute within a 64 KiB object header
 
 
@@ -100,100 +105,154 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in ("heliograph", "h5py", "numpy")}
 
 
-def write_cache(path: Path, clips: Features, blocks: Iterable[NDArray[Any]]) -> None:
-    """Write a cache whose features (N, T, D) come in `blocks` (n, T, D) that add up to N.
+def write_cache(
+    path: Path,
+    clips: Features,
+    features: Iterable[NDArray[Any]],
+    thumbnails: Iterable[NDArray[Any]] = (),
+) -> Seal:
+    """Write a cache, and return its seal.
 
-    Everything else comes from `clips`. On an error `path` stays as it was.
+    Args:
+        path: What to write; on an error it stays as it was.
+        clips: Everything but the values of features and thumbnails, whose shapes it has.
+        features: Blocks (n, T, D) that add up to N rows.
+        thumbnails: Blocks (n, F, h, w) that add up to N rows, if `clips` has thumbnails.
 
     Raises:
         WriteError: The disk is full or not writable.
         CacheError: `clips` has something that the schema cannot hold.
     """
-    image, features_offset, hashes_offset = _layout(path, clips)
-    features_stop = features_offset + math.prod(clips.features.shape) * clips.features.itemsize
+    rows_per_block = rows_in_block(math.prod(clips.features.shape[1:]) * clips.features.itemsize)
+    image, offsets = _layout(path, clips, rows_per_block)
     _check_free_space(path, image.size)
-    digest, rest_digest = hashlib.sha256(), hashlib.sha256()
-    row_hashes = []
     with replacing(path) as file:
-
-        def emit(content: Any, *, is_features: bool = False) -> None:
-            digest.update(content)
-            if not is_features:
-                rest_digest.update(content)
-            file.write(content)
-
-        file.write(bytes(USER_BLOCK))
-        emit(image.bytes(USER_BLOCK, features_offset))
-        for block in blocks:
-            block = np.ascontiguousarray(block, dtype=clips.features.dtype)
-            if block.shape[1:] != clips.features.shape[1:]:
-                raise CacheError(
-                    f"{path}: features of shape {block.shape[1:]} among {clips.features.shape[1:]}"
-                )
-            for row in block:
-                row_hashes.append(hashlib.sha256(row.data).hexdigest().encode())
-            if block.size:
-                emit(block.data.cast("B"), is_features=True)
-        if file.tell() != features_stop or len(row_hashes) != len(clips):
-            raise CacheError(f"{path}: {len(row_hashes)} rows of features for {len(clips)} clips")
-        image.seek(hashes_offset)
-        image.write(b"".join(row_hashes))
-        emit(image.bytes(features_stop, image.size))
-        seal = Seal(
-            sha256=digest.hexdigest(),
-            byte_count=image.size - USER_BLOCK,
-            features_start=features_offset,
-            features_stop=features_stop,
-            rest_sha256=rest_digest.hexdigest(),
+        blocks = BlockHasher(rows_per_block)
+        feature_rows = _write_rows(
+            path, file, offsets["features"], clips.features, features, blocks.add
         )
+        thumbnail_rows: list[str] = []
+        if clips.thumbnails.size:
+            thumbnail_rows = _write_rows(
+                path, file, offsets["thumbnails"], clips.thumbnails, thumbnails
+            )
+        for name, content in (
+            ("features_sha256", "".join(feature_rows).encode()),
+            ("thumbnails_sha256", "".join(thumbnail_rows).encode()),
+            ("block_xxh3", blocks.finish() if clips.features.size else b""),
+            ("content_sha256", clips.hash_content(feature_rows, thumbnail_rows).encode()),
+        ):
+            image.seek(offsets[name])
+            image.write(content)
+        seal = Seal(
+            byte_count=image.size - USER_BLOCK,
+            features=_range(offsets["features"], clips.features),
+            thumbnails=_range(offsets["thumbnails"], clips.thumbnails),
+            rest_sha256="",
+        )
+        rest = hashlib.sha256()
+        for start, stop in seal.rest(image.size):
+            file.seek(start)
+            for first in range(start, stop, _PIECE):
+                piece = image.bytes(first, min(first + _PIECE, stop))
+                rest.update(piece)
+                file.write(piece)
+        seal = replace(seal, rest_sha256=rest.hexdigest())
         file.seek(0)
         file.write(seal.user_block())
+        record(identity_of(seal))  # before anybody can read the file
+    return seal
 
 
-def _layout(path: Path, clips: Features) -> tuple[_SparseFile, int, int]:
-    """Return the file in memory without the features and their hashes, and the offsets of both."""
+def _write_rows(
+    path: Path,
+    file: BinaryIO,
+    offset: int,
+    rows: Any,
+    blocks: Iterable[NDArray[Any]],
+    also: Callable[[Any], None] = lambda row: None,
+) -> list[str]:
+    """Write blocks of rows from an offset of a file on; return the SHA-256 of each row.
+
+    `rows` has the shape and type of all of them. `also` is called with the bytes of each row.
+    """
+    sha256: list[str] = []
+    file.seek(offset)
+    for block in blocks:
+        block = np.ascontiguousarray(block, dtype=rows.dtype)
+        if block.shape[1:] != rows.shape[1:]:
+            raise CacheError(f"{path}: rows of shape {block.shape[1:]} among {rows.shape[1:]}")
+        for row in block:
+            content = row.data.cast("B") if row.size else b""
+            sha256.append(hashlib.sha256(content).hexdigest())
+            also(content)
+        if block.size:
+            file.write(block.data.cast("B"))
+    if len(sha256) != len(rows):
+        raise CacheError(f"{path}: {len(sha256)} rows of features for {len(rows)} clips")
+    return sha256
+
+
+def _range(offset: int, rows: Any) -> tuple[int, int]:
+    return (offset, offset + rows.nbytes) if rows.size else (USER_BLOCK, USER_BLOCK)
+
+
+def _layout(path: Path, clips: Features, rows_per_block: int) -> tuple[_SparseFile, dict[str, int]]:
+    """Return the file in memory, and the offsets of what is filled in later."""
     image = _SparseFile()
     attributes = {name: _json(getattr(clips, name)) for name in JSON_ATTRIBUTES}
     if not clips.versions:
         attributes["versions"] = _json(package_versions())
     attributes["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    count, blocks = len(clips), -(-len(clips) // rows_per_block) if clips.features.size else 0
+    text = np.dtype("S64")
+    later = {
+        "features": (clips.features.shape, clips.features.dtype),
+        "features_sha256": ((count,), text),
+        "block_xxh3": ((blocks, DIGEST_BYTES), np.dtype("u1")),
+        "content_sha256": ((1,), text),
+    }
+    if clips.thumbnails.size:
+        later["thumbnails"] = (clips.thumbnails.shape, clips.thumbnails.dtype)
+        later["thumbnails_sha256"] = ((count,), text)
     with h5py.File(image, "w", userblock_size=USER_BLOCK) as file:
-        features_offset = _reserve(file, b"features", clips.features.shape, clips.features.dtype)
-        hashes_offset = _reserve(file, b"features_sha256", (len(clips),), np.dtype("S64"))
+        offsets = {name: _reserve(file, name, *kind) for name, kind in later.items()}
         file.attrs["schema_version"] = SCHEMA_VERSION
-        for name, text in attributes.items():
-            if len(text.encode()) > _ATTRIBUTE_LIMIT:
+        file.attrs["rows_per_block"] = rows_per_block
+        for name, value in attributes.items():
+            if len(value.encode()) > _ATTRIBUTE_LIMIT:
                 raise CacheError(f"{path}: {name} takes more than {_ATTRIBUTE_LIMIT} bytes")
-            file.attrs[name] = text
+            file.attrs[name] = value
         for name in STRINGS:
             values = _encoded(path, name, getattr(clips, name))
             file.create_dataset(name, data=values.astype(_text_type(values)))
         file.create_dataset("frame_index", data=clips.frame_index.astype("<i8"))
-        file.create_dataset("pts_seconds", data=clips.pts_seconds.astype("<f8"))
+        for name in ("pts_seconds", "start", "end"):
+            file.create_dataset(name, data=getattr(clips, name).astype("<f8"))
         labels = file.create_group("labels")
         for name, column in clips.labels.items():
             if not name or "/" in name or "\0" in name or name == ".":
                 raise CacheError(f"{path}: {name!r} cannot be the name of a label")
-            labels.create_dataset(name, data=column.astype("<f8"))
+            label = labels.create_dataset(name, data=column.astype("<f8"))
+            label.attrs["unit"] = clips.label_units.get(name, "")
+            label.attrs["table_sha256"] = clips.label_tables.get(name, "")
         clip_ids = _encoded(path, "failures", [clip for clip, _ in clips.failures])
         reasons = _encoded(path, "failures", [reason for _, reason in clips.failures])
         kind = np.dtype([("clip_id", _text_type(clip_ids)), ("reason", _text_type(reasons))])
         failures = np.empty(len(clip_ids), dtype=kind)
         failures["clip_id"], failures["reason"] = clip_ids, reasons
         file.create_dataset("failures", data=failures)
-    if not len(clips) or 0 in clips.features.shape:
-        return image, image.size, image.size
-    return image, features_offset, hashes_offset
+    return image, {"thumbnails": 0, "thumbnails_sha256": 0, **offsets}
 
 
-def _reserve(file: h5py.File, name: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Create a contiguous dataset whose space in the file is reserved; return its offset."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     kind = h5py.h5t.py_create(dtype.newbyteorder("<"), logical=True)
-    dataset = h5py.h5d.create(file.id, name, kind, h5py.h5s.create_simple(shape), creation)
+    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), creation)
     return dataset.get_offset() or 0
 
 

@@ -10,18 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.features import Features
-from data.cache.hdf5_reader import SCHEMA_VERSION, read_features, read_metadata
+from data.cache.hdf5_reader import read_features, read_metadata
 from data.cache.hdf5_writer import write_cache
 from data.cache.ledger import ledger_path
 
 
-def load(path: Path | str) -> Features:
-    """Read a cache.
+def load(path: Path | str, *, mapped: bool = False) -> Features:
+    """Read a cache; everything that is read is checked.
+
+    Args:
+        path: The cache.
+        mapped: Leave the features in the file (see `MappedRows`): a block of them is checked when
+            one of its rows is first used.
 
     Raises:
         CacheError: The file cannot be read or trusted; the message gives file and reason.
     """
-    return read_features(Path(path))
+    return read_features(Path(path), mapped=mapped)
 
 
 def save(features: Features, path: Path | str) -> None:
@@ -33,7 +38,7 @@ def save(features: Features, path: Path | str) -> None:
         WriteError: The disk is full or not writable; an older file stays as it was.
         CacheError: The schema cannot hold something, such as the name of a label.
     """
-    write_cache(Path(path), features, _blocks(features.features))
+    write_cache(Path(path), features, _blocks(features.features), _blocks(features.thumbnails))
     ledger_path(Path(path)).unlink(missing_ok=True)
 
 
@@ -44,12 +49,14 @@ def info(path: Path | str) -> dict[str, Any]:
         CacheError: The file cannot be read or trusted.
     """
     path = Path(path)
-    clips = read_metadata(path).clips
+    metadata = read_metadata(path)
+    clips = metadata.clips
     count, steps, dimensions = clips.features.shape
     return {
         "path": str(path),
         "bytes": path.stat().st_size,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": metadata.schema_version,
+        "content_sha256": metadata.content_sha256,
         "created": clips.created,
         "clips": count,
         "steps": steps,
@@ -78,7 +85,7 @@ def _range(column: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _blocks(features: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    step = max(1, (1 << 24) // max(1, features[:1].nbytes))
-    for start in range(0, len(features), step):
-        yield features[start : start + step]
+def _blocks(rows: Any) -> Iterator[NDArray[Any]]:
+    step = max(1, (1 << 24) // max(1, rows[:1].nbytes))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]

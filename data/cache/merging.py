@@ -4,11 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.cache.features import CacheError, Features
-from data.cache.hdf5_reader import read_metadata
+from data.cache.errors import CacheError
+from data.cache.features import Features
+from data.cache.hdf5_reader import CacheMetadata
 from data.cache.hdf5_writer import package_versions
 from data.cache.ledger import ledger_path
 from data.cache.rows import IDENTITY_FIELDS, CacheRow, cache_rows, stack_rows, write_rows
+from data.cache.verification import read_to_copy
 from data.differences import first_difference
 
 
@@ -23,7 +25,7 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
             in the shape of the features, or two different clips have one id.
         WriteError: The disk is full or not writable.
     """
-    caches = [(Path(path), read_metadata(Path(path))) for path in paths]
+    caches = [(Path(path), read_to_copy(Path(path))) for path in paths]
     if not caches:
         raise CacheError("no caches to merge")
     (first_path, first), *others = caches
@@ -46,10 +48,33 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
         identity={name: getattr(first.clips, name) for name in IDENTITY_FIELDS},
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
         versions=package_versions(),
+        **{name: _joined_texts(caches, name) for name in ("label_units", "label_tables")},
     )
     write_rows(Path(out), merged, list(rows.values()))
     if os.path.abspath(out) not in map(os.path.abspath, paths):
         ledger_path(Path(out)).unlink(missing_ok=True)
+
+
+def _joined_texts(caches: Sequence[tuple[Path, CacheMetadata]], name: str) -> dict[str, str]:
+    """Return the units of labels, or the hashes of their tables, of several caches.
+
+    Raises:
+        CacheError: Two units of a label differ. Two tables may; it then has none.
+    """
+    joined: dict[str, str] = {}
+    origin: dict[str, Path] = {}
+    for path, metadata in caches:
+        for label, text in getattr(metadata.clips, name).items():
+            if joined.setdefault(label, text) == text:
+                origin.setdefault(label, path)
+            elif name == "label_units":
+                raise CacheError(
+                    f"{origin[label]} and {path} do not mix: the label {label} is in "
+                    f"{joined[label]!r} in one and in {text!r} in the other"
+                )
+            else:
+                joined[label] = ""
+    return joined
 
 
 def _refuse_different(left_path: Path, left: Features, right_path: Path, right: Features) -> None:

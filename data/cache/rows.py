@@ -9,19 +9,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.features import CacheError, Features
-from data.cache.hdf5_reader import CacheMetadata, blank_features, read_array
+from data.cache.blocks import read_rows
+from data.cache.errors import CacheError
+from data.cache.features import Features
+from data.cache.hdf5_reader import REPAIR, CacheMetadata, StoredRows, blank_features
 from data.cache.hdf5_writer import write_cache
+from data.cache.seal import open_cache_file
 from data.clips import Clip
 
 IDENTITY_FIELDS = ("fingerprint", "sampler", "decoder")
 
 
 @dataclass(frozen=True)
+class RowPlace:
+    """Where one row is in a file, and its SHA-256 (empty if the whole file has been checked)."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, rows: StoredRows, number: int) -> "RowPlace":
+        """Return the place of row `number` of the rows of a file."""
+        sha256 = rows.sha256[number] if rows.sha256 else ""
+        return cls(path, rows.offset + number * rows.row_bytes, rows.shape[1:], rows.dtype, sha256)
+
+    def read(self) -> NDArray[Any] | None:
+        """Read the row (1, ...); None if it is not the one that was written.
+
+        Raises:
+            CacheError: The file cannot be read.
+        """
+        row = np.empty((1, *self.shape), self.dtype)
+        with open_cache_file(self.path) as file:
+            try:
+                read_rows(file.fileno(), self.offset, row, None)
+            except EOFError as error:
+                raise CacheError(f"{self.path} ends before its features do") from error
+        content = row.data if row.size else b""
+        if self.sha256 and hashlib.sha256(content).hexdigest() != self.sha256:
+            return None
+        return row
+
+
+@dataclass(frozen=True)
 class CacheRow:
     """One clip of a cache to be written: its identity, its frames, and where its features are.
 
-    The features are row `number` of the cache `path`, at the byte `offset`.
+    They are row `number` of the cache `path`; `thumbnails` is None where that has none.
     """
 
     clip: Clip
@@ -31,14 +68,15 @@ class CacheRow:
     key: str
     path: Path
     number: int
-    offset: int
-    features_sha256: str | None
+    features: RowPlace
+    thumbnails: RowPlace | None
 
     @classmethod
     def from_metadata(
         cls, clip: Clip, path: Path, metadata: CacheMetadata, number: int
     ) -> "CacheRow":
         """Return row `number` of the cache `path`, with the identity and labels of `clip`."""
+        has_thumbnails = metadata.clips.thumbnails.size
         return cls(
             clip=clip,
             frame_index=metadata.clips.frame_index[number].copy(),
@@ -47,22 +85,33 @@ class CacheRow:
             key=metadata.clips.key[number],
             path=path,
             number=number,
-            offset=metadata.features_offset + number * metadata.row_bytes,
-            features_sha256=metadata.features_sha256[number] if metadata.features_sha256 else None,
+            features=RowPlace.of(path, metadata.features, number),
+            thumbnails=RowPlace.of(path, metadata.thumbnails, number) if has_thumbnails else None,
         )
 
-    def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def read(self) -> NDArray[Any]:
         """Read the features (1, T, D).
 
         Raises:
             CacheError: They are not those that were written.
         """
-        features = read_array(self.path, self.offset, (1, *shape), dtype)
-        if self.features_sha256:
-            sha256 = hashlib.sha256(features.data).hexdigest()
-            if sha256 != self.features_sha256:
-                raise CacheError(f"{self.path}: the features of {self.clip.id} are damaged")
-        return features
+        return self._read(self.features, "features")
+
+    def read_thumbnails(self) -> NDArray[np.uint8]:
+        """Read the thumbnails (1, F, h, w).
+
+        Raises:
+            CacheError: There are none, or they are not those that were written.
+        """
+        if self.thumbnails is None:
+            raise CacheError(f"{self.path} has no thumbnails")
+        return self._read(self.thumbnails, "thumbnails")
+
+    def _read(self, place: RowPlace, what: str) -> NDArray[Any]:
+        row = place.read()
+        if row is None:
+            raise CacheError(f"{self.path}: the {what} of {self.clip.id} are damaged; {REPAIR}")
+        return row
 
 
 def cache_rows(path: Path, metadata: CacheMetadata) -> Iterator[CacheRow]:
@@ -72,11 +121,17 @@ def cache_rows(path: Path, metadata: CacheMetadata) -> Iterator[CacheRow]:
         clip = Clip(
             id=clip_id,
             path=Path(clip_id),
+            start=_seconds(clips.start[number]),
+            end=_seconds(clips.end[number]),
             object=clips.object[number],
             scenario=clips.scenario[number],
             labels={name: float(column[number]) for name, column in clips.labels.items()},
         )
         yield CacheRow.from_metadata(clip, path, metadata, number)
+
+
+def _seconds(value: np.float64) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def stack_rows(
@@ -87,9 +142,17 @@ def stack_rows(
     identity: Mapping[str, Any],
     failures: Sequence[tuple[str, str]],
     versions: Mapping[str, str],
+    label_units: Mapping[str, str] | None = None,
+    label_tables: Mapping[str, str] | None = None,
 ) -> Features:
-    """Return these rows as one cache whose features (N, *shape) have no content yet."""
+    """Return these rows as one cache whose features (N, *shape) have no content yet.
+
+    It has thumbnails if every row has some, all of one size. Units and tables of labels that no row
+    has are left out.
+    """
     label_names = dict.fromkeys(name for row in rows for name in row.clip.labels)
+    thumbnails = {row.thumbnails.shape if row.thumbnails else (0, 0, 0) for row in rows}
+    (frames,) = thumbnails if len(thumbnails) == 1 else [(0, 0, 0)]
     return Features(
         features=blank_features((len(rows), *shape), dtype),
         clip_id=[row.clip.id for row in rows],
@@ -103,6 +166,11 @@ def stack_rows(
         pts_seconds=_padded([row.pts_seconds for row in rows], np.float64(np.nan)),
         source_sha256=[row.source_sha256 for row in rows],
         key=[row.key for row in rows],
+        start=np.array([row.clip.start for row in rows], dtype=np.float64),
+        end=np.array([row.clip.end for row in rows], dtype=np.float64),
+        label_units={n: u for n, u in (label_units or {}).items() if n in label_names},
+        label_tables={n: t for n, t in (label_tables or {}).items() if n in label_names},
+        thumbnails=blank_features((len(rows), *frames), np.dtype(np.uint8)),
         failures=failures,
         versions=versions,
         **identity,
@@ -116,8 +184,7 @@ def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> None:
         WriteError: The disk is full or not writable.
         CacheError: A row is damaged.
     """
-    shape, dtype = clips.features.shape[1:], clips.features.dtype
-    write_cache(path, clips, (row.read(shape, dtype) for row in rows))
+    write_cache(path, clips, (row.read() for row in rows), (row.read_thumbnails() for row in rows))
 
 
 def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:

@@ -1,54 +1,97 @@
-"""The seal of a cache: hashes of its bytes in the first 512 bytes of the file."""
+"""The seal of a cache: hashes of its bytes in the first 512 bytes of the file.
+
+From version 2 on the seal covers all but the features and the thumbnails, which have hashes of
+their own among the bytes that it covers. It stands there twice, and each copy ends with a hash of
+itself, so that a damaged copy is noticed and the other one serves.
+"""
 
 import hashlib
 import io
+import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.cache.features import CacheError
+import xxhash
+
+from data.cache.errors import CacheError
 
 USER_BLOCK = 512
+COPY = USER_BLOCK // 2
+_NUMBER = rb"([0-9]{1,18})"
 _SEAL = re.compile(
-    rb"heliograph cache sha256=([0-9a-f]{64}) bytes=([0-9]{1,19}) "
-    rb"features=([0-9]{1,19})-([0-9]{1,19}) rest_sha256=([0-9a-f]{64})\n\0*"
+    rb"(heliograph cache 2 bytes=%b features=%b-%b thumbnails=%b-%b rest_sha256=([0-9a-f]{64}) )"
+    rb"xxh3=([0-9a-f]{32})\n\0*" % ((_NUMBER,) * 5)
 )
+_VERSION_1 = re.compile(
+    rb"heliograph cache sha256=([0-9a-f]{64}) bytes=%b features=%b-%b "
+    rb"rest_sha256=([0-9a-f]{64})\n\0*" % ((_NUMBER,) * 3)
+)
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 22
+_MOST_REST = 1 << 32  # bytes outside features and thumbnails: those of millions of clips
 
 
 @dataclass(frozen=True)
 class Seal:
     """What the user block of a cache says about the bytes after it.
 
-    `sha256` is that of all `byte_count` bytes; `rest_sha256` that of all but the features, which
-    lie at offsets `features_start` to `features_stop` of the file.
+    `rest_sha256` is the hash of all but the features and thumbnails, which lie at the offsets
+    `features` and `thumbnails` (start, stop) of the file. Only version 1 has the hash `sha256` of
+    all `byte_count` bytes.
     """
 
-    sha256: str
     byte_count: int
-    features_start: int
-    features_stop: int
+    features: tuple[int, int]
     rest_sha256: str
+    thumbnails: tuple[int, int] = (USER_BLOCK, USER_BLOCK)
+    sha256: str = ""
 
     def user_block(self) -> bytes:
         """Return the user block, 512 bytes."""
+        if self.sha256:
+            line = (
+                f"heliograph cache sha256={self.sha256} bytes={self.byte_count} "
+                f"features={_range(self.features)} rest_sha256={self.rest_sha256}\n"
+            ).encode()
+            return line.ljust(USER_BLOCK, b"\0")
         text = (
-            f"heliograph cache sha256={self.sha256} bytes={self.byte_count} "
-            f"features={self.features_start}-{self.features_stop} rest_sha256={self.rest_sha256}\n"
-        )
-        return text.encode().ljust(USER_BLOCK, b"\0")
+            f"heliograph cache 2 bytes={self.byte_count} features={_range(self.features)} "
+            f"thumbnails={_range(self.thumbnails)} rest_sha256={self.rest_sha256} "
+        ).encode()
+        line = text + f"xxh3={xxhash.xxh3_128_hexdigest(text)}\n".encode()
+        return line.ljust(COPY, b"\0") * 2
 
     @classmethod
     def read(cls, file: io.FileIO) -> "Seal | None":
         """Return the seal of an open file; None if it has none that can be read."""
         file.seek(0)
-        match = _SEAL.fullmatch(file.read(USER_BLOCK))
-        if not match:
-            return None
-        sha256, rest = match[1].decode(), match[5].decode()
-        return cls(sha256, int(match[2]), int(match[3]), int(match[4]), rest)
+        block = file.read(USER_BLOCK)
+        for copy in (block[:COPY], block[COPY:]):
+            match = _SEAL.fullmatch(copy)
+            if match and xxhash.xxh3_128_hexdigest(match[1]) == match[8].decode():
+                count, *offsets = (int(match[number]) for number in range(2, 7))
+                features, thumbnails = (offsets[0], offsets[1]), (offsets[2], offsets[3])
+                return cls(count, features, match[7].decode(), thumbnails)
+        if match := _VERSION_1.fullmatch(block):
+            features = int(match[3]), int(match[4])
+            return cls(int(match[2]), features, match[5].decode(), sha256=match[1].decode())
+        return None
+
+    def rest(self, size: int) -> list[tuple[int, int]]:
+        """Return the ranges of offsets in a file of `size` bytes that `rest_sha256` is of."""
+        ranges, start = [], USER_BLOCK
+        for first, stop in sorted((self.features, self.thumbnails)):
+            ranges.append((start, first))
+            start = max(start, stop)
+        return [*ranges, (start, size)]
+
+
+def _range(offsets: tuple[int, int]) -> str:
+    return f"{offsets[0]}-{offsets[1]}"
 
 
 @contextmanager
@@ -59,48 +102,61 @@ def open_cache_file(path: Path) -> Iterator[io.FileIO]:
         CacheError: There is no such regular file, or it cannot be read.
     """
     path = Path(path)
-    if not path.exists():
-        raise CacheError(f"{path} does not exist")
-    if not path.is_file():
-        raise CacheError(f"{path} is not a regular file")
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CacheError(f"{path} is not a regular file")
             yield file
+    except FileNotFoundError as error:
+        raise CacheError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise CacheError(f"{path} is not a regular file") from error
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def has_seal(path: Path) -> bool:
-    """Return whether the file begins with a seal that can be read."""
-    with open_cache_file(path) as file:
-        return Seal.read(file) is not None
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe would wait for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
-def is_seal_intact(path: Path) -> bool:
-    """Return whether all bytes of the file match the hash in its seal."""
-    with open_cache_file(path) as file:
-        seal = Seal.read(file)
-        return seal is not None and seal.sha256 == _sha256(file, (USER_BLOCK, file_size(file)))
+def require_hdf5(path: Path, file: io.FileIO) -> None:
+    """Raise `CacheError` if an open file does not begin as an HDF5 file does."""
+    start, size = 0, file_size(file)
+    while start < size:
+        file.seek(start)
+        if file.read(len(_HDF5)) == _HDF5:
+            return
+        start = max(USER_BLOCK, 2 * start)
+    hint = "; heliograph cache import reads .pt files" if path.suffix == ".pt" else ""
+    raise CacheError(f"{path} is not an HDF5 file{hint}")
 
 
-def check_structure(path: Path, file: io.FileIO) -> Seal | None:
-    """Return the seal of a file whose bytes outside the features match it; None without a seal.
+def check_structure(path: Path, file: io.FileIO) -> Seal:
+    """Return the seal of a file whose bytes outside the features and thumbnails match it.
 
     HDF5 could crash on a file with other bytes there.
 
     Raises:
-        CacheError: The bytes do not match, or the file has another length.
+        CacheError: There is no seal, the bytes do not match it, or the file has another length.
     """
     seal, size = Seal.read(file), file_size(file)
     if seal is None:
-        return None
+        require_hdf5(path, file)
+        raise CacheError(
+            f"{path} has no seal to check it by: it is damaged there, or another program wrote it "
+            "(heliograph cache import reads such a file)"
+        )
     if seal.byte_count + USER_BLOCK != size:
         raise CacheError(f"{path} has {size} bytes, not {seal.byte_count + USER_BLOCK}: truncated?")
-    outside = ((USER_BLOCK, seal.features_start), (seal.features_stop, size))
-    if _sha256(file, *outside) != seal.rest_sha256:
+    for start, stop in (seal.features, seal.thumbnails):
+        if not USER_BLOCK <= start <= stop <= size:
+            raise CacheError(f"{path}: its seal places the features outside the file")
+    rest = seal.rest(size)
+    if sum(stop - start for start, stop in rest) > _MOST_REST:
+        raise CacheError(f"{path}: its seal leaves too many bytes outside the features")
+    if sha256_of_ranges(file, *rest) != seal.rest_sha256:
         raise CacheError(f"{path} is damaged outside its features: in names, labels or structure")
-    if not USER_BLOCK <= seal.features_start <= seal.features_stop <= size:
-        raise CacheError(f"{path}: its seal places the features outside the file")
     return seal
 
 
@@ -109,7 +165,7 @@ def file_size(file: io.FileIO) -> int:
     return file.seek(0, io.SEEK_END)
 
 
-def _sha256(file: io.FileIO, *ranges: tuple[int, int]) -> str:
+def sha256_of_ranges(file: io.FileIO, *ranges: tuple[int, int]) -> str:
     """Return the SHA-256 of the bytes in these ranges of offsets, as 64 hex digits."""
     digest = hashlib.sha256()
     for start, stop in ranges:

@@ -1,8 +1,10 @@
 """Import and export of the paper's .pt files, and export to other formats."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +12,116 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache import Features
-from data.errors import InvalidValueError
-from data.files import atomic_write, sha256_file
-from data.interchange.safe_pt import InterchangeError, read_pt
+from data.errors import HeliographError, InvalidValueError
+from data.files import atomic_write
+from data.interchange.safe_pt import InterchangeError, read_hashed_pt, read_pt
+from data.screening import record
 
 __all__ = [
     "EXPORTERS",
+    "Export",
     "InterchangeError",
+    "encode",
     "export",
-    "export_npz",
-    "export_pt",
-    "export_safetensors",
+    "import_features",
     "import_pt",
     "numbered",
     "read_pt",
+    "write_export",
     "write_pt",
 ]
 
 _BINS = {"e_bins": "elasticity", "f_bins": "friction"}
+
+
+def import_features(
+    path: Path | str,
+    *,
+    backbone: str | None = None,
+    frames: int | None = None,
+    preprocess: str | None = None,
+) -> Features:
+    """Read a file of another program as a cache: one of the paper's, or an .h5 without a seal.
+
+    `backbone`, `frames` and `preprocess` declare how the features were made.
+
+    Raises:
+        InterchangeError: The file is refused, something is missing, or lengths disagree.
+    """
+    path = Path(path)
+    read = import_h5 if path.suffix.lower() in (".h5", ".hdf5") else import_pt
+    try:
+        return read(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    except HeliographError as error:
+        if isinstance(error, InterchangeError):
+            raise
+        raise InterchangeError(f"{path}: {error}") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise InterchangeError(f"{path} is damaged: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def import_h5(
+    path: Path | str,
+    *,
+    backbone: str | None = None,
+    frames: int | None = None,
+    preprocess: str | None = None,
+) -> Features:
+    """Read an HDF5 file without a seal that has the names of our datasets.
+
+    `features` (N, T, D) or (N, D) and `clip_id` (N,) must be there; `object`, `scenario`,
+    `labels/<name>`, `frame_index`, `pts_seconds` and `source_sha256` may be. What its attributes
+    `fingerprint`, `sampler` and `decoder` say is kept as declared, like `backbone`, `frames` and
+    `preprocess`.
+
+    Raises:
+        InterchangeError: The file is refused, something is missing, or lengths disagree.
+    """
+    from data.interchange.unsealed_h5 import read_h5  # after torch: it must not load h5py's HDF5
+
+    path = Path(path)
+    content, sha256 = read_h5(path)
+    fingerprint = _declared(path, sha256, backbone, frames, preprocess)
+    if content["declared"]:
+        fingerprint["declared"] = content["declared"]
+    features, converted = _features(path, content["features"])
+    if converted:
+        fingerprint["converted"] = converted
+    count = len(features)
+    columns: dict[str, Any] = {"object": [""] * count, "scenario": [""] * count}
+    for name in ("clip_id", "object", "scenario", "source_sha256"):
+        if name in content:
+            if not isinstance(content[name], list):
+                raise InterchangeError(f"{path}: {name} is {content[name].dtype}, not text")
+            _same_length(path, f"values of {name}", len(content[name]), count)
+            columns[name] = content[name]
+    for name, kinds in (("frame_index", "iu"), ("pts_seconds", "iuf")):
+        if name in content:
+            array = content[name]
+            if isinstance(array, list) or array.dtype.kind not in kinds or array.ndim != 2:
+                raise InterchangeError(f"{path}: {name} is no table of numbers (clips, frames)")
+            columns[name] = array
+    labels = {
+        name: _column(path, name, values, count) for name, values in content["labels"].items()
+    }
+    return Features(features=features, labels=labels, fingerprint=fingerprint, **columns)
+
+
+def _declared(
+    path: Path, sha256: str, backbone: str | None, frames: int | None, preprocess: str | None
+) -> dict[str, Any]:
+    """Return the fingerprint of imported features."""
+    declared = {"backbone": backbone, "frames": frames, "preprocess": preprocess}
+    return {
+        "imported": True,
+        "source": path.name,
+        "sha256": sha256,
+        **{name: value for name, value in declared.items() if value is not None},
+    }
 
 
 def import_pt(
@@ -48,16 +142,10 @@ def import_pt(
         InterchangeError: The file is refused, keys are missing, or lengths disagree.
     """
     path = Path(path)
-    content = read_pt(path)
+    content, sha256 = read_hashed_pt(path)
     if "features" not in content:
         raise InterchangeError(f"{path} has no 'features'; it has {', '.join(map(str, content))}")
-    fingerprint: dict[str, Any] = {
-        "imported": True,
-        "source": path.name,
-        "sha256": sha256_file(path),
-    }
-    declared = {"backbone": backbone, "frames": frames, "preprocess": preprocess}
-    fingerprint |= {name: value for name, value in declared.items() if value is not None}
+    fingerprint = _declared(path, sha256, backbone, frames, preprocess)
     features, converted = _features(path, content["features"])
     if converted:
         fingerprint["converted"] = converted
@@ -198,21 +286,25 @@ def numbered(objects: Sequence[str]) -> list[str]:
     return ids
 
 
-def export_pt(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
-    """Write a file as the paper's code does: same keys, types and order of keys.
+@dataclass(frozen=True)
+class Export:
+    """The bytes of a file for another program, and the ids of the clips that it cannot hold."""
+
+    content: bytes
+    left_out: Sequence[str] = ()
+
+
+def encode_pt(features: Features, property: str) -> Export:
+    """Return a file as the paper's code writes it: same keys, types and order of keys.
 
     `features`: tensor (N, T, D); `obj_names`: list of N; `<property>_values`: float64 (N,);
     `scenario`: text, several joined by `+`. It holds nothing else of the cache. The format cannot
     express "unknown" (a reader would take NaN, or the paper's 0.0, for a value), so clips whose
     property is not known are left out.
 
-    Returns:
-        The ids of the clips that are left out.
-
     Raises:
         InvalidValueError: There is no such label.
         InterchangeError: No clip has a known label.
-        WriteError: The disk is full or not writable.
     """
     import torch
 
@@ -229,8 +321,17 @@ def export_pt(features: Features, path: Path | str, *, property: str = "mass") -
         f"{property}_values": np.array(known_clips.labels[property], dtype=np.float64),
         "scenario": "+".join(sorted(set(known_clips.scenario))),
     }
-    write_pt(content, path)
-    return [features.clip_id[row] for row in np.flatnonzero(unknown).tolist()]
+    left_out = [features.clip_id[row] for row in np.flatnonzero(unknown).tolist()]
+    return Export(_saved(content), left_out)
+
+
+def _saved(content: Mapping[str, Any]) -> bytes:
+    """Return what `torch.save` writes; in memory, so that a full disk raises our error."""
+    import torch
+
+    memory = io.BytesIO()
+    torch.save(dict(content), memory)
+    return memory.getvalue()
 
 
 def write_pt(content: Mapping[str, Any], path: Path | str) -> None:
@@ -239,60 +340,83 @@ def write_pt(content: Mapping[str, Any], path: Path | str) -> None:
     Raises:
         WriteError: The disk is full or not writable.
     """
-    import torch
-
-    memory = io.BytesIO()  # so that a full disk raises our error, not the archive writer's
-    torch.save(dict(content), memory)
-    atomic_write(Path(path), memory.getvalue())
+    _write(Path(path), _saved(content))
 
 
-def export_npz(features: Features, path: Path | str) -> list[str]:
-    """Write an .npz without pickles: the columns, `label_<name>`, and the rest as JSON text."""
+def _write(path: Path, content: bytes) -> None:
+    atomic_write(path, content)
+    record(f"sha256:{hashlib.sha256(content).hexdigest()}")
+
+
+def encode_npz(features: Features, property: str) -> Export:
+    """Return an .npz without pickles: the columns, `label_<name>`, and the rest as JSON text."""
     memory = io.BytesIO()
     columns = _numbers(features) | {
         name: np.array(getattr(features, name), dtype=np.str_) for name in _TEXT
     }
     np.savez(memory, allow_pickle=False, about=np.array(_about(features)), **columns)
-    atomic_write(Path(path), memory.getvalue())
-    return []
+    return Export(memory.getvalue())
 
 
-def export_safetensors(features: Features, path: Path | str) -> list[str]:
-    """Write the numbers as tensors, and the text as JSON in the file's metadata."""
+def encode_safetensors(features: Features, property: str) -> Export:
+    """Return the numbers as tensors, and the text as JSON in the file's metadata."""
     from safetensors.numpy import save
 
     metadata = {name: json.dumps(list(getattr(features, name))) for name in _TEXT}
     tensors = {name: np.ascontiguousarray(array) for name, array in _numbers(features).items()}
-    atomic_write(Path(path), save(tensors, metadata | {"about": _about(features)}))
-    return []
+    content = memoryview(save(tensors, metadata | {"about": _about(features)}))
+    # A header begins with its length. Written by the library, its metadata are in random order.
+    stop = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(bytes(content[8:stop])), sort_keys=True).encode()
+    header = header.ljust(-(-len(header) // 8) * 8)
+    return Export(b"".join((len(header).to_bytes(8, "little"), header, content[stop:])))
 
 
-EXPORTERS: dict[str, Callable[[Features, Path | str, str], list[str]]] = {
-    ".pt": lambda features, path, property: export_pt(features, path, property=property),
-    ".npz": lambda features, path, _: export_npz(features, path),
-    ".safetensors": lambda features, path, _: export_safetensors(features, path),
+EXPORTERS: dict[str, Callable[[Features, str], Export]] = {
+    ".pt": encode_pt,
+    ".npz": encode_npz,
+    ".safetensors": encode_safetensors,
 }
 
 
-def export(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
-    """Write the format that the suffix of `path` names (see `EXPORTERS`).
+def encode(features: Features, suffix: str, *, property: str = "mass") -> Export:
+    """Return the format of a suffix (see `EXPORTERS`).
 
     `property` is the one label that a .pt holds; the other formats hold all.
+
+    Raises:
+        InvalidValueError: There is no such format, or no such label.
+        InterchangeError: The cache has nothing that the format can hold.
+    """
+    if suffix.lower() not in EXPORTERS:
+        known = ", ".join(EXPORTERS)
+        raise InvalidValueError(f"there is no export to {suffix!r}; there is {known}")
+    return EXPORTERS[suffix.lower()](features, property)
+
+
+def export(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
+    """Write the format that the suffix of `path` names, whole or not at all.
 
     Returns:
         The ids of the clips that the format cannot hold, and that are left out.
 
     Raises:
-        InvalidValueError: There is no such format.
-        InterchangeError: The cache has nothing that the format can hold.
+        InvalidValueError: as for `encode`.
+        InterchangeError: as for `encode`.
         WriteError: The disk is full or not writable.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in EXPORTERS:
-        raise InvalidValueError(
-            f"{path}: there is no export to {suffix!r}; there is {', '.join(EXPORTERS)}"
-        )
-    return EXPORTERS[suffix](features, path, property)
+    exported = encode(features, Path(path).suffix, property=property)
+    write_export(exported, path)
+    return list(exported.left_out)
+
+
+def write_export(exported: Export, path: Path | str) -> None:
+    """Write what `encode` returned, whole or not at all.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+    """
+    _write(Path(path), exported.content)
 
 
 _TEXT = ("clip_id", "object", "scenario", "source_sha256")

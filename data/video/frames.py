@@ -32,7 +32,10 @@ class Limits:
     """Limits on reading one clip; the defaults are above what any ordinary clip needs.
 
     Attributes:
+        bytes: Most bytes of the file.
         pixels: Most pixels of a frame (the default is 8192 x 8192).
+        aspect: Most that the longer side of a frame is of the shorter: whatever makes the shorter
+            side so many pixels long makes the longer one this many times as long.
         frames: Most frames of a clip.
         seconds: Longest duration of a clip.
         batch_bytes: Most bytes of the frames that one call returns.
@@ -41,7 +44,9 @@ class Limits:
         memory_bytes: Most memory of such a process.
     """
 
+    bytes: int = 256 << 30
     pixels: int = 8192 * 8192
+    aspect: float = 32.0
     frames: int = 4_000_000
     seconds: float = 86_400.0
     batch_bytes: int = 8 << 30
@@ -52,6 +57,21 @@ class Limits:
         for limit in dataclasses.fields(self):
             if not getattr(self, limit.name) > 0:
                 raise ValueError(f"limit {limit.name} must be positive")
+
+    def check_frame_size(self, path: Path, width: int, height: int) -> None:
+        """Raise `VideoError` for frames of this size if they exceed a limit."""
+        size = f"its frames of {width}x{height}"
+        if width * height > self.pixels:
+            raise VideoError(
+                path, f"{size} are {width * height:,} pixels, the limit is {self.pixels:,}"
+            )
+        long, short = max(width, height), min(width, height)
+        if long > self.aspect * short:
+            raise VideoError(
+                path,
+                f"{size} are {long / short:,.5g} times as long as wide, the limit is "
+                f"{self.aspect:g}",
+            )
 
 
 @dataclass(frozen=True, eq=False)

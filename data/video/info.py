@@ -102,4 +102,4 @@ def describe(info: VideoInfo) -> str:
     ]  # fmt: skip
     rows += list(info.agreement.items())
     rows += [("note", note) for note in info.notes]
-    return "\n".join(f"{name:<10} {value}" for name, value in rows)
+    return "\n".join(f"{name:<10} {value}".replace("\n", r"\n") for name, value in rows)

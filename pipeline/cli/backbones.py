@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ from pipeline.cli.options import (
     as_json,
     hub_dir,
 )
-from pipeline.console import log, print_table
+from pipeline.console import echo, echo_json, log, print_table
 
 HELP_ORDER = 140
 
@@ -30,7 +29,7 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
 
     rows = describe(hub_dir=hub_dir)
     if as_json:
-        click.echo(json.dumps(rows))
+        echo_json(rows)
         return
     cells = [
         [
@@ -51,5 +50,5 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
         for fault in row["faults"] or ():
             click.echo(f"{row['name']}: {fault}")
         if row["error"] is not None:
-            click.echo(f"{row['name']} is broken: {row['error']}")
+            echo(f"{row['name']} is broken: {row['error']}")
     log("any image model of timm is timm:MODEL, such as timm:resnet50")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,11 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.console import ProgressBar, log, print_table
+from pipeline.cli.outputs import has_content, is_there, overwrite
+from pipeline.console import ProgressBar, echo, echo_json, log, print_table
+
+if TYPE_CHECKING:
+    from data.cache import Features
 
 HELP_ORDER = 50
 
@@ -38,7 +42,7 @@ def info(path: Path, as_json: bool) -> None:
 
     content = store.info(path)
     if as_json:
-        click.echo(json.dumps(content))
+        echo_json(content)
         return
     rows = [[name, _brief(value)] for name, value in content.items() if name != "failures"]
     rows += [[f"failed: {one['clip']}", one["reason"]] for one in content["failures"]]
@@ -70,7 +74,7 @@ def verify(
 
     problems = store.verify(path)
     for problem in problems:
-        click.echo(str(problem))
+        echo(str(problem))
     if problems and repair:
         from data.manifests import list_clips
         from pipeline.extraction import print_summary, progress_callback, repair_cache
@@ -85,6 +89,8 @@ def verify(
                 **where,
             )
         print_summary(summary)
+        if not summary.interrupted and not path.exists():
+            raise HeliographError(f"{path} was removed: every clip had to leave it")
         left = store.verify(path)
         if summary.interrupted or left:
             raise HeliographError(f"{path} is not sound: {len(left)} problems are left")
@@ -114,16 +120,24 @@ def merge(paths: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--preprocess", help="Declare the preprocessing: official or paper.", show_default="official"
 )
+@overwrite
 def import_(
-    path: Path, out: Path, backbone: str | None, frames: int | None, preprocess: str | None
+    path: Path,
+    out: Path,
+    backbone: str | None,
+    frames: int | None,
+    preprocess: str | None,
+    overwrite: bool,
 ) -> None:
-    """Read a feature file of the paper (.pt).
+    """Read features of another program: a file of the paper (.pt), or an .h5 without a seal.
 
-    Nothing in it is executed. What it does not say can be declared: with --backbone and --frames a
-    run that is trained on it takes new videos, too.
+    An .h5 has datasets named as in a cache; features and clip_id must be there. Nothing in a file
+    is executed. What it does not say can be declared: with --backbone and --frames a run that is
+    trained on it takes new videos, too. What is declared is checked as far as it can be, and is
+    shown as declared wherever it is shown.
     """
     from data import cache as store
-    from data.interchange import import_pt
+    from data.interchange import import_features
 
     if backbone is not None:
         from backbones import find_entry
@@ -131,9 +145,17 @@ def import_(
         find_entry(backbone)  # a wrong name fails at once
     if preprocess not in (None, "official", "paper"):
         raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
-    features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
-    store.save(features, out)
-    log(f"{out}: {features}")
+    features = import_features(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    _, steps, dim = features.features.shape
+    if frames is not None and steps and frames % steps:
+        raise InvalidValueError(f"{path} has {steps} time steps, which {frames} frames cannot give")
+    if backbone is not None:
+        from backbones import refuse_impossible
+
+        refuse_impossible(backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess)
+    if not is_there(out, overwrite, lambda: _same(store.load(out), features)):
+        store.save(features, out)
+        log(f"{out}: {features}")
 
 
 @cache.command()
@@ -142,20 +164,28 @@ def import_(
     "-o", "--out", type=PATH, required=True, help="File to write: .pt, .npz or .safetensors."
 )
 @click.option("--property", "label", default="mass", help="The label that a .pt holds.")
-def export(path: Path, out: Path, label: str) -> None:
+@overwrite
+def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     """Write a cache as a file for other programs.
 
     The suffix says which format; .pt is the paper's. A .pt cannot say that a value is unknown:
     clips without a known one are left out.
     """
     from data import cache as store
-    from data.interchange import export as write
+    from data.interchange import encode, write_export
 
-    left_out = write(store.load(path), out, property=label)
-    if left_out:
-        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        log(f"left out: {len(left_out)} clips without a known {label} ({some})")
-    log(str(out))
+    exported = encode(store.load(path), out.suffix, property=label)
+    if exported.left_out:
+        some = ", ".join(exported.left_out[:3]) + (", ..." if len(exported.left_out) > 3 else "")
+        log(f"left out: {len(exported.left_out)} clips without a known {label} ({some})")
+    if not is_there(out, overwrite, lambda: has_content(out, exported.content)):
+        write_export(exported, out)
+        log(str(out))
+
+
+def _same(one: Features, other: Features) -> bool:
+    """Return whether two caches are equal but for the time and the versions of writing."""
+    return not set(one.differences(other)) - {"versions"}
 
 
 def _brief(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from pipeline.cli.options import (
     PATH,
     as_json,
 )
+from pipeline.console import echo_json
 
 HELP_ORDER = 80
 
@@ -29,6 +29,6 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 
     comparison = stage(first, second)
     if as_json:
-        click.echo(json.dumps(comparison))
+        echo_json(comparison)
     else:
         show_comparison(comparison)

@@ -10,6 +10,7 @@ import click
 from pipeline.cli.options import (
     hub_dir,
 )
+from pipeline.console import echo
 
 HELP_ORDER = 150
 
@@ -30,6 +31,5 @@ def doctor(hub_dir: Path | None, offline: bool) -> None:
     broken = False
     for check in examine(hub_dir=hub_dir, network=not offline):
         broken |= check.level == BROKEN
-        level = click.style(f"{check.level:6}", fg=colours[check.level])
-        click.echo(f"{level}  {check.name}: {check.sentence}")
+        echo(f"{check.level:6}  {check.name}: {check.sentence}", colour=colours[check.level])
     sys.exit(1 if broken else 0)

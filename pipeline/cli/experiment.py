@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 
 from data.errors import HeliographError
 from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, device, hub_dir, share_the_cores
-from pipeline.console import format_duration, log, print_table
+from pipeline.console import echo, echo_json, format_duration, log, print_table
 
 if TYPE_CHECKING:
     from pipeline.experiments import ExperimentResult, Recipe
@@ -118,7 +117,7 @@ def _show_list(recipes: list[Recipe], as_json: bool) -> None:
         for recipe in recipes
     ]
     if as_json:
-        click.echo(json.dumps(rows))
+        echo_json(rows)
         return
     cells = [
         [row["name"], row["title"], row["clips"] or "given features", str(len(row["runs"]))]
@@ -133,15 +132,17 @@ def _show(results: list[ExperimentResult], as_json: bool, *, several: bool = Fal
 
     if as_json:
         results_json = [result.to_json() for result in results]
-        click.echo(json.dumps(results_json if several else results_json[0]))
+        echo_json(results_json if several else results_json[0])
     for result in results:
         if not as_json:
-            click.echo(f"\n{result.recipe.name}: {result.recipe.title}\n")
+            echo()
+            echo(f"{result.recipe.name}: {result.recipe.title}")
+            echo()
             print_table(*accuracy_table(result.lines))
             for table in measure_tables(result.lines):
-                click.echo()
+                echo()
                 print_table(*table)
             for number, place in enumerate(paper_sources(result.lines), 1):
-                click.echo(f"({number}) {place}")
+                echo(f"({number}) {place}")
         took = format_duration(sum(result.seconds.values()))
         log(f"{result.folder / 'report.html'}: {took} of work in all")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.console import ProgressBar, log
+from pipeline.console import ProgressBar, echo_json, log
 
 HELP_ORDER = 40
 
@@ -133,6 +132,6 @@ def extract(
         )
     print_summary(summary)
     if as_json:
-        click.echo(json.dumps(summary.to_json()))
+        echo_json(summary.to_json())
     require_clips(summary)
     sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import PATH
-from pipeline.console import ProgressBar, log
+from pipeline.cli.outputs import has_content, is_there
+from pipeline.console import ProgressBar, echo, log
 
 if TYPE_CHECKING:
     from data.clips import Clip
@@ -62,6 +63,7 @@ def _command(dataset: Dataset) -> click.Command:
         tracks = f"Folder for pictures of the tracks of {_measured_options(dataset)}."
         params.append(click.Option(["--plots"], type=PATH, help=tracks))
     params.append(click.Option(["-o", "--out"], type=PATH, help="Manifest to write (.jsonl)."))
+    params.append(_flag("overwrite", "Replace what is at --out."))
 
     def run(**options: Any) -> None:
         write_index(dataset, **options)
@@ -87,6 +89,7 @@ def write_index(
     root: Path | None,
     out: Path | None,
     describe: bool,
+    overwrite: bool,
     factors: bool = False,
     hold_out_by: str | None = None,
     plots: Path | None = None,
@@ -94,10 +97,12 @@ def write_index(
 ) -> None:
     """Write the manifest of a dataset; `options` are its choices and measurements."""
     from data.datasets import count_unknown
-    from data.manifests import write_manifest
+    from data.files import atomic_write
+    from data.manifests import encode_manifest
 
     if describe:
-        click.echo(dataset.description, nl=False)
+        for line in dataset.description.splitlines():
+            echo(line)
         return
     if root is None or out is None:
         raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")
@@ -117,7 +122,9 @@ def write_index(
             log(f"{name}: " + ", ".join(f"{value} is {n:g}" for value, n in values.items()))
     if hold_out_by:
         clips = dataset.held_out_by(clips, hold_out_by)
-    write_manifest(clips, out)
+    manifest = encode_manifest(clips, out)
+    if not is_there(out, overwrite, lambda: has_content(out, manifest)):
+        atomic_write(out, manifest)
     for label, count in count_unknown(clips).items():
         if count:
             log(f"{count} clips have no {label}")

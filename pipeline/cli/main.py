@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import click
 
 from data.errors import HeliographError, InvalidValueError
+from pipeline.console import OutputError, flush_out, log, printable
 
 
 class Commands(click.Group):
@@ -39,29 +42,75 @@ class Commands(click.Group):
         module = _module(file)
         return getattr(module, file) if hasattr(module, "HELP_ORDER") else None
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; exit code 1 where stdout or stderr takes nothing more."""
+        try:
+            return super().main(*args, **extra)
+        except OSError:  # click printed an error
+            sys.exit(1)
+        finally:
+            try:
+                flush_out()
+            except OutputError as error:
+                log(f"Error: {error}")
+                sys.exit(1)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the words of the command line, or print the help."""
+        with _sentences():
+            return super().make_context(*args, **extra)
+
     def invoke(self, context: click.Context) -> Any:
         """Run the command: exit code 2 for a wrong value, 1 for what else users can mend."""
-        try:
+        with _sentences():
             return super().invoke(context)
-        except InvalidValueError as error:
-            raise click.UsageError(str(error)) from error
-        except HeliographError as error:
-            raise click.ClickException(str(error)) from error
-        except OSError as error:
-            if error.filename is None:
-                raise
-            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
-        except Exception as error:
-            raise _click_error(error) from error
 
 
-def _click_error(error: Exception) -> Exception:
-    """Return an error of the backbones as click prints it; any other as it is."""
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Have click print a sentence, with the right exit code, for an error that users can act on."""
+    try:
+        yield
+    except Exception as error:
+        shown = _click_error(error)
+        if shown is not None:
+            vars(shown)["message"] = printable(shown.message)
+        if shown is None or shown is error:
+            raise
+        raise shown from error
+
+
+def _click_error(error: Exception) -> click.ClickException | None:
+    """Return an error as click prints it; None for a fault of the program."""
+    match error:
+        case click.ClickException():
+            return error
+        case InvalidValueError():
+            return click.UsageError(str(error))
+        case HeliographError():
+            return click.ClickException(str(error))
+        case OSError():
+            return click.ClickException(_sentence_of(error))
     from backbones import BackboneError, BackboneValueError
 
-    if isinstance(error, BackboneValueError):
-        return click.UsageError(str(error))
-    return click.ClickException(str(error)) if isinstance(error, BackboneError) else error
+    match error:
+        case BackboneValueError():
+            return click.UsageError(str(error))
+        case BackboneError():
+            return click.ClickException(str(error))
+    return None
+
+
+def _sentence_of(error: OSError) -> str:
+    """Return what failed and why."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    try:
+        flush_out()
+    except OutputError as unwritten:  # click printed the help
+        return str(unwritten)
+    return reason
 
 
 def _module(file: str) -> Any:

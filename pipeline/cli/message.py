@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pipeline.cli.options import (
     as_json,
     model_options,
 )
-from pipeline.console import log
+from pipeline.console import echo, echo_json, log
 
 HELP_ORDER = 90
 
@@ -44,7 +43,10 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
             failed = True
             log(f"failed: {result}")
             continue
-        click.echo(json.dumps(result.to_json()) if as_json else _line(result))
+        if as_json:
+            echo_json(result.to_json())
+        else:
+            echo(*_cells(result))
         for reason in result.missing:
             if reason not in missing:
                 missing.add(reason)
@@ -55,16 +57,14 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
     sys.exit(SOME_CLIPS_FAILED if failed else 0)
 
 
-def _line(message: Any) -> str:
+def _cells(message: Any) -> list[str]:
     confidence = " | ".join(
         " ".join(f"{100 * p:.0f} %" for p in agent) for agent in message.confidence
     )
-    return "\t".join(
-        [
-            message.clip,
-            str(message),
-            message.meaning or "-",
-            confidence,
-            str(message.distance or "-"),
-        ]
-    )
+    return [
+        message.clip,
+        str(message),
+        message.meaning or "-",
+        confidence,
+        str(message.distance or "-"),
+    ]

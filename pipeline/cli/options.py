@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.console import log
+from pipeline.console import echo, log
 
 if TYPE_CHECKING:
     from pipeline.runs import RunMetrics
@@ -89,7 +89,8 @@ def show_run(metrics: RunMetrics, as_json: bool) -> None:
     show_metrics(metrics, as_json)
     if metrics.control is not None and not as_json:
         control = metrics.control
-        click.echo(f"\nholistic control {control.heads}x{control.vocab}")
+        echo()
+        echo(f"holistic control {control.heads}x{control.vocab}")
         show_metrics(control, as_json)
     if not as_json:
         for note in metrics.notes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,8 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.console import ProgressBar, log, print_table
+from pipeline.cli.outputs import overwrite, require_free
+from pipeline.console import ProgressBar, echo, echo_json, log, print_table
 
 if TYPE_CHECKING:
     from pipeline.extraction import FeatureFileComparison
@@ -52,6 +52,7 @@ HELP_ORDER = 120
     metavar="FILE FILE",
     help="Say how two such files differ, and do nothing else.",
 )
+@overwrite
 @workers
 @model_options
 @as_json
@@ -65,6 +66,7 @@ def phase87(
     precision: str,
     batch: int,
     compare: tuple[Path, Path] | None,
+    overwrite: bool,
     workers: int | None,
     as_json: bool,
     **where: Any,
@@ -72,12 +74,13 @@ def phase87(
     """Rebuild the paper's feature file, or compare two.
 
     It is made from the Physics 101 tree ROOT. A second run goes on where the first one stopped,
-    from the cache next to the file.
+    from the cache next to the file; a file that is not of that cache is not replaced.
     """
     share_the_cores()
     from pipeline.extraction import (
         cache_path,
         compare_feature_files,
+        is_rebuilt,
         load_settings,
         print_summary,
         progress_callback,
@@ -97,6 +100,7 @@ def phase87(
         raise click.UsageError("--static is of one frame, so it takes no --frames")
     clips = scenario_clips(root, scenario)
     cache_path(out)
+    require_free(out, overwrite or is_rebuilt(out))
     settings = load_settings(
         backbone=backbone, static=static, frames=frames, precision=precision, **where
     )
@@ -112,7 +116,7 @@ def phase87(
         )
     print_summary(summary)
     if as_json:
-        click.echo(json.dumps(summary.to_json()))
+        echo_json(summary.to_json())
     require_clips(summary)
     unknown = {clip.object for clip in clips if not clip.labels["mass"] > 0}
     if unknown and not static:
@@ -124,13 +128,13 @@ def phase87(
 def _show(comparison: FeatureFileComparison, as_json: bool) -> None:
     values = comparison.to_json()
     if as_json:
-        click.echo(json.dumps(values))
+        echo_json(values)
         return
     if comparison.cosine:
         worst = sorted(comparison.cosine.items(), key=lambda item: item[1])[:10]
         print_table(["clip, least alike first", "cosine"], [[k, f"{v:.6f}"] for k, v in worst])
         cosines = ", ".join(f"{name} {value:.6f}" for name, value in values["cosine"].items())
         both, equal = len(comparison.cosine), comparison.equal
-        click.echo(f"{both} clips in both, {equal} equal; cosine {cosines}")
+        echo(f"{both} clips in both, {equal} equal; cosine {cosines}")
     for difference in comparison.differences or ["nothing else differs"]:
-        click.echo(difference)
+        echo(difference)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pipeline.cli.options import (
     SOME_CLIPS_FAILED,
     as_json,
 )
-from pipeline.console import log
+from pipeline.console import echo, echo_json, log
 
 HELP_ORDER = 130
 
@@ -26,17 +25,18 @@ def probe(files: tuple[Path, ...], as_json: bool) -> None:
 
     Frames, times, structure, damage, and which decoders agree.
     """
-    from data.video import VideoError, describe
-    from data.video import probe as look
+    from data.video import VideoInfo, describe, probe_files
 
     failed = False
-    for file in files:
-        try:
-            found = look(file)
-        except VideoError as error:
+    for found in probe_files(files):
+        if not isinstance(found, VideoInfo):
             failed = True
-            log(f"failed: {error}")
+            log(f"failed: {found}")
             continue
-        click.echo(json.dumps(found.to_json()) if as_json else describe(found))
+        if as_json:
+            echo_json(found.to_json())
+        else:
+            for line in describe(found).split("\n"):
+                echo(line)
     if failed:
         sys.exit(SOME_CLIPS_FAILED if len(files) > 1 else 1)

@@ -9,7 +9,8 @@ import click
 from pipeline.cli.options import (
     PATH,
 )
-from pipeline.console import log
+from pipeline.cli.outputs import overwrite, require_free
+from pipeline.console import echo, log
 
 HELP_ORDER = 100
 
@@ -24,18 +25,21 @@ HELP_ORDER = 100
     help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
     show_default="where they were",
 )
-def report(run: Path, out: Path | None, clips: tuple[Path, ...]) -> None:
+@overwrite
+def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool) -> None:
     """Write one self-contained HTML page about a RUN.
 
     On it: accuracies next to baselines, what each position carries, the lexicon with pictures of
     the clips that say each symbol, every clip's message, and where all of it comes from. Run
     `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
-    page; the lexicon alone is RUN/lexicon.json.
+    page; the lexicon alone is RUN/lexicon.json. An older page of this run is replaced.
     """
-    from pipeline.report import write_report
+    from pipeline.report import is_page_of, page_path, write_report
 
+    page = page_path(run, out)
+    require_free(page, overwrite or is_page_of(page, run))
     written = write_report(run, out, clips=clips)
     for note in written.notes:
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
-    click.echo(written.path)
+    echo(written.path)

@@ -10,7 +10,7 @@ import click
 from pipeline.cli.options import (
     PATH,
 )
-from pipeline.console import ProgressBar, log
+from pipeline.console import ProgressBar, echo, log
 
 HELP_ORDER = 20
 
@@ -47,4 +47,4 @@ def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
         scenes.contact_sheet(manifest, out / "contact_sheet.png")
         scenes.preview(manifest, out / "preview.webp")
         log(f"to look at: {out / 'contact_sheet.png'}, {out / 'preview.webp'}")
-    click.echo(manifest)
+    echo(manifest)

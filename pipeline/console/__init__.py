@@ -1,6 +1,17 @@
-"""What people see on a terminal or in a log: progress and tables, of anything."""
+"""What people see on a terminal or in a log: lines, progress and tables, of anything."""
 
-from pipeline.console.progress import ProgressBar, format_duration, log
+from pipeline.console.output import OutputError, echo, echo_json, flush_out, log, printable
+from pipeline.console.progress import ProgressBar, format_duration
 from pipeline.console.tables import print_table
 
-__all__ = ["ProgressBar", "format_duration", "log", "print_table"]
+__all__ = [
+    "OutputError",
+    "ProgressBar",
+    "echo",
+    "echo_json",
+    "flush_out",
+    "format_duration",
+    "log",
+    "print_table",
+    "printable",
+]

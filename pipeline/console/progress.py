@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from types import TracebackType
@@ -10,6 +9,8 @@ from types import TracebackType
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
+
+from pipeline.console.output import Stderr, log, printable
 
 LOG_EVERY_SECONDS = 10.0
 BAR_WIDTH = 30  # characters; with title, counts and time a line fits into 80
@@ -24,8 +25,8 @@ class ProgressBar:
 
     def __init__(self, title: str) -> None:
         """Prepare the bar; `title` says what is counted."""
-        self.title = title
-        self._console = Console(stderr=True)
+        self.title = printable(title)
+        self._console = Console(file=Stderr())
         self._began = self._last_line = time.monotonic()
         self._logged = -1  # how many were done when the last line was written
         self._progress: _ProgressWithNote | None = None
@@ -35,7 +36,7 @@ class ProgressBar:
         """Show the bar, on a terminal."""
         if self._console.is_terminal:
             self._progress = _ProgressWithNote(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(BAR_WIDTH),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}"),
@@ -73,7 +74,7 @@ class ProgressBar:
             "" if seconds_left is None or done >= total else f"{format_duration(seconds_left)} left"
         )
         if self._progress is not None:
-            self._progress.note = note
+            self._progress.note = printable(note)
             self._progress.update(self._task, completed=done, total=total, left=left)
         elif done != self._logged and (done == total or now - self._last_line >= LOG_EVERY_SECONDS):
             self._last_line, self._logged = now, done
@@ -104,8 +105,3 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def log(text: str) -> None:
-    """Print a line on stderr."""
-    print(text, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from data import cache
 from data.clips import Clip
 from data.simulate import contact_sheet
 from data.video import Sampling
-from pipeline.console import ProgressBar, log, print_table
+from pipeline.console import ProgressBar, echo, log, print_table
 from pipeline.dataset import PAPER_CELLS
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
@@ -52,9 +52,9 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     metrics = evaluate(run.folder)
     columns, rows = score_rows(metrics)
     print_table(columns, [*rows, _control_row(control)])
-    print()
+    echo()
     print_table(*structure_rows(metrics))
-    print()
+    echo()
     _print_messages(run, clips)
     write_report(run.folder)
     _print_next_steps(out, clips, time.monotonic() - began)
@@ -105,8 +105,7 @@ def _print_messages(run: Run, clips: list[Clip]) -> None:
 
 def _print_next_steps(out: Path, clips: list[Clip], seconds: float) -> None:
     features = cache.info(out / "ramp.h5")
-    print(
-        f"""
+    text = f"""
 Done in {seconds:.0f} s. Everything lies in {out}:
   clips/     {len(clips)} H.264 videos and manifest.jsonl with their physics
   clips.png  what they look like
@@ -120,4 +119,5 @@ What next:
   heliograph extract YOUR_CLIPS -o yours.h5 --backbone {BACKBONE}
   heliograph train {out / "ramp.h5"} -o runs/four --property friction --agents 4
   heliograph --help"""
-    )
+    for line in text.splitlines():
+        echo(line)

@@ -156,6 +156,25 @@ def cache_path(out: Path) -> Path:
     return out.with_suffix(".h5")
 
 
+def is_rebuilt(out: Path) -> bool:
+    """Return whether every clip of a feature file is in the cache next to it, to the bit.
+
+    Then writing the file anew from that cache loses nothing. False where one of the two is missing
+    or cannot be read.
+    """
+    try:
+        content, collected = _read(out), cache.load(cache_path(out))
+    except HeliographError:
+        return False
+    known = set(zip(collected.object, _row_bytes(collected.features), strict=True))
+    rows = zip(content["obj_names"], _row_bytes(np.asarray(content["features"])), strict=True)
+    return all(row in known for row in rows)
+
+
+def _row_bytes(features: np.ndarray) -> list[bytes]:
+    return [row.tobytes() for row in features]
+
+
 def file_content(
     features: Features, clips: list[Clip], scenario: str, *, static: bool
 ) -> dict[str, Any]:

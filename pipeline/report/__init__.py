@@ -3,14 +3,16 @@
 `write_report` writes the page, whose parts are in `sections`; `show_metrics` prints the tables.
 """
 
-from pipeline.report.report import FOLDER, template, write_report
+from pipeline.report.report import FOLDER, is_page_of, page_path, template, write_report
 from pipeline.report.summary import interval_of
 from pipeline.report.text import p_text, score_rows, show_comparison, show_metrics, structure_rows
 
 __all__ = [
     "FOLDER",
     "interval_of",
+    "is_page_of",
     "p_text",
+    "page_path",
     "score_rows",
     "show_comparison",
     "show_metrics",

@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from data.errors import HeliographError
-from data.files import atomic_write
+from data.files import atomic_write, sha256_file
 from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
 from pipeline.report import sections
@@ -72,10 +72,27 @@ def write_report(
     if lexicon is not None and inputs is not None:
         thumbnails = lexicon_thumbnails(run, lexicon, inputs, clips)
         notes += thumbnails.notes()
-    target = run.folder / "report.html" if out is None else Path(out)
+    target = page_path(run.folder, out)
     page = render(ReportContext(run, lexicon, inputs, thumbnails, notes))
-    atomic_write(target, page)
+    if target == run.folder / "report.html":
+        run.write("report.html", page)
+    else:
+        atomic_write(target, page)
     return WrittenReport(target, len(page.encode()), len(thumbnails.pictures), tuple(notes))
+
+
+def page_path(folder: Path, out: Path | str | None = None) -> Path:
+    """Return where the page of a run is written."""
+    return folder / "report.html" if out is None else Path(out)
+
+
+def is_page_of(path: Path, folder: Path) -> bool:
+    """Return whether a file is a page of the run in this folder, by the weights that it names."""
+    weights = folder / "model.safetensors"
+    if not path.is_file() or not weights.is_file():
+        return False
+    page = path.read_bytes()
+    return b"<title>Heliograph: " in page[:4096] and sha256_file(weights).encode() in page
 
 
 def render(context: ReportContext) -> str:

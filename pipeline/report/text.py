@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
-from pipeline.console import print_table
+from pipeline.console import echo, echo_json, print_table
 from pipeline.runs import (
     AccuracyEstimate,
     DifferenceEstimate,
@@ -205,26 +202,26 @@ def _points(mean: float | None, interval: Sequence[float | None] | None) -> str:
 def show_metrics(metrics: RunMetrics, as_json: bool) -> None:
     """Print a run's `metrics.json`, whole as JSON or in brief as tables."""
     if as_json:
-        click.echo(json.dumps(metrics.to_json()))
+        echo_json(metrics.to_json())
         return
     print_table(*score_rows(metrics))
     if metrics.gains is not None and metrics.gains.model_fields_set:
-        click.echo()
+        echo()
         print_table(*gain_rows(metrics))
     if metrics.compositionality:
-        click.echo()
+        echo()
         print_table(*structure_rows(metrics))
     if metrics.interventions is not None:
-        click.echo()
+        echo()
         print_table(*cause_rows(metrics))
-        click.echo(targeted_line(metrics))
+        echo(targeted_line(metrics))
     if metrics.compression is not None:
-        click.echo()
+        echo()
         print_table(*probe_rows(metrics))
-        click.echo(compression_line(metrics))
+        echo(compression_line(metrics))
     if metrics.outcome is not None:
-        click.echo()
-        click.echo(outcome_line(metrics.outcome))
+        echo()
+        echo(outcome_line(metrics.outcome))
 
 
 def outcome_line(outcome: Outcome) -> str:
@@ -290,9 +287,9 @@ def show_comparison(comparison: Metrics) -> None:
     if rows:
         print_table(columns, rows)
     else:
-        click.echo("the runs have no accuracy in common: other properties, or another game")
+        echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
-    click.echo(f"{len(comparison['seeds'])} seeds in common, {paired} in each")
+    echo(f"{len(comparison['seeds'])} seeds in common, {paired} in each")
     if comparison["agreement"] is not None:
-        click.echo()
+        echo()
         print_table(*agreement_rows(comparison["agreement"]))

@@ -10,7 +10,6 @@ import csv
 import functools
 import io
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import click
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
 from pipeline.config import PRESETS, parse_agents
-from pipeline.console import print_table
+from pipeline.console import echo_json, print_table
 from pipeline.runs import SCORES, Run, percent
 from pipeline.training.settings import known_settings, parse_known_setting
 from pipeline.training.train import train
@@ -167,7 +166,7 @@ def split_words(caches: Sequence[str], *, swept: bool) -> tuple[tuple[str, ...],
 def show_sweep(cells: Sequence[Cell], as_json: bool) -> None:
     """Print the table of a sweep; exit code 3 where a cell failed."""
     if as_json:
-        click.echo(json.dumps([cell.row() for cell in cells]))
+        echo_json([cell.row() for cell in cells])
     else:
         columns = [*cells[0].words, "chosen on validation", "last epoch", "published protocol"]
         rows = []

@@ -73,6 +73,28 @@ def test_frames_of_another_kind_are_refused_with_their_shape(frames: np.ndarray)
         dinov2.PREPROCESSING["official"](frames)
 
 
+def test_frames_that_would_be_huge_once_resized_are_refused_before() -> None:
+    """65,535 x 1 pixels with a short side of 256 are 12.9 GB."""
+    official = dinov2.PREPROCESSING["official"]
+    for shape in ((8, 1, 65_535, 3), (8, 65_535, 1, 3), (1, 4, 129, 3)):
+        frames = np.zeros(shape, np.uint8)
+        height, width = shape[1:3]
+        with pytest.raises(BackboneError, match=f"frames of {width}x{height} are [0-9,.]+ times"):
+            official(frames)
+    assert official(np.zeros((1, 128, 4, 3), np.uint8)).shape == (1, 3, 224, 224)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frames_resized_one_at_a_time_are_the_same_to_the_bit(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    official = FAMILIES[family].PREPROCESSING["official"]
+    frames = noise(5, 60, 90, 3)
+    whole = official(frames)
+    monkeypatch.setattr("backbones.base.RESIZED_BYTES", 1)
+    torch.testing.assert_close(official(frames), whole, rtol=0, atol=0)
+
+
 def test_a_preprocessing_must_say_what_it_does() -> None:
     with pytest.raises(ValueError, match="either squashes or resizes"):
         Preprocess(name="x", crop=8, mean=(0, 0, 0), std=(1, 1, 1))

@@ -13,6 +13,7 @@ from data.files import (
     UnsafeFileError,
     WriteError,
     atomic_write,
+    is_hollow,
     make_folder,
     open_regular,
     replacing,
@@ -29,6 +30,35 @@ def test_text_and_bytes(tmp_path):
     atomic_write(tmp_path / "deep/er/x.bin", b"\0")
     assert (tmp_path / "deep/er/x.txt").read_bytes() == "é".encode()
     assert sha256_file(tmp_path / "deep/er/x.bin") == hashlib.sha256(b"\0").hexdigest()
+
+
+@pytest.mark.timeout(30)
+def test_what_cannot_be_read_to_its_end_is_not_hashed(tmp_path):
+    (tmp_path / "sparse").touch()
+    os.truncate(tmp_path / "sparse", 1 << 40)
+    with pytest.raises(UnsafeFileError, match="sparse is not read: hardly any of its bytes"):
+        sha256_file(tmp_path / "sparse")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    for name in ("fifo", "link", "/dev/zero"):
+        with pytest.raises(UnsafeFileError, match=r"is not read: it is a (FIFO|device)"):
+            sha256_file(tmp_path / name)
+
+
+def test_a_file_system_that_says_no_sizes_on_disk_hides_no_file(tmp_path, monkeypatch):
+    """Nor one that stores zeros as holes: only a file that is mostly holes is refused."""
+    monkeypatch.setattr("data.files.HOLLOW_BYTES", 1000)
+    (tmp_path / "x").write_bytes(bytes(200_000))
+    assert not is_hollow(tmp_path / "x")
+    looked = os.stat
+
+    def without_blocks(path: object, **options: object) -> os.stat_result:
+        status = looked(path, **options)
+        return os.stat_result(tuple(status), {"st_blocks": 0})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", without_blocks)
+        assert not is_hollow(tmp_path / "x")
 
 
 def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path):

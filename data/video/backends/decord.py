@@ -32,7 +32,7 @@ import numpy as np
 from data.video.backends.base import Backend
 from data.video.backends.crosscheck import CannotAgree, check_one_frame, check_times
 from data.video.frames import FrameIndices, Frames
-from data.video.pyav import NO_ENTRY, OPEN_ENTRY, TIMED_FORMATS, DecodeSession
+from data.video.pyav import NO_ENTRY, OPEN_ENTRY, TIMED_FORMATS, DecodeSession, file_url
 
 
 def read_frames(session: DecodeSession, indices: FrameIndices, device: str) -> Frames:
@@ -50,16 +50,18 @@ def read_frames(session: DecodeSession, indices: FrameIndices, device: str) -> F
     except ImportError as error:
         raise CannotAgree(path, f"decord is not installed ({error})") from None
     try:
-        video = VideoReader(str(path), num_threads=session.container.threads)
+        video = VideoReader(file_url(path), num_threads=session.container.threads)
         times = video.get_frame_timestamp(range(len(video)))[:, 0].astype(np.float64)
         check_times(session, "decord", times - times[:1])
         if not len(indices):
             return session.frames(indices)
         frames = video.get_batch(indices).asnumpy()
-    except DECORDError as error:
+    except (DECORDError, RuntimeError, ValueError, IndexError) as error:
         # Without the time of day and the source line that the message begins with.
         message = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error).strip())
-        raise CannotAgree(path, f"decord fails: {message.splitlines()[0][:200]}") from None
+        raise CannotAgree(
+            path, f"decord fails: {(message.splitlines() or [type(error).__name__])[0][:200]}"
+        ) from None
     return check_one_frame(session, indices, frames, "decord")
 
 

@@ -8,7 +8,7 @@ them times and decodes them: by random access (`seek`) or from the start (`seque
 from data.video.pyav.container import TIMED_FORMATS, open_video
 from data.video.pyav.packets import NO_ENTRY, OPEN_ENTRY
 from data.video.pyav.session import DecodeSession, FrameCountChanged
-from data.video.pyav.sniffing import check_regular_file
+from data.video.pyav.sniffing import check_regular_file, file_url
 
 __all__ = [
     "NO_ENTRY",
@@ -17,5 +17,6 @@ __all__ = [
     "DecodeSession",
     "FrameCountChanged",
     "check_regular_file",
+    "file_url",
     "open_video",
 ]

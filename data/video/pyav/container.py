@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from data.video.pyav.packets import NO_ENTRY, PacketFacts, parser_for
 from data.video.pyav.sniffing import (
     FORMATS,
     check_regular_file,
+    file_url,
     identify_non_video,
     missing_bytes,
     open_error_reason,
@@ -152,7 +152,7 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     import av
     from av.stream import Discard
 
-    path, size = check_regular_file(path)
+    path, size = check_regular_file(path, limits)
     head = read_head(path)
     if kind := identify_non_video(head):
         raise VideoError(path, kind)
@@ -161,8 +161,7 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     if quick:
         options["codec_whitelist"] = "none"  # holds only while FFmpeg analyses the first frames
     try:
-        # With the prefix, `-x.mp4` and `concat:a` are file names.
-        opened = av.open(f"file:{os.path.abspath(path)}", options=options)
+        opened = av.open(file_url(path), options=options)
     except UnicodeEncodeError:
         raise VideoError(path, "its name is not valid text in this system's encoding") from None
     except (av.error.FFmpegError, MemoryError, ValueError) as error:
@@ -213,12 +212,7 @@ def _check_size(path: Path, stream: VideoStream, limits: Limits) -> None:
         raise VideoError(
             path, f"its frames have no size, or one above the limit of {limits.pixels:,} pixels"
         )
-    if width * height > limits.pixels:
-        raise VideoError(
-            path,
-            f"its frames of {width}x{height} are {width * height:,} pixels, the limit is "
-            f"{limits.pixels:,}",
-        )
+    limits.check_frame_size(path, width, height)
 
 
 def read_packet_index(container: Container) -> PacketIndex:
@@ -343,12 +337,11 @@ def _samples_in_tables(container: Container) -> int:
     """Return the number of frames that an MP4 locates in the file, without edit lists."""
     import av
 
-    name = f"file:{os.path.abspath(container.path)}"
     options = {
         "protocol_whitelist": "file", "codec_whitelist": "none", "ignore_editlist": "1",
         "format_whitelist": "mov",
     }  # fmt: skip
-    with av.open(name, options=options) as opened:
+    with av.open(file_url(container.path), options=options) as opened:
         return len(opened.streams[container.stream.index].index_entries)
 
 

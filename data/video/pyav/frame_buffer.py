@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.video.frames import FrameIndices, Frames, VideoError
+from data.video.frames import FrameIndices, Frames, Limits, VideoError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -52,8 +52,8 @@ class FrameBuffer:
         filled: The frame indices stored so far.
     """
 
-    def __init__(self, path: Path, indices: FrameIndices, *, max_bytes: int) -> None:
-        self.path, self.max_bytes = path, max_bytes
+    def __init__(self, path: Path, indices: FrameIndices, *, limits: Limits) -> None:
+        self.path, self.limits = path, limits
         self.positions: dict[int, list[int]] = {}
         for position, index in enumerate(indices.tolist()):
             self.positions.setdefault(index, []).append(position)
@@ -72,7 +72,7 @@ class FrameBuffer:
 
         Raises:
             FrameSizeChanged: It is not as large as the frames before it.
-            VideoError: All frames together are larger than `max_bytes`.
+            VideoError: They exceed the limits.
         """
         with self.lock:
             if self.frames is None:
@@ -91,12 +91,13 @@ class FrameBuffer:
         self.filled.add(index)
 
     def _allocate(self, shape: tuple[int, ...]) -> Frames:
+        self.limits.check_frame_size(self.path, shape[1], shape[0])
         size = self.count * math.prod(shape)
-        if size > self.max_bytes:
+        if size > self.limits.batch_bytes:
             raise VideoError(
                 self.path,
                 f"{self.count:,} frames of {shape[1]}x{shape[0]} take {size:,} bytes, "
-                f"the limit is {self.max_bytes:,}",
+                f"the limit is {self.limits.batch_bytes:,}",
             )
         return np.empty((self.count, *shape), np.uint8)
 

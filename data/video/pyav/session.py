@@ -163,8 +163,7 @@ class DecodeSession:
         return buffer.frames
 
     def _new_buffer(self, indices: FrameIndices) -> FrameBuffer:
-        limits = self.container.limits
-        return FrameBuffer(self.container.path, indices, max_bytes=limits.batch_bytes)
+        return FrameBuffer(self.container.path, indices, limits=self.container.limits)
 
     def check_indices(self, indices: FrameIndices) -> None:
         """Raise VideoError for the first index that no shown frame has."""

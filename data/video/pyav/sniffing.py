@@ -11,7 +11,10 @@ import os
 import stat
 from pathlib import Path
 
-from data.video.frames import VideoError
+from data.files import is_hollow
+from data.video.frames import Limits, VideoError
+
+DEFAULT_LIMITS = Limits()
 
 # FFmpeg's demuxers of self-contained media. Left out on purpose: hls, dash, concat, sdp, image
 # sequences and whatever else opens other files, and tty, which reads any text as a video.
@@ -46,13 +49,22 @@ _KINDS = {
 }  # fmt: skip
 
 
-def check_regular_file(path: Path | str) -> tuple[Path, int]:
+def file_url(path: Path | str) -> str:
+    """Return how a decoding library is told of a file, whatever the file's name.
+
+    Without it, the files `concat:a`, `http:/x.mp4` and `-` are a list, a request and a pipe.
+    """
+    return f"file:{os.path.abspath(path)}"
+
+
+def check_regular_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> tuple[Path, int]:
     """Return the path of a regular file and its size in bytes.
 
-    The file is not opened, since opening a FIFO hangs.
+    The file is not opened unless it is regular, since opening a FIFO hangs.
 
     Raises:
-        VideoError: It is missing, empty, or not a regular file.
+        VideoError: It is missing, empty, not a regular file, larger than `limits`, or large and
+            hardly written (a sparse file takes as long to read as a written one).
     """
     path = Path(path)
     try:
@@ -71,6 +83,10 @@ def check_regular_file(path: Path | str) -> tuple[Path, int]:
         raise VideoError(path, f"{kind}, not a video file")
     if not status.st_size:
         raise VideoError(path, "an empty file (0 bytes), not a video")
+    if status.st_size > limits.bytes:
+        raise VideoError(path, f"{status.st_size:,} bytes, the limit is {limits.bytes:,}")
+    if is_hollow(path):
+        raise VideoError(path, f"hardly any of its {status.st_size:,} bytes were ever written")
     return path, status.st_size
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data import cache
-from data.cache import CacheError, load, save
+from data.cache import CacheError, load, read_unsealed, save
 from tests.helpers.caches import features
 from tests.helpers.paper_files import make_paper_features
 
@@ -43,11 +43,15 @@ def forged(tmp_path):
 
 
 class TestUntrustedFiles:
-    def refused(self, path: Path, message: str) -> None:
+    def refused(self, path: Path, message: str, read=load) -> None:
         with pytest.raises(CacheError, match=message) as error:
-            load(path)
+            read(path)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
+
+    def foreign(self, path: Path, message: str) -> None:
+        self.refused(path, message, read_unsealed)
+        self.refused(path, "has no seal .*heliograph cache import")
 
     def test_external_link(self, forged, tmp_path):
         save(features(seed=9), tmp_path / "other.h5")
@@ -55,19 +59,19 @@ class TestUntrustedFiles:
             "features",
             lambda f: f.__setitem__("features", h5py.ExternalLink("other.h5", "/features")),
         )
-        self.refused(path, "features points somewhere else")
+        self.foreign(path, "features points somewhere else")
 
     def test_soft_link(self, forged):
         path = forged.replace(
             "clip_id", lambda f: f.__setitem__("clip_id", h5py.SoftLink("/object"))
         )
-        self.refused(path, "clip_id points somewhere else")
+        self.foreign(path, "clip_id points somewhere else")
 
     def test_external_label_group(self, forged):
         path = forged.replace(
             "labels", lambda f: f.__setitem__("labels", h5py.ExternalLink("/etc/passwd", "/"))
         )
-        self.refused(path, "labels points somewhere else")
+        self.foreign(path, "labels points somewhere else")
 
     def test_external_storage_of_a_system_file(self, forged):
         path = forged.replace(
@@ -76,7 +80,7 @@ class TestUntrustedFiles:
                 "features", (7, 3, 5), "<f2", external=[("/etc/passwd", 0, 210)]
             ),
         )
-        self.refused(path, "features is stored in another file")
+        self.foreign(path, "features is stored in another file")
 
     def test_virtual_dataset(self, forged):
         def virtual(file):
@@ -84,20 +88,20 @@ class TestUntrustedFiles:
             layout[:] = h5py.VirtualSource("missing.h5", "features", (7, 3, 5), "<f2")
             file.create_virtual_dataset("features", layout)
 
-        self.refused(forged.replace("features", virtual), "features is a virtual dataset")
+        self.foreign(forged.replace("features", virtual), "features is a virtual dataset")
 
     def test_chunked(self, forged):
         path = forged.replace(
             "features",
             lambda f: f.create_dataset("features", (7, 3, 5), "<f2", chunks=True, fillvalue=1),
         )
-        self.refused(path, "features is chunked")
+        self.foreign(path, "features is chunked")
 
     def test_a_size_that_the_file_cannot_hold(self, forged):
         path = forged.replace(
             "features", lambda f: f.create_dataset("features", (10**6, 10**4, 10**4), "<f2")
         )
-        self.refused(path, r"features claims 200000000000000 bytes, which a file of \d+ bytes")
+        self.foreign(path, r"features claims 200000000000000 bytes, which a file of \d+ bytes")
 
     def test_a_dataset_that_was_never_written(self, forged):
         def late(file):
@@ -107,7 +111,7 @@ class TestUntrustedFiles:
             space = h5py.h5s.create_simple((7, 6))
             h5py.h5d.create(file.id, b"pts_seconds", h5py.h5t.IEEE_F64LE, space, plan)
 
-        self.refused(forged.replace("pts_seconds", late), "pts_seconds claims 336 bytes")
+        self.foreign(forged.replace("pts_seconds", late), "pts_seconds claims 336 bytes")
 
     @pytest.mark.parametrize(
         ("name", "value", "message"),
@@ -124,12 +128,12 @@ class TestUntrustedFiles:
     )
     def test_a_foreign_type(self, forged, name, value, message):
         path = forged.replace(name, lambda f: f.create_dataset(name, data=value))
-        self.refused(path, message)
+        self.foreign(path, message)
 
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("schema_version", 2, "has schema version 2; this Heliograph reads version 1"),
+            ("schema_version", 3, "has schema version 3; this Heliograph reads versions 1 and 2"),
             ("schema_version", "one", "has schema version one"),
             ("fingerprint", "{", "attribute fingerprint is not JSON"),
             ("fingerprint", "[]", "attribute fingerprint is not a JSON object"),
@@ -139,16 +143,16 @@ class TestUntrustedFiles:
     def test_a_foreign_attribute(self, forged, name, value, message):
         with h5py.File(forged.path, "r+") as file:
             file.attrs[name] = value
-        self.refused(unseal(forged.path), message)
+        self.foreign(unseal(forged.path), message)
 
     @pytest.mark.parametrize("name", ["features", "clip_id", "labels", "failures", "object"])
     def test_a_missing_member(self, forged, name):
-        self.refused(forged.replace(name, lambda _: None), f"has no {name}")
+        self.foreign(forged.replace(name, lambda _: None), f"has no {name}")
 
     def test_another_hdf5_file(self, tmp_path):
         with h5py.File(tmp_path / "x.h5", "w") as file:
             file["x"] = 1
-        self.refused(tmp_path / "x.h5", "is an HDF5 file, but not a feature cache")
+        self.foreign(tmp_path / "x.h5", "is an HDF5 file, but not a feature cache")
 
     def test_not_hdf5(self, tmp_path):
         (tmp_path / "x.h5").write_text("hello")

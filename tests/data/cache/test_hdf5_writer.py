@@ -8,6 +8,7 @@ import signal
 import h5py
 import numpy as np
 import pytest
+import xxhash
 
 from data.cache import (
     CacheError,
@@ -23,7 +24,7 @@ class TestSchema:
         save(written, tmp_path / "c.h5")
         with h5py.File(tmp_path / "c.h5") as file:
             assert file.userblock_size == 512
-            assert file.attrs["schema_version"] == 1
+            assert file.attrs["schema_version"] == 2
             assert json.loads(file.attrs["fingerprint"]) == written.fingerprint
             assert file["clip_id"].asstr()[:].tolist() == written.clip_id
             np.testing.assert_array_equal(file["features"][()], written.features)
@@ -32,15 +33,29 @@ class TestSchema:
             for name in ("features", "clip_id", "frame_index", "pts_seconds", "labels/mass"):
                 assert file[name].chunks is None, name
 
-    def test_the_user_block_holds_the_hash_of_all_that_follows(self, tmp_path):
+    def test_the_user_block_holds_the_hash_of_all_but_the_features_twice(self, tmp_path):
         save(features(), tmp_path / "c.h5")
         content = (tmp_path / "c.h5").read_bytes()
-        digest = hashlib.sha256(content[512:]).hexdigest()
-        assert (
-            content[:512]
-            .decode()
-            .startswith(f"heliograph cache sha256={digest} bytes={len(content) - 512} features=")
-        )
+        start = content.find(features().features.tobytes())
+        stop = start + features().features.nbytes
+        rest = hashlib.sha256(content[512:start] + content[stop:]).hexdigest()
+        text = (
+            f"heliograph cache 2 bytes={len(content) - 512} features={start}-{stop} "
+            f"thumbnails=512-512 rest_sha256={rest} "
+        ).encode()
+        line = text + f"xxh3={xxhash.xxh3_128_hexdigest(text)}\n".encode()
+        assert content[:256] == content[256:512] == line.ljust(256, b"\0")
+
+    def test_blocks_of_about_a_mebibyte_are_hashed(self, tmp_path):
+        values = np.random.default_rng(0).normal(size=(11, 16, 4096)).astype(np.float16)
+        save(features(11, features=values), tmp_path / "c.h5")
+        with h5py.File(tmp_path / "c.h5") as file:
+            assert file.attrs["rows_per_block"] == 8
+            assert [bytes(row) for row in file["block_xxh3"][()]] == [
+                xxhash.xxh3_128_digest(values[:8].tobytes()),
+                xxhash.xxh3_128_digest(values[8:].tobytes()),
+            ]
+            assert file["features_sha256"][10] == hashlib.sha256(values[10]).hexdigest().encode()
 
     def test_an_impossible_name_is_refused(self, tmp_path):
         with pytest.raises(CacheError, match="'a/b' cannot be the name of a label"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.cache import CacheError, ShardStore, load, read_metadata, save, verification, verify
-from data.cache.seal import is_seal_intact
+from data.cache.verification import is_intact
 from tests.helpers.caches import MADE_WITH, clips, extract, features, full
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,13 +46,14 @@ print(missed)
         save(features(), path)
         table = read_metadata(path)
         with open(path, "r+b") as file:
-            file.seek(table.features_offset + 4 * table.row_bytes + 3)
+            file.seek(table.features.offset + 4 * table.features.row_bytes + 3)
             byte = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 1]))
         assert [str(problem) for problem in verify(path)] == ["c/é 4.mp4: its features are damaged"]
-        assert not is_seal_intact(path)
-        load(path)  # reading does not hash
+        assert not is_intact(path)
+        with pytest.raises(CacheError, match=r"c\.h5: the features of c/é 4\.mp4 are damaged; "):
+            load(path)
 
     def test_damage_outside_the_features(self, tmp_path):
         path = tmp_path / "c.h5"
@@ -77,7 +78,7 @@ print(missed)
 
     def test_a_file_without_a_seal_is_a_problem(self, tmp_path):
         (tmp_path / "c.h5").write_text("hello")
-        assert "has no seal to check it by" in str(verify(tmp_path / "c.h5")[0])
+        assert "c.h5 is not an HDF5 file" in str(verify(tmp_path / "c.h5")[0])
 
     def test_a_missing_shard_is_named(self, tmp_path):
         with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
@@ -97,11 +98,11 @@ print(missed)
         path, look = full(tmp_path / "c.h5", 6), verification._damage
         looked = []
 
-        def meanwhile(row, table):
+        def meanwhile(row):
             looked.append(row)
             if len(looked) == 3:
                 full(path, 20)
-            return look(row, table)
+            return look(row)
 
         monkeypatch.setattr(verification, "_damage", meanwhile)
         assert verify(path) == []

@@ -11,7 +11,6 @@ from data.errors import InvalidValueError
 from data.files import sha256_file
 from data.interchange import InterchangeError, export, import_pt, read_pt
 from data.interchange import formats as interchange
-from data.interchange.formats import export_pt
 from tests.helpers.paper_files import make_paper_features, make_paper_static, save_pt
 
 torch = pytest.importorskip("torch")
@@ -190,17 +189,17 @@ def paper_features(request, tmp_path) -> Path:
 class TestExport:
     def test_export_and_import_again_is_the_same(self, features, tmp_path):
         known = features.select([0, 2, 3])
-        assert export_pt(known, tmp_path / "x.pt") == []
+        assert export(known, tmp_path / "x.pt") == []
         again = import_pt(tmp_path / "x.pt")
         assert again.differences(known) == ["fingerprint", "frame_index", "pts_seconds"]
-        export_pt(again, tmp_path / "y.pt")
+        export(again, tmp_path / "y.pt")
         one, two = read_pt(tmp_path / "x.pt"), read_pt(tmp_path / "y.pt")
         assert torch.equal(one.pop("features"), two.pop("features"))
         np.testing.assert_array_equal(one.pop("mass_values"), two.pop("mass_values"))
         assert one == two
 
     def test_clips_of_unknown_mass_are_left_out_and_named(self, features, tmp_path):
-        assert export_pt(features, tmp_path / "x.pt") == ["a/000"]
+        assert export(features, tmp_path / "x.pt") == ["a/000"]
         written = read_pt(tmp_path / "x.pt")
         assert written["obj_names"] == ["b", "b", "b"]
         assert len(written["features"]) == 3
@@ -211,7 +210,7 @@ class TestExport:
     def test_no_known_mass_at_all_is_refused(self, features, tmp_path):
         nothing = replace(features, labels={"mass": np.full(4, np.nan)})
         with pytest.raises(InterchangeError, match="no clip has a known mass, so there is nothing"):
-            export_pt(nothing, tmp_path / "x.pt")
+            export(nothing, tmp_path / "x.pt")
         assert not (tmp_path / "x.pt").exists()
 
     def test_the_papers_file_through_a_cache_and_back(self, paper_features, tmp_path):
@@ -228,7 +227,7 @@ class TestExport:
 
     def test_another_property(self, features, tmp_path):
         several = replace(features, labels={"mass": np.ones(4), "volume": np.arange(4.0)})
-        export_pt(several, tmp_path / "x.pt", property="volume")
+        export(several, tmp_path / "x.pt", property="volume")
         assert list(read_pt(tmp_path / "x.pt"))[2] == "volume_values"
         np.testing.assert_array_equal(import_pt(tmp_path / "x.pt").labels["volume"], range(4))
         with pytest.raises(InvalidValueError, match=r"no label 'size' .* labels are mass, volume"):

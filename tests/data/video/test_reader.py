@@ -134,12 +134,34 @@ def test_published_sampling_of_a_real_clip(shared):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "size"),
+    [
+        ("wide.gif", "gif", "rgb8", (65_535, 1)),
+        ("tall.gif", "gif", "rgb8", (1, 65_535)),
+        ("wide.apng", "apng", "rgb24", (5000, 2)),
+        ("tall.avi", "rawvideo", "rgb24", (2, 4000)),
+        ("wide.mkv", "ffv1", "bgr0", (4000, 2)),
+        ("wide.mp4", "libx264", "yuv420p", (4000, 4)),
+        ("tall.mov", "png", "rgb24", (1, 3000)),
+    ],
+)
+def test_frames_that_would_be_huge_once_resized_are_refused(tmp_path, name, codec, pixels, size):
+    """25.8 GB, for two frames of the first with a short side of 256."""
+    path = clips.encode(tmp_path / name, codec=codec, pixels=pixels, size=size, frames=2)
+    with pytest.raises(VideoError, match=f"{name}: its frames of {size[0]}x{size[1]} are .* long"):
+        read(path, [0])
+    assert len(read(path, [0], limits=Limits(aspect=70_000))) == 1
+
+
 def test_limits_hold_before_memory_is_taken(clip_file):
     path = clip_file("h264_long_gop")
     for limits, words in (
         (Limits(pixels=1000), "frames of 96x64 are 6,144 pixels, the limit is 1,000"),
         (Limits(frames=10), "more than 10 frames, the limit"),
         (Limits(seconds=1), "lasts 5 s, the limit is 1 s"),
+        (Limits(bytes=1000), r"h264_long_gop.mp4: [\d,]+ bytes, the limit is 1,000"),
+        (Limits(aspect=1.25), "frames of 96x64 are 1.5 times as long as wide, the limit is 1.25"),
         (Limits(batch_bytes=50_000), "3 frames of 96x64 take 55,296 bytes, the limit is 50,000"),
     ):
         with pytest.raises(VideoError, match=words):

@@ -1,6 +1,8 @@
 """The command as a user types it: words, streams and exit codes."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 import pipeline.cli
 from pipeline.cli import main
-from tests.helpers.command import run
+from tests.helpers.command import run, run_process
 
 
 def test_help_is_quick_because_it_loads_neither_models_nor_settings():
@@ -125,3 +127,79 @@ def test_the_stages_in_a_row_on_the_papers_features(shared, tmp_path):
     refused = run("message", out, shared / "videos" / "throw.mp4")
     assert refused.exit_code == 1
     assert "--backbone and --frames" in refused.stderr
+
+
+HOSTILE = "a\x1b[2J\u202e\r\n.mp4"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["probe", HOSTILE], 1),
+        (["message", HOSTILE, "a.mp4"], 1),
+        (["extract", HOSTILE, "-o", "x.h5"], 1),
+        (["extract", "a.mp4", "-o", "x.h5", "--decoder", HOSTILE], 2),
+        (["extract", "a.mp4", "-o", "x.h5", "--batch", HOSTILE], 2),
+        (["cache", "info", HOSTILE], 1),
+        (["backbones", f"--{HOSTILE}"], 2),
+        ([HOSTILE], 2),
+    ],
+)
+def test_errors_show_what_would_act_on_a_terminal(words, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = run(*words)
+    assert shown.exit_code == code
+    assert r"a\x1b[2J\u202e\r\n" in shown.stderr
+    assert not {"\x1b", "\u202e", "\r"} & set(shown.output)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["index", "--help"], ["backbones"]])
+def test_a_full_disk_behind_stdout_is_a_sentence(words):
+    with open("/dev/full", "w") as full:
+        ended = run_process(*words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: standard output cannot be written: No space left on device\n"
+
+
+def test_a_reader_that_has_gone_is_a_sentence():
+    read, write = os.pipe()
+    os.close(read)
+    ended = run_process("backbones", capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: standard output was closed before everything was written\n"
+
+
+def test_a_command_without_a_stderr_ends_as_it_would():
+    with open("/dev/full", "w") as full:
+        kept = run_process("backbones", capture_output=False, stdout=subprocess.PIPE, stderr=full)
+        refused = run_process("sing", capture_output=False, stdout=subprocess.PIPE, stderr=full)
+    assert kept.returncode == 0
+    assert kept.stdout.startswith("name")
+    assert refused.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EIO, "Input/output error", "x.h5"), "x.h5: Input/output error"),
+        (OSError("Unable to open file"), "Unable to open file"),
+    ],
+)
+def test_a_fault_of_the_machine_is_a_sentence(error, sentence, monkeypatch):
+    def fail(**options):
+        raise error
+
+    monkeypatch.setattr(main.get_command(None, "backbones"), "callback", fail)
+    shown = run("backbones")
+    assert (shown.exit_code, shown.stderr) == (1, f"Error: {sentence}\n")
+
+
+def test_a_fault_of_the_program_is_shown_whole(monkeypatch):
+    def fail(**options):
+        raise KeyError("x")
+
+    monkeypatch.setattr(main.get_command(None, "backbones"), "callback", fail)
+    with pytest.raises(KeyError):
+        run("backbones")

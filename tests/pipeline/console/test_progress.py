@@ -35,7 +35,7 @@ def screen(monkeypatch: pytest.MonkeyPatch, *, width: int, note: str) -> list[st
     """The lines that a terminal shows at the end."""
     shown = io.StringIO()
     terminal = Console(file=shown, width=width, force_terminal=True, legacy_windows=False)
-    monkeypatch.setattr("pipeline.console.progress.Console", lambda stderr: terminal)
+    monkeypatch.setattr("pipeline.console.progress.Console", lambda file: terminal)
     with ProgressBar("clips") as bar:
         bar.update(12345, 20600, note, seconds_left=4000)
     last = shown.getvalue().rpartition("\x1b[2K")[2]

@@ -1,6 +1,7 @@
 """Tables, on a terminal of 80 columns and in a pipe."""
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,10 +18,11 @@ ROWS = [
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
     shown = io.StringIO()
 
-    def terminal(**options: bool) -> Console:
-        return Console(file=shown, width=width, force_terminal=True, color_system=None, **options)
+    def terminal(**options: Any) -> Console:
+        return Console(width=width, force_terminal=True, color_system=None, **options)
 
     monkeypatch.setattr("pipeline.console.tables.Console", terminal)
+    monkeypatch.setattr("sys.stdout", shown)
     print_table(COLUMNS, ROWS)
     return shown.getvalue().splitlines()
 

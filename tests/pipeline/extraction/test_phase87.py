@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from data.video import Sampling, read_sampled
 from pipeline.extraction import compare_feature_files
 from tests.helpers.authors_code import authors_code
 from tests.helpers.command import run
+from tests.helpers.paper_files import make_paper_features
 from tests.helpers.tiny_backbone import TINY_ENTRY, TINY_PREPROCESS
 
 OBJECTS = {"wood_02": ("01", "02"), "cardboard_01": ("01",), "foam-1": ("01",)}
@@ -100,6 +102,29 @@ def test_a_second_run_goes_on_where_the_first_stopped(root, tmp_path, tiny):
     shown = run("phase87", root, "-o", out, "--backbone", "tiny", "--json")
     assert (json.loads(shown.stdout)["done"], json.loads(shown.stdout)["kept"]) == (0, 4)
     assert torch.equal(read_pt(out)["features"], before["features"])
+
+
+def test_a_file_that_is_not_of_the_cache_next_to_it_is_not_replaced(root, tmp_path, tiny):
+    out = tmp_path / "spring.pt"
+    words = ["phase87", root, "-o", out, "--backbone", "tiny"]
+    film = root / "scenarios/spring/wood_02/01/Camera_1.mp4"
+    film.rename(tmp_path / "film.mp4")
+    film.write_text("no film")
+    assert run(*words).exit_code == 3
+    os.replace(tmp_path / "film.mp4", film)
+    assert run(*words).exit_code == 0  # goes on, and writes its own file anew
+    assert read_pt(out)["obj_names"] == ORDER
+
+    make_paper_features(out)
+    foreign = out.read_bytes()
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert f"{out} exists, and is something else" in refused.stderr
+    assert out.read_bytes() == foreign
+    assert run(*words, "--overwrite").exit_code == 0
+    assert read_pt(out)["obj_names"] == ORDER
+    out.with_suffix(".h5").unlink()
+    assert run(*words).exit_code == 1
 
 
 def test_a_clip_that_cannot_be_read_is_left_out_and_named(root, tmp_path, tiny):

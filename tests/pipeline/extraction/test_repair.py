@@ -38,8 +38,9 @@ class TestRepair:
         path = tmp_path / "c.h5"
         run("extract", films / "clips.jsonl", "-o", path, "--backbone", "tiny", "--frames", 4)
         shutil.copy(path, tmp_path / "whole.h5")
+        features = cache.load(path).features
         for row in (2, 4):
-            flip(path, cache.load(path).features[row].tobytes())
+            flip(path, features[row].tobytes())
         return path
 
     def test_just_the_damaged_clips_are_extracted_again(self, target):
@@ -114,8 +115,7 @@ class TestRepair:
         shutil.copy(target.with_name("whole.h5"), target)
         one = make_film(films / "more.mp4", 7)
         key = "0" * 64
-        lines = cache.ledger_path(target).read_text().splitlines()
-        entry = json.loads(lines[0]) | {"clip": "more", "path": str(one), "key": key}
+        entry = cache.read_ledger(target)[0] | {"clip": "more", "path": str(one), "key": key}
         entry["source_sha256"] = sha256_file(one)
         with cache.ledger_path(target).open("a") as ledger:
             ledger.write(json.dumps(entry) + "\n")

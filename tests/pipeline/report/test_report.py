@@ -10,6 +10,7 @@ import pytest
 
 from data import cache
 from data.errors import HeliographError
+from data.files import sha256_file
 from pipeline.evaluation import evaluate
 from pipeline.message import load_lexicon
 from pipeline.report import write_report
@@ -18,6 +19,7 @@ from pipeline.report.sections.accuracy import panels
 from pipeline.report.sections.positions import causal
 from pipeline.runs import Run
 from pipeline.training import train
+from tests.helpers.command import run as command
 from tests.helpers.pages import EVIL, EVIL_REASON, HtmlPage, read_page
 
 
@@ -139,3 +141,23 @@ def test_a_run_that_was_never_trained_to_the_end_is_refused(tmp_path, run):
         (tmp_path / "half" / name).write_text((run.folder / name).read_text())
     with pytest.raises(HeliographError, match="training did not finish"):
         write_report(tmp_path / "half")
+
+
+def test_the_command_replaces_no_page_but_one_of_this_run(run, tmp_path):
+    page = tmp_path / "page.html"
+    assert command("report", run.folder, "-o", page).exit_code == 0
+    written = page.read_bytes()
+    page.write_bytes(written.replace(b"</body>", b"<p>older</p></body>"))
+    assert command("report", run.folder, "-o", page).exit_code == 0
+    assert page.read_bytes() == written
+
+    weights = sha256_file(run.folder / "model.safetensors").encode()
+    other_run = written.replace(weights, b"0" * 64)
+    for foreign in (b"my notes", other_run, b"<title>mine</title>" + weights):
+        page.write_bytes(foreign)
+        refused = command("report", run.folder, "-o", page)
+        assert refused.exit_code == 1
+        assert f"{page} exists, and is something else" in refused.stderr
+        assert page.read_bytes() == foreign
+    assert command("report", run.folder, "-o", page, "--overwrite").exit_code == 0
+    assert page.read_bytes() == written

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from data.video import (
+    Limits,
     Sampling,
     VideoError,
     probe,
     read,
     read_sampled,
 )
+from data.video.pyav.frame_buffer import FrameBuffer
 from tests.helpers import clips
 
 
@@ -45,6 +47,13 @@ def test_a_change_of_size_in_mid_stream(ending, tmp_path):
         read_sampled(path, Sampling(frames=8))
     before = read_sampled(path, Sampling(frames=4), end=0.4)[0]
     assert before.frames.shape == (4, 64, 96, 3)
+
+
+def test_frames_of_another_shape_than_the_header_says_are_refused_too(tmp_path):
+    buffer = FrameBuffer(tmp_path / "x.avi", np.arange(8), limits=Limits())
+    with pytest.raises(VideoError, match=r"x\.avi: its frames of 65535x1 are 65,535 times as long"):
+        buffer.store(0, np.empty((1, 65_535, 3), np.uint8))
+    assert buffer.frames is None
 
 
 def test_a_rotation_by_another_angle_is_refused(tmp_path):

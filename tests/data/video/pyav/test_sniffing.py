@@ -1,6 +1,9 @@
 """What is no video is refused with a reason."""
 
 import os
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from data.video import (
     Sampling,
     VideoError,
+    check_regular_file,
     probe,
     read,
     read_sampled,
@@ -67,11 +71,75 @@ def test_only_regular_files_are_opened(tmp_path):
         read("/dev/zero", [0])
 
 
+# A request, lists, pipes, a part of a file, numbered images, an option: for FFmpeg, not for us.
+NAMES = (
+    "http:/x.mp4", "tcp:/127.0.0.1:9", "concat:a.mp4|b.mp4", "pipe:0", "data:text,x", "file:a.mp4",
+    "subfile,,start,0,end,9,,:/x", "x%03d.mp4", "-", "-x.mp4", "x.m3u8", "x.ffconcat", "x?y#z.mp4",
+)  # fmt: skip
+
+
 def test_protocols_in_a_name_are_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("concat:a.mp4|b.mp4", "pipe:0", "http://127.0.0.1:9/x.mp4", "data:text/plain,x"):
+    for name in NAMES:
         with pytest.raises(VideoError, match="no such file"):
             read(name, [0])
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_a_file_of_such_a_name_is_read(clip_file, tmp_path, monkeypatch, decoder):
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        path = Path(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(clip_file("h264_128_wide").read_bytes())
+        _, info = read_sampled(path, Sampling(frames=2), decoder=decoder)
+        assert (info.decoder, info.notes) == (decoder, ())
+
+
+def test_a_name_that_stands_for_numbered_images_reads_none_of_them(clip_file, tmp_path):
+    for number in range(1, 4):
+        (tmp_path / f"{number:03d}.png").write_bytes(clips.grey_png(64))
+    pattern = tmp_path / "%03d.png"
+    with pytest.raises(VideoError, match="no such file"):
+        read(pattern, [0])
+    pattern.write_bytes(clip_file("h264_short_gop").read_bytes())
+    with pytest.raises(VideoError, match="not in a video format that is read here"):
+        read(pattern, [0])
+
+
+def test_torchcodec_is_given_a_file_and_no_request(clip_file, tmp_path, monkeypatch):
+    """Whatever is installed: the module is a stand-in that notes what it is to open."""
+    pytest.importorskip("torch")
+    asked = []
+
+    class VideoDecoder:
+        def __init__(self, source: str, **options: object) -> None:
+            asked.append(source)
+            raise RuntimeError("not today")
+
+    modules = {"torchcodec": ModuleType("torchcodec"), "torchcodec.decoders": ModuleType("d")}
+    modules["torchcodec.decoders"].VideoDecoder = VideoDecoder
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.chdir(tmp_path)
+    path = Path("http:/x.mp4")
+    path.parent.mkdir()
+    path.write_bytes(clip_file("h264_short_gop").read_bytes())
+    _, info = read_sampled(path, Sampling(frames=2), decoder="torchcodec")
+    assert info.notes == ("read by pyav: torchcodec fails: not today",)
+    assert set(asked) == {f"file:{tmp_path}/http:/x.mp4"}
+
+
+def test_a_large_file_that_was_never_written_is_refused_before_it_is_read(clip_file, tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(clip_file("h264_short_gop").read_bytes())
+    os.truncate(path, 2 << 30)
+    with pytest.raises(VideoError, match=r"x\.mp4: hardly any of its 2,147,483,648 bytes"):
+        check_regular_file(path)
+    os.truncate(path, 1 << 20)
+    assert check_regular_file(path) == (path, 1 << 20)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "mjpeg", "mp4"])

@@ -1,0 +1,88 @@
+"""No command replaces what is at its `--out` by accident."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.cache import save
+from tests.helpers.caches import features
+from tests.helpers.command import run
+from tests.helpers.paper_files import make_paper_features
+from tests.helpers.trees import make_physics101_tree
+
+REFUSED = "exists, and is something else: choose another --out, or insist with --overwrite"
+
+
+def import_words(folder: Path) -> list[object]:
+    make_paper_features(folder / "paper.pt")
+    return ["cache", "import", folder / "paper.pt", "-o", folder / "imported.h5"]
+
+
+def export_words(suffix: str) -> Callable[[Path], list[object]]:
+    def words(folder: Path) -> list[object]:
+        save(features(labels={"mass": np.ones(7)}), folder / "c.h5")
+        return ["cache", "export", folder / "c.h5", "-o", folder / f"x{suffix}"]
+
+    return words
+
+
+def index_words(folder: Path) -> list[object]:
+    make_physics101_tree(folder)
+    return ["index", "physics101", folder, "--scenario", "spring", "-o", folder / "c.jsonl"]
+
+
+COMMANDS = {
+    "import": import_words,
+    "export .pt": export_words(".pt"),
+    "export .npz": export_words(".npz"),
+    "export .safetensors": export_words(".safetensors"),
+    "index": index_words,
+}
+
+
+@pytest.mark.parametrize("make_words", COMMANDS.values(), ids=COMMANDS)
+def test_what_is_there_is_kept_unless_it_is_equal_or_the_user_insists(make_words, tmp_path):
+    words = make_words(tmp_path)
+    out = Path(str(words[-1]))
+    assert run(*words).exit_code == 0
+    first, status = out.read_bytes(), out.stat()
+
+    again = run(*words)
+    assert again.exit_code == 0
+    assert f"{out}: already there" in again.stderr
+    assert out.stat() == status
+
+    out.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
+    damaged = out.read_bytes()
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert f"{out} {REFUSED}" in refused.stderr
+    assert out.read_bytes() == damaged
+
+    assert run(*words, "--overwrite").exit_code == 0
+    assert out.stat().st_size == len(first)
+    assert f"{out}: already there" in run(*words).stderr
+
+
+@pytest.mark.parametrize("make_words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("kind", ["other cache", "fifo", "folder", "dangling link"])
+def test_what_is_no_such_file_is_kept_too(make_words, kind, tmp_path):
+    words = make_words(tmp_path)
+    out = Path(str(words[-1]))
+    if kind == "other cache":
+        save(features(11), out)
+    elif kind == "fifo":
+        os.mkfifo(out)
+    elif kind == "folder":
+        out.mkdir()
+    else:
+        out.symlink_to(tmp_path / "nothing")
+    before = os.lstat(out)
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert REFUSED in refused.stderr
+    assert os.lstat(out).st_ino == before.st_ino
+    assert not (tmp_path / "nothing").exists()
