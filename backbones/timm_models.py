@@ -143,4 +143,5 @@ def _build(
         revision=str(config.get("tag") or "none"),
         weights_sha256=digest,
         output=output,
+        shares="frames",
     )
