@@ -89,6 +89,8 @@ def verify(
                 **where,
             )
         print_summary(summary)
+        if not summary.interrupted and not path.exists():
+            raise HeliographError(f"{path} was removed: every clip had to leave it")
         left = store.verify(path)
         if summary.interrupted or left:
             raise HeliographError(f"{path} is not sound: {len(left)} problems are left")

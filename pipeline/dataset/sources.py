@@ -13,7 +13,7 @@ import numpy as np
 from data import cache
 from data.cache import Features
 from data.errors import HeliographError, InvalidValueError
-from data.files import sha256_file
+from data.files import sha256_file, version_of
 from pipeline.dataset.examples import Examples
 
 
@@ -22,7 +22,7 @@ class CacheSource:
     """A cache that a run was trained on: how its features came to be, and their shape."""
 
     path: Path
-    sha256: str
+    content_sha256: str  # of what was loaded; "" in runs of older versions, which have `sha256`
     fingerprint: Mapping[str, Any]
     sampler: Mapping[str, Any]
     decoder: Mapping[str, Any]
@@ -30,6 +30,7 @@ class CacheSource:
     steps: int
     dim: int
     name: str = ""  # by which agents are given their caches
+    sha256: str = ""  # of the file
 
     @classmethod
     def of(cls, path: Path, features: Features, *, name: str = "") -> CacheSource:
@@ -37,7 +38,7 @@ class CacheSource:
         _, steps, dim = features.features.shape
         return cls(
             path.resolve(),
-            sha256_file(path),
+            features.content_sha256,
             features.fingerprint,
             features.sampler,
             features.decoder,
@@ -47,15 +48,33 @@ class CacheSource:
             name or path.stem,
         )
 
+    @property
+    def identity(self) -> str:
+        """The hash that the run knows the cache by."""
+        return self.content_sha256 or self.sha256
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> CacheSource:
-        """Reads what `to_json` wrote; a name that an older version lacked is the file's stem."""
+        """Reads what `to_json` wrote; a name that an older version lacked is the file's stem.
+
+        Raises:
+            ValueError, KeyError or TypeError: for anything else.
+        """
         path = Path(stored["path"])
-        return cls(**{"name": path.stem} | dict(stored) | {"path": path})
+        source = cls(**{"name": path.stem, "content_sha256": ""} | dict(stored) | {"path": path})
+        for field in dataclasses.fields(cls):
+            kind = _KINDS[str(field.type).partition("[")[0]]
+            if not isinstance(getattr(source, field.name), kind):
+                raise ValueError(f"the {field.name} of a cache is {stored[field.name]!r}"[:200])
+        return source
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types; `from_json` reads it back."""
-        return dataclasses.asdict(self) | {"path": str(self.path)}
+        stored = dataclasses.asdict(self) | {"path": str(self.path)}
+        return {name: value for name, value in stored.items() if name != "sha256" or value}
+
+
+_KINDS = {"Path": Path, "str": str, "Mapping": Mapping, "int": int}
 
 
 @dataclass(frozen=True)
@@ -97,19 +116,46 @@ def load_finite_cache(path: Path) -> Features:
 
 
 def read_inputs(
-    paths: Mapping[str, Path], *, sources: Sequence[CacheSource] | None = None
+    paths: Mapping[str, Path], *, sources: Sequence[CacheSource] | None = None, run: str = ""
 ) -> RunInputs:
     """Loads caches, by name, and joins their clips.
 
-    Raises HeliographError where they share no clip, disagree on a label or an object, or hold
-    numbers that are not finite.
+    Args:
+        paths: Of the caches.
+        sources: What they were when `run` was trained.
+        run: What an error calls it.
+
+    Raises:
+        HeliographError: They share no clip, disagree on a label or an object, hold numbers that
+            are not finite, or are not those of the run.
     """
-    loaded = {name: load_finite_cache(path) for name, path in paths.items()}
+    known = {source.name: source for source in sources or ()}
+    loaded = {name: _load_known(path, known.get(name), run) for name, path in paths.items()}
     joined = join_caches(loaded)
     if sources is None:
         sources = [CacheSource.of(path, loaded[name], name=name) for name, path in paths.items()]
     left = {name: len(cache) - len(joined[0]) for name, cache in loaded.items()}
     return RunInputs(tuple(sources), joined, {name: count for name, count in left.items() if count})
+
+
+def _load_known(path: Path, source: CacheSource | None, run: str) -> Features:
+    """Load a cache; raises HeliographError where it is not what `run` was trained on.
+
+    A run of an older version knows the hash of the file, which nothing may replace meanwhile.
+    """
+    is_older = source is not None and not source.content_sha256
+    version, digest = version_of(path), sha256_file(path) if is_older else ""
+    features = load_finite_cache(path)
+    if source is None:
+        return features
+    same = (
+        digest == source.sha256 and version == version_of(path)
+        if is_older
+        else features.content_sha256 == source.content_sha256
+    )
+    if not same:
+        raise HeliographError(f"{path} has changed since {run} was trained on it")
+    return features
 
 
 def join_caches(caches: Mapping[str, Features]) -> tuple[Features, ...]:

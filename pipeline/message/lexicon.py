@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
-from data.files import atomic_write
 from pipeline.message.wording import BANDS, wording_for
 from pipeline.metrics import (
     bin_property,
@@ -262,7 +261,7 @@ def write_lexicon(run: Run) -> Lexicon | None:
     lexicon = learn_lexicon(run) if run.has_symbols else None
     if lexicon is not None:
         text = json.dumps(lexicon.to_json(), indent=1, ensure_ascii=False)
-        atomic_write(run.folder / "lexicon.json", text + "\n")
+        run.write("lexicon.json", text + "\n")
     return lexicon
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.cache import Features
-from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config
 from pipeline.dataset import RunInputs
-from pipeline.runs import CONTROL, Run
+from pipeline.runs import CONTROL, UNCHECKED, Run
 
 
 def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
@@ -19,14 +18,15 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
     for number, source in enumerate(run.sources):
         features = inputs.caches[number] if inputs else None
         rows += _source_rows(source, features, several=len(run.sources) > 1)
-    model = run.folder / "model.safetensors"
+    model = "model.safetensors"
     imported = run.metrics().imported_from
     recipe = f"imported from {imported}, which does not say how it was trained"
     rows += [
         ("agents", f"{run.config.agents}, {run.config.heads} symbols each of {run.config.vocab}"),
         ("seeds", f"{len(run.seeds)}: {_seeds(run.seeds)}"),
         ("recipe", recipe if imported else _recipe(run.config)),
-        ("model.safetensors", f"SHA-256 {sha256_file(model)}" if model.exists() else "missing"),
+        (model, f"SHA-256 {run.sha256(model)}" if run.has(model) else "missing"),
+        *([] if run.is_checked else [("not checked", UNCHECKED)]),
         ("versions", _settings(run.versions)),
     ]
     return rows
@@ -44,7 +44,7 @@ def _source_rows(source: Any, features: Features | None, *, several: bool) -> li
             f"{made['output']}), weights SHA-256 {made['weights_sha256']}"
         )
     rows = [
-        (cache, f"{source.path}, SHA-256 {source.sha256}"),
+        (cache, f"{source.path}, SHA-256 {source.identity}"),
         ("features", f"{source.steps} steps of {source.dim}, {source.dtype}"),
         ("backbone", origin),
     ]

@@ -74,7 +74,10 @@ def write_report(
         notes += thumbnails.notes()
     target = page_path(run.folder, out)
     page = render(ReportContext(run, lexicon, inputs, thumbnails, notes))
-    atomic_write(target, page)
+    if target == run.folder / "report.html":
+        run.write("report.html", page)
+    else:
+        atomic_write(target, page)
     return WrittenReport(target, len(page.encode()), len(thumbnails.pictures), tuple(notes))
 
 

@@ -1,11 +1,13 @@
 """The folder of a training run: reading it, writing it, and the type of its `metrics.json`.
 
-`Run.open(folder)` reads each file when it is asked for, once. `write_run` writes the folder, and
-`import_checkpoint` makes one of a published checkpoint. `docs/metrics_json.md` lists the keys of
-`RunMetrics`.
+`Run.open(folder)` reads each file when it is asked for, once, and checks it against the manifest.
+`write_run` writes a run into the folder that `new_run` gives, which then takes the place of an
+older one; `import_checkpoint` makes one of a published checkpoint. `docs/metrics_json.md` lists
+the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
+from pipeline.runs.manifest import UNCHECKED, MissingFileError
 from pipeline.runs.metrics_schema import (
     SCORES,
     AccuracyEstimate,
@@ -20,13 +22,17 @@ from pipeline.runs.metrics_schema import (
     has_key,
     percent,
 )
+from pipeline.runs.replacement import UNFINISHED, held, is_unsettled, new_run, refuse_existing
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import CONTROL, MissingFileError, Run, load_inputs, without_nan
-from pipeline.runs.writer import add_control, description, remove_control, summarise, write_run
+from pipeline.runs.run import BROKEN, CONTROL, Run, load_inputs, without_nan
+from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
+    "BROKEN",
     "CONTROL",
     "SCORES",
+    "UNCHECKED",
+    "UNFINISHED",
     "AccuracyEstimate",
     "AccuracySpread",
     "ControlMetrics",
@@ -43,10 +49,13 @@ __all__ = [
     "add_control",
     "description",
     "has_key",
+    "held",
     "import_checkpoint",
+    "is_unsettled",
     "load_inputs",
+    "new_run",
     "percent",
-    "remove_control",
+    "refuse_existing",
     "summarise",
     "without_nan",
     "write_run",

@@ -22,9 +22,11 @@ from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key
 from pipeline.config import CONTROLLED, TrainConfig, build_config
 from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid, read_inputs
 from pipeline.game import ClipTable, build_game
+from pipeline.runs.manifest import check_listed
+from pipeline.runs.replacement import held, is_unsettled, new_run, refuse_existing
 from pipeline.runs.results import SeedResult
 from pipeline.runs.run import CONTROL, Run
-from pipeline.runs.writer import add_control, remove_control, write_run
+from pipeline.runs.writer import add_control, write_run
 
 HOLISTIC_CLAMP = 15.0  # of the published holistic sender; it cannot be read off its weights
 UNKNOWN = (
@@ -71,18 +73,23 @@ def import_checkpoint(
         HeliographError: for a file that is no such checkpoint, or does not fit the cache.
     """
     path, out = Path(path), Path(out)
-    if (out / "config.json").exists() and not overwrite:
-        raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
+    if is_unsettled(out):
+        with held(out):
+            pass
+    if not overwrite:
+        refuse_existing(out)
+    check_listed(path)
     inputs = read_inputs({Path(cache_path).stem: Path(cache_path)})
-    runs = [
-        _import_agents(path, out / CONTROL if number else out, agents, inputs, property)
-        for number, agents in enumerate(read_checkpoint(path)[:2])
-    ]
-    if len(runs) > 1:
-        add_control(*runs)
-    else:
-        remove_control(out)
-    return runs[0]
+    with held(out), new_run(out) as new:
+        runs = [
+            _import_agents(path, new / CONTROL if number else new, agents, inputs, property)
+            for number, agents in enumerate(read_checkpoint(path)[:2])
+        ]
+        if len(runs) > 1:
+            add_control(*runs)
+        for run in runs:
+            run.seal()
+    return Run.open(out)
 
 
 def read_checkpoint(path: Path) -> list[CheckpointAgents]:

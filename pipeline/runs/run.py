@@ -7,6 +7,7 @@ metrics.json       accuracies over seeds; `evaluate` adds to it
 history.csv        every evaluation of every seed during training
 messages.jsonl     the best seed's message for every clip of the cache
 lexicon.json       what the symbols of the best seed mean
+manifest.json      size and hash of every file: written last, checked by whatever reads the run
 seeds/<seed>/      model, messages and metrics of each seed
 control/           with `--control` a run folder of its own; its weights are in model.pt as well
 unfinished/        during training, states to resume from: see `pipeline.training.checkpoints`
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,19 +29,35 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from data import screening
 from data.errors import HeliographError
-from data.files import atomic_write, sha256_file, version_of
+from data.files import version_of
 from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
 from pipeline.game import Game, build_game
+from pipeline.runs.manifest import MissingFileError, RunFiles, reason_of
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
 from pipeline.runs.results import HistoryRow
 
 SCHEMA_VERSION = 1
 CONTROL = "control"
+CHECKER = "pipeline.runs.run:check"
+MOST_SEEDS = 100_000
+MOST_STEPS = 1_000_000
+MOST_SECONDS = 600.0  # that checking the run of another account may take
+BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a file that holds something else raises."""
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 _Content = TypeVar("_Content")
+LINE: Mapping[str, tuple[type, ...]] = {
+    "clip": (str,),
+    "object": (str, type(None)),
+    "part": (str, type(None)),
+    "message": (str,),
+}
+"""Keys of a line of `messages.jsonl`, and what they hold."""
+ENCODER_WIDTH = 256  # of the first layer of an encoder
 
 
 @dataclass(frozen=True)
@@ -52,13 +70,15 @@ class Run:
         seeds: Of its trainings, in the order of every list over seeds.
         sources: Its caches.
         versions: Of the packages that it was trained with.
+        files: Its files and their hashes.
     """
 
     folder: Path
     config: TrainConfig
     seeds: tuple[int, ...]
     sources: tuple[CacheSource, ...]
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str]
+    files: RunFiles = field(repr=False, compare=False)
     _contents: dict[Path, tuple[Any, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -102,29 +122,16 @@ class Run:
         if isinstance(folder, Run):
             return folder
         folder = Path(folder)
-        path = folder / "config.json"
-        try:
-            stored = json.loads(path.read_text())
-            if stored["schema_version"] != SCHEMA_VERSION:
-                raise HeliographError(
-                    f"{path} has schema version {stored['schema_version']}, "
-                    f"this Heliograph reads {SCHEMA_VERSION}"
-                )
-            caches = stored["caches"] if "caches" in stored else [stored["cache"]]
-            run = cls(
-                folder,
-                TrainConfig.from_json(stored["config"]),
-                tuple(map(int, stored["seeds"])),
-                tuple(CacheSource.from_json(source) for source in caches),
-                dict(stored.get("versions", {})),
-            )
-            if not run.seeds or not set(run.config.agent_caches) <= set(range(len(caches))):
-                raise ValueError("it has no seeds, or agents that see a cache which it does not")
-        except FileNotFoundError:
-            raise HeliographError(f"{folder} is no run: it has no config.json") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise HeliographError(f"{path} is not the configuration of a run: {error}") from error
+        files = RunFiles.open(folder)
+        run = _open(folder, files)
+        seconds = min(screening.SECONDS + len(run.seeds), MOST_SECONDS)
+        screening.require_screened(folder, files.identity, CHECKER, seconds=seconds)
         return run
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether it has a manifest, so that its files are what was written."""
+        return self.files.is_checked
 
     def of_seed(self, seed: int) -> Run:
         """Return the run whose model and messages are those of one seed."""
@@ -137,7 +144,7 @@ class Run:
 
     def sender(self) -> Sender:
         """Return the sender of `model.safetensors`, in evaluation mode."""
-        return self._with_weights(self.agent_factory.sender(), "sender")
+        return self._with_weights(self.agent_factory.sender, "sender")
 
     @property
     def has_symbols(self) -> bool:
@@ -152,8 +159,8 @@ class Run:
     def receiver(self) -> torch.nn.Module:
         """Return the receiver of `model.safetensors`, in evaluation mode."""
         factory = self.agent_factory
-        receiver = self.game.build_receiver(factory.channel.message_size, factory)
-        return self._with_weights(receiver, "receiver")
+        size = factory.channel.message_size
+        return self._with_weights(lambda: self.game.build_receiver(size, factory), "receiver")
 
     def metrics(self) -> RunMetrics:
         """Return what is in `metrics.json`.
@@ -165,10 +172,28 @@ class Run:
 
     def add_metrics(self, keys: Mapping[str, Any]) -> RunMetrics:
         """Add keys to `metrics.json`, in one write, and return all of it."""
-        path, metrics = self.folder / "metrics.json", self.metrics().with_keys(keys)
-        write_json(path, metrics.to_json())
+        path = self.folder / "metrics.json"
+        with self.files.changing():
+            metrics = self.metrics().with_keys(keys)
+            self.write("metrics.json", json_text(metrics.to_json()))
         self._contents[path] = (version_of(path), metrics)
         return metrics
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Write a file of the run whole, and its hash into the manifest."""
+        self.files.write(self._name(name), content)
+
+    def seal(self) -> None:
+        """Write the manifest of a run that was written whole."""
+        self.files.seal()
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of a file of the run."""
+        return self.files.sha256(self._name(name))
+
+    def _name(self, name: str) -> str:
+        """The name of a file in the folder of the whole run."""
+        return (self.folder / name).relative_to(self.files.root).as_posix()
 
     def messages(self, seed: int | None = None) -> list[dict[str, Any]]:
         """Return the lines of `messages.jsonl`, of the chosen seed or of the one asked for.
@@ -212,7 +237,7 @@ class Run:
         """Return whether the run has this file."""
         return (self.folder / name).is_file()
 
-    def _read(self, name: str, parse: Callable[[Path], _Content]) -> _Content:
+    def _read(self, name: str, parse: Callable[[bytes], _Content]) -> _Content:
         """What `parse` makes of a file, from the last time where the file is still the same.
 
         Raises HeliographError for a file that is missing, and for one that cannot be parsed.
@@ -222,43 +247,50 @@ class Run:
         known, content = self._contents.get(path, (None, None))
         if version is None or known != version:
             try:
-                content = parse(path)
-            except FileNotFoundError:
-                raise MissingFileError(path) from None
-            except (ValueError, KeyError, TypeError) as error:
-                reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-                raise HeliographError(f"{path} is damaged: {reason}") from error
+                content = parse(self.files.read(self._name(name)))
+            except BROKEN as error:
+                raise HeliographError(f"{path} is damaged: {reason_of(error)}") from error
             self._contents[path] = (version, content)
         return content
 
-    def _parse_metrics(self, path: Path) -> RunMetrics:
-        stored = json.loads(path.read_text())
+    def _parse_metrics(self, content: bytes) -> RunMetrics:
+        stored = json.loads(content)
         properties = self.game.scored_properties
         return RunMetrics.read(stored, properties=properties, seeds=len(self.seeds))
 
-    def _parse_messages(self, path: Path) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    def _parse_messages(self, content: bytes) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in content.decode().splitlines()]
         if not lines:
             raise ValueError("it has no lines")
         channel = self.agent_factory.channel
         for line in lines:
-            for name in ("clip", "object", "part", "message"):
-                line[name]
+            for name, kinds in LINE.items():
+                if not isinstance(line[name], kinds):
+                    raise ValueError(f"the {name} of a line is {line[name]!r}"[:200])
             for name in self.config.properties:
-                line["labels"][name]
+                label = line["labels"][name]
+                if label is not None and type(label) not in (int, float):
+                    raise ValueError(f"the {name} of {line['clip']} is {label!r}"[:200])
             try:
                 channel.from_json(line)
             except ValueError as error:
-                raise ValueError(f"the message of {line['clip']} is {error}") from error
+                raise ValueError(f"the message of {line['clip']} is {error}"[:200]) from error
         return lines
 
-    def _with_weights(self, module: _Module, part: str) -> _Module:
+    def _with_weights(self, build: Callable[[], _Module], part: str) -> _Module:
         prefix = checkpoint_key(part, self.config.heads, self.config.vocab) + "."
         weights = self._read("model.safetensors", _parse_weights)
         own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:
+            with torch.device("meta"):  # takes no memory, whatever the configuration says
+                shapes = {name: value.shape for name, value in build().state_dict().items()}
+            for name, shape in shapes.items():
+                if name not in own or own[name].shape != shape:
+                    found = list(own[name].shape) if name in own else "missing"
+                    raise ValueError(f"{prefix}{name} is {found}, not {list(shape)}")
+            module = build()
             module.load_state_dict(own)
-        except RuntimeError as error:
+        except (RuntimeError, *BROKEN) as error:
             raise HeliographError(
                 f"{self.folder / 'model.safetensors'} does not fit the configuration of its run: "
                 f"{' '.join(str(error).split())[:200]}"
@@ -266,16 +298,87 @@ class Run:
         return module.eval()
 
 
-class MissingFileError(HeliographError):
-    """A file of a run folder is missing."""
+def _open(folder: Path, files: RunFiles) -> Run:
+    """Read `config.json`; raises HeliographError where it describes no run of this size."""
+    path = folder / "config.json"
+    try:
+        stored = json.loads(files.read("config.json"))
+        if stored["schema_version"] != SCHEMA_VERSION:
+            raise HeliographError(
+                f"{path} has schema version {stored['schema_version']}, "
+                f"this Heliograph reads {SCHEMA_VERSION}"
+            )
+        caches = stored["caches"] if "caches" in stored else [stored["cache"]]
+        run = Run(
+            folder,
+            TrainConfig.from_json(stored["config"]),
+            tuple(map(int, stored["seeds"])),
+            tuple(CacheSource.from_json(source) for source in caches),
+            {str(name): str(number) for name, number in stored.get("versions", {}).items()},
+            files,
+        )
+        _check_sizes(run)
+        if not run.seeds or not set(run.config.agent_caches) <= set(range(len(caches))):
+            raise ValueError("it has no seeds, or agents that see a cache which it does not")
+    except MissingFileError:
+        raise HeliographError(f"{folder} is no run: it has no config.json") from None
+    except BROKEN as error:
+        raise HeliographError(
+            f"{path} is not the configuration of a run: {reason_of(error)}"
+        ) from error
+    return run
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is missing: the training did not finish")
-        self.path = path
+
+def _check_sizes(run: Run) -> None:
+    """Raise ValueError for sizes that the weights cannot have, before anything is made of them."""
+    config = run.config
+    if len({source.name for source in run.sources}) < len(run.sources):
+        raise ValueError("two of its caches have one name")
+    if len(run.seeds) > MOST_SEEDS:
+        raise ValueError(f"it has {len(run.seeds):,} seeds, more than {MOST_SEEDS:,}")
+    if not run.sources or not all(0 < source.steps <= MOST_STEPS for source in run.sources):
+        raise ValueError("it has no cache, or one without time steps")
+    narrowest = min(source.dim for source in run.sources)
+    heads = config.heads * config.vocab
+    numbers = config.agents * (heads * config.hidden_dim + max(narrowest, 1) * ENCODER_WIDTH)
+    numbers += config.agents * heads * config.hidden_dim  # of a receiver
+    size = run.files.size("model.safetensors")
+    if numbers * 4 > size:
+        raise ValueError(
+            f"{config.agents:,} agents of {config.heads:,} heads with {config.vocab:,} symbols "
+            f"have at least {numbers:,} weights, which its model.safetensors of {size:,} bytes "
+            "cannot hold"
+        )
+
+
+def check(folder: Path) -> str:
+    """Read all of a run as commands read it, in a process that can be killed.
+
+    Returns:
+        The identity of the run.
+
+    Raises:
+        HeliographError: for what cannot be read.
+    """
+    files = RunFiles.open(folder)
+    run = _open(folder, files)
+    identity = files.identity
+    run.history()
+    run.lexicon()
+    for name in (None, *run.seeds):
+        of_seed = run if name is None else run.of_seed(name)
+        for read in (of_seed.sender, of_seed.receiver, of_seed.messages):
+            try:
+                read()
+            except MissingFileError:  # commands say so where they need it
+                continue
+    if run.has("metrics.json"):
+        run.metrics()
+    return identity
 
 
 def load_inputs(run: Run) -> RunInputs:
-    """Return the caches of a run, joined; each is hashed once and loaded once.
+    """Return the caches of a run, joined; each is loaded once, and is what was loaded in training.
 
     Raises:
         HeliographError: where one is gone or has changed.
@@ -285,14 +388,13 @@ def load_inputs(run: Run) -> RunInputs:
             raise HeliographError(
                 f"the cache that {run.folder} was trained on is gone: {source.path}"
             )
-        if sha256_file(source.path) != source.sha256:
-            raise HeliographError(f"{source.path} has changed since {run.folder} was trained on it")
-    return read_inputs({source.name: source.path for source in run.sources}, sources=run.sources)
+    paths = {source.name: source.path for source in run.sources}
+    return read_inputs(paths, sources=run.sources, run=str(run.folder))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of a run folder; numbers that are not known are null."""
-    atomic_write(path, json.dumps(without_nan(content), indent=1) + "\n")
+def json_text(content: Mapping[str, Any]) -> str:
+    """Return the text of a file of a run folder; numbers that are not known are null."""
+    return json.dumps(without_nan(content), indent=1) + "\n"
 
 
 def without_nan(value: Any) -> Any:
@@ -312,22 +414,22 @@ def _messages_file(seed: int | None) -> str:
     return "messages.jsonl" if seed is None else f"seeds/{seed}/messages.jsonl"
 
 
-def _parse_object(path: Path) -> dict[str, Any]:
-    stored = json.loads(path.read_text())
+def _parse_object(content: bytes) -> dict[str, Any]:
+    stored = json.loads(content)
     if not isinstance(stored, dict):
         raise ValueError("it is no object")
     return stored
 
 
-def _parse_history(path: Path) -> list[HistoryRow]:
+def _parse_history(content: bytes) -> list[HistoryRow]:
     names = [column.name for column in dataclasses.fields(HistoryRow)]
-    with open(path, newline="") as file:
-        cells = [[float(row[name] or "nan") for name in names] for row in csv.DictReader(file)]
+    text = io.StringIO(content.decode(), newline="")
+    cells = [[float(row[name] or "nan") for name in names] for row in csv.DictReader(text)]
     return [HistoryRow(int(seed), int(epoch), *rest) for seed, epoch, *rest in cells]
 
 
-def _parse_weights(path: Path) -> dict[str, Tensor]:
+def _parse_weights(content: bytes) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error

@@ -7,8 +7,7 @@ import dataclasses
 import io
 import json
 import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ import torch
 from torch import Tensor
 
 from data.cache import Features
-from data.files import atomic_write, replacing
 from pipeline.agents import build_channel, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
 from pipeline.game import Accuracy, build_game
+from pipeline.runs.manifest import RunFiles
 from pipeline.runs.metrics_schema import SCORES, RunMetrics, SeedMetrics, Spread
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import CONTROL, SCHEMA_VERSION, Run, write_json
+from pipeline.runs.run import SCHEMA_VERSION, Run, json_text
 
 
 def write_run(
@@ -37,33 +36,33 @@ def write_run(
     *,
     notes: Sequence[str] = (),
 ) -> Run:
-    """Write the run folder and return it; `metrics.json` is written last and marks it as whole.
+    """Write a run into an empty folder and return it; `seal` then writes its manifest.
 
     Args:
-        folder: Of the run; an older run in it is replaced.
+        folder: Of the run.
         config: What the seeds were trained with.
         inputs: The caches that they were trained on.
         results: Of every seed.
         notes: Sentences to read together with the accuracies.
     """
     seeds = tuple(result.seed for result in results)
-    chosen = choose(results)
-    features = inputs.clips
+    features, files = inputs.clips, RunFiles.new(folder)
     stored = description(config, seeds, inputs.sources)
-    _remove_older(folder, seeds)
-    write_json(folder / "config.json", stored)
+    files.write("config.json", json_text(stored))
     labels = np.stack([features.labels[name] for name in config.properties], axis=1)
-    for result in results:
-        seed_folder = folder / "seeds" / str(result.seed)
-        _write_model(seed_folder, config, result)
-        _write_messages(seed_folder, features, config, labels, result)
-        write_json(seed_folder / "metrics.json", _seed_metrics(result, config).to_json())
-    _write_model(folder, config, chosen)
-    _write_messages(folder, features, config, labels, chosen)
-    _write_history(folder / "history.csv", [row for result in results for row in result.history])
-    metrics = summarise(config, results, notes=notes)
-    write_json(folder / "metrics.json", metrics.to_json())
-    return Run(folder, config, seeds, inputs.sources, stored["versions"])
+    parts = [("", choose(results)), *((f"seeds/{result.seed}/", result) for result in results)]
+    for place, result in parts:
+        for name, content in _model_files(config, result):
+            files.write(place + name, content)
+        files.write(place + "messages.jsonl", _messages_text(features, config, labels, result))
+        if place:
+            metrics = _seed_metrics(result, config).to_json()
+            files.write(place + "metrics.json", json_text(metrics))
+    history = [row for result in results for row in result.history]
+    files.write("history.csv", _history_text(history))
+    metrics = summarise(config, results, notes=notes).to_json()
+    files.write("metrics.json", json_text(metrics))
+    return Run(folder, config, seeds, inputs.sources, stored["versions"], files)
 
 
 def description(
@@ -84,30 +83,15 @@ def add_control(run: Run, control: Run) -> None:
 
     With the control the four keys of `model.pt` are those of the published checkpoints.
     """
-    for name in ("", *(f"seeds/{seed}" for seed in run.seeds)):
+    for place in ("", *(f"seeds/{seed}/" for seed in run.seeds)):
         weights: dict[str, dict[str, Tensor]] = {}
         for source in (run, control):
-            weights |= torch.load(source.folder / name / "model.pt", weights_only=True)
-        with replacing(run.folder / name / "model.pt") as file:
-            torch.save(weights, file)
+            content = io.BytesIO(source.files.read(f"{place}model.pt"))
+            weights |= torch.load(content, weights_only=True)
+        run.write(f"{place}model.pt", _saved(weights))
     config = control.config
     sizes = {"folder": control.folder.name, "heads": config.heads, "vocab": config.vocab}
     run.add_metrics({"control": sizes | control.metrics().to_json()})
-
-
-def remove_control(folder: Path) -> None:
-    """Remove the control of an older run from a folder, where there is one."""
-    if (folder / CONTROL / "config.json").exists():
-        shutil.rmtree(folder / CONTROL)
-
-
-def _remove_older(folder: Path, seeds: Sequence[int]) -> None:
-    """Removes the results of an older run in the folder, and its seeds that are not in this one."""
-    for name in ("metrics.json", "report.html", "lexicon.json"):
-        (folder / name).unlink(missing_ok=True)
-    for seed_folder in (folder / "seeds").glob("[0-9]*"):
-        if seed_folder.name not in map(str, seeds):
-            shutil.rmtree(seed_folder)
 
 
 def choose(results: Sequence[SeedResult]) -> SeedResult:
@@ -181,7 +165,7 @@ def _seed_metrics(result: SeedResult, config: TrainConfig) -> SeedMetrics:
     )
 
 
-def _write_model(folder: Path, config: TrainConfig, result: SeedResult) -> None:
+def _model_files(config: TrainConfig, result: SeedResult) -> Iterator[tuple[str, bytes]]:
     parts = {
         checkpoint_key("sender", config.heads, config.vocab): result.sender.state_dict(),
         checkpoint_key("receiver", config.heads, config.vocab): result.receiver.state_dict(),
@@ -191,14 +175,20 @@ def _write_model(folder: Path, config: TrainConfig, result: SeedResult) -> None:
         for part, state in parts.items()
         for name, value in state.items()
     }
-    atomic_write(folder / "model.safetensors", safetensors.torch.save(flat))
-    with replacing(folder / "model.pt") as file:
-        torch.save(parts, file)
+    yield "model.safetensors", safetensors.torch.save(flat)
+    yield "model.pt", _saved(parts)
 
 
-def _write_messages(
-    folder: Path, features: Features, config: TrainConfig, labels: np.ndarray, result: SeedResult
-) -> None:
+def _saved(weights: Mapping[str, Mapping[str, Tensor]]) -> bytes:
+    """Return a `.pt` file; torch itself makes no sentence of a full disk."""
+    content = io.BytesIO()
+    torch.save(dict(weights), content)
+    return content.getvalue()
+
+
+def _messages_text(
+    features: Features, config: TrainConfig, labels: np.ndarray, result: SeedResult
+) -> str:
     channel = build_channel(config)
     parts = np.full(len(features), "", dtype=object)
     for name in ("train", "validation", "test"):
@@ -218,10 +208,10 @@ def _write_messages(
         )
         for row, message in enumerate(result.tokens)
     ]
-    atomic_write(folder / "messages.jsonl", "".join(f"{line}\n" for line in lines))
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
+def _history_text(rows: Sequence[HistoryRow]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(
         text, [f.name for f in dataclasses.fields(HistoryRow)], lineterminator="\n"
@@ -230,4 +220,4 @@ def _write_history(path: Path, rows: Sequence[HistoryRow]) -> None:
     for row in rows:
         cells = dataclasses.asdict(row)
         writer.writerow({k: "" if v != v else v for k, v in cells.items()})  # NaN: an empty cell
-    atomic_write(path, text.getvalue())
+    return text.getvalue()

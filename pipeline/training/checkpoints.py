@@ -2,9 +2,10 @@
 
     OUT/unfinished/identity.json    what is being trained: nothing else may go on from here
     OUT/unfinished/chunk-000.pt     the state of the first chunk, and so on
+    OUT/unfinished/control/         the same of the control that is trained with it
 
-Each file appears whole or not at all. They are read as data, never as code, and swept once the run
-folder is written.
+Each file appears whole or not at all, and a state begins with a line that holds the SHA-256 of the
+rest. They are read as data, never as code, and are gone once the run is in its place.
 """
 
 from __future__ import annotations
@@ -12,31 +13,40 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from data import screening
 from data.differences import first_difference
 from data.errors import HeliographError
-from data.files import atomic_write, replacing, sweep_temporaries
+from data.files import atomic_write, open_regular, replacing, sweep_temporaries, write_error
+from pipeline.runs import BROKEN, UNFINISHED
 
-FOLDER = "unfinished"
+CHECKER = "pipeline.training.checkpoints:check"
+FORMAT = b"heliograph training state 1, SHA-256 of the rest: "
+HEADER_BYTES = len(FORMAT) + 64 + 1
+MOST_IDENTITY_BYTES = 64 << 20
 SHARE_OF_TIME = 0.05  # that keeping states may take
 
 
 class TrainingCheckpointer:
     """Keeps the states of one training, and finds them again for the same one only.
 
-    `identity` is JSON of everything that the result depends on, to the bit.
+    `identity` is JSON of everything that the result depends on, to the bit; `part` is the name of
+    one that is trained together with another.
     """
 
-    def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, identity: Mapping[str, Any], *, part: str = "") -> None:
         self.out = out
-        self.folder = out / FOLDER
+        self.folder = out / UNFINISHED / part
         self.identity = json.loads(json.dumps(identity))
         self._digest = hashlib.sha256(
             json.dumps(self.identity, sort_keys=True).encode()
@@ -49,15 +59,15 @@ class TrainingCheckpointer:
         Raises HeliographError where an unfinished training is in the way, or is another one: then
         with the setting that differs.
         """
-        before = self._stored_identity()
-        if before is not None and overwrite:
+        if overwrite:
             self.sweep()
-        elif before is not None and not resume:
+        before = self._stored_identity()
+        if before is not None and not resume:
             raise HeliographError(
                 f"{self.out} holds an unfinished training: --resume goes on with it, "
                 "--overwrite starts again"
             )
-        elif before is not None and before != self.identity:
+        if before is not None and before != self.identity:
             raise HeliographError(
                 f"{self.out} holds an unfinished training of something else: "
                 f"{difference(before, self.identity)}; --overwrite starts again"
@@ -74,19 +84,25 @@ class TrainingCheckpointer:
         """The last state of a chunk, or None; raises HeliographError for a damaged file."""
         path = self._path(chunk)
         try:
-            stored = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+            content, digest = _read_state(path)
+            screening.require_screened(path, f"sha256:{digest}", CHECKER)
+            stored = _parse_state(path, content)
         except FileNotFoundError:
             return None
-        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-            raise HeliographError(
-                f"{path} is damaged, so the training cannot go on from it: --overwrite starts again"
-            ) from error
-        if stored["identity"] != self._digest:
+        if (stored["identity"], stored["chunk"]) != (self._digest, chunk):
             raise HeliographError(
                 f"{path} is of another training: remove it, or start again with --overwrite"
             )
         state: dict[str, Any] = stored["state"]
         return state
+
+    @contextmanager
+    def reading(self, chunk: int) -> Iterator[None]:
+        """Raise HeliographError where a state turns out to be none of this training."""
+        try:
+            yield
+        except (*BROKEN, RuntimeError) as error:
+            raise _damaged(self._path(chunk)) from error
 
     def due(self) -> bool:
         """Whether keeping a state now takes no more than its share of the time."""
@@ -96,19 +112,27 @@ class TrainingCheckpointer:
         """Writes the state of a chunk over the one before."""
         start = time.monotonic()
         if self._stored_identity() is None:
-            atomic_write(self._identity_path, json.dumps(self.identity, indent=1) + "\n")
+            atomic_write(self._identity_path, self._text())
+        written = io.BytesIO()
+        torch.save({"identity": self._digest, "chunk": chunk, "state": dict(state)}, written)
+        content = written.getbuffer()
+        digest = hashlib.sha256(content).hexdigest()
         with replacing(self._path(chunk)) as file:
-            torch.save({"identity": self._digest, "state": dict(state)}, file)
+            file.write(FORMAT + digest.encode() + b"\n")
+            file.write(content)
+        screening.record(f"sha256:{digest}")
         end = time.monotonic()
         self._due = end + (end - start) / SHARE_OF_TIME
 
     def sweep(self) -> None:
         """Removes every state, the identity last."""
-        for path in [*sorted(self.folder.glob("chunk-*.pt")), self._identity_path]:
-            path.unlink(missing_ok=True)
-        if self.folder.is_dir():
-            sweep_temporaries(self.folder)
-            self.folder.rmdir()
+        try:
+            for path in [*sorted(self.folder.glob("chunk-*.pt")), self._identity_path]:
+                path.unlink(missing_ok=True)
+            if os.path.lexists(self.folder):
+                shutil.rmtree(self.folder)
+        except OSError as error:
+            raise write_error(self.folder, error) from error
 
     @property
     def _identity_path(self) -> Path:
@@ -118,12 +142,69 @@ class TrainingCheckpointer:
         return self.folder / f"chunk-{chunk:03d}.pt"
 
     def _stored_identity(self) -> Any:
+        """What is stored, as JSON; None where nothing is.
+
+        Raises HeliographError for a damaged file.
+        """
+        path = self._identity_path
         try:
-            return json.loads(self._identity_path.read_text())
-        except FileNotFoundError:
+            with open_regular(path) as file:
+                content = file.read(MOST_IDENTITY_BYTES)
+            stored = json.loads(content)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:
-            return "unreadable"
+        except (ValueError, RecursionError):
+            raise _damaged(path) from None
+        if stored == self.identity and content != self._text().encode():
+            raise _damaged(path)
+        return stored
+
+    def _text(self) -> str:
+        return json.dumps(self.identity, indent=1) + "\n"
+
+
+def check(path: Path) -> str:
+    """Read a state in a process that can be killed; return its identity for the record.
+
+    Raises:
+        HeliographError: for a damaged file.
+    """
+    content, digest = _read_state(path)
+    _parse_state(path, content)
+    return f"sha256:{digest}"
+
+
+def _read_state(path: Path) -> tuple[memoryview, str]:
+    """Return the content of a state and its SHA-256, checked against the first line.
+
+    Raises:
+        HeliographError: for a damaged file.
+        FileNotFoundError: for none.
+    """
+    with open_regular(path) as file:
+        content = memoryview(file.read())
+    header = bytes(content[:HEADER_BYTES])
+    digest = hashlib.sha256(content[HEADER_BYTES:]).hexdigest()
+    if header != FORMAT + digest.encode() + b"\n":
+        raise _damaged(path)
+    return content[HEADER_BYTES:], digest
+
+
+def _parse_state(path: Path, content: memoryview) -> dict[str, Any]:
+    """Return what `TrainingCheckpointer.save` stored, on the CPU, wherever it was then."""
+    try:
+        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if type(stored) is not dict or set(stored) != {"identity", "chunk", "state"}:
+            raise ValueError("it is no state")
+    except (*BROKEN, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise _damaged(path) from error
+    return stored
+
+
+def _damaged(path: Path) -> HeliographError:
+    return HeliographError(
+        f"{path} is damaged, so the training cannot go on from it: --overwrite starts again"
+    )
 
 
 def difference(before: Any, now: Any) -> str:

@@ -102,7 +102,8 @@ def _train(
         return
     state = checkpointer.load(number)
     if state is not None:
-        trainer.restore(state)
+        with checkpointer.reading(number):
+            trainer.restore(state)
 
     def pause() -> None:
         if checkpointer.due() or trainer.epoch == trainer.config.epochs:

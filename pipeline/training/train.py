@@ -12,7 +12,7 @@ import torch
 
 from backbones import resolve_device
 from data.errors import HeliographError, InvalidValueError
-from data.lock import Lock
+from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
 from pipeline.dataset import RunInputs, build_examples, read_inputs
 from pipeline.message import write_lexicon
@@ -22,7 +22,10 @@ from pipeline.runs import (
     SeedResult,
     add_control,
     description,
-    remove_control,
+    held,
+    is_unsettled,
+    new_run,
+    refuse_existing,
     write_run,
 )
 from pipeline.training.callbacks import (
@@ -82,9 +85,11 @@ def train(
             process is training into.
     """
     out, report = Path(out), log or (lambda _: None)
-    metrics = out / "metrics.json"
-    if metrics.exists() and not (overwrite or resume):
-        raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
+    if is_unsettled(out):
+        with held(out):
+            pass
+    if not (overwrite or resume):
+        refuse_existing(out)
     torch_device = resolve_device(device)
     paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
     inputs = read_inputs(paths)
@@ -109,12 +114,23 @@ def train(
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
     notes = diagnose(examples, config, seeds)
-    parts = [(out, config)]
-    if control:  # first, so that a whole `out` has a whole control
-        parts.insert(0, (out / CONTROL, holistic(config)))
-    runs = []
+    parts = {"": config}
+    if control:  # first, so that a whole run has a whole control
+        parts = {CONTROL: holistic(config), "": config}
+    identities = {
+        name: _identity(part, seeds, inputs, torch_device) for name, part in parts.items()
+    }
     with ExitStack() as stack:
-        stack.callback(Lock(out / "lock", out).release)
+        stack.enter_context(held(out))
+        checkpointers = {
+            name: TrainingCheckpointer(out, identity, part=name)
+            for name, identity in identities.items()
+        }
+        for checkpointer in checkpointers.values():
+            checkpointer.begin(resume=resume, overwrite=overwrite)
+        is_whole = (out / "metrics.json").exists() and not overwrite
+        if is_whole and not any(own.unfinished for own in checkpointers.values()):
+            return _finished(out, identities, inputs, report)
         callbacks: list[Callback] = [
             ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
         ]
@@ -125,35 +141,31 @@ def train(
             for callback in callbacks:
                 callback(now)
 
-        for folder, part in parts:
-            name = f"{part.heads}x{part.vocab}" if control else ""
+        results: dict[str, list[SeedResult]] = {}
+        for name, part in parts.items():
             for callback in callbacks:
-                callback.begin(name)
-            identity = _identity(part, seeds, inputs, torch_device)
-            checkpointer = TrainingCheckpointer(folder, identity)
-            checkpointer.begin(resume=resume, overwrite=overwrite)
-            if (folder / "metrics.json").exists() and not overwrite and not checkpointer.unfinished:
-                runs.append(_finished(folder, identity, report))
-                continue
-            results = list(
+                callback.begin(f"{part.heads}x{part.vocab}" if control else "")
+            results[name] = list(
                 fit(
                     examples,
                     part,
                     seeds,
                     device=torch_device,
                     progress=report_progress,
-                    checkpointer=checkpointer,
+                    checkpointer=checkpointers[name],
                 )
             )
-            caveats = [*notes, *(_diverged(r) for r in results if r.skipped_batches)]
-            runs.append(write_run(folder, part, inputs, results, notes=caveats))
-            write_lexicon(runs[-1])
-            checkpointer.sweep()
-            if not control:
-                remove_control(folder)
-        if control and runs[1].metrics().control is None:
-            add_control(runs[1], runs[0])
-    return runs[-1]
+        with new_run(out) as new:
+            runs: dict[str, Run] = {}
+            for name, part in parts.items():
+                caveats = [*notes, *(_diverged(r) for r in results[name] if r.skipped_batches)]
+                runs[name] = write_run(new / name, part, inputs, results[name], notes=caveats)
+                write_lexicon(runs[name])
+            if control:
+                add_control(runs[""], runs[CONTROL])
+            for run in runs.values():
+                run.seal()
+    return Run.open(out)
 
 
 def _diverged(result: SeedResult) -> str:
@@ -168,26 +180,43 @@ def _identity(
 ) -> dict[str, Any]:
     """All that the bits of a result depend on; where a cache lies is not among it."""
     described = description(config, seeds, inputs.sources)
-    hashes = {source.name: source.sha256 for source in inputs.sources}
+    hashes = {source.name: source.identity for source in inputs.sources}
     return described | {"caches": hashes, "device": device.type}
 
 
-def _finished(out: Path, identity: Mapping[str, Any], report: Callable[[str], None]) -> Run:
+def _finished(
+    out: Path,
+    identities: Mapping[str, Mapping[str, Any]],
+    inputs: RunInputs,
+    report: Callable[[str], None],
+) -> Run:
     """Return the run that is in `out` already; raise HeliographError where it is another."""
-    run = Run.open(out)
-    before = {
-        "config": run.config.to_json(),
-        "seeds": list(run.seeds),
-        "caches": {source.name: source.sha256 for source in run.sources},
-    }
-    now = json.loads(json.dumps({name: identity[name] for name in before}))
-    if before != now:
-        raise HeliographError(
-            f"{out} holds a finished run of something else: {difference(before, now)}; "
-            "choose another folder, or --overwrite"
-        )
+    for name, identity in identities.items():
+        if name and not (out / name / "config.json").exists():
+            raise HeliographError(
+                f"{out} holds a finished run without its {name}: choose another folder, or "
+                "--overwrite"
+            )
+        run = Run.open(out / name)
+        older = {source.name for source in run.sources if not source.content_sha256}
+        now = json.loads(json.dumps({key: identity[key] for key in ("config", "seeds", "caches")}))
+        now["caches"] |= {
+            source.name: sha256_file(source.path)
+            for source in inputs.sources
+            if source.name in older
+        }
+        before = {
+            "config": run.config.to_json(),
+            "seeds": list(run.seeds),
+            "caches": {source.name: source.identity for source in run.sources},
+        }
+        if before != now:
+            raise HeliographError(
+                f"{out} holds a finished run of something else: {difference(before, now)}; "
+                "choose another folder, or --overwrite"
+            )
     report(f"{out} is finished already")
-    return run
+    return Run.open(out)
 
 
 def name_caches(

@@ -1,5 +1,6 @@
 """Run folders: read once, checked, and refused with a sentence where somebody broke them."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -22,9 +23,9 @@ from pipeline.message import load, load_lexicon
 from pipeline.message.lexicon import learn_lexicon
 from pipeline.report import write_report
 from pipeline.runs import Run
-from pipeline.runs import run as run_module
 from pipeline.training import train
 from tests.helpers.command import run as run_command
+from tests.helpers.runs import reseal
 
 SMALL = {"epochs": 3, "seeds": 2}
 _counters: list[Counter[Path]] = []
@@ -43,9 +44,11 @@ def test_what_is_no_run_is_said(tmp_path):
 
 def test_a_damaged_model_is_said(cache_path, tmp_path):
     run = train(cache_path, tmp_path / "run", properties=["mass"], **SMALL)
-    (run.folder / "model.safetensors").write_bytes(b"nothing")
+    weights = run.folder / "model.safetensors"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    reseal(run.folder)
     with pytest.raises(HeliographError, match=r"model\.safetensors is damaged"):
-        run.sender()
+        Run.open(run.folder).sender()
 
 
 def test_evaluate_refuses_a_cache_that_has_changed(cache_path, tmp_path, features):
@@ -223,6 +226,7 @@ def test_a_run_that_somebody_broke_is_refused_with_its_file(
     other = made.folder.parent / "other" / "model.safetensors"
     shutil.copy(other, tmp_path / "other.safetensors")
     damage(folder)
+    reseal(folder)
     words = {"message": [made.source.path], "compare": [made.folder]}.get(command, [])
     shown = run_command(command, folder, *words)
     assert shown.exit_code == 1
@@ -235,6 +239,7 @@ def test_a_run_that_somebody_broke_is_refused_with_its_file(
 def test_runs_whose_seeds_speak_of_other_clips_are_compared_on_what_they_share(made, tmp_path):
     shutil.copytree(made.folder, tmp_path / "run")
     shortened(tmp_path / "run")
+    reseal(tmp_path / "run")
     shown = run_command("compare", made.folder, tmp_path / "run", "--json")
     assert json.loads(shown.stdout)["agreement"]["clips"] == 9
 
@@ -296,7 +301,7 @@ def run(tmp_path_factory, features: Features) -> Run:
 
 @pytest.fixture
 def uses(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often caches are hashed and loaded, and weights are loaded, by name and path."""
+    """How often caches are hashed and loaded, by path, and weights loaded, by their hash."""
     counter: Counter[str] = Counter()
 
     def counting(name, function):
@@ -306,11 +311,16 @@ def uses(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return count
 
-    for module in (run_module, dataset.sources):
-        monkeypatch.setattr(module, "sha256_file", counting("hash", module.sha256_file))
+    hashing = counting("hash", dataset.sources.sha256_file)
+    monkeypatch.setattr(dataset.sources, "sha256_file", hashing)
     monkeypatch.setattr(cache, "load", counting("load", cache.load))
-    weights = counting("weights", safetensors.torch.load_file)
-    monkeypatch.setattr(safetensors.torch, "load_file", weights)
+    weights = safetensors.torch.load
+
+    def count_weights(content):
+        counter[f"weights {hashlib.sha256(content).hexdigest()}"] += 1
+        return weights(content)
+
+    monkeypatch.setattr(safetensors.torch, "load", count_weights)
     return counter
 
 
@@ -329,11 +339,12 @@ def evaluate_briefly(folder: Path) -> None:
 def test_each_file_of_a_run_is_read_once(run, uses, command):
     with counted_reads() as reads:
         command(run.folder)
-    own = {path: count for path, count in reads.items() if path.is_relative_to(run.folder)}
+    own = {run.folder / name: reads[run.folder / name] for name in run.files.entries}
+    own = {path: count for path, count in own.items() if count}
     assert {path.name for path in own} >= {"config.json", "messages.jsonl"}
     assert {path: count for path, count in own.items() if count > 1} == {}
     source = run.source.path
-    expected = {f"hash {source}": 1, f"load {source}": 2 if command is message else 1}
+    expected = {f"load {source}": 2 if command is message else 1}
     weights = {key: count for key, count in uses.items() if key.startswith("weights")}
     assert uses == expected | weights
     assert set(weights.values()) <= {1}
