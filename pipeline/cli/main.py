@@ -22,11 +22,8 @@ import click
 from data.errors import HeliographError, InvalidValueError, OutOfMemoryError
 from pipeline.console import OutputError, flush_out, log, printable
 
-MEMORY_ADVICE = {
-    "batch": "a smaller --batch",
-    "workers": "fewer --workers",
-    "device": "another --device",
-}
+GPU_ADVICE = {"batch": "a smaller --batch", "device": "another --device"}
+MEMORY_ADVICE = {"batch": "a smaller --batch", "workers": "fewer --workers"}
 
 
 class Commands(click.Group):
@@ -115,7 +112,8 @@ def _machine_error(
     name = context.invoked_subcommand if context else None
     command = commands.get_command(context, name) if context and name else None
     options = {parameter.name for parameter in command.params} if command else set()
-    advice = [text for option, text in MEMORY_ADVICE.items() if option in options]
+    choices = GPU_ADVICE if "GPU" in str(found) else MEMORY_ADVICE
+    advice = [text for option, text in choices.items() if option in options]
     if not advice:
         advice = ["a machine with more"]
     return click.ClickException(f"{found}: try {' or '.join(advice)}")

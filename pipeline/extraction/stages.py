@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,7 +219,7 @@ class BackboneBatcher:
         self._size = batch if on_gpu else 1
         self._at_once = 1 if on_gpu else torch.get_num_threads()
         self._threads = ThreadPoolExecutor(self._at_once, "backbone")
-        self._running: deque[Future[list[ClipFeatures]]] = deque()
+        self._running: set[Future[list[ClipFeatures]]] = set()
         self._waiting: list[DecodedClip] = []
 
     def __enter__(self) -> BackboneBatcher:
@@ -250,8 +250,7 @@ class BackboneBatcher:
         self._waiting.append(decoded)
         if len(self._waiting) >= self._size:
             self._start()
-            while self._running and (len(self._running) > self._at_once or self._running[0].done()):
-                self._collect()
+            self._collect(FIRST_COMPLETED)
 
     def flush(self) -> None:
         """Finish the clips so far.
@@ -261,16 +260,20 @@ class BackboneBatcher:
         """
         if self._waiting:
             self._start()
-        while self._running:
-            self._collect()
+        self._collect(ALL_COMPLETED)
 
     def _start(self) -> None:
         decoded, self._waiting = self._waiting, []
-        self._running.append(self._threads.submit(self._run, decoded))
+        self._running.add(self._threads.submit(self._run, decoded))
 
-    def _collect(self) -> None:
-        for features in self._running.popleft().result():
-            self._writer.put(features)
+    def _collect(self, until: str) -> None:
+        """Pass what is finished to the writer; wait for it first if as much as may runs."""
+        if len(self._running) >= self._at_once or until == ALL_COMPLETED:
+            wait(self._running, return_when=until)
+        for future in [future for future in self._running if future.done()]:
+            self._running.remove(future)
+            for features in future.result():
+                self._writer.put(features)
 
     def _run(self, decoded: Sequence[DecodedClip]) -> list[ClipFeatures]:
         """Return the features of clips, without those that fail."""
