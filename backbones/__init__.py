@@ -11,7 +11,14 @@ from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device
 from backbones.errors import BackboneError, BackboneValueError, GpuError, machine_error
 from backbones.precision import cpu_matmul_setting, fast_float32
-from backbones.registry import BACKBONES, describe, find_entry, load, load_from_fingerprint
+from backbones.registry import (
+    BACKBONES,
+    describe,
+    find_entry,
+    load,
+    load_from_fingerprint,
+    refuse_impossible,
+)
 
 __all__ = [
     "BACKBONES",
@@ -31,6 +38,7 @@ __all__ = [
     "load",
     "load_from_fingerprint",
     "machine_error",
+    "refuse_impossible",
     "resolve_device",
     "weights",
 ]
