@@ -39,7 +39,8 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         `scores`: for each accuracy of `metrics.json` that both have, all at once and for each
         property that both have, a `paired_difference`; nothing for runs of different games, whose
         accuracies have different chance levels. `agreement`: of their messages, None where
-        they have no clips in common or one has real numbers for messages.
+        they have no clips in common or one has real numbers for messages. `unchecked`: those
+        without a manifest.
 
     Raises:
         HeliographError: They have no seed in common.
@@ -52,6 +53,7 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         )
     return {
         "runs": [str(run.folder) for run in runs],
+        "unchecked": [str(run.folder) for run in runs if run.unchecked],
         "seeds": seeds,
         "paired_splits": _paired_splits(runs, seeds),
         "scores": _compare_scores(runs, seeds),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from data import cache
 from data.errors import HeliographError
@@ -16,6 +18,8 @@ from data.files import WriteError
 from data.lock import BusyError
 from pipeline.runs import Run
 from pipeline.training import train
+from pipeline.training.checkpoints import TrainingCheckpointer, check
+from pipeline.training.trainer import MultiSeedTrainer
 from tests.helpers.command import run as run_command
 
 HELIOGRAPH = Path(sys.executable).with_name("heliograph")
@@ -135,6 +139,145 @@ def test_a_state_of_another_training_or_a_damaged_one_is_refused(cache_path, tmp
     (one / state).write_bytes((other / state).read_bytes()[:1000])
     with pytest.raises(HeliographError, match=r"chunk-000\.pt is damaged"):
         train(cache_path, one, **SHORT | {"vocab": 4}, resume=True)
+
+
+@pytest.fixture
+def unfinished(cache_path, tmp_path) -> Path:
+    """The folder of a run whose training was killed."""
+    with pytest.raises(Killed):
+        train(cache_path, tmp_path / "run", **SHORT | {"seeds": 6}, progress=die_after(63))
+    assert len(list((tmp_path / "run" / "unfinished").iterdir())) == 3
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["identity.json", "chunk-000.pt"])
+def test_no_bit_of_a_state_that_flipped_is_gone_on_from(unfinished, name):
+    identity = json.loads((unfinished / "unfinished" / "identity.json").read_text())
+    path = unfinished / "unfinished" / name
+    content, draw = path.read_bytes(), random.Random(name)
+    for _ in range(200):
+        flipped = bytearray(content)
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        checkpointer = TrainingCheckpointer(unfinished, identity)
+        with pytest.raises(HeliographError, match="is damaged|of something else"):
+            checkpointer.begin(resume=True, overwrite=False)
+            checkpointer.load(0)
+    path.write_bytes(content)
+    checkpointer.begin(resume=True, overwrite=False)
+    assert checkpointer.load(0)
+
+
+def test_states_whose_names_were_swapped_are_refused(cache_path, unfinished):
+    first, second = (unfinished / "unfinished" / f"chunk-00{number}.pt" for number in (0, 1))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(HeliographError, match=r"chunk-001\.pt is of another training"):
+        train(cache_path, unfinished, **SHORT | {"seeds": 6}, resume=True)
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("name", ["identity.json", "chunk-000.pt"])
+def test_what_is_no_file_among_the_states_is_refused(cache_path, unfinished, name, plant):
+    (unfinished / "unfinished" / name).unlink()
+    plant(unfinished / "unfinished" / name)
+    with pytest.raises(HeliographError, match=f"{name} is not read: it is a"):
+        train(cache_path, unfinished, **SHORT | {"seeds": 6}, resume=True)
+    train(cache_path, unfinished, **SHORT | {"epochs": 1}, overwrite=True)
+
+
+def test_a_state_of_another_device_is_gone_on_with(cache_path, tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(cache_path, whole, **SHORT)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:7")
+        train(cache_path, broken, **SHORT, progress=die_after(11))
+    train(cache_path, broken, **SHORT, resume=True)
+    assert contents(broken) == contents(whole)
+
+
+def test_a_state_of_another_account_is_read_in_another_process_first(
+    cache_path, unfinished, no_record, monkeypatch
+):
+    refused = HeliographError("refused there")
+    asked = []
+
+    def screen(path: Path, identity: str, checker: str, **_: object) -> None:
+        asked.append((path.name, checker))
+        raise refused
+
+    cache.load(cache_path)
+    monkeypatch.setattr("data.screening.require_screened", screen)
+    identity = json.loads((unfinished / "unfinished" / "identity.json").read_text())
+    with pytest.raises(HeliographError, match="refused there"):
+        TrainingCheckpointer(unfinished, identity).load(0)
+    assert asked == [("chunk-000.pt", "pipeline.training.checkpoints:check")]
+    assert check(unfinished / "unfinished" / "chunk-000.pt").startswith("sha256:")
+
+
+def test_a_state_of_something_else_is_no_traceback(cache_path, unfinished):
+    identity = json.loads((unfinished / "unfinished" / "identity.json").read_text())
+    TrainingCheckpointer(unfinished, identity).save(0, {"epoch": "six"})
+    with pytest.raises(HeliographError, match=r"chunk-000\.pt is damaged"):
+        train(cache_path, unfinished, **SHORT | {"seeds": 6}, resume=True)
+
+
+def test_a_full_disk_costs_no_state(cache_path, tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    train(cache_path, whole, **SHORT)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def progress(done: int, total: int, note: str) -> None:
+        if done > 10:
+            monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(WriteError, match="cannot be written: the disk is full"):
+        train(cache_path, out, **SHORT, progress=progress)
+    monkeypatch.undo()
+    train(cache_path, out, **SHORT, resume=True)
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate "
+        "memory: you tried to allocate 4000000000000 bytes."),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_a_sentence_with_what_to_lower(
+    cache_path, tmp_path, monkeypatch, error
+):
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(MultiSeedTrainer, "run", out_of_memory)
+    shown = run_command("train", cache_path, "-o", tmp_path / "r", "--seeds", 2, "--device", "cpu")
+    assert shown.exit_code == 1
+    (sentence,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
+    assert "too little memory to train 2 seeds at once: lower --seeds, --batch (32)" in sentence
+
+
+def test_the_control_is_kept_while_the_run_is_trained(cache_path, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = QUICK | {"seeds": 1, "control": True}
+    train(cache_path, whole, **settings)
+    with pytest.raises(Killed):
+        train(cache_path, broken, **settings, progress=die_after(20))
+    assert [path.name for path in broken.iterdir()] == ["unfinished"]
+    seen = []
+    train(
+        cache_path,
+        broken,
+        **settings,
+        resume=True,
+        progress=lambda done, total, note: seen.append(note),
+    )
+    assert contents(broken) == contents(whole)
+    assert not any(note.startswith("1x64") for note in seen)
 
 
 def test_resuming_what_is_finished_changes_nothing(cache_path, tmp_path):
