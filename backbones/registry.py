@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones import timm_models
-from backbones.base import Backbone, Entry, LoadOptions
+from backbones.base import Backbone, Entry, LoadOptions, choose
 from backbones.devices import resolve_device
 from backbones.errors import BackboneError, BackboneValueError
 from backbones.plugins import find_plugins
@@ -130,6 +130,35 @@ def find_entry(name: str) -> Entry:
     raise BackboneValueError(
         f"unknown backbone {name!r}; choose from {known}, or timm:MODEL for an image model of timm"
     )
+
+
+def refuse_impossible(
+    name: str, *, steps: int, dim: int, frames: int | None = None, preprocess: str | None = None
+) -> None:
+    """Check that a backbone can have made features that somebody says it made.
+
+    Args:
+        name: of the backbone.
+        steps: time steps of a clip's features.
+        dim: numbers per time step.
+        frames: of a clip, if that is known.
+        preprocess: the name of the preprocessing, if that is known.
+
+    Raises:
+        BackboneError: an unknown name; or the backbone gives other features.
+    """
+    entry = find_entry(name)
+    if entry.dim != dim:
+        raise BackboneValueError(
+            f"{entry.name} gives {entry.dim} numbers a step, and these features have {dim}"
+        )
+    if frames is not None and frames != steps * entry.frames_per_step:
+        raise BackboneValueError(
+            f"{entry.name} gives {frames / entry.frames_per_step:g} steps of {frames} frames, and "
+            f"these features have {steps}"
+        )
+    if preprocess is not None and entry.preprocessings:
+        choose(f"preprocessing of {entry.name}", preprocess, dict.fromkeys(entry.preprocessings))
 
 
 def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, object]]:

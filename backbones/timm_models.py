@@ -55,6 +55,7 @@ def make_entry(name: str) -> Entry:
         parameters=sum(parameter.numel() for parameter in blank.parameters()),
         licence=config.get("license") or "unknown",
         build=partial(_build, whole, dim, config, official, published),
+        preprocessings=("official",),
         published=published,
     )
 

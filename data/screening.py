@@ -18,7 +18,6 @@ count against the limit of memory.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import json
 import math
@@ -36,6 +35,7 @@ from typing import BinaryIO
 
 from data.errors import HeliographError
 from data.files import make_folder, open_regular, version_of
+from data.processes import end_with_parent
 
 SECONDS = 60.0
 """How long a file may take, unless the caller knows better."""
@@ -283,17 +283,6 @@ class _Reader:
         self._process.wait()
         self._connection.close()
         os.close(self._lifeline)
-
-
-def end_with_parent(lifeline: int) -> None:
-    """Let the kernel end this process when the parent, which has the other end, has ended.
-
-    Native code that never returns lets no Python run, and would outlive a parent that is killed.
-    """
-    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-    with contextlib.suppress(OSError):  # not on this system
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, which nothing handles
 
 
 def _serve(checker: str, seconds: float, memory_bytes: int, connection: Connection) -> None:

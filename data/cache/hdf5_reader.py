@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from data.cache.seal import (
     require_hdf5,
     sha256_of_ranges,
 )
+from data.screening import is_recorded, require_screened, screen
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
@@ -41,6 +43,7 @@ JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")
 OPTIONAL = ("source_sha256", "key", "features_sha256")
 CONTENT = "content_sha256"
 REPAIR = "heliograph cache verify --repair extracts them again"
+_CHECKER = "data.cache.hdf5_reader:check_structure_of"
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,50 @@ def read_metadata(path: Path) -> CacheMetadata:
 def read_open_metadata(path: Path, file: io.FileIO) -> CacheMetadata:
     """Read everything of an open cache but its features.
 
+    A cache that this account has not written, nor checked before, is first read in a process that
+    can be killed.
+
     Raises:
         CacheError: The file cannot be read or trusted; the message gives file and reason.
     """
     seal = check_structure(path, file)
+    require_screened(path, identity_of(seal), _CHECKER, error=CacheError)
+    return _read_sealed(path, file, seal)
+
+
+def check_structure_of(path: Path) -> str:
+    """Read a cache as `read_metadata` does, and return its identity; for `data.screening`.
+
+    Raises:
+        CacheError: The file cannot be read or trusted; the message gives file and reason.
+    """
+    with open_cache_file(path) as file:
+        seal = check_structure(path, file)
+        _read_sealed(path, file, seal)
+    return identity_of(seal)
+
+
+def identity_of(seal: Seal) -> str:
+    """Return by what `data.screening` knows a cache."""
+    return f"cache:{seal.rest_sha256}"
+
+
+def screen_all(paths: Sequence[Path]) -> dict[Path, str]:
+    """Check caches in one process that can be killed, those that this account does not know.
+
+    Returns:
+        The reason of each cache that is refused.
+    """
+    unknown = []
+    for path in paths:
+        with suppress(CacheError), open_cache_file(path) as file:
+            seal = Seal.read(file)
+            if seal and not is_recorded(identity_of(seal)):
+                unknown.append(path)
+    return screen(unknown, _CHECKER)
+
+
+def _read_sealed(path: Path, file: io.FileIO, seal: Seal) -> CacheMetadata:
     metadata = _read_columns(path, file, seal)
     for rows, (start, stop) in (
         (metadata.features, seal.features),

@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from data.cache.blocks import DIGEST_BYTES, BlockHasher, rows_in_block
 from data.cache.errors import CacheError
 from data.cache.features import Features
-from data.cache.hdf5_reader import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS
+from data.cache.hdf5_reader import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS, identity_of
 from data.cache.seal import USER_BLOCK, Seal
 from data.files import WriteError, replacing
+from data.screening import record
 
 _PAGE = 1 << 16
 _PIECE = 1 << 24
@@ -109,8 +110,8 @@ def write_cache(
     clips: Features,
     features: Iterable[NDArray[Any]],
     thumbnails: Iterable[NDArray[Any]] = (),
-) -> None:
-    """Write a cache.
+) -> Seal:
+    """Write a cache, and return its seal.
 
     Args:
         path: What to write; on an error it stays as it was.
@@ -156,8 +157,11 @@ def write_cache(
                 piece = image.bytes(first, min(first + _PIECE, stop))
                 rest.update(piece)
                 file.write(piece)
+        seal = replace(seal, rest_sha256=rest.hexdigest())
         file.seek(0)
-        file.write(replace(seal, rest_sha256=rest.hexdigest()).user_block())
+        file.write(seal.user_block())
+        record(identity_of(seal))  # before anybody can read the file
+    return seal
 
 
 def _write_rows(

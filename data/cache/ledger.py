@@ -1,11 +1,13 @@
-"""The ledger of a cache: one line per clip and run, kept next to the file.
+"""The ledger of a cache: what became of each clip, kept next to the file.
 
 `spring.h5.ledger.jsonl` has lines such as
 
     {"time": "2026-01-31T12:00:00.000+00:00", "clip": "a/1.mp4", "outcome": "done",
-     "path": "/videos/a/1.mp4", "key": "3f...", ...}
+     "path": "/videos/a/1.mp4", "key": "3f...", ..., "xxh3": "..."}
 
-with the outcomes `done`, `kept` (done by an earlier run), `failed` and `damaged`.
+with the outcomes `done`, `kept` (done by an earlier run), `failed` and `damaged`; `xxh3` is the
+XXH3-64 of the line without it. A run adds a line a clip, and the next run begins by leaving one or
+two lines of each clip.
 """
 
 import errno
@@ -15,9 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data.cache.features import CacheError
+import xxhash
+
+from data.cache.errors import CacheError
 from data.clips import Clip
-from data.files import WriteError
+from data.files import atomic_write, open_regular, write_error
+
+_CHECK = "xxh3"
+_PIECE = 1 << 16
+_MOST_BYTES = 1 << 32  # of a ledger that is read: that of millions of clips
 
 
 def ledger_path(target: Path) -> Path:
@@ -29,21 +37,44 @@ def read_ledger(target: Path) -> list[dict[str, Any]]:
     """Return the entries of a cache's ledger, oldest first; empty if there is none.
 
     Raises:
-        CacheError: A line is damaged. What a killed process left of a last line is no line.
+        CacheError: A line is damaged, or there is no file. What a killed process left of a last
+            line is no line.
     """
     path = ledger_path(target)
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
-    entries = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            entry = json.loads(line)
-            if not isinstance(entry["clip"], str) or not isinstance(entry["outcome"], str):
-                raise TypeError
-        except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"{path} is damaged in line {number}") from error
-        entries.append(entry)
-    return entries
+    return [_entry(path, number, line) for number, line in enumerate(_lines(path), start=1)]
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        with open_regular(path, follow_links=True) as file:
+            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+                raise CacheError(f"{path} has more than {_MOST_BYTES:,} bytes")
+            return file.read().split(b"\n")[:-1]
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _entry(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+        check = entry.pop(_CHECK, None)  # older lines have none
+        if check is not None and check != _hash_of(entry):
+            raise ValueError
+        if not isinstance(entry["clip"], str) or not isinstance(entry["outcome"], str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CacheError(f"{path} is damaged in line {number}") from error
+    return entry
+
+
+def _hash_of(entry: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(entry).encode())
+
+
+def _line_of(entry: dict[str, Any]) -> str:
+    return json.dumps({**entry, _CHECK: _hash_of(entry)}) + "\n"
 
 
 def append_to_ledger(target: Path, clip: Clip, outcome: str, **details: Any) -> None:
@@ -51,6 +82,7 @@ def append_to_ledger(target: Path, clip: Clip, outcome: str, **details: Any) -> 
 
     Raises:
         WriteError: The disk is full or not writable.
+        UnsafeFileError: Something else than a file is there, or a file with several names.
     """
     path = ledger_path(target)
     entry: dict[str, Any] = {
@@ -61,25 +93,66 @@ def append_to_ledger(target: Path, clip: Clip, outcome: str, **details: Any) -> 
     }
     times = {"start": clip.start, "end": clip.end}
     entry |= {name: seconds for name, seconds in times.items() if seconds is not None}
-    content = (json.dumps({**entry, **details}) + "\n").encode()
-    size_before = None
+    content = _line_of({**entry, **details}).encode()
     try:
-        with open(path, "ab", buffering=0) as file:
-            size_before = file.tell()
-            if file.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with open_regular(path, "ab") as file:
+            size_before = os.fstat(file.fileno()).st_size
+            try:
+                if file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(file.fileno(), size_before)
+                raise
     except OSError as error:
-        if size_before is not None:
-            os.truncate(path, size_before)
-        raise WriteError(f"{path} cannot be written: {error.strerror}") from error
+        raise write_error(path, error) from error
 
 
-def drop_torn_line(target: Path) -> None:
-    """Cut off the part of a line that a killed process left at the end of a ledger."""
+def compact_ledger(target: Path) -> None:
+    """Leave at most two lines of each clip, and nothing of a line that a killed process left.
+
+    They are all that is known of it as it was done, later lines over earlier ones, and its last
+    failure if that came later. A damaged ledger stays as it is.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+        UnsafeFileError: Something else than a file is there, or a file with several names.
+    """
     path = ledger_path(target)
-    if not path.exists():
+    if not os.path.lexists(path):
         return
-    content = path.read_bytes()
-    whole_lines = content.rfind(b"\n") + 1
-    if whole_lines != len(content):
-        os.truncate(path, whole_lines)
+    _drop_torn_line(path)
+    try:
+        entries = read_ledger(target)
+    except CacheError:
+        return
+    done: dict[str, dict[str, Any]] = {}
+    failed: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        clip = entry["clip"]
+        if entry["outcome"] in ("done", "kept"):
+            done[clip] = done.get(clip, {}) | entry
+            failed.pop(clip, None)
+        else:
+            failed[clip] = entry
+    if len(done) + len(failed) < len(entries):
+        clips = dict.fromkeys(entry["clip"] for entry in entries)
+        left = [kind[clip] for clip in clips for kind in (done, failed) if clip in kind]
+        atomic_write(path, "".join(map(_line_of, left)))
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off the part of a line that a killed process left at the end of a ledger."""
+    try:
+        with open_regular(path, "r+b") as file:
+            position = size = os.fstat(file.fileno()).st_size
+            while position:
+                start = max(0, position - _PIECE)
+                newline = os.pread(file.fileno(), position - start, start).rfind(b"\n")
+                if newline >= 0:
+                    position = start + newline + 1
+                    break
+                position = start
+            if position != size:
+                os.ftruncate(file.fileno(), position)
+    except OSError as error:
+        raise write_error(path, error) from error

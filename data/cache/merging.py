@@ -6,11 +6,11 @@ from pathlib import Path
 
 from data.cache.errors import CacheError
 from data.cache.features import Features
-from data.cache.hdf5_reader import CacheMetadata, read_metadata
+from data.cache.hdf5_reader import CacheMetadata
 from data.cache.hdf5_writer import package_versions
 from data.cache.ledger import ledger_path
 from data.cache.rows import IDENTITY_FIELDS, CacheRow, cache_rows, stack_rows, write_rows
-from data.cache.verification import is_intact
+from data.cache.verification import read_to_copy
 from data.differences import first_difference
 
 
@@ -25,7 +25,7 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
             in the shape of the features, or two different clips have one id.
         WriteError: The disk is full or not writable.
     """
-    caches = [(Path(path), read_mergeable(Path(path))) for path in paths]
+    caches = [(Path(path), read_to_copy(Path(path))) for path in paths]
     if not caches:
         raise CacheError("no caches to merge")
     (first_path, first), *others = caches
@@ -53,20 +53,6 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
     write_rows(Path(out), merged, list(rows.values()))
     if os.path.abspath(out) not in map(os.path.abspath, paths):
         ledger_path(Path(out)).unlink(missing_ok=True)
-
-
-def read_mergeable(path: Path) -> CacheMetadata:
-    """Read a cache whose rows are written again, but not the rows.
-
-    The rows of an old cache that has no hash for each are checked here, all at once.
-
-    Raises:
-        CacheError: The file cannot be read or trusted.
-    """
-    metadata = read_metadata(path)
-    if metadata.clips.features.size and not metadata.features.sha256 and not is_intact(path):
-        raise CacheError(f"{path} is damaged: it does not match the hash in its seal")
-    return metadata
 
 
 def _joined_texts(caches: Sequence[tuple[Path, CacheMetadata]], name: str) -> dict[str, str]:

@@ -5,35 +5,44 @@ While clips are being extracted, these are next to `spring.h5`:
     spring.h5.parts/<key>.h5     one shard per clip, itself a small cache, published whole by rename
     spring.h5.parts/store.json   fingerprint, sampler and decoder with which all shards were made
     spring.h5.parts/lock         held by the process that writes; it only saves duplicate work
-    spring.h5.ledger.jsonl       one line per clip and run: outcome, reason, frames, seconds, bytes
+    spring.h5.ledger.jsonl       what became of each clip: outcome, reason, frames, seconds, bytes
 
 `consolidate` streams shards and earlier clips into one new `spring.h5`, and then removes the shards
-that are in it: the next run resumes from the consolidated file. The folder is removed once it is
-empty; the ledger stays. Every run tries failed clips again.
+that are in it: the next run resumes from the consolidated file. There is no `spring.h5` without a
+single clip. The folder is removed once it is empty; the ledger stays. Every run tries failed clips
+again.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from data.cache.errors import CacheError
 from data.cache.features import Features
-from data.cache.hdf5_reader import blank_features, read_metadata
+from data.cache.hdf5_reader import (
+    SCHEMA_VERSION,
+    CacheMetadata,
+    blank_features,
+    read_metadata,
+    screen_all,
+)
 from data.cache.hdf5_writer import package_versions, write_cache
-from data.cache.ledger import append_to_ledger, drop_torn_line, ledger_path
-from data.cache.rows import IDENTITY_FIELDS, CacheRow, cache_rows, stack_rows, write_rows
-from data.cache.verification import is_intact
-from data.clips import Clip
+from data.cache.ledger import append_to_ledger, compact_ledger, ledger_path, read_ledger
+from data.cache.rows import IDENTITY_FIELDS, CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.verification import is_intact, read_to_copy
+from data.clips import Clip, ClipError
 from data.differences import first_difference
-from data.files import atomic_write, sweep_temporaries, sync_folder
+from data.files import atomic_write, sweep_temporaries, sync_folder, version_of
 from data.lock import Lock
 
 _ANOTHER = "choose another output or remove it"
@@ -91,8 +100,12 @@ class ShardStore:
             raise
 
     def _read_target(self) -> None:
+        self._target_version = version_of(self.target)
+        self._existing: CacheMetadata | None = None
         try:
-            self._existing = read_metadata(self.target) if self.target.exists() else None
+            if os.path.lexists(self.target):
+                metadata = read_to_copy(self.target)
+                self._existing = metadata if len(metadata.clips) else None
         except CacheError as error:
             raise CacheError(f"{error}; {_ANOTHER}") from error
         self._existing_rows: dict[str, int] = {}
@@ -120,12 +133,14 @@ class ShardStore:
             if not self._existing:
                 ledger_path(self.target).unlink(missing_ok=True)
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        drop_torn_line(self.target)
+        compact_ledger(self.target)
+        # A shard that is refused is removed by `is_done` of its clip.
+        shards = sorted(self.parts.glob("[0-9a-f]*.h5"))
+        self._refused = screen_all(shards)
         if self._shape is None:
-            # A damaged shard is removed by `is_done` of its clip.
-            shards = self.parts.glob("[0-9a-f]*.h5")
-            if intact := next(filter(is_intact, shards), None):
-                self._check_shape("", read_metadata(intact).clips.features)
+            sound = (self._read_shard(shard.stem) for shard in shards)
+            if metadata := next(filter(None, sound), None):
+                self._check_shape("", metadata.clips.features)
 
     def _refuse_other(self, path: Path, identity: Mapping[str, Any]) -> None:
         if difference := first_difference(identity, self._identity):
@@ -133,6 +148,10 @@ class ShardStore:
                 f"{path} was made with {difference.name} {difference.left!r}, and this run has "
                 f"{difference.right!r}; {_ANOTHER}"
             )
+
+    def __getstate__(self) -> NoReturn:
+        """Refuse to be copied into another process, which would not hold the lock."""
+        raise TypeError(f"the store of {self.target} cannot be pickled: it holds a lock")
 
     def __enter__(self) -> "ShardStore":
         return self
@@ -175,9 +194,9 @@ class ShardStore:
         key = self.key(clip, source_sha256)
         shard = self._shard(key)
         if key not in self._existing_rows:
-            if not shard.exists():
+            if not os.path.lexists(shard):
                 return False
-            if not is_intact(shard):
+            if not self._is_sound(key):
                 shard.unlink()
                 append_to_ledger(
                     self.target, clip, "damaged", key=key, reason=f"{shard} is damaged"
@@ -186,6 +205,26 @@ class ShardStore:
         self._keys[clip.id] = key
         append_to_ledger(self.target, clip, "kept", key=key)
         return True
+
+    def _read_shard(self, key: str) -> CacheMetadata | None:
+        """Read the shard of a key but its features; None if it is damaged or of another key."""
+        shard = self._shard(key)
+        if shard in self._refused:
+            return None
+        try:
+            metadata = read_metadata(shard)
+        except CacheError:
+            return None
+        return metadata if list(metadata.clips.key) == [key] else None
+
+    def _is_sound(self, key: str) -> bool:
+        """Return whether the shard of a key has the features that were written."""
+        metadata = self._read_shard(key)
+        if metadata is None:
+            return False
+        with suppress(CacheError):
+            return RowPlace.of(self._shard(key), metadata.features, 0).read() is not None
+        return False
 
     def forget(self, clip_ids: Collection[str]) -> None:
         """Have the features of these clips computed again: `is_done` becomes False for them."""
@@ -270,17 +309,20 @@ class ShardStore:
 
         Identities and labels are those of `clips`. Of a clip that is neither done nor failed (after
         Ctrl-C), or whose file could not be read, `target` keeps what it has. Memory holds the
-        features of one clip at a time. The shards that are in the new file are removed.
+        features of one clip at a time. The shards that are in the new file are removed. Without a
+        single clip there is no file.
 
         Raises:
             CacheError: A shard or an earlier row is damaged.
             WriteError: The disk is full or not writable; `target` stays as it was.
         """
+        if version_of(self.target) != self._target_version:
+            self._read_target()  # on a file system without locks another process may have written
         given = {clip.id for clip in clips}
         earlier: dict[str, CacheRow] = {}
         failed: dict[str, str] = {}
         if self._existing:
-            earlier = {row.clip.id: row for row in cache_rows(self.target, self._existing)}
+            earlier = {row.clip.id: row for row in self._earlier_rows(self._existing)}
             failed = dict(self._existing.clips.failures)
         rows = [row for clip, row in earlier.items() if clip not in given]
         rows += self._given_rows(clips, earlier)
@@ -293,7 +335,13 @@ class ShardStore:
         failures = [
             (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
         ]
+        if not rows:
+            self.target.unlink(missing_ok=True)
+            sync_folder(self.target.parent)
+            self._read_target()
+            return self.target
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
+        labels = self._existing.clips if self._existing else None
         consolidated = stack_rows(
             rows,
             shape,
@@ -301,6 +349,8 @@ class ShardStore:
             identity=self._identity,
             failures=failures,
             versions=self._versions,
+            label_units=labels.label_units if labels else {},
+            label_tables=labels.label_tables if labels else {},
         )
         if not self._is_current(consolidated, rows):
             write_rows(self.target, consolidated, rows)
@@ -309,6 +359,32 @@ class ShardStore:
             self._shard(key).unlink(missing_ok=True)
         sync_folder(self.parts)
         return self.target
+
+    def _earlier_rows(self, existing: CacheMetadata) -> Iterator[CacheRow]:
+        """Yield the rows of `target`; version 1 does not say which seconds of its file a clip is.
+
+        The ledger may know them, and the key shows whether it is right.
+        """
+        rows = cache_rows(self.target, existing)
+        if existing.schema_version > 1:
+            yield from rows
+            return
+        times: dict[str, Clip] = {}
+        with suppress(CacheError):
+            for entry in read_ledger(self.target):
+                with suppress(ClipError, TypeError):
+                    times[entry["clip"]] = Clip(
+                        id=entry["clip"],
+                        path=self.target,
+                        start=entry.get("start"),
+                        end=entry.get("end"),
+                    )
+        for row in rows:
+            known = times.get(row.clip.id)
+            if known and self.key(known, row.source_sha256) == row.key:
+                clip = replace(row.clip, start=known.start, end=known.end)
+                row = replace(row, clip=clip)
+            yield row
 
     def _given_rows(
         self, clips: Sequence[Clip], earlier: Mapping[str, CacheRow]
@@ -323,7 +399,9 @@ class ShardStore:
                     clip, self.target, self._existing, self._existing_rows[key]
                 )
             else:
-                metadata = read_metadata(self._shard(key))
+                metadata = self._read_shard(key)
+                if metadata is None:
+                    raise CacheError(f"{self._shard(key)} is damaged or gone: extract again")
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
                 yield CacheRow.from_metadata(clip, self._shard(key), metadata, 0)
 
@@ -333,7 +411,14 @@ class ShardStore:
             return False
         if any(row.path != self.target or row.number != index for index, row in enumerate(rows)):
             return False
-        current = replace(self._existing.clips, features=new.features, versions=new.versions)
+        if self._existing.schema_version != SCHEMA_VERSION:
+            return False
+        current = replace(
+            self._existing.clips,
+            features=new.features,
+            thumbnails=new.thumbnails,
+            versions=new.versions,
+        )
         return not current.differences(new) and is_intact(self.target)
 
     def _check_shape(self, prefix: str, features: NDArray[Any]) -> None:

@@ -46,6 +46,20 @@ def verify(path: Path | str) -> list[Problem]:
             return problems
 
 
+def read_to_copy(path: Path) -> CacheMetadata:
+    """Read a cache but its features, which are then read row by row to be written again.
+
+    The rows of an old cache that has no hash of each are checked here, all at once.
+
+    Raises:
+        CacheError: The file cannot be read or trusted.
+    """
+    metadata = read_metadata(path)
+    if metadata.clips.features.size and not metadata.features.sha256 and not is_intact(path):
+        raise CacheError(f"{path} is damaged: it does not match the hash in its seal")
+    return metadata
+
+
 def is_intact(path: Path) -> bool:
     """Return whether every byte of a cache matches its seal, or a hash that the seal covers."""
     try:

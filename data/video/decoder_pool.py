@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,6 +42,11 @@ from data.video.sampling import Sampling
 
 POLL_SECONDS = 0.2  # time between checks for a timeout
 KEPT_BYTES = 256 << 20  # shared memory that a worker keeps for its next clip
+TIMEOUT = "timeout"
+
+
+class DecoderEnded(VideoError):
+    """A clip that its worker did not survive, or at which it was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +65,44 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     tag: Any = None
 
+    def read(self, threads: int) -> tuple[FrameBatch | None, VideoInfo]:
+        """Do the job, in a worker."""
+        from data.video.reader import read_sampled
+
+        return read_sampled(
+            self.path,
+            self.sampling,
+            start=self.start,
+            end=self.end,
+            decoder=self.decoder,
+            accept_damaged=self.accept_damaged,
+            limits=self.limits,
+            threads=threads,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeJob:
+    """One file to look at with `data.video.probe`, whose arguments these are."""
+
+    path: Path
+    decode: bool = True
+    decoders: Sequence[str] | None = None
+    limits: Limits = field(default_factory=Limits)
+    tag: Any = None
+
+    def read(self, threads: int) -> tuple[FrameBatch | None, VideoInfo]:
+        """Do the job, in a worker."""
+        from data.video.reader import probe
+
+        return None, probe(
+            self.path, decode=self.decode, decoders=self.decoders, limits=self.limits
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The outcome of a job: frames and `info`, or `error`.
+    """The outcome of a job: frames and `info`, or `error`. A `ProbeJob` has no frames.
 
     Attributes:
         job: The job.
@@ -74,7 +113,7 @@ class Outcome:
         seconds: How long the worker was busy with the job.
     """
 
-    job: Job
+    job: Job | ProbeJob
     batch: FrameBatch | None = None
     result: Any = None
     info: VideoInfo | None = None
@@ -111,10 +150,10 @@ class _Worker:
             )
         self.connection = Connection(parent_end.detach())
         self.view: mmap.mmap | None = None
-        self.job: Job | None = None
+        self.job: Job | ProbeJob | None = None
         self.started = 0.0
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | ProbeJob) -> None:
         self.job, self.started = job, time.monotonic()
         self.connection.send(job)
 
@@ -129,6 +168,8 @@ class _Worker:
         seconds = time.monotonic() - self.started
         if error is not None:
             return Outcome(job=job, error=error, seconds=seconds)
+        if shape is None:
+            return Outcome(job=job, info=info, seconds=seconds)
         frames = self._frames(shape)
         if transform is None:
             batch = FrameBatch(frames.copy(), index, pts_seconds)
@@ -154,7 +195,7 @@ class _Worker:
         """Kill the process; its job fails with `reason`."""
         assert self.job is not None
         self.close()
-        return Outcome(job=self.job, error=VideoError(self.job.path, reason))
+        return Outcome(job=self.job, error=DecoderEnded(self.job.path, reason))
 
     def exit_reason(self) -> str:
         """Return how the process ended, in words."""
@@ -217,7 +258,7 @@ class DecoderPool:
             self.workers.pop().close()
 
     def map(
-        self, jobs: Iterable[Job], *, transform: Transform | None = None
+        self, jobs: Iterable[Job | ProbeJob], *, transform: Transform | None = None
     ) -> Generator[Outcome, None, None]:
         """Yield the outcome of each job when it is finished, while others are decoded.
 
@@ -262,7 +303,7 @@ class DecoderPool:
 
     def _serve(
         self,
-        jobs: Iterator[Job],
+        jobs: Iterator[Job | ProbeJob],
         transform: Transform | None,
         outcomes: queue.Queue[Outcome | BaseException | None],
         stop: threading.Event,
@@ -285,7 +326,9 @@ class DecoderPool:
         finally:
             outcomes.put(None)
 
-    def _run(self, job: Job, transform: Transform | None, stop: threading.Event) -> Outcome | None:
+    def _run(
+        self, job: Job | ProbeJob, transform: Transform | None, stop: threading.Event
+    ) -> Outcome | None:
         """Return the outcome of a job; None if nobody waits for it any more."""
         worker = self._assign(job)
         while not worker.connection.poll(POLL_SECONDS):
@@ -293,12 +336,12 @@ class DecoderPool:
                 self._discard(worker)
                 return None
             if worker.timed_out():
-                return self._discard(worker, "timeout")
+                return self._discard(worker, TIMEOUT)
         outcome = self._receive(worker, transform)
         worker.job = None
         return outcome
 
-    def _assign(self, job: Job) -> _Worker:
+    def _assign(self, job: Job | ProbeJob) -> _Worker:
         """Give the job to an idle worker or a new one, and return it."""
         with self._lock:
             worker = next((worker for worker in self.workers if worker.job is None), None)

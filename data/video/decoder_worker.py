@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
 import sys
@@ -12,7 +11,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from data.errors import HeliographError
-from data.video.decoder_pool import Job
+from data.processes import end_with_parent
+from data.video.decoder_pool import Job, ProbeJob
 from data.video.frames import Frames, Limits, VideoError
 
 
@@ -24,33 +24,30 @@ def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
         shared: File descriptor of the memory for the frames.
         threads: FFmpeg's threads.
     """
-    from data.video.reader import read_sampled
-
     shared_frames = SharedFrames(shared)
     while True:
         try:
-            job: Job = connection.recv()
+            job: Job | ProbeJob = connection.recv()
         except EOFError:
             return
         _limit_memory(job.limits)
         try:
-            batch, info = read_sampled(
-                job.path,
-                job.sampling,
-                start=job.start,
-                end=job.end,
-                decoder=job.decoder,
-                accept_damaged=job.accept_damaged,
-                limits=job.limits,
-                threads=threads,
-            )
-            shared_frames.write(batch.frames)
+            batch, info = job.read(threads)
+            if batch is not None:
+                shared_frames.write(batch.frames)
         except HeliographError as error:
             connection.send((error, None, None, None, None))
         except MemoryError:
             too_large = VideoError(job.path, "reading it takes more memory than is allowed")
             connection.send((too_large, None, None, None, None))
+        except Exception as error:  # whatever a file provokes costs this clip
+            line = str(error).strip().partition("\n")[0][:200]
+            reason = f"the decoder failed ({type(error).__name__}{': ' * bool(line)}{line})"
+            connection.send((VideoError(job.path, reason), None, None, None, None))
         else:
+            if batch is None:
+                connection.send((None, None, None, None, info))
+                continue
             connection.send((None, batch.frames.shape, batch.index, batch.pts_seconds, info))
 
 
@@ -80,15 +77,11 @@ class SharedFrames:
         np.frombuffer(self.view, np.uint8, size)[:] = frames.reshape(-1)
 
 
-def _end_with_parent(lifeline: int) -> None:
-    """Let the kernel end this process when the parent, which has the other end, has ended.
-
-    Native code that never returns lets no Python run, and would outlive a parent that is killed.
-    """
-    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-    with contextlib.suppress(OSError):  # not on this system
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, which nothing handles
+def _be_silent() -> None:
+    """Let libraries print nothing from now on: what they print may come from a clip's file."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 def _limit_memory(limits: Limits) -> None:
@@ -104,5 +97,6 @@ def _limit_memory(limits: Limits) -> None:
 
 if __name__ == "__main__":
     connection_fd, memory_fd, lifeline_fd, thread_count = map(int, sys.argv[1:])
-    _end_with_parent(lifeline_fd)
+    end_with_parent(lifeline_fd)
+    _be_silent()
     serve_jobs(Connection(connection_fd), memory_fd, thread_count)

@@ -89,6 +89,8 @@ def verify(
                 **where,
             )
         print_summary(summary)
+        if not summary.interrupted and not path.exists():
+            raise HeliographError(f"{path} was removed: every clip had to leave it")
         left = store.verify(path)
         if summary.interrupted or left:
             raise HeliographError(f"{path} is not sound: {len(left)} problems are left")
@@ -127,13 +129,15 @@ def import_(
     preprocess: str | None,
     overwrite: bool,
 ) -> None:
-    """Read a feature file of the paper (.pt).
+    """Read features of another program: a file of the paper (.pt), or an .h5 without a seal.
 
-    Nothing in it is executed. What it does not say can be declared: with --backbone and --frames a
-    run that is trained on it takes new videos, too.
+    An .h5 has datasets named as in a cache; features and clip_id must be there. Nothing in a file
+    is executed. What it does not say can be declared: with --backbone and --frames a run that is
+    trained on it takes new videos, too. What is declared is checked as far as it can be, and is
+    shown as declared wherever it is shown.
     """
     from data import cache as store
-    from data.interchange import import_pt
+    from data.interchange import import_features
 
     if backbone is not None:
         from backbones import find_entry
@@ -141,7 +145,14 @@ def import_(
         find_entry(backbone)  # a wrong name fails at once
     if preprocess not in (None, "official", "paper"):
         raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
-    features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    features = import_features(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    _, steps, dim = features.features.shape
+    if frames is not None and steps and frames % steps:
+        raise InvalidValueError(f"{path} has {steps} time steps, which {frames} frames cannot give")
+    if backbone is not None:
+        from backbones import refuse_impossible
+
+        refuse_impossible(backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess)
     if not is_there(out, overwrite, lambda: _same(store.load(out), features)):
         store.save(features, out)
         log(f"{out}: {features}")

@@ -25,16 +25,13 @@ def probe(files: tuple[Path, ...], as_json: bool) -> None:
 
     Frames, times, structure, damage, and which decoders agree.
     """
-    from data.video import VideoError, describe
-    from data.video import probe as look
+    from data.video import VideoInfo, describe, probe_files
 
     failed = False
-    for file in files:
-        try:
-            found = look(file)
-        except VideoError as error:
+    for found in probe_files(files):
+        if not isinstance(found, VideoInfo):
             failed = True
-            log(f"failed: {error}")
+            log(f"failed: {found}")
             continue
         if as_json:
             echo_json(found.to_json())

@@ -35,11 +35,12 @@ def read_frames(session: DecodeSession, indices: FrameIndices, device: str) -> F
         # Measured: it takes decord's copy of the AV1 decoder for its own, and crashes.
         raise CannotAgree(path, "torchcodec cannot read AV1 once decord is loaded")
     try:
-        import torch
-        from torchcodec.decoders import VideoDecoder
+        from torchcodec.decoders import VideoDecoder  # first: torch takes long, and it is rare
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise CannotAgree(path, f"torchcodec cannot be used here: {reason}") from None
+    import torch
+
     if device == "cuda" and not torch.cuda.is_available():
         raise CannotAgree(path, "there is no CUDA device for torchcodec to decode on")
     if device == "auto" and torch.cuda.is_available():

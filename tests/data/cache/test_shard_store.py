@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import CacheError, ShardStore, ledger_path, load, read_ledger, verify
+from data.cache import CacheError, ShardStore, ledger_path, load, read_ledger, save, verify
 from data.cache.seal import USER_BLOCK
 from data.clips import Clip
 from data.files import WriteError
@@ -50,15 +50,33 @@ class TestExtraction:
             store.consolidate(clips(12))
         assert load(tmp_path / "a.h5").differences(load(tmp_path / "b.h5")) == []
 
-    def test_no_clips_at_all(self, tmp_path):
+    def test_without_a_single_clip_there_is_no_file_that_refuses_other_settings(self, tmp_path):
         some = clips(1, start=7)
         with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, some)
             store.consolidate(some)
-        assert len(load(tmp_path / "c.h5")) == 0
-        assert load(tmp_path / "c.h5").failures[0][0] == "fall/007.mp4"
+        assert os.listdir(tmp_path) == ["c.h5.ledger.jsonl"]
+        assert outcomes(tmp_path / "c.h5") == {"failed": 1}
+        sampler = {"name": "uniform", "frames": 5000}
+        with ShardStore(tmp_path / "c.h5", **{**MADE_WITH, "sampler": sampler}) as store:
+            extract(store, clips(12))
+            store.consolidate(clips(12))
+        assert len(load(tmp_path / "c.h5")) == 11
+        assert outcomes(tmp_path / "c.h5") == {"done": 11, "failed": 1}
+
+    def test_an_empty_file_of_an_older_version_refuses_nothing(self, tmp_path):
+        empty = load(full(tmp_path / "c.h5")).select([])
+        save(replace(empty, sampler={"frames": 5000}), tmp_path / "c.h5")
         full(tmp_path / "c.h5")
         assert len(load(tmp_path / "c.h5")) == 11
+
+    def test_a_cache_whose_last_clip_is_out_of_date_is_removed(self, tmp_path):
+        (clip,) = clips(1)
+        full(tmp_path / "c.h5", 1)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            store.fail(clip, "not a video", source_sha256="f" * 64)
+            store.consolidate([clip])
+        assert os.listdir(tmp_path) == ["c.h5.ledger.jsonl"]
 
     def test_clips_of_one_file_and_different_seconds_are_different(self, tmp_path):
         parts = [Clip(id=f"{n}", path=Path("x.mp4"), start=n, end=n + 1) for n in range(2)]

@@ -73,6 +73,50 @@ def test_frames_above_a_file_size_limit_cost_one_clip():
         os.close(shared)
 
 
+def test_whatever_a_file_provokes_costs_its_clip_and_prints_nothing(clip_file, tmp_path):
+    """A fault of a library that nobody foresaw; the worker goes on with the next clip."""
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import os
+import av
+
+opened = av.open
+
+
+def fail(file, *arguments, **options):
+    if "odd" in file:
+        os.write(2, b"from a library: \\x1b[2J")
+        raise ZeroDivisionError("of nothing\\nmore")
+    return opened(file, *arguments, **options)
+
+
+av.open = fail
+"""
+    )
+    odd = tmp_path / "odd.mp4"
+    odd.write_bytes(clip_file("h264_short_gop").read_bytes())
+    code = """
+import sys
+from pathlib import Path
+from data.video import DecoderPool, Job, Sampling
+with DecoderPool(workers=1) as pool:
+    for path in sys.argv[1:]:
+        (outcome,) = pool.map([Job(path=Path(path), sampling=Sampling(frames=3))])
+        process = pool.workers[0].process.pid
+        print(outcome.error and outcome.error.reason, process)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(odd), str(clip_file("h264_short_gop"))],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    first, second = ended.stdout.splitlines()
+    assert first.rpartition(" ")[0] == "the decoder failed (ZeroDivisionError: of nothing)"
+    assert second.rpartition(" ")[0] == "None"
+    assert first.rpartition(" ")[2] == second.rpartition(" ")[2]
+    assert ended.stderr == ""
+
+
 def test_a_worker_imports_little():
     code = (
         "import sys, data.video.decoder_worker;"

@@ -115,8 +115,7 @@ class TestRepair:
         shutil.copy(target.with_name("whole.h5"), target)
         one = make_film(films / "more.mp4", 7)
         key = "0" * 64
-        lines = cache.ledger_path(target).read_text().splitlines()
-        entry = json.loads(lines[0]) | {"clip": "more", "path": str(one), "key": key}
+        entry = cache.read_ledger(target)[0] | {"clip": "more", "path": str(one), "key": key}
         entry["source_sha256"] = sha256_file(one)
         with cache.ledger_path(target).open("a") as ledger:
             ledger.write(json.dumps(entry) + "\n")
