@@ -14,7 +14,7 @@ from backbones.devices import resolve_device
 from backbones.errors import BackboneError, BackboneValueError
 from backbones.plugins import find_plugins
 from backbones.precision import resolve_precision
-from backbones.weights import find
+from backbones.weights import faults, find
 
 
 def find_entries() -> dict[str, Entry]:
@@ -27,6 +27,8 @@ def find_entries() -> dict[str, Entry]:
     """
     entries: dict[str, Entry] = {}
     for found in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if found.name == "checker":  # of another process, and slow to import
+            continue
         module = importlib.import_module(f"{__package__}.{found.name}")
         only = [module.ENTRY] if hasattr(module, "ENTRY") else []
         for entry in getattr(module, "ENTRIES", only):
@@ -161,7 +163,7 @@ def refuse_impossible(
         choose(f"preprocessing of {entry.name}", preprocess, dict.fromkeys(entry.preprocessings))
 
 
-def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, object]]:
+def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, Any]]:
     """Return one row per backbone, plugins that do not load included, for a table or JSON.
 
     Args:
@@ -169,8 +171,8 @@ def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, object]]:
 
     Returns:
         Rows with the keys name, family, dim, frames_per_step, parameters, size_bytes, licence,
-        weights (the path of the file that would be read, or None) and error (None, or why a plugin
-        does not load).
+        weights (the path of the file that would be read, or None), faults (a sentence for each file
+        of that name that is damaged) and error (None, or why a plugin does not load).
     """
     plugins, errors = find_plugins(taken=BACKBONES)
     folder = None if hub_dir is None else Path(hub_dir)
@@ -179,7 +181,7 @@ def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, object]]:
     return rows + [{**empty, "name": name, "error": error} for name, error in errors.items()]
 
 
-def _row(entry: Entry, hub_dir: Path | None) -> dict[str, object]:
+def _row(entry: Entry, hub_dir: Path | None) -> dict[str, Any]:
     path = None if entry.published is None else find(entry.published, hub_dir)
     return {
         "name": entry.name,
@@ -190,5 +192,6 @@ def _row(entry: Entry, hub_dir: Path | None) -> dict[str, object]:
         "size_bytes": 0 if entry.published is None else entry.published.size_bytes,
         "licence": entry.licence,
         "weights": None if path is None else str(path),
+        "faults": [] if entry.published is None else faults(entry.published, hub_dir),
         "error": None,
     }

@@ -112,6 +112,8 @@ def _build(
         path = weights.obtain(published, weights=options.weights, hub_dir=options.hub_dir)
     elif options.weights is not None:
         path = options.weights
+        if path != weights.RANDOM:
+            weights.check_file(path, None)
     else:
         raise BackboneError(
             f"timm publishes no weights of {name} on the Hugging Face hub: name a file of them "
@@ -144,4 +146,5 @@ def _build(
         revision=str(config.get("tag") or "none"),
         weights_sha256=digest,
         output=output,
+        shares="frames",
     )

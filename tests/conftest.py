@@ -19,6 +19,7 @@ TESTS = Path(__file__).resolve().parent
 INTEGRATION: tuple[str, ...] = (
     "backbones/test_efficientnet.py",
     "backbones/test_parity.py",
+    "backbones/test_tensor_files.py",
     "backbones/test_timm_models.py",
     "backbones/test_weights.py",
     "data/cache/test_hdf5_reader.py",
