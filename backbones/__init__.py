@@ -11,7 +11,14 @@ from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device
 from backbones.errors import BackboneError, BackboneValueError
 from backbones.precision import cpu_matmul_setting, fast_float32
-from backbones.registry import BACKBONES, describe, find_entry, load, load_from_fingerprint
+from backbones.registry import (
+    BACKBONES,
+    describe,
+    find_entry,
+    load,
+    load_from_fingerprint,
+    refuse_impossible,
+)
 
 __all__ = [
     "BACKBONES",
@@ -29,6 +36,7 @@ __all__ = [
     "hub",
     "load",
     "load_from_fingerprint",
+    "refuse_impossible",
     "resolve_device",
     "weights",
 ]

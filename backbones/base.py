@@ -163,6 +163,7 @@ class Entry:
         build: returns the `Backbone`.
         published: the weight file that is read unless the user names another, if there is one.
         repository: the code of the model's authors, if it is needed.
+        preprocessings: the names that `load(preprocess=...)` takes; empty where that is not known.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Entry:
     build: Callable[[LoadOptions], Backbone]
     published: PublishedWeights | None = None
     repository: Repository | None = None
+    preprocessings: tuple[str, ...] = ()
 
 
 class Backbone:

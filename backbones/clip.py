@@ -138,6 +138,7 @@ ENTRIES = [
         parameters=303_966_976,
         licence="MIT",
         build=build,
+        preprocessings=tuple(PREPROCESSING),
         published=PUBLISHED,
     )
 ]

@@ -127,6 +127,7 @@ def _entry(name: str, dim: int, parameters: int) -> Entry:
         parameters=parameters,
         licence="Apache-2.0",
         build=partial(build, name, dim),
+        preprocessings=tuple(PREPROCESSING),
         published=PUBLISHED[name],
         repository=REPOSITORY,
     )

@@ -124,6 +124,7 @@ ENTRIES = [
         parameters=3_371_008,
         licence="Apache-2.0",
         build=build,
+        preprocessings=tuple(PREPROCESSING),
         published=PUBLISHED,
     )
 ]

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from backbones import timm_models
-from backbones.base import Backbone, Entry, LoadOptions
+from backbones.base import Backbone, Entry, LoadOptions, choose
 from backbones.devices import resolve_device
 from backbones.errors import BackboneError, BackboneValueError
 from backbones.plugins import find_plugins
 from backbones.precision import resolve_precision
-from backbones.weights import find
+from backbones.weights import faults, find
 
 
 def find_entries() -> dict[str, Entry]:
@@ -27,6 +27,8 @@ def find_entries() -> dict[str, Entry]:
     """
     entries: dict[str, Entry] = {}
     for found in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if found.name == "checker":  # of another process, and slow to import
+            continue
         module = importlib.import_module(f"{__package__}.{found.name}")
         only = [module.ENTRY] if hasattr(module, "ENTRY") else []
         for entry in getattr(module, "ENTRIES", only):
@@ -132,7 +134,36 @@ def find_entry(name: str) -> Entry:
     )
 
 
-def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, object]]:
+def refuse_impossible(
+    name: str, *, steps: int, dim: int, frames: int | None = None, preprocess: str | None = None
+) -> None:
+    """Check that a backbone can have made features that somebody says it made.
+
+    Args:
+        name: of the backbone.
+        steps: time steps of a clip's features.
+        dim: numbers per time step.
+        frames: of a clip, if that is known.
+        preprocess: the name of the preprocessing, if that is known.
+
+    Raises:
+        BackboneError: an unknown name; or the backbone gives other features.
+    """
+    entry = find_entry(name)
+    if entry.dim != dim:
+        raise BackboneValueError(
+            f"{entry.name} gives {entry.dim} numbers a step, and these features have {dim}"
+        )
+    if frames is not None and frames != steps * entry.frames_per_step:
+        raise BackboneValueError(
+            f"{entry.name} gives {frames / entry.frames_per_step:g} steps of {frames} frames, and "
+            f"these features have {steps}"
+        )
+    if preprocess is not None and entry.preprocessings:
+        choose(f"preprocessing of {entry.name}", preprocess, dict.fromkeys(entry.preprocessings))
+
+
+def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, Any]]:
     """Return one row per backbone, plugins that do not load included, for a table or JSON.
 
     Args:
@@ -140,8 +171,8 @@ def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, object]]:
 
     Returns:
         Rows with the keys name, family, dim, frames_per_step, parameters, size_bytes, licence,
-        weights (the path of the file that would be read, or None) and error (None, or why a plugin
-        does not load).
+        weights (the path of the file that would be read, or None), faults (a sentence for each file
+        of that name that is damaged) and error (None, or why a plugin does not load).
     """
     plugins, errors = find_plugins(taken=BACKBONES)
     folder = None if hub_dir is None else Path(hub_dir)
@@ -150,7 +181,7 @@ def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, object]]:
     return rows + [{**empty, "name": name, "error": error} for name, error in errors.items()]
 
 
-def _row(entry: Entry, hub_dir: Path | None) -> dict[str, object]:
+def _row(entry: Entry, hub_dir: Path | None) -> dict[str, Any]:
     path = None if entry.published is None else find(entry.published, hub_dir)
     return {
         "name": entry.name,
@@ -161,5 +192,6 @@ def _row(entry: Entry, hub_dir: Path | None) -> dict[str, object]:
         "size_bytes": 0 if entry.published is None else entry.published.size_bytes,
         "licence": entry.licence,
         "weights": None if path is None else str(path),
+        "faults": [] if entry.published is None else faults(entry.published, hub_dir),
         "error": None,
     }

@@ -55,6 +55,7 @@ def make_entry(name: str) -> Entry:
         parameters=sum(parameter.numel() for parameter in blank.parameters()),
         licence=config.get("license") or "unknown",
         build=partial(_build, whole, dim, config, official, published),
+        preprocessings=("official",),
         published=published,
     )
 
@@ -111,6 +112,8 @@ def _build(
         path = weights.obtain(published, weights=options.weights, hub_dir=options.hub_dir)
     elif options.weights is not None:
         path = options.weights
+        if path != weights.RANDOM:
+            weights.check_file(path, None)
     else:
         raise BackboneError(
             f"timm publishes no weights of {name} on the Hugging Face hub: name a file of them "

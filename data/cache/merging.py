@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.cache.errors import CacheError
+from data.cache.features import Features, row_sha256
+from data.cache.hdf5_reader import read_metadata
 from data.cache.hdf5_writer import package_versions
 from data.cache.joining import IDENTITY_FIELDS, joined_tables, joined_units, require_same_make
 from data.cache.ledger import ledger_path
 from data.cache.parts import files_of_cache
-from data.cache.rows import CacheRow, cache_rows, stack_rows, write_rows
-from data.cache.verification import read_to_copy
+from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.verification import is_intact, read_to_copy
 
 
 def merge(paths: Sequence[Path | str], out: Path | str) -> None:
@@ -25,12 +27,35 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
             or a row is damaged.
         WriteError: The disk is full or not writable.
     """
+    rows, merged = _stack(paths)
+    write_rows(Path(out), merged, rows)
+    if os.path.abspath(out) not in map(os.path.abspath, paths):
+        ledger_path(Path(out)).unlink(missing_ok=True)
+
+
+def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
+    """Return whether a cache has, undamaged, the content that `merge` of others would write.
+
+    Raises:
+        CacheError: The others cannot be merged, or the cache cannot be read.
+    """
+    rows, merged = _stack(paths)
+    thumbnails = [_sha256(row.thumbnails) for row in rows if row.thumbnails]
+    content = merged.hash_content([_sha256(row.features) for row in rows], thumbnails)
+    return read_metadata(Path(out)).content_sha256 == content and is_intact(Path(out))
+
+
+def _sha256(place: RowPlace) -> str:
+    return place.sha256 or row_sha256(place.read())[0]
+
+
+def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features]:
+    """Return the rows of several caches, and what they are as one cache."""
     caches = [(file, read_to_copy(file)) for path in paths for file in files_of_cache(Path(path))]
     if not caches:
         raise CacheError("no caches to merge")
     require_same_make([(path, metadata.clips) for path, metadata in caches])
     tables = [metadata.clips for _, metadata in caches]
-    first = tables[0]
     rows: dict[str, CacheRow] = {}
     failures: dict[str, str] = {}
     for path, metadata in caches:
@@ -43,14 +68,12 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
         failures |= dict(metadata.clips.failures)
     merged = stack_rows(
         list(rows.values()),
-        first.features.shape[1:],
-        first.features.dtype,
-        identity={name: getattr(first, name) for name in IDENTITY_FIELDS},
+        tables[0].features.shape[1:],
+        tables[0].features.dtype,
+        identity={name: getattr(tables[0], name) for name in IDENTITY_FIELDS},
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
         versions=package_versions(),
         label_units=joined_units(tables),
         label_tables=joined_tables(tables),
     )
-    write_rows(Path(out), merged, list(rows.values()))
-    if os.path.abspath(out) not in map(os.path.abspath, paths):
-        ledger_path(Path(out)).unlink(missing_ok=True)
+    return list(rows.values()), merged

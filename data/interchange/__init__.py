@@ -1,15 +1,17 @@
 """Exchange of features with other programs: the paper's `.pt` files, `.npz`, `.safetensors`.
 
-    features = import_pt("phase87_phys101_spring_features.pt")
+    features = import_features("phase87_phys101_spring_features.pt")
     export(features, "spring.npz")
 
-A `.pt` is read as data, never as code. All errors are `InterchangeError`.
+A `.pt` is read as data, never as code. An `.h5` of another program is imported, too. All
+errors are `InterchangeError`.
 """
 
 from data.interchange.formats import (
     InterchangeError,
     encode,
     export,
+    import_features,
     import_pt,
     numbered,
     write_export,
@@ -21,6 +23,7 @@ __all__ = [
     "InterchangeError",
     "encode",
     "export",
+    "import_features",
     "import_pt",
     "numbered",
     "read_pt",

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache import Features
-from data.errors import InvalidValueError
-from data.files import atomic_write, sha256_file
-from data.interchange.safe_pt import InterchangeError, read_pt
+from data.errors import HeliographError, InvalidValueError
+from data.files import atomic_write
+from data.interchange.safe_pt import InterchangeError, read_hashed_pt, read_pt
 from data.screening import record
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "InterchangeError",
     "encode",
     "export",
+    "import_features",
     "import_pt",
     "numbered",
     "read_pt",
@@ -31,6 +32,96 @@ __all__ = [
 ]
 
 _BINS = {"e_bins": "elasticity", "f_bins": "friction"}
+
+
+def import_features(
+    path: Path | str,
+    *,
+    backbone: str | None = None,
+    frames: int | None = None,
+    preprocess: str | None = None,
+) -> Features:
+    """Read a file of another program as a cache: one of the paper's, or an .h5 without a seal.
+
+    `backbone`, `frames` and `preprocess` declare how the features were made.
+
+    Raises:
+        InterchangeError: The file is refused, something is missing, or lengths disagree.
+    """
+    path = Path(path)
+    read = import_h5 if path.suffix.lower() in (".h5", ".hdf5") else import_pt
+    try:
+        return read(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    except HeliographError as error:
+        if isinstance(error, InterchangeError):
+            raise
+        raise InterchangeError(f"{path}: {error}") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise InterchangeError(f"{path} is damaged: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def import_h5(
+    path: Path | str,
+    *,
+    backbone: str | None = None,
+    frames: int | None = None,
+    preprocess: str | None = None,
+) -> Features:
+    """Read an HDF5 file without a seal that has the names of our datasets.
+
+    `features` (N, T, D) or (N, D) and `clip_id` (N,) must be there; `object`, `scenario`,
+    `labels/<name>`, `frame_index`, `pts_seconds` and `source_sha256` may be. What its attributes
+    `fingerprint`, `sampler` and `decoder` say is kept as declared, like `backbone`, `frames` and
+    `preprocess`.
+
+    Raises:
+        InterchangeError: The file is refused, something is missing, or lengths disagree.
+    """
+    from data.interchange.unsealed_h5 import read_h5  # after torch: it must not load h5py's HDF5
+
+    path = Path(path)
+    content, sha256 = read_h5(path)
+    fingerprint = _declared(path, sha256, backbone, frames, preprocess)
+    if content["declared"]:
+        fingerprint["declared"] = content["declared"]
+    features, converted = _features(path, content["features"])
+    if converted:
+        fingerprint["converted"] = converted
+    count = len(features)
+    columns: dict[str, Any] = {"object": [""] * count, "scenario": [""] * count}
+    for name in ("clip_id", "object", "scenario", "source_sha256"):
+        if name in content:
+            if not isinstance(content[name], list):
+                raise InterchangeError(f"{path}: {name} is {content[name].dtype}, not text")
+            _same_length(path, f"values of {name}", len(content[name]), count)
+            columns[name] = content[name]
+    for name, kinds in (("frame_index", "iu"), ("pts_seconds", "iuf")):
+        if name in content:
+            array = content[name]
+            if isinstance(array, list) or array.dtype.kind not in kinds or array.ndim != 2:
+                raise InterchangeError(f"{path}: {name} is no table of numbers (clips, frames)")
+            columns[name] = array
+    labels = {
+        name: _column(path, name, values, count) for name, values in content["labels"].items()
+    }
+    return Features(features=features, labels=labels, fingerprint=fingerprint, **columns)
+
+
+def _declared(
+    path: Path, sha256: str, backbone: str | None, frames: int | None, preprocess: str | None
+) -> dict[str, Any]:
+    """Return the fingerprint of imported features."""
+    declared = {"backbone": backbone, "frames": frames, "preprocess": preprocess}
+    return {
+        "imported": True,
+        "source": path.name,
+        "sha256": sha256,
+        **{name: value for name, value in declared.items() if value is not None},
+    }
 
 
 def import_pt(
@@ -51,16 +142,10 @@ def import_pt(
         InterchangeError: The file is refused, keys are missing, or lengths disagree.
     """
     path = Path(path)
-    content = read_pt(path)
+    content, sha256 = read_hashed_pt(path)
     if "features" not in content:
         raise InterchangeError(f"{path} has no 'features'; it has {', '.join(map(str, content))}")
-    fingerprint: dict[str, Any] = {
-        "imported": True,
-        "source": path.name,
-        "sha256": sha256_file(path),
-    }
-    declared = {"backbone": backbone, "frames": frames, "preprocess": preprocess}
-    fingerprint |= {name: value for name, value in declared.items() if value is not None}
+    fingerprint = _declared(path, sha256, backbone, frames, preprocess)
     features, converted = _features(path, content["features"])
     if converted:
         fingerprint["converted"] = converted

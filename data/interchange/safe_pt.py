@@ -6,6 +6,7 @@ pickle states about an array's type and size, and the replacements check it.
 """
 
 import math
+import os
 import pickletools
 import re
 import zipfile
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
+from data.files import UnsafeFileError, open_regular, sha256_open
+from data.screening import MEMORY_BYTES, SECONDS, require_screened
 
 _STORAGES = ("Half", "BFloat16", "Float", "Double", "Byte", "Char", "Short", "Int", "Long", "Bool")
 _TORCH_GLOBALS = frozenset(
@@ -38,31 +41,71 @@ class InterchangeError(HeliographError):
     """A file of features that is refused, or that does not hold what it should."""
 
 
+CHECKER = "data.interchange.checker:check_pt"
+_DEEPEST = 32
+_LARGEST = 1 << 63
+
+
 def read_pt(path: Path | str) -> dict[str, Any]:
     """Read the dict in a .pt file: NumPy arrays and numbers, tensors, text, numbers, lists, dicts.
 
-    Nothing in the file is executed.
+    Nothing in the file is executed. A file from elsewhere is first read in another process.
 
     Raises:
         InterchangeError: The file holds something else; the message names what it tried to load.
     """
+    return read_hashed_pt(path)[0]
+
+
+def read_hashed_pt(path: Path | str, *, screened: bool = False) -> tuple[dict[str, Any], str]:
+    """Return what `read_pt` does, and the SHA-256 of the file.
+
+    Args:
+        path: The file.
+        screened: Whether this is the process that may be killed.
+
+    Raises:
+        InterchangeError: as for `read_pt`.
+    """
+    path = Path(path)
+    try:
+        with open_regular(path, follow_links=True) as file:
+            sha256 = sha256_open(file)
+            if not screened:
+                size = os.fstat(file.fileno()).st_size
+                require_screened(
+                    path,
+                    f"sha256:{sha256}",
+                    CHECKER,
+                    seconds=SECONDS + size / 2e7,
+                    memory_bytes=MEMORY_BYTES + 4 * size,
+                    error=InterchangeError,
+                )
+            return _read(path, file), sha256
+    except UnsafeFileError as error:
+        raise InterchangeError(f"{path} is not a file") from error
+    except FileNotFoundError as error:
+        raise InterchangeError(f"{path} does not exist") from error
+    except OSError as error:
+        raise InterchangeError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(path: Path, file: BinaryIO) -> dict[str, Any]:
     import torch
 
-    path = Path(path)
-    if not path.is_file():
-        raise InterchangeError(f"{path} is not a file")
-    with open(path, "rb") as file:
-        size = _check_archive(path, file)
-        file.seek(0)
-        try:
-            with torch.serialization.safe_globals([*_replacements()]):
-                content = torch.load(file, map_location="cpu", weights_only=True)
-            content = _plain(content, size, {})
-        except InterchangeError as error:
-            raise InterchangeError(f"{path} is refused: {error}") from error
-        except Exception as error:  # whatever a forged pickle provokes in the unpickler
-            reason = _WEIGHTS_ONLY.sub("", str(error)).partition("\n")[0] or type(error).__name__
-            raise InterchangeError(f"{path} is refused: {reason}") from error
+    size = _check_archive(path, file)
+    file.seek(0)
+    try:
+        with torch.serialization.safe_globals([*_replacements()]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = _Plain(size).value(content)
+    except InterchangeError as error:
+        raise InterchangeError(f"{path} is refused: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a forged pickle provokes in the unpickler
+        reason = _WEIGHTS_ONLY.sub("", str(error)).partition("\n")[0] or type(error).__name__
+        raise InterchangeError(f"{path} is refused: {reason}") from error
     if not isinstance(content, dict):
         raise InterchangeError(f"{path} holds a {type(content).__name__}, not a dict")
     return content
@@ -177,38 +220,68 @@ def _replacements() -> Sequence[tuple[Callable[..., Any], str]]:
     return pairs
 
 
-def _plain(value: Any, size: int, seen: dict[int, Any]) -> Any:
-    """Return the value with arrays for their replacements, in every container.
+class _Plain:
+    """Values with arrays for their replacements, in every container.
 
-    Raises:
-        InterchangeError: It holds something that a file of data may not hold.
+    Containers may be in several others, and what they hold in all is counted: a few nested lists
+    can be more numbers than there are atoms. It cannot be more than the bytes of the file.
     """
-    import torch
 
-    if isinstance(value, str | bool | int | float | None | np.generic):
-        return value
-    if id(value) in seen:
-        return seen[id(value)]
-    if isinstance(value, _CheckedArray):
-        if value.array is None:
-            raise InterchangeError("it holds an array without content")
-        result: Any = value.array
-    elif type(value) is torch.Tensor:
-        if value.layout != torch.strided or value.numel() * value.element_size() > size:
-            raise InterchangeError(f"a tensor of shape {tuple(value.shape)} is not in the file")
-        result = value
-    elif isinstance(value, dict):
-        result = seen[id(value)] = {}
-        for key, item in value.items():
-            if not isinstance(key, str | int | float | bool):
-                raise InterchangeError(f"a dict in it has a key of type {type(key).__name__}")
-            result[key] = _plain(item, size, seen)
-    elif isinstance(value, list):
-        result = seen[id(value)] = []
-        result.extend(_plain(item, size, seen) for item in value)
-    elif isinstance(value, tuple):
-        result = tuple(_plain(item, size, seen) for item in value)
-    else:
-        raise InterchangeError(f"it holds a {type(value).__name__}")
-    seen[id(value)] = result
-    return result
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._seen: dict[int, tuple[Any, Any, int]] = {}  # with the value itself: its id stays its
+
+    def value(self, value: Any) -> Any:
+        """Return the value.
+
+        Raises:
+            InterchangeError: It holds something that a file of data may not hold.
+        """
+        return self._convert(value, 0)[0]
+
+    def _convert(self, value: Any, depth: int) -> tuple[Any, int]:
+        """Return the value, and how many values it is."""
+        if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+            raise InterchangeError("it holds an integer of more than 64 bits")
+        if isinstance(value, str | bool | int | float | None | np.generic):
+            return value, 1
+        if depth > _DEEPEST:
+            raise InterchangeError(f"it is nested more than {_DEEPEST} deep")
+        if id(value) in self._seen:
+            _, result, count = self._seen[id(value)]
+            if not count:
+                raise InterchangeError("it holds itself")
+            return result, count
+        self._seen[id(value)] = (value, None, 0)
+        result, count = self._converted(value, depth)
+        if count > self._size:
+            raise InterchangeError(f"it holds {count} values in a file of {self._size} bytes")
+        self._seen[id(value)] = (value, result, count)
+        return result, count
+
+    def _converted(self, value: Any, depth: int) -> tuple[Any, int]:
+        import torch
+
+        if isinstance(value, _CheckedArray):
+            if value.array is None:
+                raise InterchangeError("it holds an array without content")
+            return value.array, 1
+        if type(value) is torch.Tensor:
+            if value.layout != torch.strided or value.numel() * value.element_size() > self._size:
+                raise InterchangeError(f"a tensor of shape {tuple(value.shape)} is not in the file")
+            return value, 1
+        if not isinstance(value, dict | list | tuple):
+            raise InterchangeError(f"it holds a {type(value).__name__}")
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str | int | float | bool):
+                    raise InterchangeError(f"a dict in it has a key of type {type(key).__name__}")
+        items = [
+            self._convert(item, depth + 1)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+        results = [result for result, _ in items]
+        count = 1 + sum(count for _, count in items)
+        if isinstance(value, dict):
+            return dict(zip(value, results, strict=True)), count
+        return tuple(results) if isinstance(value, tuple) else results, count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,9 +21,6 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.outputs import has_content, is_there, overwrite
 from pipeline.console import ProgressBar, echo, echo_json, log, print_table
-
-if TYPE_CHECKING:
-    from data.cache import Features
 
 HELP_ORDER = 50
 
@@ -44,7 +41,12 @@ def info(path: Path, as_json: bool) -> None:
     if as_json:
         echo_json(content)
         return
-    rows = [[name, _brief(value)] for name, value in content.items() if name != "failures"]
+    marks = {"fingerprint": ", as declared"} if content["fingerprint"].get("imported") else {}
+    rows = [
+        [name + marks.get(name, ""), _brief(value)]
+        for name, value in content.items()
+        if name != "failures"
+    ]
     rows += [[f"failed: {one['clip']}", one["reason"]] for one in content["failures"]]
     print_table(["", str(path)], rows, right=False)
 
@@ -104,12 +106,14 @@ def verify(
 @cache.command()
 @click.argument("paths", nargs=-1, type=PATH, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
-def merge(paths: tuple[Path, ...], out: Path) -> None:
+@overwrite
+def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Join caches that were made in the same way."""
     from data import cache as store
 
-    store.merge(paths, out)
-    log(f"{out}: {store.info(out)['clips']} clips")
+    if not is_there(out, overwrite, lambda: store.is_merge(out, paths)):
+        store.merge(paths, out)
+        log(f"{out}: {store.info(out)['clips']} clips")
 
 
 @cache.command("import")
@@ -129,13 +133,15 @@ def import_(
     preprocess: str | None,
     overwrite: bool,
 ) -> None:
-    """Read a feature file of the paper (.pt).
+    """Read features of another program: a file of the paper (.pt), or an .h5 without a seal.
 
-    Nothing in it is executed. What it does not say can be declared: with --backbone and --frames a
-    run that is trained on it takes new videos, too.
+    An .h5 has datasets named as in a cache; features and clip_id must be there. Nothing in a file
+    is executed. What it does not say can be declared: with --backbone and --frames a run that is
+    trained on it takes new videos, too. What is declared is checked as far as it can be, and is
+    shown as declared wherever it is shown.
     """
     from data import cache as store
-    from data.interchange import import_pt
+    from data.interchange import import_features
 
     if backbone is not None:
         from backbones import find_entry
@@ -143,8 +149,17 @@ def import_(
         find_entry(backbone)  # a wrong name fails at once
     if preprocess not in (None, "official", "paper"):
         raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
-    features = import_pt(path, backbone=backbone, frames=frames, preprocess=preprocess)
-    if not is_there(out, overwrite, lambda: _same(store.load(out), features)):
+    features = import_features(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    _, steps, dim = features.features.shape
+    if frames is not None and steps and frames % steps:
+        raise InvalidValueError(f"{path} has {steps} time steps, which {frames} frames cannot give")
+    if backbone is not None:
+        from backbones import refuse_impossible
+
+        refuse_impossible(backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess)
+    if not is_there(
+        out, overwrite, lambda: store.load(out).content_sha256 == features.content_sha256
+    ):
         store.save(features, out)
         log(f"{out}: {features}")
 
@@ -172,11 +187,6 @@ def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     if not is_there(out, overwrite, lambda: has_content(out, exported.content)):
         write_export(exported, out)
         log(str(out))
-
-
-def _same(one: Features, other: Features) -> bool:
-    """Return whether two caches are equal but for the time and the versions of writing."""
-    return not set(one.differences(other)) - {"versions"}
 
 
 def _brief(value: Any) -> str:

@@ -283,6 +283,8 @@ def agreement_rows(agreement: Metrics) -> Table:
 
 def show_comparison(comparison: Metrics) -> None:
     """Print the result of `compare` in brief."""
+    for run, origins in zip(comparison["runs"], comparison["features"], strict=True):
+        echo(f"{run}: {'; '.join(origins)}")
     columns, rows = comparison_rows(comparison)
     if rows:
         print_table(columns, rows)

@@ -1,17 +1,25 @@
 """Code from a hub folder: kept apart from the user's modules, its revision from its bytes."""
 
+import errno
+import io
+import multiprocessing
 import os
+import shutil
+import stat
 import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from urllib.error import URLError
-from zipfile import BadZipFile
 
 import pytest
 import torch
 
-from backbones import BackboneError, dinov2, hub, vjepa2
+from backbones import BackboneError, dinov2, downloads, hub, vjepa2
+from backbones.downloads import DownloadError
 from tests.helpers.authors_code import authors_code
+from tests.helpers.servers import LOGIN_PAGE, part_of, serve
 
 MODEL = """
 import os
@@ -116,20 +124,188 @@ def test_a_folder_without_the_code_is_refused(repository, tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("error", [URLError("Name or service not known"), BadZipFile("no zip")])
-def test_offline_says_what_to_clone_and_where_to_put_it(
-    repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise error
+@pytest.fixture
+def hub_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as torch.hub's."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(downloads, "POLL_SECONDS", 0.001)
+    return tmp_path / "hub"
 
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "load", fail)
+
+def archive(folder: Path, **others: str) -> bytes:
+    """A zip file as GitHub's: everything in one folder; `others` are more entries."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as zipped:
+        for path in sorted(folder.rglob("*.py")):
+            zipped.write(path, f"tiny-0123abcd/{path.relative_to(folder)}")
+        for name, text in others.items():
+            zipped.writestr(name, text)
+    return packed.getvalue()
+
+
+@contextmanager
+def github(monkeypatch: pytest.MonkeyPatch, body: bytes, *, at_most: int | None = None):
+    """A server in place of GitHub, which has one archive."""
+    answer = part_of(body, {}, at_most=at_most)
+    with serve(lambda *_: answer) as server:
+        monkeypatch.setattr(hub, "GITHUB", server.url)
+        yield server
+
+
+def test_code_is_downloaded_once_and_whole(clone, repository, hub_dir, monkeypatch) -> None:
+    with github(monkeypatch, archive(clone)) as server:
+        for _ in range(2):
+            model, revision = hub.load(repository, "tiny", hub_dir=None)
+    assert (len(model.layers), revision) == (3, "0123abcd")
+    assert [path for _, path, _ in server.requests] == ["/somebody/tiny/archive/0123abcd.zip"]
+    assert os.listdir(hub_dir) == ["somebody_tiny_0123abcd"]
+
+
+def load_in_child(repository: hub.Repository, results: "multiprocessing.SimpleQueue") -> None:
+    try:
+        results.put(hub.load(repository, "tiny", hub_dir=None)[1])
+    except BackboneError as error:
+        results.put(str(error))
+
+
+def test_processes_that_start_together_do_not_break_each_other(
+    clone, repository, hub_dir, monkeypatch
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    with github(monkeypatch, archive(clone)) as server:
+        results = fork.SimpleQueue()
+        children = [
+            fork.Process(target=load_in_child, args=(repository, results)) for _ in range(4)
+        ]
+        for child in children:
+            child.start()
+        assert [results.get() for _ in children] == ["0123abcd"] * 4
+        for child in children:
+            child.join()
+    assert len(server.requests) == 1
+    assert os.listdir(hub_dir) == ["somebody_tiny_0123abcd"]
+
+
+def test_processes_do_not_break_each_other_where_there_are_no_locks(
+    clone, repository, hub_dir, monkeypatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with github(monkeypatch, archive(clone)), ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: hub.obtain(repository), range(4)))
+    assert folders == [hub_dir / repository.folder_name] * 4
+    assert hub.is_whole(repository, folders[0])
+    assert os.listdir(hub_dir) == ["somebody_tiny_0123abcd"]
+
+
+@pytest.mark.parametrize("lost", ["src/parts.py", "hubconf.py", "src"])
+def test_half_a_repository_is_repaired(clone, repository, hub_dir, monkeypatch, lost) -> None:
+    whole = archive(clone)
+    half = hub_dir / repository.folder_name
+    shutil.copytree(clone, half)
+    shutil.rmtree(half / lost) if lost == "src" else (half / lost).unlink()
+    with github(monkeypatch, whole):
+        assert hub.load(repository, "tiny", hub_dir=None)[1] == "0123abcd"
+    kept = [name for name in os.listdir(hub_dir) if name != half.name]
+    assert len(kept) == 1
+    assert kept[0].startswith(f"{half.name}.old-")
+
+
+def test_a_changed_copy_is_used_without_a_network_and_kept_with_one(
+    clone, repository, hub_dir, monkeypatch, caplog
+) -> None:
+    whole = archive(clone)
+    copy = hub_dir / repository.folder_name
+    shutil.copytree(clone, copy)
+    (copy / "src" / "parts.py").write_text(
+        "import torch\ndef layer(n): return torch.nn.Linear(n, n, bias=False)\n"
+    )
+    with github(monkeypatch, whole):
+        pass
+    assert hub.load(repository, "tiny", hub_dir=None)[1].startswith("modified-")
+    assert "is not commit 0123abcd of somebody/tiny, and a new copy cannot be" in caplog.text
+    (copy / ".git").mkdir()  # a clone: its changes are its owner's
+    with github(monkeypatch, whole) as server:
+        assert hub.load(repository, "tiny", hub_dir=None)[1].startswith("modified-")
+        assert server.requests == []
+
+
+def test_a_killed_download_leaves_nothing_that_stays(
+    clone, repository, hub_dir, monkeypatch
+) -> None:
+    def killed(*_: object) -> None:
+        os._exit(9)
+
+    with github(monkeypatch, archive(clone)):
+        child = os.fork()
+        if child == 0:
+            hub.unpack = killed
+            hub.obtain(repository)
+        os.waitpid(child, 0)
+        assert os.listdir(hub_dir) != ["somebody_tiny_0123abcd"]
+        hub.obtain(repository)
+    assert os.listdir(hub_dir) == ["somebody_tiny_0123abcd"]
+
+
+@pytest.mark.parametrize(
+    ("body", "at_most", "reason"),
+    [
+        (b"no zip file", None, "what came is not a sound zip file: File is not a zip file"),
+        (LOGIN_PAGE, None, "a web page (HTML) came in its place, perhaps the login page of a"),
+        (archive(Path("no folder"), **{"a/hubconf.py": "x = 1"}), None, "holds is not commit 0123"),
+        (archive(Path("no folder"), **{"a/../../evil.py": ""}), None, "'a/../../evil.py', outside"),
+        (archive(Path("no folder"), **{"/etc/evil.py": ""}), None, "names '/etc/evil.py', outside"),
+        (archive(Path("no folder"), **{"a/b.py/c": "", "a/b.py": ""}), None, "a file twice"),
+        (archive(Path("no folder"), **{"a/b.py": "x" * 999}), 100, "the connection was cut"),
+    ],
+)
+def test_an_archive_that_is_not_the_commits_is_never_run(
+    repository, hub_dir, monkeypatch, body: bytes, at_most: int | None, reason: str
+) -> None:
+    with github(monkeypatch, body, at_most=at_most), pytest.raises(BackboneError) as caught:
+        hub.load(repository, "tiny", hub_dir=None)
+    sentence = str(caught.value)
+    assert reason in sentence
+    assert "clone https://github.com/somebody/tiny at 0123abcd" in sentence
+    assert f"--hub-dir, or put it at {hub_dir / 'somebody_tiny_0123abcd'}" in sentence
+    assert not hub_dir.exists() or os.listdir(hub_dir) == []
+
+
+def test_an_archive_of_many_bytes_is_not_unpacked(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(hub, "MOST_BYTES", 10)
+    path = tmp_path / "code.zip"
+    path.write_bytes(archive(tmp_path / "nothing", **{"a/b.py": "x" * 11}))
+    with pytest.raises(DownloadError, match="1 files and 11 bytes, which no code has"):
+        hub.unpack(path, tmp_path / "code")
+
+
+def test_links_of_an_archive_are_left_out(tmp_path) -> None:
+    link = zipfile.ZipInfo("a/link.py")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as zipped:
+        zipped.writestr(link, "/etc/passwd")
+        zipped.writestr("a/src/b.py", "x = 1")
+    hub.unpack(tmp_path / "code.zip", tmp_path / "code")
+    assert [
+        str(path.relative_to(tmp_path / "code")) for path in (tmp_path / "code").rglob("*")
+    ] == [
+        "src",
+        "src/b.py",
+    ]
+
+
+def test_offline_says_what_to_clone_and_where_to_put_it(repository, hub_dir, monkeypatch) -> None:
+    with github(monkeypatch, b""):
+        pass
     with pytest.raises(BackboneError) as caught:
         hub.load(repository, "tiny", hub_dir=None)
-    assert "clone https://github.com/somebody/tiny at 0123abcd" in str(caught.value)
-    assert "--hub-dir" in str(caught.value)
-    assert str(tmp_path / "somebody_tiny_0123abcd") in str(caught.value)
+    assert str(caught.value) == (
+        "the code of somebody/tiny is missing and cannot be downloaded (Connection refused): clone "
+        "https://github.com/somebody/tiny at 0123abcd and name the clone with --hub-dir, or put it "
+        f"at {hub_dir / 'somebody_tiny_0123abcd'}"
+    )
 
 
 @pytest.mark.parametrize(

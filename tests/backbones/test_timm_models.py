@@ -123,13 +123,15 @@ def test_weights_of_another_model_do_not_fit(tmp_path: Path) -> None:
 
 def test_without_a_network_the_sentence_says_what_to_download(tmp_path, monkeypatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
-        raise URLError("no network")
+        raise URLError(ConnectionRefusedError())
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    monkeypatch.setattr("backbones.downloads.urlopen", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     path = tmp_path / "checkpoints" / "resnet10t.c3_in1k.safetensors"
     url = "https://huggingface.co/timm/resnet10t.c3_in1k/resolve/main/model.safetensors"
     with pytest.raises(BackboneError, match=f"get {url} and put it at {path}, or name it with"):
         backbones.load("timm:resnet10t")
+    path.parent.mkdir()
     saved("resnet10t", path)
     assert backbones.load("timm:resnet10t").dim == 512

@@ -1,17 +1,26 @@
 """Weight files: downloaded or refused with a sentence, read as data, loaded without a gap."""
 
 import hashlib
+import multiprocessing
 import os
 import pickle
+import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
+import huggingface_hub
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 import backbones
-from backbones import BackboneError, clip, dinov2, vjepa2, weights
+from backbones import BackboneError, clip, dinov2, downloads, vjepa2, weights
+from tests.helpers.servers import LOGIN_PAGE, Answer, hub_of, serve
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CONTENT = b"published weights"
 PUBLISHED = weights.PublishedWeights(
@@ -26,11 +35,12 @@ PUBLISHED = weights.PublishedWeights(
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty torch.hub folder and no network; gives the folder."""
 
-    def fail(url: str, *args: object, **kwargs: object) -> None:
-        raise URLError("Name or service not known")
+    def fail(*args: object, **kwargs: object) -> None:
+        raise URLError(socket.gaierror(-2, "Name or service not known"))
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setattr(downloads, "urlopen", fail)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
     return tmp_path / "hub"
 
@@ -70,22 +80,199 @@ def test_a_mirror_that_is_not_a_url_is_named(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
     with pytest.raises(
-        BackboneError, match=r"cannot be downloaded \(unknown url type: 'mirror\.exam"
+        BackboneError, match=r"cannot be downloaded \(HF_ENDPOINT is mirror\.example, not an addr"
     ):
         weights.obtain(weights.hugging_face_file(
             "a/b", "main", name="x", file="a-b-x", size_bytes=1, sha256="0"
         ), weights=None, hub_dir=None)  # fmt: skip
 
 
-def test_what_is_downloaded_is_checked(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(url: str, dst: str, hash_prefix: str) -> None:
-        assert (url, hash_prefix) == (PUBLISHED.url, PUBLISHED.sha256)
-        Path(dst).write_bytes(CONTENT)
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty folders of torch.hub and of the Hugging Face hub; gives torch.hub's."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(downloads, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    real = huggingface_hub.try_to_load_from_cache
+    monkeypatch.setattr(
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda *names, **kw: real(*names, cache_dir=tmp_path / "hf", **kw),
+    )
+    return tmp_path / "hub"
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    path = weights.obtain(PUBLISHED, weights=None, hub_dir=None)
-    assert path == offline / "checkpoints" / "model.pth"
+
+def test_what_is_downloaded_is_checked(online: Path) -> None:
+    with serve(lambda *_: Answer(200, {}, CONTENT)) as server:
+        published = replace(PUBLISHED, url=f"{server.url}/model.pth")
+        path = weights.obtain(published, weights=None, hub_dir=None)
+        assert path == online / "checkpoints" / "model.pth"
+        assert path.read_bytes() == CONTENT
+        assert weights.obtain(published, weights=None, hub_dir=None) == path
+        assert len(server.requests) == 1
+
+
+def test_a_damaged_file_is_replaced(online: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = online / "checkpoints" / "model.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT[::-1])
+    with serve(lambda *_: Answer(200, {}, CONTENT)) as server:
+        published = replace(PUBLISHED, url=f"{server.url}/model.pth")
+        assert weights.obtain(published, weights=None, hub_dir=None) == path
     assert path.read_bytes() == CONTENT
+    assert f"{path} is not the published file: its sha256 is " in caplog.text
+    assert "downloading it again" in caplog.text
+
+
+def test_a_damaged_file_does_not_hide_a_good_one(
+    offline: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = tmp_path / "mine" / "model.pth", offline / "checkpoints" / "model.pth"
+    for path, content in ((bad, CONTENT[1:]), (good, CONTENT)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    assert weights.obtain(PUBLISHED, weights=None, hub_dir=bad.parent) == good
+    assert caplog.messages == [
+        f"{bad} is not the published file: it has 16 bytes, not 17; delete it or download it again "
+        f"from https://example.org/model.pth; {good} is used"
+    ]
+    assert weights.find(PUBLISHED, bad.parent) == good
+    assert len(weights.faults(PUBLISHED, bad.parent)) == 1
+    assert bad.read_bytes() == CONTENT[1:]
+
+
+def test_a_damaged_file_without_a_network_is_named(offline: Path) -> None:
+    path = offline / "checkpoints" / "model.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(LOGIN_PAGE)
+    with pytest.raises(BackboneError) as caught:
+        weights.obtain(PUBLISHED, weights=None, hub_dir=None)
+    sentence = str(caught.value)
+    assert (
+        f"{path} is not the published file: it has 64 bytes, not 17: it is a web page" in sentence
+    )
+    assert "; the weights cannot be downloaded (Name or service not known): get https" in sentence
+
+
+def test_four_processes_download_once(online: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    with serve(lambda *_: Answer(200, {}, CONTENT)) as server:
+        published = replace(PUBLISHED, url=f"{server.url}/model.pth")
+        children = [
+            fork.Process(target=weights.obtain, args=(published,), kwargs=NOTHING) for _ in range(4)
+        ]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0, 0]
+    assert len(server.requests) == 1
+    assert os.listdir(online / "checkpoints") == ["model.pth"]
+
+
+ON_THE_HUB = weights.hugging_face_file(
+    "timm/tiny", "main", name="model.safetensors", file="tiny.safetensors"
+)
+NOTHING = {"weights": None, "hub_dir": None}
+
+
+def tensors(**state: torch.Tensor) -> bytes:
+    return save(state or {"w": torch.ones(3)})
+
+
+def test_a_file_of_the_hub_is_checked_against_the_hash_that_the_hub_publishes(
+    online: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tensors()
+    with serve(hub_of({"timm/tiny/model.safetensors": whole})) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        path = weights.obtain(ON_THE_HUB, **NOTHING)
+        assert path.read_bytes() == whole
+        before = len(server.requests)
+        assert weights.obtain(ON_THE_HUB, **NOTHING) == path
+        assert len(server.requests) == before
+        for damage in (whole[:-1], whole[:-1] + b"x", LOGIN_PAGE, b""):
+            path.resolve().write_bytes(damage)
+            assert weights.obtain(ON_THE_HUB, **NOTHING) == path
+            assert path.read_bytes() == whole
+
+
+def test_offline_a_good_file_of_the_hub_is_used_and_a_damaged_one_named(
+    online: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(hub_of({"timm/tiny/model.safetensors": tensors()})) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        path = weights.obtain(ON_THE_HUB, **NOTHING)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        before = len(server.requests)
+        assert weights.obtain(ON_THE_HUB, **NOTHING) == path
+        path.resolve().write_bytes(LOGIN_PAGE)
+        with pytest.raises(BackboneError, match=r"web page.*downloaded \(HF_HUB_OFFLINE is set\)"):
+            weights.obtain(ON_THE_HUB, **NOTHING)
+        assert len(server.requests) == before
+
+
+def test_the_token_is_sent_to_the_hub(tmp_path: Path) -> None:
+    """In a process of its own: huggingface_hub reads its settings when it is imported."""
+    script = (
+        "from backbones.downloads import HubFile, fetch_from_hub\n"
+        "print(fetch_from_hub(HubFile('timm/tiny', 'main', 'model.safetensors')))"
+    )
+    files = {"timm/tiny/model.safetensors": tensors()}
+    with serve(hub_of(files, token="secret")) as server:
+        settings = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_TOKEN": "secret"}
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | settings | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).read_bytes() == files["timm/tiny/model.safetensors"]
+
+
+def test_weights_without_a_published_hash_stay_what_they_were_at_their_first_use(
+    offline: Path,
+) -> None:
+    path = offline / "checkpoints" / "tiny.safetensors"
+    path.parent.mkdir(parents=True)
+    model = torch.nn.Linear(2, 3)
+    path.write_bytes(tensors(**model.state_dict()))
+    for _ in range(2):
+        assert weights.obtain(ON_THE_HUB, **NOTHING) == path
+        weights.load_into(model, path, dict)
+    path.write_bytes(tensors(**torch.nn.Linear(2, 3).state_dict()))
+    with pytest.raises(
+        BackboneError, match=r"tiny\.safetensors has changed since its first use: if"
+    ):
+        weights.obtain(ON_THE_HUB, **NOTHING)
+    with pytest.raises(
+        BackboneError, match=r"tiny\.safetensors has changed since its first use: if"
+    ):
+        weights.check_file(path, None)  # with --weights, too: nobody edits a cache
+    mine = path.rename(offline.parent / "finetuned.safetensors")
+    weights.check_file(mine, None)
+    weights.load_into(model, mine, dict)
+    mine.write_bytes(tensors(**torch.nn.Linear(2, 3).state_dict()))
+    weights.check_file(mine, None)
+
+
+def test_new_weights_in_place_of_old_ones_are_taken_when_they_are_downloaded(
+    online: Path,
+) -> None:
+    old, new = tensors(a=torch.ones(1)), tensors(b=torch.ones(1))
+    content = [old]
+    with serve(lambda *_: Answer(200, {}, content[0])) as server:
+        published = weights.PublishedWeights(file="m.safetensors", url=f"{server.url}/m")
+        path = weights.obtain(published, **NOTHING)
+        path.unlink()
+        content[0] = new
+        assert weights.obtain(published, **NOTHING).read_bytes() == new
+        assert weights.obtain(published, **NOTHING).read_bytes() == new
+    path.write_bytes(tensors(c=torch.ones(1)))
+    with pytest.raises(BackboneError, match="has changed since its first use"):
+        weights.check(path, published)
 
 
 @pytest.mark.parametrize("subfolder", [".", "checkpoints", "hub/checkpoints"])
@@ -223,6 +410,7 @@ def test_efficientnets_of_another_size_are_refused(
         {"vision_model.encoder.layers.0.self_attn.q_proj.weight": "w"},
         {"cls_token": {"a": 1}},
         {0: torch.zeros(1)},
+        {"\x1b[2J" * 99: torch.zeros(1)},
     ],
 )
 def test_what_is_no_tensor_does_not_fit(tmp_path: Path, state: dict[object, object]) -> None:

@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.files import sha256_file
+from data.screening import record
+
 OBJECTS = ("cardboard_01", "foam_07", "wooden_block_02")
 MASSES = (14.0, 51.3, 269.9)
 
 
 def save_pt(content: Any, path: Path) -> Path:
-    """Write `content` with `torch.save`; return the path."""
+    """Write `content` with `torch.save` as a file of this account; return the path."""
     torch.save(content, path)
+    record(f"sha256:{sha256_file(path)}")
     return path
 
 

@@ -124,6 +124,31 @@ def test_weights_are_intact_broken_or_to_download(entry: backbones.Entry, tmp_pa
     assert look(False) == ("weights of mine", OK, f"{path} is the published file")
 
 
+def test_a_damaged_file_next_to_a_good_one_is_a_note(
+    entry: backbones.Entry, tmp_path: Path
+) -> None:
+    bad, good = tmp_path / "mine" / "model.pth", tmp_path / "hub" / "checkpoints" / "model.pth"
+    for path, content in ((bad, CONTENT[::-1]), (good, CONTENT)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    (row,) = doctor.check_weights(CheckOptions(bad.parent))
+    assert row.level == NOTE
+    assert row.sentence.startswith(f"{bad} is not the published file: its sha256 is ")
+    assert row.sentence.endswith(f"; {good} is the published file, and is used")
+
+
+def test_weights_of_the_hub_are_not_promised_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = backbones.BACKBONES["clip_vitl14"]
+    monkeypatch.setattr(weights, "candidates", lambda published, hub_dir: iter(()))
+    monkeypatch.setattr(backbones, "BACKBONES", {"clip_vitl14": clip})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (row,) = doctor.check_weights(CheckOptions(can_reach=lambda url: True))
+    assert row.level == NOTE
+    assert row.sentence.startswith(
+        "not here, and HF_HUB_OFFLINE is set: get https://huggingface.co"
+    )
+
+
 def test_code_is_here_changed_or_to_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     rows = list(doctor.check_code(CheckOptions(can_reach=lambda url: False)))
@@ -148,7 +173,7 @@ def test_a_host_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mirror_that_is_not_a_url_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
     clip = backbones.BACKBONES["clip_vitl14"]
-    monkeypatch.setattr(weights, "find", lambda published, hub_dir: None)
+    monkeypatch.setattr(weights, "candidates", lambda published, hub_dir: iter(()))
     monkeypatch.setattr(backbones, "BACKBONES", {"clip_vitl14": clip})
     (row,) = doctor.check_weights(CheckOptions())
     assert row.level == NOTE

@@ -3,16 +3,26 @@ import io
 import os
 import pickle
 import struct
+import subprocess
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.interchange import InterchangeError, read_pt
+from data import screening
+from data.files import sha256_file
+from data.interchange import InterchangeError, write_pt
+from data.interchange import read_pt as read_screened
+from data.interchange.safe_pt import read_hashed_pt
 from tests.helpers.paper_files import make_paper_features, make_paper_static, save_pt
 
 torch = pytest.importorskip("torch")
+
+
+def read_pt(path: Path) -> dict:
+    """Read in this process what `read_screened` reads in another one first."""
+    return read_hashed_pt(path, screened=True)[0]
 
 
 def archive(path: Path, pickled: bytes, records: dict[str, bytes] | None = None, **kwargs) -> Path:
@@ -279,14 +289,18 @@ class TestRefusals:
     def test_a_list_in_itself(self, tmp_path):
         loop: list = []
         loop.append(loop)
-        read = read_pt(save_pt({"a": loop}, tmp_path / "x.pt"))
-        assert read["a"][0] is read["a"]
+        self.refused(save_pt({"a": loop}, tmp_path / "x.pt"), "it holds itself")
 
-    def test_a_doubling_pickle_is_walked_once(self, tmp_path):
+    def test_lists_that_are_more_values_than_the_file_has_bytes(self, tmp_path):
         value: list = []
-        for _ in range(60):
+        for _ in range(30):
             value = [value, value]
-        assert len(read_pt(save_pt({"a": value}, tmp_path / "x.pt"))["a"]) == 2
+        self.refused(
+            save_pt({"features": value}, tmp_path / "x.pt"), "it holds [0-9]+ values in a file of"
+        )
+
+    def test_an_integer_without_end(self, tmp_path):
+        self.refused(save_pt({"a": 10**30}, tmp_path / "x.pt"), "integer of more than 64 bits")
 
     def test_truncated(self, tmp_path):
         content = make_paper_static(tmp_path / "whole.pt").read_bytes()
@@ -319,9 +333,28 @@ class TestRefusals:
 
     def test_not_a_file(self, tmp_path):
         self.refused(tmp_path, "is not a file")
-        self.refused(tmp_path / "gone.pt", "is not a file")
+        self.refused(tmp_path / "gone.pt", "does not exist")
+        os.mkfifo(tmp_path / "pipe.pt")
+        self.refused(tmp_path / "pipe.pt", "is not a file")
 
     def test_nothing_stays_allowed_afterwards(self, tmp_path):
         before = set(torch.serialization.get_safe_globals())
         read_pt(save_pt({"a": np.arange(3)}, tmp_path / "x.pt"))
         assert set(torch.serialization.get_safe_globals()) == before
+
+
+class TestScreening:
+    def test_a_file_from_elsewhere_is_read_in_another_process_first(self, tmp_path, no_record):
+        path = archive(tmp_path / "x.pt", call("os", "system", "true"))
+        with pytest.raises(InterchangeError, match="it tries to load"):
+            read_screened(path)
+        assert not no_record.exists()
+        sound = tmp_path / "sound.pt"
+        torch.save({"a": 1}, sound)
+        assert read_screened(sound) == {"a": 1}
+        assert screening.is_recorded(f"sha256:{sha256_file(sound)}")
+
+    def test_our_own_file_is_read_at_once(self, tmp_path, no_record, monkeypatch):
+        write_pt({"a": 1}, tmp_path / "x.pt")
+        monkeypatch.setattr(subprocess, "Popen", None)
+        assert read_screened(tmp_path / "x.pt") == {"a": 1}

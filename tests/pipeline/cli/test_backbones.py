@@ -1,6 +1,6 @@
 """The `backbones` command."""
 
-from backbones import plugins
+from backbones import clip, plugins
 from tests.helpers.command import run
 
 
@@ -13,3 +13,17 @@ def test_a_broken_plugin_is_listed_with_its_error(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     listed = run("backbones").stdout.splitlines()
     assert "broken_one is broken: broken_one:ENTRY is a int, not an Entry" in listed
+
+
+def test_a_damaged_file_of_weights_is_named(tmp_path):
+    path = tmp_path / clip.PUBLISHED.file
+    path.write_bytes(b"<!DOCTYPE html><title>Log in</title>")
+    fault = next(
+        line
+        for line in run("backbones", "--hub-dir", tmp_path).stdout.splitlines()
+        if line.startswith("clip_vitl14: ")
+    )
+    assert fault.startswith(
+        f"clip_vitl14: {path} is not the published file: it has 36 bytes, not 1,710,540,580: it is "
+        "a web page (HTML), perhaps the login page of a network; delete it or download it again"
+    )

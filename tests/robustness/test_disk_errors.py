@@ -1,0 +1,43 @@
+"""Every call that changes the disk fails: a sentence, the right exit code, and recovery.
+
+The full numbers are soak tests: each errno at each place in the code that changes the disk.
+"""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.robustness.commands import COMMANDS, WritingCommand
+from tests.robustness.trials import Survey
+from tests.robustness.zygote import Zygote
+
+PARTS = [
+    pytest.param(command, part, id=f"{command.name} {part}")
+    for command in COMMANDS
+    if command.kills != "random"
+    for part in range(command.error_parts)
+]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("command", "part"), PARTS)
+def test_each_call_fails(
+    command: WritingCommand, part: int, zygote: Zygote, tmp_path: Path
+) -> None:
+    survey = Survey.of(command, zygote, tmp_path)
+    faults = survey.errors()[part :: command.error_parts]
+    ends = Counter(survey.try_error(fault) for fault in faults)
+    print(f"errors: {command.name}: {len(faults)} {dict(ends)}")
+
+
+QUICK = ("export npz", "index")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.name in QUICK], ids=QUICK)
+def test_some_calls_fail(command: WritingCommand, zygote: Zygote, tmp_path: Path) -> None:
+    survey = Survey.of(command, zygote, tmp_path)
+    for fault in random.Random(command.name).sample(survey.errors(), 6):
+        survey.try_error(fault)
