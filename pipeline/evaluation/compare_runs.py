@@ -41,7 +41,7 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         `metrics.json` that both have, all at once and for each property that both have, a
         `paired_difference`; nothing for runs of different games, whose accuracies have different
         chance levels. `agreement`: of their messages, None where they have no clips in common or
-        one has real numbers for messages.
+        one has real numbers for messages. `unchecked`: the runs without a manifest.
 
     Raises:
         HeliographError: They have no seed in common.
@@ -54,6 +54,7 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         )
     return {
         "runs": [str(run.folder) for run in runs],
+        "unchecked": [str(run.folder) for run in runs if run.unchecked],
         "features": [[describe_origin(one.fingerprint) for one in run.sources] for run in runs],
         "seeds": seeds,
         "paired_splits": _paired_splits(runs, seeds),

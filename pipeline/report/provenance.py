@@ -9,7 +9,7 @@ from typing import Any
 from data.cache import Features, describe_origin
 from pipeline.config import TrainConfig, build_config
 from pipeline.dataset import RunInputs
-from pipeline.runs import CONTROL, UNCHECKED, Run
+from pipeline.runs import CONTROL, Run
 
 
 def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
@@ -26,7 +26,7 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
         ("seeds", f"{len(run.seeds)}: {_seeds(run.seeds)}"),
         ("recipe", recipe if imported else _recipe(run.config)),
         (model, f"SHA-256 {run.sha256(model)}" if run.has(model) else "missing"),
-        *([] if run.is_checked else [("not checked", UNCHECKED)]),
+        *([("not checked", run.unchecked)] if run.unchecked else []),
         ("versions", _settings(run.versions)),
     ]
     return rows
