@@ -32,15 +32,20 @@ class Lock:
     It ends with `release`, or with the process, however that ends. On a file system without locks
     every process gets it.
 
+    Args:
+        path: The file; its folder is made.
+        what: What is written, for the message.
+        keep_folder: Whether `release` leaves the file's folder where nothing else is in it.
+
     Raises:
         BusyError: Another process holds the lock; the message names it.
         UnsafeFileError: Something else than a file is at `path`, or a file with several names.
         WriteError: The file cannot be made.
     """
 
-    def __init__(self, path: Path, what: Path) -> None:
+    def __init__(self, path: Path, what: Path, *, keep_folder: bool = False) -> None:
         self.held = False
-        self._path = path
+        self._path, self._keep_folder = path, keep_folder
         try:
             self._file = self._acquire(what)
             self.held = True
@@ -86,13 +91,14 @@ class Lock:
             self._file.write(holder.encode())
 
     def release(self) -> None:
-        """Release the lock; remove its file, and the file's folder if nothing else is in it."""
+        """Release the lock; remove its file, and usually the file's folder if that was all."""
         if self.held:
             self.held = False
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
             with suppress(OSError):  # not empty, or removed already
-                self._path.parent.rmdir()
+                if not self._keep_folder:
+                    self._path.parent.rmdir()
             self._file.close()
 
 

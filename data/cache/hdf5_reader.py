@@ -125,8 +125,12 @@ def check_structure_of(path: Path) -> str:
 
 
 def identity_of(seal: Seal) -> str:
-    """Return by what `data.screening` knows a cache."""
-    return f"cache:{seal.rest_sha256}"
+    """Return by what `data.screening` knows a cache: the bytes that HDF5 sees, and where they are.
+
+    The hash alone is not enough: rows put elsewhere would move the bytes after them.
+    """
+    places = "-".join(map(str, (*seal.features, *seal.thumbnails)))
+    return f"cache:{seal.rest_sha256}:{places}"
 
 
 def screen_all(paths: Sequence[Path]) -> dict[Path, str]:
@@ -253,12 +257,44 @@ def _damaged(file: io.FileIO, rows: StoredRows, error: DamagedRows) -> list[int]
     return [row for row, values in found if row_sha256([values]) != [rows.sha256[row]]] or block
 
 
+class _SealedBytes(io.RawIOBase):
+    """A cache as HDF5 sees it: zeros where the seal does not cover what is there.
+
+    Nothing that HDF5 takes for structure can hide in the features, or before the file's own start.
+    """
+
+    def __init__(self, file: io.FileIO, seal: Seal) -> None:
+        self._file = file
+        self._blank = ((0, USER_BLOCK), seal.features, seal.thumbnails)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._file.tell()
+        count = self._file.readinto(buffer) or 0
+        for first, stop in self._blank:
+            first, stop = max(first, start) - start, min(stop, start + count) - start
+            if first < stop:
+                buffer[first:stop] = bytes(stop - first)
+        return count
+
+
 def _read_columns(path: Path, raw: io.FileIO, seal: Seal | None) -> CacheMetadata:
     """Read all but the features and thumbnails."""
     size = file_size(raw)
     raw.seek(0)
     try:
-        file = h5py.File(raw, "r")
+        file = h5py.File(_SealedBytes(raw, seal) if seal else raw, "r")
     except OSError as error:
         raise CacheError(f"{path} is a damaged HDF5 file: {error}") from error
     try:

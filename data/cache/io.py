@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,40 @@ def info(path: Path | str) -> dict[str, Any]:
         "scenarios": dict(Counter(clips.scenario)),
         "labels": {name: _range(column) for name, column in clips.labels.items()},
         "failures": [{"clip": clip, "reason": reason} for clip, reason in clips.failures],
+        "origin": describe_origin(clips.fingerprint),
         "fingerprint": dict(clips.fingerprint),
         "sampler": dict(clips.sampler),
         "decoder": dict(clips.decoder),
         "versions": dict(clips.versions),
     }
+
+
+def describe_origin(fingerprint: Mapping[str, Any]) -> str:
+    """Return in words where features come from, by the fingerprint of their cache.
+
+    Of imported features nothing but a declaration is known, and the words say so.
+    """
+    if not fingerprint.get("imported"):
+        return (
+            "{name} ({source}, revision {revision}, {precision}, {output}), "
+            "weights SHA-256 {weights_sha256}"
+        ).format_map(_Known(fingerprint))
+    file = fingerprint.get("declared")
+    stated = file.get("fingerprint") if isinstance(file, Mapping) else None
+    declared = {
+        "{}": fingerprint.get("backbone"),
+        "{} frames": fingerprint.get("frames"),
+        "preprocessing {}": fingerprint.get("preprocess"),
+        "in its file {}": stated.get("name") if isinstance(stated, Mapping) else None,
+    }
+    words = [text.format(value) for text, value in declared.items() if value is not None]
+    origin = f"{', '.join(words)}, as declared" if words else "of unknown origin"
+    return f"imported features, {origin} (from {fingerprint.get('source', 'unknown')})"
+
+
+class _Known(dict[str, Any]):
+    def __missing__(self, name: str) -> str:
+        return "unknown"
 
 
 def _range(column: NDArray[np.float64]) -> dict[str, Any]:

@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.cache.errors import CacheError
-from data.cache.features import Features
-from data.cache.hdf5_reader import CacheMetadata
+from data.cache.features import Features, row_sha256
+from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.hdf5_writer import package_versions
 from data.cache.ledger import ledger_path
-from data.cache.rows import IDENTITY_FIELDS, CacheRow, cache_rows, stack_rows, write_rows
-from data.cache.verification import read_to_copy
+from data.cache.rows import (
+    IDENTITY_FIELDS,
+    CacheRow,
+    RowPlace,
+    cache_rows,
+    stack_rows,
+    write_rows,
+)
+from data.cache.verification import is_intact, read_to_copy
 from data.differences import first_difference
 
 
@@ -25,6 +32,30 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
             in the shape of the features, or two different clips have one id.
         WriteError: The disk is full or not writable.
     """
+    rows, merged = _stack(paths)
+    write_rows(Path(out), merged, rows)
+    if os.path.abspath(out) not in map(os.path.abspath, paths):
+        ledger_path(Path(out)).unlink(missing_ok=True)
+
+
+def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
+    """Return whether a cache has, undamaged, the content that `merge` of others would write.
+
+    Raises:
+        CacheError: The others cannot be merged, or the cache cannot be read.
+    """
+    rows, merged = _stack(paths)
+    thumbnails = [_sha256(row.thumbnails) for row in rows if row.thumbnails]
+    content = merged.hash_content([_sha256(row.features) for row in rows], thumbnails)
+    return read_metadata(Path(out)).content_sha256 == content and is_intact(Path(out))
+
+
+def _sha256(place: RowPlace) -> str:
+    return place.sha256 or row_sha256(place.read())[0]
+
+
+def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features]:
+    """Return the rows of several caches, and what they are as one cache."""
     caches = [(Path(path), read_to_copy(Path(path))) for path in paths]
     if not caches:
         raise CacheError("no caches to merge")
@@ -50,9 +81,7 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
         versions=package_versions(),
         **{name: _joined_texts(caches, name) for name in ("label_units", "label_tables")},
     )
-    write_rows(Path(out), merged, list(rows.values()))
-    if os.path.abspath(out) not in map(os.path.abspath, paths):
-        ledger_path(Path(out)).unlink(missing_ok=True)
+    return list(rows.values()), merged
 
 
 def _joined_texts(caches: Sequence[tuple[Path, CacheMetadata]], name: str) -> dict[str, str]:

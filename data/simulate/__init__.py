@@ -3,8 +3,17 @@
 manifest = simulate("ramp", Path("clips"), grid=5, per_cell=12)
 """
 
-from data.simulate.generate import SimulationError, simulate
+from data.simulate.generate import CONTACT_SHEET, PREVIEW, SimulationError, simulate
 from data.simulate.rendering import contact_sheet, encode_video, preview
 from data.simulate.scenes import SCENES
 
-__all__ = ["SCENES", "SimulationError", "contact_sheet", "encode_video", "preview", "simulate"]
+__all__ = [
+    "CONTACT_SHEET",
+    "PREVIEW",
+    "SCENES",
+    "SimulationError",
+    "contact_sheet",
+    "encode_video",
+    "preview",
+    "simulate",
+]

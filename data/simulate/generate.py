@@ -6,25 +6,37 @@
 A scene has two hidden properties; each takes `grid` values, and every pair of values is a *cell*
 with `per_cell` clips. A clip's `object` is its cell (`e2_f3`), so that splits by object hold out
 whole cells.
+
+While clips are made, the folder holds the file `.unfinished`, whose lock the process has. Where a
+process was killed the file is left, and the next one starts anew in that folder.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from data.clips import Clip
 from data.cores import available_cores
 from data.errors import HeliographError, InvalidValueError
+from data.files import WriteError, make_folder, sweep_temporaries, sync_folder, write_error
+from data.lock import Lock
 from data.manifests import write_manifest
+from data.processes import end_with_parent
+from data.simulate import rendering
 from data.simulate.scenes import SCENES
+
+CONTACT_SHEET, PREVIEW, UNFINISHED = "contact_sheet.png", "preview.webp", ".unfinished"
+_MADE = re.compile(r"[a-z][0-9]+_[a-z][0-9]+|manifest\.jsonl|contact_sheet\.png|preview\.webp")
 
 
 class SimulationError(HeliographError):
@@ -49,19 +61,21 @@ class _ClipJob:
 def simulate(
     scene: str, out: Path, *, grid: int = 5, per_cell: int = 12, size: int = 256, fps: float = 24,
     seconds: float = 2.0, seed: int = 0, workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, pictures: bool = False,
 ) -> Path:  # fmt: skip
     """Make `grid` x `grid` x `per_cell` clips of a scene under `out`; return the manifest's path.
 
     The clips are `out/<cell>/<trial>.mp4` (H.264, `size` x `size` pixels); `out/manifest.jsonl` is
     written last. Labels are the two properties in physical units, and the outcomes. The same
     arguments give the same bytes for any `workers` (processes; default: one per core).
-    `progress(done, total)` is called in this process after each clip. Only the manifest is forced
-    to disk. A run that fails or is interrupted removes its clips again.
+    `progress(done, total)` is called in this process after each clip. With `pictures` there are
+    also `out/contact_sheet.png` and `out/preview.webp`. A run that fails or is interrupted removes
+    its clips again; what a killed one left is replaced.
 
     Raises:
         InvalidValueError: A name or number is wrong.
         SimulationError: The folder already holds something, or cannot be made.
+        BusyError: Another process makes clips in it.
         WriteError: The disk is full or not writable.
     """
     out = Path(out)
@@ -69,22 +83,23 @@ def simulate(
     if workers is not None and workers < 1:
         raise InvalidValueError(f"workers must be at least 1, not {workers}")
     manifest = out / "manifest.jsonl"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SimulationError(f"{out} already exists and is not an empty folder; name another")
     labels: dict[Path, dict[str, float]] = {}
     with _folders(out, {job.path.parent for job in jobs}):
         for job, labels_of_clip in _make_clips(jobs, workers or available_cores()):
             labels[job.path] = labels_of_clip
             if progress is not None:
                 progress(len(labels), len(jobs))
-    clips = [
-        Clip(
-            id=job.path.relative_to(out).as_posix(), path=job.path, object=job.path.parent.name,
-            scenario=scene, labels=labels[job.path],
-        )
-        for job in jobs
-    ]  # fmt: skip
-    write_manifest(clips, manifest)
+        clips = [
+            Clip(
+                id=job.path.relative_to(out).as_posix(), path=job.path,
+                object=job.path.parent.name, scenario=scene, labels=labels[job.path],
+            )
+            for job in jobs
+        ]  # fmt: skip
+        write_manifest(clips, manifest)
+        if pictures:
+            rendering.contact_sheet(manifest, out / CONTACT_SHEET)
+            rendering.preview(manifest, out / PREVIEW)
     return manifest
 
 
@@ -124,22 +139,58 @@ def _jobs(
 
 @contextmanager
 def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
-    """Make folders below `out`, and remove them again if the block fails."""
+    """Make folders below `out`; if the block fails, remove all that it made there."""
+    kept = out.is_dir()
+    _refuse_used(out)
     try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SimulationError(f"{out} cannot be made: {error.strerror}") from error
+        make_folder(out)
+    except WriteError as error:
+        reason = getattr(error.__cause__, "strerror", error)
+        raise SimulationError(f"{out} cannot be made: {reason}") from error
+    lock = Lock(out / UNFINISHED, out, keep_folder=kept)
     try:
-        yield
-    except BaseException as error:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, BrokenProcessPool):
-            raise SimulationError(
-                f"{out}: a process that made clips died; is there too little memory?"
-            ) from error
-        raise
+        _refuse_used(out)  # perhaps another process has just finished
+        _remove_made(out)
+        try:
+            for folder in folders:
+                folder.mkdir()
+            sync_folder(out)
+            yield
+        except BaseException as error:
+            _remove_made(out)
+            if isinstance(error, BrokenProcessPool):
+                raise SimulationError(
+                    f"{out}: a process that made clips died; is there too little memory?"
+                ) from error
+            if isinstance(error, OSError):
+                raise write_error(out, error) from error
+            raise
+    finally:
+        lock.release()
+
+
+def _refuse_used(out: Path) -> None:
+    """Raise `SimulationError` for a folder with anything but what a killed run left."""
+    if not os.path.lexists(out):
+        return
+    if out.is_dir():
+        sweep_temporaries(out)
+        names = set(os.listdir(out))
+        if UNFINISHED in names:
+            names = {name for name in names if name != UNFINISHED and not _MADE.fullmatch(name)}
+        if not names:
+            return
+    raise SimulationError(f"{out} already exists and is not an empty folder; name another")
+
+
+def _remove_made(out: Path) -> None:
+    """Remove what this module makes in a folder."""
+    for path in out.iterdir():
+        if _MADE.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, dict[str, float]]]:
@@ -148,7 +199,10 @@ def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, 
         for job in jobs:
             yield job, _make_clip(job)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    pool_of_processes = ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
+    with pool_of_processes as pool:
         jobs_by_future = {pool.submit(_make_clip, job): job for job in jobs}
         try:
             for future in as_completed(jobs_by_future):
@@ -158,11 +212,16 @@ def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, 
             raise
 
 
+def _end_with_parent() -> None:
+    """In a process that makes clips: end when the process that started it is killed."""
+    parent = parent_process()
+    assert parent is not None
+    end_with_parent(parent.sentinel)
+
+
 def _make_clip(job: _ClipJob) -> dict[str, float]:
     """Simulate, render and encode one clip; return its labels."""
     import numpy as np
-
-    from data.simulate import rendering
 
     scene = SCENES[job.scene]
     sequence = np.random.SeedSequence(job.seed, spawn_key=(*job.cell, job.trial))

@@ -42,9 +42,7 @@ def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
     from data import simulate as scenes
 
     with ProgressBar("clips") as bar:
-        manifest = scenes.simulate(scene, out, progress=bar.update, **settings)
+        manifest = scenes.simulate(scene, out, progress=bar.update, pictures=preview, **settings)
     if preview:
-        scenes.contact_sheet(manifest, out / "contact_sheet.png")
-        scenes.preview(manifest, out / "preview.webp")
-        log(f"to look at: {out / 'contact_sheet.png'}, {out / 'preview.webp'}")
+        log(f"to look at: {out / scenes.CONTACT_SHEET}, {out / scenes.PREVIEW}")
     echo(manifest)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,25 +26,17 @@ def make_clips(
 ) -> list[Clip]:
     """Return the clips of a scene in `folder`; they are made first where they are missing.
 
-    The folder appears whole or not at all.
+    What a killed process left of them is made anew.
 
     Raises:
-        HeliographError: the folder holds another number of clips.
+        HeliographError: the folder holds another number of clips, or other things.
     """
     manifest, wanted = folder / "manifest.jsonl", grid**2 * per_cell
     if not manifest.exists():
-        making = folder.with_name(f".{folder.name}.making")
-        shutil.rmtree(making, ignore_errors=True)
         with ProgressBar("clips") as bar:
             simulate(
-                scene, making, grid=grid, per_cell=per_cell, seconds=seconds, progress=bar.update
+                scene, folder, grid=grid, per_cell=per_cell, seconds=seconds, progress=bar.update
             )
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        if folder.exists():
-            shutil.rmtree(making)
-            raise HeliographError(f"{folder} holds files but no manifest: choose another --out")
-        os.replace(making, folder)
     clips = read_manifest(manifest)
     if len(clips) != wanted:
         raise HeliographError(

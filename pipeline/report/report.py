@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -74,7 +76,7 @@ def write_report(
         notes += thumbnails.notes()
     target = page_path(run.folder, out)
     page = render(ReportContext(run, lexicon, inputs, thumbnails, notes))
-    if target == run.folder / "report.html":
+    if os.path.abspath(target) == os.path.abspath(run.folder / "report.html"):
         run.write("report.html", page)
     else:
         atomic_write(target, page)
@@ -108,7 +110,7 @@ def render(context: ReportContext) -> str:
         script_hash=digest,
         all_messages=len(lines),
         distinct=len({line["message"] for line in lines}),
-        possible=_possible(config.vocab ** (config.agents * config.heads)),
+        possible=_possible(config.vocab, config.agents * config.heads),
         sections=[
             {
                 "name": section.name,
@@ -170,7 +172,16 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def _possible(number: int) -> str:
+def _possible(vocab: int, symbols: int) -> str:
+    """Return the number of messages that are possible.
+
+    >>> _possible(8, 4), _possible(8, 8), _possible(2, 2000)
+    ('4,096', '1.7e+07', '1.1e+602')
+    """
+    power = symbols * math.log10(vocab)
+    if power > 300:  # too large for a float
+        return f"{10 ** (power % 1):.1f}e+{int(power)}"
+    number = vocab**symbols
     return f"{number:,}" if number < 10**7 else f"{number:.1e}"
 
 

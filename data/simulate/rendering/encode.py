@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data.files import WriteError
+from data.files import atomic_write
 from data.simulate.rendering.yuv import YuvFrame
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ CPU_FLAGS = Path("/proc/cpuinfo")
 def encode_video(
     frames: Iterable[YuvFrame | NDArray[np.uint8]], path: Path, *, fps: float, size: int
 ) -> None:
-    """Write frames, `YuvFrame` or uint8 (size, size, 3) RGB, to `path`.
+    """Write frames, `YuvFrame` or uint8 (size, size, 3) RGB, to `path`, whole or not at all.
 
-    The same frames give the same bytes. Nothing is forced to disk.
+    The same frames give the same bytes.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -54,10 +54,7 @@ def encode_video(
             frame.pts, frame.time_base = number, 1 / rate
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    try:
-        path.write_bytes(content.getbuffer())
-    except OSError as error:
-        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+    atomic_write(path, content.getvalue())
 
 
 @cache

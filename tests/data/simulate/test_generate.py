@@ -1,9 +1,14 @@
 """Making folders of clips: layout, manifest, determinism, refusals, real video."""
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,12 @@ import numpy as np
 import pytest
 
 from data.errors import InvalidValueError
+from data.files import UnsafeFileError, WriteError
+from data.lock import BusyError
 from data.manifests import list_clips
 from data.simulate import SCENES, SimulationError, simulate
+
+ROOT = Path(__file__).resolve().parents[3]
 
 SMALL: dict[str, Any] = {
     "grid": 2,
@@ -146,8 +155,133 @@ def test_an_interrupted_run_takes_its_clips_away(tmp_path: Path) -> None:
         out = tmp_path / str(workers)
         with pytest.raises(KeyboardInterrupt):
             simulate("ramp", out, progress=interrupt, **(SMALL | {"workers": workers}))
+        assert not out.exists()
+        out.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            simulate("ramp", out, progress=interrupt, **SMALL)
         assert list(out.iterdir()) == []
         assert simulate("ramp", out, **SMALL).is_file()
+
+
+# Stops at the first clip, without ending: `kill` ends it.
+STOPPED = """
+import sys, time
+from pathlib import Path
+from data.simulate import simulate
+
+def wait(done, total):
+    print(done, flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    simulate("ramp", Path(sys.argv[1]), grid=3, per_cell=2, size=64, fps=12, seconds=0.5, workers=2,
+             progress=wait)
+"""
+
+
+@contextmanager
+def simulating(out: Path, script: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that makes clips in `out` and has made one; it stays until it is killed."""
+    script.write_text(STOPPED)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(out)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "1\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def in_session(session: int) -> list[int]:
+    """Return the processes of a session, without those that have ended and were not waited for."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+def test_a_killed_run_leaves_no_process_and_a_folder_for_the_next_one(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "clips"
+    with simulating(out, tmp_path / "script.py") as process:
+        with pytest.raises(BusyError, match=f"clips is being written by process {process.pid} on "):
+            simulate("ramp", out, **SMALL)
+        assert len(in_session(process.pid)) >= 3  # it, and two that make clips
+        process.kill()
+        process.wait()
+        end = time.monotonic() + 60
+        while in_session(process.pid):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert (out / ".unfinished").exists()
+    (out / "e0_f0" / ".00.mp4.1-00000000.tmp").touch()
+    simulate("ramp", out, **SMALL)
+    simulate("ramp", tmp_path / "untouched", **SMALL)
+    assert contents(out) == contents(tmp_path / "untouched")
+
+
+def test_what_a_killed_run_did_not_make_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished").touch()
+    (tmp_path / "e0_f0").mkdir()
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(SimulationError, match=r"already exists and is not an empty folder"):
+        simulate("ramp", tmp_path, **SMALL)
+    assert sorted(os.listdir(tmp_path)) == [".unfinished", "e0_f0", "mine.txt"]
+    (tmp_path / "mine.txt").unlink()
+    (tmp_path / "e0_f0").rmdir()
+    outside = tmp_path.with_name("outside")
+    outside.mkdir()
+    (outside / "00.mp4").write_text("a user's own")
+    (tmp_path / "e0_f0").symlink_to(outside)  # planted
+    simulate("ramp", tmp_path, **SMALL)
+    assert contents(outside) == {"00.mp4": b"a user's own"}
+    assert not (tmp_path / "e0_f0").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "hard link"])
+def test_what_is_planted_at_the_name_of_its_lock_is_refused(tmp_path: Path, kind: str) -> None:
+    out, victim = tmp_path / "clips", tmp_path / "victim"
+    out.mkdir()
+    victim.write_text("a user's own")
+    if kind == "FIFO":
+        os.mkfifo(out / ".unfinished")
+    else:
+        (os.symlink if kind == "link" else os.link)(victim, out / ".unfinished")
+    with pytest.raises(UnsafeFileError, match=r"clips/\.unfinished is not written: it "):
+        simulate("ramp", out, **SMALL)
+    assert victim.read_text() == "a user's own"
+
+
+def test_pictures_are_made_before_the_folder_counts_as_finished(tmp_path: Path) -> None:
+    simulate("ramp", tmp_path, pictures=True, **SMALL)
+    assert {"contact_sheet.png", "preview.webp", "manifest.jsonl"} < set(os.listdir(tmp_path))
+    assert ".unfinished" not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_failing_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch, code) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises((WriteError, SimulationError), match=r"cannot be (written|made): "):
+        simulate("ramp", tmp_path / "clips", **SMALL)
+    monkeypatch.undo()
+    assert not (tmp_path / "clips").exists() or contents(tmp_path / "clips") == {}
+    simulate("ramp", tmp_path / "clips", **SMALL)
 
 
 def test_importing_the_simulator_loads_no_torch() -> None:
