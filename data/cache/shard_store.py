@@ -435,6 +435,21 @@ class ShardStore:
         return self.parts / f"{key}.h5"
 
 
+def sweep_shards(target: Path) -> None:
+    """Remove the shards of a sound cache that are in it already: a killed run may leave them.
+
+    Raises:
+        CacheError: The shards were made otherwise than the cache.
+        BusyError: Another process writes the same cache.
+    """
+    if not target.with_name(target.name + ".parts").is_dir():
+        return
+    made = read_metadata(target).clips
+    with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
+        for key in filter(None, made.key):
+            store._shard(key).unlink(missing_ok=True)
+
+
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value as JSON reads it back: lists for tuples, nothing shared."""
     return json.loads(json.dumps(value, sort_keys=True, allow_nan=False))

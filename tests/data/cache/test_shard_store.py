@@ -14,7 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import CacheError, ShardStore, ledger_path, load, read_ledger, save, verify
+from data.cache import (
+    CacheError,
+    ShardStore,
+    ledger_path,
+    load,
+    read_ledger,
+    save,
+    sweep_shards,
+    verify,
+)
 from data.cache.seal import USER_BLOCK
 from data.clips import Clip
 from data.files import WriteError
@@ -267,6 +276,20 @@ class TestResuming:
             store.consolidate(clips(12))
         assert verify(path) == []
         assert load(path).select(range(11)).features.tobytes() == whole.features.tobytes()
+
+    def test_shards_that_are_in_the_cache_are_swept(self, tmp_path):
+        """As a repair leaves them that is killed after it has written the cache."""
+        path = full(tmp_path / "c.h5")
+        sweep_shards(path)
+        with ShardStore(tmp_path / "d.h5", **MADE_WITH) as store:
+            extract(store, clips(14))
+        shutil.copytree(tmp_path / "d.h5.parts", tmp_path / "c.h5.parts")
+        sweep_shards(path)
+        left = [load(shard).clip_id for shard in (tmp_path / "c.h5.parts").glob("[0-9a-f]*.h5")]
+        assert sorted(left) == [["fall/012.mp4"], ["fall/013.mp4"]]
+        full(path, 14)
+        sweep_shards(path)
+        assert not (tmp_path / "c.h5.parts").exists()
 
 
 class TestRefusals:
