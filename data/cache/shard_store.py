@@ -37,8 +37,9 @@ from data.cache.hdf5_reader import (
     screen_all,
 )
 from data.cache.hdf5_writer import package_versions, write_cache
+from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import append_to_ledger, compact_ledger, ledger_path, read_ledger
-from data.cache.rows import IDENTITY_FIELDS, CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
 from data.cache.verification import is_intact, read_to_copy
 from data.clips import Clip, ClipError
 from data.differences import first_difference
