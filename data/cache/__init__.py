@@ -14,7 +14,7 @@ from data.cache.io import describe_origin, info, load, save
 from data.cache.ledger import ledger_path, read_ledger
 from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
-from data.cache.shard_store import ShardStore
+from data.cache.shard_store import ShardStore, sweep_shards
 from data.cache.verification import Problem, verify
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "read_metadata",
     "read_unsealed",
     "save",
+    "sweep_shards",
     "verify",
 ]

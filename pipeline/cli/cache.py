@@ -100,6 +100,8 @@ def verify(
         sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
     if problems:
         raise HeliographError(f"{path} is not sound: {len(problems)} problems")
+    if repair:
+        store.sweep_shards(path)
     log(f"{path} is sound")
 
 

@@ -129,7 +129,7 @@ def _read_agents(
     try:
         _, dim, kernel = sender[f"{prefix}encoder.temporal.0.weight"].shape
         hidden_dim = len(sender[f"{prefix}encoder.fc.0.weight"])
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise HeliographError(
             f"{path}: {checkpoint_key('sender', heads, vocab)} has no encoder"
         ) from None

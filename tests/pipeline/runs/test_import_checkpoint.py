@@ -115,6 +115,13 @@ def test_what_we_write_is_read_back(cache_path, tmp_path):
             "no checkpoint of agents: it has no sender_2x8",
         ),
         (lambda parts: {"sender_2x8": parts["sender_2x8"]}, "has no state dict receiver_2x8"),
+        (
+            lambda parts: (
+                parts
+                | {"sender_2x8": parts["sender_2x8"] | {"encoder.fc.0.weight": torch.tensor(1.0)}}
+            ),
+            "sender_2x8 has no encoder",
+        ),
         (lambda parts: parts | {"sender_2x8": {}}, "sender_2x8 has no encoder"),
         (lambda parts: parts | {"receiver_2x8": parts["receiver_1x64"]}, "does not fit the agents"),
     ],
