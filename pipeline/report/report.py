@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from data.errors import HeliographError
 from data.files import atomic_write, sha256_file
+from pipeline.console import printable
 from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
 from pipeline.report import sections
@@ -155,6 +156,7 @@ def template(name: str) -> jinja2.Template:
         loader=jinja2.FileSystemLoader([FOLDER, sections.FOLDER]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -162,14 +164,31 @@ def template(name: str) -> jinja2.Template:
         "percent": lambda value, digits=1: f"{100 * value:.{digits}f} %",
         "points": _points,
         "p": _p,
-        "join_and": lambda names: _and(list(names)),
+        "bdi": _isolated,
+        "join_and": lambda names: Markup(_and([_isolated(name) for name in names])),
         "number": lambda value: f"{value:,}",
         "count": _count,
         "in_words": lambda number: NUMBERS[number] if number < len(NUMBERS) else str(number),
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
-        "join_or": lambda names: " or ".join(names),
+        "join_or": lambda names: Markup(" or ").join(_isolated(name) for name in names),
     }
     return environment.get_template(name)
+
+
+def _printable(value: Any) -> Any:
+    """Return what a template shows: text without characters that act on what is around it."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, keep="\n\t")
+    return value
+
+
+def _isolated(value: Any) -> Markup:
+    r"""Return a name that may be in any script, so that it does not turn the words around it.
+
+    >>> print(_isolated("a <b>\u202e"))
+    <bdi>a &lt;b&gt;\u202e</bdi>
+    """
+    return Markup("<bdi>{}</bdi>").format(printable(value))
 
 
 def _possible(vocab: int, symbols: int) -> str:
