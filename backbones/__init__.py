@@ -9,7 +9,7 @@ file is all it takes. Other packages add backbones through the entry point group
 from backbones import hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device
-from backbones.errors import BackboneError, BackboneValueError
+from backbones.errors import BackboneError, BackboneValueError, GpuError, machine_error
 from backbones.precision import cpu_matmul_setting, fast_float32
 from backbones.registry import (
     BACKBONES,
@@ -26,6 +26,7 @@ __all__ = [
     "BackboneError",
     "BackboneValueError",
     "Entry",
+    "GpuError",
     "LoadOptions",
     "Preprocess",
     "cpu_matmul_setting",
@@ -36,6 +37,7 @@ __all__ = [
     "hub",
     "load",
     "load_from_fingerprint",
+    "machine_error",
     "refuse_impossible",
     "resolve_device",
     "weights",

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.errors import BackboneError, BackboneValueError
+from backbones.errors import BackboneError, BackboneValueError, machine_error
+from backbones.passes import passes_at_once, run_passes
 from backbones.precision import forward_precision, freeze
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from backbones.hub import Repository
     from backbones.weights import PublishedWeights
+
+FRAMES_IN_A_PASS = 4  # where a CPU takes frames: as fast as more, and few enough for many cores
 
 
 MOST_ASPECT = 32  # the longer side of a frame over the shorter: resizing keeps it
@@ -188,6 +191,7 @@ class Backbone:
         device: where it runs.
         precision: `fp32`, `bf16` or `fp16`.
         preprocess: what makes pixels of frames.
+        shares: what the cores of a CPU share out: `frames`, `clips` or None.
         fingerprint: everything that its numbers depend on, as JSON. The precision is part of it;
             the device is not, because it changes float32 features by rounding only.
     """
@@ -206,6 +210,7 @@ class Backbone:
         revision: str,
         weights_sha256: str,
         output: str,
+        shares: str | None = None,
     ) -> None:
         """Put the model on its device, in its precision.
 
@@ -222,8 +227,12 @@ class Backbone:
             revision: of the code.
             weights_sha256: `weights.state_sha256` of the weights.
             output: which features of the model these are.
+            shares: what the cores of a CPU may share out: `frames`, if the features of a frame are
+                its own; `clips`, if several threads may call `encode`, which then keeps nothing in
+                the model; None: one clip after the other.
         """
         self.name = name
+        self.shares = shares
         self.dim = dim
         self.frames_per_step = frames_per_step
         self.device = options.device
@@ -241,6 +250,7 @@ class Backbone:
             "precision": options.precision,
         }
         self._encode = encode
+        self._at_once: dict[tuple[int, ...], int] = {}
         self._model = freeze(model, device=options.device, precision=options.precision)
 
     def __repr__(self) -> str:
@@ -250,11 +260,13 @@ class Backbone:
             f"{self.precision} on {self.device})"
         )
 
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the features of preprocessed clips.
+    def forward(self, batch: torch.Tensor, *, reproducible: bool = True) -> torch.Tensor:
+        """Return the features of preprocessed clips; several threads may call it.
 
         Args:
             batch: uint8 (B, T, 3, h, w), the stacked results of `preprocess`.
+            reproducible: whether the features must not depend on the number of a CPU's cores; if
+                not, a lone clip that cannot be shared out is computed by all of them.
 
         Returns:
             float32 (B, T // frames_per_step, dim), on the CPU. If the backbone runs on a CPU, a
@@ -262,6 +274,7 @@ class Backbone:
 
         Raises:
             BackboneError: another shape or type, or T is not a multiple of `frames_per_step`.
+            OutOfMemoryError: the memory of the GPU or of the machine is too small.
         """
         import torch
 
@@ -279,14 +292,51 @@ class Backbone:
             )
         if not len(batch):
             return torch.empty(0, frames // self.frames_per_step, self.dim)
-        # A CPU takes one clip at a time: as fast, and the same kernels for any batch.
-        parts = batch.split(1) if self.device.type == "cpu" else (batch,)
-        with forward_precision(self.device, self.precision):
-            features = [self._encode(self.preprocess.normalise(self._move(p))) for p in parts]
-            features = [part.float().cpu() for part in features]
-        return torch.cat(features)  # outside, because inference tensors cannot be trained on
+        try:
+            features = self._on_cpu(batch, reproducible) if self.device.type == "cpu" else None
+            # A copy, because inference tensors cannot be trained on.
+            return (self._pass(batch) if features is None else features).clone()
+        except Exception as error:
+            found = machine_error(error)
+            if found is None or found is error:
+                raise
+            what = f"{self.name}, clips of {frames} frames"
+            if self.device.type != "cpu":
+                what = f"{self.name}, {len(batch)} clips of {frames} frames in a pass"
+            raise type(found)(f"{found} ({what})") from error
 
     __call__ = forward
+
+    @property
+    def pass_rule(self) -> str:
+        """What one pass on a CPU takes, in words."""
+        return f"{FRAMES_IN_A_PASS} frames" if self.shares == "frames" else "1 clip"
+
+    def _on_cpu(self, batch: torch.Tensor, reproducible: bool) -> torch.Tensor:
+        """Return the features of clips, computed in parts that do not depend on their number."""
+        import torch
+
+        threads = torch.get_num_threads()
+        if self.shares == "frames":
+            frames = FRAMES_IN_A_PASS
+            if not reproducible:  # so that each core has some
+                frames = min(frames, -(-batch.shape[1] // threads))
+            parts = [part for clip in batch.split(1) for part in clip.split(frames, dim=1)]
+        elif not reproducible and len(batch) == 1:
+            return self._pass(batch)
+        else:
+            parts = list(batch.split(1))
+        shape = (threads, *parts[0].shape)
+        if shape not in self._at_once:
+            self._at_once[shape] = passes_at_once(parts[0]) if self.shares else 1
+        features = run_passes(self._pass, parts, self._at_once[shape])
+        return torch.cat(features, dim=1).reshape(len(batch), -1, self.dim)
+
+    def _pass(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the features of clips, or of some frames of one, of one call of the model."""
+        with forward_precision(self.device, self.precision):
+            features = self._encode(self.preprocess.normalise(self._move(batch)))
+            return features.float().cpu()
 
     def _move(self, batch: torch.Tensor) -> torch.Tensor:
         if self.device.type == "cuda":

@@ -126,6 +126,7 @@ def build(options: LoadOptions) -> Backbone:
         revision="openai",
         weights_sha256=digest,
         output=output,
+        shares="frames",
     )
 
 

@@ -115,6 +115,7 @@ def build(name: str, dim: int, options: LoadOptions) -> Backbone:
         revision=revision,
         weights_sha256=digest,
         output=output,
+        shares="frames",
     )
 
 

@@ -112,6 +112,7 @@ def build(options: LoadOptions) -> Backbone:
         revision="efficientnet-lite0-57934424",
         weights_sha256=digest,
         output=output,
+        shares="frames",
     )
 
 

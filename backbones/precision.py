@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
-_SETTINGS_LOCK = threading.RLock()  # reentrant: a backbone may be made of others
+_SETTINGS_LOCK = threading.RLock()
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -43,7 +43,8 @@ def forward_precision(device: torch.device, precision: str) -> Iterator[None]:
     """Run a forward pass in a precision, whatever the process has set, then restore its settings.
 
     float32 stays float32 (no TF32, and no rounding to bfloat16 on a CPU); bf16 and fp16 are
-    autocast. The settings are global to the process, so only one thread at a time is inside.
+    autocast. Several threads may be inside, in any precision: the settings that are global to the
+    process are the same for all, and come back when the last one leaves.
 
     Args:
         device: where the pass runs.
@@ -51,18 +52,13 @@ def forward_precision(device: torch.device, precision: str) -> Iterator[None]:
     """
     import torch
 
-    with _SETTINGS_LOCK:
-        on: Any = torch.backends
-        settings = {on.cuda.matmul: "ieee", on.cudnn.conv: "ieee"}
-        if device.type == "cpu":
-            settings = {on.mkldnn.matmul: cpu_matmul_setting(), on.mkldnn.conv: "ieee"}
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        with (
-            _float32_precision(settings),
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None),
-        ):
-            yield
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    with (
+        _float32_on("cpu" if device.type == "cpu" else "cuda"),
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None),
+    ):
+        yield
 
 
 @contextmanager
@@ -81,6 +77,33 @@ def fast_float32(device: torch.device) -> Iterator[None]:
         yield
 
 
+_passes: dict[str, int] = {}  # kind of device -> passes that run there
+_settings: dict[str, ExitStack] = {}  # kind of device -> what ends its settings
+
+
+@contextmanager
+def _float32_on(kind: str) -> Iterator[None]:
+    """Keep the settings for float32 on one kind of device while any pass runs there."""
+    import torch
+
+    on: Any = torch.backends
+    with _SETTINGS_LOCK:
+        if not _passes.get(kind):
+            settings = {on.cuda.matmul: "ieee", on.cudnn.conv: "ieee"}
+            if kind == "cpu":
+                settings = {on.mkldnn.matmul: cpu_matmul_setting(), on.mkldnn.conv: "ieee"}
+            _settings[kind] = ExitStack()
+            _settings[kind].enter_context(_float32_precision(settings))
+        _passes[kind] = _passes.get(kind, 0) + 1
+    try:
+        yield
+    finally:
+        with _SETTINGS_LOCK:
+            _passes[kind] -= 1
+            if not _passes[kind]:
+                _settings.pop(kind).close()
+
+
 @contextmanager
 def _float32_precision(settings: dict[Any, str]) -> Iterator[None]:
     """Set `fp32_precision` of torch's backends, then restore it."""
@@ -94,7 +117,6 @@ def _float32_precision(settings: dict[Any, str]) -> Iterator[None]:
             backend.fp32_precision = setting
 
 
-@cache
 def cpu_matmul_setting() -> str:
     """Return how to ask for float32 products on this CPU: `bf16` if that is faster float32.
 
@@ -104,6 +126,12 @@ def cpu_matmul_setting() -> str:
     setting changes nothing. A small product shows which CPU this is; in the last two cases the
     answer is `ieee`, which is torch's own way.
     """
+    with _SETTINGS_LOCK:  # no pass begins meanwhile
+        return _measured_matmul_setting()
+
+
+@cache
+def _measured_matmul_setting() -> str:
     import torch
 
     on: Any = torch.backends
@@ -113,7 +141,6 @@ def cpu_matmul_setting() -> str:
     products = {}
     for setting in ("ieee", "bf16"):
         with (
-            _SETTINGS_LOCK,
             _float32_precision({on.mkldnn.matmul: setting}),
             torch.inference_mode(),
             torch.autocast("cpu", enabled=False),

@@ -146,4 +146,5 @@ def _build(
         revision=str(config.get("tag") or "none"),
         weights_sha256=digest,
         output=output,
+        shares="frames",
     )

@@ -106,6 +106,7 @@ def build(options: LoadOptions) -> Backbone:
         revision=revision,
         weights_sha256=digest,
         output=output,
+        shares="clips",
     )
 
 

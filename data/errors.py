@@ -7,3 +7,7 @@ class HeliographError(Exception):
 
 class InvalidValueError(HeliographError):
     """A value that the user typed is wrong in itself; the command then exits with 2."""
+
+
+class OutOfMemoryError(HeliographError):
+    """The memory of a GPU, or of the machine, is too small for what was asked."""

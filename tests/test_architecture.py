@@ -23,6 +23,7 @@ WITHOUT_SOURCE = {
     "pipeline/cli/test_wrong_values.py": "every option, with a wrong value",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",
     "pipeline/metrics/test_main.py": "pipeline/metrics/__main__.py",
+    "robustness/test_cache_flips.py": "every kind of cache, with a bit flipped",
     "robustness/test_disk_errors.py": "every command that writes, on a disk that fails",
     "robustness/test_flips.py": "everything that is kept, with a bit flipped",
     "robustness/test_hostile_files.py": "every kind of file, mutated",

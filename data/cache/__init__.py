@@ -10,11 +10,11 @@
 from data.cache.errors import CacheError
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unsealed
-from data.cache.io import info, load, save
+from data.cache.io import describe_origin, info, load, save
 from data.cache.ledger import ledger_path, read_ledger
 from data.cache.mapped import MappedRows
-from data.cache.merging import merge
-from data.cache.shard_store import ShardStore
+from data.cache.merging import is_merge, merge
+from data.cache.shard_store import ShardStore, sweep_shards
 from data.cache.verification import Problem, verify
 
 __all__ = [
@@ -24,7 +24,9 @@ __all__ = [
     "MappedRows",
     "Problem",
     "ShardStore",
+    "describe_origin",
     "info",
+    "is_merge",
     "ledger_path",
     "load",
     "merge",
@@ -32,5 +34,6 @@ __all__ = [
     "read_metadata",
     "read_unsealed",
     "save",
+    "sweep_shards",
     "verify",
 ]

@@ -7,7 +7,7 @@ thread that reads a block hashes it while it is in the processor's cache.
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +91,26 @@ class RowHashes:
         return None
 
 
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows (N, ...) as they lie in a file: where they begin, and how they are checked.
+
+    `sha256` is the hash of each row (empty where the file has none), and `hashes` what reading them
+    is checked against; it is None where the whole file has been checked, or nothing can be.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    sha256: Sequence[str]
+    hashes: RowHashes | None
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
 class DamagedRows(Exception):
     """Rows `first` to `last` of a file are not those that were written."""
 
@@ -142,18 +162,6 @@ def read_rows(
     with ThreadPoolExecutor(_READERS) as pool:
         for _ in pool.map(fill, starts):
             pass
-
-
-def blocks_of(
-    descriptor: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first row, rows) of a file, about 1 MiB at a time, unchecked."""
-    row_bytes = math.prod(shape[1:]) * dtype.itemsize
-    step = rows_in_block(row_bytes)
-    for first in range(0, shape[0], step):
-        rows = np.empty((min(step, shape[0] - first), *shape[1:]), dtype)
-        read_rows(descriptor, offset, rows, None, first)
-        yield first, rows
 
 
 def _read_into(descriptor: int, offset: int, memory: memoryview) -> None:

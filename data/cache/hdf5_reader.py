@@ -21,10 +21,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.blocks import DIGEST_BYTES, DamagedRows, RowHashes, read_rows
+from data.cache.blocks import DIGEST_BYTES, RowHashes, StoredRows
 from data.cache.errors import CacheError
-from data.cache.features import EncodedText, Features, row_sha256
-from data.cache.mapped import MappedRows
+from data.cache.features import EncodedText, Features
+from data.cache.mapped import MappedRows, RowsOfFile
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
@@ -41,29 +41,7 @@ READ_VERSIONS = (1, 2)
 STRINGS = ("clip_id", "object", "scenario", "source_sha256", "key")
 JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")
 OPTIONAL = ("source_sha256", "key", "features_sha256")
-CONTENT = "content_sha256"
-REPAIR = "heliograph cache verify --repair extracts them again"
 _CHECKER = "data.cache.hdf5_reader:check_structure_of"
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Rows (N, ...) as they lie in a file: where they begin, and how they are checked.
-
-    `sha256` is the hash of each row (empty where the file has none), and `hashes` what reading them
-    is checked against; it is None where the whole file has been checked, or nothing can be.
-    """
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    sha256: Sequence[str]
-    hashes: RowHashes | None
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -81,6 +59,11 @@ class CacheMetadata:
     features: StoredRows
     thumbnails: StoredRows
     content_sha256: str
+
+    @property
+    def rest_sha256(self) -> str:
+        """The identity of the file; empty without a seal."""
+        return self.seal.rest_sha256 if self.seal else ""
 
 
 def blank_features(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -125,8 +108,12 @@ def check_structure_of(path: Path) -> str:
 
 
 def identity_of(seal: Seal) -> str:
-    """Return by what `data.screening` knows a cache."""
-    return f"cache:{seal.rest_sha256}"
+    """Return by what `data.screening` knows a cache: the bytes that HDF5 sees, and where they are.
+
+    The hash alone is not enough: rows put elsewhere would move the bytes after them.
+    """
+    places = "-".join(map(str, (*seal.features, *seal.thumbnails)))
+    return f"cache:{seal.rest_sha256}:{places}"
 
 
 def screen_all(paths: Sequence[Path]) -> dict[Path, str]:
@@ -163,7 +150,7 @@ def read_features(path: Path, *, mapped: bool = False) -> Features:
         CacheError: The file cannot be read or trusted; the message gives file and reason.
     """
     with open_cache_file(path) as file:
-        return _with_rows(path, file, read_open_metadata(path, file), mapped=mapped)
+        return with_rows(path, file, read_open_metadata(path, file), mapped=mapped)
 
 
 def read_unsealed(path: Path) -> Features:
@@ -176,81 +163,77 @@ def read_unsealed(path: Path) -> Features:
     """
     with open_cache_file(path) as file:
         require_hdf5(path, file)
-        return _with_rows(path, file, _read_columns(path, file, None), mapped=False)
+        return with_rows(path, file, _read_columns(path, file, None), mapped=False)
 
 
-def _with_rows(path: Path, file: io.FileIO, metadata: CacheMetadata, *, mapped: bool) -> Features:
+def with_rows(path: Path, file: io.FileIO, metadata: CacheMetadata, *, mapped: bool) -> Features:
     """Return the clips of an open file with their features and thumbnails."""
     clips, seal = metadata.clips, metadata.seal
-    features: Any
-    if mapped:
-        features = _mapped(path, file, metadata.features, "features")
-    else:
-        features = _allocate(path, metadata.features)
-        read_checked(path, file, metadata.features, features, clips.clip_id)
-    if seal and not metadata.features.hashes and features.size:
+    rows = RowsOfFile(path, file, metadata.features, clips.clip_id)
+    features = rows if mapped else in_memory(path, rows)
+    if seal and not metadata.features.hashes and rows.size:
         everything = (USER_BLOCK, file_size(file))
         if sha256_of_ranges(file, everything) != seal.sha256:
             raise CacheError(f"{path} is damaged: it does not match the hash in its seal")
-    thumbnails = _mapped(path, file, metadata.thumbnails, "thumbnails")
+    thumbnails: Any = clips.thumbnails
+    if thumbnails.size:
+        thumbnails = RowsOfFile(path, file, metadata.thumbnails, clips.clip_id, "thumbnails")
     read = replace(clips, features=features, thumbnails=thumbnails)
     if metadata.content_sha256:
-        read.__dict__[CONTENT] = metadata.content_sha256  # where the property keeps its value
+        read.set_content_sha256(metadata.content_sha256)
     return read
 
 
-def _mapped(path: Path, file: io.FileIO, rows: StoredRows, what: str) -> MappedRows:
-    return MappedRows(path, file, rows.offset, rows.shape, rows.dtype, rows.hashes, what)
-
-
-def _allocate(path: Path, rows: StoredRows) -> NDArray[Any]:
-    size = rows.shape[0] * rows.row_bytes
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        if size > memory:
-            raise MemoryError
-        return np.empty(rows.shape, rows.dtype)
-    except MemoryError as error:
-        raise CacheError(
-            f"{path}: its features take {size:,} bytes, and the memory of this machine "
-            f"has {memory:,}"
-        ) from error
-
-
-def read_checked(
-    path: Path,
-    file: io.FileIO,
-    rows: StoredRows,
-    array: NDArray[Any],
-    clip_ids: Sequence[str],
-    first: int = 0,
-) -> None:
-    """Fill an array with rows from `first` on, several blocks in parallel, each checked.
+def in_memory(path: Path, rows: MappedRows) -> NDArray[Any]:
+    """Return rows as an array.
 
     Raises:
-        CacheError: A row is damaged, or the file ends too early; the message names the clip.
+        CacheError: A row is damaged, or they do not fit into memory.
     """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
-        read_rows(file.fileno(), rows.offset, array, rows.hashes, first)
-    except EOFError as error:
-        raise CacheError(f"{path} ends before its features do") from error
-    except DamagedRows as error:
-        names = [clip_ids[row] for row in _damaged(file, rows, error)]
-        several = f" and of {len(names) - 1} others" if len(names) > 1 else ""
+        if rows.nbytes > memory:
+            raise MemoryError
+        array = np.empty(rows.shape, rows.dtype)
+    except MemoryError as error:
         raise CacheError(
-            f"{path}: the features of {names[0]}{several} are damaged; {REPAIR}"
+            f"{path}: its features take {rows.nbytes:,} bytes, and this machine has "
+            f"{memory:,} bytes of memory"
         ) from error
+    rows.read_into(array)
+    return array
 
 
-def _damaged(file: io.FileIO, rows: StoredRows, error: DamagedRows) -> list[int]:
-    """Return the rows of a block that are damaged; all of them if that is not known."""
-    block = list(range(error.first, error.last + 1))
-    if not rows.sha256:
-        return block
-    content = np.empty((len(block), *rows.shape[1:]), rows.dtype)
-    read_rows(file.fileno(), rows.offset, content, None, error.first)
-    found = zip(block, content, strict=True)
-    return [row for row, values in found if row_sha256([values]) != [rows.sha256[row]]] or block
+class _SealedBytes(io.RawIOBase):
+    """A cache as HDF5 sees it: zeros where the seal does not cover what is there.
+
+    Nothing that HDF5 takes for structure can hide in the features, or before the file's own start.
+    """
+
+    def __init__(self, file: io.FileIO, seal: Seal) -> None:
+        self._file = file
+        self._blank = ((0, USER_BLOCK), seal.features, seal.thumbnails)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._file.tell()
+        count = self._file.readinto(buffer) or 0
+        for first, stop in self._blank:
+            first, stop = max(first, start) - start, min(stop, start + count) - start
+            if first < stop:
+                buffer[first:stop] = bytes(stop - first)
+        return count
 
 
 def _read_columns(path: Path, raw: io.FileIO, seal: Seal | None) -> CacheMetadata:
@@ -258,7 +241,7 @@ def _read_columns(path: Path, raw: io.FileIO, seal: Seal | None) -> CacheMetadat
     size = file_size(raw)
     raw.seek(0)
     try:
-        file = h5py.File(raw, "r")
+        file = h5py.File(_SealedBytes(raw, seal) if seal else raw, "r")
     except OSError as error:
         raise CacheError(f"{path} is a damaged HDF5 file: {error}") from error
     try:
@@ -311,7 +294,7 @@ class _MemberReader:
                 message if message.startswith(str(self.path)) else f"{self.path}: {message}"
             ) from error
         if version > 1:
-            (content,) = self._hex_hashes(CONTENT, 1)
+            (content,) = self._hex_hashes("content_sha256", 1)
         else:
             content = clips.hash_content(stored.sha256, ()) if stored.sha256 else ""
         return CacheMetadata(clips, seal, version, stored, thumbnails, content)

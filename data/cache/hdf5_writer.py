@@ -105,6 +105,11 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in ("heliograph", "h5py", "numpy")}
 
 
+def write_features(path: Path, clips: Features) -> Seal:
+    """Write a cache of features in memory, and return its seal; raises as `write_cache` does."""
+    return write_cache(path, clips, _blocks(clips.features), _blocks(clips.thumbnails))
+
+
 def write_cache(
     path: Path,
     clips: Features,
@@ -286,3 +291,9 @@ def _check_free_space(path: Path, size: int) -> None:
         raise WriteError(
             f"{path} cannot be written: it needs {size:,} bytes, and {free:,} are free"
         )
+
+
+def _blocks(rows: Any) -> Iterator[NDArray[Any]]:
+    step = max(1, (1 << 24) // max(1, rows[:1].nbytes))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.features import Features
-from data.cache.hdf5_reader import read_features, read_metadata
-from data.cache.hdf5_writer import write_cache
+from data.cache.hdf5_reader import SCHEMA_VERSION, read_features, read_metadata
+from data.cache.hdf5_writer import write_features
 from data.cache.ledger import ledger_path
+from data.cache.parts import files_of_cache, read_parts, write_parts
 
 
 def load(path: Path | str, *, mapped: bool = False) -> Features:
@@ -26,20 +27,30 @@ def load(path: Path | str, *, mapped: bool = False) -> Features:
     Raises:
         CacheError: The file cannot be read or trusted; the message gives file and reason.
     """
-    return read_features(Path(path), mapped=mapped)
+    path = Path(path)
+    return read_parts(path, mapped=mapped) if path.is_dir() else read_features(path, mapped=mapped)
 
 
-def save(features: Features, path: Path | str) -> None:
+def save(features: Features, path: Path | str, *, clips_per_part: int | None = None) -> None:
     """Write a cache, whole or not at all, by rename.
 
     The ledger of a file that was replaced is removed.
+
+    Args:
+        features: What to write.
+        path: The file.
+        clips_per_part: Write a folder of parts with so many clips each, instead of a file.
 
     Raises:
         WriteError: The disk is full or not writable; an older file stays as it was.
         CacheError: The schema cannot hold something, such as the name of a label.
     """
-    write_cache(Path(path), features, _blocks(features.features), _blocks(features.thumbnails))
-    ledger_path(Path(path)).unlink(missing_ok=True)
+    path = Path(path)
+    if clips_per_part is None:
+        write_features(path, features)
+    else:
+        write_parts(path, features, clips_per_part)
+    ledger_path(path).unlink(missing_ok=True)
 
 
 def info(path: Path | str) -> dict[str, Any]:
@@ -49,14 +60,20 @@ def info(path: Path | str) -> dict[str, Any]:
         CacheError: The file cannot be read or trusted.
     """
     path = Path(path)
-    metadata = read_metadata(path)
-    clips = metadata.clips
+    files = files_of_cache(path)
+    if path.is_dir():
+        clips, version = read_parts(path, mapped=True), SCHEMA_VERSION
+        content_sha256 = clips.content_sha256
+    else:
+        metadata = read_metadata(path)
+        clips, version = metadata.clips, metadata.schema_version
+        content_sha256 = metadata.content_sha256
     count, steps, dimensions = clips.features.shape
     return {
         "path": str(path),
-        "bytes": path.stat().st_size,
-        "schema_version": metadata.schema_version,
-        "content_sha256": metadata.content_sha256,
+        "bytes": sum(file.stat().st_size for file in files),
+        "schema_version": version,
+        "content_sha256": content_sha256,
         "created": clips.created,
         "clips": count,
         "steps": steps,
@@ -66,11 +83,40 @@ def info(path: Path | str) -> dict[str, Any]:
         "scenarios": dict(Counter(clips.scenario)),
         "labels": {name: _range(column) for name, column in clips.labels.items()},
         "failures": [{"clip": clip, "reason": reason} for clip, reason in clips.failures],
+        "origin": describe_origin(clips.fingerprint),
         "fingerprint": dict(clips.fingerprint),
         "sampler": dict(clips.sampler),
         "decoder": dict(clips.decoder),
         "versions": dict(clips.versions),
     }
+
+
+def describe_origin(fingerprint: Mapping[str, Any]) -> str:
+    """Return in words where features come from, by the fingerprint of their cache.
+
+    Of imported features nothing but a declaration is known, and the words say so.
+    """
+    if not fingerprint.get("imported"):
+        return (
+            "{name} ({source}, revision {revision}, {precision}, {output}), "
+            "weights SHA-256 {weights_sha256}"
+        ).format_map(_Known(fingerprint))
+    file = fingerprint.get("declared")
+    stated = file.get("fingerprint") if isinstance(file, Mapping) else None
+    declared = {
+        "{}": fingerprint.get("backbone"),
+        "{} frames": fingerprint.get("frames"),
+        "preprocessing {}": fingerprint.get("preprocess"),
+        "in its file {}": stated.get("name") if isinstance(stated, Mapping) else None,
+    }
+    words = [text.format(value) for text, value in declared.items() if value is not None]
+    origin = f"{', '.join(words)}, as declared" if words else "of unknown origin"
+    return f"imported features, {origin} (from {fingerprint.get('source', 'unknown')})"
+
+
+class _Known(dict[str, Any]):
+    def __missing__(self, name: str) -> str:
+        return "unknown"
 
 
 def _range(column: NDArray[np.float64]) -> dict[str, Any]:
@@ -83,9 +129,3 @@ def _range(column: NDArray[np.float64]) -> dict[str, Any]:
         "min": smallest if finite else str(smallest),
         "max": largest if finite else str(largest),
     }
-
-
-def _blocks(rows: Any) -> Iterator[NDArray[Any]]:
-    step = max(1, (1 << 24) // max(1, rows[:1].nbytes))
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step]

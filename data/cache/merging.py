@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.cache.errors import CacheError
-from data.cache.features import Features
-from data.cache.hdf5_reader import CacheMetadata
+from data.cache.features import Features, row_sha256
+from data.cache.hdf5_reader import read_metadata
 from data.cache.hdf5_writer import package_versions
+from data.cache.joining import IDENTITY_FIELDS, joined_tables, joined_units, require_same_make
 from data.cache.ledger import ledger_path
-from data.cache.rows import IDENTITY_FIELDS, CacheRow, cache_rows, stack_rows, write_rows
-from data.cache.verification import read_to_copy
-from data.differences import first_difference
+from data.cache.parts import files_of_cache
+from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.verification import is_intact, read_to_copy
 
 
 def merge(paths: Sequence[Path | str], out: Path | str) -> None:
@@ -22,15 +23,39 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
 
     Raises:
         CacheError: They differ in fingerprint, sampler or decoder (the message names the field) or
-            in the shape of the features, or two different clips have one id.
+            in the shape of the features or the unit of a label, two different clips have one id,
+            or a row is damaged.
         WriteError: The disk is full or not writable.
     """
-    caches = [(Path(path), read_to_copy(Path(path))) for path in paths]
+    rows, merged = _stack(paths)
+    write_rows(Path(out), merged, rows)
+    if os.path.abspath(out) not in map(os.path.abspath, paths):
+        ledger_path(Path(out)).unlink(missing_ok=True)
+
+
+def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
+    """Return whether a cache has, undamaged, the content that `merge` of others would write.
+
+    Raises:
+        CacheError: The others cannot be merged, or the cache cannot be read.
+    """
+    rows, merged = _stack(paths)
+    thumbnails = [_sha256(row.thumbnails) for row in rows if row.thumbnails]
+    content = merged.hash_content([_sha256(row.features) for row in rows], thumbnails)
+    return read_metadata(Path(out)).content_sha256 == content and is_intact(Path(out))
+
+
+def _sha256(place: RowPlace) -> str:
+    return place.sha256 or row_sha256(place.read())[0]
+
+
+def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features]:
+    """Return the rows of several caches, and what they are as one cache."""
+    caches = [(file, read_to_copy(file)) for path in paths for file in files_of_cache(Path(path))]
     if not caches:
         raise CacheError("no caches to merge")
-    (first_path, first), *others = caches
-    for path, metadata in others:
-        _refuse_different(first_path, first.clips, path, metadata.clips)
+    require_same_make([(path, metadata.clips) for path, metadata in caches])
+    tables = [metadata.clips for _, metadata in caches]
     rows: dict[str, CacheRow] = {}
     failures: dict[str, str] = {}
     for path, metadata in caches:
@@ -43,53 +68,12 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
         failures |= dict(metadata.clips.failures)
     merged = stack_rows(
         list(rows.values()),
-        first.clips.features.shape[1:],
-        first.clips.features.dtype,
-        identity={name: getattr(first.clips, name) for name in IDENTITY_FIELDS},
+        tables[0].features.shape[1:],
+        tables[0].features.dtype,
+        identity={name: getattr(tables[0], name) for name in IDENTITY_FIELDS},
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
         versions=package_versions(),
-        **{name: _joined_texts(caches, name) for name in ("label_units", "label_tables")},
+        label_units=joined_units(tables),
+        label_tables=joined_tables(tables),
     )
-    write_rows(Path(out), merged, list(rows.values()))
-    if os.path.abspath(out) not in map(os.path.abspath, paths):
-        ledger_path(Path(out)).unlink(missing_ok=True)
-
-
-def _joined_texts(caches: Sequence[tuple[Path, CacheMetadata]], name: str) -> dict[str, str]:
-    """Return the units of labels, or the hashes of their tables, of several caches.
-
-    Raises:
-        CacheError: Two units of a label differ. Two tables may; it then has none.
-    """
-    joined: dict[str, str] = {}
-    origin: dict[str, Path] = {}
-    for path, metadata in caches:
-        for label, text in getattr(metadata.clips, name).items():
-            if joined.setdefault(label, text) == text:
-                origin.setdefault(label, path)
-            elif name == "label_units":
-                raise CacheError(
-                    f"{origin[label]} and {path} do not mix: the label {label} is in "
-                    f"{joined[label]!r} in one and in {text!r} in the other"
-                )
-            else:
-                joined[label] = ""
-    return joined
-
-
-def _refuse_different(left_path: Path, left: Features, right_path: Path, right: Features) -> None:
-    difference = first_difference(
-        {name: getattr(left, name) for name in IDENTITY_FIELDS},
-        {name: getattr(right, name) for name in IDENTITY_FIELDS},
-    )
-    if difference:
-        raise CacheError(
-            f"{left_path} and {right_path} do not mix: {difference.name} is {difference.left!r} "
-            f"in one and {difference.right!r} in the other"
-        )
-    shapes = [(str(c.features.dtype), c.features.shape[1:]) for c in (left, right)]
-    if shapes[0] != shapes[1]:
-        raise CacheError(
-            f"{left_path} and {right_path} do not mix: features are {shapes[0][0]} {shapes[0][1]} "
-            f"in one and {shapes[1][0]} {shapes[1][1]} in the other"
-        )
+    return list(rows.values()), merged

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.blocks import read_rows
+from data.cache.blocks import StoredRows, read_rows
 from data.cache.errors import CacheError
 from data.cache.features import Features
-from data.cache.hdf5_reader import REPAIR, CacheMetadata, StoredRows, blank_features
+from data.cache.hdf5_reader import CacheMetadata, blank_features
 from data.cache.hdf5_writer import write_cache
+from data.cache.mapped import REPAIR
 from data.cache.seal import open_cache_file
 from data.clips import Clip
-
-IDENTITY_FIELDS = ("fingerprint", "sampler", "decoder")
 
 
 @dataclass(frozen=True)

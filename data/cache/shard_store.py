@@ -37,8 +37,9 @@ from data.cache.hdf5_reader import (
     screen_all,
 )
 from data.cache.hdf5_writer import package_versions, write_cache
+from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import append_to_ledger, compact_ledger, ledger_path, read_ledger
-from data.cache.rows import IDENTITY_FIELDS, CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
 from data.cache.verification import is_intact, read_to_copy
 from data.clips import Clip, ClipError
 from data.differences import first_difference
@@ -442,6 +443,21 @@ class ShardStore:
 
     def _shard(self, key: str) -> Path:
         return self.parts / f"{key}.h5"
+
+
+def sweep_shards(target: Path) -> None:
+    """Remove the shards of a sound cache that are in it already: a killed run may leave them.
+
+    Raises:
+        CacheError: The shards were made otherwise than the cache.
+        BusyError: Another process writes the same cache.
+    """
+    if not target.with_name(target.name + ".parts").is_dir():
+        return
+    made = read_metadata(target).clips
+    with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
+        for key in filter(None, made.key):
+            store._shard(key).unlink(missing_ok=True)
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

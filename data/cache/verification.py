@@ -1,19 +1,22 @@
 """Checking every byte of a cache."""
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data.cache.errors import CacheError
-from data.cache.hdf5_reader import CacheMetadata, read_checked, read_metadata, read_open_metadata
+from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
 from data.cache.ledger import read_ledger
+from data.cache.mapped import RowsOfFile
+from data.cache.parts import INDEX, files_of_cache, read_parts
 from data.cache.rows import CacheRow, cache_rows
 from data.cache.seal import USER_BLOCK, file_size, open_cache_file, sha256_of_ranges
 from data.files import version_of
 
-_SCANNED_BYTES = 1 << 25
+_SHARD = re.compile(r"[0-9a-f]{64}\.h5")
 _DAMAGED = "its features are damaged"
 
 
@@ -39,10 +42,14 @@ def verify(path: Path | str) -> list[Problem]:
         CacheError: There is no such file, or its ledger is damaged.
     """
     path = Path(path)
+    if not path.is_dir():
+        with open_cache_file(path):
+            pass  # or it raises
+    changing = path / INDEX if path.is_dir() else path
     while True:
-        version = version_of(path)
-        problems = _problems(path)
-        if version == version_of(path):
+        version = version_of(changing)
+        problems = _problems_of_parts(path) if path.is_dir() else _problems(path)
+        if version == version_of(changing):
             return problems
 
 
@@ -78,16 +85,19 @@ def _is_intact(path: Path, file: io.FileIO) -> bool:
     if metadata.schema_version == 1:
         return sha256_of_ranges(file, (USER_BLOCK, file_size(file))) == seal.sha256
     for rows in (metadata.features, metadata.thumbnails):
-        if rows.hashes is None:
-            continue
-        per_block = rows.hashes.rows_per_block
-        step = per_block * max(1, _SCANNED_BYTES // (per_block * rows.row_bytes))
-        for first in range(0, rows.shape[0], step):
-            content = np.empty((min(step, rows.shape[0] - first), *rows.shape[1:]), rows.dtype)
-            read_checked(path, file, rows, content, metadata.clips.clip_id, first)
+        RowsOfFile(path, file, rows, metadata.clips.clip_id).check()
     thumbnails = metadata.thumbnails.sha256
     content_sha256 = metadata.clips.hash_content(metadata.features.sha256, thumbnails)
     return content_sha256 == metadata.content_sha256
+
+
+def _problems_of_parts(folder: Path) -> list[Problem]:
+    try:
+        read_parts(folder, mapped=True)
+        files = files_of_cache(folder)
+    except CacheError as error:
+        return [Problem(None, str(error))]
+    return [problem for file in files for problem in _problems(file)]
 
 
 def _problems(path: Path) -> list[Problem]:
@@ -103,7 +113,9 @@ def _problems(path: Path) -> list[Problem]:
     damaged = any(problem.reason == _DAMAGED for problem in problems)
     if not damaged and not is_intact(path):
         problems.append(Problem(None, f"{path} does not match the hash in its seal"))
-    return problems + _missing_clips(path, metadata)
+    if _is_shard_of_another(path, metadata):
+        problems.append(Problem(None, f"{path} is the shard of another clip"))
+    return problems + _shard_problems(path, metadata)
 
 
 def _damage(row: CacheRow) -> str | None:
@@ -115,15 +127,23 @@ def _damage(row: CacheRow) -> str | None:
     return None
 
 
-def _missing_clips(path: Path, metadata: CacheMetadata) -> list[Problem]:
-    """Return clips that are done according to their last line in the ledger, but in no file."""
+def _is_shard_of_another(path: Path, metadata: CacheMetadata) -> bool:
+    """Return whether a file is named as a shard is, by a key that it does not have."""
+    return bool(_SHARD.fullmatch(path.name)) and list(metadata.clips.key) != [path.stem]
+
+
+def _shard_problems(path: Path, metadata: CacheMetadata) -> list[Problem]:
+    """Return clips that are done according to the ledger, but in no file, or in a damaged shard."""
     last = {entry["clip"]: entry for entry in read_ledger(path)}
     kept = set(metadata.clips.key)
     parts = path.with_name(path.name + ".parts")
-    return [
-        Problem(clip, "its shard is missing")
-        for clip, entry in last.items()
-        if entry["outcome"] in ("done", "kept")
-        and entry.get("key") not in kept
-        and not (parts / f"{entry.get('key')}.h5").exists()
-    ]
+    problems = []
+    for clip, entry in last.items():
+        if entry["outcome"] not in ("done", "kept") or entry.get("key") in kept:
+            continue
+        shard = parts / f"{entry.get('key')}.h5"
+        if not shard.exists():
+            problems.append(Problem(clip, "its shard is missing"))
+        elif _problems(shard):
+            problems.append(Problem(clip, "its shard is damaged"))
+    return problems

@@ -14,6 +14,7 @@ from data.interchange.formats import (
     import_features,
     import_pt,
     numbered,
+    to_array,
     write_export,
     write_pt,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "import_pt",
     "numbered",
     "read_pt",
+    "to_array",
     "write_export",
     "write_pt",
 ]

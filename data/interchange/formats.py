@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data.cache import Features
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
-from data.interchange.safe_pt import InterchangeError, read_hashed_pt, read_pt
+from data.interchange.safe_pt import InterchangeError, first_line, read_hashed_pt, read_pt
 from data.screening import record
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "import_pt",
     "numbered",
     "read_pt",
+    "to_array",
     "write_export",
     "write_pt",
 ]
@@ -57,11 +58,7 @@ def import_features(
             raise
         raise InterchangeError(f"{path}: {error}") from error
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise InterchangeError(f"{path} is damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+        raise InterchangeError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def import_h5(
@@ -166,7 +163,7 @@ def import_pt(
 
 def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
     """Return features (N, T, D) and which conversion was needed, if any."""
-    array = _array(path, "features", values)
+    array = to_array(path, "features", values)
     converted = None
     if array.dtype == np.float64:
         with np.errstate(over="ignore"):  # what overflows is found below
@@ -188,16 +185,21 @@ def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
     return array.astype(array.dtype.newbyteorder("=")), converted
 
 
-def _array(path: Path, name: str, values: Any) -> NDArray[Any]:
+def to_array(path: Path, name: str, values: Any) -> NDArray[Any]:
+    """Return a tensor, an array or a list of a .pt file as an array.
+
+    Raises:
+        InterchangeError: It is none.
+    """
     import torch
 
-    if isinstance(values, torch.Tensor):
+    try:
+        if not isinstance(values, torch.Tensor):
+            return np.asarray(values)
         values = values.detach()
         return (values.float() if values.dtype == torch.bfloat16 else values).contiguous().numpy()
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InterchangeError(f"{path}: {name} is not an array: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InterchangeError(f"{path}: {name} is not an array: {first_line(error)}") from error
 
 
 def _identities(
@@ -264,7 +266,7 @@ def _same_length(path: Path, name: str, found: int, count: int) -> None:
 
 
 def _column(path: Path, name: str, values: Any, count: int) -> NDArray[np.float64]:
-    array = _array(path, name, values)
+    array = to_array(path, name, values)
     if array.dtype.kind not in "biuf" or array.ndim != 1:
         raise InterchangeError(
             f"{path}: {name} is {array.dtype} {array.shape}, not one number a clip"

@@ -90,6 +90,11 @@ def read_hashed_pt(path: Path | str, *, screened: bool = False) -> tuple[dict[st
         raise InterchangeError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def first_line(reason: Exception | str) -> str:
+    """Return the first line of an error's text, or the error's name if it has none."""
+    return str(reason).partition("\n")[0] or type(reason).__name__
+
+
 def _read(path: Path, file: BinaryIO) -> dict[str, Any]:
     import torch
 
@@ -104,7 +109,7 @@ def _read(path: Path, file: BinaryIO) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # whatever a forged pickle provokes in the unpickler
-        reason = _WEIGHTS_ONLY.sub("", str(error)).partition("\n")[0] or type(error).__name__
+        reason = first_line(_WEIGHTS_ONLY.sub("", str(error)) or type(error).__name__)
         raise InterchangeError(f"{path} is refused: {reason}") from error
     if not isinstance(content, dict):
         raise InterchangeError(f"{path} holds a {type(content).__name__}, not a dict")
@@ -269,7 +274,7 @@ class _Plain:
         if type(value) is torch.Tensor:
             if value.layout != torch.strided or value.numel() * value.element_size() > self._size:
                 raise InterchangeError(f"a tensor of shape {tuple(value.shape)} is not in the file")
-            return value, 1
+            return value.detach().resolve_conj().resolve_neg(), 1
         if not isinstance(value, dict | list | tuple):
             raise InterchangeError(f"it holds a {type(value).__name__}")
         if isinstance(value, dict):

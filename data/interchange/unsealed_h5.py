@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data.errors import HeliographError
 from data.files import UnsafeFileError, open_regular, sha256_open
-from data.interchange.safe_pt import InterchangeError
+from data.interchange.safe_pt import InterchangeError, first_line
 from data.screening import MEMORY_BYTES, SECONDS, require_screened
 
 CHECKER = "data.interchange.unsealed_h5:check_h5"
@@ -81,8 +81,9 @@ def _read(path: Path, opened: BinaryIO) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # h5py raises a dozen kinds on damaged files
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InterchangeError(f"{path} is no HDF5 file, or a damaged one: {reason}") from error
+        raise InterchangeError(
+            f"{path} is no HDF5 file, or a damaged one: {first_line(error)}"
+        ) from error
 
 
 class _Members:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,9 +21,6 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.outputs import has_content, is_there, overwrite
 from pipeline.console import ProgressBar, echo, echo_json, log, print_table
-
-if TYPE_CHECKING:
-    from data.cache import Features
 
 HELP_ORDER = 50
 
@@ -44,7 +41,12 @@ def info(path: Path, as_json: bool) -> None:
     if as_json:
         echo_json(content)
         return
-    rows = [[name, _brief(value)] for name, value in content.items() if name != "failures"]
+    marks = {"fingerprint": ", as declared"} if content["fingerprint"].get("imported") else {}
+    rows = [
+        [name + marks.get(name, ""), _brief(value)]
+        for name, value in content.items()
+        if name != "failures"
+    ]
     rows += [[f"failed: {one['clip']}", one["reason"]] for one in content["failures"]]
     print_table(["", str(path)], rows, right=False)
 
@@ -98,18 +100,22 @@ def verify(
         sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
     if problems:
         raise HeliographError(f"{path} is not sound: {len(problems)} problems")
+    if repair:
+        store.sweep_shards(path)
     log(f"{path} is sound")
 
 
 @cache.command()
 @click.argument("paths", nargs=-1, type=PATH, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
-def merge(paths: tuple[Path, ...], out: Path) -> None:
+@overwrite
+def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Join caches that were made in the same way."""
     from data import cache as store
 
-    store.merge(paths, out)
-    log(f"{out}: {store.info(out)['clips']} clips")
+    if not is_there(out, overwrite, lambda: store.is_merge(out, paths)):
+        store.merge(paths, out)
+        log(f"{out}: {store.info(out)['clips']} clips")
 
 
 @cache.command("import")
@@ -153,7 +159,9 @@ def import_(
         from backbones import refuse_impossible
 
         refuse_impossible(backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess)
-    if not is_there(out, overwrite, lambda: _same(store.load(out), features)):
+    if not is_there(
+        out, overwrite, lambda: store.load(out).content_sha256 == features.content_sha256
+    ):
         store.save(features, out)
         log(f"{out}: {features}")
 
@@ -181,11 +189,6 @@ def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     if not is_there(out, overwrite, lambda: has_content(out, exported.content)):
         write_export(exported, out)
         log(str(out))
-
-
-def _same(one: Features, other: Features) -> bool:
-    """Return whether two caches are equal but for the time and the versions of writing."""
-    return not set(one.differences(other)) - {"versions"}
 
 
 def _brief(value: Any) -> str:

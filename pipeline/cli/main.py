@@ -19,8 +19,11 @@ from typing import Any
 
 import click
 
-from data.errors import HeliographError, InvalidValueError
+from data.errors import HeliographError, InvalidValueError, OutOfMemoryError
 from pipeline.console import OutputError, flush_out, log, printable
+
+GPU_ADVICE = {"batch": "a smaller --batch", "device": "another --device"}
+MEMORY_ADVICE = {"batch": "a smaller --batch", "workers": "fewer --workers"}
 
 
 class Commands(click.Group):
@@ -57,22 +60,22 @@ class Commands(click.Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the words of the command line, or print the help."""
-        with _sentences():
+        with _sentences(self):
             return super().make_context(*args, **extra)
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command: exit code 2 for a wrong value, 1 for what else users can mend."""
-        with _sentences():
+        with _sentences(self, context):
             return super().invoke(context)
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def _sentences(commands: Commands, context: click.Context | None = None) -> Iterator[None]:
     """Have click print a sentence, with the right exit code, for an error that users can act on."""
     try:
         yield
     except Exception as error:
-        shown = _click_error(error)
+        shown = _click_error(error) or _machine_error(error, commands, context)
         if shown is not None:
             vars(shown)["message"] = printable(shown.message)
         if shown is None or shown is error:
@@ -87,18 +90,33 @@ def _click_error(error: Exception) -> click.ClickException | None:
             return error
         case InvalidValueError():
             return click.UsageError(str(error))
-        case HeliographError():
+        case HeliographError() if not isinstance(error, OutOfMemoryError):
             return click.ClickException(str(error))
         case OSError():
             return click.ClickException(_sentence_of(error))
-    from backbones import BackboneError, BackboneValueError
-
-    match error:
-        case BackboneValueError():
-            return click.UsageError(str(error))
-        case BackboneError():
-            return click.ClickException(str(error))
     return None
+
+
+def _machine_error(
+    error: Exception, commands: Commands, context: click.Context | None
+) -> click.ClickException | None:
+    """Return the sentence for a lack of memory or a broken GPU, with what to do; None for others.
+
+    The advice names the options that the command has.
+    """
+    from backbones import machine_error
+
+    found = machine_error(error)
+    if not isinstance(found, OutOfMemoryError):
+        return click.ClickException(str(found)) if found else None
+    name = context.invoked_subcommand if context else None
+    command = commands.get_command(context, name) if context and name else None
+    options = {parameter.name for parameter in command.params} if command else set()
+    choices = GPU_ADVICE if "GPU" in str(found) else MEMORY_ADVICE
+    advice = [text for option, text in choices.items() if option in options]
+    if not advice:
+        advice = ["a machine with more"]
+    return click.ClickException(f"{found}: try {' or '.join(advice)}")
 
 
 def _sentence_of(error: OSError) -> str:

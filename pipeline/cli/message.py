@@ -36,6 +36,8 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
     from pipeline.message import load, messages_for
 
     speaker = load(run, **where)
+    if speaker.run.unchecked:
+        log(speaker.run.unchecked)
     failed = False
     missing: set[str] = set()
     for result in messages_for(speaker, clips):

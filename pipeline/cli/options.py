@@ -37,7 +37,7 @@ batch = click.option(
     "--batch",
     default=16,
     type=click.IntRange(1),
-    help="Clips that a GPU takes at once; a CPU takes one.",
+    help="Clips that a GPU takes at once; a CPU takes as many as it has cores.",
 )
 
 workers = click.option(

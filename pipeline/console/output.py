@@ -25,13 +25,19 @@ class OutputError(HeliographError):
     """Standard output takes nothing more: its disk is full, or its reader has gone."""
 
 
-def printable(text: object) -> str:
+def printable(text: object, *, keep: str = "") -> str:
     r"""Return text in which characters that act on a terminal are replaced by visible escapes.
+
+    Args:
+        text: shown as `str` does.
+        keep: characters to leave as they are.
 
     >>> print(printable("a\x1b[2Jb\nc \u202etxt.mp4"))
     a\x1b[2Jb\nc \u202etxt.mp4
     """
-    return _ACTIVE.sub(lambda found: ascii(found[0])[1:-1], str(text))
+    return _ACTIVE.sub(
+        lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], str(text)
+    )
 
 
 def echo(*cells: object, colour: str | None = None) -> None:

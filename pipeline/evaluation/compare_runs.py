@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
+from data.cache import describe_origin
 from data.errors import HeliographError
 from pipeline.evaluation.agreement import (
     agent_agreement,
@@ -36,10 +37,11 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
     """Compare two run folders; differences are the second's minus the first's.
 
     Returns:
-        `scores`: for each accuracy of `metrics.json` that both have, all at once and for each
-        property that both have, a `paired_difference`; nothing for runs of different games, whose
-        accuracies have different chance levels. `agreement`: of their messages, None where
-        they have no clips in common or one has real numbers for messages.
+        `features`: in words, where those of each run come from. `scores`: for each accuracy of
+        `metrics.json` that both have, all at once and for each property that both have, a
+        `paired_difference`; nothing for runs of different games, whose accuracies have different
+        chance levels. `agreement`: of their messages, None where they have no clips in common or
+        one has real numbers for messages. `unchecked`: the runs without a manifest.
 
     Raises:
         HeliographError: They have no seed in common.
@@ -52,6 +54,8 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         )
     return {
         "runs": [str(run.folder) for run in runs],
+        "unchecked": [str(run.folder) for run in runs if run.unchecked],
+        "features": [[describe_origin(one.fingerprint) for one in run.sources] for run in runs],
         "seeds": seeds,
         "paired_splits": _paired_splits(runs, seeds),
         "scores": _compare_scores(runs, seeds),

@@ -159,6 +159,9 @@ def evaluate(
     )
     require_labels(sources.clips.labels, outcome or ())
     entries: dict[str, Any] = {}
+    if run.unchecked:
+        report(run.unchecked)
+        entries["unchecked"] = True
     for part in PARTS:
         if part.symbols and not run.has_symbols:
             continue

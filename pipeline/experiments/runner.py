@@ -25,7 +25,7 @@ import backbones
 from data import cache
 from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
-from data.files import atomic_write, sha256_file
+from data.files import atomic_write, open_regular, sha256_file
 from data.interchange import import_pt
 from data.video import Sampling
 from pipeline.console import ProgressBar, format_duration, log
@@ -36,10 +36,11 @@ from pipeline.experiments.recipe import AgentView, PaperNumber, Recipe, RunRecip
 from pipeline.experiments.tables import ResultRow, as_csv, result_rows
 from pipeline.extraction import default_workers
 from pipeline.report import write_report
-from pipeline.runs import CONTROL, Run
+from pipeline.runs import BROKEN, CONTROL, Run
 from pipeline.training import train
 
 EMBEDDED = "efficientnet_lite0"
+MOST_BYTES = 16 << 20  # of experiment.json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +120,10 @@ class StageTimes:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.path.exists():
-            with suppress(ValueError, KeyError, TypeError):  # times of old are a courtesy
-                self.seconds |= json.loads(self.path.read_text())["stages"]
+        with suppress(OSError, HeliographError, *BROKEN):  # times of old are a courtesy
+            with open_regular(self.path) as file:
+                stages = json.loads(file.read(MOST_BYTES))["stages"]
+            self.seconds |= {str(name): float(seconds) for name, seconds in stages.items()}
         self._write()
 
     @contextmanager

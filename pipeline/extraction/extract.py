@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from backbones import Backbone
 from data.cache import ShardStore
@@ -26,7 +27,7 @@ from data.video import DecoderPool, Sampling, decoder_record
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
 
-GPU_BATCH = 16  # clips in one forward pass; a CPU takes one clip at a time, as fast
+GPU_BATCH = 16  # clips in one forward pass
 MAX_WORKERS = 16
 
 
@@ -51,10 +52,11 @@ def extract(
 ) -> ExtractionSummary:
     """Add the features of clips to the cache `target`, which keeps those that it has.
 
-    On a CPU in float32 the features do not depend, to the bit, on `workers` or on the order in
-    which clips are done. On a GPU every pass has `batch` clips, the last one filled up, so that the
-    same holds as far as its kernels compute the clips of a batch independently; another `batch`,
-    precision or GPU changes features by rounding.
+    On a CPU the features do not depend, to the bit, on the number of its cores, on `workers` or on
+    the order in which clips are done: every pass of the backbone has one thread. On a GPU every
+    pass has `batch` clips, the last one filled up, so that the same holds as far as its kernels
+    compute the clips of a batch independently; another `batch`, precision or GPU changes features
+    by rounding. What a pass takes and the name of the GPU are recorded with the versions.
 
     Ctrl-C leaves a cache of what is done. In a repair it leaves the cache as it was, and what is
     done for the next repair.
@@ -74,11 +76,13 @@ def extract(
         progress: called after every clip, one call at a time, from several threads.
 
     Returns:
-        What was done. A clip that fails is recorded there and in the cache.
+        What was done. A clip that fails, in decoding or in the backbone, is recorded there and in
+        the cache.
 
     Raises:
         HeliographError: the cache was made with another backbone, sampling, decoder or dtype, or
             cannot be written.
+        OutOfMemoryError: the GPU or the machine has too little for a pass.
     """
     if sampling.frames % backbone.frames_per_step:
         raise InvalidValueError(
@@ -92,6 +96,7 @@ def extract(
         fingerprint=backbone.fingerprint,
         sampler=sampling.describe(),
         decoder=decoder_record(decoder),
+        versions=_device_record(backbone, batch),
         repair=repair or (),
     ) as store:
         store.check_shape((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
@@ -99,10 +104,10 @@ def extract(
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         source = JobSource(clips, journal, settings, repair or {})
         writer = ShardWriter(journal, np.dtype(dtype))
-        batcher = BackboneBatcher(backbone, writer, batch if backbone.device.type == "cuda" else 1)
         try:
-            _decode_all(source, batcher, journal, workers)
-            batcher.flush()
+            with BackboneBatcher(backbone, writer, journal, batch) as batcher:
+                _decode_all(source, batcher, journal, workers)
+                batcher.flush()
         except KeyboardInterrupt:
             summary.interrupted = True
         finally:
@@ -112,6 +117,13 @@ def extract(
         if not (repair and summary.interrupted):  # otherwise clips still to come would be dropped
             store.consolidate(clips)
     return summary
+
+
+def _device_record(backbone: Backbone, batch: int) -> dict[str, str]:
+    """Return what changes features by rounding: recorded, but no part of the key of a clip."""
+    if backbone.device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(backbone.device), "pass": f"{batch} clips"}
+    return {"device": "CPU", "pass": f"{backbone.pass_rule}, one thread"}
 
 
 def _decode_all(

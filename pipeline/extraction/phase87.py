@@ -28,7 +28,7 @@ from data.cache import Features
 from data.clips import Clip
 from data.datasets import physics101
 from data.errors import HeliographError, InvalidValueError
-from data.interchange import InterchangeError, numbered, read_pt, write_pt
+from data.interchange import InterchangeError, numbered, read_pt, to_array, write_pt
 from data.video import Sampling
 from pipeline.extraction.extract import GPU_BATCH, extract
 from pipeline.extraction.summary import ExtractionSummary
@@ -167,7 +167,11 @@ def is_rebuilt(out: Path) -> bool:
     except HeliographError:
         return False
     known = set(zip(collected.object, _row_bytes(collected.features), strict=True))
-    rows = zip(content["obj_names"], _row_bytes(np.asarray(content["features"])), strict=True)
+    rows = zip(
+        content["obj_names"],
+        _row_bytes(to_array(out, "features", content["features"])),
+        strict=True,
+    )
     return all(row in known for row in rows)
 
 
@@ -250,7 +254,7 @@ def compare_feature_files(left: Path, right: Path) -> FeatureFileComparison:
     """
     files = (_read(left), _read(right))
     differences = _different_entries(*files)
-    a, b = (np.asarray(file["features"]) for file in files)
+    a, b = (to_array(left, "features", file["features"]) for file in files)
     names = [numbered(file["obj_names"]) for file in files]
     rows = [{clip: row for row, clip in enumerate(clips)} for clips in names]
     for path, clips, others in ((left, rows[0], rows[1]), (right, rows[1], rows[0])):
@@ -277,10 +281,18 @@ def _read(path: Path) -> dict[str, Any]:
     for name in ("features", "obj_names"):
         if name not in content:
             raise InterchangeError(f"{path} has no {name!r}: it is not one of the paper's files")
-    if len(content["features"]) != len(content["obj_names"]):
-        raise InterchangeError(
-            f"{path}: {len(content['obj_names'])} obj_names for {len(content['features'])} clips"
-        )
+    names = content["obj_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InterchangeError(f"{path}: obj_names is not a list of text")
+    for name, axes in (("features", (2, 3)), ("mass_values", (1,))):
+        if name not in content:
+            continue
+        values = to_array(path, name, content[name])
+        if values.dtype.kind not in "biuf" or values.ndim not in axes:
+            raise InterchangeError(f"{path}: {name} is {values.dtype} {values.shape}, not numbers")
+        if len(values) != len(names):
+            clips = "clips" if name == "features" else name
+            raise InterchangeError(f"{path}: {len(names)} obj_names for {len(values)} {clips}")
     return content
 
 
@@ -312,7 +324,7 @@ def _different_masses(
     """Return a sentence about the clips, among those in both files, whose masses differ."""
     if not all("mass_values" in file for file in files):
         return []
-    a, b = (np.asarray(file["mass_values"], np.float64) for file in files)
+    a, b = (to_array(Path(), "mass_values", file["mass_values"]) for file in files)
     different = [clip for clip in clips if a[rows[0][clip]] != b[rows[1][clip]]]
     if not different:
         return []

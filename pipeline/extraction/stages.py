@@ -1,8 +1,8 @@
 """The stages of an extraction: jobs for the decoders, the backbone, and the cache on disk.
 
 Threads: the decoder pool draws jobs from `JobSource` in its own threads and shrinks frames in one
-per decoder; the main thread runs the backbone (`BackboneBatcher`); one more writes shards
-(`ShardWriter`). What they share is the `ExtractionJournal`.
+per decoder; the backbone has threads of its own (`BackboneBatcher`), as many as a CPU has cores;
+one more writes shards (`ShardWriter`). What they share is the `ExtractionJournal`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from backbones import Backbone, BackboneError
+from backbones import Backbone, BackboneError, GpuError, machine_error
 from data.cache import ShardStore
 from data.clips import Clip
-from data.errors import HeliographError
+from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file, version_of
 from data.video import FrameBatch, Job, Outcome, VideoError, VideoInfo, check_regular_file
 from pipeline.extraction.summary import ExtractionSummary
 
-UNWRITTEN_BATCHES = 2  # how far the writer may lag behind the backbone
+UNWRITTEN_CLIPS = 32  # how far the writer may lag behind the backbone
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,25 @@ class DecodedClip:
     source_sha256: str
     frames: ClipPixels
     info: VideoInfo
+    seconds: float
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the ledger has about the clip."""
+        return {
+            "source_sha256": self.source_sha256,
+            "seconds": round(self.seconds, 4),
+            "decoded_frames": len(self.frames.index),
+            **_stream_details(self.info),
+        }
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """The features (steps, dim) of a clip, and the seconds that they took the backbone."""
+
+    decoded: DecodedClip
+    features: np.ndarray
     seconds: float
 
 
@@ -184,46 +203,111 @@ class JobSource:
 
 
 class BackboneBatcher:
-    """Batches of decoded clips through the backbone, and on to the writer."""
+    """Decoded clips through the backbone, and on to the writer; use it in a `with` block.
 
-    def __init__(self, backbone: Backbone, writer: ShardWriter, size: int) -> None:
-        """Start with an empty batch; `size` is the number of clips in one forward pass."""
-        self._backbone = backbone
-        self._writer = writer
-        self._size = size
+    A GPU takes a batch of clips in one pass. A CPU takes clips one by one, several at a time, so
+    that all its cores have something to do. What the backbone does to a clip costs that clip; a
+    batch that fails is tried clip by clip.
+    """
+
+    def __init__(
+        self, backbone: Backbone, writer: ShardWriter, journal: ExtractionJournal, batch: int
+    ) -> None:
+        """Start with nothing to do; `batch` is the number of clips in one pass of a GPU."""
+        self._backbone, self._writer, self._journal = backbone, writer, journal
+        on_gpu = backbone.device.type == "cuda"
+        self._size = batch if on_gpu else 1
+        self._at_once = 1 if on_gpu else torch.get_num_threads()
+        self._threads = ThreadPoolExecutor(self._at_once, "backbone")
+        self._running: set[Future[list[ClipFeatures]]] = set()
         self._waiting: list[DecodedClip] = []
 
-    def shrink(self, batch: FrameBatch) -> ClipPixels | BackboneError:
+    def __enter__(self) -> BackboneBatcher:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave out what has not begun, and wait for the rest."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def shrink(self, batch: FrameBatch) -> ClipPixels | Exception:
         """Return the pixels for the backbone; runs in a thread of each decoder.
 
         The frames lie in memory that the decoder uses again. An error is returned, not raised.
         """
         try:
             pixels = self._backbone.preprocess(batch.frames)
-        except BackboneError as error:
+        except Exception as error:
             return error
         return ClipPixels(pixels, batch.index, batch.pts_seconds)
 
     def put(self, decoded: DecodedClip) -> None:
-        """Take a clip; if it fills the batch, run the backbone on the batch."""
+        """Take a clip; wait where the backbone has enough to do.
+
+        Raises:
+            Exception: what no clip is to blame for: a lack of memory, a full disk.
+        """
         self._waiting.append(decoded)
         if len(self._waiting) >= self._size:
-            self.flush()
+            self._start()
+            self._collect(FIRST_COMPLETED)
 
     def flush(self) -> None:
-        """Run the backbone on the clips that wait, if any."""
+        """Finish the clips so far.
+
+        Raises:
+            Exception: as for `put`.
+        """
+        if self._waiting:
+            self._start()
+        self._collect(ALL_COMPLETED)
+
+    def _start(self) -> None:
         decoded, self._waiting = self._waiting, []
-        if decoded:
-            began = time.monotonic()
-            pixels = [clip.frames.pixels for clip in decoded]
-            # All passes have one shape, and so the same kernels: the last batch is filled up.
-            pixels += [pixels[-1]] * (self._size - len(pixels))
-            features = self._backbone.forward(torch.stack(pixels))[: len(decoded)]
-            self._writer.put(decoded, features.numpy(), time.monotonic() - began)
+        self._running.add(self._threads.submit(self._run, decoded))
+
+    def _collect(self, until: str) -> None:
+        """Pass what is finished to the writer; wait for it first if as much as may runs."""
+        if len(self._running) >= self._at_once or until == ALL_COMPLETED:
+            wait(self._running, return_when=until)
+        for future in [future for future in self._running if future.done()]:
+            self._running.remove(future)
+            for features in future.result():
+                self._writer.put(features)
+
+    def _run(self, decoded: Sequence[DecodedClip]) -> list[ClipFeatures]:
+        """Return the features of clips, without those that fail."""
+        began = time.monotonic()
+        try:
+            features = self._features(decoded)
+        except (OutOfMemoryError, GpuError):
+            raise
+        except Exception as error:
+            if len(decoded) == 1:
+                self._journal.fail(decoded[0].clip, _reason(error), decoded[0].details)
+                return []
+            return [features for clip in decoded for features in self._run([clip])]
+        seconds = (time.monotonic() - began) / len(decoded)
+        return [
+            ClipFeatures(clip, of_clip, seconds)
+            for clip, of_clip in zip(decoded, features, strict=True)
+        ]
+
+    def _features(self, decoded: Sequence[DecodedClip]) -> np.ndarray:
+        """Return features (clips, steps, dim)."""
+        pixels = [clip.frames.pixels for clip in decoded]
+        # All passes have one shape, and so the same kernels: a batch is filled up.
+        pixels += [pixels[-1]] * (self._size - len(pixels))
+        features = self._backbone.forward(torch.stack(pixels))[: len(decoded)].numpy()
+        frames = pixels[0].shape[0]
+        expected = (len(decoded), frames // self._backbone.frames_per_step, self._backbone.dim)
+        if features.shape != expected:
+            raise BackboneError(f"the backbone gave features {features.shape}, not {expected}")
+        return features
 
 
 class ShardWriter:
-    """Writes shards in a thread of its own, at most a few batches behind the backbone."""
+    """Writes shards in a thread of its own, at most a few clips behind the backbone."""
 
     def __init__(self, journal: ExtractionJournal, dtype: np.dtype[Any]) -> None:
         """Start the thread; `dtype` is that of the features on disk."""
@@ -231,14 +315,14 @@ class ShardWriter:
         self._thread = ThreadPoolExecutor(1, "writer")
         self._unwritten: deque[Future[None]] = deque()
 
-    def put(self, decoded: Sequence[DecodedClip], features: np.ndarray, seconds: float) -> None:
-        """Queue features (clips, steps, dim), which took the backbone so many seconds.
+    def put(self, computed: ClipFeatures) -> None:
+        """Queue the features of a clip.
 
         Raises:
-            Exception: what the writing of an earlier batch raised.
+            Exception: what the writing of an earlier clip raised.
         """
-        self._unwritten.append(self._thread.submit(self._write, decoded, features, seconds))
-        while len(self._unwritten) > UNWRITTEN_BATCHES or self._unwritten[0].done():
+        self._unwritten.append(self._thread.submit(self._write, computed))
+        while len(self._unwritten) > UNWRITTEN_CLIPS or self._unwritten[0].done():
             self._unwritten.popleft().result()
             if not self._unwritten:
                 break
@@ -253,22 +337,16 @@ class ShardWriter:
         while self._unwritten:
             self._unwritten.popleft().result()
 
-    def _write(self, decoded: Sequence[DecodedClip], features: np.ndarray, seconds: float) -> None:
+    def _write(self, computed: ClipFeatures) -> None:
+        decoded = computed.decoded
+        details = decoded.details | {"backbone_seconds": round(computed.seconds, 4)}
         with np.errstate(over="ignore"):  # an overflow is found below
-            rows = features.astype(self._dtype)
-        for clip, row in zip(decoded, rows, strict=True):
-            details = {
-                "source_sha256": clip.source_sha256,
-                "seconds": round(clip.seconds, 4),
-                "backbone_seconds": round(seconds / len(decoded), 4),
-                "decoded_frames": len(clip.frames.index),
-                **_stream_details(clip.info),
-            }
-            if np.isfinite(row).all():
-                self._journal.add(clip, row, details)
-            else:
-                reason = f"its features are not finite numbers in {self._dtype}"
-                self._journal.fail(clip.clip, reason, details)
+            features = computed.features.astype(self._dtype)
+        if np.isfinite(features).all():
+            self._journal.add(decoded, features, details)
+        else:
+            reason = f"its features are not finite numbers in {self._dtype}"
+            self._journal.fail(decoded.clip, reason, details)
 
 
 def _stream_details(info: VideoInfo) -> dict[str, Any]:
@@ -286,4 +364,8 @@ def _reason(error: Exception) -> str:
         return error.reason
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return str(error)
+    if isinstance(error, HeliographError):
+        return str(error)
+    if isinstance(error, MemoryError) or machine_error(error):
+        return "there is too little memory for its frames: try fewer --workers"
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")

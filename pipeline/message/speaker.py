@@ -47,6 +47,7 @@ class Message:
         gloss: A word or two for each symbol, from the run's lexicon.
         distance: From the training clips.
         missing: Why `gloss` or `distance` is None, a sentence each.
+        unchecked: A sentence where the run has no manifest to check its files against.
     """
 
     clip: str
@@ -55,6 +56,7 @@ class Message:
     gloss: tuple[tuple[str, ...], ...] | None = None
     distance: Distance | None = None
     missing: tuple[str, ...] = field(default=())
+    unchecked: str = ""
 
     def __str__(self) -> str:
         return message_text(self.tokens.tolist())
@@ -74,6 +76,7 @@ class Message:
             "gloss": self.gloss and [list(words) for words in self.gloss],
             "distance": self.distance and self.distance.to_json(),
             "missing": list(self.missing),
+            **({"unchecked": self.unchecked} if self.unchecked else {}),
         }
 
 
@@ -149,7 +152,15 @@ class Speaker:
         missing = tuple(reason for reason in (no_lexicon, no_distance) if reason)
         for row, clip in enumerate(clips):
             gloss = lexicon.gloss(tokens[row].tolist()) if lexicon else None
-            yield Message(clip, tokens[row], confidence[row], gloss, distances[row], missing)
+            yield Message(
+                clip,
+                tokens[row],
+                confidence[row],
+                gloss,
+                distances[row],
+                missing,
+                self.run.unchecked,
+            )
 
     def messages_for_caches(self, caches: Sequence[Features]) -> Iterator[Message]:
         """Yield the messages for the clips of a cache that was made as the run's own was.
@@ -181,7 +192,8 @@ class Speaker:
             if outcome.batch is None:
                 assert outcome.error is not None
                 raise outcome.error
-            steps = backbone.forward(backbone.preprocess(outcome.batch.frames)[None])[0]
+            pixels = backbone.preprocess(outcome.batch.frames)[None]
+            steps = backbone.forward(pixels, reproducible=False)[0]  # nothing is stored
             features.append(steps.numpy().astype(source.dtype))
         return features
 

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.cache import Features
+from data.cache import Features, describe_origin
 from pipeline.config import TrainConfig, build_config
 from pipeline.dataset import RunInputs
-from pipeline.runs import CONTROL, UNCHECKED, Run
+from pipeline.runs import CONTROL, Run
 
 
 def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
@@ -26,7 +26,7 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
         ("seeds", f"{len(run.seeds)}: {_seeds(run.seeds)}"),
         ("recipe", recipe if imported else _recipe(run.config)),
         (model, f"SHA-256 {run.sha256(model)}" if run.has(model) else "missing"),
-        *([] if run.is_checked else [("not checked", UNCHECKED)]),
+        *([("not checked", run.unchecked)] if run.unchecked else []),
         ("versions", _settings(run.versions)),
     ]
     return rows
@@ -35,18 +35,10 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
 def _source_rows(source: Any, features: Features | None, *, several: bool) -> list[tuple[str, str]]:
     made = source.fingerprint
     cache = f"cache {source.name}" if several else "cache"
-    if made.get("imported"):
-        declared = made.get("backbone", "of unknown origin")
-        origin = f"imported features, {declared} (from {made.get('source', 'unknown')})"
-    else:
-        origin = (
-            f"{made['name']} ({made['source']}, revision {made['revision']}, {made['precision']}, "
-            f"{made['output']}), weights SHA-256 {made['weights_sha256']}"
-        )
     rows = [
         (cache, f"{source.path}, SHA-256 {source.identity}"),
         ("features", f"{source.steps} steps of {source.dim}, {source.dtype}"),
-        ("backbone", origin),
+        ("backbone", describe_origin(made)),
     ]
     if isinstance(made.get("preprocess"), Mapping):
         rows.append(("preprocessing", _settings(made["preprocess"])))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +23,7 @@ from markupsafe import Markup
 
 from data.errors import HeliographError
 from data.files import atomic_write, sha256_file
+from pipeline.console import printable
 from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
 from pipeline.report import sections
@@ -74,7 +77,7 @@ def write_report(
         notes += thumbnails.notes()
     target = page_path(run.folder, out)
     page = render(ReportContext(run, lexicon, inputs, thumbnails, notes))
-    if target == run.folder / "report.html":
+    if os.path.abspath(target) == os.path.abspath(run.folder / "report.html"):
         run.write("report.html", page)
     else:
         atomic_write(target, page)
@@ -108,7 +111,7 @@ def render(context: ReportContext) -> str:
         script_hash=digest,
         all_messages=len(lines),
         distinct=len({line["message"] for line in lines}),
-        possible=_possible(config.vocab ** (config.agents * config.heads)),
+        possible=_possible(config.vocab, config.agents * config.heads),
         sections=[
             {
                 "name": section.name,
@@ -153,6 +156,7 @@ def template(name: str) -> jinja2.Template:
         loader=jinja2.FileSystemLoader([FOLDER, sections.FOLDER]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -160,17 +164,43 @@ def template(name: str) -> jinja2.Template:
         "percent": lambda value, digits=1: f"{100 * value:.{digits}f} %",
         "points": _points,
         "p": _p,
-        "join_and": lambda names: _and(list(names)),
+        "bdi": _isolated,
+        "join_and": lambda names: Markup(_and([_isolated(name) for name in names])),
         "number": lambda value: f"{value:,}",
         "count": _count,
         "in_words": lambda number: NUMBERS[number] if number < len(NUMBERS) else str(number),
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
-        "join_or": lambda names: " or ".join(names),
+        "join_or": lambda names: Markup(" or ").join(_isolated(name) for name in names),
     }
     return environment.get_template(name)
 
 
-def _possible(number: int) -> str:
+def _printable(value: Any) -> Any:
+    """Return what a template shows: text without characters that act on what is around it."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, keep="\n\t")
+    return value
+
+
+def _isolated(value: Any) -> Markup:
+    r"""Return a name that may be in any script, so that it does not turn the words around it.
+
+    >>> print(_isolated("a <b>\u202e"))
+    <bdi>a &lt;b&gt;\u202e</bdi>
+    """
+    return Markup("<bdi>{}</bdi>").format(printable(value))
+
+
+def _possible(vocab: int, symbols: int) -> str:
+    """Return the number of messages that are possible.
+
+    >>> _possible(8, 4), _possible(8, 8), _possible(2, 2000)
+    ('4,096', '1.7e+07', '1.1e+602')
+    """
+    power = symbols * math.log10(vocab)
+    if power > 300:  # too large for a float
+        return f"{10 ** (power % 1):.1f}e+{int(power)}"
+    number = vocab**symbols
     return f"{number:,}" if number < 10**7 else f"{number:.1e}"
 
 

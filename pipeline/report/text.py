@@ -283,6 +283,8 @@ def agreement_rows(agreement: Metrics) -> Table:
 
 def show_comparison(comparison: Metrics) -> None:
     """Print the result of `compare` in brief."""
+    for run, origins in zip(comparison["runs"], comparison["features"], strict=True):
+        echo(f"{run}: {'; '.join(origins)}")
     columns, rows = comparison_rows(comparison)
     if rows:
         print_table(columns, rows)
@@ -290,6 +292,8 @@ def show_comparison(comparison: Metrics) -> None:
         echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
     echo(f"{len(comparison['seeds'])} seeds in common, {paired} in each")
+    for folder in comparison["unchecked"]:
+        echo(f"{folder} is not checked: it has no manifest.json with the hashes of its files")
     if comparison["agreement"] is not None:
         echo()
         print_table(*agreement_rows(comparison["agreement"]))

@@ -7,7 +7,7 @@ the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
-from pipeline.runs.manifest import UNCHECKED, MissingFileError
+from pipeline.runs.manifest import MissingFileError
 from pipeline.runs.metrics_schema import (
     SCORES,
     AccuracyEstimate,
@@ -31,7 +31,6 @@ __all__ = [
     "BROKEN",
     "CONTROL",
     "SCORES",
-    "UNCHECKED",
     "UNFINISHED",
     "AccuracyEstimate",
     "AccuracySpread",

@@ -31,8 +31,8 @@ INCOMING = ".incoming"
 
 SCHEMA_VERSION = 1
 UNCHECKED = (
-    "its files are not checked: it has no manifest.json with their hashes, as runs of older "
-    "versions; train it again for one"
+    "the files of this run are not checked: like those of older versions it has no manifest.json "
+    "with their hashes; a run that is trained again has one"
 )
 LARGEST_FILE = 2 << 30  # bytes
 LARGEST = {"config.json": 16 << 20, MANIFEST: 64 << 20, "lexicon.json": 64 << 20}

@@ -573,6 +573,12 @@ class RunMetrics(Record):
         "continuous one (evaluate --controls); last state, nothing chosen",
     )
 
+    unchecked: bool | None = Field(
+        default=None,
+        description="true where the run had no manifest.json, so that nothing showed that its "
+        "files were as training wrote them; absent in others",
+    )
+
     @classmethod
     def read(cls, stored: Any, *, properties: Sequence[str], seeds: int) -> RunMetrics:
         """Return the metrics of a file that was parsed; keys that are not known are left out.

@@ -36,7 +36,7 @@ from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
 from pipeline.game import Game, build_game
-from pipeline.runs.manifest import MissingFileError, RunFiles, reason_of
+from pipeline.runs.manifest import UNCHECKED, MissingFileError, RunFiles, reason_of
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
 from pipeline.runs.results import HistoryRow
 
@@ -44,6 +44,7 @@ SCHEMA_VERSION = 1
 CONTROL = "control"
 CHECKER = "pipeline.runs.run:check"
 MOST_SEEDS = 100_000
+LARGEST_SEED = 2**32 - 1  # of NumPy's generators; most splits use 1000 * seed + 42
 MOST_STEPS = 1_000_000
 MOST_SECONDS = 600.0  # that checking the run of another account may take
 BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -129,9 +130,9 @@ class Run:
         return run
 
     @property
-    def is_checked(self) -> bool:
-        """Whether it has a manifest, so that its files are what was written."""
-        return self.files.is_checked
+    def unchecked(self) -> str:
+        """A sentence where the run has no manifest to check its files against; else empty."""
+        return "" if self.files.is_checked else UNCHECKED
 
     def of_seed(self, seed: int) -> Run:
         """Return the run whose model and messages are those of one seed."""
@@ -312,7 +313,7 @@ def _open(folder: Path, files: RunFiles) -> Run:
         run = Run(
             folder,
             TrainConfig.from_json(stored["config"]),
-            tuple(map(int, stored["seeds"])),
+            tuple(stored["seeds"]),
             tuple(CacheSource.from_json(source) for source in caches),
             {str(name): str(number) for name, number in stored.get("versions", {}).items()},
             files,
@@ -336,8 +337,11 @@ def _check_sizes(run: Run) -> None:
         raise ValueError("two of its caches have one name")
     if len(run.seeds) > MOST_SEEDS:
         raise ValueError(f"it has {len(run.seeds):,} seeds, more than {MOST_SEEDS:,}")
+    largest = LARGEST_SEED if config.split.startswith("cells") else (LARGEST_SEED - 42) // 1000
+    if not all(type(seed) is int and 0 <= seed <= largest for seed in run.seeds):
+        raise ValueError(f"its seeds are not numbers from 0 to {largest:,}")
     if not run.sources or not all(0 < source.steps <= MOST_STEPS for source in run.sources):
-        raise ValueError("it has no cache, or one without time steps")
+        raise ValueError("it has no cache, or one of no or too many time steps")
     narrowest = min(source.dim for source in run.sources)
     heads = config.heads * config.vocab
     numbers = config.agents * (heads * config.hidden_dim + max(narrowest, 1) * ENCODER_WIDTH)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from data.errors import HeliographError
+from data.files import write_error
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ class TensorBoardCallback:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        with self._sentence():
+            for writer in self._writers.values():
+                writer.close()
 
     def begin(self, part: str) -> None:
         """Start a part of the training, which has a folder of its own."""
@@ -122,14 +125,23 @@ class TensorBoardCallback:
     def __call__(self, now: Progress) -> None:
         """Writes one epoch of a chunk."""
         name = str(self.folder / self._part / f"seeds-{now.seeds[0]}-{now.seeds[-1]}")
-        if name not in self._writers:
-            self._writers[name] = self._make(name)
-        writer = self._writers[name]
         values = {"loss": now.loss, "tau": now.tau, "validation/mean": now.accuracy_validation}
         values |= {
             f"validation/seed_{seed}": accuracy
             for seed, accuracy in zip(now.seeds, now.validation, strict=True)
         }
-        for name, value in values.items():
-            if not math.isnan(value):
-                writer.add_scalar(name, value, now.epoch)
+        with self._sentence():
+            if name not in self._writers:
+                self._writers[name] = self._make(name)
+            writer = self._writers[name]
+            for name, value in values.items():
+                if not math.isnan(value):
+                    writer.add_scalar(name, value, now.epoch)
+
+    @contextmanager
+    def _sentence(self) -> Iterator[None]:
+        """Raise WriteError where the files cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise write_error(self.folder, error) from error

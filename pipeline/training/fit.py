@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -48,7 +49,7 @@ def fit(
     width = size if torch_device.type == "cpu" else 0
     for number, start in enumerate(range(0, len(seeds), size)):
         chunk = seeds[start : start + size]
-        with fast_float32(torch_device):
+        with fast_float32(torch_device), _sentence_without_memory(config, chunk, torch_device):
             trainer = MultiSeedTrainer(examples, config, chunk, width=width, device=torch_device)
             if not config.refit or not all(len(split.validation) for split in trainer.splits):
                 _train(trainer, number, progress, checkpointer)
@@ -63,6 +64,24 @@ def fit(
             _train(refitted, 2 * number + 1, _part_of_two(progress, 1), checkpointer)
             for chose, result in zip(first, refitted.results(), strict=True):
                 yield _with_validation(result, chose)
+
+
+@contextmanager
+def _sentence_without_memory(
+    config: TrainConfig, seeds: Sequence[int], device: torch.device
+) -> Iterator[None]:
+    """Raise HeliographError where the memory of the machine or of its GPU is too small."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        where = "the machine" if device.type == "cpu" else f"the GPU ({device})"
+        raise HeliographError(
+            f"{where} has too little memory to train {len(seeds)} seeds at once: lower --seeds, "
+            f"--batch ({config.batch}), --receivers ({config.receivers}) or --hidden-dim "
+            f"({config.hidden_dim}), or read fewer dimensions with --axes"
+        ) from error
 
 
 def _with_validation(result: SeedResult, chose: SeedResult) -> SeedResult:

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 EVIL = "<script>alert('x')</script>"
+TURNING = "\u202egpj.exe\x1b[2J\x9b\u2066"
 EVIL_REASON = '"><img src=x onerror=alert(2)>'
 
 
@@ -17,20 +18,27 @@ class HtmlPage(HTMLParser):
         self.text: list[str] = []
         self.scripts: list[str] = []
         self._inside = ""
+        self._goes_on = False  # a name in the middle of a text does not end it
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
+        self._goes_on &= tag == "bdi"
         self.tags.append((tag, {name: value or "" for name, value in attrs}))
         self._inside = tag if tag in ("script", "style") else ""
 
     def handle_endtag(self, tag):
+        self._goes_on &= tag == "bdi"
         self._inside = ""
 
     def handle_data(self, data):
         if self._inside == "script":
             self.scripts.append(data)
         elif not self._inside:
-            self.text.append(data)
+            if self._goes_on:
+                self.text[-1] += data
+            else:
+                self.text.append(data)
+            self._goes_on = True
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.tags if name == tag]

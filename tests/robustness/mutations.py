@@ -287,16 +287,13 @@ def _text_of(text: str) -> bytes:
 
 def _pickles(choice: random.Random) -> bytes:
     touch = f"touch {CANARY}"
-    deep: Any = []
-    for _ in range(choice.choice((500, 900))):
-        deep = [deep]
     return choice.choice(
         (
             pickle.dumps(_Call(os.system, touch)),
             pickle.dumps({"features": _Call(eval, f"__import__('os').system('{touch}')")}),
             pickle.dumps(_Call(exec, f"__import__('os').system('{touch}')")),
             b"\x80\x02c__builtin__\ngetattr\ncos\nenviron\nX\x03\0\0\0getq\x00\x86R.",
-            pickle.dumps(deep),
+            b"\x80\x02" + b"]" * 900 + b"a" * 899 + b".",
             b"\x80\x02" + b"(" * choice.choice((10**5, 10**6)) + b".",
             b"\x80\x02" + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
             b"\x80\x02" + b"}" + b"K\x01}" * 10**5 + b"s" * 10**5 + b".",

@@ -45,3 +45,8 @@ def test_bits_of_what_is_kept(
 )  # fmt: skip
 def test_some_bits_of_what_is_kept(name: str, count: int, zygote: Zygote, tmp_path: Path) -> None:
     flip(zygote, tmp_path, name, 0, count)
+
+
+def test_shards_under_each_others_names_are_computed_again(zygote: Zygote, tmp_path: Path) -> None:
+    (tmp_path / "case").mkdir()
+    assert zygote.call("tests.robustness.flips:swap", 0, 3, folder=tmp_path / "case") == []

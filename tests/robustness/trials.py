@@ -14,7 +14,7 @@ from tests.robustness.disk import KILL, TEAR, Call, Fault
 from tests.robustness.place import Place, computed
 from tests.robustness.zygote import End, Zygote
 
-PASSING = ("lock", "*/lock", "*.parts", "*.parts/*", "unfinished", "*/unfinished*")
+PASSING = ("lock", "*/lock", "*.lock", "*.parts", "*.parts/*", "unfinished", "*/unfinished*")
 """What is there only while a command runs, next to what is hidden."""
 IGNORED = "manifest.json"
 """Lists the other files of a run; it is checked by reading the run."""
@@ -88,13 +88,13 @@ class Survey:
     def errors(self) -> list[Fault]:
         """Return every errno at every place in the code that changes the disk.
 
-        At each place one of them lasts, too: all later calls fail as well.
+        At each place one of them lasts: all later calls fail as well.
         """
-        faults = []
-        for turn, number in enumerate(self.places()):
-            faults += [Fault(number, name) for name in ERRNOS]
-            faults.append(Fault(number, ERRNOS[turn % len(ERRNOS)], lasting=True))
-        return faults
+        return [
+            Fault(number, name, lasting=turn % len(ERRNOS) == which)
+            for turn, number in enumerate(self.places())
+            for which, name in enumerate(ERRNOS)
+        ]
 
     def moments(self, count: int, seed: object) -> Iterator[float]:
         """Yield random moments within the time that the command takes."""
@@ -117,8 +117,11 @@ class Survey:
         self.check_next_start()
         return moment
 
-    def try_error(self, fault: Fault) -> str:
-        """Make a call fail, look at what is there, run the command again; return what it did."""
+    def try_error(self, fault: Fault, *, recover: bool = True) -> str:
+        """Make a call fail, look at what is there, and return what the command did.
+
+        With `recover` it is then run again, and must succeed.
+        """
         self.place.reset()
         end = self.place.command(self.command.words, fault=fault)
         assert "Traceback" not in end.stderr, end.stderr
@@ -135,7 +138,9 @@ class Survey:
         assert end.sentence.startswith("Error: "), end.stderr
         assert "\n\n" not in end.stderr.strip(), end.stderr
         self.check_state()
-        self.check_next_start()
+        if recover:
+            self.check_next_start()
+            return "refused, then done"
         return "refused"
 
     def check_end(self, end: End) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from data import cache
 from data.cache import CacheError, load, read_unsealed, save
+from data.cache.hdf5_reader import _SealedBytes
+from data.cache.seal import Seal
 from tests.helpers.caches import features
 from tests.helpers.paper_files import make_paper_features
 
@@ -235,3 +238,87 @@ def test_loading_runs_at_the_speed_of_numpy(tmp_path):
             times[name].append(time.perf_counter() - start)
     # The best of each: what else the machine does only ever adds to a time.
     assert min(times["ours"]) <= 1.6 * min(times["numpy"]), times
+
+
+class TestScreening:
+    """A cache that this account has not written is read in another process first."""
+
+    @pytest.fixture
+    def cache(self, tmp_path, no_record) -> Path:
+        save(features(), tmp_path / "c.h5")
+        return tmp_path / "c.h5"
+
+    @pytest.fixture
+    def started(self, monkeypatch) -> list[Path]:
+        """The files that are read in another process."""
+        asked: list[Path] = []
+
+        def screen(paths, *_, **__):
+            asked.extend(paths)
+            return {}
+
+        monkeypatch.setattr("data.screening.screen", screen)
+        return asked
+
+    def test_our_own_is_known_and_somebody_elses_is_read_there_once(self, cache, monkeypatch):
+        def start(*_, **__):
+            raise AssertionError("a process is started")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", start)
+            load(cache)
+        monkeypatch.setattr("data.screening.own_record", lambda: None)
+        monkeypatch.setattr("data.screening._recorded_here", set())
+        load(cache)
+        monkeypatch.setattr(subprocess, "Popen", start)
+        load(cache)
+        monkeypatch.setattr("data.screening._recorded_here", set())
+        with pytest.raises(AssertionError, match="a process is started"):
+            load(cache)
+
+    def test_other_features_are_no_other_structure(self, cache, started):
+        with open(cache, "rb", buffering=0) as file:
+            seal = Seal.read(file)
+        content = bytearray(cache.read_bytes())
+        content[seal.features[0]] ^= 1
+        cache.write_bytes(content)
+        with pytest.raises(CacheError, match=r"features .*damaged"):
+            load(cache)
+        assert started == []
+
+    def test_the_same_bytes_in_other_places_are_not_known(self, cache, started):
+        with open(cache, "rb", buffering=0) as file:
+            seal = Seal.read(file)
+        content = cache.read_bytes()
+        start, stop = seal.features
+        moved = (start - 64, stop - 64)
+        resealed = dataclasses.replace(seal, features=moved)
+        rest = content[512:start] + content[stop:]
+        place = moved[0] - 512
+        body = rest[:place] + content[start:stop] + rest[place:]
+        cache.write_bytes(resealed.user_block() + body)
+        with pytest.raises(CacheError, match="was changed while it was read"):
+            load(cache)
+        assert started == [cache]
+
+    @pytest.mark.parametrize("hidden_in", ["seal", "features"])
+    def test_hdf5_sees_nothing_that_the_seal_does_not_cover(self, cache, hidden_in, started):
+        """A second file, in the place of one copy of the seal or of the features."""
+        with open(cache, "rb", buffering=0) as file:
+            seal = Seal.read(file)
+            content = bytearray(cache.read_bytes())
+            superblock = content[512:600]
+            where = 0 if hidden_in == "seal" else seal.features[0]
+            content[where : where + 88] = superblock
+            cache.write_bytes(content)
+            seen = _SealedBytes(file, seal)
+            seen.seek(0)
+            assert seen.read(512) == bytes(512)
+            seen.seek(seal.features[0] - 8)
+            around = seen.read(seal.features[1] - seal.features[0] + 16)
+            assert around[8:-8] == bytes(len(around) - 16)
+            assert around[:8] == content[seal.features[0] - 8 : seal.features[0]]
+            assert around[-8:] == content[seal.features[1] : seal.features[1] + 8]
+        if hidden_in == "seal":
+            assert load(cache).differences(features()) == []
+        assert started == []

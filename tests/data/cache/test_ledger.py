@@ -1,7 +1,11 @@
+import random
+from contextlib import suppress
+
 import pytest
 
-from data.cache import CacheError, ledger_path, load, merge, read_ledger, save, verify
-from tests.helpers.caches import full, outcomes
+from data.cache import CacheError, ShardStore, ledger_path, load, merge, read_ledger, save, verify
+from data.files import UnsafeFileError
+from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes
 
 
 class TestLedger:
@@ -45,6 +49,48 @@ class TestLedger:
             assert read_ledger(tmp_path / "c.h5") == []
         merge([full(tmp_path / "c.h5")], tmp_path / "c.h5")
         assert len(read_ledger(tmp_path / "c.h5")) == 12
+
+    def test_it_does_not_grow_with_the_number_of_runs(self, tmp_path):
+        lines = []
+        for _ in range(4):
+            full(tmp_path / "c.h5")
+            lines.append(len(read_ledger(tmp_path / "c.h5")))
+        assert lines == [12, 24, 24, 24]
+        first = read_ledger(tmp_path / "c.h5")[0]
+        assert (first["claimed_frames"], first["outcome"]) == (9, "kept")
+
+    def test_a_later_failure_does_not_lose_where_a_video_was(self, tmp_path):
+        path, (clip,) = tmp_path / "c.h5", clips(1)
+        full(path, 1)
+        for _ in range(3):
+            with ShardStore(path, **MADE_WITH) as store:
+                store.fail(clip, "no such file")
+        assert outcomes(path) == {"done": 1, "failed": 2}
+
+    def test_a_flipped_bit_in_a_line_is_named_or_changes_nothing(self, tmp_path):
+        full(tmp_path / "c.h5", 3)
+        ledger, entries = ledger_path(tmp_path / "c.h5"), read_ledger(tmp_path / "c.h5")
+        content = ledger.read_bytes()
+        choice = random.Random(0)
+        for _ in range(200):
+            flipped = bytearray(content)
+            flipped[choice.randrange(len(content) - 1)] ^= 1 << choice.randrange(8)
+            ledger.write_bytes(flipped)
+            with suppress(CacheError):
+                found = read_ledger(tmp_path / "c.h5")
+                # Of a line whose "xxh3" has another name, all else is as it was.
+                assert all(a.items() <= b.items() for a, b in zip(entries, found, strict=True))
+
+    def test_a_link_in_its_place_is_not_written_through(self, tmp_path):
+        own = tmp_path / "own.txt"
+        own.write_text("a user's file")
+        ledger_path(tmp_path / "c.h5").symlink_to(own)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            ledger_path(tmp_path / "c.h5").unlink(missing_ok=True)
+            ledger_path(tmp_path / "c.h5").symlink_to(own)
+            with pytest.raises(UnsafeFileError, match=r"ledger\.jsonl is not written: it is a sym"):
+                extract(store, clips(1))
+        assert own.read_text() == "a user's file"
 
     def test_a_torn_line_of_the_ledger_is_cut_off(self, tmp_path):
         full(tmp_path / "c.h5")

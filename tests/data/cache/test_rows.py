@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from data.cache import CacheError, load, read_metadata, save
-from data.cache.rows import IDENTITY_FIELDS, cache_rows, stack_rows, write_rows
+from data.cache.joining import IDENTITY_FIELDS
+from data.cache.rows import cache_rows, stack_rows, write_rows
 from tests.helpers.caches import features
 
 

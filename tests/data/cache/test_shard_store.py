@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import pickle
 import random
 import resource
 import shutil
@@ -14,12 +16,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import CacheError, ShardStore, ledger_path, load, read_ledger, save, verify
+from data import screening
+from data.cache import (
+    CacheError,
+    ShardStore,
+    info,
+    ledger_path,
+    load,
+    read_ledger,
+    save,
+    sweep_shards,
+    verify,
+)
 from data.cache.seal import USER_BLOCK
 from data.clips import Clip
-from data.files import WriteError
+from data.files import WriteError, temporary_path
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes, source
+from tests.helpers.version_1 import save_version_1
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -267,6 +281,20 @@ class TestResuming:
             store.consolidate(clips(12))
         assert verify(path) == []
         assert load(path).select(range(11)).features.tobytes() == whole.features.tobytes()
+
+    def test_shards_that_are_in_the_cache_are_swept(self, tmp_path):
+        """As a repair leaves them that is killed after it has written the cache."""
+        path = full(tmp_path / "c.h5")
+        sweep_shards(path)
+        with ShardStore(tmp_path / "d.h5", **MADE_WITH) as store:
+            extract(store, clips(14))
+        shutil.copytree(tmp_path / "d.h5.parts", tmp_path / "c.h5.parts")
+        sweep_shards(path)
+        left = [load(shard).clip_id for shard in (tmp_path / "c.h5.parts").glob("[0-9a-f]*.h5")]
+        assert sorted(left) == [["fall/012.mp4"], ["fall/013.mp4"]]
+        full(path, 14)
+        sweep_shards(path)
+        assert not (tmp_path / "c.h5.parts").exists()
 
 
 class TestRefusals:
@@ -543,3 +571,155 @@ def test_shards_and_ledger_are_plain_to_look_at(tmp_path):
     assert one.key == [shard.stem]
     assert json.loads((tmp_path / "c.h5.parts/store.json").read_text()) == MADE_WITH
     assert time.strptime(read_ledger(tmp_path / "c.h5")[0]["time"][:19], "%Y-%m-%dT%H:%M:%S")
+
+
+class TestShards:
+    def test_shards_with_swapped_names_are_made_again(self, tmp_path):
+        whole = load(full(tmp_path / "whole.h5", 3))
+        path = tmp_path / "c.h5"
+        with ShardStore(path, **MADE_WITH) as store:
+            extract(store, clips(3))
+        first, second, _ = sorted((tmp_path / "c.h5.parts").glob("*.h5"))
+        for source_name, name in ((first, "swap"), (second, first.name), ("swap", second.name)):
+            (first.parent / source_name).rename(first.parent / name)
+        for shard in (first, second):
+            assert [str(problem) for problem in verify(shard)] == [
+                f"{shard} is the shard of another clip"
+            ]
+        full(path, 3)
+        assert load(path).differences(whole) == []
+        assert outcomes(path) == {"done": 5, "kept": 1, "damaged": 2}
+
+    def test_a_link_in_place_of_a_shard_is_no_shard(self, tmp_path):
+        path, own = tmp_path / "c.h5", tmp_path / "own.txt"
+        own.write_text("a user's file")
+        with ShardStore(path, **MADE_WITH) as store:
+            extract(store, clips(2))
+        shard, _ = (tmp_path / "c.h5.parts").glob("*.h5")
+        shard.unlink()
+        shard.symlink_to(own)
+        full(path, 2)
+        assert len(load(path)) == 2
+        assert own.read_text() == "a user's file"
+
+    def test_a_store_is_not_pickled(self, tmp_path):
+        with (
+            ShardStore(tmp_path / "c.h5", **MADE_WITH) as store,
+            pytest.raises(TypeError, match=r"store of .*c\.h5 cannot be pickled: it holds a lock"),
+        ):
+            pickle.dumps(store)
+
+    def test_shards_of_another_account_are_read_in_a_process_of_their_own_first(
+        self, tmp_path, no_record, monkeypatch
+    ):
+        path = tmp_path / "c.h5"
+        with ShardStore(path, **MADE_WITH) as store:
+            extract(store, clips(3))
+        no_record.unlink()
+        monkeypatch.setattr("data.screening._recorded_here", set())
+        asked = []
+        screen = screening.screen
+
+        def noted(paths, *words, **options):
+            asked.append(paths)
+            return screen(paths, *words, **options)
+
+        monkeypatch.setattr("data.screening.screen", noted)
+        monkeypatch.setattr("data.cache.hdf5_reader.screen", noted)
+        full(path, 3)
+        assert outcomes(path) == {"done": 3, "kept": 3}
+        assert [len(paths) for paths in asked] == [3]  # all of them in one process
+
+
+class TestWithoutLocks:
+    """A file system without `flock`: every process gets the lock, and nothing may be lost."""
+
+    @pytest.fixture(autouse=True)
+    def _no_flock(self, monkeypatch):
+        def flock(*_):
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+
+    def test_two_at_once_lose_none_of_their_clips(self, tmp_path):
+        path = tmp_path / "c.h5"
+        with ShardStore(path, **MADE_WITH) as one:
+            extract(one, clips(3))
+            with ShardStore(path, **MADE_WITH) as other:
+                extract(other, clips(3, start=3))
+                other.consolidate(clips(3, start=3))
+            extract(one, clips(2, start=8))
+            one.consolidate([*clips(3), *clips(2, start=8)])
+        assert len(load(path)) == 8
+        assert verify(path) == []
+
+    def test_a_second_process_leaves_the_temporaries_of_the_first(self, tmp_path):
+        path = tmp_path / "c.h5"
+        with ShardStore(path, **MADE_WITH) as store:
+            temporary = temporary_path(store.parts / "shard.h5")
+            temporary.write_bytes(b"half of a shard")
+            with ShardStore(path, **MADE_WITH):
+                assert temporary.exists()
+
+
+class TestVersion1:
+    @pytest.mark.parametrize("row_hashes", [True, False])
+    def test_it_is_gone_on_with_and_written_as_version_2(self, tmp_path, row_hashes):
+        whole, path = load(full(tmp_path / "whole.h5")), tmp_path / "c.h5"
+        save_version_1(load(full(tmp_path / "some.h5", 5)), path, row_hashes=row_hashes)
+        assert load(path).differences(load(tmp_path / "some.h5")) == []
+        full(path)
+        assert load(path).differences(whole) == []
+        assert info(path)["schema_version"] == 2
+        assert outcomes(path) == {"kept": 5, "done": 6, "failed": 1}
+
+    def test_one_that_is_complete_is_written_as_version_2(self, tmp_path):
+        whole, path = load(full(tmp_path / "whole.h5")), tmp_path / "c.h5"
+        save_version_1(whole, path)
+        full(path)
+        assert info(path)["schema_version"] == 2
+        assert load(path).content_sha256 == whole.content_sha256
+
+    @pytest.mark.parametrize("row_hashes", [True, False])
+    def test_damage_in_it_is_never_sealed_anew(self, tmp_path, row_hashes):
+        whole, path = load(full(tmp_path / "whole.h5", 5)), tmp_path / "c.h5"
+        content = bytearray(save_version_1(whole, path, row_hashes=row_hashes).read_bytes())
+        content[content.find(whole.features[2].tobytes())] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(CacheError, match=r"c\.h5.* (is|are) damaged"):
+            full(path)
+        assert path.read_bytes() == content
+
+    def test_the_seconds_of_a_clip_come_from_its_ledger_if_its_key_agrees(self, tmp_path):
+        path = tmp_path / "c.h5"
+        parts = [Clip(id=str(n), path=Path("x.mp4"), start=n, end=n + 0.5) for n in (1.0, 2.0)]
+        with ShardStore(path, **MADE_WITH) as store:
+            for clip in parts:
+                frames = np.zeros(4, np.int64)
+                store.add(clip, np.ones((2, 8), "f2"), frames, frames / 1.0, source_sha256="ab")
+            store.consolidate(parts)
+        whole = load(path)
+        assert (whole.start.tolist(), whole.end.tolist()) == ([1.0, 2.0], [1.5, 2.5])
+        save_version_1(whole, path)
+        assert np.isnan(load(path).start).all()
+        with ShardStore(path, **MADE_WITH) as store:
+            store.consolidate([])
+        assert load(path).differences(whole) == []
+
+
+def test_columns_of_version_2_stay(tmp_path):
+    path = tmp_path / "c.h5"
+    some = load(full(path, 3))
+    pictures = np.arange(3 * 4 * 2 * 2, dtype=np.uint8).reshape(3, 4, 2, 2)
+    rich = replace(
+        some, label_units={"mass": "g"}, label_tables={"mass": "a" * 64}, thumbnails=pictures
+    )
+    save(rich, path)
+    heavier = [replace(clip, labels={"mass": 2.0}) for clip in clips(3)]
+    with ShardStore(path, **MADE_WITH) as store:
+        extract(store, heavier)
+        store.consolidate(heavier)
+    found = load(path)
+    assert found.labels["mass"].tolist() == [2.0] * 3
+    assert (found.label_units, found.label_tables) == (rich.label_units, rich.label_tables)
+    np.testing.assert_array_equal(found.thumbnails, pictures)

@@ -77,6 +77,8 @@ print(missed)
         ]
 
     def test_a_file_without_a_seal_is_a_problem(self, tmp_path):
+        with pytest.raises(CacheError, match="does not exist"):
+            verify(tmp_path / "c.h5")
         (tmp_path / "c.h5").write_text("hello")
         assert "c.h5 is not an HDF5 file" in str(verify(tmp_path / "c.h5")[0])
 
@@ -92,6 +94,18 @@ print(missed)
             "fall/002.mp4: its shard is missing",
             "fall/003.mp4: its shard is missing",
             "fall/004.mp4: its shard is missing",
+        ]
+
+    def test_a_damaged_shard_is_named(self, tmp_path):
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(3))
+            store.consolidate(clips(2))
+        (shard,) = (tmp_path / "c.h5.parts").glob("*.h5")
+        content = bytearray(shard.read_bytes())
+        content[-1] ^= 1
+        shard.write_bytes(content)
+        assert [str(problem) for problem in verify(tmp_path / "c.h5")] == [
+            "fall/002.mp4: its shard is damaged"
         ]
 
     def test_a_cache_that_is_replaced_while_it_is_verified_is_sound(self, tmp_path, monkeypatch):

@@ -1,10 +1,16 @@
+import json
 import re
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
+import backbones
 from data.cache import save
 from tests.helpers.caches import features
 from tests.helpers.command import run
+from tests.helpers.paper_files import make_paper_features
+from tests.helpers.tiny_backbone import TINY_ENTRY
 
 
 def test_info_shows_names_to_the_letter(tmp_path):
@@ -22,3 +28,68 @@ def test_export_names_the_clips_that_are_left_out(tmp_path):
     shown = run(*words)
     assert shown.exit_code == 0
     assert "left out: 1 clips without a known mass (c/é 1.mp4)" in shown.stderr
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Import of features (12, 8, 16) of the paper's form, with words of the command."""
+
+    def run_import(*words: object, name: str = "imported.h5"):
+        make_paper_features(tmp_path / "paper.pt")
+        return run("cache", "import", tmp_path / "paper.pt", "-o", tmp_path / name, *words)
+
+    return run_import
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--backbone", "nothing"], "unknown backbone 'nothing'; choose from"),
+        (["--backbone", "timm:nothing"], "timm has no model 'nothing'"),
+        (
+            ["--backbone", "dinov2_vits14"],
+            "dinov2_vits14 gives 384 numbers a step, and these features have 16",
+        ),
+        (["--frames", "10"], "has 8 time steps, which 10 frames cannot give"),
+        (["--backbone", "tiny", "--frames", "8"], "tiny gives 4 steps of 8 frames, and these"),
+        (["--backbone", "tiny", "--preprocess", "odd"], "no preprocessing 'odd'"),
+        (
+            ["--backbone", "tiny", "--preprocess", "paper"],
+            "unknown preprocessing of tiny 'paper'; choose from official",
+        ),
+    ],
+)
+def test_an_impossible_declaration_is_refused(words, reason, imported, tmp_path, monkeypatch):
+    entry = replace(TINY_ENTRY, dim=16, preprocessings=("official",))
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", entry)
+    shown = imported(*words)
+    assert shown.exit_code == 2
+    assert reason in shown.stderr
+    assert not (tmp_path / "imported.h5").exists()
+
+
+def test_what_is_declared_is_shown_as_declared(imported, tmp_path, monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", replace(TINY_ENTRY, dim=16))
+    shown = imported("--backbone", "tiny", "--frames", "16", "--preprocess", "paper")
+    assert shown.exit_code == 0, shown.stderr
+    shown = run("cache", "info", tmp_path / "imported.h5", terminal_width=300)
+    words = "imported features, tiny, 16 frames, preprocessing paper, as declared (from paper.pt)"
+    assert words in " ".join(shown.stdout.split())
+    assert "fingerprint, as declared" in shown.stdout
+    info = json.loads(run("cache", "info", tmp_path / "imported.h5", "--json").stdout)
+    assert info["origin"] == words
+    imported(name="other.h5")
+    info = json.loads(run("cache", "info", tmp_path / "other.h5", "--json").stdout)
+    assert info["origin"] == "imported features, of unknown origin (from paper.pt)"
+
+
+def test_a_cache_that_lost_its_seal_is_imported(tmp_path):
+    save(features(), tmp_path / "c.h5")
+    with open(tmp_path / "c.h5", "r+b") as file:
+        file.write(bytes(512))
+    refused = run("cache", "info", tmp_path / "c.h5")
+    assert refused.exit_code == 1
+    assert "heliograph cache import reads such a file" in refused.stderr
+    assert run("cache", "import", tmp_path / "c.h5", "-o", tmp_path / "new.h5").exit_code == 0
+    info = json.loads(run("cache", "info", tmp_path / "new.h5", "--json").stdout)
+    assert info["origin"] == "imported features, in its file fake, as declared (from c.h5)"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
 import pipeline.cli
 from pipeline.cli import main
@@ -194,6 +195,62 @@ def test_a_fault_of_the_machine_is_a_sentence(error, sentence, monkeypatch):
     monkeypatch.setattr(main.get_command(None, "backbones"), "callback", fail)
     shown = run("backbones")
     assert (shown.exit_code, shown.stderr) == (1, f"Error: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (
+            ["extract", "a", "-o", "b"],
+            {
+                "GPU": "a smaller --batch or another --device",
+                "machine": "a smaller --batch or fewer --workers",
+            },
+        ),
+        (
+            ["phase87", "a", "-o", "b"],
+            {
+                "GPU": "a smaller --batch or another --device",
+                "machine": "a smaller --batch or fewer --workers",
+            },
+        ),
+        (["message", "a", "b"], {"GPU": "another --device", "machine": "a machine with more"}),
+        (
+            ["train", "a", "-o", "b"],
+            {"GPU": "a smaller --batch or another --device", "machine": "a smaller --batch"},
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore"), "GPU"),
+        (RuntimeError("CUDA error: out of memory\nCompile with"), "GPU"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "GPU"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "machine"),
+        (MemoryError(), "machine"),
+    ],
+)
+def test_a_lack_of_memory_is_a_sentence_with_an_option(words, advice, error, where, monkeypatch):
+    def fail(**options):
+        raise error
+
+    monkeypatch.setattr(main.get_command(None, words[0]), "callback", fail)
+    shown = run(*words)
+    assert shown.exit_code == 1
+    assert shown.stderr == f"Error: the {where} is out of memory: try {advice[where]}\n"
+
+
+def test_a_broken_gpu_is_a_sentence(monkeypatch):
+    def fail(**options):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with")
+
+    monkeypatch.setattr(main.get_command(None, "backbones"), "callback", fail)
+    shown = run("backbones")
+    assert shown.exit_code == 1
+    assert shown.stderr == (
+        "Error: the GPU failed: CUDA error: an illegal memory access was encountered\n"
+    )
 
 
 def test_a_fault_of_the_program_is_shown_whole(monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import save
+from data.cache import load, save
 from tests.helpers.caches import features
 from tests.helpers.command import run
 from tests.helpers.paper_files import make_paper_features
@@ -29,6 +29,12 @@ def export_words(suffix: str) -> Callable[[Path], list[object]]:
     return words
 
 
+def merge_words(folder: Path) -> list[object]:
+    for name in "ab":
+        save(features(5, prefix=name), folder / f"{name}.h5")
+    return ["cache", "merge", folder / "a.h5", folder / "b.h5", "-o", folder / "all.h5"]
+
+
 def index_words(folder: Path) -> list[object]:
     make_physics101_tree(folder)
     return ["index", "physics101", folder, "--scenario", "spring", "-o", folder / "c.jsonl"]
@@ -39,6 +45,7 @@ COMMANDS = {
     "export .pt": export_words(".pt"),
     "export .npz": export_words(".npz"),
     "export .safetensors": export_words(".safetensors"),
+    "merge": merge_words,
     "index": index_words,
 }
 
@@ -86,3 +93,21 @@ def test_what_is_no_such_file_is_kept_too(make_words, kind, tmp_path):
     assert REFUSED in refused.stderr
     assert os.lstat(out).st_ino == before.st_ino
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_merge_into_one_of_its_own_caches_replaces_it(tmp_path):
+    words = merge_words(tmp_path)
+    before = (tmp_path / "a.h5").read_bytes()
+    assert run(*words[:-1], tmp_path / "a.h5").exit_code == 1
+    assert (tmp_path / "a.h5").read_bytes() == before
+    assert run(*words[:-1], tmp_path / "a.h5", "--overwrite").exit_code == 0
+    assert len(load(tmp_path / "a.h5")) == 10
+
+
+def test_damage_outside_of_what_is_read_is_no_equal_content(tmp_path):
+    """The seal stands twice in a cache, and one copy is enough to read it."""
+    words = merge_words(tmp_path)
+    assert run(*words).exit_code == 0
+    with open(tmp_path / "all.h5", "r+b") as file:
+        file.write(b"H")
+    assert run(*words).exit_code == 1

@@ -13,6 +13,7 @@ from pipeline.evaluation import compare
 from pipeline.evaluation.compare_runs import paired_difference
 from pipeline.training import train
 from tests.helpers.command import run
+from tests.helpers.runs import reseal
 
 SMALL = {"epochs": 2, "oracle_epochs": 0, "agents": 2, "vocab": 3}
 
@@ -86,6 +87,7 @@ def test_runs_without_a_common_seed_are_refused(runs, tmp_path):
     shutil.copytree(runs["both"].folder, tmp_path / "other")
     path = tmp_path / "other" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seeds": [7]}))
+    reseal(tmp_path / "other")
     with pytest.raises(HeliographError, match="have no seed in common") as error:
         compare(runs["both"].folder, tmp_path / "other")
     assert "\n" not in str(error.value)

@@ -13,6 +13,7 @@ import torch
 
 import backbones
 from backbones import Backbone, LoadOptions, dinov2, hub, vjepa2
+from data.errors import HeliographError
 from data.interchange import import_pt, read_pt, write_pt
 from data.simulate import simulate
 from data.video import Sampling, read_sampled
@@ -307,6 +308,39 @@ class TestCompare:
             shown.stdout
         )
         assert "Tensor float16 (206, 8, 1024) against Tensor float32 (206, 384)" in shown.stdout
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"features": None}, "features is object"),
+            ({"features": 3.0}, r"features is float64 \(\)"),
+            ({"features": torch.tensor(1.0)}, r"features is float32 \(\)"),
+            ({"features": torch.zeros(2, 3).to(torch.float8_e4m3fn)}, "is refused"),
+            ({"obj_names": None}, "obj_names is not a list of text"),
+            ({"obj_names": [1, 2]}, "obj_names is not a list of text"),
+            ({"obj_names": ["a"]}, "1 obj_names for 2 clips"),
+            ({"mass_values": 3}, r"mass_values is int64 \(\)"),
+            ({"mass_values": ["", "x"]}, "mass_values is <U1"),
+            ({"mass_values": [[1, 2], [3, 4]]}, "mass_values is int64"),
+            ({"mass_values": [1.0]}, "2 obj_names for 1 mass_values"),
+            ({"mass_values": {"a": 1}}, "mass_values is object"),
+        ],
+    )
+    def test_entries_of_other_types_are_named(self, tmp_path, changes, reason):
+        content = {"features": torch.zeros(2, 3), "obj_names": ["a", "b"], "mass_values": [1, 2]}
+        left, right = tmp_path / "left.pt", tmp_path / "right.pt"
+        write_pt(content, left)
+        write_pt(content | changes, right)
+        with pytest.raises(HeliographError, match=reason) as error:
+            compare_feature_files(left, right)
+        assert str(right) in str(error.value)
+
+    def test_tensors_that_are_views_and_of_short_floats_are_compared(self, tmp_path):
+        content = {"features": torch.ones(2, 3), "obj_names": ["a", "b"], "mass_values": [1, 2]}
+        write_pt(content, tmp_path / "left.pt")
+        for ones in (torch.ones(2, 3).bfloat16(), (-torch.ones(2, 3, dtype=torch.complex64)).imag):
+            write_pt(content | {"features": ones}, tmp_path / "right.pt")
+            compare_feature_files(tmp_path / "left.pt", tmp_path / "right.pt")
 
     def test_a_file_that_is_not_one_of_the_papers(self, tmp_path):
         write_pt({"a": 1}, tmp_path / "a.pt")

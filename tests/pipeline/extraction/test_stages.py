@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from backbones import Backbone, BackboneError, GpuError, Preprocess
 from data import cache
 from data.clips import Clip
-from data.errors import HeliographError
+from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file
-from data.video import Sampling
+from data.video import Sampling, read, read_sampled
 from pipeline.extraction import extract
 from pipeline.extraction.stages import BackboneBatcher
 from tests.helpers.films import make_film
@@ -26,7 +27,7 @@ def test_each_batch_of_a_gpu_holds_as_many_clips_the_last_filled_up(
 ):
     one = tiny()
     extract(clips, tmp_path / "a.h5", backbone=one, sampling=SAMPLING, dtype="float32")
-    several, sizes = tiny(), []
+    several, sizes = on_a_gpu(tiny(), monkeypatch), []
     forward = several.forward
 
     def noted(batch: torch.Tensor) -> torch.Tensor:
@@ -34,14 +35,128 @@ def test_each_batch_of_a_gpu_holds_as_many_clips_the_last_filled_up(
         return forward(batch)
 
     several.forward = noted
-    monkeypatch.setattr(several, "device", SimpleNamespace(type="cuda"))
-    monkeypatch.setattr(several, "_move", lambda batch: batch)
-    monkeypatch.setattr("backbones.base.forward_precision", lambda *_: torch.inference_mode())
     extract(clips, tmp_path / "b.h5", backbone=several, sampling=SAMPLING, dtype="float32", batch=4)
     assert sizes == [4, 4]
     found = [cache.load(tmp_path / name) for name in ("a.h5", "b.h5")]
     assert found[0].clip_id == found[1].clip_id
     np.testing.assert_allclose(found[0].features, found[1].features, rtol=1e-5, atol=1e-7)
+    assert found[0].versions["device"] == "CPU"
+    assert found[0].versions["pass"] == "1 clip, one thread"
+    assert found[1].versions["device"] == "NVIDIA A100"
+    assert found[1].versions["pass"] == "4 clips"
+    assert found[0].key == found[1].key
+
+
+FAULTS = [
+    (RuntimeError("a shape\nis odd"), "RuntimeError: a shape"),
+    (ValueError(), "ValueError"),
+    (BackboneError("it takes other frames"), "it takes other frames"),
+]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize(("error", "reason"), FAULTS)
+def test_what_a_clip_does_to_the_backbone_costs_that_clip(
+    gpu, error, reason, clips, tmp_path, tiny, monkeypatch
+):
+    model = on_a_gpu(tiny(), monkeypatch) if gpu else tiny()
+    hostile = pixels_of(clips[2], model)
+    encode = model._encode
+
+    def fragile(pixels: torch.Tensor) -> torch.Tensor:
+        if any(torch.equal(clip, model.preprocess.normalise(hostile)) for clip in pixels):
+            raise error
+        return encode(pixels)
+
+    expected = tmp_path / "expected.h5"
+    extract(clips, expected, backbone=model, sampling=SAMPLING, batch=4)
+    model._encode = fragile
+    target = tmp_path / "c.h5"
+    summary = extract(clips, target, backbone=model, sampling=SAMPLING, batch=4)
+    assert summary.failed == {"2": reason}
+    assert summary.done == 5
+    found, whole = cache.load(target), cache.load(expected)
+    assert found.failures == [("2", reason)]
+    rows = [row for row, clip in enumerate(whole.clip_id) if clip != "2"]
+    np.testing.assert_array_equal(found.features, whole.features[rows])
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        *FAULTS,
+        (MemoryError(), "there is too little memory for its frames: try fewer --workers"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 byte"),
+            "there is too little memory for its frames: try fewer --workers",
+        ),
+    ],
+)
+def test_what_a_clip_does_to_preprocessing_costs_that_clip(
+    error, reason, clips, tmp_path, tiny, monkeypatch
+):
+    model = tiny()
+    hostile = read(clips[2].path, [0]).frames[0]
+    preprocess = model.preprocess
+
+    class Fragile(Preprocess):
+        def __call__(self, frames: np.ndarray) -> torch.Tensor:
+            if np.array_equal(frames[0], hostile):
+                raise error
+            return preprocess(frames)
+
+    model.preprocess = Fragile(**vars(preprocess))
+    summary = extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING)
+    assert summary.failed == {"2": reason}
+    assert summary.done == 5
+
+
+def test_features_of_another_shape_cost_that_clip(clips, tmp_path, tiny):
+    model = tiny()
+    model.forward = lambda batch: torch.zeros(1, 1, 5)
+    summary = extract(clips[:1], tmp_path / "c.h5", backbone=model, sampling=SAMPLING)
+    assert summary.failed == {"0": "the backbone gave features (1, 1, 5), not (1, 2, 5)"}
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_lack_of_memory_is_no_fault_of_a_clip(gpu, clips, tmp_path, tiny, monkeypatch):
+    model = on_a_gpu(tiny(), monkeypatch) if gpu else tiny()
+    text = "CUDA out of memory. Tried" if gpu else "DefaultCPUAllocator: can't allocate memory"
+
+    def full(pixels: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(f"{text}\nmuch more")
+
+    model._encode = full
+    what = "2 clips of 4 frames in a pass" if gpu else "clips of 4 frames"
+    where = "GPU" if gpu else "machine"
+    with pytest.raises(OutOfMemoryError, match=f"the {where} is out of memory .tiny, {what}"):
+        extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING, batch=2)
+
+
+def test_a_broken_gpu_is_no_fault_of_a_clip(clips, tmp_path, tiny, monkeypatch):
+    model = on_a_gpu(tiny(), monkeypatch)
+
+    def broken(pixels: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with")
+
+    model._encode = broken
+    with pytest.raises(GpuError, match=r"^the GPU failed: CUDA error: an illegal memory access"):
+        extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING, batch=2)
+
+
+def on_a_gpu(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """Return a backbone that believes that it is on a GPU."""
+    monkeypatch.setattr(model, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(model, "_move", lambda batch: batch)
+    monkeypatch.setattr("backbones.base.forward_precision", lambda *_: torch.inference_mode())
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    return model
+
+
+def pixels_of(clip: Clip, model: Backbone) -> torch.Tensor:
+    """Return what the backbone gets of a clip."""
+    batch, _ = read_sampled(clip.path, SAMPLING)
+    return model.preprocess(batch.frames)
 
 
 def test_an_error_of_the_writer_is_raised(clips, tmp_path, tiny, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from data import cache
 from data.errors import HeliographError
 from data.files import sha256_file
+from pipeline.console import printable
 from pipeline.evaluation import evaluate
 from pipeline.message import load_lexicon
 from pipeline.report import write_report
@@ -20,7 +21,7 @@ from pipeline.report.sections.positions import causal
 from pipeline.runs import Run
 from pipeline.training import train
 from tests.helpers.command import run as command
-from tests.helpers.pages import EVIL, EVIL_REASON, HtmlPage, read_page
+from tests.helpers.pages import EVIL, EVIL_REASON, TURNING, HtmlPage, read_page
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,17 @@ def test_nothing_is_loaded_from_anywhere_and_no_data_become_code(page):
     policy = next(one["content"] for one in page.all("meta") if "http-equiv" in one)
     assert f"script-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
+
+
+def test_names_turn_nothing_around_them(run):
+    text = write_report(run.folder).path.read_text()
+    assert printable(text, keep="\n\t") == text
+    shown = rf"<bdi>{printable(TURNING)}</bdi>"
+    assert rf'<tr><td class="clip">{shown}</td><td>{shown}</td>' in text
+    assert rf'<tr><td class="code">{shown}</td><td>{shown}</td></tr>' in text
+    assert text.count("<bdi>") == text.count("</bdi>") > 2 * len(run.messages())
+    assert not re.search(r'="[^"]*<bdi>', text)
+    assert not re.search(r'="[^"]*&lt;bdi', text)
 
 
 def test_a_clip_named_like_a_script_is_shown_and_does_not_run(page):

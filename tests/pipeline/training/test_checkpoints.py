@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,13 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from data import cache
 from data.errors import HeliographError
 from data.files import WriteError
 from data.lock import BusyError
+from data.screening import is_recorded
 from pipeline.runs import Run
 from pipeline.training import train
+from pipeline.training.checkpoints import TrainingCheckpointer, check
+from pipeline.training.trainer import MultiSeedTrainer
 from tests.helpers.command import run as run_command
 
 HELIOGRAPH = Path(sys.executable).with_name("heliograph")
@@ -135,6 +141,156 @@ def test_a_state_of_another_training_or_a_damaged_one_is_refused(cache_path, tmp
     (one / state).write_bytes((other / state).read_bytes()[:1000])
     with pytest.raises(HeliographError, match=r"chunk-000\.pt is damaged"):
         train(cache_path, one, **SHORT | {"vocab": 4}, resume=True)
+
+
+TINY = SHORT | {"epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, features) -> Path:
+    """The folder of a training that was killed, next to its cache."""
+    folder = tmp_path_factory.mktemp("killed")
+    cache.save(features, folder / "made.h5")
+    with pytest.raises(Killed):
+        train(folder / "made.h5", folder / "run", **TINY, progress=die_after(2))
+    return folder
+
+
+@pytest.fixture
+def unfinished(killed, tmp_path) -> Path:
+    """A copy of the run folder."""
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "run"
+
+
+def checkpointer_of(folder: Path) -> TrainingCheckpointer:
+    identity = json.loads((folder / "unfinished" / "identity.json").read_text())
+    return TrainingCheckpointer(folder, identity)
+
+
+def begin_and_load(checkpointer: TrainingCheckpointer) -> dict:
+    checkpointer.begin(resume=True, overwrite=False)
+    return checkpointer.load(0)
+
+
+@pytest.mark.parametrize("name", ["identity.json", "chunk-000.pt"])
+def test_no_bit_of_a_state_that_flipped_is_gone_on_from(unfinished, name):
+    checkpointer, path = checkpointer_of(unfinished), unfinished / "unfinished" / name
+    content, draw = path.read_bytes(), random.Random(name)
+    for _ in range(200 if name == "identity.json" else 20):
+        flipped = bytearray(content)
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(HeliographError, match=r"is damaged|of something else"):
+            begin_and_load(checkpointer)
+    path.write_bytes(content)
+    assert begin_and_load(checkpointer)["epoch"] == 1
+
+
+def test_states_whose_names_were_swapped_are_refused(unfinished):
+    first, second = (unfinished / "unfinished" / f"chunk-00{number}.pt" for number in (0, 1))
+    shutil.copy(first, second)
+    with pytest.raises(HeliographError, match=r"chunk-001\.pt is of another training"):
+        checkpointer_of(unfinished).load(1)
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("name", ["identity.json", "chunk-000.pt"])
+def test_what_is_no_file_among_the_states_is_refused(unfinished, name, plant):
+    checkpointer = checkpointer_of(unfinished)
+    (unfinished / "unfinished" / name).unlink()
+    plant(unfinished / "unfinished" / name)
+    with pytest.raises(HeliographError, match=f"{name} is not read: it is a"):
+        begin_and_load(checkpointer)
+    checkpointer.begin(resume=False, overwrite=True)
+    assert not (unfinished / "unfinished").exists()
+
+
+def test_a_state_of_another_device_is_gone_on_with(killed, tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(killed / "made.h5", whole, **TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:7")
+        with pytest.raises(Killed):
+            train(killed / "made.h5", broken, **TINY, progress=die_after(3))
+    train(killed / "made.h5", broken, **TINY, resume=True)
+    assert contents(broken) == contents(whole)
+
+
+def test_a_state_of_another_account_is_read_in_another_process_first(unfinished, monkeypatch):
+    asked = []
+
+    def screen(path: Path, identity: str, checker: str) -> None:
+        asked.append((path.name, identity, checker))
+        raise HeliographError("refused there")
+
+    monkeypatch.setattr("data.screening.require_screened", screen)
+    with pytest.raises(HeliographError, match="refused there"):
+        checkpointer_of(unfinished).load(0)
+    identity = check(unfinished / "unfinished" / "chunk-000.pt")
+    assert asked == [("chunk-000.pt", identity, "pipeline.training.checkpoints:check")]
+    assert is_recorded(identity)  # it was written here
+
+
+def test_a_state_of_something_else_is_no_traceback(unfinished):
+    checkpointer_of(unfinished).save(0, {"epoch": "six"})
+    with pytest.raises(HeliographError, match=r"chunk-000\.pt is damaged"):
+        train(unfinished.parent / "made.h5", unfinished, **TINY, resume=True)
+
+
+def test_a_full_disk_costs_no_state(killed, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def progress(done: int, total: int, note: str) -> None:
+        if done == 2:
+            monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(WriteError, match="cannot be written: the disk is full"):
+        train(killed / "made.h5", out, **TINY, progress=progress)
+    monkeypatch.undo()
+    assert begin_and_load(checkpointer_of(out))["epoch"] == 1
+    train(killed / "made.h5", out, **TINY, resume=True)
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate "
+        "memory: you tried to allocate 4000000000000 bytes."),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_a_sentence_with_what_to_lower(
+    cache_path, tmp_path, monkeypatch, error
+):
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(MultiSeedTrainer, "run", out_of_memory)
+    shown = run_command("train", cache_path, "-o", tmp_path / "r", "--seeds", 2, "--device", "cpu")
+    assert shown.exit_code == 1
+    (sentence,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
+    assert "too little memory to train 2 seeds at once: lower --seeds, --batch (32)" in sentence
+
+
+def test_the_control_is_kept_while_the_run_is_trained(killed, tmp_path):
+    source, whole, broken = killed / "made.h5", tmp_path / "whole", tmp_path / "broken"
+    settings = TINY | {"control": True}
+    train(source, whole, **settings)
+    with pytest.raises(Killed):
+        train(source, broken, **settings, progress=die_after(7))
+    assert [path.name for path in broken.iterdir()] == ["unfinished"]
+    notes = []
+    resumed = {"resume": True, "progress": lambda done, total, note: notes.append(note)}
+    train(source, broken, **settings, **resumed)
+    assert contents(broken) == contents(whole)
+    assert notes
+    assert not any(note.startswith("1x64") for note in notes)
 
 
 def test_resuming_what_is_finished_changes_nothing(cache_path, tmp_path):

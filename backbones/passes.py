@@ -1,0 +1,120 @@
+"""Passes of a model on the cores of a CPU: one thread each, and as many at once as memory holds.
+
+How torch divides a pass among threads changes the last bits of its result. A pass in one thread
+gives the same bits on any number of cores; the others are filled with more passes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backbones.errors import is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+
+PASS_BYTES_PER_INPUT = 64  # what a pass takes at most, in multiples of its float32 pixels
+
+_inside = threading.local()
+_pools = threading.Lock()
+
+
+def passes_at_once(part: torch.Tensor) -> int:
+    """Return how many passes on such pixels (uint8) may run at once: a core each, if memory lasts.
+
+    Half of the memory that is available now is for them.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    available = available_bytes()
+    if available is None:
+        return threads
+    need = part.numel() * 4 * PASS_BYTES_PER_INPUT
+    return max(1, min(threads, available // 2 // need))
+
+
+def run_passes(
+    encode: Callable[[torch.Tensor], torch.Tensor], parts: Sequence[torch.Tensor], at_once: int
+) -> list[torch.Tensor]:
+    """Return `encode` of each part, each computed in one thread.
+
+    Calls from several threads share the cores. Inside a pass (a backbone may be made of others) the
+    parts are computed in its thread.
+
+    Args:
+        encode: called by several threads, one at a time if `at_once` is 1.
+        parts: one for each pass.
+        at_once: how many passes may run at the same time.
+
+    Raises:
+        Exception: what `encode` raised; the passes that have not begun are left out.
+    """
+    if getattr(_inside, "a_pass", False):
+        return [encode(part) for part in parts]
+    running = [_pool(at_once).submit(encode, part) for part in parts]
+    try:
+        results = []
+        for part, future in zip(parts, running, strict=True):
+            try:
+                results.append(future.result())
+            except (RuntimeError, MemoryError) as error:
+                if at_once == 1 or not is_out_of_memory(error):
+                    raise
+                # Several at once did not fit after all.
+                results.append(_pool(1).submit(encode, part).result())
+        return results
+    except BaseException:
+        for future in running:
+            future.cancel()
+        raise
+
+
+def available_bytes() -> int | None:
+    """Return how much memory this process may still take; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = {line.split(":")[0]: line.split()[1] for line in lines}
+        available = int(fields["MemAvailable"]) * 1024
+    except (OSError, KeyError, IndexError, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")  # of a container
+    try:
+        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, min(available, left + int(cached.get("inactive_file", 0))))
+    except (OSError, ValueError):  # no limit ("max"), or no container
+        return available
+
+
+def _pool(size: int) -> ThreadPoolExecutor:
+    """Return the threads that run so many passes at once."""
+    with _pools:
+        return _new_pool(size)
+
+
+@cache
+def _new_pool(size: int) -> ThreadPoolExecutor:
+    """Return threads each of which gives torch one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    ready = threading.Barrier(size + 1)
+
+    def begin() -> None:
+        _inside.a_pass = True
+        torch.get_num_threads()  # without a first call, torch would undo the next line later on
+        torch.set_num_threads(1)  # of this thread, and of threads to come until it is set back
+        ready.wait()
+
+    pool = ThreadPoolExecutor(size, "pass", initializer=begin)
+    for _ in range(size):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(before)
+    return pool

@@ -1,0 +1,119 @@
+"""What several caches have in common, and their columns one after the other."""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.cache.errors import CacheError
+from data.cache.features import Features
+from data.cache.mapped import JoinedRows
+from data.differences import first_difference
+
+IDENTITY_FIELDS = ("fingerprint", "sampler", "decoder")
+_TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
+
+
+def require_same_make(caches: Sequence[tuple[Path, Features]]) -> None:
+    """Check that caches, with their paths, were made in one way.
+
+    Raises:
+        CacheError: They differ in fingerprint, sampler or decoder (the message names the field), in
+            the shape of their features, or in the unit of a label.
+    """
+    (first_path, first), *others = caches
+    for path, clips in others:
+        _refuse_different(first_path, first, path, clips)
+    units: dict[str, tuple[Path, str]] = {}
+    for path, clips in caches:
+        for label, unit in clips.label_units.items():
+            known_path, known = units.setdefault(label, (path, unit))
+            if unit != known:
+                raise CacheError(
+                    f"{known_path} and {path} do not mix: the label {label} is in {known!r} in one "
+                    f"and in {unit!r} in the other"
+                )
+
+
+def joined_units(caches: Sequence[Features]) -> dict[str, str]:
+    """Return the units of labels that any of the caches knows."""
+    return {label: unit for clips in caches for label, unit in clips.label_units.items()}
+
+
+def joined_tables(caches: Sequence[Features]) -> dict[str, str]:
+    """Return the table of each label that comes from one table in all caches that have it."""
+    tables: dict[str, set[str]] = {}
+    for clips in caches:
+        for label in clips.labels:
+            tables.setdefault(label, set()).add(clips.label_tables.get(label, ""))
+    return {label: next(iter(found)) for label, found in tables.items() if len(found) == 1}
+
+
+def join(caches: Sequence[Features]) -> Features:
+    """Return the clips of caches of one make, one after the other; their rows stay where they are.
+
+    Raises:
+        CacheError: A clip is in two of them.
+    """
+    first = caches[0]
+    names = dict.fromkeys(chain.from_iterable(clips.labels for clips in caches))
+    text: dict[str, Any] = {
+        name: [value for clips in caches for value in getattr(clips, name)] for name in _TEXT
+    }
+    frames = max(clips.frame_index.shape[1] for clips in caches)
+    pictures = {clips.thumbnails.shape[1:] for clips in caches if len(clips)}
+    thumbnails: Any = JoinedRows([clips.thumbnails for clips in caches])
+    if len(pictures) != 1 or 0 in min(pictures):
+        thumbnails = np.empty((0, 0, 0, 0), dtype=np.uint8)
+    return Features(
+        features=JoinedRows([clips.features for clips in caches]),
+        labels={
+            name: np.concatenate(
+                [clips.labels.get(name, np.full(len(clips), np.nan)) for clips in caches]
+            )
+            for name in names
+        },
+        label_units=joined_units(caches),
+        label_tables=joined_tables(caches),
+        frame_index=_padded([clips.frame_index for clips in caches], frames, -1),
+        pts_seconds=_padded([clips.pts_seconds for clips in caches], frames, np.nan),
+        thumbnails=thumbnails,
+        start=np.concatenate([clips.start for clips in caches]),
+        end=np.concatenate([clips.end for clips in caches]),
+        failures=[failure for clips in caches for failure in clips.failures],
+        versions=first.versions,
+        created=max(clips.created for clips in caches),
+        **{name: getattr(first, name) for name in IDENTITY_FIELDS},
+        **text,
+    )
+
+
+def _padded(columns: Sequence[NDArray[Any]], frames: int, filler: float) -> NDArray[Any]:
+    """Return columns (n, F) as one (N, `frames`)."""
+    return np.concatenate(
+        [
+            np.pad(column, ((0, 0), (0, frames - column.shape[1])), constant_values=filler)
+            for column in columns
+        ]
+    )
+
+
+def _refuse_different(left_path: Path, left: Features, right_path: Path, right: Features) -> None:
+    difference = first_difference(
+        {name: getattr(left, name) for name in IDENTITY_FIELDS},
+        {name: getattr(right, name) for name in IDENTITY_FIELDS},
+    )
+    if difference:
+        raise CacheError(
+            f"{left_path} and {right_path} do not mix: {difference.name} is {difference.left!r} "
+            f"in one and {difference.right!r} in the other"
+        )
+    shapes = [(str(c.features.dtype), c.features.shape[1:]) for c in (left, right)]
+    if shapes[0] != shapes[1]:
+        raise CacheError(
+            f"{left_path} and {right_path} do not mix: features are {shapes[0][0]} {shapes[0][1]} "
+            f"in one and {shapes[1][0]} {shapes[1][1]} in the other"
+        )

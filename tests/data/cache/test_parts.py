@@ -1,0 +1,123 @@
+import json
+import random
+
+import numpy as np
+import pytest
+
+from data.cache import CacheError, info, load, merge, save, verify
+from data.cache.parts import INDEX
+from tests.helpers.caches import features
+
+
+@pytest.fixture
+def whole():
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 6, 4, 5), np.uint8)
+    return features(thumbnails=pictures, label_units={"mass": "g"}, label_tables={"mass": "a" * 64})
+
+
+@pytest.fixture
+def folder(tmp_path, whole):
+    save(whole, tmp_path / "c", clips_per_part=3)
+    return tmp_path / "c"
+
+
+def parts(folder):
+    return [folder / part["name"] for part in json.loads((folder / INDEX).read_text())["parts"]]
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_the_parts_are_read_as_the_whole(folder, whole, tmp_path, mapped):
+    save(whole, tmp_path / "c.h5")
+    found = load(folder, mapped=mapped)
+    assert found.differences(whole) == []
+    assert found.content_sha256 == load(tmp_path / "c.h5").content_sha256 == whole.content_sha256
+    assert [len(load(path)) for path in parts(folder)] == [3, 3, 1]
+
+
+def test_rows_of_several_parts_are_taken_as_numpy_takes_them(folder, whole):
+    mapped = load(folder, mapped=True).features
+    for where in (4, slice(1, 7, 2), [6, 0, 3, 3], (slice(2, 5), 1)):
+        np.testing.assert_array_equal(mapped[where], whole.features[where])
+
+
+def test_it_is_described_checked_and_merged(folder, whole, tmp_path):
+    told = info(folder)
+    assert (told["clips"], told["content_sha256"]) == (7, whole.content_sha256)
+    assert told["bytes"] == sum(path.stat().st_size for path in parts(folder))
+    assert verify(folder) == []
+    merge([folder], tmp_path / "one.h5")
+    assert load(tmp_path / "one.h5").differences(whole) == []
+
+
+def test_writing_again_leaves_only_the_new_parts_and_what_is_not_ours(folder, whole):
+    save(whole, folder / "other.h5")
+    save(whole.select([0, 1]), folder, clips_per_part=1)
+    assert sorted(folder.glob("*.h5")) == sorted([*parts(folder), folder / "other.h5"])
+    assert load(folder).differences(whole.select([0, 1])) == []
+
+
+def test_a_cache_without_clips(tmp_path, whole):
+    save(whole.select([]), tmp_path / "c", clips_per_part=3)
+    assert len(load(tmp_path / "c")) == 0
+
+
+def test_a_part_that_was_exchanged_is_refused(folder, whole):
+    first, second, _ = parts(folder)
+    first.write_bytes(second.read_bytes())
+    for read in (load, info, lambda path: merge([path], folder / "m.h5")):
+        with pytest.raises(CacheError, match=f"{first} is not the part that index.json names"):
+            read(folder)
+    assert [str(problem) for problem in verify(folder)] == [
+        f"{first} is not the part that index.json names"
+    ]
+
+
+def test_a_damaged_part_names_the_clip(folder, whole):
+    part = parts(folder)[1]
+    content = bytearray(part.read_bytes())
+    content[content.find(whole.features[4].tobytes()) + 2] ^= 1
+    part.write_bytes(content)
+    assert [problem.clip for problem in verify(folder)] == ["c/é 4.mp4"]
+    with pytest.raises(CacheError, match=r"the features of c/é 4\.mp4 are damaged"):
+        load(folder)
+
+
+def test_a_flipped_bit_of_the_index_is_never_served(folder, whole):
+    content = (folder / INDEX).read_bytes()
+    choice = random.Random(0)
+    refused = []
+    for _ in range(60):
+        flipped = bytearray(content)
+        flipped[choice.randrange(len(content))] ^= 1 << choice.randrange(8)
+        (folder / INDEX).write_bytes(flipped)
+        try:
+            assert load(folder).differences(whole) == []
+        except CacheError as error:
+            refused.append(str(error))
+    assert refused
+    assert all(message.startswith(str(folder)) for message in refused)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "[" * 100_000, '{"schema_version": 2, "parts": [], "content_sha256": "x"}', "7"],
+)
+def test_a_foreign_index_is_one_sentence(folder, content):
+    (folder / INDEX).write_text(content)
+    with pytest.raises(CacheError, match=r"index\.json is damaged") as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../c.h5", "/etc/passwd", "a/b.h5", ".h5", "x.h5\0", 7])
+def test_a_part_lies_in_the_folder(folder, name):
+    index = json.loads((folder / INDEX).read_text())
+    index["parts"][0]["name"] = name
+    (folder / INDEX).write_text(json.dumps(index))
+    with pytest.raises(CacheError, match=r"index\.json is damaged"):
+        load(folder)
+
+
+def test_a_folder_without_an_index_is_no_cache(tmp_path):
+    with pytest.raises(CacheError, match=r"nor a folder of parts with index\.json"):
+        load(tmp_path)
