@@ -90,7 +90,7 @@ def prepare(folder: Path) -> dict[str, Callable[[], Any]]:
     from pipeline.message import load, messages_for
     from pipeline.training import train
 
-    clips = read_manifest(simulate("fall", folder / "clips", grid=2, per_cell=1, seconds=1))
+    clips = read_manifest(simulate("fall", folder / "clips", grid=4, per_cell=1, seconds=1))
     model = backbones.load("efficientnet_lite0", device="cpu", precision="fp32")
     target = folder / "c.h5"
 

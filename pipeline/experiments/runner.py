@@ -26,7 +26,7 @@ from data import cache
 from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write, open_regular, sha256_file
-from data.interchange import import_pt
+from data.interchange import import_features
 from data.video import Sampling
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
@@ -226,7 +226,7 @@ def _given(recipe: Recipe, out: Path, file: Path | None) -> Path:
         return file
     target = out / "features" / f"{file.stem}.h5"
     if not target.exists():
-        cache.save(import_pt(file), target)
+        cache.save(import_features(file), target)
     elif cache.info(target)["fingerprint"].get("sha256") != sha256_file(file):
         raise HeliographError(f"{target} was made of another {file.name}: choose another --out")
     return target

@@ -54,7 +54,6 @@ class WritingCommand:
         prepare: Makes what it starts from.
         again: Its words for the start after a kill, where they differ.
         reads: The run folder whose parts must be of one training.
-        keeps: A pattern of files that no kill may remove once they are whole.
         parts: Into how many tests its kills are divided.
         error_parts: Into how many tests its failing calls are divided.
         kills: `each` call, each `place` in the code that makes calls, or at `random` moments only:
@@ -66,7 +65,6 @@ class WritingCommand:
     prepare: Callable[[Place], None]
     again: tuple[str, ...] = ()
     reads: str = ""
-    keeps: str = ""
     parts: int = 1
     error_parts: int = 1
     kills: str = "each"
@@ -220,16 +218,18 @@ EXPERIMENT = (
     "experiment", "small.toml", "--out", "out", "--backbone", "tiny", "--device", "cpu",
 )  # fmt: skip
 TRAIN = ("train", "learn.h5", "-o", "run", *SMALL)
-SHARDS = "*.parts/*.h5"
 
 COMMANDS: tuple[WritingCommand, ...] = (
-    WritingCommand("extract", ("extract", "films", "-o", "c.h5", *EXTRACT), films, keeps=SHARDS),
     WritingCommand(
-        "extract more", ("extract", "films", "-o", "c.h5", *EXTRACT), some_extracted, keeps=SHARDS
+        "extract", ("extract", "films", "-o", "c.h5", *EXTRACT), films, parts=4, error_parts=5
+    ),
+    WritingCommand(
+        "extract more", ("extract", "films", "-o", "c.h5", *EXTRACT), some_extracted, parts=3,
+        error_parts=4,
     ),
     WritingCommand(
         "repair", ("cache", "verify", "c.h5", "--repair", "--workers", "1", "--device", "cpu"),
-        damaged, keeps=SHARDS,
+        damaged, parts=3, error_parts=4,
     ),
     WritingCommand("merge", ("cache", "merge", "a.h5", "b.h5", "-o", "m.h5"), caches),
     WritingCommand("import", ("cache", "import", "paper.pt", "-o", "i.h5"), paper_file),
@@ -238,30 +238,45 @@ COMMANDS: tuple[WritingCommand, ...] = (
     WritingCommand(
         "export safetensors", ("cache", "export", "a.h5", "-o", "e.safetensors"), caches
     ),
-    WritingCommand("train", TRAIN, caches, again=(*TRAIN, "--resume"), reads="run"),
+    WritingCommand(
+        "train", TRAIN, caches, again=(*TRAIN, "--resume"), reads="run", parts=6, error_parts=10
+    ),
     WritingCommand(
         "train with control", (*TRAIN, "--control"), caches,
-        again=(*TRAIN, "--control", "--resume"), reads="run",
+        again=(*TRAIN, "--control", "--resume"), reads="run", parts=6, error_parts=14,
+        kills="place",
     ),
-    WritingCommand("overwrite", (*TRAIN, "--vocab", "3", "--overwrite"), trained, reads="run"),
-    WritingCommand("resume", (*TRAIN, "--resume"), half_trained, reads="run"),
+    WritingCommand(
+        "overwrite", (*TRAIN, "--vocab", "3", "--overwrite"), trained, reads="run", parts=8,
+        error_parts=12,
+    ),
+    WritingCommand(
+        "resume", (*TRAIN, "--resume"), half_trained, reads="run", parts=5, error_parts=8
+    ),
     WritingCommand(
         "sweep", (*TRAIN, "--sweep", "heads=1,2"), caches,
-        again=(*TRAIN, "--sweep", "heads=1,2", "--resume"), reads="run",
+        again=(*TRAIN, "--sweep", "heads=1,2", "--resume"), reads="run", parts=6, error_parts=12,
+        kills="place",
     ),
     WritingCommand("evaluate", ("evaluate", "run", "--permutations", "10"), trained, reads="run"),
     WritingCommand("report", ("report", "run"), trained, reads="run"),
     WritingCommand("report elsewhere", ("report", "run", "-o", "pages/page.html"), trained),
-    WritingCommand("message", ("message", "run", "learn.h5"), trained, reads="run"),
-    WritingCommand("import-checkpoint", (
-        "import-checkpoint", "checkpoint.pt", "-o", "run", "--cache", "grid.h5",
-    ), checkpoint, reads="run"),
+    WritingCommand(
+        "import-checkpoint",
+        ("import-checkpoint", "checkpoint.pt", "-o", "run", "--cache", "grid.h5"),
+        checkpoint, reads="run", parts=8, error_parts=10,
+    ),
     WritingCommand(
         "index", ("index", "physics101", "tree", "--scenario", "fall", "-o", "lists/f.jsonl"), tree
     ),
-    WritingCommand("simulate", (*SIMULATE, "--workers", "1"), nothing),
+    WritingCommand(
+        "simulate", (*SIMULATE, "--workers", "1"), nothing, parts=2, error_parts=4
+    ),
     WritingCommand("simulate in processes", (*SIMULATE, "--workers", "2"), nothing, kills="random"),
-    WritingCommand("experiment", EXPERIMENT, recipe_with_features, reads="out/small/runs/one"),
+    WritingCommand(
+        "experiment", EXPERIMENT, recipe_with_features, reads="out/small/runs/one", parts=8,
+        error_parts=14, kills="place",
+    ),
     WritingCommand("experiment from nothing", EXPERIMENT, recipe, kills="random"),
 )  # fmt: skip
-"""Every command that writes, but those that fetch weights."""
+"""Every command that writes, but those that fetch weights; `message` does not."""

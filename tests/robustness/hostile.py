@@ -29,6 +29,9 @@ from tests.robustness.flips import make_version_1
 SECONDS = 90.0
 """After which a command hangs: a process that reads a file gets 60."""
 
+EACH = 8
+"""Of so many files that were refused in another process, one is given to a command."""
+
 Words = tuple[str, ...]
 
 
@@ -76,7 +79,7 @@ def pickles(choice: random.Random, count: int) -> Counter[str]:
         ("import-checkpoint", "FILE", "-o", "out", "--cache", "grid.h5"),
         ("phase87", "--compare", "FILE", "paper.pt"),
     )
-    return _try(make, "pt", words, choice, count)
+    return _try(make, "pt", words, choice, count, "data.interchange.checker:check_pt")
 
 
 def safetensors(choice: random.Random, count: int) -> Counter[str]:
@@ -93,7 +96,7 @@ def safetensors(choice: random.Random, count: int) -> Counter[str]:
         ("message", "FILE", "learn.h5"), ("report", "FILE", "-o", "out.html"),
         ("evaluate", "FILE", "--permutations", "10"),
     )  # fmt: skip
-    return _try(make, "run", words, choice, count)
+    return _try(make, "run", words, choice, count, "pipeline.runs.run:check")
 
 
 def runs(choice: random.Random, count: int) -> Counter[str]:
@@ -109,7 +112,7 @@ def runs(choice: random.Random, count: int) -> Counter[str]:
         ("report", "FILE", "-o", "out.html"), ("evaluate", "FILE", "--permutations", "10"),
         ("compare", "FILE", "sound"),
     )  # fmt: skip
-    return _try(make, "run", words, choice, count)
+    return _try(make, "run", words, choice, count, "pipeline.runs.run:check")
 
 
 def _make_run() -> None:
@@ -131,25 +134,36 @@ def _try(
     commands: tuple[Words, ...],
     choice: random.Random,
     count: int,
+    checker: str = "",
 ) -> Counter[str]:
     """Run a command on each of so many files.
+
+    With a checker they are first read as the commands would have them read, but many in one
+    process that can be killed, as starting one takes seconds. Commands then get the sound ones,
+    and a few of those that were refused.
 
     Returns:
         How often each thing happened. What must not happen is in keys that begin with `FAULT`.
     """
     ends: Counter[str] = Counter()
     Path(mutations.CANARY).unlink(missing_ok=True)
-    for number in range(count):
-        path = Path(f"{number}.{suffix}")
+    paths = [Path(f"{number}.{suffix}") for number in range(count)]
+    for path in paths:
         make(path)
+    reasons = screen(paths, checker) if checker else {}
+    for number, path in enumerate(paths):
         words = [str(path) if word == "FILE" else word for word in choice.choice(commands)]
         print(" ".join(words), file=sys.stderr, flush=True)  # the last line, after a crash
+        if path in reasons and number % EACH:
+            ends["refused"] += 1
+            if "\n" in reasons[path] or str(path) not in reasons[path]:
+                ends[f"FAULT {reasons[path]}"] += 1
+            continue
         end, fault = _run(words)
         ends[end] += 1
         if fault:
             ends[f"FAULT {' '.join(words)}: {fault}"] += 1
-            continue
-        for left in (path, *map(Path, ("out", "out.h5", "out.npz", "out.html"))):
+        for left in map(Path, ("out", "out.h5", "out.npz", "out.html")):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
             else:
@@ -191,25 +205,3 @@ KINDS = {"h5": caches, "pt": pickles, "safetensors": safetensors, "run": runs}
 def give(kind: str, seed: int, count: int) -> Counter[str]:
     """Give `count` mutated files of a kind to commands; return how they ended."""
     return KINDS[kind](random.Random(f"{kind} {seed}"), count)
-
-
-def screened(seed: int, count: int, checker: str) -> Counter[str]:
-    """Read mutated caches with a checker, many in one process that can be killed."""
-    choice = random.Random(f"screened {seed}")
-    sound = _sound_caches()
-    paths = [Path(f"{number}.h5") for number in range(count)]
-    for path in paths:
-        mutations.mutated_cache(choice.choice(sound), path, choice)
-    reasons = screen(paths, checker, seconds=20)
-    ends: Counter[str] = Counter()
-    for path in paths:
-        if path not in reasons:
-            end, fault = _run(["cache", "export", str(path), "-o", f"{path}.npz"])
-            ends[end] += 1
-            if fault:
-                ends[f"FAULT {path}: {fault}"] += 1
-        else:
-            ends["killed" if "the process that read it" in reasons[path] else "refused"] += 1
-            if "\n" in reasons[path] or str(path) not in reasons[path]:
-                ends[f"FAULT {reasons[path]}"] += 1
-    return ends

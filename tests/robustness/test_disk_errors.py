@@ -37,11 +37,16 @@ def test_each_call_fails(
     print(f"errors: {command.name}: {len(faults)} {dict(ends)}")
 
 
-QUICK = ("export npz", "index")
+QUICK, SLOW = ("export npz",), ("simulate", "train")
+SOME = [
+    pytest.param(command, id=command.name, marks=[pytest.mark.slow] * (command.name in SLOW))
+    for command in COMMANDS
+    if command.name in QUICK + SLOW
+]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.name in QUICK], ids=QUICK)
+@pytest.mark.parametrize("command", SOME)
 def test_some_calls_fail(command: WritingCommand, zygote: Zygote, tmp_path: Path) -> None:
     survey = Survey.of(command, zygote, tmp_path)
-    for fault in random.Random(command.name).sample(survey.errors(), 6):
+    for fault in random.Random(command.name).sample(survey.errors(), 5):
         survey.try_error(fault)

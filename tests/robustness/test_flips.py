@@ -41,7 +41,8 @@ def test_bits_of_what_is_kept(
 @pytest.mark.parametrize(
     ("name", "count"),
     [("cache", 10), ("cache of version 1", 10), ("cache of the oldest version", 5), ("shards", 2),
-     ("run", 3)],
+     pytest.param("run", 10, marks=pytest.mark.slow),
+     pytest.param("resumed training", 5, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_some_bits_of_what_is_kept(name: str, count: int, zygote: Zygote, tmp_path: Path) -> None:
     flip(zygote, tmp_path, name, 0, count)

@@ -42,6 +42,10 @@ def test_mutated_files(kind: str, count: int, part: int, zygote: Zygote, tmp_pat
     give(zygote, tmp_path, kind, part + 1, count)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("h5", 6), ("pt", 6), ("safetensors", 4), ("run", 6)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("h5", 8), ("pt", 12), pytest.param("safetensors", 12, marks=pytest.mark.slow),
+     pytest.param("run", 16, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_some_mutated_files(kind: str, count: int, zygote: Zygote, tmp_path: Path) -> None:
     give(zygote, tmp_path, kind, 0, count)

@@ -37,10 +37,15 @@ def test_killed_at_each_call(
     assert sum(ends.values()) - ends["finished"] >= len(kills)
 
 
-QUICK = ("merge", "train", "report", "index")
+QUICK, SLOW = ("merge", "index"), ("train", "overwrite", "report")
+SOME = [
+    pytest.param(command, id=command.name, marks=[pytest.mark.slow] * (command.name in SLOW))
+    for command in COMMANDS
+    if command.name in QUICK + SLOW
+]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.name in QUICK], ids=QUICK)
+@pytest.mark.parametrize("command", SOME)
 def test_killed_at_some_calls(command: WritingCommand, zygote: Zygote, tmp_path: Path) -> None:
     survey = Survey.of(command, zygote, tmp_path)
     for kill in random.Random(command.name).sample(survey.kills(), 3):
