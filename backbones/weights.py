@@ -330,7 +330,7 @@ def _download(published: PublishedWeights, damaged: Mapping[Path, str]) -> Path:
     path = checkpoints_folder() / published.file
     try:
         if published.hugging_face is not None:
-            return _download_from_hub(published, published.hugging_face)
+            return _download_from_hub(published, published.hugging_face, damaged)
         with one_at_a_time(path):
             if not _is_sound(path, published):  # otherwise another process has made it
                 fetch(published.url, path, size_bytes=published.size_bytes, sha256=published.sha256)
@@ -346,13 +346,16 @@ def _download(published: PublishedWeights, damaged: Mapping[Path, str]) -> Path:
         ) from error
 
 
-def _download_from_hub(published: PublishedWeights, file: HubFile) -> Path:
-    """Return the path of a file in the cache of the Hugging Face hub.
+def _download_from_hub(
+    published: PublishedWeights, file: HubFile, damaged: Mapping[Path, str]
+) -> Path:
+    """Return the path of a file in the cache of the Hugging Face hub; a damaged one is replaced.
 
     Raises:
         DownloadError: it cannot be had, or is another file even when it comes again.
     """
-    path = fetch_from_hub(file, size_bytes=published.size_bytes)
+    again = any(_hub_sha256(path) for path in damaged)
+    path = fetch_from_hub(file, size_bytes=published.size_bytes, again=again)
     if not _is_sound(path, published):
         path = fetch_from_hub(file, size_bytes=published.size_bytes, again=True)
         _accept(path, published)

@@ -386,12 +386,15 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         raise HeliographError(f"{error.filename} cannot be read: {error.strerror}") from error
 
     visited: set[str] = set()
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        visible = [name for name in folders if not name.startswith(".")]
-        folders[:] = sorted(visible, key=lambda name: (Path(parent, name).is_symlink(), name))
-        yield Path(parent), names
+    try:
+        for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+            real = os.path.realpath(parent)
+            if real in visited:
+                folders.clear()
+                continue
+            visited.add(real)
+            visible = [name for name in folders if not name.startswith(".")]
+            folders[:] = sorted(visible, key=lambda name: (Path(parent, name).is_symlink(), name))
+            yield Path(parent), names
+    except RecursionError as error:
+        raise HeliographError(f"{folder} holds folders in folders too deep to read") from error

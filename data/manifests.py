@@ -1,6 +1,7 @@
 """Manifests, folders and files that name clips."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import Clip, ClipError
-from data.files import atomic_write, walk
+from data.files import UnsafeFileError, atomic_write, is_hollow, open_regular, walk
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
+LONGEST_LINE = 1 << 20  # characters
 _TEXT_KEYS = ("id", "path", "object", "scenario")
 _TIME_KEYS = ("start", "end")
 
@@ -61,18 +63,35 @@ def read_manifest(path: Path) -> list[Clip]:
     reader = READERS[path.suffix.lower()]
     clips: list[Clip] = []
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
-            for number, entry in reader(path, lines):
+        if is_hollow(path):
+            raise ClipError(f"{path} is no manifest: hardly any of its bytes were ever written")
+        file = io.TextIOWrapper(
+            open_regular(path, follow_links=True), encoding="utf-8-sig", newline=""
+        )
+        with file:
+            for number, entry in reader(path, _lines(path, file)):
                 try:
                     clips.append(_clip(path.parent, entry))
                 except (ClipError, TypeError, ValueError, OverflowError) as error:
                     raise ClipError(f"{path}, line {number}: {error}") from error
     except OSError as error:
         raise ClipError(f"{path} cannot be read: {error.strerror}") from error
+    except UnsafeFileError as error:
+        raise ClipError(str(error)) from error
     except UnicodeDecodeError as error:
         raise ClipError(f"{path} is not UTF-8 text: {error.reason}") from error
     _refuse_duplicates(clips)
     return clips
+
+
+def _lines(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
+    """Yield the lines of a manifest; a file of one endless line would not fit into memory."""
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise ClipError(f"{path}, line {number}: more than {LONGEST_LINE:,} characters")
+        yield line
 
 
 def write_manifest(clips: Sequence[Clip], path: Path) -> None:

@@ -28,6 +28,7 @@ WITHOUT_SOURCE = {
     "robustness/test_flips.py": "everything that is kept, with a bit flipped",
     "robustness/test_hostile_files.py": "every kind of file, mutated",
     "robustness/test_kills.py": "every command that writes, killed",
+    "robustness/test_planted.py": "every command that writes, with something planted at each name",
     "test_architecture.py": "this file",
     "test_docs.py": "docs/",
     "test_lowest_versions.py": "tests/helpers/lowest_versions.py",

@@ -43,7 +43,13 @@ from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_ro
 from data.cache.verification import is_intact, read_to_copy
 from data.clips import Clip, ClipError
 from data.differences import first_difference
-from data.files import atomic_write, sweep_temporaries, sync_folder, version_of
+from data.files import (
+    atomic_write,
+    open_regular,
+    sweep_temporaries,
+    sync_folder,
+    version_of,
+)
 from data.lock import Lock
 
 _ANOTHER = "choose another output or remove it"
@@ -91,6 +97,8 @@ class ShardStore:
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
+        if self.parts.is_symlink() and self.parts.is_dir():
+            raise CacheError(f"{self.parts} is a symbolic link, not a folder of shards; {_ANOTHER}")
         self._lock = Lock(self.parts / "lock", self.target)
         try:
             self._read_target()
@@ -124,9 +132,10 @@ class ShardStore:
         sweep_temporaries(self.parts)
         sweep_temporaries(self.target.parent, of=self.target.name)
         note = self.parts / "store.json"
-        if note.exists():
+        if os.path.lexists(note):
             try:
-                identity = dict(json.loads(note.read_bytes()))
+                with open_regular(note) as file:
+                    identity = dict(json.loads(file.read()))
             except (ValueError, TypeError) as error:
                 raise CacheError(f"{self.parts}: {note.name} is damaged; {_ANOTHER}") from error
             self._refuse_other(self.parts, identity)

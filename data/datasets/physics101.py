@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from data.clips import Clip
 from data.datasets.dataset import Choice, Dataset, DatasetError, Measurement
 from data.errors import InvalidValueError
-from data.files import walk
+from data.files import open_regular, walk
 
 SCENARIOS = ("fall", "ramp", "spring")
 CAMERAS = ("Camera_1", "Camera_2", "Kinect_RGB_1")
@@ -139,7 +139,8 @@ def _videos(folder: Path, name: str) -> Iterator[Path]:
 def _read_labels(path: Path) -> dict[str, float]:
     """Read object -> number from lines "name value"; a value that is not positive is unknown."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with open_regular(path, follow_links=True) as file:
+            lines = file.read().decode("utf-8-sig").splitlines()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

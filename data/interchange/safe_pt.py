@@ -110,6 +110,8 @@ def _read(path: Path, file: BinaryIO) -> dict[str, Any]:
         raise
     except Exception as error:  # whatever a forged pickle provokes in the unpickler
         reason = first_line(_WEIGHTS_ONLY.sub("", str(error)) or type(error).__name__)
+        if "weights_only" in reason or "safe_globals" in reason:  # advice to trust the file
+            reason = "its pickle holds more than a file of data may"
         raise InterchangeError(f"{path} is refused: {reason}") from error
     if not isinstance(content, dict):
         raise InterchangeError(f"{path} holds a {type(content).__name__}, not a dict")

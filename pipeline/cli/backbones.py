@@ -48,7 +48,7 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
     print_table(heads, cells)
     for row in rows:
         for fault in row["faults"] or ():
-            click.echo(f"{row['name']}: {fault}")
+            echo(f"{row['name']}: {fault}")
         if row["error"] is not None:
             echo(f"{row['name']} is broken: {row['error']}")
     log("any image model of timm is timm:MODEL, such as timm:resnet50")

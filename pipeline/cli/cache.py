@@ -135,12 +135,12 @@ def import_(
     preprocess: str | None,
     overwrite: bool,
 ) -> None:
-    """Read features of another program: a file of the paper (.pt), or an .h5 without a seal.
+    """Read features of another program (.pt, .h5).
 
-    An .h5 has datasets named as in a cache; features and clip_id must be there. Nothing in a file
-    is executed. What it does not say can be declared: with --backbone and --frames a run that is
-    trained on it takes new videos, too. What is declared is checked as far as it can be, and is
-    shown as declared wherever it is shown.
+    A .pt is a file of the paper. An .h5 has no seal, and datasets named as in a cache; features and
+    clip_id must be there. Nothing in a file is executed. What it does not say can be declared: with
+    --backbone and --frames a run that is trained on it takes new videos, too. What is declared is
+    checked as far as it can be, and is shown as declared wherever it is shown.
     """
     from data import cache as store
     from data.interchange import import_features

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from data.errors import HeliographError, InvalidValueError, OutOfMemoryError
-from pipeline.console import OutputError, flush_out, log, printable
+from pipeline.console import OutputError, flush_out, log, printable, show_log_of
 
 GPU_ADVICE = {"batch": "a smaller --batch", "device": "another --device"}
 MEMORY_ADVICE = {"batch": "a smaller --batch", "workers": "fewer --workers"}
@@ -139,3 +139,4 @@ def _module(file: str) -> Any:
 @click.version_option(package_name="heliograph")
 def main() -> None:
     """Turn raw video into short discrete messages about the physics in it."""
+    show_log_of("backbones")

@@ -1,6 +1,14 @@
 """What people see on a terminal or in a log: lines, progress and tables, of anything."""
 
-from pipeline.console.output import OutputError, echo, echo_json, flush_out, log, printable
+from pipeline.console.output import (
+    OutputError,
+    echo,
+    echo_json,
+    flush_out,
+    log,
+    printable,
+    show_log_of,
+)
 from pipeline.console.progress import ProgressBar, format_duration
 from pipeline.console.tables import print_table
 
@@ -14,4 +22,5 @@ __all__ = [
     "log",
     "print_table",
     "printable",
+    "show_log_of",
 ]

@@ -74,6 +74,17 @@ def log(text: object) -> None:
     _write_err(sys.stderr, f"{printable(text)}\n")
 
 
+def show_log_of(package: str) -> None:
+    """Print on stderr, as `log` does, what a package tells through Python's logging."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log(record.getMessage())
+
+    logging.getLogger(package).handlers = [Lines()]
+
+
 def write_out(text: str) -> None:
     """Write text to stdout as it is, at once.
 

@@ -226,4 +226,4 @@ def build_examples(caches: Features | Sequence[Features], properties: tuple[str,
         raise InvalidValueError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
     labels = np.stack([clips.labels[name] for name in properties], axis=1)
     objects = tuple(name or clip for name, clip in zip(clips.object, clips.clip_id, strict=True))
-    return Examples(tuple(part.features for part in parts), labels, objects)
+    return Examples(tuple(np.asarray(part.features) for part in parts), labels, objects)

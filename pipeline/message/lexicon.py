@@ -36,7 +36,7 @@ from pipeline.metrics import (
     permutation_null,
     permutations,
 )
-from pipeline.runs import Run, without_nan
+from pipeline.runs import BROKEN, Run, reason_of, without_nan
 
 BINS = 5
 PERMUTATIONS = 999  # of labels across objects
@@ -88,9 +88,13 @@ class Meaning:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Meaning:
         """Return what `Lexicon.to_json` wrote."""
-        numbers = ("share", "p_value", "low", "median", "high", "held_out_share")
-        fields: dict[str, Any] = {name: stored[name] for name in cls.__dataclass_fields__}
-        return cls(**fields | {name: _number(stored[name]) for name in numbers})
+        counts = ("symbol", "clips", "objects", "held_out_clips")
+        fields: dict[str, Any] = {
+            name: (_whole if name in counts else _number)(stored[name])
+            for name in cls.__dataclass_fields__
+            if name != "band"
+        }
+        return cls(**fields, band=_one_of(BANDS, stored["band"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +158,13 @@ class Position:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Position:
         """Return what `Lexicon.to_json` wrote."""
-        rows = {name: tuple(stored[name]) for name in ("information", "chance", "p_values")}
+        rows = {
+            name: tuple(map(_number, stored[name]))
+            for name in ("information", "chance", "p_values")
+        }
         return cls(
-            agent=stored["agent"],
-            head=stored["head"],
+            agent=_whole(stored["agent"]),
+            head=_whole(stored["head"]),
             about=stored["about"],
             meanings=tuple(Meaning.from_json(meaning) for meaning in stored["meanings"]),
             **rows,
@@ -221,12 +228,20 @@ class Lexicon:
         Raises:
             KeyError, TypeError or ValueError: for anything else.
         """
+        properties = tuple(stored["properties"])
+        positions = tuple(Position.from_json(entry) for entry in stored["positions"])
+        for position in positions:
+            _one_of(properties, position.about)
+            rows = (position.information, position.chance, position.p_values)
+            if any(len(row) != len(properties) for row in rows):
+                raise ValueError("a position has not a number for each property")
+        thirds = {name: tuple(map(_number, stored["thirds"][name])) for name in properties}
         return cls(
-            properties=tuple(stored["properties"]),
-            positions=tuple(Position.from_json(entry) for entry in stored["positions"]),
-            clips=stored["clips"],
-            objects=stored["objects"],
-            thirds={name: (low, high) for name, (low, high) in stored["thirds"].items()},
+            properties=properties,
+            positions=positions,
+            clips=_whole(stored["clips"]),
+            objects=_whole(stored["objects"]),
+            thirds={name: (low, high) for name, (low, high) in thirds.items()},
         )
 
 
@@ -250,9 +265,9 @@ def load_lexicon(run: Run) -> Lexicon | None:
             raise ValueError("its positions are not those of the run's agents")
         if lexicon.properties != config.properties:
             raise ValueError("its properties are not those of the run")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise HeliographError(f"{run.folder / 'lexicon.json'} is damaged: {reason}") from error
+    except BROKEN as error:
+        path = run.folder / "lexicon.json"
+        raise HeliographError(f"{path} is damaged: {reason_of(error)}") from error
     return lexicon
 
 
@@ -295,7 +310,21 @@ def learn_lexicon(run: Run) -> Lexicon | None:
 
 
 def _number(value: float | None) -> float:
+    if value is not None and type(value) not in (int, float):
+        raise ValueError(f"{value!r} is no number"[:200])
     return math.nan if value is None else float(value)
+
+
+def _whole(value: int) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no whole number"[:200])
+    return value
+
+
+def _one_of(names: Sequence[str], value: str | None) -> str | None:
+    if value is not None and (type(value) is not str or value not in names):
+        raise ValueError(f"{value!r} is none of {', '.join(map(str, names))}"[:200])
+    return value
 
 
 def build_lexicon(

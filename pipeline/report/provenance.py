@@ -35,8 +35,9 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
 def _source_rows(source: Any, features: Features | None, *, several: bool) -> list[tuple[str, str]]:
     made = source.fingerprint
     cache = f"cache {source.name}" if several else "cache"
+    known_by = "SHA-256 of its content" if source.content_sha256 else "SHA-256"
     rows = [
-        (cache, f"{source.path}, SHA-256 {source.identity}"),
+        (cache, f"{source.path}, {known_by} {source.identity}"),
         ("features", f"{source.steps} steps of {source.dim}, {source.dtype}"),
         ("backbone", describe_origin(made)),
     ]

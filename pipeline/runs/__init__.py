@@ -7,7 +7,7 @@ the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
-from pipeline.runs.manifest import MissingFileError
+from pipeline.runs.manifest import MissingFileError, reason_of
 from pipeline.runs.metrics_schema import (
     SCORES,
     AccuracyEstimate,
@@ -54,6 +54,7 @@ __all__ = [
     "load_inputs",
     "new_run",
     "percent",
+    "reason_of",
     "refuse_existing",
     "summarise",
     "without_nan",

@@ -23,7 +23,7 @@ from pipeline.config import CONTROLLED, TrainConfig, build_config
 from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid, read_inputs
 from pipeline.game import ClipTable, build_game
 from pipeline.runs.manifest import check_listed
-from pipeline.runs.replacement import held, is_unsettled, new_run, refuse_existing
+from pipeline.runs.replacement import UNFINISHED, held, is_unsettled, new_run, refuse_existing
 from pipeline.runs.results import SeedResult
 from pipeline.runs.run import CONTROL, Run
 from pipeline.runs.writer import add_control, write_run
@@ -78,6 +78,10 @@ def import_checkpoint(
             pass
     if not overwrite:
         refuse_existing(out)
+        if (out / UNFINISHED).exists():
+            raise HeliographError(
+                f"{out} holds an unfinished training: choose another folder, or --overwrite"
+            )
     check_listed(path)
     inputs = read_inputs({Path(cache_path).stem: Path(cache_path)})
     with held(out), new_run(out) as new:
@@ -135,6 +139,11 @@ def _read_agents(
     else:
         properties = tuple(n.removeprefix("heads.") for n in named if n.startswith("heads."))
     count = max(several) + 1 if several else 1
+    if count * heads * vocab > sum(value.numel() for value in sender.values()):
+        raise HeliographError(
+            f"{path}: {checkpoint_key('sender', heads, vocab)} has too few weights for {count:,} "
+            f"agents of {heads:,} heads with {vocab:,} symbols"
+        )
     return CheckpointAgents(
         heads, vocab, count, dim, hidden_dim, kernel, properties, sender, receiver
     )

@@ -7,6 +7,7 @@ import pytest
 
 from data.clips import Clip, ClipError
 from data.errors import HeliographError
+from data.files import UnsafeFileError
 from data.manifests import list_clips, read_manifest, write_manifest
 
 
@@ -237,3 +238,79 @@ class TestManifests:
         write_manifest([Clip(id="a", path=tmp_path / "old/v/a.mp4")], tmp_path / "old/m.jsonl")
         os.rename(tmp_path / "old", tmp_path / "new")
         assert list_clips([tmp_path / "new/m.jsonl"])[0].path.is_file()
+
+
+class TestHostile:
+    """Whatever a manifest is, one sentence."""
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b'{"path": "' + b"a" * (2 << 20), "line 1: more than 1,048,576 characters"),
+            (b'{"path": "a.mp4"}\n' + b"[" * (2 << 20), "line 2: more than 1,048,576"),
+            (b"[" * 100_000, "line 1: not JSON"),
+            (b'{"path": ' * 50_000, "line 1: not JSON"),
+            (b'{"path": "a.mp4", "start": NaN}', "start is nan seconds"),
+            (b'{"path": "a.mp4", "end": Infinity}', "end is inf seconds"),
+            (b'{"path": "a.mp4", "labels": {"mass": Infinity}}', "label 'mass' is inf"),
+            (
+                b'{"path": "a.mp4", "labels": {"mass": 1' + b"0" * 400 + b"}}",
+                "line 1: int too large",
+            ),
+            (b'{"path": "a.mp4", "start": 1' + b"0" * 9000 + b"}", "line 1: "),
+            (b'{"path": "a.mp4", "labels": [[[]]]}', "not an object of numbers"),
+            (b'{"path": ["a.mp4"]}', r"path is \['a.mp4'\], not text"),
+            (b'{"path": "\\ud800.mp4"}', "line 1: "),
+            (b'{"path": "a\\u0000.mp4"}', "line 1: "),
+            (b"\xff\xfe{", "is not UTF-8 text"),
+        ],
+    )
+    def test_lines(self, tmp_path, content, message):
+        (tmp_path / "m.jsonl").write_bytes(content)
+        with pytest.raises(ClipError, match=f"m.jsonl.*{message}"):
+            list_clips([tmp_path / "m.jsonl"])
+
+    @pytest.mark.timeout(30)
+    def test_what_is_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "fifo.jsonl")
+        (tmp_path / "to fifo.csv").symlink_to("fifo.jsonl")
+        (tmp_path / "zero.txt").symlink_to("/dev/zero")
+        (tmp_path / "sparse.jsonl").touch()
+        os.truncate(tmp_path / "sparse.jsonl", 1 << 40)
+        for name, reason in (
+            ("fifo.jsonl", "it is a FIFO, not a file"),
+            ("to fifo.csv", "it is a FIFO, not a file"),
+            ("zero.txt", "it is a device, not a file"),
+            ("sparse.jsonl", "hardly any of its bytes were ever written"),
+        ):
+            with pytest.raises(ClipError, match=f"{name} is .*{reason}"):
+                list_clips([tmp_path / name])
+
+    def test_a_linked_manifest_and_linked_clips_are_read(self, tmp_path):
+        touch(tmp_path / "videos" / "a.mp4")
+        (tmp_path / "b.mp4").symlink_to("videos/a.mp4")
+        write(tmp_path / "m.jsonl", '{"path": "b.mp4"}')
+        (tmp_path / "n.jsonl").symlink_to("m.jsonl")
+        assert [clip.id for clip in list_clips([tmp_path / "n.jsonl"])] == ["b.mp4"]
+
+    def test_folders_in_folders_without_end(self, tmp_path, monkeypatch):
+        """As `os.walk` of Python 3.11 ends, some thousand folders down."""
+
+        def walk_too_deep(*arguments: object, **options: object) -> None:
+            raise RecursionError
+
+        monkeypatch.setattr(os, "walk", walk_too_deep)
+        with pytest.raises(HeliographError, match="holds folders in folders too deep to read"):
+            list_clips([tmp_path])
+
+    @pytest.mark.parametrize("kind", ["link", "FIFO", "hard link"])
+    def test_what_is_planted_at_its_name_is_not_written(self, tmp_path, kind):
+        victim, path = tmp_path / "victim", tmp_path / "m.jsonl"
+        victim.write_text("a user's own")
+        if kind == "FIFO":
+            os.mkfifo(path)
+        else:
+            (os.symlink if kind == "link" else os.link)(victim, path)
+        with pytest.raises(UnsafeFileError, match=r"m\.jsonl is not written: it "):
+            write_manifest([Clip(id="a", path=tmp_path / "a.mp4")], path)
+        assert victim.read_text() == "a user's own"

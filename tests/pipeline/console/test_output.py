@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 from rich.console import Console
 
 import pipeline
-from pipeline.console import OutputError, ProgressBar, echo, echo_json, log, print_table, printable
+from pipeline.console import (
+    OutputError,
+    ProgressBar,
+    echo,
+    echo_json,
+    log,
+    print_table,
+    printable,
+    show_log_of,
+)
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\x9b31m\r\n\t\x00\x7f\u202etxt.\u2066\u2069\u200e\u200f\u061c"
 SHOWN = r"\x1b[2J\x1b]0;title\x07\x9b31m\r\n\t\x00\x7f\u202etxt.\u2066\u2069\u200e\u200f\u061c"
@@ -64,6 +74,13 @@ def test_an_encoding_that_lacks_a_character_gets_an_escape(monkeypatch):
     monkeypatch.setattr(sys, "stdout", ascii_only)
     echo("±")
     assert ascii_only.buffer.getvalue() == b"\\xb1\n"
+
+
+def test_what_a_package_logs_is_printed_once_and_printable(capsys):
+    show_log_of("a_package")
+    show_log_of("a_package")
+    logging.getLogger("a_package.downloads").warning("downloading %s", "a\x1b[2J.pth")
+    assert capsys.readouterr() == ("", "downloading a\\x1b[2J.pth\n")
 
 
 def test_nothing_in_the_pipeline_prints_another_way():

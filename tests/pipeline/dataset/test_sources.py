@@ -13,6 +13,7 @@ from pipeline.dataset import CacheSource, Examples, build_examples, join_caches,
 from pipeline.runs import Run, load_inputs
 from pipeline.training import train
 from pipeline.training.train import name_caches
+from tests.helpers.features import make_features
 
 QUICK = {"properties": ["mass"], "epochs": 2, "seeds": 1, "vocab": 3}
 
@@ -203,3 +204,11 @@ def test_a_run_of_the_older_form_is_read(cache_path, tmp_path):
 def test_a_source_reads_back_as_it_was_written(cache_path):
     (source,) = read_inputs({"made": cache_path}).sources
     assert CacheSource.from_json(source.to_json()) == source
+
+
+def test_a_mapped_cache_trains_as_a_loaded_one(tmp_path):
+    path = tmp_path / "c.h5"
+    cache.save(make_features(), path)
+    mapped = build_examples(cache.load(path, mapped=True), ("mass",))
+    loaded = build_examples(cache.load(path), ("mass",))
+    assert mapped.flat_features().tobytes() == loaded.flat_features().tobytes()

@@ -82,7 +82,11 @@ def test_every_clip_is_in_the_table_with_its_message_and_meaning(run, page):
 
 
 def test_the_page_says_where_the_features_come_from_and_how_to_repeat_it(run, page):
-    for fact in (run.source.sha256, str(run.source.path), "imported features, of unknown origin"):
+    for fact in (
+        run.source.content_sha256,
+        str(run.source.path),
+        "imported features, of unknown origin",
+    ):
         assert fact in page.words
     assert command_to_repeat(run) in page.words
     assert command_to_repeat(run) == (

@@ -8,6 +8,8 @@ import torch
 
 from data import cache
 from data.errors import HeliographError
+from data.files import sha256_file
+from data.screening import record
 from pipeline.agents import CompositionalReceiver, CompositionalSender
 from pipeline.report import write_report
 from pipeline.report.provenance import command_to_repeat
@@ -143,3 +145,20 @@ def test_other_features_are_refused_with_both_sizes(published, tmp_path, feature
     cache.save(type(features)(**made | {"features": short}), tmp_path / "short.h5")
     with pytest.raises(HeliographError, match="a kernel of 3 time steps"):
         import_checkpoint(published, tmp_path / "run", cache_path=tmp_path / "short.h5")
+
+
+def test_a_checkpoint_with_fewer_weights_than_its_names_say_is_refused(cache_path, tmp_path):
+    run = train(cache_path, tmp_path / "run", properties=["mass"], epochs=1, seeds=1)
+    weights = torch.load(run.folder / "model.pt", weights_only=True)
+    for end in ("99999999x8", "2x99999999"):
+        renamed = {name.replace("2x8", end): part for name, part in weights.items()}
+        torch.save(renamed, tmp_path / "odd.pt")
+        record(f"sha256:{sha256_file(tmp_path / 'odd.pt')}")
+        with pytest.raises(HeliographError, match=f"sender_{end} has too few weights"):
+            import_checkpoint(tmp_path / "odd.pt", tmp_path / "new", cache_path=cache_path)
+
+
+def test_an_unfinished_training_is_not_replaced_unasked(cache_path, tmp_path):
+    (tmp_path / "run" / "unfinished").mkdir(parents=True)
+    with pytest.raises(HeliographError, match="holds an unfinished training"):
+        import_checkpoint(tmp_path / "odd.pt", tmp_path / "run", cache_path=cache_path)

@@ -223,6 +223,21 @@ DAMAGE = [
     ),
     (
         "message",
+        edited("lexicon.json", lambda own: own["positions"][0].update(about=["mass"])),
+        "lexicon.json is damaged: ['mass'] is none of mass",
+    ),
+    (
+        "report",
+        edited("lexicon.json", lambda own: own["positions"][0]["meanings"][0].update(symbol=[])),
+        "lexicon.json is damaged: [] is no whole number",
+    ),
+    (
+        "report",
+        edited("lexicon.json", lambda own: own["thirds"].update(mass=[1, "x"])),
+        "lexicon.json is damaged: 'x' is no number",
+    ),
+    (
+        "message",
         lambda folder: shutil.copy(
             folder.parent / "other.safetensors", folder / "model.safetensors"
         ),

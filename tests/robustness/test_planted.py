@@ -1,0 +1,86 @@
+"""What somebody plants under a name that a command writes: nothing is written through it.
+
+A link, a dangling link, a FIFO and a hard link, at each file that each command makes. The full
+numbers are soak tests.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.robustness.commands import COMMANDS, WritingCommand
+from tests.robustness.place import Place
+from tests.robustness.zygote import Zygote
+
+KINDS = ("link", "dangling link", "FIFO", "hard link")
+OWN = "a user's own"
+
+
+def plant(path: Path, kind: str, victim: Path) -> None:
+    """Put something else than a file of its own at `path`; `victim` is where it leads."""
+    victim.write_text(OWN)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "hard link":
+        os.link(victim, path)
+    else:
+        path.symlink_to(victim if kind == "link" else victim.with_name("new"))
+
+
+def files_made(command: WritingCommand, place: Place) -> list[str]:
+    """Return the files that a command makes, relative to its folder, in a fixed order."""
+    command.prepare(place)
+    place.keep()
+    before = set(place.files())
+    end = place.command(command.words)
+    assert end.code == 0, end.stderr
+    made = {
+        os.path.relpath(call.path, place.folder)
+        for call in end.calls
+        if call.kind in ("create", "rename") and not call.path.endswith(".tmp")
+    }
+    return sorted(name for name in made - before if not name.startswith((".cache", "..")))
+
+
+def try_planted(command: WritingCommand, place: Place, cases: list[tuple[str, str]]) -> None:
+    """Plant each kind at each name, and run the command: it may refuse, and harm nobody."""
+    for name, kind in cases:
+        place.reset()
+        victim = place.folder.with_name("victim")
+        plant(place.folder / name, kind, victim)
+        end = place.command(command.words, seconds=60)
+        case = (name, kind, end.code, end.stderr)
+        assert not end.hung, case
+        assert "Traceback" not in end.stderr, case
+        assert victim.read_text() == OWN, case
+        assert not victim.with_name("new").exists(), case
+        if end.code:
+            assert any(part in end.sentence for part in Path(name).parts), case
+
+
+def cases_of(names: list[str]) -> Iterator[tuple[str, str]]:
+    return ((name, kind) for name in names for kind in KINDS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_at_each_name(command: WritingCommand, zygote: Zygote, tmp_path: Path) -> None:
+    place = Place(zygote, tmp_path)
+    cases = list(cases_of(files_made(command, place)))
+    try_planted(command, place, cases)
+    print(f"planted: {command.name}: {len(cases)}")
+
+
+QUICK = ("export npz", "index", "simulate")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.name in QUICK], ids=QUICK)
+def test_at_some_names(command: WritingCommand, zygote: Zygote, tmp_path: Path) -> None:
+    place = Place(zygote, tmp_path)
+    cases = list(cases_of(files_made(command, place)))
+    try_planted(command, place, random.Random(command.name).sample(cases, 4))
