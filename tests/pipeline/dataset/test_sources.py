@@ -14,6 +14,7 @@ from pipeline.runs import Run, load_inputs
 from pipeline.training import train
 from pipeline.training.train import name_caches
 from tests.helpers.features import make_features
+from tests.helpers.runs import reseal
 
 QUICK = {"properties": ["mass"], "epochs": 2, "seeds": 1, "vocab": 3}
 
@@ -195,6 +196,7 @@ def test_a_run_of_the_older_form_is_read(cache_path, tmp_path):
     for name in ("sees", "channel", "resets", "logit_clamp"):
         del stored["config"][name]
     path.write_text(json.dumps(stored))
+    reseal(run.folder)
     again = Run.open(run.folder)
     assert again.source == run.source
     assert again.config == run.config

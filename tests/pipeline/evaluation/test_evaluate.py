@@ -66,7 +66,7 @@ def metrics(folder):
 
 
 def test_every_key_is_there(metrics):
-    others = {"shuffled_labels", "control", "imported_from", "game"}  # of other kinds of run
+    others = {"shuffled_labels", "control", "imported_from", "game", "unchecked"}  # of other runs
     assert set(RunMetrics.model_fields) - others == metrics.model_fields_set
 
 

@@ -40,7 +40,7 @@ def test_features_made_in_another_way_are_refused(field, sentence, tmp_path):
         path=tmp_path / "a.h5",
         decoder={},
         dtype="float32",
-        sha256="0" * 64,
+        content_sha256="0" * 64,
         steps=clips.features.shape[1],
         dim=clips.features.shape[2],
         **made,
