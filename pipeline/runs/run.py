@@ -43,6 +43,7 @@ from pipeline.runs.results import HistoryRow
 SCHEMA_VERSION = 1
 CONTROL = "control"
 CHECKER = "pipeline.runs.run:check"
+LARGEST_WEIGHT = 1e30  # sums of larger ones overflow
 MOST_SEEDS = 100_000
 LARGEST_SEED = 2**32 - 1  # of NumPy's generators; most splits use 1000 * seed + 42
 MOST_STEPS = 1_000_000
@@ -434,6 +435,10 @@ def _parse_history(content: bytes) -> list[HistoryRow]:
 
 def _parse_weights(content: bytes) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(content)
+        weights = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error
+    for name, value in weights.items():
+        if value.is_floating_point() and not (value.double().abs() < LARGEST_WEIGHT).all():
+            raise ValueError(f"{name} has numbers that no training gives: not finite, or too large")
+    return weights

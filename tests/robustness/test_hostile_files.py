@@ -44,8 +44,12 @@ def test_mutated_files(kind: str, count: int, part: int, zygote: Zygote, tmp_pat
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("h5", 8), ("pt", 12), pytest.param("safetensors", 12, marks=pytest.mark.slow),
-     pytest.param("run", 16, marks=pytest.mark.slow)],
-)  # fmt: skip
+    [
+        ("h5", 8),
+        pytest.param("pt", 16, marks=pytest.mark.slow),
+        pytest.param("safetensors", 12, marks=pytest.mark.slow),
+        pytest.param("run", 16, marks=pytest.mark.slow),
+    ],
+)
 def test_some_mutated_files(kind: str, count: int, zygote: Zygote, tmp_path: Path) -> None:
     give(zygote, tmp_path, kind, 0, count)

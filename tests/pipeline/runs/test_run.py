@@ -51,6 +51,20 @@ def test_a_damaged_model_is_said(cache_path, tmp_path):
         Run.open(run.folder).sender()
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 3e38])
+def test_weights_that_no_training_gives_are_refused(cache_path, tmp_path, wrong):
+    run = train(cache_path, tmp_path / "run", properties=["mass"], **SMALL)
+    path = run.folder / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    for value in weights.values():
+        value.fill_(wrong)
+    safetensors.torch.save_file(weights, path)
+    reseal(run.folder)
+    shown = run_command("message", run.folder, cache_path)
+    assert shown.exit_code == 1
+    assert "has numbers that no training gives" in shown.stderr
+
+
 def test_evaluate_refuses_a_cache_that_has_changed(cache_path, tmp_path, features):
     run = train(cache_path, tmp_path / "run", properties=["mass"], **SMALL)
     cache.save(features.select(range(20)), cache_path)
