@@ -285,13 +285,12 @@ class Run:
         own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:
             with torch.device("meta"):  # takes no memory, whatever the configuration says
-                shapes = {name: value.shape for name, value in build().state_dict().items()}
-            for name, shape in shapes.items():
-                if name not in own or own[name].shape != shape:
+                module = build()
+            for name, value in module.state_dict().items():
+                if name not in own or own[name].shape != value.shape:
                     found = list(own[name].shape) if name in own else "missing"
-                    raise ValueError(f"{prefix}{name} is {found}, not {list(shape)}")
-            module = build()
-            module.load_state_dict(own)
+                    raise ValueError(f"{prefix}{name} is {found}, not {list(value.shape)}")
+            module.load_state_dict(own, assign=True)
         except (RuntimeError, *BROKEN) as error:
             raise HeliographError(
                 f"{self.folder / 'model.safetensors'} does not fit the configuration of its run: "
@@ -439,6 +438,6 @@ def _parse_weights(content: bytes) -> dict[str, Tensor]:
     except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error
     for name, value in weights.items():
-        if value.is_floating_point() and not (value.double().abs() < LARGEST_WEIGHT).all():
+        if value.is_floating_point() and not (value.float().abs() < LARGEST_WEIGHT).all():
             raise ValueError(f"{name} has numbers that no training gives: not finite, or too large")
     return weights
