@@ -312,7 +312,7 @@ def _open(folder: Path, files: RunFiles) -> Run:
         caches = stored["caches"] if "caches" in stored else [stored["cache"]]
         run = Run(
             folder,
-            TrainConfig.from_json(stored["config"]),
+            _read_config(path, stored["config"]),
             tuple(stored["seeds"]),
             tuple(CacheSource.from_json(source) for source in caches),
             {str(name): str(number) for name, number in stored.get("versions", {}).items()},
@@ -328,6 +328,13 @@ def _open(folder: Path, files: RunFiles) -> Run:
             f"{path} is not the configuration of a run: {reason_of(error)}"
         ) from error
     return run
+
+
+def _read_config(path: Path, stored: dict[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig.from_json(stored)
+    except HeliographError as error:
+        raise HeliographError(f"{path}: {error}") from error
 
 
 def _check_sizes(run: Run) -> None:

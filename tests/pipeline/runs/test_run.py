@@ -185,6 +185,8 @@ def shortened(folder: Path) -> None:
 METRICS, MESSAGES = "metrics.json is damaged: ", "messages.jsonl is damaged: "
 CONFIG = "config.json is not the configuration of a run: "
 DAMAGE = [
+    ("report", edited("config.json", lambda own: own["config"].update(agents=-1)), "config.json: "),
+    ("report", edited("config.json", lambda own: own["config"].update(luck=1)), "config.json: the"),
     ("report", written("metrics.json", b"{oops"), METRICS),
     ("report", written("metrics.json", b"[]"), METRICS),
     ("compare", written("metrics.json", b"{}"), METRICS + "it has no 'properties'"),
