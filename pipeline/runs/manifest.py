@@ -26,6 +26,7 @@ from data.files import atomic_write, open_regular
 from data.lock import BusyError, Lock
 
 MANIFEST = "manifest.json"
+MANIFEST_LOCK = "manifest.lock"
 INCOMING = ".incoming"
 """A whole run that is being moved into the folder it is in; see `pipeline.runs.replacement`."""
 
@@ -368,7 +369,7 @@ def wait_for_lock(root: Path) -> Lock:
     give_up = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            return Lock(root / "manifest.lock", root)
+            return Lock(root / MANIFEST_LOCK, root)
         except BusyError:
             if time.monotonic() > give_up:
                 raise

@@ -14,16 +14,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data.errors import HeliographError
 from data.files import make_folder, sweep_temporaries, sync_folder, write_error
-from data.lock import Lock
-from pipeline.runs.manifest import INCOMING, MANIFEST, wait_for_lock
+from data.lock import BusyError, Lock
+from pipeline.runs.manifest import INCOMING, MANIFEST, MANIFEST_LOCK, wait_for_lock
 from pipeline.runs.run import CONTROL
 
 NEW, REPLACING, REPLACED = ".new", ".replacing", ".replaced"
+LOCK = "lock"
 UNFINISHED = "unfinished"
 NAMES = (
     "config.json",
@@ -62,7 +63,7 @@ def held(out: Path) -> Iterator[None]:
         BusyError: Another process has it.
         WriteError: The folder cannot be written.
     """
-    lock = Lock(out / "lock", out)
+    lock = Lock(out / LOCK, out)
     try:
         finish(out)
         yield
@@ -72,7 +73,8 @@ def held(out: Path) -> Iterator[None]:
 
 def is_unsettled(out: Path) -> bool:
     """Return whether a process was killed while it wrote or moved a run."""
-    return any(os.path.lexists(out / name) for name in (NEW, INCOMING, REPLACING, REPLACED))
+    names = (NEW, INCOMING, REPLACING, REPLACED, LOCK, MANIFEST_LOCK)
+    return any(os.path.lexists(out / name) for name in names)
 
 
 def finish(out: Path) -> None:
@@ -88,6 +90,9 @@ def finish(out: Path) -> None:
             if (out / name).is_dir():
                 shutil.rmtree(out / name)
         sweep_temporaries(out)
+        if os.path.lexists(out / MANIFEST_LOCK):
+            with suppress(BusyError):  # somebody changes the run
+                Lock(out / MANIFEST_LOCK, out).release()
     except OSError as error:
         raise write_error(out, error) from error
 
