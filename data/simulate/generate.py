@@ -156,6 +156,8 @@ def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
                 folder.mkdir()
             sync_folder(out)
             yield
+            # Were the mark to stay, the next run would take the clips for those of a killed one.
+            (out / UNFINISHED).unlink(missing_ok=True)
         except BaseException as error:
             _remove_made(out)
             if isinstance(error, BrokenProcessPool):
