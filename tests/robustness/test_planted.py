@@ -19,6 +19,9 @@ KINDS = ("link", "dangling link", "FIFO", "hard link")
 OWN = "a user's own"
 
 
+PARTS = 8  # of the names of a command, so that no test takes long
+
+
 def plant(path: Path, kind: str, victim: Path) -> None:
     """Put something else than a file of its own at `path`; `victim` is where it leads."""
     victim.write_text(OWN)
@@ -67,11 +70,11 @@ def cases_of(names: list[str]) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_at_each_name(command: WritingCommand, zygote: Zygote, tmp_path: Path) -> None:
+def test_at_each_name(command: WritingCommand, part: int, zygote: Zygote, tmp_path: Path) -> None:
     place = Place(zygote, tmp_path)
-    cases = list(cases_of(files_made(command, place)))
+    cases = list(cases_of(files_made(command, place)))[part::PARTS]
     try_planted(command, place, cases)
     print(f"planted: {command.name}: {len(cases)}")
 
