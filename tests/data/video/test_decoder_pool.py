@@ -128,12 +128,13 @@ def test_a_hang_ends_as_one_failed_clip(clip_file, tmp_path, monkeypatch):
     jobs = [Job(path=clip_file(name), sampling=SAMPLING, tag=name) for name in good]
     jobs.insert(2, Job(path=loops, sampling=SAMPLING, limits=Limits(wall_seconds=1.5), tag="loops"))
     with DecoderPool(workers=2) as pool:
-        list(pool.map(jobs[:2]))
+        while len(pool.workers) < 2:  # one worker may be quick enough for all of them
+            list(pool.map(jobs[:2]))
         before = {worker.process.pid for worker in pool.workers}
         outcomes = {outcome.job.tag: outcome for outcome in pool.map(jobs)}
-        list(pool.map(jobs[:2]))
+        while len(pool.workers) < 2:
+            list(pool.map(jobs[:2]))
         after = {worker.process.pid for worker in pool.workers}
-    assert len(before) == len(after) == 2
     assert len(before & after) == 1  # only the worker that looped was replaced
     assert all(gone(process) for process in before - after)
     assert str(outcomes.pop("loops").error) == f"{loops}: timeout"
