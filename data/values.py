@@ -1,6 +1,7 @@
 """Values that look as if they were no measurements: sentinels, and two units in one column."""
 
 import bisect
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -84,7 +85,7 @@ def _is_far(value: float, rest: Sequence[float]) -> bool:
         return len(rest) > 2 or value < -9  # -1 is no sentinel among -1, 0 and 1
     if least < 0 or len(rest) < 3:
         return False
-    steps = [after - before for before, after in zip(rest, rest[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(rest)]
     return least > 0 or value < -9 or least - value > 1.5 * max(steps)
 
 
@@ -92,7 +93,7 @@ def _two_units(
     known: Sequence[float], counts: Counter[float]
 ) -> tuple[Sequence[float], Sequence[float]] | None:
     """Return the smaller and the larger group of values where one may have another unit."""
-    ratios = [after / before for before, after in zip(known, known[1:], strict=False)]
+    ratios = [after / before for before, after in itertools.pairwise(known)]
     if not ratios or max(ratios) < _GAP:
         return None
     parting = ratios.index(max(ratios)) + 1
