@@ -1,6 +1,7 @@
 """What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
 from pipeline.dataset.examples import Examples
+from pipeline.dataset.leaks import Lookalike, Lookalikes, unite_objects
 from pipeline.dataset.projection import principal_axes
 from pipeline.dataset.sources import (
     CacheSource,
@@ -16,6 +17,8 @@ __all__ = [
     "PAPER_CELLS",
     "CacheSource",
     "Examples",
+    "Lookalike",
+    "Lookalikes",
     "RunInputs",
     "Split",
     "build_examples",
@@ -25,4 +28,5 @@ __all__ = [
     "load_finite_cache",
     "principal_axes",
     "read_inputs",
+    "unite_objects",
 ]

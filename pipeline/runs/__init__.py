@@ -7,6 +7,7 @@ the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
+from pipeline.runs.leaks import find_leaks, settle_objects
 from pipeline.runs.manifest import MissingFileError, reason_of
 from pipeline.runs.metrics_schema import (
     SCORES,
@@ -15,6 +16,7 @@ from pipeline.runs.metrics_schema import (
     ControlMetrics,
     DifferenceEstimate,
     Estimate,
+    Leaks,
     Outcome,
     Record,
     RunMetrics,
@@ -38,6 +40,7 @@ __all__ = [
     "DifferenceEstimate",
     "Estimate",
     "HistoryRow",
+    "Leaks",
     "MissingFileError",
     "Outcome",
     "Record",
@@ -47,6 +50,7 @@ __all__ = [
     "Spread",
     "add_control",
     "description",
+    "find_leaks",
     "has_key",
     "held",
     "import_checkpoint",
@@ -56,6 +60,7 @@ __all__ = [
     "percent",
     "reason_of",
     "refuse_existing",
+    "settle_objects",
     "summarise",
     "without_nan",
     "write_run",
