@@ -84,7 +84,7 @@ class Lookalikes:
             clips: The same clips with the hashes of their files and their thumbnails, if any.
         """
         objects = np.unique(np.asarray(examples.objects), return_inverse=True)[1]
-        rows = _directions(examples.caches)
+        rows = unit_rows(examples.caches)
         bound = chance_bound(rows)
         alike = _alike(rows, objects, bound - SLACK)
         equal = set() if clips is None else _equal(clips, objects)
@@ -205,7 +205,7 @@ def _alike(rows: np.ndarray, objects: np.ndarray, bound: float) -> np.ndarray:
     return np.concatenate(found)[:MOST_PAIRS]
 
 
-def _directions(caches: Sequence[np.ndarray]) -> np.ndarray:
+def unit_rows(caches: Sequence[np.ndarray]) -> np.ndarray:
     """Return float32 (N, values) whose products are the mean of the caches' centred cosines."""
     widths = [int(np.prod(cache.shape[1:])) for cache in caches]
     rows = np.empty((len(caches[0]), sum(widths)), np.float32)
