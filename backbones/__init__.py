@@ -10,6 +10,7 @@ from backbones import hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device
 from backbones.errors import BackboneError, BackboneValueError, GpuError, machine_error
+from backbones.outputs import MAPS, Maps, Output, Outputs
 from backbones.precision import cpu_matmul_setting, fast_float32
 from backbones.registry import (
     BACKBONES,
@@ -22,12 +23,16 @@ from backbones.registry import (
 
 __all__ = [
     "BACKBONES",
+    "MAPS",
     "Backbone",
     "BackboneError",
     "BackboneValueError",
     "Entry",
     "GpuError",
     "LoadOptions",
+    "Maps",
+    "Output",
+    "Outputs",
     "Preprocess",
     "cpu_matmul_setting",
     "describe",
