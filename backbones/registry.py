@@ -140,6 +140,24 @@ def find_entry(name: str) -> Entry:
     )
 
 
+def find_output(name: str, output: str | None) -> str | None:
+    """Return the full name of an output (`motion` is `motion1`); None stays None.
+
+    Args:
+        name: of a backbone.
+        output: as for `load`.
+
+    Raises:
+        BackboneError: an unknown name of either, or a backbone with one output alone.
+    """
+    outputs = find_entry(name).outputs
+    if output is None:
+        return None
+    if outputs is None:
+        raise BackboneValueError(f"{name} has one output alone: it is not chosen")
+    return outputs.choose(name, output).name
+
+
 def refuse_impossible(
     name: str,
     *,
