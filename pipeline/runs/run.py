@@ -19,6 +19,7 @@ import csv
 import dataclasses
 import io
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,12 +37,18 @@ from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
 from pipeline.game import Game, build_game
-from pipeline.runs.manifest import UNCHECKED, MissingFileError, RunFiles, reason_of
+from pipeline.runs.manifest import (
+    CONTROL,
+    UNCHECKED,
+    UNFINISHED,
+    MissingFileError,
+    RunFiles,
+    reason_of,
+)
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
 from pipeline.runs.results import HistoryRow
 
 SCHEMA_VERSION = 1
-CONTROL = "control"
 CHECKER = "pipeline.runs.run:check"
 LARGEST_WEIGHT = 1e30  # sums of larger ones overflow
 MOST_SEEDS = 100_000
@@ -118,6 +125,9 @@ class Run:
     def open(cls, folder: Run | Path | str) -> Run:
         """Return the run of a folder; a run that is open already is returned as it is.
 
+        What lies at the top of the folder is checked, but for the page; the files of a seed are
+        checked when they are read.
+
         Raises:
             HeliographError: for any other folder, or a run of a newer version.
         """
@@ -128,7 +138,13 @@ class Run:
         run = _open(folder, files)
         seconds = min(screening.SECONDS + len(run.seeds), MOST_SECONDS)
         screening.require_screened(folder, files.identity, CHECKER, seconds=seconds)
+        files.check_top()
         return run
+
+    @property
+    def id(self) -> str:
+        """The run's own, by which it is told from one that is equal; empty for an older run."""
+        return self.files.id
 
     @property
     def unchecked(self) -> str:
@@ -322,6 +338,11 @@ def _open(folder: Path, files: RunFiles) -> Run:
         if not run.seeds or not set(run.config.agent_caches) <= set(range(len(caches))):
             raise ValueError("it has no seeds, or agents that see a cache which it does not")
     except MissingFileError:
+        if (folder / UNFINISHED).is_dir():
+            raise HeliographError(
+                f"{folder} holds no run yet, but an unfinished training: the same `heliograph "
+                f"train ... -o {shlex.quote(str(folder))}` with --resume goes on with it"
+            ) from None
         raise HeliographError(f"{folder} is no run: it has no config.json") from None
     except BROKEN as error:
         raise HeliographError(
@@ -443,7 +464,7 @@ def _parse_weights(content: bytes) -> dict[str, Tensor]:
     try:
         weights = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError("it is no .safetensors file, or was cut short") from error
     for name, value in weights.items():
         if value.is_floating_point() and not (value.float().abs() < LARGEST_WEIGHT).all():
             raise ValueError(f"{name} has numbers that no training gives: not finite, or too large")
