@@ -15,9 +15,7 @@ unfinished/        during training, states to resume from: see `pipeline.trainin
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import shlex
 from collections.abc import Callable, Mapping
@@ -26,9 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import safetensors.torch
 import torch
-from torch import Tensor
 
 from data import screening
 from data.errors import HeliographError
@@ -46,11 +42,11 @@ from pipeline.runs.manifest import (
     reason_of,
 )
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
+from pipeline.runs.parsing import parse_history, parse_object, parse_weights
 from pipeline.runs.results import HistoryRow
 
 SCHEMA_VERSION = 1
 CHECKER = "pipeline.runs.run:check"
-LARGEST_WEIGHT = 1e30  # sums of larger ones overflow
 MOST_SEEDS = 100_000
 LARGEST_SEED = 2**32 - 1  # of NumPy's generators; most splits use 1000 * seed + 42
 MOST_STEPS = 1_000_000
@@ -241,7 +237,7 @@ class Run:
         Raises:
             HeliographError: where it is damaged.
         """
-        return self._read("history.csv", _parse_history) if self.has("history.csv") else []
+        return self._read("history.csv", parse_history) if self.has("history.csv") else []
 
     def lexicon(self) -> dict[str, Any] | None:
         """Return what is in `lexicon.json`, as `pipeline.message` writes it; None without one.
@@ -249,7 +245,7 @@ class Run:
         Raises:
             HeliographError: where it is damaged.
         """
-        return self._read("lexicon.json", _parse_object) if self.has("lexicon.json") else None
+        return self._read("lexicon.json", parse_object) if self.has("lexicon.json") else None
 
     def has(self, name: str) -> bool:
         """Return whether the run has this file."""
@@ -297,7 +293,7 @@ class Run:
 
     def _with_weights(self, build: Callable[[], _Module], part: str) -> _Module:
         prefix = checkpoint_key(part, self.config.heads, self.config.vocab) + "."
-        weights = self._read("model.safetensors", _parse_weights)
+        weights = self._read("model.safetensors", parse_weights)
         own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:
             with torch.device("meta"):  # takes no memory, whatever the configuration says
@@ -444,28 +440,3 @@ def without_nan(value: Any) -> Any:
 
 def _messages_file(seed: int | None) -> str:
     return "messages.jsonl" if seed is None else f"seeds/{seed}/messages.jsonl"
-
-
-def _parse_object(content: bytes) -> dict[str, Any]:
-    stored = json.loads(content)
-    if not isinstance(stored, dict):
-        raise ValueError("it is no object")
-    return stored
-
-
-def _parse_history(content: bytes) -> list[HistoryRow]:
-    names = [column.name for column in dataclasses.fields(HistoryRow)]
-    text = io.StringIO(content.decode(), newline="")
-    cells = [[float(row[name] or "nan") for name in names] for row in csv.DictReader(text)]
-    return [HistoryRow(int(seed), int(epoch), *rest) for seed, epoch, *rest in cells]
-
-
-def _parse_weights(content: bytes) -> dict[str, Tensor]:
-    try:
-        weights = safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise ValueError("it is no .safetensors file, or was cut short") from error
-    for name, value in weights.items():
-        if value.is_floating_point() and not (value.float().abs() < LARGEST_WEIGHT).all():
-            raise ValueError(f"{name} has numbers that no training gives: not finite, or too large")
-    return weights
