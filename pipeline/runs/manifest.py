@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 from data import screening
 from data.errors import HeliographError
-from data.files import atomic_write, open_regular
+from data.files import atomic_write, open_regular, version_of
 from data.lock import BusyError, Lock
 
 MANIFEST = "manifest.json"
@@ -52,6 +52,7 @@ UNCHECKED = (
 LARGEST_FILE = 2 << 30  # bytes
 LARGEST = {"config.json": 16 << 20, MANIFEST: 64 << 20, "lexicon.json": 64 << 20}
 ID_BYTES, CHECK_DIGITS = 16, 8
+MOST_KEPT_BYTES = 64 << 20  # of a file
 WAIT_SECONDS = 60.0
 _PAUSE = 0.02
 
@@ -144,6 +145,7 @@ class RunFiles:
     id: str = ""
     _depth: int = field(default=0, repr=False)
     _manifest: str = field(default="", repr=False)  # SHA-256
+    _kept: dict[str, tuple[Any, bytes]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def new(cls, root: Path) -> RunFiles:
@@ -193,6 +195,9 @@ class RunFiles:
             MissingFileError: It is not there.
             HeliographError: It is not what was written, or no file that can be read.
         """
+        version, kept = self._kept.pop(name, (None, None))
+        if kept is not None and version == version_of(self.root / name):
+            return kept
         while True:
             content = _content(self.root / name, follow_links=self.is_checked)
             if self._allows(name, content):
@@ -209,11 +214,14 @@ class RunFiles:
     def check_top(self) -> None:
         """Check what lies at the top of the run, but for its page; raises as `read` does.
 
-        A missing file is for whoever needs it to report.
+        A missing file is for whoever needs it to report. What is read here is kept for the first
+        `read`.
         """
         for name in self.entries or ():
-            if "/" not in name and name != PAGE and self._is_there(name):
-                self.read(name)
+            if "/" not in name and name not in (PAGE, "config.json") and self._is_there(name):
+                version, content = version_of(self.root / name), self.read(name)
+                if name != "model.pt" and len(content) <= MOST_KEPT_BYTES:
+                    self._kept[name] = version, content
 
     def require_own(self, *names: str) -> None:
         """Raise HeliographError where writing these files would go through a link."""

@@ -134,7 +134,7 @@ class Run:
         run = _open(folder, files)
         seconds = min(screening.SECONDS + len(run.seeds), MOST_SECONDS)
         screening.require_screened(folder, files.identity, CHECKER, seconds=seconds)
-        files.check_top()
+        files.check_top()  # its configuration was checked when it was read
         return run
 
     @property

@@ -34,11 +34,11 @@ def require_labelled(examples: Examples, properties: Sequence[str], files: Seque
             "--property, or give these clips their labels"
         )
     counts = ", ".join(
-        f"{name} of {count:,}" for name, count in zip(properties, known.sum(axis=0), strict=True)
+        f"{count:,} have {name}" for name, count in zip(properties, known.sum(axis=0), strict=True)
     )
     raise HeliographError(
-        f"no clip of {where} has a value of every property (of {len(known):,} clips, {counts} is "
-        "known): name those that clips have together with --property"
+        f"no clip of {where} has a value of every property (of {len(known):,} clips, "
+        f"{counts}): name those that clips have together with --property"
     )
 
 

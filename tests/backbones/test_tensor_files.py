@@ -193,7 +193,7 @@ def test_what_is_no_file_of_tensors_is_told_in_our_words(tmp_path, name, kind, d
         path.write_bytes(path.read_bytes()[: 20 if damage == "cut at its head" else -20])
     with pytest.raises(BackboneError) as error:
         tensor_files.parse(path)
-    assert str(error.value) == (
-        f"the weights {path} cannot be read as tensors: it is not {kind}, or is damaged or cut "
-        "short"
-    )
+    reason = f"it is not {kind}, or is damaged or cut short"
+    if "junk" in damage and name == "a.pth":  # it may be a pickle
+        reason = "it is damaged, or holds more than tensors"
+    assert str(error.value) == f"the weights {path} cannot be read as tensors: {reason}"

@@ -205,7 +205,7 @@ def test_an_equal_run_has_another_page(run, tmp_path):
 def test_a_page_of_any_size_is_not_read_to_know_whose_it_is(run, tmp_path):
     page = tmp_path / "page.html"
     with open(page, "wb") as file:
-        file.truncate(1 << 45)  # more than any memory
+        file.truncate(1 << 42)  # more than any memory
     refused = command("report", run.folder, "-o", page)
     assert refused.exit_code == 1
     assert f"{page} exists, and is something else" in refused.stderr
