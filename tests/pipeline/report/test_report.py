@@ -188,6 +188,7 @@ def test_the_command_replaces_no_page_but_one_of_this_run(run, tmp_path):
 def test_an_equal_run_has_another_page(run, tmp_path):
     """Two trainings of the same seeds differ in nothing but their ids."""
     equal, page = tmp_path / "equal", tmp_path / "page.html"
+    write_report(run.folder)
     shutil.copytree(run.folder, equal)
     stored = json.loads((equal / MANIFEST).read_text()) | {"id": new_id()}
     (equal / MANIFEST).write_text(json.dumps(stored))
