@@ -14,7 +14,7 @@ from backbones import resolve_device
 from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
-from pipeline.dataset import RunInputs, build_examples, read_inputs
+from pipeline.dataset import RunInputs, build_examples, left_out_sentence, read_inputs
 from pipeline.message import write_lexicon
 from pipeline.runs import (
     CONTROL,
@@ -93,8 +93,8 @@ def train(
     torch_device = resolve_device(device)
     paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
     inputs = read_inputs(paths)
-    for name, count in inputs.left_out.items():
-        report(f"{name}: {count} clips that the other caches do not have are left out")
+    for name, reasons in inputs.left_out.items():
+        report(left_out_sentence(name, reasons))
     names = tuple(properties) or tuple(inputs.clips.labels)
     if not names:
         raise HeliographError(
