@@ -1,105 +1,137 @@
-"""Which values of a label are one level: those that are equal but for rounding."""
+"""Values that look as if they were no measurements: sentinels, and two units in one column."""
 
-from typing import Any
+import bisect
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+SENTINELS = (
+    *(-1.0, -9.0, -99.0, -999.0, -9999.0, -99999.0, -999999.0),
+    *(99.0, 999.0, 9999.0, 99999.0, 999999.0),
+    *(-32768.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0),
+)
+"""Numbers that other programs write for "unknown"."""
 
-Floats = NDArray[np.float64]
-
-TOLERANCE = 1e-6
-"""Values that differ by no more than this share of the smaller one's size are one level."""
-_ZERO = 1e-14
-"""A size that is no more than this share of the others' is rounding left of a zero."""
-_SINGLE = 2.0**-23
-"""What float32 rounds a number by at most, as a share of it."""
+_GAP = 10.0  # times, from the greatest value of the lower group to the least of the upper one
+_THOUSAND = (200.0, 5000.0)  # between the medians of two groups of the same things in two units
 
 
-def snapped(values: ArrayLike, tolerance: float = TOLERANCE) -> Floats:
-    """Return values with those of one level made the same: the lowest of them.
+@dataclass(frozen=True)
+class Suspicion:
+    """Values of a label that are probably not what was measured.
 
-    A level is the lowest value that is in no other one yet, and all that are larger by no more than
-    `tolerance` times its size. So no level is wider than that, however many values are near each
-    other. Around zero, where sizes vanish, 1e-14 of the upper quartile of all sizes counts as
-    equal: what float64 leaves of a difference that should be nothing. Values that are not near any
-    other stay as they are, to the bit.
-
-    Args:
-        values: Of one label; NaN is unknown and stays NaN.
-        tolerance: The share.
-
-    Returns:
-        float64 of the same shape.
-
-    >>> snapped([0.1 + 0.2, 0.3, 0.30001]).tolist()
-    [0.3, 0.3, 0.30001]
-    >>> snapped([1.0, 0.7 - 0.6 - 0.1, 0.0, float("nan")]).tolist()
-    [1.0, -2.7755575615628914e-17, -2.7755575615628914e-17, nan]
+    `value` stands in `count` clips: the sentinel, or of two groups the least value of the smaller
+    group. `low` and `high` are the range of these values, `rest_low` and `rest_high` of all others,
+    which are `rest_count`.
     """
-    array = np.asarray(values, dtype=np.float64)
-    lowest, inverse = _levels(array, tolerance)
-    values_of_levels = lowest[inverse].reshape(array.shape)
-    return np.where(values_of_levels == array, array, values_of_levels)  # 0.0 and -0.0 stay
+
+    kind: Literal["sentinel", "mixed units"]
+    value: float
+    count: int
+    low: float
+    high: float
+    rest_low: float
+    rest_high: float
+    rest_count: int
+
+    def sentence(self, name: str) -> str:
+        """Return what is odd about the label `name`, and the way out."""
+        rest = _range(self.rest_low, self.rest_high)
+        if self.kind == "sentinel":
+            return (
+                f"{name} is {self.value:g} in {_clips(self.count)} and {rest} in the other "
+                f"{self.rest_count}: if that means unknown, leave the cell empty"
+            )
+        times = "more" if self.low > self.rest_high else "less"
+        return (
+            f"{name} is {_range(self.low, self.high)} in {_clips(self.count)} and {rest} in the "
+            f"other {self.rest_count}, about 1,000 times {times}: if these are two units, write "
+            "all values in one (an empty cell means unknown)"
+        )
 
 
-def levels(values: ArrayLike, tolerance: float = TOLERANCE) -> NDArray[np.int64]:
-    """Return the number of each value's level, from the lowest up; -1 where a value is NaN.
+def suspicious_values(values: Iterable[float]) -> list[Suspicion]:
+    """Return what is odd about the values of one label, one value a clip; NaN is unknown.
 
-    See `snapped` for what a level is.
-
-    >>> levels([0.3, 0.1 + 0.2, float("nan"), 0.1]).tolist()
-    [1, 1, -1, 0]
+    A sentinel is a number of `SENTINELS` that lies alone and far outside the rest. Two units are
+    two groups of positive values with a gap between them, one about 1,000 times the other.
     """
-    array = np.asarray(values, dtype=np.float64)
-    lowest, inverse = _levels(array, tolerance)
-    return np.where(np.isnan(lowest[inverse]), -1, inverse).reshape(array.shape).astype(np.int64)
+    counts = Counter(float(value) for value in values if math.isfinite(value))
+    known = sorted(counts)
+    rest = [value for value in known if value not in SENTINELS]
+    found = [value for value in known if value in SENTINELS and _is_far(value, rest)]
+    sound = [value for value in known if value not in found]
+    suspicions = [
+        _suspicion("sentinel", counts, [value], sound) for value in found if len(sound) > 1
+    ]
+    if groups := _two_units([value for value in sound if value > 0], counts):
+        suspicions.append(_suspicion("mixed units", counts, *groups))
+    return suspicions
 
 
-def _levels(array: Floats, tolerance: float) -> tuple[Floats, NDArray[Any]]:
-    """Return the lowest value of each level in order, NaN last, and the level of each value."""
-    distinct, inverse = np.unique(array, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    known = distinct[np.isfinite(distinct)]
-    if len(known) < 2:
-        return distinct, inverse
-    sizes = np.abs(array[np.isfinite(array) & (array != 0)])
-    with np.errstate(over="ignore"):
-        widths = np.maximum(tolerance * np.abs(known), _ZERO * np.quantile(sizes, 0.75))
-        stops = np.searchsorted(known, known + widths, side="right").tolist()
-    first = int(np.searchsorted(distinct, known[0]))  # after minus infinity
-    is_lowest = np.ones(len(distinct), dtype=bool)
-    start = 0
-    while start < len(known):
-        is_lowest[first + start + 1 : first + stops[start]] = False
-        start = stops[start]
-    return distinct[is_lowest], (np.cumsum(is_lowest) - 1)[inverse]
+def _is_far(value: float, rest: Sequence[float]) -> bool:
+    """Return whether a sentinel lies far outside the other values, which are sorted."""
+    if len(rest) < 2:
+        return False
+    least, greatest = rest[0], rest[-1]
+    if value > greatest:
+        return value - greatest > greatest - least and value > 2 * greatest
+    if value > least:
+        return False
+    if least - value > greatest - least:
+        return len(rest) > 2 or value < -9  # -1 is no sentinel among -1, 0 and 1
+    if least < 0 or len(rest) < 3:
+        return False
+    steps = [after - before for before, after in itertools.pairwise(rest)]
+    return least > 0 or value < -9 or least - value > 1.5 * max(steps)
 
 
-def differs(first: ArrayLike, second: ArrayLike, margin: ArrayLike = 0.0) -> NDArray[np.bool_]:
-    """Return whether values differ by more than a margin, beyond rounding; False for NaN.
-
-    Of a margin above 0 a millionth, and what float32 rounds the values by, are rounding. Without a
-    margin values are compared as they are: see `snapped`.
-
-    Args:
-        first: Values, broadcast against the others.
-        second: Values.
-        margin: At least 0.
-
-    >>> differs([26.6, 1.1, 0.8], [26.0, 0.6, 0.3], 0.5).tolist()
-    [True, False, False]
-    """
-    one, two, limit = (np.asarray(each, dtype=np.float64) for each in (first, second, margin))
-    rounding = TOLERANCE * limit + _SINGLE * np.maximum(np.abs(one), np.abs(two))
-    return np.abs(one - two) > np.where(limit > 0, limit + rounding, limit)
+def _two_units(
+    known: Sequence[float], counts: Counter[float]
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Return the smaller and the larger group of values where one may have another unit."""
+    ratios = [after / before for before, after in itertools.pairwise(known)]
+    if not ratios or max(ratios) < _GAP:
+        return None
+    parting = ratios.index(max(ratios)) + 1
+    lower, upper = known[:parting], known[parting:]
+    if not _THOUSAND[0] <= _median(upper, counts) / _median(lower, counts) <= _THOUSAND[1]:
+        return None
+    sizes = [sum(counts[value] for value in group) for group in (lower, upper)]
+    return (lower, upper) if sizes[0] <= sizes[1] else (upper, lower)
 
 
-def merged_values(values: ArrayLike) -> int:
-    """Return how many distinct known values are in a level with a lower one.
+def _median(known: Sequence[float], counts: Counter[float]) -> float:
+    totals: list[int] = []
+    for value in known:
+        totals.append(counts[value] + (totals[-1] if totals else 0))
+    return known[bisect.bisect_left(totals, totals[-1] / 2)]
 
-    >>> merged_values([0.1 + 0.2, 0.3, 0.3, 0.5])
-    1
-    """
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    return len(np.unique(known)) - len(np.unique(snapped(known)))
+
+def _suspicion(
+    kind: Literal["sentinel", "mixed units"],
+    counts: Counter[float],
+    odd: Sequence[float],
+    rest: Sequence[float],
+) -> Suspicion:
+    return Suspicion(
+        kind=kind,
+        value=odd[0],
+        count=sum(counts[value] for value in odd),
+        low=odd[0],
+        high=odd[-1],
+        rest_low=rest[0],
+        rest_high=rest[-1],
+        rest_count=sum(counts[value] for value in rest),
+    )
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"

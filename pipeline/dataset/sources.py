@@ -14,7 +14,7 @@ from data import cache
 from data.cache import Features
 from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file, version_of
-from data.values import merged_values, snapped
+from data.levels import merged_values, snapped
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join
 
@@ -85,7 +85,7 @@ class RunInputs:
 
     `caches` are joined (`pipeline.dataset.joining`): clips that are in all of them, in the order of
     the first, with the labels, objects and scenarios that any of them knows. Values of a label that
-    are equal but for rounding are the same in the first (`data.values`).
+    are equal but for rounding are the same in the first (`data.levels`).
 
     Attributes:
         sources: Of each cache.
@@ -179,7 +179,7 @@ def build_examples(caches: Features | Sequence[Features], properties: tuple[str,
     """What training and evaluation read of a cache, or of several that `join_caches` aligned.
 
     A clip without an object counts as an object of its own; values of a label that are equal but
-    for rounding become the same (`data.values`). Raises HeliographError for a property
+    for rounding become the same (`data.levels`). Raises HeliographError for a property
     that there is no label for, naming the ones there are.
     """
     parts = [caches] if isinstance(caches, Features) else list(caches)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data import values
+from data import levels as label_levels
 from data.errors import HeliographError, InvalidValueError
 
 # The paper's Latin square of a 5x5 grid (its `HOLDOUT_CELLS`): each row and each column once.
@@ -165,9 +165,9 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
 def levels(labels: np.ndarray) -> np.ndarray:
     """(N, properties) values -> (N, properties) int64 numbers of their levels, from the lowest.
 
-    Values that are equal but for rounding are one level (`data.values`).
+    Values that are equal but for rounding are one level (`data.levels`).
     """
-    return np.stack([values.levels(column) for column in labels.T], axis=1)
+    return np.stack([label_levels.levels(column) for column in labels.T], axis=1)
 
 
 def is_grid(labels: np.ndarray) -> bool:

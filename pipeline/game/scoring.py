@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.values import differs
+from data.levels import differs
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.values import snapped
+from data.levels import snapped
 from pipeline.metrics.metric import Metric
 
 Integers = NDArray[np.int64]
@@ -35,7 +35,7 @@ def bin_property(values: ArrayLike, *, bins: int = 5) -> Integers:
     Up to `bins` distinct values are a bin each (a grid of levels keeps its levels). Otherwise the
     edges are the quantiles 1/bins, 2/bins, ... over clips, and a value on an edge belongs to the
     bin above: the rule of the paper's code, `numpy.digitize` of `numpy.quantile`. Equal values
-    always share a bin, and so do values that are equal but for rounding (`data.values`). Empty bins
+    always share a bin, and so do values that are equal but for rounding (`data.levels`). Empty bins
     are left out, so the numbers have no gaps.
 
     Args:

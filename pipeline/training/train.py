@@ -37,6 +37,7 @@ from pipeline.training.callbacks import (
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
 from pipeline.training.diagnostics import diagnose
 from pipeline.training.fit import fit
+from pipeline.training.labels import describe_labels, require_labels_that_differ
 from pipeline.training.settings import group_game_settings
 
 
@@ -113,7 +114,11 @@ def train(
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
-    notes = diagnose(examples, config, seeds)
+    require_labels_that_differ(inputs, config, examples)
+    notes = describe_labels(inputs, config)
+    for sentence in notes:
+        report(sentence)
+    notes += diagnose(examples, config, seeds)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
         parts = {CONTROL: holistic(config), "": config}

@@ -143,9 +143,10 @@ def test_trials_that_are_only_counted_are_not_joined_where_counts_differ(tmp_pat
         train([one, two], tmp_path / "run", agents=("one", "two"), **QUICK)
     assert "thing03 has 6 clips in one and 5 in two" in str(error.value)
     assert "extract both caches from the videos" in str(error.value)
+    short = {name: trials[1:] for name, trials in everything.items()}
+    three = paper_file(tmp_path / "three.pt", short)
     with pytest.raises(HeliographError, match="thing00 has 6 clips in one and 5 in two, and 11"):
-        short = {name: trials[1:] for name, trials in everything.items()}
-        read_inputs({"one": one, "two": paper_file(tmp_path / "three.pt", short)})
+        read_inputs({"one": one, "two": three})
 
 
 def test_trials_that_are_only_counted_are_joined_where_counts_agree(tmp_path):
