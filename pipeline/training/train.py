@@ -115,10 +115,9 @@ def train(
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
     require_labels_that_differ(inputs, config, examples)
-    notes = describe_labels(inputs, config)
-    for sentence in notes:
+    for sentence in (said := describe_labels(inputs, config)):
         report(sentence)
-    notes += diagnose(examples, config, seeds)
+    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
         parts = {CONTROL: holistic(config), "": config}

@@ -129,4 +129,4 @@ class TestWrongInput:
 def test_values_equal_but_for_rounding_share_a_bin():
     grid = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
     both = np.concatenate([grid, grid.astype(np.float32)])
-    assert bin_property(both).tolist() == [0, 1, 2, 3, 4] * 2
+    assert metrics.bin_property(both).tolist() == [0, 1, 2, 3, 4] * 2

@@ -31,7 +31,7 @@ def test_clips_that_lack_a_property_are_counted_in_log_and_record(tmp_path):
     path = saved(tmp_path / "c.h5", mass=mass, friction=friction)
     said = []
     run = train(path, tmp_path / "run", log=said.append, split="objects", oracle_epochs=0, **QUICK)
-    sentence = "50 of 60 clips have both mass and friction; 3 lack mass, 8 lack friction"
+    sentence = "50 of 60 clips have both friction and mass; 8 lack friction, 3 lack mass"
     assert any(line.startswith(sentence) for line in said)
     assert any(note.startswith(sentence) for note in run.metrics().notes)
     assert cache.info(path)["labels"]["friction"]["known"] == 52
@@ -63,7 +63,7 @@ def test_sentinels_mixed_units_and_rounding_are_named(tmp_path):
                 "mass": np.where(np.arange(60) < 30, 1.0, np.nan),
                 "age": np.where(np.arange(60) < 30, np.nan, 1.0),
             },
-            "30 have mass and 30 have age; train on one at a time with --property",
+            "30 have age and 30 have mass; train on one at a time with --property",
         ),
         (
             {"density": np.arange(1, 61) / 7 / (np.arange(1, 61) / 7 * 1.3)},
