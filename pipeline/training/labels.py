@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from data.errors import HeliographError
@@ -40,35 +42,20 @@ def describe_labels(inputs: RunInputs, config: TrainConfig) -> list[str]:
 
 
 def require_labels_that_differ(inputs: RunInputs, config: TrainConfig, examples: Examples) -> None:
-    """Check that there is something to learn from the labels of a run.
+    """Check that there is something to tell apart in the clips that have every property.
 
     Raises:
-        HeliographError: No clip has a property, none has all of them, or all values of one are the
-            same.
+        HeliographError: All their values of a property are the same, or within its margin.
     """
-    where = " and ".join(str(source.path) for source in inputs.sources)
-    known = ~np.isnan(examples.labels)
-    for name, own in zip(config.properties, known.T, strict=True):
-        if not own.any():
-            raise HeliographError(
-                f"no clip of {where} has a value of {name}: name other labels with --property"
-            )
-    labelled = np.flatnonzero(known.all(axis=1))
-    if not len(labelled):
-        counts = _listed(
-            [f"{own.sum()} have {n}" for n, own in zip(config.properties, known.T, strict=True)]
-        )
-        raise HeliographError(
-            f"no clip of {where} has a value of every property of the run: {counts}; train on one "
-            "at a time with --property"
-        )
+    labelled = np.flatnonzero(~np.isnan(examples.labels).any(axis=1))
     game, table = build_game(config), ClipTable.of(examples.labels, examples.objects)
     for obstacle in game.obstacles(table, labelled):
+        where = " and ".join(str(source.path) for source in inputs.sources)
         raise HeliographError(
             f"{where}: the {len(labelled)} clips with known labels {obstacle}: nothing to compare; "
             "name other labels with --property"
         )
 
 
-def _listed(names: tuple[str, ...] | list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

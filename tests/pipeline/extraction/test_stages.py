@@ -1,6 +1,8 @@
 """The stages of an extraction: jobs, batches, the writer, and what the ledger says of each clip."""
 
+import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,8 @@ from data import cache
 from data.clips import Clip
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file
-from data.video import FrameBatch, Sampling, read, read_sampled
+from data.video import FrameBatch, Job, Sampling, read, read_sampled
+from data.video.decoder_pool import _Worker
 from pipeline.extraction import extract
 from pipeline.extraction.stages import BackboneBatcher, ClipPixels, JobSource
 from tests.helpers.decoding import DecoderClock
@@ -110,6 +113,26 @@ def test_what_a_clip_does_to_preprocessing_costs_that_clip(
     summary = extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING)
     assert summary.failed == {"2": reason}
     assert summary.done == 5
+
+
+def test_a_decoder_that_is_killed_for_memory_names_the_way_out(clips, tmp_path, tiny, monkeypatch):
+    submit = _Worker.submit
+
+    def kill(worker: _Worker, job: Job) -> None:
+        if job.path != clips[2].path:
+            submit(worker, job)
+            return
+        os.kill(worker.process.pid, signal.SIGSTOP)  # it answers nothing before it dies
+        submit(worker, job)
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(_Worker, "submit", kill)
+    summary = extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
+    assert summary.done == 5
+    assert summary.failed == {
+        "2": "the decoder was killed (signal 9, SIGKILL), as systems do where memory runs out: try "
+        "fewer --workers"
+    }
 
 
 def test_features_of_another_shape_cost_that_clip(clips, tmp_path, tiny):

@@ -57,13 +57,13 @@ def test_sentinels_mixed_units_and_rounding_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        ({"mass": np.arange(60.0), "age": np.full(60, np.nan)}, "has a value of age: name other"),
+        ({"mass": np.arange(60.0), "age": np.full(60, np.nan)}, "has a value of age: name another"),
         (
             {
                 "mass": np.where(np.arange(60) < 30, 1.0, np.nan),
                 "age": np.where(np.arange(60) < 30, np.nan, 1.0),
             },
-            "30 have age and 30 have mass; train on one at a time with --property",
+            "(of 60 clips, 30 have age, 30 have mass): name those that clips have together",
         ),
         (
             {"density": np.arange(1, 61) / 7 / (np.arange(1, 61) / 7 * 1.3)},
