@@ -8,7 +8,7 @@
 """
 
 from data.cache.errors import CacheError
-from data.cache.features import Features
+from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unsealed
 from data.cache.io import describe_origin, info, load, save
 from data.cache.ledger import ledger_path, read_ledger
@@ -27,6 +27,7 @@ __all__ = [
     "describe_origin",
     "info",
     "is_merge",
+    "is_whole_file",
     "ledger_path",
     "load",
     "merge",

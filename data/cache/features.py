@@ -231,13 +231,12 @@ class Features:
         Version 1 does not say which seconds of its file a clip is: a clip without times whose key
         is not that of the whole file is where its frames are.
         """
-        identity = {name: getattr(self, name) for name in ("fingerprint", "sampler", "decoder")}
         found = []
         for row, source in enumerate(self.source_sha256):
             start, end = float(self.start[row]), float(self.end[row])
-            key, times = self.key[row], self.pts_seconds[row]
-            is_part = key and np.isnan([start, end]).all() and not np.isnan(times).all()
-            if source and is_part and key != clip_key(identity, source, None, None):
+            times = self.pts_seconds[row]
+            is_timeless = source and np.isnan([start, end]).all() and not np.isnan(times).all()
+            if is_timeless and not is_whole_file(self, row):
                 start, end = float(np.nanmin(times)), float(np.nanmax(times)) + FRAME_SECONDS
             found.append(Stretch(self.clip_id[row], self.object[row], source, start, end))
         return found
@@ -265,6 +264,19 @@ def clip_key(
     """
     source = {"source_sha256": source_sha256, "start": start, "end": end}
     return hashlib.sha256(json.dumps({**identity, **source}, sort_keys=True).encode()).hexdigest()
+
+
+def is_whole_file(clips: "Features", row: int) -> bool:
+    """Return whether a clip without start and end is its whole file.
+
+    A cache of version 1 does not say which seconds a clip is, and leaves both out. What its key was
+    made of shows it; without a key they are taken for the ends of the file.
+    """
+    if not np.isnan([clips.start[row], clips.end[row]]).all():
+        return False
+    identity = {name: getattr(clips, name) for name in ("fingerprint", "sampler", "decoder")}
+    key = clips.key[row]
+    return not key or key == clip_key(identity, clips.source_sha256[row], None, None)
 
 
 def row_sha256(rows: Any) -> list[str]:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.dataset import Examples, Lookalikes, build_examples, load_finite_cache
+from pipeline.dataset import (
+    Examples,
+    Lookalikes,
+    build_examples,
+    load_finite_cache,
+    match,
+)
 from pipeline.evaluation import ridge
 from pipeline.evaluation.agreement import agent_agreement, seed_agreement
 from pipeline.evaluation.baselines import BaselineInputs, score_baselines
@@ -35,7 +41,7 @@ from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.probes import compression, probe, require_labels
 from pipeline.evaluation.transfer import read_other_cache, transfer
 from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
-from pipeline.runs import Run, RunMetrics, load_inputs
+from pipeline.runs import Run, RunMetrics, finish_move, load_inputs
 
 BINS = 5
 """Properties are cut into fifths of the clips, the paper's rule for continuous properties."""
@@ -146,7 +152,9 @@ def evaluate(
     Raises:
         HeliographError: The run or a cache is damaged, or does not fit.
     """
+    finish_move(Path(folder))
     run = Run.open(folder)
+    run.files.require_own("metrics.json")
     report = progress or (lambda _: None)
     report("reading the cache")
     sources = load_inputs(run)
@@ -182,13 +190,13 @@ def evaluate(
 def _features_of_clips(path: Path, clips: Features) -> NDArray[np.generic]:
     """Read the features of the same clips from another cache, in the same order."""
     other = load_finite_cache(path)
-    rows = {clip: row for row, clip in enumerate(other.clip_id)}
-    missing = [clip for clip in clips.clip_id if clip not in rows]
+    rows = match(clips, other, "the run's cache", str(path))
+    missing = [clips.clip_id[row] for row in np.flatnonzero(rows < 0).tolist()]
     if missing:
         raise HeliographError(
             f"{path} lacks {len(missing)} of the run's {len(clips)} clips: {missing[0]} is one"
         )
-    return other.features[[rows[clip] for clip in clips.clip_id]]
+    return other.features[rows]
 
 
 # The parts

@@ -14,7 +14,7 @@ from backbones import resolve_device
 from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
-from pipeline.dataset import RunInputs, build_examples, read_inputs
+from pipeline.dataset import RunInputs, build_examples, left_out_sentence, read_inputs
 from pipeline.message import write_lexicon
 from pipeline.runs import (
     CONTROL,
@@ -37,8 +37,9 @@ from pipeline.training.callbacks import (
     TensorBoardCallback,
 )
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
-from pipeline.training.diagnostics import diagnose
+from pipeline.training.diagnostics import diagnose, require_labelled
 from pipeline.training.fit import fit
+from pipeline.training.labels import describe_labels, require_labels_that_differ
 from pipeline.training.settings import group_game_settings
 
 
@@ -98,8 +99,8 @@ def train(
     torch_device = resolve_device(device)
     paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
     inputs = read_inputs(paths)
-    for name, count in inputs.left_out.items():
-        report(f"{name}: {count} clips that the other caches do not have are left out")
+    for name, reasons in inputs.left_out.items():
+        report(left_out_sentence(name, reasons))
     inputs, united, same_content = settle_objects(inputs, allow_leaks=allow_leaks)
     if united:
         report(united)
@@ -121,7 +122,11 @@ def train(
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
-    notes = diagnose(examples, config, seeds)
+    require_labelled(examples, config.properties, tuple(paths.values()))
+    require_labels_that_differ(inputs, config, examples)
+    for sentence in (said := describe_labels(inputs, config)):
+        report(sentence)
+    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
     splits = [examples.split(config.split, seed) for seed in seeds]
     leaks = find_leaks(inputs.clips, examples, splits, same_content, allow_leaks=allow_leaks)
     parts = {"": config}
@@ -140,7 +145,10 @@ def train(
             checkpointer.begin(resume=resume, overwrite=overwrite)
         is_whole = (out / "metrics.json").exists() and not overwrite
         if is_whole and not any(own.unfinished for own in checkpointers.values()):
-            return _finished(out, identities, inputs, report)
+            run = _finished(out, identities, inputs, report)
+            for checkpointer in checkpointers.values():
+                checkpointer.sweep()  # states without an identity, which a killed process left
+            return run
         callbacks: list[Callback] = [
             ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
         ]

@@ -63,8 +63,8 @@ def test_progress_is_called_for_every_clip_also_for_kept_ones(clips, folder, tmp
             assert set(finished) >= set(range(1, 8))
 
 
-def test_ctrl_c_leaves_a_cache_of_what_is_done(clips, tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one clip at a time
+def test_ctrl_c_leaves_a_cache_of_what_is_done(clips, tmp_path, tiny):
+    torch.set_num_threads(1)  # one clip at a time
     model = tiny()
     forward, calls = model.forward, []
 
@@ -107,5 +107,5 @@ def test_another_dtype_is_refused(clips, tmp_path, tiny):
 
 
 def test_frames_that_do_not_divide_into_steps(clips, tmp_path, tiny):
-    with pytest.raises(HeliographError, match=r"tiny takes 2 frames a step, so 3 frames"):
+    with pytest.raises(HeliographError, match=r"tiny reads 2 frames per step, and 3 frames cannot"):
         extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=Sampling(frames=3))
