@@ -25,7 +25,7 @@ from data.cache import Features
 from data.clips import Clip
 from data.interchange import import_features
 from data.video import Sampling
-from pipeline.dataset import build_examples
+from pipeline.dataset import Examples
 from pipeline.dataset.leaks import chance_bound, dimensions_of, unit_rows
 from pipeline.extraction import extract
 
@@ -42,8 +42,9 @@ SEEDS = 20
 
 def measure(name: str, clips: Features) -> None:
     """Print a line about the cosines of clips of different objects."""
-    examples = build_examples(clips, tuple(clips.labels)[:1])
-    objects = np.asarray(examples.objects)
+    names = tuple(name or clip for name, clip in zip(clips.object, clips.clip_id, strict=True))
+    examples = Examples((np.asarray(clips.features),), np.zeros((len(clips), 1)), names)
+    objects = np.asarray(names)
     differ = objects[:, None] != objects[None]
     directions = unit_rows(examples.caches)
     rows = examples.flat_features()

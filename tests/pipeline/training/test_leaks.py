@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,10 +170,9 @@ class TestUnited:
         clips = copied(of_bytes=True)
         objects = [*clips.object[:-EACH], *clips.clip_id[-EACH:]]
         path = save(replace(clips, object=objects))
+        module = sys.modules["pipeline.training.train"]
         with monkeypatch.context() as older:
-            older.setattr(
-                "pipeline.training.train.settle_objects", lambda inputs, **_: (inputs, "", [])
-            )
+            older.setattr(module, "settle_objects", lambda inputs, **_: (inputs, "", []))
             run = train(path, tmp_path / "run", allow_leaks=True, **QUICK)
         assert list(load_inputs(run).clips.object) == objects
 
