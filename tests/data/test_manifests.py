@@ -142,7 +142,7 @@ class TestManifests:
             ("[1]", "line 2: not a JSON object"),
             ('{"id": "x"}', "line 2: no path"),
             ('{"path": 3}', "line 2: path is 3, not text"),
-            ('{"path": "x", "begin": 1}', "line 2: unknown key 'begin'; the keys are id, path"),
+            ('{"path": "x", "lables": {}}', "line 2: unknown key 'lables'; the keys are path, id"),
             ('{"path": "x", "start": "1"}', "line 2: start is '1', not a number of seconds"),
             ('{"path": "x", "start": true}', "line 2: start is True"),
             ('{"path": "x", "start": 3, "end": 1}', "line 2: x: end 1.0 s is not after"),
@@ -179,10 +179,10 @@ class TestManifests:
         ("lines", "message"),
         [
             (
-                ["file,mass", "a.mp4,1"],
-                "line 1: no column 'path' in the header; there is 'file', 'mass'",
+                ["name,mass", "a.mp4,1"],
+                "line 1: no column 'path' in the header; there is 'name', 'mass'",
             ),
-            (["path;mass", "a.mp4;1"], "no column 'path' in the header; there is 'path;mass'"),
+            (["path mass", "a.mp4 1"], "no column 'path' in the header; there is 'path mass'"),
             (["path,path", "a,b"], "line 1: a column appears twice"),
             (["path,mass", "a.mp4,1,2"], "line 2: not 2 cells"),
             (["path,mass", "a.mp4"], "line 2: not 2 cells"),
