@@ -8,6 +8,7 @@ from typing import Protocol
 
 from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
+from data.tables import read_numbers
 
 
 class DatasetError(HeliographError):
@@ -146,10 +147,11 @@ def count_unknown(clips: Sequence[Clip]) -> dict[str, int]:
 
 
 def _numbered(values: Sequence[str]) -> dict[str, float]:
-    try:
-        numbers = {value: float(value) for value in values}
-    except ValueError:
+    numbers = read_numbers(values)
+    if (
+        isinstance(numbers, NoNumbers)
+        or numbers.unit
+        or not all(map(math.isfinite, numbers.values))
+    ):
         return {value: float(number) for number, value in enumerate(values)}
-    if not all(map(math.isfinite, numbers.values())):
-        return {value: float(number) for number, value in enumerate(values)}
-    return numbers
+    return dict(zip(values, numbers.values, strict=True))

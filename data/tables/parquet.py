@@ -13,6 +13,7 @@ from data.files import open_regular
 from data.screening import require_screened
 
 _CHECKER = "data.tables.parquet:check"
+_SECONDS = 20.0  # a damaged file may stop the threads that read it for ever
 _KINDS = (str, int, float, bool)
 
 
@@ -24,7 +25,7 @@ def read(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, dict[st
     """
     if not content.startswith(b"PAR1"):
         raise ClipError(f"{path} is no Parquet file")
-    require_screened(path, _identity(content), _CHECKER, error=ClipError)
+    require_screened(path, _identity(content), _CHECKER, seconds=_SECONDS, error=ClipError)
     frame = _frame(path, content)
     columns = [[_cell(value) for value in frame[name].to_list()] for name in frame.columns]
     rows = [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
