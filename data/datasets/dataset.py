@@ -148,10 +148,8 @@ def count_unknown(clips: Sequence[Clip]) -> dict[str, int]:
 
 def _numbered(values: Sequence[str]) -> dict[str, float]:
     numbers = read_numbers(values)
-    if (
-        isinstance(numbers, NoNumbers)
-        or numbers.unit
-        or not all(map(math.isfinite, numbers.values))
-    ):
-        return {value: float(number) for number, value in enumerate(values)}
-    return dict(zip(values, numbers.values, strict=True))
+    if isinstance(numbers, Numbers) and not numbers.unit:
+        known = dict(zip(values, numbers.values, strict=True))
+        if all(map(math.isfinite, known.values())):
+            return known
+    return {value: float(number) for number, value in enumerate(values)}
