@@ -8,7 +8,7 @@ from typing import Protocol
 
 from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
-from data.tables import read_numbers
+from data.tables import Numbers, read_numbers
 
 
 class DatasetError(HeliographError):
