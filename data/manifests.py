@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import Clip, ClipError
-from data.files import atomic_write, walk
+from data.files import as_bytes, atomic_write, walk
 from data.tables import TABLE_SUFFIXES, read_table, refuse_alike, refuse_same_ids
 
 VIDEO_SUFFIXES = (
@@ -100,8 +100,7 @@ def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
         if clip.units:
             entry["units"] = dict(clip.units)
         lines.append(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
-    # Bytes of a file's name that are no valid text become escape sequences of JSON.
-    return "".join(lines).encode("utf-8", "backslashreplace")
+    return as_bytes("".join(lines))
 
 
 def _is_single(path: Path) -> bool:

@@ -22,7 +22,7 @@ import jinja2
 from markupsafe import Markup
 
 from data.errors import HeliographError
-from data.files import atomic_write, sha256_file
+from data.files import as_bytes, atomic_write, sha256_file
 from pipeline.console import printable
 from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
@@ -81,7 +81,7 @@ def write_report(
         run.write("report.html", page)
     else:
         atomic_write(target, page)
-    return WrittenReport(target, len(page.encode()), len(thumbnails.pictures), tuple(notes))
+    return WrittenReport(target, len(as_bytes(page)), len(thumbnails.pictures), tuple(notes))
 
 
 def page_path(folder: Path, out: Path | str | None = None) -> Path:
