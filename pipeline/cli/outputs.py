@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
+from data.files import open_regular
 from pipeline.console import log
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
@@ -38,19 +39,20 @@ def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:
     return True
 
 
-def require_free(path: Path, may_replace: bool) -> None:
+def require_free(path: Path, may_replace: bool, *, option: str = "--out") -> None:
     """Check that writing an output loses nothing.
 
     Args:
         path: The output.
         may_replace: Whether what is there may be lost.
+        option: Which one named it.
 
     Raises:
         HeliographError: Something is there that may not.
     """
     if os.path.lexists(path) and not may_replace:
         raise HeliographError(
-            f"{path} exists, and is something else: choose another --out, or insist with "
+            f"{path} exists, and is something else: choose another {option}, or insist with "
             "--overwrite"
         )
 
@@ -60,4 +62,5 @@ def has_content(path: Path, content: bytes) -> bool:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
         return False
-    return path.read_bytes() == content
+    with open_regular(path, follow_links=True) as file:
+        return file.read(len(content) + 1) == content

@@ -90,8 +90,8 @@ def test_another_dataset_is_another_command(monkeypatch, tmp_path):
 def test_check_shows_each_column_and_the_files_that_are_gone(tmp_path):
     table, video = tmp_path / "clips.csv", tmp_path / "a\tb\x1b.mp4"
     video.touch()
-    rows = f'{video.name},cup,"14,5",01_01\\nb.mp4,cup,15,01_02\\n'
-    table.write_text(f"File,Object,mass [g],take\\n{rows}")
+    rows = f'{video.name},cup,"14,5",01_01\nb.mp4,cup,15,01_02\n'
+    table.write_text(f"File,Object,mass [g],take\n{rows}")
     shown = run("index", "check", table)
     assert (shown.exit_code, shown.stderr) == (0, "")
     lines = shown.stdout.splitlines()
@@ -116,3 +116,33 @@ def test_check_refuses_with_a_sentence(tmp_path):
     assert "the object is 'cup' in line 2 and 'Cup' in line 3" in shown.stderr
     assert run("index", "check", tmp_path / "a.mp4").exit_code == 2
     assert run("index", "check", tmp_path / "gone.csv").exit_code == 1
+
+
+def test_pictures_are_not_replaced_by_accident(tree, tmp_path):
+    out, plots = tmp_path / "fall.jsonl", tmp_path / "plots"
+    words = ["index", "physics101", tree, "--scenario", "fall", "-o", out, "--restitution"]
+    words += ["--plots", plots]
+    first, *others = [f"scenarios_fall_{name}.png" for name in picture_names(tree)]
+    plots.mkdir()
+    (plots / first).write_bytes(b"a picture of mine")
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert (
+        f"{plots / first} exists, and is something else: choose another --plots, or insist with "
+        "--overwrite"
+    ) in refused.stderr
+    assert (plots / first).read_bytes() == b"a picture of mine"
+    assert [path.name for path in plots.iterdir()] == [first]  # none is written, and no manifest
+    assert not out.exists()
+    assert run(*words, "--overwrite").exit_code == 0
+    assert sorted(path.name for path in plots.iterdir()) == sorted([first, *others])
+    before = (plots / first).read_bytes()
+    assert before.startswith(b"\x89PNG")
+    assert run(*words).exit_code == 0  # all of it is there, and equal
+    assert (plots / first).read_bytes() == before
+
+
+def picture_names(tree: Path) -> list[str]:
+    root = tree / "scenarios" / "fall"
+    films = sorted(path.relative_to(root).as_posix() for path in root.rglob("Camera_1.mp4"))
+    return [name.removesuffix(".mp4").replace("/", "_") for name in films]
