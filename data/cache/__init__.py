@@ -14,7 +14,7 @@ from data.cache.io import describe_origin, info, load, save
 from data.cache.ledger import ledger_path, read_ledger
 from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
-from data.cache.shard_store import ShardStore, sweep_shards
+from data.cache.shard_store import ShardStore, is_whole_file, sweep_shards
 from data.cache.verification import Problem, verify
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "describe_origin",
     "info",
     "is_merge",
+    "is_whole_file",
     "ledger_path",
     "load",
     "merge",
