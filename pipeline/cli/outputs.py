@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
+from data.files import require_own_file
 from pipeline.console import log
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
@@ -47,8 +48,10 @@ def require_free(path: Path, may_replace: bool) -> None:
 
     Raises:
         HeliographError: Something is there that may not.
+        UnsafeFileError: It is a link, FIFO, device or folder, or a file with several names.
     """
     if os.path.lexists(path) and not may_replace:
+        require_own_file(path)  # what is no file cannot be insisted on
         raise HeliographError(
             f"{path} exists, and is something else: choose another --out, or insist with "
             "--overwrite"
