@@ -52,7 +52,7 @@ def repair_cache(
     """
     elsewhere = [problem.reason for problem in problems if problem.clip is None]
     if elsewhere or path.is_dir():
-        reason = elsewhere[0] if elsewhere else str(problems[0])
+        reason = elsewhere[0] if elsewhere else f"{path} is a folder, whose parts stay as they are"
         advice = cache.how_to_replace if path.is_file() else cache.way_out
         raise HeliographError(f"{reason}; {advice(path)}")
     table = read_metadata(path).clips

@@ -45,9 +45,7 @@ def test_the_seal_of_version_1_is_written_again(tmp_path, place, row_hashes):
     (problem,) = verify(path)
     if place in (3, 100, USER_BLOCK - 1):
         assert str(problem) == f"{path} is damaged in its seal"
-        with pytest.raises(
-            CacheError, match=f"heliograph cache verify --repair {path} "
-        ):
+        with pytest.raises(CacheError, match=f"heliograph cache verify --repair {path} "):
             load(path)
     assert len(restore(path)) == 1
     assert path.read_bytes() == sound
