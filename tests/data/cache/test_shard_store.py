@@ -33,7 +33,7 @@ from data.cache import (
 from data.cache.seal import USER_BLOCK
 from data.clips import Clip
 from data.errors import HeliographError
-from data.files import WriteError, temporary_path
+from data.files import UnsafeFileError, WriteError, temporary_path
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes, source
 from tests.helpers.version_1 import save_version_1
@@ -634,6 +634,12 @@ class TestShards:
         shard, _ = (tmp_path / "c.h5.parts").glob("*.h5")
         shard.unlink()
         shard.symlink_to(own)
+        with pytest.raises(
+            UnsafeFileError, match=rf"{shard} is not written: it is a symbolic link"
+        ):
+            full(path, 2)
+        assert shard.is_symlink()
+        shard.unlink()
         full(path, 2)
         assert len(load(path)) == 2
         assert own.read_text() == "a user's file"
