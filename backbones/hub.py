@@ -27,7 +27,15 @@ from zipfile import BadZipFile, ZipFile
 
 from backbones.downloads import DownloadError, fetch, log, one_at_a_time
 from backbones.errors import BackboneError
-from data.files import make_folder, sweep_temporaries, sync_folder, temporary_path, write_error
+from data.files import (
+    UnsafeFileError,
+    make_folder,
+    sha256_file,
+    sweep_temporaries,
+    sync_folder,
+    temporary_path,
+    write_error,
+)
 
 GITHUB = "https://github.com"
 MOST_FILES = 20_000  # of an archive of code
@@ -95,13 +103,17 @@ def sources_sha256(folder: Path, packages: tuple[str, ...]) -> str:
     Args:
         folder: of the repository.
         packages: of its folders that are hashed, next to `hubconf.py`.
+
+    Raises:
+        UnsafeFileError: one of them is no file.
+        OSError: one of them cannot be read.
     """
     files = [folder / "hubconf.py"]
     files += [path for package in packages for path in (folder / package).rglob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(sha256_file(path)))
     return digest.hexdigest()
 
 
@@ -130,6 +142,7 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
             f"{hub_dir} is neither a clone of github.com/{repository.github}, nor a folder with "
             f"one, nor a TORCH_HOME that holds hub/{repository.folder_name}"
         )
+    digest = sources_sha256(folder, repository.packages)  # first: a FIFO would be read for ever
     try:
         with _code_of(repository, folder), _parameters_on_meta(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "xFormers is disabled" and deprecations, at import
@@ -139,7 +152,6 @@ def load(repository: Repository, entry: str, *, hub_dir: Path | None) -> tuple[A
         raise BackboneError(
             f"the code of {repository.github} in {folder} does not run here: {reason}"
         ) from error
-    digest = sources_sha256(folder, repository.packages)
     matches = digest == repository.sources_sha256
     return model, repository.commit if matches else f"modified-{digest[:12]}"
 
@@ -180,7 +192,7 @@ def is_whole(repository: Repository, folder: Path) -> bool:
     """Return whether a folder has a repository's code, to the byte."""
     try:
         return sources_sha256(folder, repository.packages) == repository.sources_sha256
-    except OSError:
+    except (OSError, UnsafeFileError):
         return False
 
 

@@ -15,7 +15,7 @@ from zipfile import is_zipfile
 
 from backbones.downloads import is_web_page
 from backbones.errors import BackboneError
-from data.files import sha256_file, version_of
+from data.files import open_regular, sha256_file, version_of
 from data.screening import require_screened
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def fault(path: Path) -> str:
     if not path.is_file():
         raise BackboneError(f"the weights {path} are not a file")
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow_links=True) as file:
             head = file.read(1024)
     except OSError as error:
         raise BackboneError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -126,7 +126,7 @@ def parse(path: Path) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:  # a damaged file makes torch's reader fail in a dozen ways
         raise BackboneError(
-            f"the weights {path} cannot be read as tensors: {_reason(error)}"
+            f"the weights {path} cannot be read as tensors: {_reason(error, path)}"
         ) from error
     if not isinstance(state, dict):
         raise BackboneError(f"the weights {path} hold a {type(state).__name__}, not a state dict")
@@ -136,15 +136,18 @@ def parse(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """Return our own sentence; torch's would advise to load the file without protection."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = str(error)
     if "weights_only" in text or "Weights only" in text:
         found = _FORBIDDEN.search(text)
         if found:
             return f"it would call {found[1]}, and a file of weights may hold tensors only"
         return "it is damaged, or holds more than tensors"
-    return f"{type(error).__name__}: {text.partition(chr(10))[0]}".removesuffix(": ")
+    kind = "a .safetensors file" if path.suffix == ".safetensors" else "a file of torch.save"
+    return f"it is not {kind}, or is damaged or cut short"
 
 
 def _unusable(state: Mapping[Any, Any], size: int) -> str:

@@ -21,7 +21,9 @@ class Clip:
 
     `id` is unique among the clips of a run. `start` and `end` are seconds of presentation time;
     None means the ends of the file. `object` is the identity by which clips are split into train
-    and test; a clip without one is its own object. `labels` are numbers, NaN where unknown.
+    and test; a clip without one is its own object. `labels` are numbers, NaN where unknown, and
+    `units` the units of those whose unit is known. `table_sha256` is the hash of the table that
+    named the clip, empty for a clip that was found in a folder or named by itself.
 
     Raises:
         ClipError: A value is not as described.
@@ -34,6 +36,8 @@ class Clip:
     object: str = ""
     scenario: str = ""
     labels: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    table_sha256: str = ""
 
     def __post_init__(self) -> None:
         def set_field(name: str, value: Any) -> None:
@@ -43,7 +47,7 @@ class Clip:
             raise ClipError(f"{self.id!r} cannot be the id of a clip: it is not one line of text")
         set_field("path", Path(self.path))
         set_field("object", self.object or self.id)
-        for text in (self.id, self.object, self.scenario, *self.labels):
+        for text in (self.id, self.object, self.scenario, *self.labels, *self.units.values()):
             if not _is_text(text):
                 raise ClipError(f"{self.id!r}: {text!r} is not text")
         set_field("labels", {name: float(value) for name, value in self.labels.items()})
@@ -60,6 +64,14 @@ class Clip:
                 raise ClipError(f"{self.id}: {name!r} cannot be the name of a label")
             if math.isinf(value):
                 raise ClipError(f"{self.id}: label {name!r} is {value}")
+        for name in self.units:
+            if name not in self.labels:
+                raise ClipError(f"{self.id}: there is a unit of {name!r}, which is no label")
+
+    @property
+    def has_object(self) -> bool:
+        """Whether an object was given, so that it is not just the clip itself."""
+        return self.object != self.id
 
 
 def _is_text(text: str) -> bool:

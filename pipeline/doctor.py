@@ -180,7 +180,7 @@ def _state_of_code(repository: hub.Repository, options: CheckOptions) -> tuple[s
     folder = hub.find(repository, options.hub_dir)
     url = f"https://github.com/{repository.github}"
     if folder is not None:
-        if hub.sources_sha256(folder, repository.packages) == repository.sources_sha256:
+        if hub.is_whole(repository, folder):
             return OK, f"{folder} is commit {repository.commit[:12]}"
         return NOTE, (
             f"{folder} differs from our commit {repository.commit}: features made with it are "

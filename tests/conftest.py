@@ -132,13 +132,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _keep_random_state() -> Iterator[None]:
-    """Keep a test that seeds or draws global random numbers from changing the next one."""
+def _keep_global_state() -> Iterator[None]:
+    """Keep a test that draws global random numbers or gives torch threads from changing the next.
+
+    `torch.set_num_threads(1)` at the start of a test is how extraction takes one clip at a time,
+    in the order in which they are decoded.
+    """
     python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    threads = torch.get_num_threads()
     yield
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(torch_state)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session", autouse=True)

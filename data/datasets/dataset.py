@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 from data.clips import Clip
@@ -34,13 +33,13 @@ class Measure(Protocol):
         self,
         clips: Sequence[Clip],
         *,
-        plots: Path | None,
+        show: Callable[[str, bytes], None] | None,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[list[Clip], dict[str, str]]:
         """Return the clips with the label, and by id how good each measurement is.
 
-        The label is NaN where nothing could be measured. `plots` is a folder for a picture of each
-        measurement; `progress(done, total)` is called after each.
+        The label is NaN where nothing could be measured. `show(name, png)` is called with a picture
+        of each measurement and the name for its file; `progress(done, total)` after each.
         """
 
 

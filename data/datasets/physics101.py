@@ -117,12 +117,12 @@ def conditions(clip_id: str) -> dict[str, str]:
 def _measure_restitution(
     clips: Sequence[Clip],
     *,
-    plots: Path | None,
+    show: Callable[[str, bytes], None] | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[Clip], dict[str, str]]:
     from data.datasets.restitution import label
 
-    labelled, falls = label(clips, plots=plots, progress=progress)
+    labelled, falls = label(clips, show=show, progress=progress)
     return labelled, {clip_id: fall.quality for clip_id, fall in falls.items()}
 
 

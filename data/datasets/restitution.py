@@ -3,7 +3,7 @@
     with DecoderPool(workers=2) as pool:
         fall = measure(path, pool)
     fall.restitution, fall.quality
-    plot(fall, Path("fall.png"))
+    Path("fall.png").write_bytes(plot(fall))
 
 Moving pixels are those that differ from the first frame; where the object itself is in the first
 frame, the background comes from later frames. Patches of moving pixels are linked from frame to
@@ -19,6 +19,7 @@ The true scale is unknown, and no label is better than its track: look at the pl
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,6 @@ from numpy.typing import NDArray
 from data.clips import Clip
 from data.datasets.tracking import background, lowest_faller, moved, noise_threshold
 from data.errors import HeliographError
-from data.files import replacing
 from data.video import DecoderPool, FrameBatch, Job, Sampling
 
 HEIGHT = 240  # pixels to which frames are reduced, twice as many at most
@@ -104,24 +104,24 @@ def measure_frames(frames: NDArray[np.uint8], seconds: NDArray[np.float64]) -> F
 def label(
     clips: Sequence[Clip],
     *,
-    plots: Path | None = None,
+    show: Callable[[str, bytes], None] | None = None,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Clip], dict[str, Fall]]:
     """Return the clips with a label `restitution`, and what was measured in each by id.
 
     The label is NaN where the measurement is not usable, and for clips of other scenarios than
-    fall. `plots` is a folder for a `plot` of each, named by its id with `_` for `/`;
-    `progress(done, total)` is called after each.
+    fall. `show(name, png)` is called with a `plot` of each, named by its id with `_` for `/`;
+    `progress(done, total)` after each.
     """
     falls = [clip for clip in clips if clip.scenario == "fall"]
     measured: dict[str, Fall] = {}
     with DecoderPool(workers=workers) as pool:
         for clip in falls:
             fall = measured[clip.id] = measure(clip.path, pool)
-            if plots is not None:
+            if show is not None:
                 name = clip.id.removesuffix(".mp4").replace("/", "_")
-                plot(fall, plots / f"{name}.png", title=clip.id)
+                show(f"{name}.png", plot(fall, title=clip.id))
             if progress is not None:
                 progress(len(measured), len(falls))
     values = {name: fall.restitution for name, fall in measured.items()}
@@ -296,8 +296,8 @@ def _crossing(
     return float(before[crossing])
 
 
-def plot(fall: Fall, path: Path, *, title: str = "") -> None:
-    """Write a PNG: the track over the background, and against time with the measured heights."""
+def plot(fall: Fall, *, title: str = "") -> bytes:
+    """Return a PNG: the track over the background, and against time with the measured heights."""
     from PIL import Image, ImageDraw, ImageFont
 
     ink, paper, blue = (40, 40, 44), (250, 250, 248), (30, 90, 200)
@@ -321,8 +321,9 @@ def plot(fall: Fall, path: Path, *, title: str = "") -> None:
         across = left + (right - left) * moment / (end or 1.0)
         for x in (10 + middle, across):
             pen.ellipse((x - 2, 28 + top, x + 2, 32 + top), outline=blue)
-    with replacing(path) as file:
-        sheet.save(file, format="PNG")
+    png = io.BytesIO()
+    sheet.save(png, format="PNG")
+    return png.getvalue()
 
 
 def _points(fall: Fall) -> Iterator[tuple[float, float, float]]:

@@ -22,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from pathlib import Path
 
 from data.clips import Clip
@@ -201,6 +201,7 @@ def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, 
         for job in jobs:
             yield job, _make_clip(job)
         return
+    _start_tracker()
     pool_of_processes = ProcessPoolExecutor(
         min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_end_with_parent
     )
@@ -212,6 +213,23 @@ def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, 
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _start_tracker() -> None:
+    """Start the process of Python that frees what a killed process has left, without its words.
+
+    It frees the semaphores of a pool in any case; what it would print is a warning to programmers.
+    """
+    name, ignored = "PYTHONWARNINGS", "ignore:resource_tracker"
+    before = os.environ.get(name)
+    os.environ[name] = ignored if before is None else f"{before},{ignored}"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _end_with_parent() -> None:

@@ -8,7 +8,7 @@ the reference, and another decoder either returns the frames of the reference or
 """
 
 from data.video.backends import DECODERS, Backend, CannotAgree, decoder_record
-from data.video.decoder_pool import DecoderPool, Job, Outcome
+from data.video.decoder_pool import KILLED, DecoderPool, Job, Outcome
 from data.video.frames import FrameBatch, Limits, VideoError
 from data.video.info import VideoInfo, describe
 from data.video.probing import probe_files
@@ -18,6 +18,7 @@ from data.video.sampling import SAMPLERS, Sampling
 
 __all__ = [
     "DECODERS",
+    "KILLED",
     "SAMPLERS",
     "Backend",
     "CannotAgree",

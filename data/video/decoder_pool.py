@@ -41,6 +41,7 @@ from data.video.info import VideoInfo
 from data.video.sampling import Sampling
 
 POLL_SECONDS = 0.2  # time between checks for a timeout
+KILLED = "the decoder was killed (signal 9, SIGKILL), as systems do where memory runs out"
 KEPT_BYTES = 256 << 20  # shared memory that a worker keeps for its next clip
 TIMEOUT = "timeout"
 
@@ -203,6 +204,8 @@ class _Worker:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "the decoder closed its connection"
+        if code == -signal.SIGKILL:
+            return KILLED
         if code < 0:
             name = signal.Signals(-code).name
             return f"the decoder crashed (signal {-code}, {name})"

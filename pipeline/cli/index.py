@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from data.errors import HeliographError
+from data.files import atomic_write
 from pipeline.cli.options import PATH
-from pipeline.cli.outputs import has_content, is_there
+from pipeline.cli.outputs import has_content, is_there, require_free
 from pipeline.console import ProgressBar, echo, log
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def _command(dataset: Dataset) -> click.Command:
         tracks = f"Folder for pictures of the tracks of {_measured_options(dataset)}."
         params.append(click.Option(["--plots"], type=PATH, help=tracks))
     params.append(click.Option(["-o", "--out"], type=PATH, help="Manifest to write (.jsonl)."))
-    params.append(_flag("overwrite", "Replace what is at --out."))
+    outputs = "--out and in --plots" if dataset.measurements else "--out"
+    params.append(_flag("overwrite", f"Replace what is at {outputs}."))
 
     def run(**options: Any) -> None:
         write_index(dataset, **options)
@@ -97,7 +100,6 @@ def write_index(
 ) -> None:
     """Write the manifest of a dataset; `options` are its choices and measurements."""
     from data.datasets import count_unknown
-    from data.files import atomic_write
     from data.manifests import encode_manifest
 
     if describe:
@@ -115,7 +117,7 @@ def write_index(
     objects = len({clip.object for clip in clips})
     for measured in dataset.measurements:
         if options[measured.label]:
-            clips = _with_measurement(dataset, measured.label, clips, plots)
+            clips = _with_measurement(dataset, measured.label, clips, plots, overwrite)
     if factors:
         clips, numbers = dataset.with_factors(clips)
         for name, values in numbers.items():
@@ -140,7 +142,7 @@ def _checked(choice: Choice, value: str) -> str:
 
 
 def _with_measurement(
-    dataset: Dataset, label: str, clips: list[Clip], plots: Path | None
+    dataset: Dataset, label: str, clips: list[Clip], plots: Path | None, overwrite: bool
 ) -> list[Clip]:
     measurement = next(measured for measured in dataset.measurements if measured.label == label)
     scenario = measurement.scenario
@@ -148,8 +150,25 @@ def _with_measurement(
         raise click.UsageError(
             f"{_dashed(label)} is measured in clips of {scenario}, and there are none"
         )
+    pictures: dict[Path, bytes] = {}
     with ProgressBar(f"{scenario}s") as bar:
-        labelled, qualities = measurement.measure(clips, plots=plots, progress=bar.update)
+        labelled, qualities = measurement.measure(
+            clips,
+            show=None if plots is None else lambda name, png: pictures.update({plots / name: png}),
+            progress=bar.update,
+        )
+    for path, picture in pictures.items():  # none is written where one may not be
+        require_free(path, overwrite or _holds(path, picture), option="--plots")
+    for path, picture in pictures.items():
+        atomic_write(path, picture)
     kinds = Counter(quality.partition(":")[0] for quality in qualities.values())
     log(f"{label}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
     return labelled
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Return whether a file is there and has this content."""
+    try:
+        return has_content(path, content)
+    except (OSError, HeliographError):
+        return False

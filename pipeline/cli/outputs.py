@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
-from data.files import require_own_file
+from data.files import open_regular, require_own_file
 from pipeline.console import log
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
@@ -39,12 +39,13 @@ def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:
     return True
 
 
-def require_free(path: Path, may_replace: bool) -> None:
+def require_free(path: Path, may_replace: bool, *, option: str = "--out") -> None:
     """Check that writing an output loses nothing.
 
     Args:
         path: The output.
         may_replace: Whether what is there may be lost.
+        option: Which one named it.
 
     Raises:
         HeliographError: Something is there that may not.
@@ -53,7 +54,7 @@ def require_free(path: Path, may_replace: bool) -> None:
     if os.path.lexists(path) and not may_replace:
         require_own_file(path)  # what is no file cannot be insisted on
         raise HeliographError(
-            f"{path} exists, and is something else: choose another --out, or insist with "
+            f"{path} exists, and is something else: choose another {option}, or insist with "
             "--overwrite"
         )
 
@@ -63,4 +64,5 @@ def has_content(path: Path, content: bytes) -> bool:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
         return False
-    return path.read_bytes() == content
+    with open_regular(path, follow_links=True) as file:
+        return file.read(len(content) + 1) == content

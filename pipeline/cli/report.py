@@ -34,11 +34,11 @@ def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool
     `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
     page; the lexicon alone is RUN/lexicon.json. An older page of this run is replaced.
     """
-    from pipeline.report import is_page_of, page_path, write_report
+    from pipeline.report import is_page_of, open_run, page_path, write_report
 
-    page = page_path(run, out)
-    require_free(page, overwrite or is_page_of(page, run))
-    written = write_report(run, out, clips=clips)
+    opened, page = open_run(run), page_path(run, out)
+    require_free(page, overwrite or is_page_of(page, opened))
+    written = write_report(opened, out, clips=clips)
     for note in written.notes:
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")

@@ -34,7 +34,7 @@ from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.probes import compression, probe, require_labels
 from pipeline.evaluation.transfer import read_other_cache, transfer
 from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
-from pipeline.runs import Run, RunMetrics, load_inputs
+from pipeline.runs import Run, RunMetrics, finish_move, load_inputs
 
 BINS = 5
 """Properties are cut into fifths of the clips, the paper's rule for continuous properties."""
@@ -140,7 +140,9 @@ def evaluate(
     Raises:
         HeliographError: The run or a cache is damaged, or does not fit.
     """
+    finish_move(Path(folder))
     run = Run.open(folder)
+    run.files.require_own("metrics.json")
     report = progress or (lambda _: None)
     report("reading the cache")
     sources = load_inputs(run)

@@ -31,6 +31,7 @@ from pydantic import BaseModel, Field, PlainValidator, ValidationError, create_m
 from pydantic_core import ErrorDetails
 
 from data.errors import HeliographError, InvalidValueError
+from data.files import open_regular
 from data.simulate import SCENES
 from pipeline.config import (
     StrictModel,
@@ -44,6 +45,7 @@ from pipeline.config import (
 from pipeline.runs import has_key
 from pipeline.training import group_game_settings, known_settings
 
+MOST_BYTES = 1 << 20
 NAMES = ("ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87")
 ACCURACY = "accuracy"
 """Stands for the three accuracies of the first table among a run's numbers of the paper."""
@@ -256,8 +258,8 @@ class Recipe:
 def find(name: str) -> Recipe:
     """Return the recipe of this name, or in the file of this path."""
     if name in NAMES:
-        file = resources.files("pipeline.experiments") / "recipes" / f"{name}.toml"
-        return parse(file.read_text(encoding="utf-8"), name, name)
+        ours = resources.files("pipeline.experiments") / "recipes" / f"{name}.toml"
+        return parse(ours.read_text(encoding="utf-8"), name, name)
     path = Path(name)
     if path.suffix != ".toml":
         known = ", ".join(NAMES)
@@ -265,10 +267,14 @@ def find(name: str) -> Recipe:
             f"no experiment {name!r}: choose one of {known}, all, or the path of a recipe (.toml)"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path, follow_links=True) as file:
+            content = file.read(MOST_BYTES + 1)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.reason
         raise HeliographError(f"{path} cannot be read: {reason}") from error
+    if len(content) > MOST_BYTES:
+        raise HeliographError(f"{path} is no recipe: it has more than {MOST_BYTES:,} bytes")
     return parse(text, path.stem, str(path))
 
 

@@ -23,7 +23,7 @@ from data.cache import ShardStore
 from data.clips import Clip
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file, version_of
-from data.video import FrameBatch, Job, Outcome, VideoError, VideoInfo, check_regular_file
+from data.video import KILLED, FrameBatch, Job, Outcome, VideoError, VideoInfo, check_regular_file
 from pipeline.extraction.summary import ExtractionSummary
 
 UNWRITTEN_CLIPS = 32  # how far the writer may lag behind the backbone
@@ -361,7 +361,7 @@ def _stream_details(info: VideoInfo) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     """Return why a clip failed; it is shown next to the clip's name, so it need not name it."""
     if isinstance(error, VideoError):
-        return error.reason
+        return f"{KILLED}: try fewer --workers" if error.reason == KILLED else error.reason
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, HeliographError):

@@ -3,7 +3,14 @@
 `write_report` writes the page, whose parts are in `sections`; `show_metrics` prints the tables.
 """
 
-from pipeline.report.report import FOLDER, is_page_of, page_path, template, write_report
+from pipeline.report.report import (
+    FOLDER,
+    is_page_of,
+    open_run,
+    page_path,
+    template,
+    write_report,
+)
 from pipeline.report.summary import interval_of
 from pipeline.report.text import p_text, score_rows, show_comparison, show_metrics, structure_rows
 
@@ -11,6 +18,7 @@ __all__ = [
     "FOLDER",
     "interval_of",
     "is_page_of",
+    "open_run",
     "p_text",
     "page_path",
     "score_rows",

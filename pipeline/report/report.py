@@ -12,6 +12,7 @@ import base64
 import hashlib
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,18 +23,20 @@ import jinja2
 from markupsafe import Markup
 
 from data.errors import HeliographError
-from data.files import atomic_write, sha256_file
+from data.files import atomic_write, open_regular
 from pipeline.console import printable
 from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
 from pipeline.report import sections
 from pipeline.report.sections import ReportContext, Section
 from pipeline.report.thumbnails import Thumbnails, lexicon_thumbnails
-from pipeline.runs import Run, load_inputs
+from pipeline.runs import PAGE, Run, finish_move, load_inputs
 
 FOLDER = Path(__file__).parent / "page"
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 SPACE = "\N{NO-BREAK SPACE}"
+HEAD_BYTES = 4096
+_ID = re.compile(rb'<meta name="heliograph-run" content="([0-9a-f]+)">')
 
 
 @dataclass(frozen=True)
@@ -68,34 +71,54 @@ def write_report(
         HeliographError: for a run that cannot be read. Missing caches or videos only leave gaps,
             which the page names.
     """
-    run = Run.open(folder)
+    run = open_run(folder)
+    target = page_path(run.folder, out)
+    is_inside = os.path.abspath(target) == os.path.abspath(run.folder / PAGE)
+    if is_inside:
+        run.files.require_own(PAGE)
     lexicon = _lexicon(run)
     inputs, notes = _inputs(run)
     thumbnails = Thumbnails()
     if lexicon is not None and inputs is not None:
         thumbnails = lexicon_thumbnails(run, lexicon, inputs, clips)
         notes += thumbnails.notes()
-    target = page_path(run.folder, out)
     page = render(ReportContext(run, lexicon, inputs, thumbnails, notes))
-    if os.path.abspath(target) == os.path.abspath(run.folder / "report.html"):
-        run.write("report.html", page)
+    if is_inside:
+        run.write(PAGE, page)
     else:
         atomic_write(target, page)
     return WrittenReport(target, len(page.encode()), len(thumbnails.pictures), tuple(notes))
 
 
+def open_run(folder: Run | Path | str) -> Run:
+    """Return a run whose page is to be written, moved to its place where that was not finished.
+
+    Raises:
+        HeliographError: for a run that cannot be read.
+    """
+    if not isinstance(folder, Run):
+        finish_move(Path(folder))
+    return Run.open(folder)
+
+
 def page_path(folder: Path, out: Path | str | None = None) -> Path:
     """Return where the page of a run is written."""
-    return folder / "report.html" if out is None else Path(out)
+    return folder / PAGE if out is None else Path(out)
 
 
-def is_page_of(path: Path, folder: Path) -> bool:
-    """Return whether a file is a page of the run in this folder, by the weights that it names."""
-    weights = folder / "model.safetensors"
-    if not path.is_file() or not weights.is_file():
+def is_page_of(path: Path, run: Run) -> bool:
+    """Return whether a file is a page of this run and of no other, by the id at its head.
+
+    A page without an id, of a run that has none, is known by its place in the run folder.
+    """
+    if not path.is_file():
         return False
-    page = path.read_bytes()
-    return b"<title>Heliograph: " in page[:4096] and sha256_file(weights).encode() in page
+    with open_regular(path, follow_links=True) as file:
+        head = file.read(HEAD_BYTES)
+    found = _ID.search(head)
+    if found is not None:
+        return found[1].decode() == run.id
+    return b"<title>Heliograph: " in head and path.absolute() == (run.folder / PAGE).absolute()
 
 
 def render(context: ReportContext) -> str:

@@ -7,7 +7,7 @@ the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
-from pipeline.runs.manifest import MissingFileError, reason_of
+from pipeline.runs.manifest import CONTROL, PAGE, UNFINISHED, MissingFileError, reason_of
 from pipeline.runs.metrics_schema import (
     SCORES,
     AccuracyEstimate,
@@ -22,14 +22,21 @@ from pipeline.runs.metrics_schema import (
     has_key,
     percent,
 )
-from pipeline.runs.replacement import UNFINISHED, held, is_unsettled, new_run, refuse_existing
+from pipeline.runs.replacement import (
+    finish_move,
+    held,
+    is_unsettled,
+    new_run,
+    refuse_existing,
+)
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import BROKEN, CONTROL, Run, load_inputs, without_nan
+from pipeline.runs.run import BROKEN, Run, load_inputs, without_nan
 from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
     "BROKEN",
     "CONTROL",
+    "PAGE",
     "SCORES",
     "UNFINISHED",
     "AccuracyEstimate",
@@ -47,6 +54,7 @@ __all__ = [
     "Spread",
     "add_control",
     "description",
+    "finish_move",
     "has_key",
     "held",
     "import_checkpoint",

@@ -22,10 +22,10 @@ from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key
 from pipeline.config import CONTROLLED, TrainConfig, build_config
 from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid, read_inputs
 from pipeline.game import ClipTable, build_game
-from pipeline.runs.manifest import check_listed
-from pipeline.runs.replacement import UNFINISHED, held, is_unsettled, new_run, refuse_existing
+from pipeline.runs.manifest import CONTROL, UNFINISHED, check_listed
+from pipeline.runs.replacement import held, is_unsettled, new_run, refuse_existing
 from pipeline.runs.results import SeedResult
-from pipeline.runs.run import CONTROL, Run
+from pipeline.runs.run import Run
 from pipeline.runs.writer import add_control, write_run
 
 HOLISTIC_CLAMP = 15.0  # of the published holistic sender; it cannot be read off its weights

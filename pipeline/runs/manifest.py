@@ -1,11 +1,16 @@
 """The manifest of a run folder: size and hash of every file, checked by whatever reads the run.
 
-OUT/manifest.json    {"schema_version": 1, "files": {"metrics.json": {"bytes": 9, "sha256": "..."}}}
+OUT/manifest.json    {"schema_version": 1, "id": "...", "files": {"metrics.json":
+                      {"bytes": 9, "sha256": "..."}}}
 
 It covers `seeds/` too; a control is a run folder with a manifest of its own. Before a file changes,
 its entry also holds, under `replaces`, what it was until then (null: it was not there): whenever
-the process is killed, what is there is one of the two. A run that an older version made has no
+the process is killed, what is there is one of the two. The id is drawn when the run is made, and
+stays: two runs that are equal to the bit have two. A run that an older version made has no
 manifest. It is read, and marked as unchecked.
+
+A file may be a link to a regular file, as in a snapshot of the Hugging Face hub, where a manifest
+says what it must hold. Nothing is written through one.
 """
 
 from __future__ import annotations
@@ -13,6 +18,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,21 +29,30 @@ from typing import Any, BinaryIO
 
 from data import screening
 from data.errors import HeliographError
-from data.files import atomic_write, open_regular
+from data.files import atomic_write, open_regular, version_of
 from data.lock import BusyError, Lock
 
 MANIFEST = "manifest.json"
 MANIFEST_LOCK = "manifest.lock"
+CONTROL = "control"
+UNFINISHED = "unfinished"
+PAGE = "report.html"
 INCOMING = ".incoming"
-"""A whole run that is being moved into the folder it is in; see `pipeline.runs.replacement`."""
+"""Folders and files of a run: `.incoming` is whole, and on its way into the folder that it is in.
+
+See `pipeline.runs.replacement`, and `pipeline.training.checkpoints` for `unfinished`.
+"""
 
 SCHEMA_VERSION = 1
+KEYS = {"schema_version", "id", "files"}
 UNCHECKED = (
     "the files of this run are not checked: like those of older versions it has no manifest.json "
     "with their hashes; a run that is trained again has one"
 )
 LARGEST_FILE = 2 << 30  # bytes
 LARGEST = {"config.json": 16 << 20, MANIFEST: 64 << 20, "lexicon.json": 64 << 20}
+ID_BYTES, CHECK_DIGITS = 16, 8
+MOST_KEPT_BYTES = 64 << 20  # of a file
 WAIT_SECONDS = 60.0
 _PAUSE = 0.02
 
@@ -120,18 +136,21 @@ class RunFiles:
         root: The folder.
         entries: What each file holds, by its name in the folder; None for a run without a manifest.
         sealed: Whether the manifest is on disk, or the run is still being written.
+        id: The run's own, by which it is told from one that is equal; empty for an older run.
     """
 
     root: Path
     entries: dict[str, Entry] | None = None
     sealed: bool = True
+    id: str = ""
     _depth: int = field(default=0, repr=False)
     _manifest: str = field(default="", repr=False)  # SHA-256
+    _kept: dict[str, tuple[Any, bytes]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def new(cls, root: Path) -> RunFiles:
         """Return the files of a run that is to be written into an empty folder."""
-        return cls(root, {}, sealed=False)
+        return cls(root, {}, sealed=False, id=new_id())
 
     @classmethod
     def open(cls, root: Path) -> RunFiles:
@@ -176,8 +195,11 @@ class RunFiles:
             MissingFileError: It is not there.
             HeliographError: It is not what was written, or no file that can be read.
         """
+        version, kept = self._kept.pop(name, (None, None))
+        if kept is not None and version == version_of(self.root / name):
+            return kept
         while True:
-            content = _content(self.root / name)
+            content = _content(self.root / name, follow_links=self.is_checked)
             if self._allows(name, content):
                 return content
             known = self._manifest
@@ -187,6 +209,28 @@ class RunFiles:
                 raise HeliographError(
                     f"{self.root / name} is damaged: it is not what was written, by the hash in "
                     f"{MANIFEST}; restore it, or make the run again"
+                )
+
+    def check_top(self) -> None:
+        """Check what lies at the top of the run, but for its page; raises as `read` does.
+
+        A missing file is for whoever needs it to report. What is read here is kept for the first
+        `read`.
+        """
+        for name in self.entries or ():
+            if "/" not in name and name not in (PAGE, "config.json") and self._is_there(name):
+                version, content = version_of(self.root / name), self.read(name)
+                if name != "model.pt" and len(content) <= MOST_KEPT_BYTES:
+                    self._kept[name] = version, content
+
+    def require_own(self, *names: str) -> None:
+        """Raise HeliographError where writing these files would go through a link."""
+        for path in (self.root / name for name in (MANIFEST, *names)):
+            if path.is_symlink():
+                copy = shlex.join(["cp", "-rL", str(self.root), "COPY"])
+                raise HeliographError(
+                    f"{path} is not written: it is a symbolic link, as in a snapshot of the "
+                    f"Hugging Face hub; copy the run with `{copy}`, and use the copy"
                 )
 
     def _allows(self, name: str, content: bytes) -> bool:
@@ -220,6 +264,7 @@ class RunFiles:
             assert self.entries is not None
             self.entries[name] = Entry(now)
             return
+        self.require_own(name)
         with self.changing():
             if self.entries is None:
                 atomic_write(self.root / name, content)
@@ -271,7 +316,7 @@ class RunFiles:
         return os.path.lexists(self.root / name)
 
     def _hash(self, name: str) -> FileHash:
-        with _opened(self.root / name) as file:
+        with _opened(self.root / name, follow_links=self.is_checked) as file:
             digest = hashlib.sha256()
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -279,7 +324,8 @@ class RunFiles:
 
     def _store(self, entries: dict[str, Entry]) -> None:
         described = {name: entries[name].to_json() for name in sorted(entries)}
-        stored = {"schema_version": SCHEMA_VERSION, "files": described}
+        own_id = {"id": self.id} if self.id else {}
+        stored = {"schema_version": SCHEMA_VERSION, **own_id, "files": described}
         text = (json.dumps(stored, indent=1) + "\n").encode()
         self._manifest = hashlib.sha256(text).hexdigest()
         screening.record(f"run:{self._manifest}")
@@ -291,11 +337,12 @@ class RunFiles:
         path, before = self.root / MANIFEST, self.entries
         if os.path.lexists(self.root / INCOMING):
             raise HeliographError(
-                f"{self.root} holds a new run that is not in its place yet: the next `heliograph "
-                f"train` or `import-checkpoint` with -o {self.root} puts it there"
+                f"{self.root} holds a new run that is not in its place yet: "
+                f"`{shlex.join(['heliograph', 'report', str(self.root)])}` puts it there, as does "
+                "the next training in it"
             )
         try:
-            content = _content(path)
+            content = _content(path, follow_links=True)
         except MissingFileError:
             if before is not None:
                 raise HeliographError(f"{path} is gone since the run was opened") from None
@@ -308,13 +355,39 @@ class RunFiles:
                     f"this Heliograph reads {SCHEMA_VERSION}"
                 )
             entries = {str(name): Entry.from_json(entry) for name, entry in stored["files"].items()}
+            own_id = stored.get("id", "")
+            if not (own_id == "" or is_id(own_id)) or set(stored) - KEYS:
+                raise ValueError("it has no id, or another key than a manifest has")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise HeliographError(f"{path} is damaged: {reason_of(error)}") from error
         trained = ("config.json", "model.safetensors")
-        if before is not None and any(before.get(one) != entries.get(one) for one in trained):
+        if before is not None and (
+            self.id != own_id or any(before.get(one) != entries.get(one) for one in trained)
+        ):
             raise HeliographError(f"{self.root} holds another run since it was opened: start again")
-        self.entries = entries
+        self.entries, self.id = entries, own_id
         self._manifest = hashlib.sha256(content).hexdigest()
+
+
+def new_id() -> str:
+    """Return an id that no other run has; its last digits tell whether it was damaged."""
+    drawn = secrets.token_hex(ID_BYTES)
+    return drawn + _check_digits(drawn)
+
+
+def is_id(value: object) -> bool:
+    """Return whether a value is an id, undamaged.
+
+    >>> is_id(new_id()), is_id("0" * 40)
+    (True, False)
+    """
+    if not isinstance(value, str) or len(value) != 2 * ID_BYTES + CHECK_DIGITS:
+        return False
+    return value[-CHECK_DIGITS:] == _check_digits(value[:-CHECK_DIGITS])
+
+
+def _check_digits(drawn: str) -> str:
+    return hashlib.sha256(drawn.encode()).hexdigest()[:CHECK_DIGITS]
 
 
 def check_listed(path: Path) -> None:
@@ -340,18 +413,18 @@ def reason_of(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, *, follow_links: bool) -> bytes:
     """Return the bytes of a file of a run; raises HeliographError where that cannot be."""
-    with _opened(path) as file:
+    with _opened(path, follow_links=follow_links) as file:
         return file.read()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path, *, follow_links: bool) -> Iterator[BinaryIO]:
     """Open a file of a run to read it; raises HeliographError where it cannot be one."""
     largest = LARGEST.get(path.name, LARGEST_FILE)
     try:
-        with open_regular(path) as file:
+        with open_regular(path, follow_links=follow_links) as file:
             size = os.fstat(file.fileno()).st_size
             if size > largest:
                 raise HeliographError(
@@ -359,6 +432,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 )
             yield file
     except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise HeliographError(f"{path} is a symbolic link to a missing file") from None
         raise MissingFileError(path) from None
     except OSError as error:
         raise HeliographError(f"{path} cannot be read: {error.strerror or error}") from error

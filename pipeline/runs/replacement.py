@@ -5,8 +5,9 @@ OUT/.incoming/     the same once it is whole: from now on it is the run of this 
 OUT/.replacing/    what is in its place, while that is put aside
 OUT/.replaced/     the same once all of it is aside, while the new run is moved in
 
-While `.incoming` is there, readers are told so. The next start finishes the move. Nothing but the
-names of a run is touched, so that other files in the folder stay.
+While `.incoming` is there, readers are told so. The next command that writes into the folder
+finishes the move: a training, or `report` and `evaluate`, which need no other words. Nothing but
+the names of a run is touched, so that other files in the folder stay.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from pathlib import Path
 from data.errors import HeliographError
 from data.files import make_folder, sweep_temporaries, sync_folder, write_error
 from data.lock import BusyError, Lock
-from pipeline.runs.manifest import INCOMING, MANIFEST, MANIFEST_LOCK, wait_for_lock
-from pipeline.runs.run import CONTROL
+from pipeline.runs.manifest import (
+    CONTROL,
+    INCOMING,
+    MANIFEST,
+    MANIFEST_LOCK,
+    PAGE,
+    UNFINISHED,
+    wait_for_lock,
+)
 
 NEW, REPLACING, REPLACED = ".new", ".replacing", ".replaced"
 LOCK = "lock"
-UNFINISHED = "unfinished"
 NAMES = (
     "config.json",
     "model.safetensors",
@@ -34,7 +41,7 @@ NAMES = (
     "history.csv",
     "messages.jsonl",
     "lexicon.json",
-    "report.html",
+    PAGE,
     "seeds",
     CONTROL,
     UNFINISHED,
@@ -46,6 +53,12 @@ NAMES = (
 def refuse_existing(out: Path) -> None:
     """Raise HeliographError where a folder holds a run, or files in the place of one."""
     if (out / "metrics.json").exists():
+        if (out / UNFINISHED).exists():
+            raise HeliographError(
+                f"{out} holds a run already, and an unfinished training that was to replace it: "
+                "choose another folder, or `train` with --resume, which goes on with it, or "
+                "--overwrite"
+            )
         raise HeliographError(f"{out} holds a run already: choose another folder, or --overwrite")
     taken = [name for name in NAMES if name != UNFINISHED and os.path.lexists(out / name)]
     if taken and not (out / UNFINISHED).exists():
@@ -75,6 +88,18 @@ def is_unsettled(out: Path) -> bool:
     """Return whether a process was killed while it wrote or moved a run."""
     names = (NEW, INCOMING, REPLACING, REPLACED, LOCK, MANIFEST_LOCK)
     return any(os.path.lexists(out / name) for name in names)
+
+
+def finish_move(out: Path) -> None:
+    """Finish the move of a whole run to its place, where a killed process began one.
+
+    Raises:
+        BusyError: Another process is at it.
+        WriteError: The folder cannot be written.
+    """
+    if os.path.lexists(out / INCOMING):
+        with held(out):
+            pass
 
 
 def finish(out: Path) -> None:

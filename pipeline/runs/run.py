@@ -15,19 +15,16 @@ unfinished/        during training, states to resume from: see `pipeline.trainin
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import safetensors.torch
 import torch
-from torch import Tensor
 
 from data import screening
 from data.errors import HeliographError
@@ -36,14 +33,20 @@ from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, read_inputs
 from pipeline.game import Game, build_game
-from pipeline.runs.manifest import UNCHECKED, MissingFileError, RunFiles, reason_of
+from pipeline.runs.manifest import (
+    CONTROL,
+    UNCHECKED,
+    UNFINISHED,
+    MissingFileError,
+    RunFiles,
+    reason_of,
+)
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
+from pipeline.runs.parsing import parse_history, parse_object, parse_weights
 from pipeline.runs.results import HistoryRow
 
 SCHEMA_VERSION = 1
-CONTROL = "control"
 CHECKER = "pipeline.runs.run:check"
-LARGEST_WEIGHT = 1e30  # sums of larger ones overflow
 MOST_SEEDS = 100_000
 LARGEST_SEED = 2**32 - 1  # of NumPy's generators; most splits use 1000 * seed + 42
 MOST_STEPS = 1_000_000
@@ -118,6 +121,9 @@ class Run:
     def open(cls, folder: Run | Path | str) -> Run:
         """Return the run of a folder; a run that is open already is returned as it is.
 
+        What lies at the top of the folder is checked, but for the page; the files of a seed are
+        checked when they are read.
+
         Raises:
             HeliographError: for any other folder, or a run of a newer version.
         """
@@ -128,7 +134,13 @@ class Run:
         run = _open(folder, files)
         seconds = min(screening.SECONDS + len(run.seeds), MOST_SECONDS)
         screening.require_screened(folder, files.identity, CHECKER, seconds=seconds)
+        files.check_top()  # its configuration was checked when it was read
         return run
+
+    @property
+    def id(self) -> str:
+        """The run's own, by which it is told from one that is equal; empty for an older run."""
+        return self.files.id
 
     @property
     def unchecked(self) -> str:
@@ -225,7 +237,7 @@ class Run:
         Raises:
             HeliographError: where it is damaged.
         """
-        return self._read("history.csv", _parse_history) if self.has("history.csv") else []
+        return self._read("history.csv", parse_history) if self.has("history.csv") else []
 
     def lexicon(self) -> dict[str, Any] | None:
         """Return what is in `lexicon.json`, as `pipeline.message` writes it; None without one.
@@ -233,7 +245,7 @@ class Run:
         Raises:
             HeliographError: where it is damaged.
         """
-        return self._read("lexicon.json", _parse_object) if self.has("lexicon.json") else None
+        return self._read("lexicon.json", parse_object) if self.has("lexicon.json") else None
 
     def has(self, name: str) -> bool:
         """Return whether the run has this file."""
@@ -281,7 +293,7 @@ class Run:
 
     def _with_weights(self, build: Callable[[], _Module], part: str) -> _Module:
         prefix = checkpoint_key(part, self.config.heads, self.config.vocab) + "."
-        weights = self._read("model.safetensors", _parse_weights)
+        weights = self._read("model.safetensors", parse_weights)
         own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:
             with torch.device("meta"):  # takes no memory, whatever the configuration says
@@ -322,6 +334,11 @@ def _open(folder: Path, files: RunFiles) -> Run:
         if not run.seeds or not set(run.config.agent_caches) <= set(range(len(caches))):
             raise ValueError("it has no seeds, or agents that see a cache which it does not")
     except MissingFileError:
+        if (folder / UNFINISHED).is_dir():
+            raise HeliographError(
+                f"{folder} holds no run yet, but an unfinished training: the same `heliograph "
+                f"train ... -o {shlex.quote(str(folder))}` with --resume goes on with it"
+            ) from None
         raise HeliographError(f"{folder} is no run: it has no config.json") from None
     except BROKEN as error:
         raise HeliographError(
@@ -423,28 +440,3 @@ def without_nan(value: Any) -> Any:
 
 def _messages_file(seed: int | None) -> str:
     return "messages.jsonl" if seed is None else f"seeds/{seed}/messages.jsonl"
-
-
-def _parse_object(content: bytes) -> dict[str, Any]:
-    stored = json.loads(content)
-    if not isinstance(stored, dict):
-        raise ValueError("it is no object")
-    return stored
-
-
-def _parse_history(content: bytes) -> list[HistoryRow]:
-    names = [column.name for column in dataclasses.fields(HistoryRow)]
-    text = io.StringIO(content.decode(), newline="")
-    cells = [[float(row[name] or "nan") for name in names] for row in csv.DictReader(text)]
-    return [HistoryRow(int(seed), int(epoch), *rest) for seed, epoch, *rest in cells]
-
-
-def _parse_weights(content: bytes) -> dict[str, Tensor]:
-    try:
-        weights = safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise ValueError(str(error)) from error
-    for name, value in weights.items():
-        if value.is_floating_point() and not (value.float().abs() < LARGEST_WEIGHT).all():
-            raise ValueError(f"{name} has numbers that no training gives: not finite, or too large")
-    return weights

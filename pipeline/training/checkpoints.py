@@ -27,7 +27,14 @@ import torch
 from data import screening
 from data.differences import first_difference
 from data.errors import HeliographError
-from data.files import atomic_write, open_regular, replacing, sweep_temporaries, write_error
+from data.files import (
+    atomic_write,
+    is_hollow,
+    open_regular,
+    replacing,
+    sweep_temporaries,
+    write_error,
+)
 from pipeline.runs import BROKEN, UNFINISHED
 
 CHECKER = "pipeline.training.checkpoints:check"
@@ -181,6 +188,8 @@ def _read_state(path: Path) -> tuple[memoryview, str]:
         HeliographError: for a damaged file.
         FileNotFoundError: for none.
     """
+    if is_hollow(path):
+        raise _damaged(path)
     with open_regular(path) as file:
         content = memoryview(file.read())
     header = bytes(content[:HEADER_BYTES])

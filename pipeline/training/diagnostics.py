@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from data.errors import HeliographError
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split, folds_of
 from pipeline.game import ClipTable, build_game
+
+
+def require_labelled(examples: Examples, properties: Sequence[str], files: Sequence[Path]) -> None:
+    """Check that a training has clips to learn from.
+
+    Args:
+        examples: Labels of all clips.
+        properties: Their names.
+        files: The caches that they are from.
+
+    Raises:
+        HeliographError: No clip has a value of every property.
+    """
+    known = ~np.isnan(examples.labels)
+    if known.all(axis=1).any():
+        return
+    where = " and ".join(map(str, files))
+    if len(properties) == 1:
+        raise HeliographError(
+            f"no clip of {where} has a value of {properties[0]}: name another property with "
+            "--property, or give these clips their labels"
+        )
+    counts = ", ".join(
+        f"{count:,} have {name}" for name, count in zip(properties, known.sum(axis=0), strict=True)
+    )
+    raise HeliographError(
+        f"no clip of {where} has a value of every property (of {len(known):,} clips, "
+        f"{counts}): name those that clips have together with --property"
+    )
 
 
 def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> list[str]:

@@ -35,7 +35,7 @@ from pipeline.training.callbacks import (
     TensorBoardCallback,
 )
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
-from pipeline.training.diagnostics import diagnose
+from pipeline.training.diagnostics import diagnose, require_labelled
 from pipeline.training.fit import fit
 from pipeline.training.settings import group_game_settings
 
@@ -113,6 +113,7 @@ def train(
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
+    require_labelled(examples, config.properties, tuple(paths.values()))
     notes = diagnose(examples, config, seeds)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
@@ -130,7 +131,10 @@ def train(
             checkpointer.begin(resume=resume, overwrite=overwrite)
         is_whole = (out / "metrics.json").exists() and not overwrite
         if is_whole and not any(own.unfinished for own in checkpointers.values()):
-            return _finished(out, identities, inputs, report)
+            run = _finished(out, identities, inputs, report)
+            for checkpointer in checkpointers.values():
+                checkpointer.sweep()  # states without an identity, which a killed process left
+            return run
         callbacks: list[Callback] = [
             ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
         ]

@@ -18,6 +18,7 @@ import torch
 
 from backbones import BackboneError, dinov2, downloads, hub, vjepa2
 from backbones.downloads import DownloadError
+from data.errors import HeliographError
 from tests.helpers.authors_code import authors_code
 from tests.helpers.servers import LOGIN_PAGE, part_of, serve
 
@@ -340,3 +341,16 @@ def test_the_authors_code_is_the_pinned_commit(repository) -> None:
     folder = authors_code(repository)
     assert hub.sources_sha256(folder, repository.packages) == repository.sources_sha256
     assert replace(repository, commit="x").folder_name.endswith("_x")
+
+
+@pytest.mark.parametrize("name", ["src/more.py", "src/deep/more.py"])
+def test_code_that_is_no_file_is_refused_before_any_of_it_is_run(clone, repository, name) -> None:
+    (clone / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(clone / name)
+    ran = clone / "ran"
+    text = (clone / "hubconf.py").read_text()
+    (clone / "hubconf.py").write_text(f"open({str(ran)!r}, 'w')\n{text}")
+    with pytest.raises(HeliographError, match=r"more\.py is not read: it is a FIFO"):
+        hub.load(repository, "tiny", hub_dir=clone)
+    assert not ran.exists()
+    assert not hub.is_whole(repository, clone)

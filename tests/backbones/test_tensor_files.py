@@ -174,3 +174,26 @@ def test_many_mutated_files(tmp_path: Path, seed: int) -> None:
     sound, reasons = examine(mutations(300, tmp_path, f"soak {seed}"))
     assert sound + len(reasons) == 300
     assert_sentences(reasons)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.pth", "a file of torch.save"),
+        ("a.safetensors", "a .safetensors file"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["junk", "short junk", "cut", "cut at its head"])
+def test_what_is_no_file_of_tensors_is_told_in_our_words(tmp_path, name, kind, damage):
+    path = tmp_path / name
+    if damage in ("junk", "short junk"):
+        path.write_bytes(b"\x17junk" * (1 if damage == "short junk" else 1000))
+    else:
+        save_file(STATE, path) if name.endswith("safetensors") else torch.save(STATE, path)
+        path.write_bytes(path.read_bytes()[: 20 if damage == "cut at its head" else -20])
+    with pytest.raises(BackboneError) as error:
+        tensor_files.parse(path)
+    reason = f"it is not {kind}, or is damaged or cut short"
+    if "junk" in damage and name == "a.pth":  # it may be a pickle
+        reason = "it is damaged, or holds more than tensors"
+    assert str(error.value) == f"the weights {path} cannot be read as tensors: {reason}"

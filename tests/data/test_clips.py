@@ -10,7 +10,10 @@ from data.clips import Clip, ClipError
 
 class TestClip:
     def test_a_clip_without_an_object_is_its_own(self):
-        assert Clip(id="a/b.mp4", path=Path("b.mp4")).object == "a/b.mp4"
+        clip = Clip(id="a/b.mp4", path=Path("b.mp4"))
+        assert clip.object == "a/b.mp4"
+        assert not clip.has_object
+        assert Clip(id="a/b.mp4", path=Path("b.mp4"), object="a").has_object
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -28,6 +31,7 @@ class TestClip:
             ({"labels": {"mass": math.inf}}, "x: label 'mass' is inf"),
             ({"labels": {"a/b": 1}}, "x: 'a/b' cannot be the name of a label"),
             ({"labels": {".": 1}}, r"x: '\.' cannot be the name of a label"),
+            ({"labels": {"mass": 1}, "units": {"volume": "ml"}}, "x: there is a unit of 'volume'"),
         ],
     )
     def test_refuses(self, change, message):

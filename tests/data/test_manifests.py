@@ -270,7 +270,7 @@ class TestHostile:
         with pytest.raises(ClipError, match=f"m.jsonl.*{message}"):
             list_clips([tmp_path / "m.jsonl"])
 
-    @pytest.mark.timeout(30)
+    @pytest.mark.timeout(120)
     def test_what_is_no_file(self, tmp_path):
         os.mkfifo(tmp_path / "fifo.jsonl")
         (tmp_path / "to fifo.csv").symlink_to("fifo.jsonl")

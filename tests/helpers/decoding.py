@@ -1,14 +1,20 @@
 """Checks and faults that several tests of decoding share."""
 
+import queue
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from data.video import Sampling, VideoError, read_sampled
+from data.video import DecoderPool, Sampling, VideoError, read_sampled
 
 # A `sitecustomize.py` with which opening a file named "loops" never returns, in C, and holds the
-# interpreter's lock: no signal handler and no thread can run.
+# interpreter's lock: no signal handler and no thread can run. It makes a file "looping" next to it.
 ENDLESS_OPEN = """
+import pathlib
 import re
 import av
 
@@ -17,12 +23,40 @@ opened = av.open
 
 def loop(file, *arguments, **options):
     if "loops" in file:
+        pathlib.Path(__file__).with_name("looping").touch()
         re.match("(a+)+$", "a" * 80 + "b")
     return opened(file, *arguments, **options)
 
 
 av.open = loop
 """
+
+
+class DecoderClock:
+    """The clock of `DecoderPool` and of other modules, which only the test moves.
+
+    Attributes:
+        now: Its time, in seconds.
+        blocked: Set once a decoder is about to wait until its outcome is received.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+        """Put the clock into the pool and into `modules`."""
+        self.now = 0.0
+        self.blocked = blocked = threading.Event()
+
+        class WatchedQueue(queue.Queue[Any]):
+            def put(self, *arguments: Any, **options: Any) -> None:
+                if self.full():
+                    blocked.set()
+                super().put(*arguments, **options)
+
+        pool = sys.modules[DecoderPool.__module__]
+        watched = SimpleNamespace(Queue=WatchedQueue, Empty=queue.Empty)
+        monkeypatch.setattr(pool, "queue", watched)
+        clock = SimpleNamespace(monotonic=lambda: self.now)
+        for module in (pool, *(sys.modules[name] for name in modules)):
+            monkeypatch.setattr(module, "time", clock)
 
 
 def assert_damaged(path: Path, reason: str) -> None:

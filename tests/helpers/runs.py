@@ -1,10 +1,25 @@
-"""Run folders that somebody has changed."""
+"""Run folders: what two have in common, and some that somebody has changed."""
 
 import json
 from pathlib import Path
 
 from data.screening import record
-from pipeline.runs.manifest import MANIFEST, FileHash, RunFiles
+from pipeline.runs.manifest import MANIFEST, FileHash, RunFiles, is_id
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files below a folder, without locks, and manifests without the id of their run."""
+    found = {}
+    for path in folder.rglob("*"):
+        if not path.is_file() or path.name == "lock" or path.suffix == ".lock":
+            continue
+        content = path.read_bytes()
+        if path.name == MANIFEST:
+            stored = json.loads(content)
+            assert is_id(stored.pop("id"))
+            content = json.dumps(stored).encode()
+        found[path.relative_to(folder).as_posix()] = content
+    return found
 
 
 def reseal(folder: Path) -> None:

@@ -16,8 +16,9 @@ from tests.robustness.zygote import End, Zygote
 USER_BLOCK = 512
 TIMES = re.compile(
     rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(\+00:00| ?UTC|Z)?|\"(stages|seconds)\": [^\n]*"
+    rb"|\"id\": \"[0-9a-f]{40}\"|<meta name=\"heliograph-run\"[^>]*>|\"report\.html\": {[^}]*}"
 )
-"""What two equal runs differ in."""
+"""What two equal runs differ in: times, the id of a run, and with it the hash of its page."""
 HDF5_TIME = re.compile(rb"(\x12\x00\x08\x00\x00\x00\x00\x00\x01\x00\x00\x00)....", re.DOTALL)
 """The time at which HDF5 made a dataset, in the header of the dataset."""
 

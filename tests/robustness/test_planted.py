@@ -55,7 +55,7 @@ def try_planted(command: WritingCommand, place: Place, cases: list[tuple[str, st
         place.reset()
         victim = place.folder.with_name("victim")
         plant(place.folder / name, kind, victim)
-        end = place.command(command.words, seconds=60)
+        end = place.command(command.words)
         case = (name, kind, end.code, end.stderr)
         assert not end.hung, case
         assert "Traceback" not in end.stderr, case

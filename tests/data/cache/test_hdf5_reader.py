@@ -202,7 +202,7 @@ while True:
             assert writer.stdout
             writer.stdout.readline()
             seen = set()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 300
             reads = 0
             while time.monotonic() < deadline and (len(seen) < 2 or reads < 100):
                 reads += 1

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from data.video import (
     read_sampled,
 )
 from tests.helpers import clips
-from tests.helpers.decoding import ENDLESS_OPEN
+from tests.helpers.decoding import ENDLESS_OPEN, DecoderClock
 
 SAMPLING = Sampling(frames=3, pad=True)
 
@@ -83,13 +82,15 @@ def test_an_error_of_the_jobs_is_raised(jobs):
         list(pool.map(one_job()))
 
 
-def test_a_slow_receiver_blocks_the_decoders_and_they_count_it(jobs):
+def test_a_slow_receiver_blocks_the_decoders_and_they_count_it(jobs, monkeypatch):
+    clock = DecoderClock(monkeypatch)
     with DecoderPool(workers=1) as pool:
-        list(pool.map(jobs[:1]))
-        before = pool.blocked_seconds
-        for _ in pool.map(jobs[:5]):
-            time.sleep(0.2)
-        assert pool.blocked_seconds > before
+        outcomes = pool.map(jobs[:5])
+        next(outcomes)
+        assert clock.blocked.wait(300)
+        clock.now += 2
+        assert len(list(outcomes)) == 4
+        assert pool.blocked_seconds == 2
 
 
 def test_no_jobs_start_no_workers():
@@ -144,12 +145,13 @@ def test_a_hang_ends_as_one_failed_clip(clip_file, tmp_path, monkeypatch):
         np.testing.assert_array_equal(outcome.batch.frames, expected)
 
 
-def test_decoding_that_takes_too_long_times_out(clip_file, tmp_path):
+def test_decoding_that_takes_too_long_times_out(clip_file, tmp_path, monkeypatch):
     """FFmpeg at work in one call, on a file within all limits but that of time."""
+    monkeypatch.setattr("data.video.decoder_pool.POLL_SECONDS", 0.01)
     slow = clips.png_video(tmp_path / "slow.mov", clips.grey_png(8192), claimed=8192)
     with DecoderPool(workers=1) as pool:
         list(pool.map([Job(path=clip_file("vp9"), sampling=SAMPLING)]))
-        limits = Limits(wall_seconds=0.05)
+        limits = Limits(wall_seconds=0.01)
         jobs = [Job(path=slow, sampling=Sampling(frames=2), limits=limits, tag=True)]
         first, second = pool.map([*jobs, Job(path=clip_file("vp9"), sampling=SAMPLING)])
     assert first.error.reason == "timeout"

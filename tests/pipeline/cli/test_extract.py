@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from backbones import Backbone
 from data import cache
@@ -47,6 +48,7 @@ def test_what_a_clip_does_to_the_backbone_is_named(tmp_path, monkeypatch):
     (tmp_path / "clips").mkdir()
     for number in range(3):
         make_film(tmp_path / "clips" / f"{number}.mp4", number)
+    torch.set_num_threads(1)  # one clip at a time
     forward, calls = Backbone._pass, []
 
     def sometimes(self, batch):

@@ -84,3 +84,33 @@ def test_another_dataset_is_another_command(monkeypatch, tmp_path):
     assert (shown.exit_code, shown.stderr.strip()) == (0, f"{out}: 1 clips of 1 objects")
     assert read_manifest(out)[0].id == "train.mp4"
     assert run("index", "physics101").exit_code == 2
+
+
+def test_pictures_are_not_replaced_by_accident(tree, tmp_path):
+    out, plots = tmp_path / "fall.jsonl", tmp_path / "plots"
+    words = ["index", "physics101", tree, "--scenario", "fall", "-o", out, "--restitution"]
+    words += ["--plots", plots]
+    first, *others = [f"scenarios_fall_{name}.png" for name in picture_names(tree)]
+    plots.mkdir()
+    (plots / first).write_bytes(b"a picture of mine")
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert (
+        f"{plots / first} exists, and is something else: choose another --plots, or insist with "
+        "--overwrite"
+    ) in refused.stderr
+    assert (plots / first).read_bytes() == b"a picture of mine"
+    assert [path.name for path in plots.iterdir()] == [first]  # none is written, and no manifest
+    assert not out.exists()
+    assert run(*words, "--overwrite").exit_code == 0
+    assert sorted(path.name for path in plots.iterdir()) == sorted([first, *others])
+    before = (plots / first).read_bytes()
+    assert before.startswith(b"\x89PNG")
+    assert run(*words).exit_code == 0  # all of it is there, and equal
+    assert (plots / first).read_bytes() == before
+
+
+def picture_names(tree: Path) -> list[str]:
+    root = tree / "scenarios" / "fall"
+    films = sorted(path.relative_to(root).as_posix() for path in root.rglob("Camera_1.mp4"))
+    return [name.removesuffix(".mp4").replace("/", "_") for name in films]

@@ -1,5 +1,6 @@
 """Recipes: ours are sound without running them, and mistakes in others are one sentence."""
 
+import os
 from importlib import resources
 
 import numpy as np
@@ -143,3 +144,25 @@ def test_a_name_that_is_none_is_said(tmp_path):
         recipe.find("jump")
     with pytest.raises(HeliographError, match=r"gone\.toml cannot be read: No such file"):
         recipe.find(str(tmp_path / "gone.toml"))
+
+
+@pytest.mark.parametrize(
+    ("plant", "sentence"),
+    [
+        (os.mkfifo, "is not read: it is a FIFO, not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not read: it is a device, not a file"),
+        (lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 1 << 42), "has more than"),
+        (lambda path: path.write_bytes(b"\xff"), "cannot be read: invalid start byte"),
+    ],
+)
+def test_what_is_no_file_of_a_recipe_is_refused_at_once(tmp_path, plant, sentence):
+    path = tmp_path / "own.toml"
+    plant(path)
+    with pytest.raises(HeliographError, match=sentence):
+        recipe.find(str(path))
+
+
+def test_a_recipe_may_be_a_link_to_a_file(tmp_path):
+    (tmp_path / "there.toml").write_text(GOOD)
+    (tmp_path / "own.toml").symlink_to("there.toml")
+    assert recipe.find(str(tmp_path / "own.toml")).name == "own"

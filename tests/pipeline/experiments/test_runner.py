@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 
 import pytest
@@ -228,3 +229,22 @@ def test_columns_that_nothing_fills_are_left_out():
     assert measure_tables(lines[:3]) == []
     columns, rows = accuracy_table(lines)
     assert (columns[0], rows[0][0]) == ("accuracy of mass, %", "s")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".h5"])
+def test_features_that_are_no_file_are_refused_at_once(tmp_path, suffix):
+    fifo = tmp_path / f"features{suffix}"
+    os.mkfifo(fifo)
+    shown = run("phase87", "--features", fifo, "--out", tmp_path / "out")
+    assert shown.exit_code == 1
+    assert f"Error: {fifo} " in shown.stderr
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "table.csv"])
+def test_what_is_no_file_in_the_folder_of_an_experiment_is_not_waited_for(tmp_path, name):
+    folder = tmp_path / "out" / "phase87"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / name)
+    shown = run("phase87", "--features", tmp_path / "none.h5", "--out", tmp_path / "out")
+    assert shown.exit_code == 1
+    assert "Traceback" not in shown.stderr

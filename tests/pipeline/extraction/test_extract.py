@@ -63,8 +63,8 @@ def test_progress_is_called_for_every_clip_also_for_kept_ones(clips, folder, tmp
             assert set(finished) >= set(range(1, 8))
 
 
-def test_ctrl_c_leaves_a_cache_of_what_is_done(clips, tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one clip at a time
+def test_ctrl_c_leaves_a_cache_of_what_is_done(clips, tmp_path, tiny):
+    torch.set_num_threads(1)  # one clip at a time
     model = tiny()
     forward, calls = model.forward, []
 

@@ -1,7 +1,9 @@
 """The stages of an extraction: jobs, batches, the writer, and what the ledger says of each clip."""
 
+import os
 import shutil
-import time
+import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +16,11 @@ from data import cache
 from data.clips import Clip
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file
-from data.video import Sampling, read, read_sampled
+from data.video import FrameBatch, Job, Sampling, read, read_sampled
+from data.video.decoder_pool import _Worker
 from pipeline.extraction import extract
-from pipeline.extraction.stages import BackboneBatcher
+from pipeline.extraction.stages import BackboneBatcher, ClipPixels, JobSource
+from tests.helpers.decoding import DecoderClock
 from tests.helpers.films import make_film
 
 SAMPLING = Sampling(frames=4)
@@ -111,6 +115,26 @@ def test_what_a_clip_does_to_preprocessing_costs_that_clip(
     assert summary.done == 5
 
 
+def test_a_decoder_that_is_killed_for_memory_names_the_way_out(clips, tmp_path, tiny, monkeypatch):
+    submit = _Worker.submit
+
+    def kill(worker: _Worker, job: Job) -> None:
+        if job.path != clips[2].path:
+            submit(worker, job)
+            return
+        os.kill(worker.process.pid, signal.SIGSTOP)  # it answers nothing before it dies
+        submit(worker, job)
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(_Worker, "submit", kill)
+    summary = extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
+    assert summary.done == 5
+    assert summary.failed == {
+        "2": "the decoder was killed (signal 9, SIGKILL), as systems do where memory runs out: try "
+        "fewer --workers"
+    }
+
+
 def test_features_of_another_shape_cost_that_clip(clips, tmp_path, tiny):
     model = tiny()
     model.forward = lambda batch: torch.zeros(1, 1, 5)
@@ -168,8 +192,8 @@ def test_an_error_of_the_writer_is_raised(clips, tmp_path, tiny, monkeypatch):
         extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
 
 
-def test_features_that_are_not_finite_fail_their_clip(clips, tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one clip at a time
+def test_features_that_are_not_finite_fail_their_clip(clips, tmp_path, tiny):
+    torch.set_num_threads(1)  # one clip at a time
     model = tiny()
     forward, calls = model.forward, []
 
@@ -186,27 +210,35 @@ def test_features_that_are_not_finite_fail_their_clip(clips, tmp_path, tiny, mon
 def test_ctrl_c_in_a_later_run_keeps_the_cache_and_looks_at_no_more_clips(
     clips, folder, tmp_path, tiny, monkeypatch
 ):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # each pass is waited for at once
+    torch.set_num_threads(1)  # each pass is waited for at once
     target, model = tmp_path / "c.h5", tiny()
     kept = [Clip(id=f"late {n}", path=folder / "5.mp4", start=n / 1e6) for n in range(40)]
     extract([*clips[1:3], *kept], target, backbone=model, sampling=SAMPLING)
     before = cache.load(target)
-    looked_at = []
+    looked_at: list[Path] = []
+    ended, close = threading.Event(), JobSource.close
 
     def interrupted(_: torch.Tensor) -> torch.Tensor:
         raise KeyboardInterrupt
 
     def hashed(path: Path) -> str:
         looked_at.append(path)
-        time.sleep(0.02)
+        if len(looked_at) > 1:  # the next clip, while Ctrl-C is on its way
+            ended.wait(300)
         return sha256_file(path)
+
+    def closed(self: JobSource) -> None:
+        close(self)
+        ended.set()
 
     model.forward = interrupted
     monkeypatch.setattr("pipeline.extraction.stages.sha256_file", hashed)
+    monkeypatch.setattr(JobSource, "close", closed)
     some = [clips[0], *clips[1:3], *kept]
     summary = extract(some, target, backbone=model, sampling=SAMPLING, workers=1)
     assert summary.interrupted
-    assert len(looked_at) < 20
+    assert looked_at == [clip.path for clip in some[: len(looked_at)]]
+    assert len(looked_at) <= 2
     assert cache.load(target).differences(before) == []
 
 
@@ -250,17 +282,28 @@ def test_it_says_what_each_clip_cost_and_where_it_was(clips, folder, tmp_path, t
 
 @pytest.mark.parametrize("slow", ["decode", "backbone"])
 def test_what_is_slow_is_found(slow, clips, tmp_path, tiny, monkeypatch):
-    import time
+    """On a clock that only the slow side moves."""
+    torch.set_num_threads(1)  # each pass is waited for at once
+    model, clock = tiny(), DecoderClock(monkeypatch, "pipeline.extraction.extract")
+    forward, shrink = model.forward, BackboneBatcher.shrink
 
-    model = tiny()
+    def forward_slowly(batch: torch.Tensor) -> torch.Tensor:
+        assert clock.blocked.wait(300)  # the decoder has the next two clips ready
+        clock.now += 1
+        return forward(batch)
+
+    def shrink_slowly(self: BackboneBatcher, batch: FrameBatch) -> ClipPixels | Exception:
+        clock.now += 1
+        return shrink(self, batch)
+
     if slow == "backbone":
-        forward = model.forward
-        model.forward = lambda batch: (time.sleep(0.3), forward(batch))[1]
+        model.forward = forward_slowly
     else:
-        pixels = BackboneBatcher.shrink
-        monkeypatch.setattr(
-            BackboneBatcher, "shrink", lambda self, batch: (time.sleep(0.5), pixels(self, batch))[1]
-        )
+        monkeypatch.setattr(BackboneBatcher, "shrink", shrink_slowly)
     summary = extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING, workers=1)
+    idle = {"decode": summary.blocked_seconds, "backbone": summary.waited_seconds}
+    busy = {"decode": summary.waited_seconds, "backbone": summary.blocked_seconds}
+    assert idle[slow] == 0
+    assert busy[slow] >= 1
     assert summary.bottleneck == slow
     assert summary.to_json()["bottleneck"] == slow

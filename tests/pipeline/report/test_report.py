@@ -2,7 +2,10 @@
 
 import base64
 import hashlib
+import json
+import os
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +22,11 @@ from pipeline.report.provenance import command_to_repeat
 from pipeline.report.sections.accuracy import panels
 from pipeline.report.sections.positions import causal
 from pipeline.runs import Run
+from pipeline.runs.manifest import MANIFEST, new_id
 from pipeline.training import train
 from tests.helpers.command import run as command
 from tests.helpers.pages import EVIL, EVIL_REASON, TURNING, HtmlPage, read_page
+from tests.helpers.runs import unseal
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +173,9 @@ def test_the_command_replaces_no_page_but_one_of_this_run(run, tmp_path):
     assert page.read_bytes() == written
 
     weights = sha256_file(run.folder / "model.safetensors").encode()
-    other_run = written.replace(weights, b"0" * 64)
-    for foreign in (b"my notes", other_run, b"<title>mine</title>" + weights):
+    equal_run = written.replace(run.id.encode(), new_id().encode())  # the same weights, too
+    late = b" " * 10_000 + written  # not where a page of ours says whose it is
+    for foreign in (b"my notes", equal_run, b"<title>mine</title>" + weights, late):
         page.write_bytes(foreign)
         refused = command("report", run.folder, "-o", page)
         assert refused.exit_code == 1
@@ -177,3 +183,46 @@ def test_the_command_replaces_no_page_but_one_of_this_run(run, tmp_path):
         assert page.read_bytes() == foreign
     assert command("report", run.folder, "-o", page, "--overwrite").exit_code == 0
     assert page.read_bytes() == written
+
+
+def test_an_equal_run_has_another_page(run, tmp_path):
+    """Two trainings of the same seeds differ in nothing but their ids."""
+    equal, page = tmp_path / "equal", tmp_path / "page.html"
+    write_report(run.folder)
+    shutil.copytree(run.folder, equal)
+    stored = json.loads((equal / MANIFEST).read_text()) | {"id": new_id()}
+    (equal / MANIFEST).write_text(json.dumps(stored))
+    assert command("report", run.folder, "-o", page).exit_code == 0
+    refused = command("report", equal, "-o", page)
+    assert refused.exit_code == 1
+    assert f"{page} exists, and is something else" in refused.stderr
+    refused = command("report", equal, "-o", run.folder / "report.html")
+    assert refused.exit_code == 1
+    assert command("report", equal).exit_code == 1  # the copy of a page of the run it was
+    assert command("report", equal, "--overwrite").exit_code == 0
+    assert command("report", equal).exit_code == 0
+
+
+def test_a_page_of_any_size_is_not_read_to_know_whose_it_is(run, tmp_path):
+    page = tmp_path / "page.html"
+    with open(page, "wb") as file:
+        file.truncate(1 << 42)  # more than any memory
+    refused = command("report", run.folder, "-o", page)
+    assert refused.exit_code == 1
+    assert f"{page} exists, and is something else" in refused.stderr
+    page.unlink()
+    os.mkfifo(page)
+    refused = command("report", run.folder, "-o", page)
+    assert f"{page} exists, and is something else" in refused.stderr
+
+
+def test_a_run_of_an_older_version_replaces_the_page_in_its_own_folder_only(run, tmp_path):
+    old, page = tmp_path / "old", tmp_path / "page.html"
+    shutil.copytree(run.folder, old, ignore=shutil.ignore_patterns("report.html"))
+    unseal(old)
+    for _ in range(2):
+        assert command("report", old).exit_code == 0
+    assert b"heliograph-run" not in (old / "report.html").read_bytes()
+    assert command("report", old, "-o", page).exit_code == 0
+    assert command("report", old, "-o", page).exit_code == 1
+    assert command("report", old, "-o", page, "--overwrite").exit_code == 0

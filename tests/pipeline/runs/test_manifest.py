@@ -1,5 +1,6 @@
 """The manifest of a run: nothing that was damaged is served, and nothing sound is refused."""
 
+import hashlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from pipeline.evaluation import compare
 from pipeline.message import load, load_lexicon
 from pipeline.report import write_report
 from pipeline.runs import Run, import_checkpoint
-from pipeline.runs.manifest import MANIFEST, RunFiles
+from pipeline.runs.manifest import MANIFEST, RunFiles, new_id
 from pipeline.training import train
 from tests.helpers.command import run as run_command
 from tests.helpers.kills import dies_after
@@ -47,6 +48,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     ),
 }
 """What reads each file of a run."""
+BRIEF = ("--property", "mass", "--epochs", 2, "--seeds", 2)
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +109,58 @@ def test_a_file_that_is_not_in_the_manifest_is_not_read(folder):
         Run.open(folder).history()
 
 
-def test_every_command_refuses_a_damaged_file_with_exit_code_1(folder):
+def test_every_command_refuses_a_damaged_file_with_exit_code_1(made, folder):
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    for words in (("message", folder, folder.parent / "made.h5"), ("report", folder)):
+    commands = [
+        ("message", folder, folder.parent / "made.h5"),
+        ("report", folder),
+        ("evaluate", folder, "--permutations", 10),
+        ("compare", folder, made.folder),
+        ("compare", made.folder, folder),
+        ("train", folder.parent / "made.h5", "-o", folder, "--resume", *BRIEF),
+    ]
+    for words in commands:
         shown = run_command(*words)
-        assert shown.exit_code == 1
+        assert shown.exit_code == 1, words
         assert f"Error: {weights} is damaged: it is not what was written" in shown.stderr
+
+
+TOP = [
+    "config.json",
+    "model.safetensors",
+    "model.pt",
+    "metrics.json",
+    "history.csv",
+    "messages.jsonl",
+    "lexicon.json",
+]
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_opening_a_run_checks_what_is_at_its_top(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(HeliographError, match=f"{name} is damaged: it is not what was written"):
+        Run.open(folder)
+
+
+def test_all_files_at_the_top_of_a_run_are_checked_but_its_page(folder):
+    write_report(folder)
+    listed = json.loads((folder / MANIFEST).read_text())["files"]
+    assert {name for name in listed if "/" not in name} == {*TOP, "report.html"}
+    (folder / "report.html").write_text("half a page")
+    Run.open(folder)  # nothing is answered from the page, and `report` makes it anew
+    write_report(folder)
+    assert RunFiles.open(folder).read("report.html").startswith(b"<!doctype html>")
+
+
+def test_a_file_that_no_answer_needs_may_be_missing(folder):
+    (folder / "model.pt").unlink()
+    assert run_command("message", folder, folder.parent / "made.h5").exit_code == 0
 
 
 def read(folder: Path) -> None:
@@ -188,6 +233,49 @@ def test_processes_that_change_a_run_take_turns(folder):
     assert RunFiles.open(folder).read("report.html") == b"<p>"
 
 
+# The id of a run
+
+
+def test_two_runs_that_are_equal_have_two_ids(made, tmp_path):
+    again = train(made.source.path, tmp_path / "run", properties=["mass"], epochs=2, seeds=2)
+    assert again.sha256("model.safetensors") == made.sha256("model.safetensors")
+    assert again.id != made.id
+    before = made.id
+    Run.open(again.folder).add_metrics({"notes": ["changed"]})
+    assert Run.open(again.folder).id == again.id
+    assert Run.open(made.folder).id == before
+
+
+def test_a_result_is_not_added_to_an_equal_run_that_came_since(made, folder):
+    opened = Run.open(folder)
+    stored = json.loads((folder / MANIFEST).read_text()) | {"id": new_id()}
+    (folder / MANIFEST).write_text(json.dumps(stored))
+    record(RunFiles.open(folder).identity)
+    with pytest.raises(HeliographError, match="holds another run since it was opened"):
+        opened.add_metrics({"notes": ["of the old run"]})
+
+
+@pytest.mark.parametrize("change", [{"id": "0" * 40}, {"id": 3}, {"ie": new_id()}, {"id": "a"}])
+def test_a_damaged_id_is_refused(folder, change):
+    stored = json.loads((folder / MANIFEST).read_text())
+    if "ie" in change:
+        del stored["id"]
+    (folder / MANIFEST).write_text(json.dumps(stored | change))
+    with pytest.raises(HeliographError, match=r"manifest\.json is damaged: it has no id, or"):
+        Run.open(folder)
+
+
+def test_a_run_of_an_older_version_has_no_id_and_gets_none(folder):
+    stored = json.loads((folder / MANIFEST).read_text())
+    del stored["id"]
+    (folder / MANIFEST).write_text(json.dumps(stored))
+    record(RunFiles.open(folder).identity)
+    run = Run.open(folder)
+    run.add_metrics({"notes": ["changed"]})
+    assert run.id == ""
+    assert "id" not in json.loads((folder / MANIFEST).read_text())
+
+
 # Runs without a manifest
 
 
@@ -221,19 +309,92 @@ def test_a_checked_run_is_not_marked(made):
 # Runs from elsewhere
 
 
-def endless(path: Path) -> None:
-    path.symlink_to("/dev/zero")
+def link_to_fifo(path: Path) -> None:
+    os.mkfifo(path.with_name("fifo"))
+    path.symlink_to("fifo")
+
+
+NO_FILES: list[tuple[Callable[[Path], object], str]] = [
+    (os.mkfifo, "is not read: it is a FIFO"),
+    (Path.mkdir, "is not read: it is a folder"),
+    (link_to_fifo, "is not read: it is a FIFO"),
+    (lambda path: path.symlink_to("/dev/zero"), "is not read: it is a device"),
+    (lambda path: path.symlink_to(path.parent), "is not read: it is a folder"),
+    (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels of symbolic links"),
+    (lambda path: path.symlink_to("gone"), "is a symbolic link to a missing file"),
+]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "metrics.json", MANIFEST, "config.json"])
-@pytest.mark.parametrize(
-    "plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir]
-)
-def test_what_is_no_file_is_refused_at_once(folder, name, plant):
+@pytest.mark.parametrize(("plant", "sentence"), NO_FILES)
+def test_what_is_no_file_is_refused_at_once(folder, name, plant, sentence):
     (folder / name).unlink()
     plant(folder / name)
-    with pytest.raises(UnsafeFileError, match=f"{name} is not read: it is a"):
+    with pytest.raises(HeliographError, match=f"{name} {sentence}"):
         read(folder)
+
+
+@pytest.fixture
+def snapshot(folder, tmp_path) -> Path:
+    """The run as the cache of the Hugging Face hub has it: links to files named by their hash."""
+    place, blobs = tmp_path / "snapshots" / "0123abcd", tmp_path / "blobs"
+    blobs.mkdir()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "lock":
+            content = path.read_bytes()
+            blob = blobs / hashlib.sha256(content).hexdigest()
+            blob.write_bytes(content)
+            link = place / path.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(blob, link.parent))
+    return place
+
+
+def test_a_run_of_links_is_read_as_the_run_itself(made, snapshot, tmp_path):
+    run = Run.open(snapshot)
+    assert run.messages() == made.messages()
+    assert run.of_seed(1).receiver() is not None
+    source = tmp_path / "made.h5"
+    said = [run_command("message", each, source, "--json") for each in (made.folder, snapshot)]
+    assert said[0].exit_code == said[1].exit_code == 0
+    assert said[0].stdout == said[1].stdout
+    shown = run_command("compare", snapshot, made.folder, "--json")
+    assert shown.exit_code == 0, shown.stderr
+    shown = run_command("report", snapshot, "-o", tmp_path / "page.html")
+    assert shown.exit_code == 0, shown.stderr
+
+
+def test_the_process_that_checks_a_run_from_elsewhere_reads_links_too(snapshot, no_record):
+    Run.open(snapshot)
+    assert RunFiles.open(snapshot).identity in no_record.read_text()
+
+
+def test_a_link_to_other_content_is_refused(snapshot):
+    path = snapshot / "messages.jsonl"
+    other = (snapshot / "history.csv").resolve()
+    path.unlink()
+    path.symlink_to(other)
+    with pytest.raises(HeliographError, match="is damaged: it is not what was written"):
+        Run.open(snapshot)
+
+
+@pytest.mark.parametrize("words", [["evaluate"], ["report"]])
+def test_nothing_is_written_through_a_link(snapshot, words):
+    before = {path: path.read_bytes() for path in snapshot.rglob("*") if path.is_file()}
+    blobs = set(snapshot.parents[1].joinpath("blobs").iterdir())
+    shown = run_command(*words, snapshot)
+    assert shown.exit_code == 1
+    assert "manifest.json is not written: it is a symbolic link" in shown.stderr
+    assert f"copy the run with `cp -rL {snapshot} COPY`" in shown.stderr
+    assert "reading the cache" not in shown.stderr  # before any work
+    assert {path: path.read_bytes() for path in snapshot.rglob("*") if path.is_file()} == before
+    assert set(snapshot.parents[1].joinpath("blobs").iterdir()) == blobs
+
+
+def test_links_of_a_run_without_a_manifest_are_not_followed(snapshot):
+    (snapshot / MANIFEST).unlink()  # nothing says what they have to lead to
+    with pytest.raises(UnsafeFileError, match=r"config\.json is not read: it is a symbolic link"):
+        Run.open(snapshot)
 
 
 @pytest.mark.parametrize(

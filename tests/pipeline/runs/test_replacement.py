@@ -1,5 +1,6 @@
 """A new run takes the place of an older one: whenever the process dies, one of the two is there."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ import pytest
 from data import cache
 from data.cache import Features
 from data.errors import HeliographError
+from data.lock import Lock
 from pipeline.config import build_config
 from pipeline.dataset import build_examples, read_inputs
 from pipeline.runs import CONTROL, Run, held, new_run, replacement, write_run
 from pipeline.training import fit, train
 from tests.helpers.command import run as run_command
 from tests.helpers.kills import dies_after
+from tests.helpers.runs import contents
 
 BRIEF = {"properties": ["mass"], "epochs": 1}
 
@@ -46,14 +49,6 @@ def made(tmp_path_factory, features: Features) -> Made:
             run.seal()
 
     return Made(folder / "old", write)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "lock" and not path.name.endswith(".lock")
-    }
 
 
 def read_whole(out: Path) -> int | None:
@@ -122,17 +117,44 @@ def test_an_error_leaves_the_run_as_it_was(made, tmp_path):
     assert not (out / ".new").exists()
 
 
-def test_the_next_start_of_the_command_finishes(made, tmp_path):
-    out, source = tmp_path / "run", Run.open(made.folder).source.path
+@pytest.fixture
+def moving(made, tmp_path) -> Path:
+    """A run folder whose new run is not in its place yet; its name needs quotes in a shell."""
+    out = tmp_path / "my run"
     shutil.copytree(made.folder, out)
     made.write(tmp_path / "new")
     shutil.copytree(tmp_path / "new", out / ".incoming")
-    shown = run_command("message", out, source)
+    return out
+
+
+def test_the_sentence_about_an_unfinished_move_names_the_command_that_finishes_it(made, moving):
+    shown = run_command("message", moving, Run.open(made.folder).source.path)
     assert shown.exit_code == 1
-    assert f"-o {out} puts it there" in shown.stderr
-    shown = run_command("train", source, "-o", out)
-    assert f"{out} holds a run already" in shown.stderr
-    assert read_whole(out) == 4
+    command, *words = shlex.split(shown.stderr.split("`")[1])
+    assert (command, words) == ("heliograph", ["report", str(moving)])
+    shown = run_command(*words)
+    assert shown.exit_code == 0, shown.stderr
+    assert read_whole(moving) == 4
+
+
+@pytest.mark.parametrize("words", ["train SOURCE -o RUN", "evaluate RUN --permutations 10"])
+def test_the_next_command_that_writes_into_the_folder_finishes(made, moving, words):
+    places = {"SOURCE": Run.open(made.folder).source.path, "RUN": moving}
+    shown = run_command(*(places.get(word, word) for word in words.split()))
+    if words.startswith("train"):
+        assert f"{moving} holds a run already" in shown.stderr
+    else:
+        assert shown.exit_code == 0, shown.stderr
+    assert read_whole(moving) == 4
+
+
+def test_while_another_process_moves_a_run_a_sentence_says_so(moving):
+    lock = Lock(moving / replacement.LOCK, moving)
+    shown = run_command("report", moving)
+    lock.release()
+    assert shown.exit_code == 1
+    assert f"{moving} is being written by process" in shown.stderr
+    assert (moving / ".incoming").is_dir()
 
 
 def test_files_in_the_place_of_a_run_are_not_replaced_unasked(made, cache_path, tmp_path):

@@ -136,7 +136,12 @@ def test_a_cache_with_such_numbers_gets_no_messages(made, features, tmp_path):
                 "b": np.where(own < 70, own, np.nan),
             },
             {},
-            "no clip has a value of every property of the run",
+            "odd.h5 has a value of every property (of 56 clips, 31 have a, 24 have b): name those",
+        ),
+        (
+            lambda own: {"mass": own * np.nan},
+            {},
+            "odd.h5 has a value of mass: name another property with --property",
         ),
         (lambda own: {"mass": own}, {"seeds": 0}, "a run needs at least one seed"),
         (lambda own: {"mass": own}, {"sender_lr": np.inf}, "sender_lr must be finite, got inf"),

@@ -1,5 +1,6 @@
 """A training that was killed goes on to the same bits; nothing stale is mistaken for it."""
 
+import errno
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from pipeline.training import train
 from pipeline.training.checkpoints import TrainingCheckpointer, check
 from pipeline.training.trainer import MultiSeedTrainer
 from tests.helpers.command import run as run_command
+from tests.helpers.runs import contents
 
 HELIOGRAPH = Path(sys.executable).with_name("heliograph")
 QUICK = {"properties": ["mass"], "epochs": 12, "seeds": 6, "reset_interval": 5, "soft_epochs": 3}
@@ -41,10 +43,6 @@ def die_after(epochs: int):
             raise Killed
 
     return progress
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.*")}
 
 
 @pytest.mark.slow
@@ -339,3 +337,73 @@ def test_a_file_in_the_place_of_the_folder_is_named(cache_path, tmp_path):
     (tmp_path / "r").write_text("not a folder")
     with pytest.raises(WriteError, match="r cannot be written: File exists"):
         train(cache_path, tmp_path / "r", **SHORT)
+
+
+# What is left in the folder of a whole run
+
+
+def test_a_run_whose_next_training_is_unfinished_says_both(cache_path, tmp_path):
+    out = tmp_path / "run"
+    train(cache_path, out, **TINY)
+    before = contents(out)
+    with pytest.raises(Killed):
+        train(cache_path, out, **TINY | {"vocab": 3}, overwrite=True, progress=die_after(2))
+    with pytest.raises(HeliographError, match="holds a run already, and an unfinished training"):
+        train(cache_path, out, **TINY)
+    assert {name: contents(out)[name] for name in before} == before
+    train(cache_path, out, **TINY | {"vocab": 3}, resume=True)
+    assert Run.open(out).config.vocab == 3
+    assert not (out / "unfinished").exists()
+
+
+def test_states_without_an_identity_go_once_the_run_is_whole(unfinished, tmp_path):
+    train(tmp_path / "made.h5", tmp_path / "whole", **TINY)
+    shutil.copytree(unfinished / "unfinished", tmp_path / "whole" / "unfinished")
+    (tmp_path / "whole" / "unfinished" / "identity.json").unlink()
+    train(tmp_path / "made.h5", tmp_path / "whole", **TINY, resume=True)
+    assert not (tmp_path / "whole" / "unfinished").exists()
+
+
+def test_a_state_that_was_hardly_written_is_not_read(unfinished):
+    with open(unfinished / "unfinished" / "chunk-000.pt", "wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(HeliographError, match=r"chunk-000\.pt is damaged"):
+        begin_and_load(checkpointer_of(unfinished))
+
+
+def test_an_unfinished_training_is_no_run_yet(unfinished):
+    with pytest.raises(HeliographError, match="holds no run yet, but an unfinished training: the"):
+        Run.open(unfinished)
+
+
+# Faults of the disk
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.EIO, "the disk failed"), (errno.EACCES, "Permission denied")],
+)
+@pytest.mark.parametrize("call", ["fsync", "replace", "rename", "mkdir"])
+def test_a_training_whose_disk_fails_ends_in_a_sentence_and_goes_on_later(
+    cache_path, tmp_path, monkeypatch, code, reason, call
+):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(cache_path, out, **TINY, progress=die_after(2))
+
+    def fail(path: object, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), *([path] if isinstance(path, str | Path) else []))
+
+    words = ["train", cache_path, "-o", out, "--property", "mass", "--epochs", 2]
+    words += ["--seeds", 1, "--reset-interval", 5, "--soft-epochs", 3, "--resume"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        shown = run_command(*words)
+    assert shown.exit_code == 1
+    assert "Traceback" not in shown.output
+    (sentence,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
+    assert str(out) in sentence
+    assert f"cannot be written: {reason}" in sentence
+    shown = run_command(*words)
+    assert shown.exit_code == 0, shown.stderr
+    assert Run.open(out).metrics()

@@ -1,0 +1,44 @@
+"""What the files of a run folder hold, parsed from their bytes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from pipeline.runs.results import HistoryRow
+
+LARGEST_WEIGHT = 1e30  # sums of larger ones overflow
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """Return a JSON object; raises ValueError for anything else."""
+    stored = json.loads(content)
+    if not isinstance(stored, dict):
+        raise ValueError("it is no object")
+    return stored
+
+
+def parse_history(content: bytes) -> list[HistoryRow]:
+    """Return the rows of `history.csv`; raises ValueError or TypeError for anything else."""
+    names = [column.name for column in dataclasses.fields(HistoryRow)]
+    text = io.StringIO(content.decode(), newline="")
+    cells = [[float(row[name] or "nan") for name in names] for row in csv.DictReader(text)]
+    return [HistoryRow(int(seed), int(epoch), *rest) for seed, epoch, *rest in cells]
+
+
+def parse_weights(content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of `model.safetensors`; raises ValueError for what no training gives."""
+    try:
+        weights = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError("it is no .safetensors file, or was cut short") from error
+    for name, value in weights.items():
+        if value.is_floating_point() and not (value.float().abs() < LARGEST_WEIGHT).all():
+            raise ValueError(f"{name} has numbers that no training gives: not finite, or too large")
+    return weights
