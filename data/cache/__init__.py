@@ -16,7 +16,7 @@ from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
 from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
-from data.cache.shard_store import ShardStore, sweep_shards
+from data.cache.shard_store import ShardStore, is_whole_file, sweep_shards
 from data.cache.verification import Problem, verify
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "how_to_replace",
     "info",
     "is_merge",
+    "is_whole_file",
     "ledger_path",
     "load",
     "looks_sealed",

@@ -207,10 +207,7 @@ class ShardStore:
 
     def key(self, clip: Clip, source_sha256: str) -> str:
         """Return the hash of everything that the features of a clip depend on."""
-        source = {"source_sha256": source_sha256, "start": clip.start, "end": clip.end}
-        return hashlib.sha256(
-            json.dumps({**self._identity, **source}, sort_keys=True).encode()
-        ).hexdigest()
+        return _key(self._identity, source_sha256, clip.start, clip.end)
 
     def is_done(self, clip: Clip, source_sha256: str) -> bool:
         """Return whether the features of this clip are there already.
@@ -460,6 +457,26 @@ class ShardStore:
 
     def _shard(self, key: str) -> Path:
         return self.parts / f"{key}.h5"
+
+
+def is_whole_file(clips: Features, row: int) -> bool:
+    """Return whether a clip without start and end is its whole file.
+
+    A cache of version 1 does not say which seconds a clip is, and leaves both out. What its key was
+    made of shows it; without a key they are taken for the ends of the file.
+    """
+    if not np.isnan([clips.start[row], clips.end[row]]).all():
+        return False
+    identity = {name: getattr(clips, name) for name in IDENTITY_FIELDS}
+    key = clips.key[row]
+    return not key or key == _key(identity, clips.source_sha256[row], None, None)
+
+
+def _key(
+    identity: Mapping[str, Any], source_sha256: str, start: float | None, end: float | None
+) -> str:
+    source = {"source_sha256": source_sha256, "start": start, "end": end}
+    return hashlib.sha256(json.dumps({**identity, **source}, sort_keys=True).encode()).hexdigest()
 
 
 def sweep_shards(target: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "encode",
     "export",
     "export_format",
+    "has_numbered_ids",
     "import_features",
     "import_pt",
     "numbered",
@@ -33,6 +35,7 @@ __all__ = [
     "write_pt",
 ]
 
+_NUMBERED = re.compile(r".*/[0-9]{3,}", re.DOTALL)
 _BINS = {"e_bins": "elasticity", "f_bins": "friction"}
 
 
@@ -287,6 +290,17 @@ def numbered(objects: Sequence[str]) -> list[str]:
         ids.append(f"{name}/{counts.get(name, 0):03d}")
         counts[name] = counts.get(name, 0) + 1
     return ids
+
+
+def has_numbered_ids(features: Features) -> bool:
+    """Return whether `numbered` made the ids of clips: they say nothing but an order.
+
+    True for a file of the paper's format, also where some of its clips were left out later.
+    """
+    made = features.fingerprint.get("imported") and not str(
+        features.fingerprint.get("source", "")
+    ).lower().endswith((".h5", ".hdf5"))
+    return bool(made) and all(_NUMBERED.fullmatch(clip) for clip in features.clip_id)
 
 
 @dataclass(frozen=True)

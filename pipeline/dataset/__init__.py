@@ -1,12 +1,12 @@
 """What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
 from pipeline.dataset.examples import Examples
+from pipeline.dataset.joining import join_caches, left_out_sentence, match
 from pipeline.dataset.projection import principal_axes
 from pipeline.dataset.sources import (
     CacheSource,
     RunInputs,
     build_examples,
-    join_caches,
     load_finite_cache,
     read_inputs,
 )
@@ -22,7 +22,9 @@ __all__ = [
     "folds_of",
     "is_grid",
     "join_caches",
+    "left_out_sentence",
     "load_finite_cache",
+    "match",
     "principal_axes",
     "read_inputs",
 ]

@@ -14,7 +14,9 @@ from data import cache
 from data.cache import Features
 from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file, version_of
+from data.levels import merged_values, snapped
 from pipeline.dataset.examples import Examples
+from pipeline.dataset.joining import join
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,21 @@ _KINDS = {"Path": Path, "str": str, "Mapping": Mapping, "int": int}
 class RunInputs:
     """Everything that a run reads: its caches, with the same clips in the same order.
 
-    `caches` are joined by clip id: clips that are in all of them, in the order of the first, with
-    the labels, objects and scenarios that any of them knows.
+    `caches` are joined (`pipeline.dataset.joining`): clips that are in all of them, in the order of
+    the first, with the labels, objects and scenarios that any of them knows. Values of a label that
+    are equal but for rounding are the same in the first (`data.levels`).
+
+    Attributes:
+        sources: Of each cache.
+        caches: Their clips.
+        left_out: For each cache, by name, why how many of its clips are not among them.
+        merged_values: For each label with values equal but for rounding, how many became another.
     """
 
     sources: tuple[CacheSource, ...]
     caches: tuple[Features, ...]
-    left_out: Mapping[str, int]  # clips of each cache, by its name, that the others do not have
+    left_out: Mapping[str, Mapping[str, int]]
+    merged_values: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def clips(self) -> Features:
@@ -131,11 +141,18 @@ def read_inputs(
     """
     known = {source.name: source for source in sources or ()}
     loaded = {name: _load_known(path, known.get(name), run) for name, path in paths.items()}
-    joined = join_caches(loaded)
+    joined = join(loaded)
     if sources is None:
         sources = [CacheSource.of(path, loaded[name], name=name) for name, path in paths.items()]
-    left = {name: len(cache) - len(joined[0]) for name, cache in loaded.items()}
-    return RunInputs(tuple(sources), joined, {name: count for name, count in left.items() if count})
+    first, *others = joined.caches
+    merged = {name: merged_values(column) for name, column in first.labels.items()}
+    labels = {name: snapped(column) for name, column in first.labels.items()}
+    return RunInputs(
+        tuple(sources),
+        (dataclasses.replace(first, labels=labels), *others),
+        joined.left_out,
+        {name: count for name, count in merged.items() if count},
+    )
 
 
 def _load_known(path: Path, source: CacheSource | None, run: str) -> Features:
@@ -158,64 +175,11 @@ def _load_known(path: Path, source: CacheSource | None, run: str) -> Features:
     return features
 
 
-def join_caches(caches: Mapping[str, Features]) -> tuple[Features, ...]:
-    """Return the clips that are in every cache, in the order of the first, labels merged."""
-    names, parts = list(caches), list(caches.values())
-    common = set.intersection(*(set(part.clip_id) for part in parts))
-    if not common:
-        raise HeliographError(
-            f"{' and '.join(names)} share no clip: {_example(parts[0])} is in {names[0]}, "
-            f"{_example(parts[1])} in {names[1]}"
-            if len(parts) > 1
-            else f"{names[0]} has no clips"
-        )
-    ids = [clip for clip in parts[0].clip_id if clip in common]
-    aligned = []
-    for part in parts:
-        rows = {clip: row for row, clip in enumerate(part.clip_id)}
-        aligned.append(
-            part if list(part.clip_id) == ids else part.select([rows[clip] for clip in ids])
-        )
-    merged = aligned[0]
-    for name, part in zip(names[1:], aligned[1:], strict=True):
-        merged = _merged(merged, names[0], part, name)
-    return (merged, *aligned[1:])
-
-
-def _example(features: Features) -> str:
-    return repr(features.clip_id[0]) if len(features) else "nothing"
-
-
-def _merged(first: Features, first_name: str, other: Features, other_name: str) -> Features:
-    """`first` with what only `other` knows of its clips."""
-    columns: dict[str, Any] = {}
-    for column in ("object", "scenario"):
-        both = list(zip(getattr(first, column), getattr(other, column), strict=True))
-        for clip, (one, two) in zip(first.clip_id, both, strict=True):
-            if one and two and one != two:
-                raise HeliographError(
-                    f"{first_name} and {other_name} disagree on the {column} of {clip}: "
-                    f"{one!r} and {two!r}"
-                )
-        columns[column] = [one or two for one, two in both]
-    labels = dict(first.labels)
-    for name, new in other.labels.items():
-        known = labels.get(name, np.full(len(first), np.nan))
-        differ = ~np.isclose(known, new) & ~np.isnan(known) & ~np.isnan(new)
-        if differ.any():
-            row = int(differ.argmax())
-            raise HeliographError(
-                f"{first_name} and {other_name} disagree on the {name} of {first.clip_id[row]}: "
-                f"{known[row]:g} and {new[row]:g}"
-            )
-        labels[name] = np.where(np.isnan(known), new, known)
-    return dataclasses.replace(first, labels=labels, **columns)
-
-
 def build_examples(caches: Features | Sequence[Features], properties: tuple[str, ...]) -> Examples:
-    """What training and evaluation read of a cache, or of several that `join` aligned.
+    """What training and evaluation read of a cache, or of several that `join_caches` aligned.
 
-    A clip without an object counts as an object of its own. Raises HeliographError for a property
+    A clip without an object counts as an object of its own; values of a label that are equal but
+    for rounding become the same (`data.levels`). Raises HeliographError for a property
     that there is no label for, naming the ones there are.
     """
     parts = [caches] if isinstance(caches, Features) else list(caches)
@@ -224,6 +188,6 @@ def build_examples(caches: Features | Sequence[Features], properties: tuple[str,
     if unknown:
         known = ", ".join(clips.labels) or "none"
         raise InvalidValueError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
-    labels = np.stack([clips.labels[name] for name in properties], axis=1)
+    labels = np.stack([snapped(clips.labels[name]) for name in properties], axis=1)
     objects = tuple(name or clip for name, clip in zip(clips.object, clips.clip_id, strict=True))
     return Examples(tuple(np.asarray(part.features) for part in parts), labels, objects)

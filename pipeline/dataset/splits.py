@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data import levels as label_levels
 from data.errors import HeliographError, InvalidValueError
 
 # The paper's Latin square of a 5x5 grid (its `HOLDOUT_CELLS`): each row and each column once.
@@ -162,9 +163,11 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
 
 
 def levels(labels: np.ndarray) -> np.ndarray:
-    """(N, properties) values -> (N, properties) int64 numbers of their levels, from the lowest."""
-    columns = [np.unique(column, return_inverse=True)[1] for column in labels.T]
-    return np.stack(columns, axis=1).astype(np.int64)
+    """(N, properties) values -> (N, properties) int64 numbers of their levels, from the lowest.
+
+    Values that are equal but for rounding are one level (`data.levels`).
+    """
+    return np.stack([label_levels.levels(column) for column in labels.T], axis=1)
 
 
 def is_grid(labels: np.ndarray) -> bool:

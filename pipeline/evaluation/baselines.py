@@ -26,6 +26,7 @@ from pipeline.evaluation.pair_scores import (
     score_auc,
     score_pairs,
 )
+from pipeline.game import beyond_margin
 from pipeline.metrics import exceeds, spearman
 from pipeline.runs import Spread
 
@@ -206,7 +207,7 @@ def score_majority(inputs: BaselineInputs, context: EvaluationContext) -> dict[s
     answers = []
     for split, test in zip(context.splits, context.tests, strict=True):
         labels = inputs.labels[split.train]
-        apart = np.abs(labels[:, None] - labels[None]) > np.asarray(context.margins)
+        apart = beyond_margin(labels[:, None], labels[None], context.margins)
         truths = (labels[:, None] > labels[None])[apart.all(-1)]  # (pairs, P)
         answer = np.zeros(labels.shape[1], bool)
         if len(truths):

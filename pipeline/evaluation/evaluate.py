@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.dataset import Examples, build_examples, load_finite_cache
+from pipeline.dataset import Examples, build_examples, load_finite_cache, match
 from pipeline.evaluation import ridge
 from pipeline.evaluation.agreement import agent_agreement, seed_agreement
 from pipeline.evaluation.baselines import BaselineInputs, score_baselines
@@ -178,13 +178,13 @@ def evaluate(
 def _features_of_clips(path: Path, clips: Features) -> NDArray[np.generic]:
     """Read the features of the same clips from another cache, in the same order."""
     other = load_finite_cache(path)
-    rows = {clip: row for row, clip in enumerate(other.clip_id)}
-    missing = [clip for clip in clips.clip_id if clip not in rows]
+    rows = match(clips, other, "the run's cache", str(path))
+    missing = [clips.clip_id[row] for row in np.flatnonzero(rows < 0).tolist()]
     if missing:
         raise HeliographError(
             f"{path} lacks {len(missing)} of the run's {len(clips)} clips: {missing[0]} is one"
         )
-    return other.features[[rows[clip] for clip in clips.clip_id]]
+    return other.features[rows]
 
 
 # The parts

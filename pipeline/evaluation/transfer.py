@@ -16,6 +16,7 @@ from pipeline.dataset import CacheSource, Examples, build_examples, load_finite_
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
+from pipeline.game import beyond_margin
 from pipeline.metrics import exceeds
 from pipeline.runs import Run
 
@@ -36,7 +37,8 @@ def read_other_cache(run: Run, path: Path) -> Examples:
     require_same_features(run.source, clips, path)
     others = build_examples(clips, run.config.properties)
     values = others.labels[~np.isnan(others.labels).any(axis=1)]
-    if len(values) < 2 or not (np.ptp(values, axis=0) > run.config.tie_margins).all():
+    margins = run.config.tie_margins
+    if len(values) < 2 or not beyond_margin(values.max(0), values.min(0), margins).all():
         raise HeliographError(
             f"{path} has no clips that differ in each of {', '.join(run.config.properties)}"
         )

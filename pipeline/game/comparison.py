@@ -128,16 +128,18 @@ class ComparisonGame(Game):
     def obstacles(self, table: ClipTable, clips: Clips) -> list[str]:
         """Return for each property that the clips do not differ in, how alike they are."""
         values, config = table.labels[clips], self.config
-        widths = np.ptp(values, axis=0) if len(clips) > 1 else np.zeros(len(config.properties))
+        most, least = (values.max(0), values.min(0)) if len(clips) else np.zeros((2, 1))
+        apart = beyond_margin(most, least, config.tie_margins)
+        widths = np.broadcast_to(most - least, apart.shape)
         return [
             f"differ in {name} by {width:g} at most, which its tie margin of {margin:g} counts as "
             "equal (see --tie-margin)"
             if width
             else f"all have the same {name}"
-            for name, margin, width in zip(
-                config.properties, config.tie_margins, widths, strict=True
+            for name, margin, width, differ in zip(
+                config.properties, config.tie_margins, widths, apart, strict=True
             )
-            if not width > margin
+            if not differ
         ]
 
     # --- networks ---

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.levels import differs
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -40,14 +42,14 @@ class Accuracy:
 def beyond_margin(
     first: NDArray[Any], second: NDArray[Any], margins: Sequence[float]
 ) -> NDArray[np.bool_]:
-    """Return whether two clips differ by more than the tie margin: bool (..., P).
+    """Return whether two clips differ by more than the tie margin, beyond rounding: bool (..., P).
 
     Args:
         first: Labels of the first clips, (..., P).
         second: Labels of the second clips; the two are broadcast against each other.
         margins: One per property.
     """
-    return np.abs(first - second) > np.asarray(margins)
+    return differs(first, second, margins)
 
 
 def judge_pairs(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from data.levels import snapped
 from pipeline.metrics.metric import Metric
 
 Integers = NDArray[np.int64]
@@ -34,7 +35,8 @@ def bin_property(values: ArrayLike, *, bins: int = 5) -> Integers:
     Up to `bins` distinct values are a bin each (a grid of levels keeps its levels). Otherwise the
     edges are the quantiles 1/bins, 2/bins, ... over clips, and a value on an edge belongs to the
     bin above: the rule of the paper's code, `numpy.digitize` of `numpy.quantile`. Equal values
-    always share a bin. Empty bins are left out, so the numbers have no gaps.
+    always share a bin, and so do values that are equal but for rounding (`data.levels`). Empty bins
+    are left out, so the numbers have no gaps.
 
     Args:
         values: The property of each clip, (N,).
@@ -60,6 +62,7 @@ def bin_property(values: ArrayLike, *, bins: int = 5) -> Integers:
     if np.isnan(numbers).any():
         unknown = int(np.isnan(numbers).sum())
         raise ValueError(f"{unknown} of {len(numbers)} clips have no value of this property")
+    numbers = snapped(numbers)
     if len(np.unique(numbers)) > bins:
         edges = np.quantile(numbers, np.arange(1, bins) / bins)
         numbers = np.digitize(numbers, edges).astype(np.float64)

@@ -22,17 +22,18 @@ def require_labelled(examples: Examples, properties: Sequence[str], files: Seque
         files: The caches that they are from.
 
     Raises:
-        HeliographError: No clip has a value of every property.
+        HeliographError: No clip has a value of one property, or of every one.
     """
     known = ~np.isnan(examples.labels)
     if known.all(axis=1).any():
         return
     where = " and ".join(map(str, files))
-    if len(properties) == 1:
-        raise HeliographError(
-            f"no clip of {where} has a value of {properties[0]}: name another property with "
-            "--property, or give these clips their labels"
-        )
+    for name, has in zip(properties, known.any(axis=0), strict=True):
+        if not has:
+            raise HeliographError(
+                f"no clip of {where} has a value of {name}: name another property with "
+                "--property, or give these clips their labels"
+            )
     counts = ", ".join(
         f"{count:,} have {name}" for name, count in zip(properties, known.sum(axis=0), strict=True)
     )

@@ -14,7 +14,7 @@ from backbones import resolve_device
 from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
-from pipeline.dataset import RunInputs, build_examples, read_inputs
+from pipeline.dataset import RunInputs, build_examples, left_out_sentence, read_inputs
 from pipeline.message import write_lexicon
 from pipeline.runs import (
     CONTROL,
@@ -37,6 +37,7 @@ from pipeline.training.callbacks import (
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
 from pipeline.training.diagnostics import diagnose, require_labelled
 from pipeline.training.fit import fit
+from pipeline.training.labels import describe_labels, require_labels_that_differ
 from pipeline.training.settings import group_game_settings
 
 
@@ -93,8 +94,8 @@ def train(
     torch_device = resolve_device(device)
     paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
     inputs = read_inputs(paths)
-    for name, count in inputs.left_out.items():
-        report(f"{name}: {count} clips that the other caches do not have are left out")
+    for name, reasons in inputs.left_out.items():
+        report(left_out_sentence(name, reasons))
     names = tuple(properties) or tuple(inputs.clips.labels)
     if not names:
         raise HeliographError(
@@ -114,7 +115,10 @@ def train(
         raise InvalidValueError("a run needs at least one seed")
     examples = build_examples(inputs.caches, config.properties)
     require_labelled(examples, config.properties, tuple(paths.values()))
-    notes = diagnose(examples, config, seeds)
+    require_labels_that_differ(inputs, config, examples)
+    for sentence in (said := describe_labels(inputs, config)):
+        report(sentence)
+    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
         parts = {CONTROL: holistic(config), "": config}

@@ -204,7 +204,7 @@ while True:
             seen = set()
             deadline = time.monotonic() + 300
             reads = 0
-            while time.monotonic() < deadline and (len(seen) < 2 or reads < 100):
+            while time.monotonic() < deadline and (len(seen) < 2 or reads < 30):
                 reads += 1
                 read = load(path)
                 matching = [n for n, v in enumerate(versions) if not read.differences(v)]

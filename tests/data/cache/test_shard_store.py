@@ -517,7 +517,7 @@ def check_ledger(target: Path) -> None:
 
 
 def test_killed_at_random_moments_no_committed_clip_is_lost(tmp_path):
-    run_alone(tmp_path, 20)
+    run_alone(tmp_path, 8)
 
 
 @pytest.mark.soak
@@ -544,7 +544,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(tmp_path,
     before = target.read_bytes()
     with ShardStore(target, **MADE_WITH) as store:
         extract(store, clips(15))
-        for size in range(0, ledger_path(target).stat().st_size, 300):
+        for size in range(0, ledger_path(target).stat().st_size, 700):
             file_size_limit(size)
             with pytest.raises(WriteError, match=r"c\.h5\.ledger\.jsonl cannot be written"):
                 extract(store, clips(30))
@@ -553,7 +553,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(tmp_path,
         with pytest.raises(WriteError, match=r"parts/[0-9a-f]{64}\.h5 cannot be written"):
             extract(store, clips(15, start=15))
         assert len(read_ledger(target)) == lines
-        for size in range(0, 8000, 500):  # the consolidated file does not fit
+        for size in range(0, 8000, 1100):  # the consolidated file does not fit
             file_size_limit(size)
             with pytest.raises(WriteError, match=r"c\.h5 cannot be written"):
                 store.consolidate(clips(30))

@@ -24,7 +24,7 @@ def flip(path: Path, offset: int) -> None:
 
 class TestVerify:
     def test_a_flipped_bit_anywhere_is_found(self, tmp_path):
-        """Every 131st bit of a small file; in a process of its own, since HDF5 can crash."""
+        """Every 331st bit of a small file; in a process of its own, since HDF5 can crash."""
         save(features(3), tmp_path / "c.h5")
         code = """
 import sys
@@ -33,7 +33,7 @@ from data.cache import verify
 path = Path(sys.argv[1])
 content = bytearray(path.read_bytes())
 missed = []
-for bit in range(0, 8 * len(content), 131):
+for bit in range(0, 8 * len(content), 331):
     content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
     if not verify(path):

@@ -174,8 +174,8 @@ def test_clips_of_one_cache_alone_are_left_out_and_counted(features, tmp_path):
     said = []
     run = train(paths, tmp_path / "run", agents=("video", "still"), log=said.append, **QUICK)
     assert len(run.messages()) == 40
-    assert f"video: {len(features) - 40} clips that the other caches do not have" in said[0]
-    assert not any(line.startswith("still") for line in said)
+    assert said[0] == f"{len(features) - 40} clips of video left out: 16 not in still"
+    assert not any("of still left out" in line for line in said)
 
 
 def test_axes_are_folded_into_each_agents_own_cache(both, tmp_path):

@@ -124,3 +124,9 @@ class TestWrongInput:
     def test_a_table_is_no_property(self):
         with pytest.raises(ValueError, match=r"one value for each clip, \(N,\), not \(2, 2\)"):
             metrics.bin_property(np.zeros((2, 2)))
+
+
+def test_values_equal_but_for_rounding_share_a_bin():
+    grid = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    both = np.concatenate([grid, grid.astype(np.float32)])
+    assert metrics.bin_property(both).tolist() == [0, 1, 2, 3, 4] * 2

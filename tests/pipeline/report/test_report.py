@@ -96,7 +96,7 @@ def test_the_page_says_where_the_features_come_from_and_how_to_repeat_it(run, pa
     assert command_to_repeat(run) in page.words
     assert command_to_repeat(run) == (
         f"heliograph train {run.source.path} -o {run.folder} --property mass --seeds 3 "
-        "--preset default --epochs 20"
+        "--preset default --epochs 10"
     )
 
 
