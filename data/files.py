@@ -298,7 +298,18 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         UnsafeFileError: Something else than a file is at `path`, or a file with several names.
     """
     with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(as_bytes(content))
+
+
+def as_bytes(content: bytes | str) -> bytes:
+    r"""Return content as it is written: text as UTF-8, bytes of a file's name in it as escapes.
+
+    In JSON such an escape is that character again, and anywhere else it can be seen.
+
+    >>> as_bytes("a\udcff.mp4")
+    b'a\\udcff.mp4'
+    """
+    return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
 
 def temporary_path(path: Path) -> Path:

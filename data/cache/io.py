@@ -108,6 +108,7 @@ def describe_origin(fingerprint: Mapping[str, Any]) -> str:
     stated = file.get("fingerprint") if isinstance(file, Mapping) else None
     declared = {
         "{}": fingerprint.get("backbone"),
+        "output {}": fingerprint.get("output"),
         "{} frames": fingerprint.get("frames"),
         "preprocessing {}": fingerprint.get("preprocess"),
         "in its file {}": stated.get("name") if isinstance(stated, Mapping) else None,

@@ -133,6 +133,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
 @click.option("--backbone", help="Declare the backbone that the features came from.")
 @click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
+@click.option("--pool", metavar="OUTPUT", help="Declare the output, as of `extract --pool`.")
 @click.option(
     "--preprocess", help="Declare the preprocessing: official or paper.", show_default="official"
 )
@@ -142,6 +143,7 @@ def import_(
     out: Path,
     backbone: str | None,
     frames: int | None,
+    pool: str | None,
     preprocess: str | None,
     overwrite: bool,
 ) -> None:
@@ -156,19 +158,26 @@ def import_(
     from data.interchange import import_features
 
     if backbone is not None:
-        from backbones import find_entry
+        from backbones import find_output
 
-        find_entry(backbone)  # a wrong name fails at once
+        pool = find_output(backbone, pool)  # a wrong name fails at once
+    elif pool is not None:
+        raise InvalidValueError(f"--pool {pool} is an output of a backbone: name it in --backbone")
     if preprocess not in (None, "official", "paper"):
         raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
-    features = import_features(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    features = import_features(
+        path, backbone=backbone, frames=frames, preprocess=preprocess, output=pool
+    )
     _, steps, dim = features.features.shape
-    if frames is not None and steps and frames % steps:
+    odd = frames is not None and steps and frames % steps and frames % (steps + 1)  # of `motion`
+    if backbone is None and odd:
         raise InvalidValueError(f"{path} has {steps} time steps, which {frames} frames cannot give")
     if backbone is not None:
         from backbones import refuse_impossible
 
-        refuse_impossible(backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess)
+        refuse_impossible(
+            backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess, output=pool
+        )
     if not is_there(
         out, overwrite, lambda: store.load(out).content_sha256 == features.content_sha256
     ):

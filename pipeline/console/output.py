@@ -87,7 +87,9 @@ def show_log_of(package: str) -> None:
         def emit(self, record: logging.LogRecord) -> None:
             log(record.getMessage())
 
-    logging.getLogger(package).handlers = [Lines()]
+    logger = logging.getLogger(package)
+    logger.handlers = [Lines()]
+    logger.setLevel(logging.INFO)
 
 
 def write_out(text: str) -> None:

@@ -304,7 +304,7 @@ def test_features_too_large_for_float16_fail_their_clip(tiny, clips, tmp_path):
 
 
 def test_frames_that_do_not_fill_the_steps_are_refused(tiny, clips, tmp_path):
-    with pytest.raises(HeliographError, match=r"2 frames a step.*7 frames"):
+    with pytest.raises(HeliographError, match=r"2 frames per step.*7 frames"):
         extract(clips, tmp_path / "odd.h5", backbone=tiny(), sampling=Sampling(frames=7))
     assert not (tmp_path / "odd.h5").exists()
 
