@@ -18,6 +18,7 @@ from backbones import (
     Outputs,
     dinov2,
     efficientnet,
+    vjepa2,
     weights,
 )
 from backbones.outputs import cell_means
