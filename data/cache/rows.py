@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.blocks import StoredRows, read_rows
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, DamagedCacheError
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, blank_features
 from data.cache.hdf5_writer import write_cache
-from data.cache.mapped import REPAIR
 from data.cache.seal import open_cache_file
 from data.clips import Clip
 
@@ -109,7 +108,9 @@ class CacheRow:
     def _read(self, place: RowPlace, what: str) -> NDArray[Any]:
         row = place.read()
         if row is None:
-            raise CacheError(f"{self.path}: the {what} of {self.clip.id} are damaged; {REPAIR}")
+            raise DamagedCacheError(
+                self.path, f"{self.path}: the {what} of {self.clip.id} are damaged"
+            )
         return row
 
 

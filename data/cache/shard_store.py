@@ -13,7 +13,6 @@ single clip. The folder is removed once it is empty; the ledger stays. Every run
 again.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,8 +26,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from data.cache.errors import CacheError
-from data.cache.features import Features
+from data.cache.errors import CacheError, DamagedCacheError, shards_of
+from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import (
     SCHEMA_VERSION,
     CacheMetadata,
@@ -43,9 +42,14 @@ from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_ro
 from data.cache.verification import is_intact, read_to_copy
 from data.clips import Clip, ClipError
 from data.differences import first_difference
+from data.duplicates import Contradiction, share_objects
 from data.files import (
+    UnsafeFileError,
+    WriteError,
     atomic_write,
     open_regular,
+    remove_own_file,
+    require_own_file,
     sweep_temporaries,
     sync_folder,
     version_of,
@@ -71,6 +75,8 @@ class ShardStore:
         CacheError: `target` or its folder of shards was made with another fingerprint, sampler or
             decoder (the message names the field), or is damaged.
         BusyError: Another process writes the same cache.
+        UnsafeFileError: A link, FIFO, device or folder is where `target`, its ledger or a file in
+            its folder of shards is to be written, or a file with several names.
         WriteError: The folder of shards cannot be made.
     """
 
@@ -88,7 +94,7 @@ class ShardStore:
         if not self.target.name:
             raise CacheError(f"{str(target)!r} is a folder, not the name of a cache")
         self._in_place = bool(repair)
-        self.parts = self.target.with_name(self.target.name + ".parts")
+        self.parts = shards_of(self.target)
         self._identity = _as_json(
             {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
         )
@@ -96,9 +102,19 @@ class ShardStore:
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self.contradictions: dict[str, str] = {}
+        """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
+        self.object_note = ""
+        """What `consolidate` has to say about clips that share an object now."""
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
-        if self.parts.is_symlink() and self.parts.is_dir():
-            raise CacheError(f"{self.parts} is a symbolic link, not a folder of shards; {_ANOTHER}")
+        for written in (self.target, ledger_path(self.target)):
+            require_own_file(written)  # now, and not after hours of extraction
+        if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
+            kind = "a symbolic link" if self.parts.is_symlink() else "something else"
+            raise UnsafeFileError(
+                f"{self.parts} is {kind}, not a folder of shards; remove it, or choose another "
+                "output"
+            )
         self._lock = Lock(self.parts / "lock", self.target)
         try:
             self._read_target()
@@ -115,6 +131,8 @@ class ShardStore:
             if os.path.lexists(self.target):
                 metadata = read_to_copy(self.target)
                 self._existing = metadata if len(metadata.clips) else None
+        except DamagedCacheError:
+            raise
         except CacheError as error:
             raise CacheError(f"{error}; {_ANOTHER}") from error
         self._existing_rows: dict[str, int] = {}
@@ -132,6 +150,7 @@ class ShardStore:
         sweep_temporaries(self.parts)
         sweep_temporaries(self.target.parent, of=self.target.name)
         note = self.parts / "store.json"
+        require_own_file(note)
         if os.path.lexists(note):
             try:
                 with open_regular(note) as file:
@@ -141,7 +160,7 @@ class ShardStore:
             self._refuse_other(self.parts, identity)
         else:
             if not self._existing:
-                ledger_path(self.target).unlink(missing_ok=True)
+                remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         compact_ledger(self.target)
         # A shard that is refused is removed by `is_done` of its clip.
@@ -177,7 +196,8 @@ class ShardStore:
     def close(self) -> None:
         """Release the lock; remove the folder of shards if no shard is left in it."""
         if self._lock.held and next(self.parts.glob("*.h5"), None) is None:
-            (self.parts / "store.json").unlink(missing_ok=True)
+            with suppress(UnsafeFileError, WriteError):  # what somebody else put there stays
+                remove_own_file(self.parts / "store.json")
         self._lock.release()
 
     @property
@@ -191,7 +211,7 @@ class ShardStore:
 
     def key(self, clip: Clip, source_sha256: str) -> str:
         """Return the hash of everything that the features of a clip depend on."""
-        return _key(self._identity, source_sha256, clip.start, clip.end)
+        return clip_key(self._identity, source_sha256, clip.start, clip.end)
 
     def is_done(self, clip: Clip, source_sha256: str) -> bool:
         """Return whether the features of this clip are there already.
@@ -204,7 +224,7 @@ class ShardStore:
             if not os.path.lexists(shard):
                 return False
             if not self._is_sound(key):
-                shard.unlink()
+                remove_own_file(shard)
                 append_to_ledger(
                     self.target, clip, "damaged", key=key, reason=f"{shard} is damaged"
                 )
@@ -306,6 +326,7 @@ class ShardStore:
         nothing shows that they are out of date.
         """
         self._failures[clip.id] = reason
+        self._keys.pop(clip.id, None)
         if source_sha256 is not None:
             self._outdated.add(clip.id)
             details["source_sha256"] = source_sha256
@@ -314,10 +335,11 @@ class ShardStore:
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
 
-        Identities and labels are those of `clips`. Of a clip that is neither done nor failed (after
-        Ctrl-C), or whose file could not be read, `target` keeps what it has. Memory holds the
-        features of one clip at a time. The shards that are in the new file are removed. Without a
-        single clip there is no file.
+        Identities and labels are those of `clips`; clips of equal content have one object, and of
+        two with different ones that of `clips` which comes later fails. Of a clip that is neither
+        done nor failed (after Ctrl-C), or whose file could not be read, `target` keeps what it has.
+        Memory holds the features of one clip at a time. The shards that are in the new file are
+        removed. Without a single clip there is no file.
 
         Raises:
             CacheError: A shard or an earlier row is damaged.
@@ -325,47 +347,78 @@ class ShardStore:
         """
         if version_of(self.target) != self._target_version:
             self._read_target()  # on a file system without locks another process may have written
+        rows = self._rows(clips)
+        consolidated = self._stack(rows, clips)
+        if not self._in_place:  # a repair changes no object
+            shared = share_objects(consolidated.stretches())
+            if self._leave_out(shared.contradictions, clips):
+                rows = [row for row in rows if row.clip.id not in self.contradictions]
+                consolidated = self._stack(rows, clips)
+                shared = share_objects(consolidated.stretches())
+            consolidated = replace(consolidated, object=shared.objects)
+            self.object_note = shared.note
+        if not rows:
+            remove_own_file(self.target)
+            sync_folder(self.target.parent)
+            self._read_target()
+            return self.target
+        if not self._is_current(consolidated, rows):
+            write_rows(self.target, consolidated, rows)
+            self._read_target()
+        for key in set(consolidated.key):
+            remove_own_file(self._shard(key))
+        sync_folder(self.parts)
+        return self.target
+
+    def _rows(self, clips: Sequence[Clip]) -> list[CacheRow]:
+        """Return what `target` has of other clips, then what there is of `clips`."""
         given = {clip.id for clip in clips}
         earlier: dict[str, CacheRow] = {}
-        failed: dict[str, str] = {}
         if self._existing:
             earlier = {row.clip.id: row for row in self._earlier_rows(self._existing)}
-            failed = dict(self._existing.clips.failures)
         rows = [row for clip, row in earlier.items() if clip not in given]
         rows += self._given_rows(clips, earlier)
         if self._existing and self._in_place:
             indices = {clip: index for index, clip in enumerate(self._existing.clips.clip_id)}
             rows.sort(key=lambda row: indices.get(row.clip.id, len(indices)))
+        return rows
+
+    def _stack(self, rows: Sequence[CacheRow], clips: Sequence[Clip]) -> Features:
+        """Return rows as one cache, with the failures of `clips` and of those before them."""
+        given = {clip.id for clip in clips}
+        failed = dict(self._existing.clips.failures) if self._existing else {}
         order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
         failed |= self._failures
         extracted = {row.clip.id for row in rows}
-        failures = [
-            (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
-        ]
-        if not rows:
-            self.target.unlink(missing_ok=True)
-            sync_folder(self.target.parent)
-            self._read_target()
-            return self.target
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
         labels = self._existing.clips if self._existing else None
-        consolidated = stack_rows(
+        return stack_rows(
             rows,
             shape,
             dtype,
             identity=self._identity,
-            failures=failures,
+            failures=[
+                (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
+            ],
             versions=self._versions,
             label_units=labels.label_units if labels else {},
             label_tables=labels.label_tables if labels else {},
         )
-        if not self._is_current(consolidated, rows):
-            write_rows(self.target, consolidated, rows)
-            self._read_target()
-        for key in set(consolidated.key):
-            self._shard(key).unlink(missing_ok=True)
-        sync_folder(self.parts)
-        return self.target
+
+    def _leave_out(self, contradictions: Sequence[Contradiction], clips: Sequence[Clip]) -> bool:
+        """Fail clips whose object contradicts an earlier one; return whether there are any."""
+        by_id = {clip.id: clip for clip in clips}
+        for contradiction in contradictions:
+            earlier, later = contradiction.earlier, contradiction.later
+            if clip := by_id.get(later.clip):
+                reason = (
+                    f"same content as {earlier.clip!r} of object {earlier.object!r}, but object "
+                    f"{later.object!r}: give both one object, or set the objects of the cache anew "
+                    "(heliograph cache label CACHE TABLE)"
+                )
+                self.fail(clip, reason, source_sha256=later.source)
+                self.contradictions[clip.id] = reason
+        return bool(self.contradictions)
 
     def _earlier_rows(self, existing: CacheMetadata) -> Iterator[CacheRow]:
         """Yield the rows of `target`; version 1 does not say which seconds of its file a clip is.
@@ -408,7 +461,8 @@ class ShardStore:
             else:
                 metadata = self._read_shard(key)
                 if metadata is None:
-                    raise CacheError(f"{self._shard(key)} is damaged or gone: extract again")
+                    shard = self._shard(key)
+                    raise DamagedCacheError(shard, f"{shard} is damaged or gone")
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
                 yield CacheRow.from_metadata(clip, self._shard(key), metadata, 0)
 
@@ -442,26 +496,6 @@ class ShardStore:
         return self.parts / f"{key}.h5"
 
 
-def is_whole_file(clips: Features, row: int) -> bool:
-    """Return whether a clip without start and end is its whole file.
-
-    A cache of version 1 does not say which seconds a clip is, and leaves both out. What its key was
-    made of shows it; without a key they are taken for the ends of the file.
-    """
-    if not np.isnan([clips.start[row], clips.end[row]]).all():
-        return False
-    identity = {name: getattr(clips, name) for name in IDENTITY_FIELDS}
-    key = clips.key[row]
-    return not key or key == _key(identity, clips.source_sha256[row], None, None)
-
-
-def _key(
-    identity: Mapping[str, Any], source_sha256: str, start: float | None, end: float | None
-) -> str:
-    source = {"source_sha256": source_sha256, "start": start, "end": end}
-    return hashlib.sha256(json.dumps({**identity, **source}, sort_keys=True).encode()).hexdigest()
-
-
 def sweep_shards(target: Path) -> None:
     """Remove the shards of a sound cache that are in it already: a killed run may leave them.
 
@@ -469,12 +503,12 @@ def sweep_shards(target: Path) -> None:
         CacheError: The shards were made otherwise than the cache.
         BusyError: Another process writes the same cache.
     """
-    if not target.with_name(target.name + ".parts").is_dir():
+    if not shards_of(target).is_dir():
         return
     made = read_metadata(target).clips
     with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
         for key in filter(None, made.key):
-            store._shard(key).unlink(missing_ok=True)
+            remove_own_file(store._shard(key))
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ __all__ = [
     "InterchangeError",
     "encode",
     "export",
+    "export_format",
     "has_numbered_ids",
     "import_features",
     "import_pt",
@@ -403,8 +404,8 @@ EXPORTERS: dict[str, Callable[[Features, str], Export]] = {
 }
 
 
-def encode(features: Features, suffix: str, *, property: str = "mass") -> Export:
-    """Return the format of a suffix (see `EXPORTERS`).
+def encode(features: Features, path: Path | str, *, property: str = "mass") -> Export:
+    """Return what the file `path` is to hold; its suffix says the format (see `EXPORTERS`).
 
     `property` is the one label that a .pt holds; the other formats hold all.
 
@@ -412,10 +413,23 @@ def encode(features: Features, suffix: str, *, property: str = "mass") -> Export
         InvalidValueError: There is no such format, or no such label.
         InterchangeError: The cache has nothing that the format can hold.
     """
-    if suffix.lower() not in EXPORTERS:
-        known = ", ".join(EXPORTERS)
-        raise InvalidValueError(f"there is no export to {suffix!r}; there is {known}")
-    return EXPORTERS[suffix.lower()](features, property)
+    return EXPORTERS[export_format(Path(path))](features, property)
+
+
+def export_format(path: Path) -> str:
+    """Return the suffix of a file to export to, which says its format.
+
+    Raises:
+        InvalidValueError: There is no such format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in EXPORTERS:
+        found = f"has the suffix {path.suffix}" if suffix else "has no suffix"
+        raise InvalidValueError(
+            f"{path} {found}, which says no format to export to: choose a name that ends in "
+            f"{' or '.join(EXPORTERS)}"
+        )
+    return suffix
 
 
 def export(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
@@ -429,7 +443,7 @@ def export(features: Features, path: Path | str, *, property: str = "mass") -> l
         InterchangeError: as for `encode`.
         WriteError: The disk is full or not writable.
     """
-    exported = encode(features, Path(path).suffix, property=property)
+    exported = encode(features, path, property=property)
     write_export(exported, path)
     return list(exported.left_out)
 

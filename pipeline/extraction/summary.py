@@ -26,6 +26,7 @@ class ExtractionSummary:
         waited_seconds: how long the backbone waited for frames.
         blocked_seconds: how long a decoder, on average, waited for the backbone.
         interrupted: whether Ctrl-C ended it.
+        notes: sentences about what was changed in the table of the clips.
     """
 
     target: Path
@@ -38,6 +39,7 @@ class ExtractionSummary:
     waited_seconds: float = 0.0
     blocked_seconds: float = 0.0
     interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def finished(self) -> int:
@@ -99,6 +101,8 @@ def print_failures(summary: ExtractionSummary) -> None:
 def print_summary(summary: ExtractionSummary) -> None:
     """Print the failures and the totals of an extraction on stderr."""
     print_failures(summary)
+    for note in summary.notes:
+        log(f"note: {note}")
     bottleneck = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""
     log(
         f"{summary.target}: {summary.done} clips extracted, {summary.kept} kept, "

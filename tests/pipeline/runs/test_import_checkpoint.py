@@ -103,6 +103,18 @@ def test_the_page_of_an_import_claims_nothing_about_its_training(published, grid
     assert command_to_repeat(run) == repeat
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["sender_2x8", "receiver_1x64"])
+def test_weights_that_are_not_finite_are_refused_by_name(part, bad, published, grid, tmp_path):
+    parts = torch.load(published, weights_only=True)
+    name = list(parts[part])[-1]
+    parts[part][name].view(-1)[-1] = bad
+    torch.save(parts, published)
+    with pytest.raises(HeliographError, match=rf"{part}\.{name} holds numbers that are NaN or inf"):
+        import_checkpoint(published, tmp_path / "run", cache_path=grid)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_we_write_is_read_back(cache_path, tmp_path):
     run = train(cache_path, tmp_path / "run", properties=["mass"], agents=2, epochs=1, seeds=1)
     again = import_checkpoint(
