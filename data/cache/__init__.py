@@ -11,6 +11,7 @@ from data.cache.errors import CacheError
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unsealed
 from data.cache.io import describe_origin, info, load, save
+from data.cache.labelling import LabelChanges, describe_changes, label
 from data.cache.ledger import ledger_path, read_ledger
 from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
@@ -21,13 +22,16 @@ __all__ = [
     "CacheError",
     "CacheMetadata",
     "Features",
+    "LabelChanges",
     "MappedRows",
     "Problem",
     "ShardStore",
+    "describe_changes",
     "describe_origin",
     "info",
     "is_merge",
     "is_whole_file",
+    "label",
     "ledger_path",
     "load",
     "merge",
