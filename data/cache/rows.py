@@ -170,7 +170,6 @@ def with_known_labels(clip: Clip, before: CacheRow | None) -> tuple[Clip, Mappin
         return clip, dict.fromkeys(clip.labels, clip.table_sha256)
     known = before.clip
     labels = clip.labels or known.labels
-    is_known = all(_same_value(known.labels.get(name), value) for name, value in labels.items())
     units = {**known.units, **clip.units}
     clip = replace(
         clip,
@@ -179,11 +178,7 @@ def with_known_labels(clip: Clip, before: CacheRow | None) -> tuple[Clip, Mappin
         labels=labels,
         units={label: unit for label, unit in units.items() if label in labels},
     )
-    return clip, before.tables if is_known else {}
-
-
-def _same_value(left: float | None, right: float) -> bool:
-    return left is not None and (left == right or (np.isnan(left) and np.isnan(right)))
+    return clip, before.tables
 
 
 def _seconds(value: np.float64) -> float | None:
