@@ -10,11 +10,13 @@ from backbones import hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device
 from backbones.errors import BackboneError, BackboneValueError, GpuError, machine_error
+from backbones.outputs import MAPS, Maps, Output, Outputs
 from backbones.precision import cpu_matmul_setting, fast_float32
 from backbones.registry import (
     BACKBONES,
     describe,
     find_entry,
+    find_output,
     load,
     load_from_fingerprint,
     refuse_impossible,
@@ -22,17 +24,22 @@ from backbones.registry import (
 
 __all__ = [
     "BACKBONES",
+    "MAPS",
     "Backbone",
     "BackboneError",
     "BackboneValueError",
     "Entry",
     "GpuError",
     "LoadOptions",
+    "Maps",
+    "Output",
+    "Outputs",
     "Preprocess",
     "cpu_matmul_setting",
     "describe",
     "fast_float32",
     "find_entry",
+    "find_output",
     "has_bfloat16",
     "hub",
     "load",

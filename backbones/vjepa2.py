@@ -1,9 +1,11 @@
 """V-JEPA 2 ViT-L, from the authors' code through torch.hub.
 
 A feature is the mean over the 256 patch tokens of one time step, and a step is a tubelet of two
-frames. The published weights are those of `facebook/vjepa2-vitl-fpc64-256` (1.3 GB); the authors'
-own `vitl.pt`, a training checkpoint of 5.1 GB, gives the same encoder through `weights=`. Their
-loader is not used: its URL points at localhost, and it loads with `strict=False`.
+frames. The maps of `gridN` and `motionN` are these tokens, 16 x 16 a step, so that a difference
+is one between tubelets. The published weights are those of `facebook/vjepa2-vitl-fpc64-256`
+(1.3 GB); the authors' own `vitl.pt`, a training checkpoint of 5.1 GB, gives the same encoder
+through `weights=`. Their loader is not used: its URL points at localhost, and it loads with
+`strict=False`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from backbones import hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess, choose
 from backbones.errors import BackboneError
+from backbones.outputs import MAPS, Maps, Outputs
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 NAME = "vjepa2_vitl"
 DIM = 1024
 FRAMES_PER_STEP = 2
+SIDE = 16  # patches along each side
+OUTPUTS = Outputs(
+    vectors={"patch_mean": DIM},
+    maps=Maps(of="patch tokens", height=SIDE, width=SIDE, channels=DIM),
+)
 
 REPOSITORY = hub.Repository(
     github="facebookresearch/vjepa2",
@@ -79,8 +87,7 @@ def official_names(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 def build(options: LoadOptions) -> Backbone:
     """Build the authors' encoder with the published weights, or those of `options.weights`."""
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
-    output = options.output or "patch_mean"
-    choose("output", output, {"patch_mean": None})
+    output = OUTPUTS.choose(NAME, options.output)
     if importlib.util.find_spec("einops") is None:
         raise BackboneError(f"{NAME} needs the package einops: pip install einops")
     path = weights.obtain(PUBLISHED, weights=options.weights, hub_dir=options.hub_dir)
@@ -89,14 +96,20 @@ def build(options: LoadOptions) -> Backbone:
     )
     digest = weights.load_into(encoder, path, official_names)
 
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
+    def encode(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         steps = pixels.shape[1] // FRAMES_PER_STEP
         tokens = encoder(pixels.transpose(1, 2))  # (B, steps * patches, dim), steps outermost
-        return tokens.unflatten(1, (steps, -1)).mean(2)  # (B, steps, dim)
+        of_steps = tokens.unflatten(1, (steps, -1))  # (B, steps, patches, dim)
+        found = {}
+        if "patch_mean" in output.needed:
+            found["patch_mean"] = of_steps.mean(2)
+        if output.maps is not None:
+            found[MAPS] = of_steps.unflatten(2, (SIDE, SIDE))
+        return found
 
     return Backbone(
         name=NAME,
-        dim=DIM,
+        dim=output.dim,
         frames_per_step=FRAMES_PER_STEP,
         model=encoder,
         encode=encode,
@@ -120,6 +133,7 @@ ENTRIES = [
         licence="MIT, Apache-2.0",  # the code, the weights
         build=build,
         preprocessings=tuple(PREPROCESSING),
+        outputs=OUTPUTS,
         published=PUBLISHED,
         repository=REPOSITORY,
     )

@@ -37,7 +37,7 @@ class Clip:
     scenario: str = ""
     labels: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
-    table_sha256: str = ""
+    table_sha256: str = field(default="", repr=False, compare=False)  # where, not what, it is
 
     def __post_init__(self) -> None:
         def set_field(name: str, value: Any) -> None:

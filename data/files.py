@@ -137,6 +137,30 @@ def _refuse_unsafe(
         )
 
 
+def require_own_file(path: Path) -> None:
+    """Check that nothing, or a file of its own, is where a file is to be written.
+
+    Raises:
+        UnsafeFileError: A link, FIFO, socket, device or folder is there, or a file with several
+            hard links.
+    """
+    _refuse_unsafe(path, "written")
+
+
+def remove_own_file(path: Path) -> None:
+    """Remove a file that is made anew, or is needed no more; there may be none.
+
+    Raises:
+        UnsafeFileError: Something else than a file is there, or a file with several names.
+        WriteError: It cannot be removed.
+    """
+    require_own_file(path)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def is_hollow(path: Path) -> bool:
     """Return whether a file is large, and hardly any of it was ever written.
 
@@ -274,7 +298,18 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         UnsafeFileError: Something else than a file is at `path`, or a file with several names.
     """
     with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(as_bytes(content))
+
+
+def as_bytes(content: bytes | str) -> bytes:
+    r"""Return content as it is written: text as UTF-8, bytes of a file's name in it as escapes.
+
+    In JSON such an escape is that character again, and anywhere else it can be seen.
+
+    >>> as_bytes("a\udcff.mp4")
+    b'a\\udcff.mp4'
+    """
+    return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
 
 def temporary_path(path: Path) -> Path:

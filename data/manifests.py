@@ -1,38 +1,38 @@
 """Manifests, folders and files that name clips."""
 
-import csv
-import io
 import json
+import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data.clips import Clip, ClipError
-from data.files import UnsafeFileError, atomic_write, is_hollow, open_regular, walk
+from data.files import as_bytes, atomic_write, walk
+from data.tables import TABLE_SUFFIXES, read_table, refuse_alike, refuse_same_ids
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-LONGEST_LINE = 1 << 20  # characters
-_TEXT_KEYS = ("id", "path", "object", "scenario")
 _TIME_KEYS = ("start", "end")
+_LOG = logging.getLogger(__name__)
 
 
 def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
-    """Return the clips that manifests, folders and video files name, in the order given.
+    """Return the clips that tables, folders and video files name, in the order given.
 
-    A manifest is .jsonl, .csv or .txt (see `READERS`). A folder gives the video files below it,
-    sorted, without hidden ones, links followed (`data.files.walk`); their ids are relative to it.
-    Any other file is a clip, whatever its name; its id is its name, with as many parent folders as
-    tell it from the others.
+    A table is a manifest or any other of `data.tables.TABLE_SUFFIXES`; what was understood of it is
+    a line of the log, and each warning one more. A folder gives the video files below it, sorted,
+    without hidden ones, links followed (`data.files.walk`); their ids are relative to it. Any other
+    file is a clip, whatever its name; its id is its name, with as many parent folders as tell it
+    from the others.
 
     Raises:
-        ClipError: A path does not exist, a line is wrong, a folder has no videos, the manifests
-            have no clips, or two clips have one id.
+        ClipError: A path does not exist, a line is wrong, a folder has no videos, the tables have
+            no clips, two clips have one id, or two objects differ in spelling alone.
         HeliographError: A folder cannot be read.
     """
     clips: list[Clip] = []
@@ -46,52 +46,28 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
         elif _is_single(path):
             clips.append(Clip(id=next(names), path=path))
         else:
-            clips += read_manifest(path)
+            table = read_table(path)
+            _LOG.info("%s", table.summary.line)
+            for warning in table.summary.warnings:
+                _LOG.warning("warning: %s: %s", path, warning)
+            for note in table.summary.notes:
+                _LOG.info("note: %s: %s", path, note)
+            clips += table.clips
     if paths and not clips:
         raise ClipError(f"there are no clips in {', '.join(map(str, paths))}")
-    _refuse_duplicates(clips)
+    refuse_same_ids(clips)
+    refuse_alike("object", ((clip.object, clip.id) for clip in clips if clip.has_object))
     return clips
 
 
 def read_manifest(path: Path) -> list[Clip]:
-    """Read the clips of one manifest; paths in it are relative to its folder.
+    """Read the clips of one table, as `data.tables.read_table` does, and say nothing about it.
 
     Raises:
         ClipError: The file cannot be read or a line is wrong; the message gives file, line and
             reason.
     """
-    reader = READERS[path.suffix.lower()]
-    clips: list[Clip] = []
-    try:
-        if is_hollow(path):
-            raise ClipError(f"{path} is no manifest: hardly any of its bytes were ever written")
-        file = io.TextIOWrapper(
-            open_regular(path, follow_links=True), encoding="utf-8-sig", newline=""
-        )
-        with file:
-            for number, entry in reader(path, _lines(path, file)):
-                try:
-                    clips.append(_clip(path.parent, entry))
-                except (ClipError, TypeError, ValueError, OverflowError) as error:
-                    raise ClipError(f"{path}, line {number}: {error}") from error
-    except OSError as error:
-        raise ClipError(f"{path} cannot be read: {error.strerror}") from error
-    except UnsafeFileError as error:
-        raise ClipError(str(error)) from error
-    except UnicodeDecodeError as error:
-        raise ClipError(f"{path} is not UTF-8 text: {error.reason}") from error
-    _refuse_duplicates(clips)
-    return clips
-
-
-def _lines(path: Path, file: io.TextIOWrapper) -> Iterator[str]:
-    """Yield the lines of a manifest; a file of one endless line would not fit into memory."""
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        if len(line) > LONGEST_LINE:
-            raise ClipError(f"{path}, line {number}: more than {LONGEST_LINE:,} characters")
-        yield line
+    return read_table(path).clips
 
 
 def write_manifest(clips: Sequence[Clip], path: Path) -> None:
@@ -121,122 +97,14 @@ def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
             entry["labels"] = {
                 name: None if math.isnan(value) else value for name, value in clip.labels.items()
             }
+        if clip.units:
+            entry["units"] = dict(clip.units)
         lines.append(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
-    # Bytes of a file's name that are no valid text become escape sequences of JSON.
-    return "".join(lines).encode("utf-8", "backslashreplace")
-
-
-def _clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
-    unknown = [name for name in entry if name not in (*_TEXT_KEYS, *_TIME_KEYS, "labels")]
-    if unknown:
-        keys = ", ".join((*_TEXT_KEYS, *_TIME_KEYS, "labels"))
-        raise ClipError(f"unknown key {unknown[0]!r}; the keys are {keys}")
-    for name in _TEXT_KEYS:
-        if not isinstance(entry.get(name, ""), str):
-            raise ClipError(f"{name} is {entry[name]!r}, not text")
-    for name in _TIME_KEYS:
-        if not isinstance(entry.get(name), int | float | None) or isinstance(entry.get(name), bool):
-            raise ClipError(f"{name} is {entry[name]!r}, not a number of seconds")
-    if not entry.get("path"):
-        raise ClipError("no path")
-    labels = entry.get("labels", {})
-    if not isinstance(labels, dict):
-        raise ClipError(f"labels is {labels!r}, not an object of numbers")
-    for name, value in labels.items():
-        if not isinstance(value, int | float | None) or isinstance(value, bool):
-            raise ClipError(f"label {name!r} is {value!r}, not a number")
-    return Clip(
-        id=entry.get("id") or entry["path"],
-        path=folder / entry["path"],
-        start=entry.get("start"),
-        end=entry.get("end"),
-        object=entry.get("object", ""),
-        scenario=entry.get("scenario", ""),
-        labels={name: math.nan if value is None else value for name, value in labels.items()},
-    )
-
-
-_Entries = Iterator[tuple[int, Mapping[str, Any]]]
-
-
-def _read_jsonl(path: Path, lines: Iterator[str]) -> _Entries:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", str(error))
-            raise ClipError(f"{path}, line {number}: not JSON: {reason}") from error
-        if not isinstance(entry, dict):
-            raise ClipError(f"{path}, line {number}: not a JSON object")
-        yield number, entry
-
-
-def _read_csv(path: Path, lines: Iterator[str]) -> _Entries:
-    """Read a header with `path`, and optionally `id`, `object`, `scenario`, `start`, `end`.
-
-    Every other column with numbers is a label, empty cells of it unknown; columns of text are left
-    out.
-    """
-    reader = csv.DictReader(lines, strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
-    try:
-        header = reader.fieldnames or []
-        if "path" not in header:
-            columns = ", ".join(map(repr, header)) or "none"
-            raise ClipError(f"{path}, line 1: no column 'path' in the header; there is {columns}")
-        if len(set(header)) != len(header):
-            raise ClipError(f"{path}, line 1: a column appears twice in the header")
-        for row in reader:
-            if None in row or None in row.values():
-                raise ClipError(f"{path}, line {reader.line_num}: not {len(header)} cells")
-            rows.append((reader.line_num, row))
-    except csv.Error as error:
-        start = (rows[-1][0] if rows else 1) + 1  # of the row that could not be read
-        raise ClipError(f"{path}, line {start}: {error}") from error
-    further = [name for name in header if name not in (*_TEXT_KEYS, *_TIME_KEYS)]
-    labels = [name for name in further if any(_number(row[name]) is not None for _, row in rows)]
-    for number, row in rows:
-        entry: dict[str, Any] = {name: row[name] for name in _TEXT_KEYS if name in row}
-        for name in _TIME_KEYS:
-            if name in row:
-                entry[name] = _cell(row[name])
-        entry["labels"] = {name: _cell(row[name]) for name in labels}
-        yield number, entry
-
-
-def _read_txt(path: Path, lines: Iterator[str]) -> _Entries:
-    """Read one path a line; empty lines are skipped."""
-    for number, line in enumerate(lines, start=1):
-        if text := line.rstrip("\r\n"):
-            yield number, {"path": text}
-
-
-READERS: dict[str, Callable[[Path, Iterator[str]], _Entries]] = {
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".txt": _read_txt,
-}
-
-
-def _cell(text: str) -> float | str | None:
-    """Return a number, None for an empty cell, or any other text, which `_clip` refuses."""
-    if not text.strip():
-        return None
-    value = _number(text)
-    return text if value is None else value
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    return as_bytes("".join(lines))
 
 
 def _is_single(path: Path) -> bool:
-    return not path.is_dir() and path.suffix.lower() not in READERS
+    return not path.is_dir() and path.suffix.lower() not in TABLE_SUFFIXES
 
 
 def _in_folder(folder: Path) -> list[Clip]:
@@ -266,11 +134,3 @@ def _distinct_names(paths: Sequence[Path]) -> list[str]:
         if longer == lengths:
             return names
         lengths = longer
-
-
-def _refuse_duplicates(clips: Sequence[Clip]) -> None:
-    seen: dict[str, Clip] = {}
-    for clip in clips:
-        other = seen.setdefault(clip.id, clip)
-        if other is not clip:
-            raise ClipError(f"two clips have the id {clip.id!r}: {other.path} and {clip.path}")

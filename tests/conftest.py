@@ -1,6 +1,11 @@
 """Tiers, the sample of the soak tests, and fixtures that every test may use."""
 
 import os
+
+# One thread for each product of matrices, on every machine: several wait for each other, on busy
+# cores for minutes. Tests of passes and of extraction set a number of their own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import random
 import secrets
 from collections.abc import Callable, Iterator

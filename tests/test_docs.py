@@ -69,7 +69,7 @@ def written_by_examples() -> set[str]:
     return {path for body in sections().values() for path, _ in EXAMPLE.findall(body)}
 
 
-SLOW = {"A backbone", "An experiment"}
+SLOW = {"A backbone", "A game, or another loss", "A report section", "An experiment"}
 
 
 @pytest.mark.parametrize(

@@ -7,38 +7,46 @@
 `info`, `verify` and `merge` describe, check and combine files. All errors are `CacheError`.
 """
 
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way_out
 from data.cache.features import Features
-from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unsealed
+from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
 from data.cache.labelling import LabelChanges, describe_changes, label
 from data.cache.ledger import ledger_path, read_ledger
 from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
+from data.cache.restoration import restore
+from data.cache.seal import USER_BLOCK, Seal, looks_sealed
 from data.cache.shard_store import ShardStore, is_whole_file, sweep_shards
 from data.cache.verification import Problem, verify
 
 __all__ = [
+    "USER_BLOCK",
     "CacheError",
     "CacheMetadata",
+    "DamagedCacheError",
     "Features",
     "LabelChanges",
     "MappedRows",
     "Problem",
+    "Seal",
     "ShardStore",
     "describe_changes",
     "describe_origin",
+    "how_to_replace",
     "info",
     "is_merge",
     "is_whole_file",
     "label",
     "ledger_path",
     "load",
+    "looks_sealed",
     "merge",
     "read_ledger",
     "read_metadata",
-    "read_unsealed",
+    "restore",
     "save",
     "sweep_shards",
     "verify",
+    "way_out",
 ]

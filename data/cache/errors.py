@@ -1,7 +1,54 @@
-"""The error of this package."""
+"""The errors of this package, and what to do about a damaged cache."""
+
+import shlex
+from pathlib import Path
 
 from data.errors import HeliographError
+
+INDEX = "index.json"  # of a folder of parts
+SHARDS = ".parts"  # what the folder of shards of a cache is called after its name
 
 
 class CacheError(HeliographError):
     """A feature cache that cannot be read, trusted or combined."""
+
+
+class DamagedCacheError(CacheError):
+    """A cache of ours that is damaged; the message says what to type next.
+
+    Args:
+        path: The file.
+        reason: What is damaged, with the name of the file; the message without what to type.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{reason}; {way_out(path)}")
+        self.reason = reason
+
+
+def way_out(path: Path) -> str:
+    """Return what to do about a damaged cache, shard, part or folder of parts."""
+    folder = path if path.is_dir() else path.parent
+    if folder.name.endswith(SHARDS) or (not path.exists() and shards_of(path).is_dir()):
+        return "the same heliograph extract command goes on, and makes damaged shards again"
+    command = "heliograph cache verify --repair"
+    if (folder / INDEX).exists():
+        return (
+            f"{command} {shlex.quote(str(folder))} mends damaged seals; replace what else is "
+            "damaged by sound copies of the parts"
+        )
+    return f"{command} {shlex.quote(str(path))} saves what can be saved"
+
+
+def how_to_replace(path: Path) -> str:
+    """Return what to do about a damaged cache of which nothing more can be saved."""
+    there, away = (shlex.quote(str(name)) for name in (path, f"{path}.damaged"))
+    return (
+        f"move it away (mv {there} {away}), and make it again with the command that made it "
+        "(heliograph extract, cache import or cache merge)"
+    )
+
+
+def shards_of(target: Path) -> Path:
+    """Return the folder of shards of a cache that is being extracted."""
+    return target.with_name(target.name + SHARDS)

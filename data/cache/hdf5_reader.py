@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.blocks import DIGEST_BYTES, RowHashes, StoredRows
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, DamagedCacheError
 from data.cache.features import EncodedText, Features
 from data.cache.mapped import MappedRows, RowsOfFile
 from data.cache.seal import (
@@ -34,7 +34,7 @@ from data.cache.seal import (
     require_hdf5,
     sha256_of_ranges,
 )
-from data.screening import is_recorded, require_screened, screen
+from data.screening import MEMORY_BYTES, SECONDS, is_recorded, require_screened, screen
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
@@ -42,6 +42,7 @@ STRINGS = ("clip_id", "object", "scenario", "source_sha256", "key")
 JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")
 OPTIONAL = ("source_sha256", "key", "features_sha256")
 _CHECKER = "data.cache.hdf5_reader:check_structure_of"
+_UNCHECKED = "data.cache.hdf5_reader:check_unchecked"
 
 
 @dataclass(frozen=True)
@@ -153,17 +154,38 @@ def read_features(path: Path, *, mapped: bool = False) -> Features:
         return with_rows(path, file, read_open_metadata(path, file), mapped=mapped)
 
 
-def read_unsealed(path: Path) -> Features:
-    """Read a cache that another program wrote: one without a seal, of which nothing can be checked.
+def read_unchecked(path: Path, file: io.FileIO) -> CacheMetadata:
+    """Read what a damaged open cache still says, but its features; nothing of it can be trusted.
 
-    HDF5 can crash on a damaged file, so call this in a process that may.
+    It is first read in a process that can be killed, for HDF5 can crash on a damaged file.
+
+    Raises:
+        CacheError: The file cannot be read, or does not have the schema.
+    """
+    size = file_size(file)
+    identity = f"unchecked:{sha256_of_ranges(file, (0, size))}"
+    seconds, memory_bytes = SECONDS + size / 2e7, MEMORY_BYTES + 4 * size
+    require_screened(
+        path,
+        identity,
+        _UNCHECKED,
+        seconds=seconds,
+        memory_bytes=memory_bytes,
+        error=CacheError,
+    )
+    return _read_columns(path, file, None)
+
+
+def check_unchecked(path: Path) -> str:
+    """Read a damaged cache as `read_unchecked` does, and return its identity; for `data.screening`.
 
     Raises:
         CacheError: The file cannot be read, or does not have the schema.
     """
     with open_cache_file(path) as file:
         require_hdf5(path, file)
-        return with_rows(path, file, _read_columns(path, file, None), mapped=False)
+        _read_columns(path, file, None)
+        return f"unchecked:{sha256_of_ranges(file, (0, file_size(file)))}"
 
 
 def with_rows(path: Path, file: io.FileIO, metadata: CacheMetadata, *, mapped: bool) -> Features:
@@ -174,7 +196,9 @@ def with_rows(path: Path, file: io.FileIO, metadata: CacheMetadata, *, mapped: b
     if seal and not metadata.features.hashes and rows.size:
         everything = (USER_BLOCK, file_size(file))
         if sha256_of_ranges(file, everything) != seal.sha256:
-            raise CacheError(f"{path} is damaged: it does not match the hash in its seal")
+            raise DamagedCacheError(
+                path, f"{path} is damaged: it does not match the hash in its seal"
+            )
     thumbnails: Any = clips.thumbnails
     if thumbnails.size:
         thumbnails = RowsOfFile(path, file, metadata.thumbnails, clips.clip_id, "thumbnails")

@@ -289,7 +289,8 @@ def _check_free_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise WriteError(
-            f"{path} cannot be written: it needs {size:,} bytes, and {free:,} are free"
+            f"{path} cannot be written: it needs {size:,} bytes, and {free:,} are free; "
+            "make room and start again, or choose another disk"
         )
 
 

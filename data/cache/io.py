@@ -14,6 +14,7 @@ from data.cache.hdf5_reader import SCHEMA_VERSION, read_features, read_metadata
 from data.cache.hdf5_writer import write_features
 from data.cache.ledger import ledger_path
 from data.cache.parts import files_of_cache, read_parts, write_parts
+from data.files import remove_own_file, require_own_file
 
 
 def load(path: Path | str, *, mapped: bool = False) -> Features:
@@ -43,14 +44,16 @@ def save(features: Features, path: Path | str, *, clips_per_part: int | None = N
 
     Raises:
         WriteError: The disk is full or not writable; an older file stays as it was.
+        UnsafeFileError: Something else than a file is where the cache or its ledger is.
         CacheError: The schema cannot hold something, such as the name of a label.
     """
     path = Path(path)
+    require_own_file(ledger_path(path))
     if clips_per_part is None:
         write_features(path, features)
     else:
         write_parts(path, features, clips_per_part)
-    ledger_path(path).unlink(missing_ok=True)
+    remove_own_file(ledger_path(path))
 
 
 def info(path: Path | str) -> dict[str, Any]:
@@ -108,6 +111,7 @@ def describe_origin(fingerprint: Mapping[str, Any]) -> str:
     stated = file.get("fingerprint") if isinstance(file, Mapping) else None
     declared = {
         "{}": fingerprint.get("backbone"),
+        "output {}": fingerprint.get("output"),
         "{} frames": fingerprint.get("frames"),
         "preprocessing {}": fingerprint.get("preprocess"),
         "in its file {}": stated.get("name") if isinstance(stated, Mapping) else None,

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from data.cache.blocks import DamagedRows, StoredRows, read_rows
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, DamagedCacheError
 
-REPAIR = "heliograph cache verify --repair extracts them again"
 _SCANNED_BYTES = 1 << 25
 
 
@@ -167,10 +166,12 @@ class RowsOfFile(MappedRows):
         except DamagedRows as error:
             rows = range(error.first, error.last + 1)
             damaged = [row for row in rows if not self._matches(row)] or rows
-            several = f" and of {len(damaged) - 1} others" if len(damaged) > 1 else ""
-            raise CacheError(
+            more = len(damaged) - 1
+            several = f" and of {more} other{'s' if more > 1 else ''}" if more else ""
+            raise DamagedCacheError(
+                self._path,
                 f"{self._path}: the {self._what} of {self._clip_ids[damaged[0]]}{several} "
-                f"are damaged; {REPAIR}"
+                "are damaged",
             ) from error
 
     def _matches(self, row: int) -> bool:

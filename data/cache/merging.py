@@ -13,6 +13,7 @@ from data.cache.ledger import ledger_path
 from data.cache.parts import files_of_cache
 from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
 from data.cache.verification import is_intact, read_to_copy
+from data.files import remove_own_file, require_own_file
 
 
 def merge(paths: Sequence[Path | str], out: Path | str) -> None:
@@ -26,11 +27,13 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> None:
             in the shape of the features or the unit of a label, two different clips have one id,
             or a row is damaged.
         WriteError: The disk is full or not writable.
+        UnsafeFileError: Something else than a file is where the cache or its ledger is.
     """
+    require_own_file(ledger_path(Path(out)))
     rows, merged = _stack(paths)
     write_rows(Path(out), merged, rows)
     if os.path.abspath(out) not in map(os.path.abspath, paths):
-        ledger_path(Path(out)).unlink(missing_ok=True)
+        remove_own_file(ledger_path(Path(out)))
 
 
 def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data.cache.errors import CacheError
+from data.cache.errors import INDEX, CacheError
 from data.cache.features import Features
 from data.cache.hdf5_reader import (
     SCHEMA_VERSION,
@@ -27,7 +27,6 @@ from data.cache.joining import join, require_same_make
 from data.cache.seal import open_cache_file
 from data.files import UnsafeFileError, atomic_write, open_regular, version_of
 
-INDEX = "index.json"
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -115,6 +114,15 @@ def read_index(folder: Path) -> Index:
     if not parts:
         raise CacheError(f"{path} is damaged: it names no part")
     return Index(parts, content)
+
+
+def files_of_index(folder: Path) -> list[Path]:
+    """Return the files that the index of a folder names, whatever is in them.
+
+    Raises:
+        CacheError: The index is damaged.
+    """
+    return [part.path for part in read_index(folder).parts]
 
 
 def files_of_cache(path: Path) -> list[Path]:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.blocks import StoredRows, read_rows
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, DamagedCacheError
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, blank_features
 from data.cache.hdf5_writer import write_cache
-from data.cache.mapped import REPAIR
 from data.cache.seal import Seal, open_cache_file
 from data.clips import Clip
 
@@ -127,7 +126,9 @@ class CacheRow:
     def _read(self, place: RowPlace, what: str) -> NDArray[Any]:
         row = place.read()
         if row is None:
-            raise CacheError(f"{self.path}: the {what} of {self.clip.id} are damaged; {REPAIR}")
+            raise DamagedCacheError(
+                self.path, f"{self.path}: the {what} of {self.clip.id} are damaged"
+            )
         return row
 
 
@@ -246,11 +247,13 @@ def _units(rows: Sequence[CacheRow]) -> dict[str, str]:
 
 def _tables(rows: Sequence[CacheRow]) -> dict[str, str]:
     """Return the table of each label whose known values all came from one."""
-    tables: dict[str, set[str]] = {}
+    known: dict[str, set[str]] = {}
+    unknown: dict[str, set[str]] = {}
     for row in rows:
         for label, value in row.clip.labels.items():
-            if not np.isnan(value):
-                tables.setdefault(label, set()).add(row.tables.get(label, ""))
+            of_label = unknown if np.isnan(value) else known
+            of_label.setdefault(label, set()).add(row.tables.get(label, ""))
+    tables = unknown | known
     return {label: next(iter(found)) for label, found in tables.items() if len(found) == 1}
 
 

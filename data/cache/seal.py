@@ -17,10 +17,11 @@ from pathlib import Path
 
 import xxhash
 
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, DamagedCacheError
 
 USER_BLOCK = 512
 COPY = USER_BLOCK // 2
+_FIRST, _SECOND = slice(COPY), slice(COPY, USER_BLOCK)
 _NUMBER = rb"([0-9]{1,18})"
 _SEAL = re.compile(
     rb"(heliograph cache 2 bytes=%b features=%b-%b thumbnails=%b-%b rest_sha256=([0-9a-f]{64}) )"
@@ -30,6 +31,8 @@ _VERSION_1 = re.compile(
     rb"heliograph cache sha256=([0-9a-f]{64}) bytes=%b features=%b-%b "
     rb"rest_sha256=([0-9a-f]{64})\n\0*" % ((_NUMBER,) * 3)
 )
+_WORDS = (b"heliograph cache", b"rest_sha256=", b"xxh3=")  # of a seal, whatever else is damaged
+_MOST_DAMAGED = 8  # bytes of text that holds a hash: with so few of them wrong it is still proof
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 1 << 22
 _MOST_REST = 1 << 32  # bytes outside features and thumbnails: those of millions of clips
@@ -68,8 +71,11 @@ class Seal:
     @classmethod
     def read(cls, file: io.FileIO) -> "Seal | None":
         """Return the seal of an open file; None if it has none that can be read."""
-        file.seek(0)
-        block = file.read(USER_BLOCK)
+        return cls.from_user_block(read_user_block(file))
+
+    @classmethod
+    def from_user_block(cls, block: bytes) -> "Seal | None":
+        """Return the seal in a user block; None if it has none that can be read."""
         for copy in (block[:COPY], block[COPY:]):
             match = _SEAL.fullmatch(copy)
             if match and xxhash.xxh3_128_hexdigest(match[1]) == match[8].decode():
@@ -80,6 +86,24 @@ class Seal:
             features = int(match[3]), int(match[4])
             return cls(int(match[2]), features, match[5].decode(), sha256=match[1].decode())
         return None
+
+    def damage(self, block: bytes) -> str:
+        """Return in words which copy of this seal a user block has damaged; empty if none."""
+        sound = self.user_block()
+        if block == sound:
+            return ""
+        if self.sha256:
+            return "its seal is damaged"
+        first, second = (block[part] != sound[part] for part in (_FIRST, _SECOND))
+        if first and second:
+            return "both copies of its seal are damaged"
+        return f"the {'first' if first else 'second'} of the two copies of its seal is damaged"
+
+    def is_meant_by(self, block: bytes) -> bool:
+        """Return whether a user block holds this seal, but for a few damaged bytes."""
+        sound = self.user_block()
+        parts = (slice(None),) if self.sha256 else (_FIRST, _SECOND)
+        return any(is_nearly(block[part], sound[part]) for part in parts)
 
     def rest(self, size: int) -> list[tuple[int, int]]:
         """Return the ranges of offsets in a file of `size` bytes that `rest_sha256` is of."""
@@ -120,6 +144,23 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
+def read_user_block(file: io.FileIO) -> bytes:
+    """Return the first 512 bytes of an open file."""
+    file.seek(0)
+    return file.read(USER_BLOCK)
+
+
+def looks_sealed(block: bytes) -> bool:
+    """Return whether a user block held a seal once, perhaps damaged since."""
+    return any(word in block for word in _WORDS)
+
+
+def is_nearly(found: bytes, expected: bytes) -> bool:
+    """Return whether text that holds a hash is what is expected, but for a few damaged bytes."""
+    different = sum(one != other for one, other in zip(found, expected, strict=False))
+    return len(found) == len(expected) and different <= _MOST_DAMAGED
+
+
 def require_hdf5(path: Path, file: io.FileIO) -> None:
     """Raise `CacheError` if an open file does not begin as an HDF5 file does."""
     start, size = 0, file_size(file)
@@ -142,13 +183,16 @@ def check_structure(path: Path, file: io.FileIO) -> Seal:
     """
     seal, size = Seal.read(file), file_size(file)
     if seal is None:
+        if looks_sealed(read_user_block(file)):
+            raise DamagedCacheError(path, f"{path} is damaged in its seal")
         require_hdf5(path, file)
         raise CacheError(
             f"{path} has no seal to check it by: it is damaged there, or another program wrote it "
             "(heliograph cache import reads such a file)"
         )
     if seal.byte_count + USER_BLOCK != size:
-        raise CacheError(f"{path} has {size} bytes, not {seal.byte_count + USER_BLOCK}: truncated?")
+        expected = seal.byte_count + USER_BLOCK
+        raise DamagedCacheError(path, f"{path} has {size} bytes, not {expected}: truncated?")
     for start, stop in (seal.features, seal.thumbnails):
         if not USER_BLOCK <= start <= stop <= size:
             raise CacheError(f"{path}: its seal places the features outside the file")
@@ -156,7 +200,9 @@ def check_structure(path: Path, file: io.FileIO) -> Seal:
     if sum(stop - start for start, stop in rest) > _MOST_REST:
         raise CacheError(f"{path}: its seal leaves too many bytes outside the features")
     if sha256_of_ranges(file, *rest) != seal.rest_sha256:
-        raise CacheError(f"{path} is damaged outside its features: in names, labels or structure")
+        raise DamagedCacheError(
+            path, f"{path} is damaged outside its features: in names, labels or structure"
+        )
     return seal
 
 

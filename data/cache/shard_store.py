@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, DamagedCacheError, shards_of
 from data.cache.features import Features
 from data.cache.hdf5_reader import (
     SCHEMA_VERSION,
@@ -52,8 +52,12 @@ from data.cache.verification import is_intact, read_to_copy
 from data.clips import Clip, ClipError
 from data.differences import first_difference
 from data.files import (
+    UnsafeFileError,
+    WriteError,
     atomic_write,
     open_regular,
+    remove_own_file,
+    require_own_file,
     sweep_temporaries,
     sync_folder,
     version_of,
@@ -79,6 +83,8 @@ class ShardStore:
         CacheError: `target` or its folder of shards was made with another fingerprint, sampler or
             decoder (the message names the field), or is damaged.
         BusyError: Another process writes the same cache.
+        UnsafeFileError: A link, FIFO, device or folder is where `target`, its ledger or a file in
+            its folder of shards is to be written, or a file with several names.
         WriteError: The folder of shards cannot be made.
     """
 
@@ -96,7 +102,7 @@ class ShardStore:
         if not self.target.name:
             raise CacheError(f"{str(target)!r} is a folder, not the name of a cache")
         self._in_place = bool(repair)
-        self.parts = self.target.with_name(self.target.name + ".parts")
+        self.parts = shards_of(self.target)
         self._identity = _as_json(
             {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
         )
@@ -105,8 +111,14 @@ class ShardStore:
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
-        if self.parts.is_symlink() and self.parts.is_dir():
-            raise CacheError(f"{self.parts} is a symbolic link, not a folder of shards; {_ANOTHER}")
+        for written in (self.target, ledger_path(self.target)):
+            require_own_file(written)  # now, and not after hours of extraction
+        if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
+            kind = "a symbolic link" if self.parts.is_symlink() else "something else"
+            raise UnsafeFileError(
+                f"{self.parts} is {kind}, not a folder of shards; remove it, or choose another "
+                "output"
+            )
         self._lock = Lock(self.parts / "lock", self.target)
         try:
             self._read_target()
@@ -123,6 +135,8 @@ class ShardStore:
             if os.path.lexists(self.target):
                 metadata = read_to_copy(self.target)
                 self._existing = metadata if len(metadata.clips) else None
+        except DamagedCacheError:
+            raise
         except CacheError as error:
             raise CacheError(f"{error}; {_ANOTHER}") from error
         self._existing_rows: dict[str, int] = {}
@@ -140,6 +154,7 @@ class ShardStore:
         sweep_temporaries(self.parts)
         sweep_temporaries(self.target.parent, of=self.target.name)
         note = self.parts / "store.json"
+        require_own_file(note)
         if os.path.lexists(note):
             try:
                 with open_regular(note) as file:
@@ -149,7 +164,7 @@ class ShardStore:
             self._refuse_other(self.parts, identity)
         else:
             if not self._existing:
-                ledger_path(self.target).unlink(missing_ok=True)
+                remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         compact_ledger(self.target)
         # A shard that is refused is removed by `is_done` of its clip.
@@ -185,7 +200,8 @@ class ShardStore:
     def close(self) -> None:
         """Release the lock; remove the folder of shards if no shard is left in it."""
         if self._lock.held and next(self.parts.glob("*.h5"), None) is None:
-            (self.parts / "store.json").unlink(missing_ok=True)
+            with suppress(UnsafeFileError, WriteError):  # what somebody else put there stays
+                remove_own_file(self.parts / "store.json")
         self._lock.release()
 
     @property
@@ -212,7 +228,7 @@ class ShardStore:
             if not os.path.lexists(shard):
                 return False
             if not self._is_sound(key):
-                shard.unlink()
+                remove_own_file(shard)
                 append_to_ledger(
                     self.target, clip, "damaged", key=key, reason=f"{shard} is damaged"
                 )
@@ -353,13 +369,13 @@ class ShardStore:
             (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
         ]
         if not rows:
-            self.target.unlink(missing_ok=True)
+            remove_own_file(self.target)
             sync_folder(self.target.parent)
             self._read_target()
             return self.target
         consolidated = self._write(rows, failures)
         for key in set(consolidated.key):
-            self._shard(key).unlink(missing_ok=True)
+            remove_own_file(self._shard(key))
         sync_folder(self.parts)
         return self.target
 
@@ -456,7 +472,8 @@ class ShardStore:
             else:
                 metadata = self._read_shard(key)
                 if metadata is None:
-                    raise CacheError(f"{self._shard(key)} is damaged or gone: extract again")
+                    shard = self._shard(key)
+                    raise DamagedCacheError(shard, f"{shard} is damaged or gone")
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
                 yield CacheRow.from_metadata(clip, self._shard(key), metadata, 0, tables)
 
@@ -521,12 +538,12 @@ def sweep_shards(target: Path) -> None:
         CacheError: The shards were made otherwise than the cache.
         BusyError: Another process writes the same cache.
     """
-    if not target.with_name(target.name + ".parts").is_dir():
+    if not shards_of(target).is_dir():
         return
     made = read_metadata(target).clips
     with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
         for key in filter(None, made.key):
-            store._shard(key).unlink(missing_ok=True)
+            remove_own_file(store._shard(key))
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

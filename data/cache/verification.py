@@ -1,19 +1,29 @@
 """Checking every byte of a cache."""
 
 import io
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from data.cache.errors import CacheError
+from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shards_of
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
 from data.cache.ledger import read_ledger
 from data.cache.mapped import RowsOfFile
-from data.cache.parts import INDEX, files_of_cache, read_parts
+from data.cache.parts import read_index, read_parts
 from data.cache.rows import CacheRow, cache_rows
-from data.cache.seal import USER_BLOCK, file_size, open_cache_file, sha256_of_ranges
+from data.cache.seal import (
+    USER_BLOCK,
+    Seal,
+    file_size,
+    open_cache_file,
+    read_user_block,
+    sha256_of_ranges,
+)
 from data.files import version_of
 
 _SHARD = re.compile(r"[0-9a-f]{64}\.h5")
@@ -34,6 +44,9 @@ class Problem:
 def verify(path: Path | str) -> list[Problem]:
     """Return everything that is wrong with a cache, by clip where possible; empty if it is sound.
 
+    The cache may be a folder of parts. Of one whose extraction was interrupted the shards are
+    checked.
+
     Every byte is checked: the seal, each clip's features and thumbnails, numbers that are not
     finite, and clips that are done according to the ledger but missing. If an extraction replaces
     the file meanwhile, the new one is checked.
@@ -42,6 +55,10 @@ def verify(path: Path | str) -> list[Problem]:
         CacheError: There is no such file, or its ledger is damaged.
     """
     path = Path(path)
+    if path.is_dir() and path.name.endswith(SHARDS) and not (path / INDEX).exists():
+        path = path.with_name(path.name.removesuffix(SHARDS))
+    if not os.path.lexists(path) and shards_of(path).is_dir():
+        return _problems_of_shards(path)
     if not path.is_dir():
         with open_cache_file(path):
             pass  # or it raises
@@ -63,7 +80,7 @@ def read_to_copy(path: Path) -> CacheMetadata:
     """
     metadata = read_metadata(path)
     if metadata.clips.features.size and not metadata.features.sha256 and not is_intact(path):
-        raise CacheError(f"{path} is damaged: it does not match the hash in its seal")
+        raise DamagedCacheError(path, f"{path} is damaged: it does not match the hash in its seal")
     return metadata
 
 
@@ -71,16 +88,23 @@ def is_intact(path: Path) -> bool:
     """Return whether every byte of a cache matches its seal, or a hash that the seal covers."""
     try:
         with open_cache_file(path) as file:
-            return _is_intact(path, file)
+            return not _damage_of_seal(file) and _is_intact(path, file)
     except CacheError:
         return False
 
 
+def _damage_of_seal(file: io.FileIO) -> str:
+    """Return in words which copy of the seal is damaged; empty if none is."""
+    block = read_user_block(file)
+    seal = Seal.from_user_block(block)
+    return seal.damage(block) if seal else "its seal is damaged"
+
+
 def _is_intact(path: Path, file: io.FileIO) -> bool:
+    """Return whether all that the seal, or a hash under it, covers is as it was written."""
     metadata = read_open_metadata(path, file)
     seal = metadata.seal
-    file.seek(0)
-    if seal is None or file.read(USER_BLOCK) != seal.user_block():
+    if seal is None:
         return False
     if metadata.schema_version == 1:
         return sha256_of_ranges(file, (USER_BLOCK, file_size(file))) == seal.sha256
@@ -93,16 +117,52 @@ def _is_intact(path: Path, file: io.FileIO) -> bool:
 
 def _problems_of_parts(folder: Path) -> list[Problem]:
     try:
-        read_parts(folder, mapped=True)
-        files = files_of_cache(folder)
+        parts = read_index(folder).parts
     except CacheError as error:
         return [Problem(None, str(error))]
-    return [problem for file in files for problem in _problems(file)]
+    problems = []
+    for part in parts:
+        for problem in _problems(part.path):
+            where = f"{problem.reason} (in {part.path})" if problem.clip else problem.reason
+            problems.append(replace(problem, reason=where))
+        with _noted(problems):
+            part.read()
+    if not problems:
+        with _noted(problems):
+            read_parts(folder, mapped=True)
+    return list(dict.fromkeys(problems))
+
+
+@contextmanager
+def _noted(problems: list[Problem]) -> Iterator[None]:
+    """Add an error to the problems, but one of damage, which is among them."""
+    try:
+        yield
+    except DamagedCacheError:
+        pass
+    except CacheError as error:
+        problems.append(Problem(None, str(error)))
+
+
+def _problems_of_shards(path: Path) -> list[Problem]:
+    """Return what is wrong with the shards of a cache that is not there yet."""
+    shards = sorted(shards_of(path).glob("[0-9a-f]*.h5"))
+    clips = {entry.get("key"): entry["clip"] for entry in read_ledger(path)}
+    done = "1 clip" if len(shards) == 1 else f"{len(shards)} clips"
+    problems = [Problem(None, f"{path} is not written yet: its extraction ended after {done}")]
+    for shard in shards:
+        if _problems(shard):
+            clip = clips.get(shard.stem)
+            reason = f"its shard is damaged ({shard})" if clip else f"{shard} is damaged"
+            problems.append(Problem(clip, reason))
+    return problems
 
 
 def _problems(path: Path) -> list[Problem]:
     try:
         metadata = read_metadata(path)
+    except DamagedCacheError as error:
+        return [Problem(None, error.reason)]
     except CacheError as error:
         return [Problem(None, str(error))]
     problems = [
@@ -111,8 +171,12 @@ def _problems(path: Path) -> list[Problem]:
         if (reason := _damage(row))
     ]
     damaged = any(problem.reason == _DAMAGED for problem in problems)
-    if not damaged and not is_intact(path):
-        problems.append(Problem(None, f"{path} does not match the hash in its seal"))
+    with open_cache_file(path) as file:
+        if not damaged and not _is_intact(path, file):
+            problems.append(Problem(None, f"{path} does not match the hash in its seal"))
+        if damage := _damage_of_seal(file):
+            sound = "" if problems else "; its content is sound"
+            problems.append(Problem(None, f"{path}: {damage}{sound}"))
     if _is_shard_of_another(path, metadata):
         problems.append(Problem(None, f"{path} is the shard of another clip"))
     return problems + _shard_problems(path, metadata)
@@ -136,7 +200,7 @@ def _shard_problems(path: Path, metadata: CacheMetadata) -> list[Problem]:
     """Return clips that are done according to the ledger, but in no file, or in a damaged shard."""
     last = {entry["clip"]: entry for entry in read_ledger(path)}
     kept = set(metadata.clips.key)
-    parts = path.with_name(path.name + ".parts")
+    parts = shards_of(path)
     problems = []
     for clip, entry in last.items():
         if entry["outcome"] not in ("done", "kept") or entry.get("key") in kept:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
+from data.tables import Numbers, read_numbers
 
 
 class DatasetError(HeliographError):
@@ -145,10 +146,9 @@ def count_unknown(clips: Sequence[Clip]) -> dict[str, int]:
 
 
 def _numbered(values: Sequence[str]) -> dict[str, float]:
-    try:
-        numbers = {value: float(value) for value in values}
-    except ValueError:
-        return {value: float(number) for number, value in enumerate(values)}
-    if not all(map(math.isfinite, numbers.values())):
-        return {value: float(number) for number, value in enumerate(values)}
-    return numbers
+    numbers = read_numbers(values)
+    if isinstance(numbers, Numbers) and not numbers.unit:
+        known = dict(zip(values, numbers.values, strict=True))
+        if all(map(math.isfinite, known.values())):
+            return known
+    return {value: float(number) for number, value in enumerate(values)}

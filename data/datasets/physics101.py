@@ -1,17 +1,22 @@
 """Physics 101 (Wu et al., BMVC 2016): its clips and the labels that the dataset has."""
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.clips import Clip
 from data.datasets.dataset import Choice, Dataset, DatasetError, Measurement
 from data.errors import InvalidValueError
 from data.files import open_regular, walk
+from data.tables import NoNumbers, read_numbers, refuse_alike, spelling
 
 SCENARIOS = ("fall", "ramp", "spring")
 CAMERAS = ("Camera_1", "Camera_2", "Kinect_RGB_1")
 CONDITIONS = {"fall": ("surface",), "ramp": (), "spring": ()}
+UNITS = {"mass": "g", "volume": "ml", "density": "g/ml"}
+_NAMED = 5  # objects in a sentence
+_LOG = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Physics 101 (Wu, Lim, Zhang, Tenenbaum, Freeman: "Physics 101: Learning Physical Object Properties
@@ -50,10 +55,12 @@ the clips of fall: an estimate from pixels, with a quality flag, of object and s
 def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1") -> list[Clip]:
     """List the clips of one scenario, or of `"all"`, by object and then by path.
 
-    Ids are paths relative to `root`.
+    Ids are paths relative to `root`. Objects of which the files of labels know nothing, or that
+    are written in another way there, are named in the log.
 
     Raises:
         InvalidValueError: No scenario or camera has this name.
+        ClipError: Two objects differ in spelling alone.
         DatasetError: The tree, its labels or the clips are missing; the message gives
             path and reason.
     """
@@ -66,9 +73,10 @@ def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1
         raise InvalidValueError(f"there is no camera {camera!r}; there is {', '.join(CAMERAS)}")
     if not (root / "scenarios").is_dir():
         raise DatasetError(f"{root} has no folder scenarios, and so is not a Physics 101 tree")
-    mass, volume = (_read_labels(root / "objects" / name) for name in ("mass", "vol"))
+    files = [root / "objects" / name for name in ("mass", "vol")]
+    tables = [_read_labels(path) for path in files]
     wanted = [scenario] if scenario != "all" else list(SCENARIOS)
-    clips = []
+    videos: list[tuple[str, str, Path]] = []  # scenario, object, file
     for name in wanted:
         folder = root / "scenarios" / name
         if not folder.is_dir():
@@ -76,22 +84,64 @@ def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1
                 continue
             raise DatasetError(f"{root} has no scenario {name}: {folder} is not a folder")
         for path in _videos(folder, f"{camera}.mp4"):
-            name_of_object = path.relative_to(folder).parts[0]
-            grams = mass.get(name_of_object, math.nan)
-            millilitres = volume.get(name_of_object, math.nan)
-            labels = {"mass": grams, "volume": millilitres, "density": grams / millilitres}
-            clips.append(
-                Clip(
-                    id=path.relative_to(root).as_posix(),
-                    path=path,
-                    object=name_of_object,
-                    scenario=name,
-                    labels=labels,
-                )
-            )
-    if not clips:
+            videos.append((name, path.relative_to(folder).parts[0], path))
+    if not videos:
         raise DatasetError(f"{root} has no {camera}.mp4 of scenario {scenario}")
-    return clips
+    refuse_alike("object", ((name, str(path)) for _, name, path in videos))
+    objects = sorted({name for _, name, _ in videos})
+    mass, volume = (
+        _of_objects(path, table, objects) for path, table in zip(files, tables, strict=True)
+    )
+    return [
+        Clip(
+            id=path.relative_to(root).as_posix(),
+            path=path,
+            object=name,
+            scenario=of_scenario,
+            labels={
+                "mass": mass[name],
+                "volume": volume[name],
+                "density": mass[name] / volume[name],
+            },
+            units=UNITS,
+        )
+        for of_scenario, name, path in videos
+    ]
+
+
+def _of_objects(path: Path, table: Mapping[str, float], objects: Sequence[str]) -> dict[str, float]:
+    """Return the value of each object, NaN where unknown, and say which lines do not fit."""
+    lines: dict[str, list[str]] = {}
+    for name in table:
+        lines.setdefault(spelling(name), []).append(name)
+    line_of: dict[str, str] = {}
+    for name in objects:
+        alike = lines.get(spelling(name), [])
+        if name in table:
+            line_of[name] = name
+        elif len(alike) == 1:
+            line_of[name] = alike[0]
+    if respelled := [f"{line!r} for {name!r}" for name, line in line_of.items() if name != line]:
+        _LOG.warning("%s: read %s", path, _some(respelled))
+    if without := [name for name in objects if name not in line_of]:
+        folders = {entry.name for entry in (path.parents[1] / "scenarios").glob("*/*")}
+        others = [name for name in table if name not in line_of.values() and name not in folders]
+        extra = (
+            f"; no folder has the name of its lines {_some(map(repr, others))}" if others else ""
+        )
+        _LOG.warning("%s has no line for the objects %s%s", path, _some(map(repr, without)), extra)
+    values = {name: table[line] for name, line in line_of.items()}
+    return {
+        name: values[name] if 0 < values.get(name, math.nan) < math.inf else math.nan
+        for name in objects
+    }
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return names with commas, the first of many."""
+    shown = list(names)
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return ", ".join(shown[:_NAMED]) + more
 
 
 def conditions(clip_id: str) -> dict[str, str]:
@@ -137,7 +187,7 @@ def _videos(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _read_labels(path: Path) -> dict[str, float]:
-    """Read object -> number from lines "name value"; a value that is not positive is unknown."""
+    """Read object -> number from lines "name value", NaN where unknown; names may have blanks."""
     try:
         with open_regular(path, follow_links=True) as file:
             lines = file.read().decode("utf-8-sig").splitlines()
@@ -145,21 +195,28 @@ def _read_labels(path: Path) -> dict[str, float]:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not text: {error.reason}") from error
+    rows = [(number, line.rsplit(None, 1)) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, parts in rows:
+        if len(parts) != 2:
+            raise DatasetError(f"{path}, line {number}: not 'name value': {lines[number - 1]!r}")
+    if not rows:
+        return {}
+    numbers = read_numbers([parts[1] for _, parts in rows])
+    if isinstance(numbers, NoNumbers) and numbers.row is not None:
+        number = rows[numbers.row][0]
+        raise DatasetError(
+            f"{path}, line {number}: not 'name value': {lines[number - 1]!r} ({numbers.reason})"
+        )
+    known = [math.nan] * len(rows) if isinstance(numbers, NoNumbers) else numbers.values
     values: dict[str, float] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            name, text = line.split()
-            value = float(text)
-        except ValueError as error:
-            raise DatasetError(f"{path}, line {number}: not 'name value': {line!r}") from error
+    for (number, parts), value in zip(rows, known, strict=True):
+        name = parts[0].strip()
         if name in values and values[name] != value:
             raise DatasetError(
                 f"{path}, line {number}: {name} is {value:g} here and {values[name]:g} above"
             )
         values[name] = value
-    return {name: value for name, value in values.items() if 0 < value < math.inf}
+    return values
 
 
 DATASET = Dataset(
@@ -184,7 +241,7 @@ DATASET = Dataset(
             help="Camera_1, Camera_2 or Kinect_RGB_1.",
         ),
     ),
-    units={"mass": "g", "volume": "ml", "density": "g/ml"},
+    units=UNITS,
     tie_margins={"mass": 0.5},  # the paper leaves out pairs of 0.5 g or less
     conditions=conditions,
     conditions_help="Surfaces and other conditions as labels, too.",

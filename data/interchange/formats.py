@@ -24,6 +24,7 @@ __all__ = [
     "InterchangeError",
     "encode",
     "export",
+    "export_format",
     "has_numbered_ids",
     "import_features",
     "import_pt",
@@ -44,10 +45,11 @@ def import_features(
     backbone: str | None = None,
     frames: int | None = None,
     preprocess: str | None = None,
+    output: str | None = None,
 ) -> Features:
     """Read a file of another program as a cache: one of the paper's, or an .h5 without a seal.
 
-    `backbone`, `frames` and `preprocess` declare how the features were made.
+    `backbone`, `frames`, `preprocess` and `output` declare how the features were made.
 
     Raises:
         InterchangeError: The file is refused, something is missing, or lengths disagree.
@@ -55,7 +57,7 @@ def import_features(
     path = Path(path)
     read = import_h5 if path.suffix.lower() in (".h5", ".hdf5") else import_pt
     try:
-        return read(path, backbone=backbone, frames=frames, preprocess=preprocess)
+        return read(path, backbone=backbone, frames=frames, preprocess=preprocess, output=output)
     except HeliographError as error:
         if isinstance(error, InterchangeError):
             raise
@@ -70,6 +72,7 @@ def import_h5(
     backbone: str | None = None,
     frames: int | None = None,
     preprocess: str | None = None,
+    output: str | None = None,
 ) -> Features:
     """Read an HDF5 file without a seal that has the names of our datasets.
 
@@ -85,7 +88,7 @@ def import_h5(
 
     path = Path(path)
     content, sha256 = read_h5(path)
-    fingerprint = _declared(path, sha256, backbone, frames, preprocess)
+    fingerprint = _declared(path, sha256, backbone, frames, preprocess, output)
     if content["declared"]:
         fingerprint["declared"] = content["declared"]
     features, converted = _features(path, content["features"])
@@ -112,10 +115,15 @@ def import_h5(
 
 
 def _declared(
-    path: Path, sha256: str, backbone: str | None, frames: int | None, preprocess: str | None
+    path: Path,
+    sha256: str,
+    backbone: str | None,
+    frames: int | None,
+    preprocess: str | None,
+    output: str | None,
 ) -> dict[str, Any]:
     """Return the fingerprint of imported features."""
-    declared = {"backbone": backbone, "frames": frames, "preprocess": preprocess}
+    declared = {"backbone": backbone, "frames": frames, "preprocess": preprocess, "output": output}
     return {
         "imported": True,
         "source": path.name,
@@ -130,13 +138,14 @@ def import_pt(
     backbone: str | None = None,
     frames: int | None = None,
     preprocess: str | None = None,
+    output: str | None = None,
 ) -> Features:
     """Read one of the paper's files as a cache; features keep their type.
 
     Known are `features` (N, T, D) or (N, D) with `obj_names` and `mass_values`; with `e_bins` and
     `f_bins`; with `index`, a list of dicts that hold `elasticity_bin` and the like. Where there are
     no objects, the cell of the grid is the object. A mass of 0.0 means unknown. `backbone`,
-    `frames` and `preprocess` declare how the features were made.
+    `frames`, `preprocess` and `output` declare how the features were made.
 
     Raises:
         InterchangeError: The file is refused, keys are missing, or lengths disagree.
@@ -145,7 +154,7 @@ def import_pt(
     content, sha256 = read_hashed_pt(path)
     if "features" not in content:
         raise InterchangeError(f"{path} has no 'features'; it has {', '.join(map(str, content))}")
-    fingerprint = _declared(path, sha256, backbone, frames, preprocess)
+    fingerprint = _declared(path, sha256, backbone, frames, preprocess, output)
     features, converted = _features(path, content["features"])
     if converted:
         fingerprint["converted"] = converted
@@ -395,8 +404,8 @@ EXPORTERS: dict[str, Callable[[Features, str], Export]] = {
 }
 
 
-def encode(features: Features, suffix: str, *, property: str = "mass") -> Export:
-    """Return the format of a suffix (see `EXPORTERS`).
+def encode(features: Features, path: Path | str, *, property: str = "mass") -> Export:
+    """Return what the file `path` is to hold; its suffix says the format (see `EXPORTERS`).
 
     `property` is the one label that a .pt holds; the other formats hold all.
 
@@ -404,10 +413,23 @@ def encode(features: Features, suffix: str, *, property: str = "mass") -> Export
         InvalidValueError: There is no such format, or no such label.
         InterchangeError: The cache has nothing that the format can hold.
     """
-    if suffix.lower() not in EXPORTERS:
-        known = ", ".join(EXPORTERS)
-        raise InvalidValueError(f"there is no export to {suffix!r}; there is {known}")
-    return EXPORTERS[suffix.lower()](features, property)
+    return EXPORTERS[export_format(Path(path))](features, property)
+
+
+def export_format(path: Path) -> str:
+    """Return the suffix of a file to export to, which says its format.
+
+    Raises:
+        InvalidValueError: There is no such format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in EXPORTERS:
+        found = f"has the suffix {path.suffix}" if suffix else "has no suffix"
+        raise InvalidValueError(
+            f"{path} {found}, which says no format to export to: choose a name that ends in "
+            f"{' or '.join(EXPORTERS)}"
+        )
+    return suffix
 
 
 def export(features: Features, path: Path | str, *, property: str = "mass") -> list[str]:
@@ -421,7 +443,7 @@ def export(features: Features, path: Path | str, *, property: str = "mass") -> l
         InterchangeError: as for `encode`.
         WriteError: The disk is full or not writable.
     """
-    exported = encode(features, Path(path).suffix, property=property)
+    exported = encode(features, path, property=property)
     write_export(exported, path)
     return list(exported.left_out)
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from data.cache import USER_BLOCK, Seal, looks_sealed, way_out
 from data.errors import HeliographError
 from data.files import UnsafeFileError, open_regular, sha256_open
 from data.interchange.safe_pt import InterchangeError, first_line
@@ -23,7 +24,6 @@ from data.screening import MEMORY_BYTES, SECONDS, require_screened
 CHECKER = "data.interchange.unsealed_h5:check_h5"
 COLUMNS = ("clip_id", "object", "scenario", "frame_index", "pts_seconds", "source_sha256")
 STATED = ("fingerprint", "sampler", "decoder")
-_SEALED = b"heliograph cache "
 
 
 def check_h5(path: Path) -> str:
@@ -50,8 +50,11 @@ def read_h5(path: Path, *, screened: bool = False) -> tuple[dict[str, Any], str]
     """
     try:
         with open_regular(path, follow_links=True) as file:
-            if file.read(len(_SEALED)) == _SEALED:
-                raise InterchangeError(f"{path} is a cache already, and needs no import")
+            block = file.read(USER_BLOCK)
+            if looks_sealed(block):
+                damaged = Seal.from_user_block(block) is None
+                whole = f"damaged in its seal; {way_out(path)}" if damaged else "needs no import"
+                raise InterchangeError(f"{path} is a cache already, and {whole}")
             file.seek(0)
             sha256 = sha256_open(file)
             size = os.fstat(file.fileno()).st_size

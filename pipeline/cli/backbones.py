@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,9 +23,10 @@ HELP_ORDER = 140
 def backbones(as_json: bool, hub_dir: Path | None) -> None:
     """List the models that can extract features.
 
-    The last column says whether the weights are here. Next to these, timm:MODEL is any image model
-    of timm, with the weights that timm publishes on the Hugging Face hub: timm:resnet50,
-    timm:vit_base_patch16_224.dino.
+    The last column says whether the weights are here. Below the table are the outputs that
+    `extract --pool` chooses from, the usual one first. Next to these models, timm:MODEL is any
+    image model of timm, with the weights that timm publishes on the Hugging Face hub:
+    timm:resnet50, timm:vit_base_patch16_224.dino.
     """
     from backbones import describe
 
@@ -47,8 +50,17 @@ def backbones(as_json: bool, hub_dir: Path | None) -> None:
     heads = ["name", "dim", "frames per step", "parameters", "size", "licence", "weights"]
     print_table(heads, cells)
     for row in rows:
+        if row["outputs"]:
+            echo(f"{row['name']} --pool: {_outputs(row)}")
+    for row in rows:
         for fault in row["faults"] or ():
             echo(f"{row['name']}: {fault}")
         if row["error"] is not None:
             echo(f"{row['name']} is broken: {row['error']}")
     log("any image model of timm is timm:MODEL, such as timm:resnet50")
+
+
+def _outputs(row: Mapping[str, Any]) -> str:
+    """Return the outputs of a backbone, and how many cells there are."""
+    cells = f" (N up to {row['places']}), sums" if row["places"] else ""
+    return ", ".join(row["outputs"]) + cells

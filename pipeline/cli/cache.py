@@ -20,7 +20,15 @@ from pipeline.cli.options import (
     workers,
 )
 from pipeline.cli.outputs import has_content, is_there, overwrite
-from pipeline.console import ProgressBar, echo, echo_json, log, print_table, some_clips
+from pipeline.console import (
+    ProgressBar,
+    counted,
+    echo,
+    echo_json,
+    log,
+    print_table,
+    some_clips,
+)
 
 HELP_ORDER = 50
 
@@ -53,7 +61,7 @@ def info(path: Path, as_json: bool) -> None:
 
 @cache.command()
 @click.argument("path", type=PATH)
-@click.option("--repair", is_flag=True, help="Extract again what is damaged or missing.")
+@click.option("--repair", is_flag=True, help="Mend what is damaged, or extract it again.")
 @click.option(
     "--clips",
     multiple=True,
@@ -69,7 +77,8 @@ def verify(
     """Check every byte of a cache, and name damaged clips.
 
     With --repair just those are extracted again. A clip whose video is gone, or is no longer the
-    same file, leaves the cache and is listed in its failures.
+    same file, leaves the cache and is listed in its failures. Damage outside of the features is
+    mended where it can be shown what was there.
     """
     share_the_cores()
     from data import cache as store
@@ -77,6 +86,11 @@ def verify(
     problems = store.verify(path)
     for problem in problems:
         echo(str(problem))
+    mended = store.restore(path) if problems and repair else []
+    for done in mended:
+        log(done)
+    if mended:
+        problems = store.verify(path)
     if problems and repair:
         from data.manifests import list_clips
         from pipeline.extraction import print_summary, progress_callback, repair_cache
@@ -95,11 +109,15 @@ def verify(
             raise HeliographError(f"{path} was removed: every clip had to leave it")
         left = store.verify(path)
         if summary.interrupted or left:
-            raise HeliographError(f"{path} is not sound: {len(left)} problems are left")
-        log(f"{path} is sound; {len(summary.failed)} clips had to leave it")
+            raise HeliographError(
+                f"{path} is not sound: {counted(len(left), 'problem')} left; {store.way_out(path)}"
+            )
+        log(f"{path} is sound; {counted(len(summary.failed), 'clip')} had to leave it")
         sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
     if problems:
-        raise HeliographError(f"{path} is not sound: {len(problems)} problems")
+        raise HeliographError(
+            f"{path} is not sound: {counted(len(problems), 'problem')}; {store.way_out(path)}"
+        )
     if repair:
         store.sweep_shards(path)
     log(f"{path} is sound")
@@ -149,7 +167,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 
     if not is_there(out, overwrite, lambda: store.is_merge(out, paths)):
         store.merge(paths, out)
-        log(f"{out}: {store.info(out)['clips']} clips")
+        log(f"{out}: {counted(store.info(out)['clips'], 'clip')}")
 
 
 @cache.command("import")
@@ -157,6 +175,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
 @click.option("--backbone", help="Declare the backbone that the features came from.")
 @click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
+@click.option("--pool", metavar="OUTPUT", help="Declare the output, as of `extract --pool`.")
 @click.option(
     "--preprocess", help="Declare the preprocessing: official or paper.", show_default="official"
 )
@@ -166,6 +185,7 @@ def import_(
     out: Path,
     backbone: str | None,
     frames: int | None,
+    pool: str | None,
     preprocess: str | None,
     overwrite: bool,
 ) -> None:
@@ -180,19 +200,26 @@ def import_(
     from data.interchange import import_features
 
     if backbone is not None:
-        from backbones import find_entry
+        from backbones import find_output
 
-        find_entry(backbone)  # a wrong name fails at once
+        pool = find_output(backbone, pool)  # a wrong name fails at once
+    elif pool is not None:
+        raise InvalidValueError(f"--pool {pool} is an output of a backbone: name it in --backbone")
     if preprocess not in (None, "official", "paper"):
         raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
-    features = import_features(path, backbone=backbone, frames=frames, preprocess=preprocess)
+    features = import_features(
+        path, backbone=backbone, frames=frames, preprocess=preprocess, output=pool
+    )
     _, steps, dim = features.features.shape
-    if frames is not None and steps and frames % steps:
+    odd = frames is not None and steps and frames % steps and frames % (steps + 1)  # of `motion`
+    if backbone is None and odd:
         raise InvalidValueError(f"{path} has {steps} time steps, which {frames} frames cannot give")
     if backbone is not None:
         from backbones import refuse_impossible
 
-        refuse_impossible(backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess)
+        refuse_impossible(
+            backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess, output=pool
+        )
     if not is_there(
         out, overwrite, lambda: store.load(out).content_sha256 == features.content_sha256
     ):
@@ -214,12 +241,14 @@ def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     clips without a known one are left out.
     """
     from data import cache as store
-    from data.interchange import encode, write_export
+    from data.interchange import encode, export_format, write_export
 
-    exported = encode(store.load(path), out.suffix, property=label)
+    export_format(out)  # a wrong name fails at once
+    exported = encode(store.load(path), out, property=label)
     if exported.left_out:
         some = ", ".join(exported.left_out[:3]) + (", ..." if len(exported.left_out) > 3 else "")
-        log(f"left out: {len(exported.left_out)} clips without a known {label} ({some})")
+        left_out = counted(len(exported.left_out), "clip")
+        log(f"left out: {left_out} without a known {label} ({some})")
     if not is_there(out, overwrite, lambda: has_content(out, exported.content)):
         write_export(exported, out)
         log(str(out))

@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     as_json,
     batch,
     model_options,
+    pool,
     share_the_cores,
     workers,
 )
@@ -47,6 +48,7 @@ class DecoderName(click.ParamType):
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write or go on with (.h5).")
 @click.option("--backbone", default="dinov2_vits14", help="See `heliograph backbones`.")
+@pool
 @click.option(
     "--preprocess", default="official", help="official, or paper: as the paper's code does it."
 )
@@ -82,6 +84,7 @@ def extract(
     clips: tuple[Path, ...],
     out: Path,
     backbone: str,
+    pool: str | None,
     preprocess: str,
     precision: str,
     sampler: str,
@@ -116,7 +119,9 @@ def extract(
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():
             log(f"{folder} is read as a folder, without labels: {manifest} has them")
-    model = backbones.load(backbone, preprocess=preprocess, precision=precision, **where)
+    model = backbones.load(
+        backbone, preprocess=preprocess, precision=precision, output=pool, **where
+    )
     with ProgressBar("clips") as bar:
         summary = run_extraction(
             found,

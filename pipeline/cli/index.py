@@ -1,4 +1,4 @@
-"""The `index` command: a manifest of a dataset."""
+"""The `index` commands: a manifest of a dataset, and what is understood of a table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 
 from data.errors import HeliographError
 from data.files import atomic_write
-from pipeline.cli.options import PATH
+from pipeline.cli.options import PATH, as_json
 from pipeline.cli.outputs import has_content, is_there, require_free
-from pipeline.console import ProgressBar, echo, log
+from pipeline.console import ProgressBar, echo, echo_json, log
 
 if TYPE_CHECKING:
     from data.clips import Clip
@@ -23,25 +23,54 @@ HELP_ORDER = 30
 
 
 class DatasetCommands(click.Group):
-    """One command for each dataset in `data/datasets`."""
+    """One command for each dataset in `data/datasets`, and `check`."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names of the datasets."""
+        """Return `check` and the names of the datasets."""
         from data.datasets import known_datasets
 
-        return sorted(known_datasets())
+        return ["check", *sorted(known_datasets())]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Return the command of a dataset; None for an unknown name."""
+        """Return `check` or the command of a dataset; None for an unknown name."""
         from data.datasets import known_datasets
 
+        if name == "check":
+            return check
         dataset = known_datasets().get(name)
         return None if dataset is None else _command(dataset)
 
 
 @click.command(cls=DatasetCommands)
 def index() -> None:
-    """Write a manifest of a dataset: clips and labels."""
+    """Write a manifest of a dataset, or check a table of clips."""
+
+
+@click.command()
+@click.argument("table", type=PATH)
+@as_json
+def check(table: Path, as_json: bool) -> None:
+    """Say what is understood of a TABLE of clips.
+
+    No video is touched. Each column is a path, id, object, time or label, or is left out, with the
+    reason. A table is .csv, .tsv, .json, .jsonl, .ndjson, .parquet, or a .txt of paths. Exit code 1
+    if it is refused.
+    """
+    from data.tables import TABLE_SUFFIXES, read_table
+
+    if table.suffix.lower() not in TABLE_SUFFIXES:
+        raise click.UsageError(f"{table} is no table: those are {', '.join(TABLE_SUFFIXES)}")
+    read = read_table(table)
+    gone = [clip.path for clip in read.clips if not clip.path.exists()]
+    if as_json:
+        first = str(gone[0]) if gone else None
+        echo_json({**read.summary.to_json(), "missing_files": len(gone), "first_missing": first})
+        return
+    for line in read.summary.lines():
+        echo(line)
+    if gone:
+        clips = "1 clip names a file" if len(gone) == 1 else f"{len(gone)} clips name files"
+        echo(f"warning: {clips} that cannot be found, first {gone[0]}")
 
 
 def _command(dataset: Dataset) -> click.Command:

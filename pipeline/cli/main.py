@@ -139,4 +139,5 @@ def _module(file: str) -> Any:
 @click.version_option(package_name="heliograph")
 def main() -> None:
     """Turn raw video into short discrete messages about the physics in it."""
-    show_log_of("backbones")
+    for package in ("backbones", "data"):
+        show_log_of(package)

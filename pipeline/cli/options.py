@@ -48,6 +48,16 @@ workers = click.option(
 )
 
 
+pool = click.option(
+    "--pool",
+    metavar="OUTPUT",
+    help="What of the backbone: one of its outputs; gridN, where things are: N x N cells of its "
+    "maps; motionN, what moved: the same of their differences; or a sum, as grid4+motion4. See "
+    "`heliograph backbones`.",
+    show_default="its usual output",
+)
+
+
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that runs a backbone."""
     for option in (

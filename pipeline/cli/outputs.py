@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
-from data.files import open_regular
+from data.files import open_regular, require_own_file
 from pipeline.console import log
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
@@ -49,8 +49,10 @@ def require_free(path: Path, may_replace: bool, *, option: str = "--out") -> Non
 
     Raises:
         HeliographError: Something is there that may not.
+        UnsafeFileError: It is a link, FIFO, device or folder, or a file with several names.
     """
     if os.path.lexists(path) and not may_replace:
+        require_own_file(path)  # what is no file cannot be insisted on
         raise HeliographError(
             f"{path} exists, and is something else: choose another {option}, or insist with "
             "--overwrite"

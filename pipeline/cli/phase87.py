@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     as_json,
     batch,
     model_options,
+    pool,
     share_the_cores,
     workers,
 )
@@ -37,6 +38,7 @@ HELP_ORDER = 120
     help="See `heliograph backbones`.",
     show_default="vjepa2_vitl; --static: dinov2_vits14",
 )
+@pool
 @click.option(
     "--frames",
     type=click.IntRange(1),
@@ -62,6 +64,7 @@ def phase87(
     out: Path | None,
     static: bool,
     backbone: str | None,
+    pool: str | None,
     frames: int | None,
     precision: str,
     batch: int,
@@ -102,7 +105,12 @@ def phase87(
     cache_path(out)
     require_free(out, overwrite or is_rebuilt(out))
     settings = load_settings(
-        backbone=backbone, static=static, frames=frames, precision=precision, **where
+        backbone=backbone,
+        static=static,
+        frames=frames,
+        precision=precision,
+        output=pool,
+        **where,
     )
     with ProgressBar("clips") as bar:
         summary = rebuild_feature_file(

@@ -2,6 +2,7 @@
 
 from pipeline.console.output import (
     OutputError,
+    counted,
     echo,
     echo_json,
     flush_out,
@@ -16,6 +17,7 @@ from pipeline.console.tables import print_table
 __all__ = [
     "OutputError",
     "ProgressBar",
+    "counted",
     "echo",
     "echo_json",
     "flush_out",

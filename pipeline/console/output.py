@@ -70,6 +70,11 @@ def echo_json(value: Any) -> None:
     write_out(json.dumps(value).replace("\x7f", "\\u007f") + "\n")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and what it is of, with an s where it is not one: `1 clip`, `2 clips`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def log(text: object) -> None:
     """Print a line on stderr, made printable; work does not end because nobody can read it."""
     _write_err(sys.stderr, f"{printable(text)}\n")
@@ -93,7 +98,9 @@ def show_log_of(package: str) -> None:
         def emit(self, record: logging.LogRecord) -> None:
             log(record.getMessage())
 
-    logging.getLogger(package).handlers = [Lines()]
+    logger = logging.getLogger(package)
+    logger.handlers = [Lines()]
+    logger.setLevel(logging.INFO)
 
 
 def write_out(text: str) -> None:

@@ -22,7 +22,6 @@ from backbones import Backbone
 from data.cache import ShardStore, describe_changes
 from data.clips import Clip
 from data.cores import available_cores
-from data.errors import InvalidValueError
 from data.video import DecoderPool, Sampling, decoder_record
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
@@ -65,7 +64,7 @@ def extract(
         clips: with distinct ids.
         target: the `.h5` file; until it is written, shards are in `<target>.parts`.
         backbone: gives (steps, dim) per clip.
-        sampling: `frames` must be a multiple of the backbone's `frames_per_step`.
+        sampling: its frames must make steps of the backbone.
         decoder: a key of `data.video.DECODERS`.
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
@@ -84,11 +83,7 @@ def extract(
             cannot be written.
         OutOfMemoryError: the GPU or the machine has too little for a pass.
     """
-    if sampling.frames % backbone.frames_per_step:
-        raise InvalidValueError(
-            f"{backbone.name} takes {backbone.frames_per_step} frames a step, "
-            f"so {sampling.frames} frames cannot be divided among its steps"
-        )
+    steps = backbone.steps(sampling.frames)
     summary = ExtractionSummary(Path(target), len(clips))
     workers = workers or default_workers()
     with ShardStore(
@@ -99,7 +94,7 @@ def extract(
         versions=_device_record(backbone, batch),
         repair=repair or (),
     ) as store:
-        store.check_shape((sampling.frames // backbone.frames_per_step, backbone.dim), dtype)
+        store.check_shape((steps, backbone.dim), dtype)
         store.require_one_unit(clips)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}

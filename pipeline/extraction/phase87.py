@@ -55,6 +55,7 @@ def load_settings(
     static: bool = False,
     frames: int | None = None,
     precision: str = "fp32",
+    output: str | None = None,
     **where: Any,
 ) -> FeatureFileSettings:
     """Load the backbone of a file and return its settings.
@@ -64,23 +65,24 @@ def load_settings(
         static: whether the file is the companion of single frames.
         frames: per clip; None is as many as eight time steps take.
         precision: as for `backbones.load`.
+        output: as for `backbones.load`; None is the paper's.
         where: device, weights and hub_dir of `backbones.load`.
 
     Raises:
-        HeliographError: the backbone needs several frames a step, and the file is static.
+        HeliographError: a step is of several frames, and the file is static.
         BackboneError: the code or weights of the backbone are missing.
     """
     name = backbone or (STATIC_BACKBONE if static else BACKBONE)
-    model = backbones.load(name, preprocess=PREPROCESS, precision=precision, **where)
+    model = backbones.load(name, preprocess=PREPROCESS, precision=precision, output=output, **where)
     if static:
-        if model.frames_per_step != 1:
+        if model.frames_spanned != 1:
             raise InvalidValueError(
-                f"{name} takes {model.frames_per_step} frames a step, and the static file is of "
+                f"{name} takes {model.frames_spanned} frames a step, and the static file is of "
                 "single frames"
             )
         sampling = Sampling(name="middle", frames=1)
         return FeatureFileSettings(model, sampling, "float32", static=True)
-    sampling = Sampling(name="published", frames=frames or STEPS * model.frames_per_step, pad=True)
+    sampling = Sampling(name="published", frames=frames or model.frames(STEPS), pad=True)
     return FeatureFileSettings(model, sampling, "float16")
 
 

@@ -14,6 +14,7 @@ from data.cache import Features, read_metadata
 from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling
+from pipeline.console import counted
 from pipeline.extraction.extract import extract
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -50,13 +51,16 @@ def repair_cache(
         BackboneError: the code or weights of the backbone are missing.
     """
     elsewhere = [problem.reason for problem in problems if problem.clip is None]
-    if elsewhere:
-        raise HeliographError(
-            f"{elsewhere[0]}; that cannot be repaired clip by clip: extract again"
-        )
+    if elsewhere or path.is_dir():
+        reason = elsewhere[0] if elsewhere else f"{path} is a folder, whose parts stay as they are"
+        advice = cache.how_to_replace if path.is_file() else cache.way_out
+        raise HeliographError(f"{reason}; {advice(path)}")
     table = read_metadata(path).clips
     if table.fingerprint.get("imported"):
-        raise HeliographError(f"{path} was imported, and there are no videos to repair it from")
+        raise HeliographError(
+            f"{problems[0]}; {path} was imported, so import it again: heliograph cache import FILE "
+            f"-o {path} --overwrite"
+        )
     damaged = [problem.clip for problem in problems if problem.clip is not None]
     clips, hashes = _clips_to_extract(path, table, damaged, {clip.id: clip for clip in sources})
     return extract(
@@ -96,8 +100,8 @@ def _clips_to_extract(
         clips.append(clip)
     if unknown:
         raise HeliographError(
-            f"{path} has no ledger that says where the videos of {len(unknown)} clips are "
-            f"({unknown[0]}): name them with --clips"
+            f"{path} has no ledger that says where the videos of "
+            f"{counted(len(unknown), 'clip')} are ({unknown[0]}): name them with --clips"
         )
     return clips, {clip_id: sha256 for clip_id, sha256 in hashes.items() if sha256}
 

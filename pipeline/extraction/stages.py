@@ -300,7 +300,7 @@ class BackboneBatcher:
         pixels += [pixels[-1]] * (self._size - len(pixels))
         features = self._backbone.forward(torch.stack(pixels))[: len(decoded)].numpy()
         frames = pixels[0].shape[0]
-        expected = (len(decoded), frames // self._backbone.frames_per_step, self._backbone.dim)
+        expected = (len(decoded), self._backbone.steps(frames), self._backbone.dim)
         if features.shape != expected:
             raise BackboneError(f"the backbone gave features {features.shape}, not {expected}")
         return features

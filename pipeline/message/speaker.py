@@ -327,10 +327,13 @@ def _as_declared(
             "same cannot be made from a new video: import them with --backbone and --frames"
         )
     backbone = backbones.load(
-        imported["backbone"], preprocess=imported.get("preprocess", "official"), **where
+        imported["backbone"],
+        preprocess=imported.get("preprocess", "official"),
+        output=imported.get("output"),
+        **where,
     )
     sampling = Sampling(frames=imported["frames"], pad=True)  # the paper pads
-    made = (sampling.frames // backbone.frames_per_step, backbone.dim)
+    made = (backbone.steps(sampling.frames), backbone.dim)
     if made != (source.steps, source.dim):
         raise HeliographError(
             f"{folder} was trained on {_shapes([(source.steps, source.dim)])}, but the declared "

@@ -23,7 +23,7 @@ import jinja2
 from markupsafe import Markup
 
 from data.errors import HeliographError
-from data.files import atomic_write, open_regular
+from data.files import as_bytes, atomic_write, open_regular
 from pipeline.console import printable
 from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
@@ -87,7 +87,7 @@ def write_report(
         run.write(PAGE, page)
     else:
         atomic_write(target, page)
-    return WrittenReport(target, len(page.encode()), len(thumbnails.pictures), tuple(notes))
+    return WrittenReport(target, len(as_bytes(page)), len(thumbnails.pictures), tuple(notes))
 
 
 def open_run(folder: Run | Path | str) -> Run:

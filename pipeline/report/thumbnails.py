@@ -154,11 +154,12 @@ def _frames_of(run: Run, agent: int) -> tuple[int, int]:
     """The sampled frames of a clip that an agent sees, from and up to."""
     source = run.agent_sources[agent]
     frames = source.fingerprint.get("frames_per_step", 1)
+    spanned = source.fingerprint.get("frames_spanned", frames)
     if source.steps == 1:  # a static feature, repeated over time
-        return 0, frames
+        return 0, spanned
     views = agent_views([cache.steps for cache in run.sources], run.config.agent_caches)
     window = views[agent].window
-    return window.start * frames, window.stop * frames
+    return window.start * frames, (window.stop - 1) * frames + spanned
 
 
 def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[str, Clip]:

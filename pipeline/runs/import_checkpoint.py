@@ -122,6 +122,12 @@ def _read_agents(
         state = content.get(key)
         if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
             raise HeliographError(f"{path} has no state dict {key}")
+        for name, weights in state.items():
+            if not weights.float().isfinite().all():
+                raise HeliographError(
+                    f"{path}: {key}.{name} holds numbers that are NaN or infinite; such weights "
+                    "say nothing, so take a checkpoint from before they did"
+                )
         parts.append(state)
     sender, receiver = parts
     several = [int(match[1]) for name in sender if (match := re.match(r"senders\.(\d+)\.", name))]

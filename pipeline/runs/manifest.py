@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 from data import screening
 from data.errors import HeliographError
-from data.files import atomic_write, open_regular, version_of
+from data.files import as_bytes, atomic_write, open_regular, version_of
 from data.lock import BusyError, Lock
 
 MANIFEST = "manifest.json"
@@ -257,7 +257,7 @@ class RunFiles:
             WriteError: It cannot be written; the run stays sound.
             HeliographError: Another run is in the folder by now.
         """
-        content = content.encode() if isinstance(content, str) else content
+        content = as_bytes(content)
         now = FileHash.of(content)
         if not self.sealed:
             atomic_write(self.root / name, content)

@@ -37,12 +37,13 @@ def archive_of(content: bytes, *, storages: dict[str, bytes] | None = None) -> b
 def test_files_are_screened_once_and_the_hostile_ones_end_their_process_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensor_files, "SECONDS", 3.0)
     good, hostile = tmp_path / "good.pth", tmp_path / "hostile.pth"
     torch.save(STATE, good)
     hostile.write_bytes(archive_of(endless_pickle()))
-    with pytest.raises(BackboneError, match=r"hostile\.pth is refused: .* 3 seconds"):
-        tensor_files.read(hostile)
+    with monkeypatch.context() as patch:
+        patch.setattr(tensor_files, "SECONDS", 1.0)
+        with pytest.raises(BackboneError, match=r"hostile\.pth is refused: .* 1 seconds"):
+            tensor_files.read(hostile)
     assert set(tensor_files.read(good)) == set(STATE)
     assert screening.is_recorded(tensor_files.identity(good))
     assert not screening.is_recorded(tensor_files.identity(hostile))
@@ -162,9 +163,9 @@ def assert_sentences(reasons: list[str]) -> None:
 
 
 def test_mutated_files_are_sound_or_refused_in_a_sentence(tmp_path: Path) -> None:
-    sound, reasons = examine(mutations(60, tmp_path, "weights"))
-    assert sound + len(reasons) == 60
-    assert len(reasons) > 20
+    sound, reasons = examine(mutations(24, tmp_path, "weights"))
+    assert sound + len(reasons) == 24
+    assert len(reasons) > 8
     assert_sentences(reasons)
 
 

@@ -50,7 +50,9 @@ def test_the_embedded_weights_give_the_embedded_features_to_the_bit(tmp_path: Pa
     "name",
     [
         "vit_tiny_patch16_224.augreg_in21k",  # a class token
-        "swin_tiny_patch4_window7_224.ms_in1k",  # buffers that are not in the file
+        pytest.param(  # buffers that are not in the file
+            "swin_tiny_patch4_window7_224.ms_in1k", marks=pytest.mark.slow
+        ),
         "efficientformer_l1.snap_dist_in1k",  # two classifiers, and indices in the file
         "mobilenetv3_small_050.lamb_in1k",  # a layer between pooling and classifier
     ],

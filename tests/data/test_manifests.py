@@ -142,7 +142,7 @@ class TestManifests:
             ("[1]", "line 2: not a JSON object"),
             ('{"id": "x"}', "line 2: no path"),
             ('{"path": 3}', "line 2: path is 3, not text"),
-            ('{"path": "x", "begin": 1}', "line 2: unknown key 'begin'; the keys are id, path"),
+            ('{"path": "x", "lables": {}}', "line 2: unknown key 'lables'; the keys are path, id"),
             ('{"path": "x", "start": "1"}', "line 2: start is '1', not a number of seconds"),
             ('{"path": "x", "start": true}', "line 2: start is True"),
             ('{"path": "x", "start": 3, "end": 1}', "line 2: x: end 1.0 s is not after"),
@@ -179,10 +179,10 @@ class TestManifests:
         ("lines", "message"),
         [
             (
-                ["file,mass", "a.mp4,1"],
-                "line 1: no column 'path' in the header; there is 'file', 'mass'",
+                ["name,mass", "a.mp4,1"],
+                "line 1: no column 'path' in the header; there is 'name', 'mass'",
             ),
-            (["path;mass", "a.mp4;1"], "no column 'path' in the header; there is 'path;mass'"),
+            (["path mass", "a.mp4 1"], "no column 'path' in the header; there is 'path mass'"),
             (["path,path", "a,b"], "line 1: a column appears twice"),
             (["path,mass", "a.mp4,1,2"], "line 2: not 2 cells"),
             (["path,mass", "a.mp4"], "line 2: not 2 cells"),
@@ -221,6 +221,42 @@ class TestManifests:
         assert [repr(clip) for clip in again] == [repr(clip) for clip in clips]
         stored = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
         assert [entry["path"] for entry in stored] == ["v/ä.mp4", "/elsewhere/b.mp4"]
+
+    def test_units_come_back(self, tmp_path):
+        units = {"mass": "g"}
+        clip = Clip(id="a", path=tmp_path / "a", labels={"mass": 14, "gap": math.nan}, units=units)
+        write_manifest([clip], tmp_path / "m.jsonl")
+        stored = json.loads((tmp_path / "m.jsonl").read_text())
+        assert (stored["labels"], stored["units"]) == ({"mass": 14, "gap": None}, units)
+        assert dict(read_manifest(tmp_path / "m.jsonl")[0].units) == units
+
+    def test_what_is_understood_is_said_in_the_log(self, tmp_path, caplog):
+        caplog.set_level("INFO")
+        rows = [f"{mass}.mp4,{mass},-999" for mass in range(10, 30)]
+        path = write(tmp_path / "m.csv", "File,mass [g],size", *rows[:-1], "x.mp4,-999,3")
+        list_clips([path])
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            (
+                "INFO",
+                f"{path}: CSV; 20 clips of 20 objects; read 'File' as path; labels mass [g], size",
+            ),
+            (
+                "WARNING",
+                f"warning: {path}: mass is -999 in 1 clip and 10 to 28 in the other 19: if that "
+                "means unknown, leave the cell empty",
+            ),
+            (
+                "INFO",
+                f"note: {path}: every clip is its own object: a column 'object' says which clips "
+                "show one thing",
+            ),
+        ]
+
+    def test_objects_of_two_tables_are_spelled_alike(self, tmp_path):
+        one = write(tmp_path / "a.csv", "path,object", "a.mp4,ball")
+        two = write(tmp_path / "b.csv", "path,object", "b.mp4,Ball")
+        with pytest.raises(ClipError, match=r"the object is 'ball' in a\.mp4 and 'Ball' in b\.mp4"):
+            list_clips([one, two])
 
     def test_a_name_that_is_no_valid_text_comes_back(self, tmp_path):
         clip = Clip(id="ä\udcff.mp4", path=tmp_path / "ä\udcff.mp4")

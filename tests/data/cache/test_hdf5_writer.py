@@ -3,6 +3,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 
 import h5py
@@ -109,3 +110,11 @@ class TestFullDisk:
         (tmp_path / "file").write_text("")
         with pytest.raises(WriteError, match=r"c\.h5 cannot be written"):
             save(features(), tmp_path / "file" / "c.h5")
+
+
+def test_too_little_room_is_said_with_what_to_do(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(WriteError, match=r"100 are free; make room and start again, or choose an"):
+        save(features(), tmp_path / "c.h5")
+    assert os.listdir(tmp_path) == []

@@ -43,8 +43,17 @@ def test_with_both_copies_damaged_there_is_no_seal(cache):
     flip(cache, COPY + 30)
     with open(cache, "rb", buffering=0) as file:
         assert Seal.read(file) is None
-        with pytest.raises(CacheError, match=r"has no seal .*heliograph cache import reads"):
+        with pytest.raises(CacheError, match=r"is damaged in its seal; .* verify --repair .*c\.h5"):
             check_structure(cache, file)
+
+
+def test_without_a_trace_of_a_seal_it_is_a_file_of_another_program(cache):
+    cache.write_bytes(bytes(USER_BLOCK) + cache.read_bytes()[USER_BLOCK:])
+    with (
+        open(cache, "rb", buffering=0) as file,
+        pytest.raises(CacheError, match=r"has no seal .*heliograph cache import reads"),
+    ):
+        check_structure(cache, file)
 
 
 def test_damage_in_the_features_leaves_the_structure_intact(cache):

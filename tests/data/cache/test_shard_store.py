@@ -1,8 +1,10 @@
 import errno
+import hashlib
 import json
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -30,7 +32,8 @@ from data.cache import (
 )
 from data.cache.seal import USER_BLOCK
 from data.clips import Clip
-from data.files import WriteError, temporary_path
+from data.errors import HeliographError
+from data.files import UnsafeFileError, WriteError, temporary_path
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes, source
 from tests.helpers.version_1 import save_version_1
@@ -255,7 +258,7 @@ class TestResuming:
         sound = path.read_bytes()
         for content, message in (
             (load(path).features[4].tobytes(), r"the features of fall/004\.mp4 are damaged"),
-            (b"fall/004.mp4", "c.h5 is damaged outside its features.*; choose another output or"),
+            (b"fall/004.mp4", r"c.h5 is damaged outside its features.* verify --repair .*/c\.h5 "),
         ):
             broken = bytearray(sound)
             broken[sound.find(content)] ^= 2
@@ -295,6 +298,24 @@ class TestResuming:
         full(path, 14)
         sweep_shards(path)
         assert not (tmp_path / "c.h5.parts").exists()
+
+
+def _first_key() -> str:
+    source_of = {"source_sha256": source(clips(1)[0]), "start": None, "end": None}
+    return hashlib.sha256(
+        json.dumps({**MADE_WITH, **source_of}, sort_keys=True).encode()
+    ).hexdigest()
+
+
+IN_THE_FOLDER = [".parts/lock", ".parts/store.json", f".parts/{_first_key()}.h5"]
+"""Files in the folder of shards, the last one the shard of the first clip."""
+
+PLANTED = [
+    (name, kind)
+    for name in ["", ".ledger.jsonl", ".parts", *IN_THE_FOLDER]
+    for kind in ["link", "dangling link", "FIFO", "hard link", "folder"]
+    if (name, kind) != (".parts", "folder")
+]
 
 
 class TestRefusals:
@@ -383,12 +404,27 @@ class TestRefusals:
             ShardStore(tmp_path / "c.h5", **MADE_WITH)
         full(tmp_path / "c.h5")
 
-    @pytest.mark.parametrize("link", [True, False])
-    def test_something_else_in_place_of_the_folder(self, tmp_path, link):
-        parts = tmp_path / "c.h5.parts"
-        parts.symlink_to("nowhere") if link else parts.write_text("")
-        with pytest.raises(WriteError, match=r"c\.h5\.parts cannot be written: File exists"):
-            ShardStore(tmp_path / "c.h5", **MADE_WITH)
+    @pytest.mark.parametrize(("name", "kind"), PLANTED)
+    def test_something_else_where_a_new_output_is_written(self, tmp_path, name, kind):
+        """It is refused by its name, and stays."""
+        path = tmp_path / f"c.h5{name}"
+        path.parent.mkdir(exist_ok=True)
+        victim = tmp_path / "victim"
+        victim.write_text("a user's own")
+        if kind == "FIFO":
+            os.mkfifo(path)
+        elif kind == "hard link":
+            os.link(victim, path)
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(victim if kind == "link" else tmp_path / "nothing")
+        before = os.lstat(path).st_ino
+        with pytest.raises(HeliographError, match=f"{re.escape(str(path))} is .*remove it, or"):
+            full(tmp_path / "c.h5", 2)
+        assert os.lstat(path).st_ino == before
+        assert victim.read_text() == "a user's own"
+        assert not (tmp_path / "nothing").exists()
 
     def test_the_lock_of_a_dead_process_holds_nobody_up(self, tmp_path):
         code = "import os, sys; from tests.data.cache import test_shard_store as t;"
@@ -481,7 +517,7 @@ def check_ledger(target: Path) -> None:
 
 
 def test_killed_at_random_moments_no_committed_clip_is_lost(tmp_path):
-    run_alone(tmp_path, 20)
+    run_alone(tmp_path, 8)
 
 
 @pytest.mark.soak
@@ -508,7 +544,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(tmp_path,
     before = target.read_bytes()
     with ShardStore(target, **MADE_WITH) as store:
         extract(store, clips(15))
-        for size in range(0, ledger_path(target).stat().st_size, 300):
+        for size in range(0, ledger_path(target).stat().st_size, 700):
             file_size_limit(size)
             with pytest.raises(WriteError, match=r"c\.h5\.ledger\.jsonl cannot be written"):
                 extract(store, clips(30))
@@ -517,7 +553,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(tmp_path,
         with pytest.raises(WriteError, match=r"parts/[0-9a-f]{64}\.h5 cannot be written"):
             extract(store, clips(15, start=15))
         assert len(read_ledger(target)) == lines
-        for size in range(0, 8000, 500):  # the consolidated file does not fit
+        for size in range(0, 8000, 1100):  # the consolidated file does not fit
             file_size_limit(size)
             with pytest.raises(WriteError, match=r"c\.h5 cannot be written"):
                 store.consolidate(clips(30))
@@ -598,6 +634,12 @@ class TestShards:
         shard, _ = (tmp_path / "c.h5.parts").glob("*.h5")
         shard.unlink()
         shard.symlink_to(own)
+        with pytest.raises(
+            UnsafeFileError, match=rf"{shard} is not written: it is a symbolic link"
+        ):
+            full(path, 2)
+        assert shard.is_symlink()
+        shard.unlink()
         full(path, 2)
         assert len(load(path)) == 2
         assert own.read_text() == "a user's file"

@@ -1,4 +1,6 @@
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,15 +9,22 @@ import numpy as np
 import pytest
 
 from data.cache import CacheError, ShardStore, load, read_metadata, save, verification, verify
+from data.cache.parts import files_of_index
 from data.cache.verification import is_intact
 from tests.helpers.caches import MADE_WITH, clips, extract, features, full
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def flip(path: Path, offset: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 4
+    path.write_bytes(content)
+
+
 class TestVerify:
     def test_a_flipped_bit_anywhere_is_found(self, tmp_path):
-        """Every 131st bit of a small file; in a process of its own, since HDF5 can crash."""
+        """Every 331st bit of a small file; in a process of its own, since HDF5 can crash."""
         save(features(3), tmp_path / "c.h5")
         code = """
 import sys
@@ -24,7 +33,7 @@ from data.cache import verify
 path = Path(sys.argv[1])
 content = bytearray(path.read_bytes())
 missed = []
-for bit in range(0, 8 * len(content), 131):
+for bit in range(0, 8 * len(content), 331):
     content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
     if not verify(path):
@@ -65,6 +74,52 @@ print(missed)
         assert "damaged outside its features" in str(problem)
         with pytest.raises(CacheError, match=r"c\.h5 is damaged outside its features"):
             load(path)  # and HDF5, which can crash on such damage, never sees it
+
+    @pytest.mark.parametrize(("offset", "copy"), [(30, "first"), (257, "second")])
+    def test_a_damaged_copy_of_the_seal_is_named_and_the_content_called_sound(
+        self, tmp_path, offset, copy
+    ):
+        path = tmp_path / "c.h5"
+        save(features(), path)
+        flip(path, offset)
+        said = f"the {copy} of the two copies of its seal is damaged"
+        assert [str(found) for found in verify(path)] == [f"{path}: {said}; its content is sound"]
+        assert load(path).differences(features(created=load(path).created)) == []
+        flip(path, read_metadata(path).features.offset)
+        assert [str(found) for found in verify(path)] == [
+            "c/é 0.mp4: its features are damaged",
+            f"{path}: {said}",
+        ]
+
+    def test_each_damaged_part_of_a_folder_is_named(self, tmp_path):
+        folder = tmp_path / "c"
+        save(features(), folder, clips_per_part=2)
+        first, second, third, fourth = files_of_index(folder)
+        flip(first, 300)
+        flip(second, second.stat().st_size - 1)
+        flip(third, read_metadata(third).features.offset)
+        assert [str(found) for found in verify(folder)] == [
+            f"{first}: the second of the two copies of its seal is damaged; its content is sound",
+            f"{second} is damaged outside its features: in names, labels or structure",
+            f"c/é 4.mp4: its features are damaged (in {third})",
+        ]
+        with pytest.raises(CacheError, match=f"--repair {folder} mends damaged seals; replace"):
+            load(folder)
+        shutil.copy(third, fourth)
+        assert f"{fourth} is not the part that index.json names" in map(str, verify(folder))
+
+    def test_the_shards_of_an_interrupted_extraction(self, tmp_path):
+        path = tmp_path / "c.h5"
+        with ShardStore(path, **MADE_WITH) as store:
+            extract(store, clips(3))
+        ended = f"{path} is not written yet: its extraction ended after 3 clips"
+        assert [str(found) for found in verify(path)] == [ended]
+        assert verify(tmp_path / "c.h5.parts") == verify(path)
+        shard = sorted((tmp_path / "c.h5.parts").glob("[0-9a-f]*.h5"))[1]
+        flip(shard, shard.stat().st_size - 1)
+        (whole, one) = verify(path)
+        assert str(whole) == ended
+        assert re.fullmatch(rf"fall/00\d\.mp4: its shard is damaged \({shard}\)", str(one))
 
     def test_numbers_that_are_not_finite(self, tmp_path):
         values = features()

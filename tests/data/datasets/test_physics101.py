@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from data.clips import ClipError
 from data.datasets import physics101
 from data.datasets.dataset import DatasetError, count_unknown
 from data.datasets.physics101 import conditions, index
 from data.errors import HeliographError, InvalidValueError
+from data.manifests import read_manifest, write_manifest
 from tests.helpers.trees import make_physics101_tree
 
 
@@ -145,3 +147,48 @@ def test_a_scenario_without_clips(tree):
         path.unlink()
     with pytest.raises(DatasetError, match=r"no Camera_2.mp4 of scenario ramp"):
         index(tree, scenario="ramp", camera="Camera_2")
+
+
+def test_units_go_into_the_manifest_and_come_back(tree, tmp_path):
+    out = tmp_path / "m.jsonl"
+    write_manifest(index(tree), out)
+    clip = read_manifest(out)[0]
+    assert dict(clip.units) == {"mass": "g", "volume": "ml", "density": "g/ml"}
+    assert dict(clip.labels) == {"mass": 14, "volume": 28, "density": 0.5}
+
+
+def test_folders_with_blanks_and_names_of_several_words(tree):
+    folder = tree / "scenarios/spring"
+    (folder / "cardboard_01").rename(folder / "red card board")
+    (tree / "objects/mass").write_text("red card board\t14,5\nfoam_07  51,3\n")
+    (tree / "objects/vol").write_text("Red Card  board 28\n")
+    clip = next(clip for clip in index(tree) if clip.object == "red card board")
+    assert dict(clip.labels) == {"mass": 14.5, "volume": 28, "density": 14.5 / 28}
+    assert clip.id == "scenarios/spring/red card board/01/Camera_1.mp4"
+
+
+def test_objects_that_do_not_match_are_named(tree, caplog):
+    (tree / "objects/mass").write_text("Cardboard_01 14\nfoam-07 51.3\n")
+    (tree / "objects/vol").write_text("cardboard_01 28\nfoam_07 100\nunweighed 3\n")
+    masses = {clip.object: clip.labels["mass"] for clip in index(tree)}
+    assert masses["cardboard_01"] == 14
+    assert math.isnan(masses["foam_07"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tree}/objects/mass: read 'Cardboard_01' for 'cardboard_01'",
+        f"{tree}/objects/mass has no line for the objects 'foam_07', 'unweighed'; no folder has "
+        "the name of its lines 'foam-07'",
+    ]
+
+
+def test_two_folders_for_one_object_are_refused(tree):
+    folder = tree / "scenarios/spring"
+    shutil.copytree(folder / "foam_07", folder / "Foam_07")
+    with pytest.raises(ClipError, match=r"the object is 'Foam_07' in .* and 'foam_07' in"):
+        index(tree)
+
+
+@pytest.mark.parametrize("text", ["a 1_0\nb 2\n", "a 14 g\n", "a 1,200\nb 1,300\n"])
+def test_a_value_that_is_no_number_for_sure_is_refused(tree, text):
+    (tree / "objects/mass").write_text(text)
+    with pytest.raises(DatasetError, match=r"objects/mass, line 1: not 'name value': 'a "):
+        index(tree)

@@ -80,7 +80,7 @@ def drawn(
 
 
 class TestDrawnFalls:
-    @pytest.mark.parametrize("restitution", [0.2, 0.4, 0.6, 0.8, 0.9])
+    @pytest.mark.parametrize("restitution", [0.2, 0.6, 0.9])
     @pytest.mark.parametrize("fps", [30, 60])
     def test_the_truth_is_found(self, restitution, fps):
         found = measure_frames(*drawn(restitution, fps=fps))
@@ -95,7 +95,7 @@ class TestDrawnFalls:
 
     def test_an_object_that_enters_later_and_a_hand_that_holds_it(self):
         for extra in ({"absent": True}, {"hand": True}):
-            found = measure_frames(*drawn(0.6, **extra))
+            found = measure_frames(*drawn(0.6, fps=30, **extra))
             assert found.quality == GOOD
             assert found.restitution == pytest.approx(0.6, abs=0.05)
 

@@ -28,7 +28,16 @@ def test_export_names_the_clips_that_are_left_out(tmp_path):
     words = ["cache", "export", str(tmp_path / "c.h5"), "-o", str(tmp_path / "x.pt")]
     shown = run(*words)
     assert shown.exit_code == 0
-    assert "left out: 1 clips without a known mass (c/é 1.mp4)" in shown.stderr
+    assert "left out: 1 clip without a known mass (c/é 1.mp4)" in shown.stderr
+
+
+@pytest.mark.parametrize(("name", "found"), [("null", "no suffix"), ("x.TXT", "the suffix .TXT")])
+def test_export_to_a_name_that_says_no_format(name, found, tmp_path):
+    save(features(), tmp_path / "c.h5")
+    shown = run("cache", "export", tmp_path / "c.h5", "-o", tmp_path / name)
+    assert shown.exit_code == 2
+    assert f"{tmp_path / name} has {found}, which says no format to export to: " in shown.stderr
+    assert "choose a name that ends in .pt or .npz or .safetensors" in shown.stderr
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -84,6 +85,38 @@ def test_another_dataset_is_another_command(monkeypatch, tmp_path):
     assert (shown.exit_code, shown.stderr.strip()) == (0, f"{out}: 1 clips of 1 objects")
     assert read_manifest(out)[0].id == "train.mp4"
     assert run("index", "physics101").exit_code == 2
+
+
+def test_check_shows_each_column_and_the_files_that_are_gone(tmp_path):
+    table, video = tmp_path / "clips.csv", tmp_path / "a\tb\x1b.mp4"
+    video.touch()
+    rows = f'{video.name},cup,"14,5",01_01\nb.mp4,cup,15,01_02\n'
+    table.write_text(f"File,Object,mass [g],take\n{rows}")
+    shown = run("index", "check", table)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    lines = shown.stdout.splitlines()
+    assert lines[-5:-1] == [
+        "  File      path",
+        "  Object    object",
+        "  mass [g]  label mass, 14.5 to 15 g, several values per object",
+        "  take      left out: no numbers, e.g. '01_01' (line 2)",
+    ]
+    assert lines[-1] == f"warning: 1 clip names a file that cannot be found, first {tmp_path}/b.mp4"
+    assert all("\t" not in line and "\x1b" not in line for line in lines)
+    stored = json.loads(run("index", "check", table, "--json").stdout)
+    assert (stored["clips"], stored["objects"], stored["decimal"]) == (2, 1, ",")
+    assert (stored["missing_files"], stored["first_missing"]) == (1, f"{tmp_path}/b.mp4")
+    assert stored["columns"][2]["unit"] == "g"
+
+
+def test_check_refuses_with_a_sentence(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("path,object\na.mp4,cup\nb.mp4,Cup\n")
+    shown = run("index", "check", table)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "the object is 'cup' in line 2 and 'Cup' in line 3" in shown.stderr
+    assert run("index", "check", tmp_path / "a.mp4").exit_code == 2
+    assert run("index", "check", tmp_path / "gone.csv").exit_code == 1
 
 
 def test_pictures_are_not_replaced_by_accident(tree, tmp_path):

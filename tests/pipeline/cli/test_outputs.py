@@ -40,6 +40,13 @@ def index_words(folder: Path) -> list[object]:
     return ["index", "physics101", folder, "--scenario", "spring", "-o", folder / "c.jsonl"]
 
 
+NO_FILES = {
+    "a FIFO": "a FIFO",
+    "a folder": "a folder",
+    "a symbolic link": "a symbolic link",
+    "a dangling link": "a symbolic link",
+}
+
 COMMANDS = {
     "import": import_words,
     "export .pt": export_words(".pt"),
@@ -75,22 +82,27 @@ def test_what_is_there_is_kept_unless_it_is_equal_or_the_user_insists(make_words
 
 
 @pytest.mark.parametrize("make_words", COMMANDS.values(), ids=COMMANDS)
-@pytest.mark.parametrize("kind", ["other cache", "fifo", "folder", "dangling link"])
+@pytest.mark.parametrize("kind", [*NO_FILES, "other cache"])
 def test_what_is_no_such_file_is_kept_too(make_words, kind, tmp_path):
     words = make_words(tmp_path)
     out = Path(str(words[-1]))
     if kind == "other cache":
         save(features(11), out)
-    elif kind == "fifo":
+    elif kind == "a FIFO":
         os.mkfifo(out)
-    elif kind == "folder":
+    elif kind == "a folder":
         out.mkdir()
     else:
-        out.symlink_to(tmp_path / "nothing")
+        (tmp_path / "text").write_text("hello")
+        out.symlink_to(tmp_path / ("text" if kind == "a symbolic link" else "nothing"))
     before = os.lstat(out)
     refused = run(*words)
     assert refused.exit_code == 1
-    assert REFUSED in refused.stderr
+    if kind == "other cache":
+        assert REFUSED in refused.stderr
+    else:
+        said = f"{out} is not written: it is {NO_FILES[kind]}, not a file; remove it, or choose"
+        assert said in refused.stderr
     assert os.lstat(out).st_ino == before.st_ino
     assert not (tmp_path / "nothing").exists()
 

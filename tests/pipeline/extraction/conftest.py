@@ -4,9 +4,16 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.clips import Clip
 from tests.helpers.films import make_film
+
+
+@pytest.fixture(autouse=True)
+def _three_passes_at_once() -> None:
+    """Let the backbone compute three clips at once, on any number of cores."""
+    torch.set_num_threads(3)
 
 
 @pytest.fixture(scope="session")

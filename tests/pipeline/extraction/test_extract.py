@@ -107,5 +107,5 @@ def test_another_dtype_is_refused(clips, tmp_path, tiny):
 
 
 def test_frames_that_do_not_divide_into_steps(clips, tmp_path, tiny):
-    with pytest.raises(HeliographError, match=r"tiny takes 2 frames a step, so 3 frames"):
+    with pytest.raises(HeliographError, match=r"tiny reads 2 frames per step, and 3 frames cannot"):
         extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=Sampling(frames=3))

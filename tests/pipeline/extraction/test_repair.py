@@ -124,14 +124,51 @@ class TestRepair:
         assert shown.exit_code == 0, shown.stderr
         assert cache.load(target).clip_id == ["0", "1", "2", "3", "4", "5", "more"]
 
-    def test_damage_outside_the_features_is_refused(self, target):
-        shutil.copy(target.with_name("whole.h5"), target)
+    def test_damage_outside_the_features_is_mended_with_the_ledger(self, target):
+        """The two clips with damaged features are extracted again, the rest is kept."""
         flip(target, b"o3")
+        shown = run("cache", "verify", target)
+        assert shown.exit_code == 1
+        assert f"1 problem; heliograph cache verify --repair {target} saves what" in shown.stderr
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 0, shown.stderr
+        assert "was damaged outside its features: the content that was written is" in shown.stderr
+        assert "with 4 of 6 clips" in shown.stderr
+        assert "2 clips extracted" in shown.stderr
+        found, whole = cache.load(target), cache.load(target.with_name("whole.h5"))
+        order = [found.clip_id.index(clip) for clip in whole.clip_id]
+        assert found.select(order).differences(whole) == []
+
+    def test_what_cannot_be_mended_is_said_with_what_works(self, target, films):
+        """Of the frames of a clip there is no other record."""
+        shutil.copy(target.with_name("whole.h5"), target)
+        flip(target, cache.load(target).pts_seconds[3].tobytes())
         before = target.read_bytes()
+        words = ("extract", films / "clips.jsonl", "-o", target, "--backbone", "tiny")
+        words = (*words, "--frames", 4)
+        assert f"verify --repair {target} saves what can be saved" in run(*words).stderr
         shown = run("cache", "verify", target, "--repair")
         assert shown.exit_code == 1
-        assert "cannot be repaired clip by clip: extract again" in shown.stderr
+        said = f"nothing shows what was there; move it away (mv {target} {target}.damaged), and"
+        assert said in shown.stderr
         assert target.read_bytes() == before
+        target.rename(f"{target}.damaged")
+        assert run(*words).exit_code == 0
+        whole = cache.load(target.with_name("whole.h5"))
+        assert cache.load(target).differences(whole) == []
+
+    def test_a_damaged_copy_of_the_seal_is_written_again(self, target):
+        shutil.copy(target.with_name("whole.h5"), target)
+        sound = target.read_bytes()
+        target.write_bytes(sound[:257] + b"?" + sound[258:])
+        shown = run("cache", "verify", target)
+        assert shown.exit_code == 1
+        said = "the second of the two copies of its seal is damaged; its content is sound"
+        assert f"{target}: {said}" in shown.stdout
+        assert len(cache.load(target)) == 6
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 0, shown.stderr
+        assert target.read_bytes() == sound
 
     def test_another_decoder_is_refused_by_name(self, target, monkeypatch):
         monkeypatch.setattr(

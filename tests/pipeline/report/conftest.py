@@ -9,7 +9,7 @@ from pipeline.training import train
 from tests.helpers.pages import EVIL, EVIL_REASON, TURNING
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def run(tmp_path_factory, features: Features) -> Run:
     """A run on imported features, one clip and one failure of which would like to be code."""
     folder = tmp_path_factory.mktemp("report")
@@ -19,4 +19,4 @@ def run(tmp_path_factory, features: Features) -> Run:
         "failures": [("broken/clip.mp4", EVIL_REASON), (TURNING, TURNING)],
     }
     cache.save(Features(**named), folder / "made.h5")
-    return train(folder / "made.h5", folder / "run", properties=["mass"], seeds=range(3), epochs=20)
+    return train(folder / "made.h5", folder / "run", properties=["mass"], seeds=range(3), epochs=10)

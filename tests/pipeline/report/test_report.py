@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data import cache
+from data.cache import Features
 from data.errors import HeliographError
 from data.files import sha256_file
 from pipeline.console import printable
@@ -70,6 +71,16 @@ def test_names_turn_nothing_around_them(run):
     assert not re.search(r'="[^"]*&lt;bdi', text)
 
 
+def test_names_of_files_that_are_not_utf_8(tmp_path, features):
+    names = [f"{name}\udcff" for name in features.clip_id]
+    cache.save(Features(**dict(vars(features)) | {"clip_id": names}), tmp_path / "made.h5")
+    run = train(tmp_path / "made.h5", tmp_path / "run", properties=["mass"], seeds=[0], epochs=2)
+    written = write_report(run.folder)
+    page = written.path.read_bytes()
+    assert len(page) == written.bytes
+    assert rf"{features.clip_id[0]}\udcff".encode() in page
+
+
 def test_a_clip_named_like_a_script_is_shown_and_does_not_run(page):
     assert EVIL in "".join(page.text)
     assert not any("alert" in script for script in page.scripts)
@@ -96,7 +107,7 @@ def test_the_page_says_where_the_features_come_from_and_how_to_repeat_it(run, pa
     assert command_to_repeat(run) in page.words
     assert command_to_repeat(run) == (
         f"heliograph train {run.source.path} -o {run.folder} --property mass --seeds 3 "
-        "--preset default --epochs 20"
+        "--preset default --epochs 10"
     )
 
 

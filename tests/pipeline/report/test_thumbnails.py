@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import backbones
 from data import cache
 from data.clips import Clip
 from data.manifests import write_manifest
@@ -22,6 +24,7 @@ from pipeline.runs import Run
 from pipeline.training import train
 from tests.helpers.command import run
 from tests.helpers.pages import read_page
+from tests.helpers.tiny_backbone import TINY_ENTRY
 
 
 def make_video(path: Path, level: int) -> Path:
@@ -37,26 +40,32 @@ def make_video(path: Path, level: int) -> Path:
     return path
 
 
-@pytest.fixture
-def filmed(tiny, tmp_path: Path) -> Run:
-    """A run on features of real video files."""
+def film(folder: Path) -> Run:
+    """Train on features of video files in `folder`."""
     clips = [
         Clip(
             id=f"o{number // 2:02d}/{number % 2}.mp4",
-            path=make_video(
-                tmp_path / "clips" / f"o{number // 2:02d}/{number % 2}.mp4", 8 * number
-            ),
+            path=make_video(folder / "clips" / f"o{number // 2:02d}/{number % 2}.mp4", 8 * number),
             object=f"o{number // 2:02d}",
             labels={"mass": float(10 + number // 2)},
         )
         for number in range(24)
     ]
-    write_manifest(clips, tmp_path / "clips" / "manifest.jsonl")
-    extract(clips, tmp_path / "clips.h5", backbone=tiny(), sampling=Sampling(frames=8))
-    return train(tmp_path / "clips.h5", tmp_path / "run", seeds=range(1), epochs=3)
+    write_manifest(clips, folder / "clips" / "manifest.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+        model = backbones.load("tiny", device="cpu")
+    extract(clips, folder / "clips.h5", backbone=model, sampling=Sampling(frames=8))
+    return train(folder / "clips.h5", folder / "run", seeds=range(1), epochs=3)
 
 
-def test_thumbnails_are_found_where_the_clips_were(filmed, tmp_path):
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on features of video files, which stay as they are."""
+    return film(tmp_path_factory.mktemp("filmed"))
+
+
+def test_thumbnails_are_found_where_the_clips_were(filmed):
     written = write_report(filmed.folder)
     assert written.notes == ()
     images = read_page(written.path).all("img")
@@ -70,7 +79,8 @@ def test_thumbnails_are_found_where_the_clips_were(filmed, tmp_path):
             assert picture.size == (64, 48)
 
 
-def test_a_clip_that_has_changed_is_not_shown(filmed, tmp_path):
+def test_a_clip_that_has_changed_is_not_shown(tmp_path):
+    filmed = film(tmp_path)
     before = write_report(filmed.folder)
     for line in filmed.messages():
         make_video(tmp_path / "clips" / line["clip"], 90)
@@ -79,7 +89,8 @@ def test_a_clip_that_has_changed_is_not_shown(filmed, tmp_path):
     assert any("is not the video that" in note for note in after.notes)
 
 
-def test_clips_that_moved_are_found_by_their_manifest(filmed, tmp_path):
+def test_clips_that_moved_are_found_by_their_manifest(tmp_path):
+    filmed = film(tmp_path)
     (tmp_path / "clips").rename(tmp_path / "moved")
     assert write_report(filmed.folder).pictures == 0
     for place in ("moved/manifest.jsonl", "moved"):
@@ -98,8 +109,9 @@ def test_a_folder_that_is_not_there_is_one_sentence(filmed):
 
 def test_find_clips_takes_only_the_clips_of_the_cache(filmed, tmp_path):
     features = cache.load(filmed.source.path)
-    make_video(tmp_path / "clips" / "stranger.mp4", 5)
-    found = find_clips(features, filmed.source.path, [tmp_path / "clips"])
+    clips = shutil.copytree(filmed.folder.with_name("clips"), tmp_path / "clips")
+    make_video(clips / "stranger.mp4", 5)
+    found = find_clips(features, filmed.source.path, [clips])
     assert sorted(found) == sorted(features.clip_id)
 
 

@@ -8,19 +8,18 @@ import torch
 
 from data import cache
 from data.errors import HeliographError
-from data.files import sha256_file
-from data.screening import record
 from pipeline.agents import CompositionalReceiver, CompositionalSender
 from pipeline.report import write_report
 from pipeline.report.provenance import command_to_repeat
 from pipeline.runs import Run, import_checkpoint
 from pipeline.training import train
 from tests.helpers.command import run as run_command
+from tests.helpers.paper_files import save_pt
 
 
 @pytest.fixture
-def published(tmp_path):
-    """A file as the paper publishes it, over 12 dimensions."""
+def parts():
+    """What is in a file as the paper publishes it, over 12 dimensions."""
     torch.manual_seed(0)
     parts = {}
     for heads, vocab in ((2, 8), (1, 64)):
@@ -28,8 +27,13 @@ def published(tmp_path):
         sender = CompositionalSender(input_dim=12, vocab_size=vocab, n_heads=heads)
         parts[f"sender_{size}"] = sender.state_dict()
         parts[f"receiver_{size}"] = CompositionalReceiver(heads * vocab).state_dict()
-    torch.save(parts, tmp_path / "phase54_model.pt")
-    return tmp_path / "phase54_model.pt"
+    return parts
+
+
+@pytest.fixture
+def published(parts, tmp_path):
+    """Such a file, which is known and needs no process of its own to be read."""
+    return save_pt(parts, tmp_path / "phase54_model.pt")
 
 
 @pytest.fixture
@@ -42,9 +46,10 @@ def grid(tmp_path, features):
     return tmp_path / "grid.h5"
 
 
-def test_a_published_checkpoint_speaks_and_is_scored(published, grid, tmp_path, features):
+def test_a_published_checkpoint_speaks_and_is_scored(parts, grid, tmp_path, features):
+    published = tmp_path / "phase54_model.pt"
+    torch.save(parts, published)  # a file from elsewhere
     run = import_checkpoint(published, tmp_path / "run", cache_path=grid)
-    parts = torch.load(published, weights_only=True)
     sender = CompositionalSender(input_dim=12)
     sender.load_state_dict(parts["sender_2x8"], strict=True)
     said = sender(torch.from_numpy(features.features)).numpy()
@@ -98,6 +103,18 @@ def test_the_page_of_an_import_claims_nothing_about_its_training(published, grid
     assert command_to_repeat(run) == repeat
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["sender_2x8", "receiver_1x64"])
+def test_weights_that_are_not_finite_are_refused_by_name(part, bad, published, grid, tmp_path):
+    parts = torch.load(published, weights_only=True)
+    name = list(parts[part])[-1]
+    parts[part][name].view(-1)[-1] = bad
+    torch.save(parts, published)
+    with pytest.raises(HeliographError, match=rf"{part}\.{name} holds numbers that are NaN or inf"):
+        import_checkpoint(published, tmp_path / "run", cache_path=grid)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_we_write_is_read_back(cache_path, tmp_path):
     run = train(cache_path, tmp_path / "run", properties=["mass"], agents=2, epochs=1, seeds=1)
     again = import_checkpoint(
@@ -126,11 +143,10 @@ def test_what_we_write_is_read_back(cache_path, tmp_path):
         (lambda parts: parts | {"receiver_2x8": parts["receiver_1x64"]}, "does not fit the agents"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(published, grid, tmp_path, change, sentence):
-    changed = change(torch.load(published, weights_only=True))
-    torch.save(changed, published)
+def test_what_is_no_checkpoint_is_refused(parts, grid, tmp_path, change, sentence):
+    changed = save_pt(change(parts), tmp_path / "changed.pt")
     with pytest.raises(HeliographError) as error:
-        import_checkpoint(published, tmp_path / "run", cache_path=grid)
+        import_checkpoint(changed, tmp_path / "run", cache_path=grid)
     assert sentence in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -152,8 +168,7 @@ def test_a_checkpoint_with_fewer_weights_than_its_names_say_is_refused(cache_pat
     weights = torch.load(run.folder / "model.pt", weights_only=True)
     for end in ("99999999x8", "2x99999999"):
         renamed = {name.replace("2x8", end): part for name, part in weights.items()}
-        torch.save(renamed, tmp_path / "odd.pt")
-        record(f"sha256:{sha256_file(tmp_path / 'odd.pt')}")
+        save_pt(renamed, tmp_path / "odd.pt")
         with pytest.raises(HeliographError, match=f"sender_{end} has too few weights"):
             import_checkpoint(tmp_path / "odd.pt", tmp_path / "new", cache_path=cache_path)
 
