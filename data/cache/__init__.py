@@ -8,7 +8,7 @@
 """
 
 from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way_out
-from data.cache.features import Features
+from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
 from data.cache.labelling import LabelChanges, describe_changes, label
@@ -17,7 +17,7 @@ from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
 from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
-from data.cache.shard_store import ShardStore, is_whole_file, sweep_shards
+from data.cache.shard_store import ShardStore, sweep_shards
 from data.cache.verification import Problem, verify
 
 __all__ = [

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data.cache.errors import CacheError
 from data.cache.mapped import MappedRows
+from data.duplicates import FRAME_SECONDS, Stretch
 
 _ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
@@ -224,6 +225,22 @@ class Features:
         changes["labels"] = {name: values[rows] for name, values in self.labels.items()}
         return replace(self, **changes)
 
+    def stretches(self) -> list[Stretch]:
+        """Return what the content of each clip is, to find clips that share some.
+
+        Version 1 does not say which seconds of its file a clip is: a clip without times whose key
+        is not that of the whole file is where its frames are.
+        """
+        found = []
+        for row, source in enumerate(self.source_sha256):
+            start, end = float(self.start[row]), float(self.end[row])
+            times = self.pts_seconds[row]
+            is_timeless = source and np.isnan([start, end]).all() and not np.isnan(times).all()
+            if is_timeless and not is_whole_file(self, row):
+                start, end = float(np.nanmin(times)), float(np.nanmax(times)) + FRAME_SECONDS
+            found.append(Stretch(self.clip_id[row], self.object[row], source, start, end))
+        return found
+
     def differences(self, other: "Features") -> list[str]:
         """Return the names of the fields that differ, `created` left out; empty if none does."""
         return [
@@ -232,6 +249,34 @@ class Features:
             if item.name != "created"
             and not _same(getattr(self, item.name), getattr(other, item.name))
         ]
+
+
+def clip_key(
+    identity: Mapping[str, Any], source_sha256: str, start: float | None, end: float | None
+) -> str:
+    """Return the hash of everything that the features of a clip depend on.
+
+    Args:
+        identity: Fingerprint, sampler and decoder.
+        source_sha256: Hash of the bytes of the clip's file.
+        start: Where the clip starts, in seconds; None is the start of the file.
+        end: Where it ends; None is the end of the file.
+    """
+    source = {"source_sha256": source_sha256, "start": start, "end": end}
+    return hashlib.sha256(json.dumps({**identity, **source}, sort_keys=True).encode()).hexdigest()
+
+
+def is_whole_file(clips: "Features", row: int) -> bool:
+    """Return whether a clip without start and end is its whole file.
+
+    A cache of version 1 does not say which seconds a clip is, and leaves both out. What its key was
+    made of shows it; without a key they are taken for the ends of the file.
+    """
+    if not np.isnan([clips.start[row], clips.end[row]]).all():
+        return False
+    identity = {name: getattr(clips, name) for name in ("fingerprint", "sampler", "decoder")}
+    key = clips.key[row]
+    return not key or key == clip_key(identity, clips.source_sha256[row], None, None)
 
 
 def row_sha256(rows: Any) -> list[str]:

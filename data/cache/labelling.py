@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.errors import CacheError
-from data.cache.features import Features
+from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import read_metadata
 from data.cache.joining import IDENTITY_FIELDS
-from data.cache.shard_store import ShardStore, is_whole_file
+from data.cache.shard_store import ShardStore
 from data.clips import Clip
 
 

@@ -2,38 +2,44 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data.cache.errors import CacheError
 from data.cache.features import Features, row_sha256
-from data.cache.hdf5_reader import read_metadata
+from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.hdf5_writer import package_versions
 from data.cache.joining import IDENTITY_FIELDS, require_same_make
 from data.cache.ledger import ledger_path
 from data.cache.parts import files_of_cache
 from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
 from data.cache.verification import is_intact, read_to_copy
+from data.duplicates import share_objects
 from data.files import remove_own_file, require_own_file
 
 
-def merge(paths: Sequence[Path | str], out: Path | str) -> None:
+def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
     """Write the clips of several caches as one, in order; memory holds one clip at a time.
 
-    A clip that is in two of them with the same key is taken once. The ledger of a file that was
-    at `out`, and is none of `paths`, is removed.
+    A clip that is in two of them with the same key is taken once. Clips of equal content have one
+    object. The ledger of a file that was at `out`, and is none of `paths`, is removed.
+
+    Returns:
+        Sentences about clips that have another object now.
 
     Raises:
         CacheError: They differ in fingerprint, sampler or decoder (the message names the field) or
             in the shape of the features or the unit of a label, two different clips have one id,
-            or a row is damaged.
+            clips of equal content have two objects, or a row is damaged.
         WriteError: The disk is full or not writable.
         UnsafeFileError: Something else than a file is where the cache or its ledger is.
     """
     require_own_file(ledger_path(Path(out)))
-    rows, merged = _stack(paths)
+    rows, merged, notes = _stack(paths)
     write_rows(Path(out), merged, rows)
     if os.path.abspath(out) not in map(os.path.abspath, paths):
         remove_own_file(ledger_path(Path(out)))
+    return notes
 
 
 def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
@@ -42,7 +48,7 @@ def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
     Raises:
         CacheError: The others cannot be merged, or the cache cannot be read.
     """
-    rows, merged = _stack(paths)
+    rows, merged, _ = _stack(paths)
     thumbnails = [_sha256(row.thumbnails) for row in rows if row.thumbnails]
     content = merged.hash_content([_sha256(row.features) for row in rows], thumbnails)
     return read_metadata(Path(out)).content_sha256 == content and is_intact(Path(out))
@@ -52,13 +58,14 @@ def _sha256(place: RowPlace) -> str:
     return place.sha256 or row_sha256(place.read())[0]
 
 
-def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features]:
-    """Return the rows of several caches, and what they are as one cache."""
+def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[str]]:
+    """Return the rows of several caches, what they are as one cache, and notes about objects."""
     caches = [(file, read_to_copy(file)) for path in paths for file in files_of_cache(Path(path))]
     if not caches:
         raise CacheError("no caches to merge")
     require_same_make([(path, metadata.clips) for path, metadata in caches])
     tables = [metadata.clips for _, metadata in caches]
+    objects, notes = _shared_objects(caches)
     rows: dict[str, CacheRow] = {}
     failures: dict[str, str] = {}
     for path, metadata in caches:
@@ -67,6 +74,10 @@ def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features]:
             if other is not row and (other.key != row.key or not row.key):
                 raise CacheError(
                     f"{other.path} and {path} both have a clip {row.clip.id}, and they differ"
+                )
+            if other is row:
+                rows[row.clip.id] = replace(
+                    row, clip=replace(row.clip, object=objects[row.clip.id])
                 )
         failures |= dict(metadata.clips.failures)
     merged = stack_rows(
@@ -77,4 +88,25 @@ def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features]:
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
         versions=package_versions(),
     )
-    return list(rows.values()), merged
+    return list(rows.values()), merged, notes
+
+
+def _shared_objects(
+    caches: Sequence[tuple[Path, CacheMetadata]],
+) -> tuple[dict[str, str], list[str]]:
+    """Return the object of each clip, where those of equal content share one, and notes about it.
+
+    Raises:
+        CacheError: Clips of equal content have two objects.
+    """
+    stretches = [(path, clip) for path, own in caches for clip in own.clips.stretches()]
+    shared = share_objects(clip for _, clip in stretches)
+    if shared.contradictions:
+        contradiction = shared.contradictions[0]
+        first, second = (stretches[number][0] for number in contradiction.numbers)
+        raise CacheError(
+            f"{first} and {second} do not mix: {contradiction}; give them one object in one of the "
+            "caches (heliograph cache label CACHE TABLE)"
+        )
+    ids = (clip.clip for _, clip in stretches)
+    return dict(zip(ids, shared.objects, strict=True)), [shared.note] if shared.note else []

@@ -13,7 +13,6 @@ single clip. The folder is removed once it is empty; the ledger stays. Every run
 again.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from data.cache.errors import CacheError, DamagedCacheError, shards_of
-from data.cache.features import Features
+from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import (
     SCHEMA_VERSION,
     CacheMetadata,
@@ -51,6 +50,7 @@ from data.cache.rows import (
 from data.cache.verification import is_intact, read_to_copy
 from data.clips import Clip, ClipError
 from data.differences import first_difference
+from data.duplicates import Contradiction, share_objects
 from data.files import (
     UnsafeFileError,
     WriteError,
@@ -110,6 +110,10 @@ class ShardStore:
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self.contradictions: dict[str, str] = {}
+        """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
+        self.object_note = ""
+        """What `consolidate` has to say about clips that share an object now."""
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
         for written in (self.target, ledger_path(self.target)):
             require_own_file(written)  # now, and not after hours of extraction
@@ -215,7 +219,7 @@ class ShardStore:
 
     def key(self, clip: Clip, source_sha256: str) -> str:
         """Return the hash of everything that the features of a clip depend on."""
-        return _key(self._identity, source_sha256, clip.start, clip.end)
+        return clip_key(self._identity, source_sha256, clip.start, clip.end)
 
     def is_done(self, clip: Clip, source_sha256: str) -> bool:
         """Return whether the features of this clip are there already.
@@ -330,6 +334,7 @@ class ShardStore:
         nothing shows that they are out of date.
         """
         self._failures[clip.id] = reason
+        self._keys.pop(clip.id, None)
         if source_sha256 is not None:
             self._outdated.add(clip.id)
             details["source_sha256"] = source_sha256
@@ -340,7 +345,8 @@ class ShardStore:
 
         Objects, scenarios, labels and units are those that the table of a clip says. A clip of no
         table, which was found in a folder or named by itself, keeps what `target` knows of it and
-        it does not say. Of a clip that is neither done nor failed (after
+        it does not say. Clips of equal content have one object, and of two with different ones that
+        of `clips` which comes later fails. Of a clip that is neither done nor failed (after
         Ctrl-C), or whose file could not be read, `target` keeps what it has. Memory holds the
         features of one clip at a time. The shards that are in the new file are removed. Without a
         single clip there is no file.
@@ -351,29 +357,22 @@ class ShardStore:
         """
         if version_of(self.target) != self._target_version:
             self._read_target()  # on a file system without locks another process may have written
-        given = {clip.id for clip in clips}
-        earlier: dict[str, CacheRow] = {}
-        failed: dict[str, str] = {}
-        if self._existing:
-            earlier = {row.clip.id: row for row in self._earlier_rows(self._existing)}
-            failed = dict(self._existing.clips.failures)
-        rows = [row for clip, row in earlier.items() if clip not in given]
-        rows += self._given_rows(clips, earlier)
-        if self._existing and self._in_place:
-            indices = {clip: index for index, clip in enumerate(self._existing.clips.clip_id)}
-            rows.sort(key=lambda row: indices.get(row.clip.id, len(indices)))
-        order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
-        failed |= self._failures
-        extracted = {row.clip.id for row in rows}
-        failures = [
-            (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
-        ]
+        rows = self._rows(clips)
+        consolidated = self._stack(rows, clips)
+        if not self._in_place:  # a repair changes no object
+            shared = share_objects(consolidated.stretches())
+            if self._leave_out(shared.contradictions, clips):
+                rows = [row for row in rows if row.clip.id not in self.contradictions]
+                consolidated = self._stack(rows, clips)
+                shared = share_objects(consolidated.stretches())
+            consolidated = replace(consolidated, object=shared.objects)
+            self.object_note = shared.note
         if not rows:
             remove_own_file(self.target)
             sync_folder(self.target.parent)
             self._read_target()
             return self.target
-        consolidated = self._write(rows, failures)
+        self._write(consolidated, rows)
         for key in set(consolidated.key):
             remove_own_file(self._shard(key))
         sync_folder(self.parts)
@@ -391,24 +390,17 @@ class ShardStore:
         if self._existing is None:
             return
         rows = relabelled(list(self._earlier_rows(self._existing)), clips, prune=prune)
-        given = {clip.id for clip in clips}
-        failures = self._existing.clips.failures
-        self._write(rows, [one for one in failures if one[0] in given or not prune])
+        relabelled_clips = self._stack(rows, clips)
+        if prune:
+            given = {clip.id for clip in clips}
+            failures = [one for one in relabelled_clips.failures if one[0] in given]
+            relabelled_clips = replace(relabelled_clips, failures=failures)
+        self._write(relabelled_clips, rows)
 
-    def _write(self, rows: Sequence[CacheRow], failures: Sequence[tuple[str, str]]) -> Features:
-        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
-        consolidated = stack_rows(
-            rows,
-            shape,
-            dtype,
-            identity=self._identity,
-            failures=failures,
-            versions=self._versions,
-        )
+    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> None:
         if not self._is_current(consolidated, rows):
             write_rows(self.target, consolidated, rows)
             self._read_target()
-        return consolidated
 
     @property
     def clips(self) -> Features | None:
@@ -428,6 +420,53 @@ class ShardStore:
                         f"{self.target}: {label} is in {units[label]!r}, and in {unit!r} for "
                         f"{clip.id}: a cache has one unit of a label; {_ANOTHER}"
                     )
+
+    def _rows(self, clips: Sequence[Clip]) -> list[CacheRow]:
+        """Return what `target` has of other clips, then what there is of `clips`."""
+        given = {clip.id for clip in clips}
+        earlier: dict[str, CacheRow] = {}
+        if self._existing:
+            earlier = {row.clip.id: row for row in self._earlier_rows(self._existing)}
+        rows = [row for clip, row in earlier.items() if clip not in given]
+        rows += self._given_rows(clips, earlier)
+        if self._existing and self._in_place:
+            indices = {clip: index for index, clip in enumerate(self._existing.clips.clip_id)}
+            rows.sort(key=lambda row: indices.get(row.clip.id, len(indices)))
+        return rows
+
+    def _stack(self, rows: Sequence[CacheRow], clips: Sequence[Clip]) -> Features:
+        """Return rows as one cache, with the failures of `clips` and of those before them."""
+        given = {clip.id for clip in clips}
+        failed = dict(self._existing.clips.failures) if self._existing else {}
+        order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
+        failed |= self._failures
+        extracted = {row.clip.id for row in rows}
+        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
+        return stack_rows(
+            rows,
+            shape,
+            dtype,
+            identity=self._identity,
+            failures=[
+                (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
+            ],
+            versions=self._versions,
+        )
+
+    def _leave_out(self, contradictions: Sequence[Contradiction], clips: Sequence[Clip]) -> bool:
+        """Fail clips whose object contradicts an earlier one; return whether there are any."""
+        by_id = {clip.id: clip for clip in clips}
+        for contradiction in contradictions:
+            earlier, later = contradiction.earlier, contradiction.later
+            if clip := by_id.get(later.clip):
+                reason = (
+                    f"same content as {earlier.clip!r} of object {earlier.object!r}, but object "
+                    f"{later.object!r}: give both one object, or set the objects of the cache anew "
+                    "(heliograph cache label CACHE TABLE)"
+                )
+                self.fail(clip, reason, source_sha256=later.source)
+                self.contradictions[clip.id] = reason
+        return bool(self.contradictions)
 
     def _earlier_rows(self, existing: CacheMetadata) -> Iterator[CacheRow]:
         """Yield the rows of `target`; version 1 does not say which seconds of its file a clip is.
@@ -509,26 +548,6 @@ class ShardStore:
 
     def _shard(self, key: str) -> Path:
         return self.parts / f"{key}.h5"
-
-
-def is_whole_file(clips: Features, row: int) -> bool:
-    """Return whether a clip without start and end is its whole file.
-
-    A cache of version 1 does not say which seconds a clip is, and leaves both out. What its key was
-    made of shows it; without a key they are taken for the ends of the file.
-    """
-    if not np.isnan([clips.start[row], clips.end[row]]).all():
-        return False
-    identity = {name: getattr(clips, name) for name in IDENTITY_FIELDS}
-    key = clips.key[row]
-    return not key or key == _key(identity, clips.source_sha256[row], None, None)
-
-
-def _key(
-    identity: Mapping[str, Any], source_sha256: str, start: float | None, end: float | None
-) -> str:
-    source = {"source_sha256": source_sha256, "start": start, "end": end}
-    return hashlib.sha256(json.dumps({**identity, **source}, sort_keys=True).encode()).hexdigest()
 
 
 def sweep_shards(target: Path) -> None:

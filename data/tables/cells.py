@@ -108,14 +108,14 @@ def _split(cell: Any) -> tuple[Any, str]:
 
 
 def _value(number: Any, decimal: str) -> float | None:
-    """Return the value of a number with this decimal sign; None if it is no number then.
-
-    Raises:
-        OverflowError: An integer is too large.
-    """
+    """Return the value of a number with this decimal sign; None if it is no number then."""
     if not isinstance(number, str):
-        is_number = isinstance(number, int | float) and not isinstance(number, bool)
-        return float(number) if is_number else None
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            return None
+        try:
+            return float(number)
+        except OverflowError:  # which 1e999 is, too
+            return math.inf
     if number.casefold().lstrip("+-").startswith("inf"):
         return float(number)
     if not _READINGS[decimal].fullmatch(number):

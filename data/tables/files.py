@@ -105,7 +105,10 @@ def _read_csv(path: Path, content: bytes) -> Rows:
         delimiter, skipped = lines[0].strip()[-1], 1  # a line that Excel writes and reads
     else:
         delimiter = _delimiter(lines)
-    reader = csv.reader(lines[skipped:], delimiter=delimiter, strict=True)
+    after_blank = any(f'{delimiter} "' in line for line in lines)  # a quote that begins a cell
+    reader = csv.reader(
+        lines[skipped:], delimiter=delimiter, strict=True, skipinitialspace=after_blank
+    )
     rows: list[tuple[int, list[str]]] = []
     header: list[str] = []
     line = skipped

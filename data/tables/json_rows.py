@@ -69,6 +69,7 @@ def _entries(text: str) -> Iterator[tuple[int, Any]]:
 def _clips_of(text: str, start: int) -> Generator[tuple[int, Any], None, int]:
     """Yield the items of the list `clips` of the object at `start`; return where that ends."""
     keys: set[str] = set()
+    has_list = False
     at = _after_blanks(text, start + 1)
     while text[at : at + 1] != "}":
         if text[at : at + 1] != '"':
@@ -82,6 +83,7 @@ def _clips_of(text: str, start: int) -> Generator[tuple[int, Any], None, int]:
             raise json.JSONDecodeError("Expecting ':'", text, at)
         at = _after_blanks(text, at + 1)
         if key == "clips" and text[at : at + 1] == "[":
+            has_list = True
             at = yield from _items(text, at)
         else:
             _, at = _DECODER.raw_decode(text, at)
@@ -90,7 +92,7 @@ def _clips_of(text: str, start: int) -> Generator[tuple[int, Any], None, int]:
             at = _after_blanks(text, at + 1)
         elif text[at : at + 1] != "}":
             raise json.JSONDecodeError("Expecting ',' or '}'", text, at)
-    if "clips" not in keys:
+    if not has_list:
         raise json.JSONDecodeError("an object without a list 'clips'", text, start)
     return at + 1
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from data.clips import Clip, ClipError
+from data.levels import TOLERANCE
 from data.tables.cells import NoNumbers, Numbers, is_unknown, read_numbers
 from data.tables.files import Rows, read_rows
 from data.tables.identity import refuse_alike, refuse_same_ids
@@ -29,7 +30,6 @@ from data.values import suspicious_values
 
 _NESTED = ("labels", "units")  # keys of a row of JSON that hold values by label
 _ABSENT = object()  # the value of a label that a row of JSON does not have
-_ONE_LEVEL = 1e-6  # relative difference of values that are one
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,7 @@ class _Reading:
             if isinstance(cell, dict | list):
                 keys = ", ".join((*ROLES, "labels", "units"))
                 self._refuse(f"unknown key {name!r}; the keys are {keys}, and labels", row)
-        with self._at_any():
-            numbers = self._read(name, cells)
+        numbers = self._read(name, cells)
         label, unit = split_unit(name)
         if isinstance(numbers, NoNumbers):
             if numbers.is_fault and numbers.row is not None:
@@ -339,7 +338,7 @@ class _Reading:
         """Put the file before what is wrong with several rows."""
         try:
             yield
-        except (ClipError, OverflowError) as error:
+        except ClipError as error:
             raise ClipError(f"{self.path}: {error}") from error
 
 
@@ -361,6 +360,6 @@ def _label_column(name: str, label: str, unit: str, clips: Sequence[Clip]) -> Co
         low=min(low for low, _ in ranges.values()),
         high=max(high for _, high in ranges.values()),
         one_per_object=all(
-            math.isclose(low, high, rel_tol=_ONE_LEVEL) for low, high in ranges.values()
+            math.isclose(low, high, rel_tol=TOLERANCE) for low, high in ranges.values()
         ),
     )

@@ -166,7 +166,8 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     from data import cache as store
 
     if not is_there(out, overwrite, lambda: store.is_merge(out, paths)):
-        store.merge(paths, out)
+        for note in store.merge(paths, out):
+            log(f"note: {note}")
         log(f"{out}: {counted(store.info(out)['clips'], 'clip')}")
 
 

@@ -11,6 +11,7 @@ from pipeline.cli.options import (
     as_json,
     show_run,
 )
+from pipeline.console import log
 
 HELP_ORDER = 160
 
@@ -21,9 +22,20 @@ HELP_ORDER = 160
 @click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of (.h5).")
 @click.option("--property", help="The label that a receiver of one property compares.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is in --out.")
+@click.option(
+    "--allow-leaks",
+    is_flag=True,
+    help="Accept clips of equal content with different objects; the run is marked.",
+)
 @as_json
 def import_checkpoint(
-    file: Path, out: Path, cache: Path, property: str | None, overwrite: bool, as_json: bool
+    file: Path,
+    out: Path,
+    cache: Path,
+    property: str | None,
+    overwrite: bool,
+    allow_leaks: bool,
+    as_json: bool,
 ) -> None:
     """Make a run folder of a published checkpoint.
 
@@ -31,5 +43,13 @@ def import_checkpoint(
     """
     from pipeline.runs import import_checkpoint as stage
 
-    run = stage(file, out, cache_path=cache, property=property, overwrite=overwrite)
+    run = stage(
+        file,
+        out,
+        cache_path=cache,
+        property=property,
+        overwrite=overwrite,
+        allow_leaks=allow_leaks,
+        log=log,
+    )
     show_run(run.metrics(), as_json)

@@ -61,6 +61,8 @@ def check(table: Path, as_json: bool) -> None:
     if table.suffix.lower() not in TABLE_SUFFIXES:
         raise click.UsageError(f"{table} is no table: those are {', '.join(TABLE_SUFFIXES)}")
     read = read_table(table)
+    if not read.clips:
+        raise HeliographError(f"there are no clips in {table}")
     gone = [clip.path for clip in read.clips if not clip.path.exists()]
     if as_json:
         first = str(gone[0]) if gone else None

@@ -70,6 +70,13 @@ FOLDER = "Where it goes"
     help="A grid of runs, each in a folder of its own under --out; repeatable. Keys are settings "
     "below, agents, preset or seeds.",
 )
+@grouped_option(
+    "--allow-leaks",
+    is_flag=True,
+    group=CHOSEN,
+    help="Go on where clips of different objects are, or look like, one clip in training and test; "
+    "the run is marked.",
+)
 @grouped_option("-o", "--out", type=PATH, required=True, group=FOLDER, help="Run folder.")
 @grouped_option(
     "--resume",

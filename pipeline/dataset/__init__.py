@@ -2,6 +2,7 @@
 
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join_caches, left_out_sentence, match
+from pipeline.dataset.leaks import Lookalike, Lookalikes, unite_objects
 from pipeline.dataset.projection import principal_axes
 from pipeline.dataset.sources import (
     CacheSource,
@@ -16,6 +17,8 @@ __all__ = [
     "PAPER_CELLS",
     "CacheSource",
     "Examples",
+    "Lookalike",
+    "Lookalikes",
     "RunInputs",
     "Split",
     "build_examples",
@@ -27,4 +30,5 @@ __all__ = [
     "match",
     "principal_axes",
     "read_inputs",
+    "unite_objects",
 ]

@@ -42,6 +42,7 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         `paired_difference`; nothing for runs of different games, whose accuracies have different
         chance levels. `agreement`: of their messages, None where they have no clips in common or
         one has real numbers for messages. `unchecked`: the runs without a manifest.
+        `leaks`: by run, what `--allow-leaks` let pass, in words; empty where nothing.
 
     Raises:
         HeliographError: They have no seed in common.
@@ -55,6 +56,11 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
     return {
         "runs": [str(run.folder) for run in runs],
         "unchecked": [str(run.folder) for run in runs if run.unchecked],
+        "leaks": {
+            str(run.folder): leaks.mark
+            for run in runs
+            if (leaks := run.metrics().leaks) is not None
+        },
         "features": [[describe_origin(one.fingerprint) for one in run.sources] for run in runs],
         "seeds": seeds,
         "paired_splits": _paired_splits(runs, seeds),

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.dataset import Examples, build_examples, load_finite_cache, match
+from pipeline.dataset import (
+    Examples,
+    Lookalikes,
+    build_examples,
+    load_finite_cache,
+    match,
+)
 from pipeline.evaluation import ridge
 from pipeline.evaluation.agreement import agent_agreement, seed_agreement
 from pipeline.evaluation.baselines import BaselineInputs, score_baselines
@@ -30,6 +36,7 @@ from pipeline.evaluation.interventions import (
     score_kept_receivers,
     silence_agents,
 )
+from pipeline.evaluation.near_duplicates import score_without_near_duplicates
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.probes import compression, probe, require_labels
 from pipeline.evaluation.transfer import read_other_cache, transfer
@@ -85,6 +92,11 @@ class EvaluationInputs:
         """The messages by agent: (S, N, agents, heads)."""
         config, tokens = self.run.config, self.messages.tokens
         return tokens.reshape(*tokens.shape[:2], config.agents, config.heads)
+
+    @cached_property
+    def lookalikes(self) -> Lookalikes:
+        """The clips of different objects that look the same."""
+        return Lookalikes.of(self.examples, self.clips)
 
     @cached_property
     def feature_kernels(self) -> list[NDArray[np.float64]]:
@@ -213,6 +225,12 @@ def _interventions(inputs: EvaluationInputs) -> dict[str, Any]:
         }
 
 
+def _near_duplicates(inputs: EvaluationInputs) -> dict[str, Any]:
+    with one_thread():
+        scores = score_without_near_duplicates(inputs.messages, inputs.lookalikes)
+    return {"without_near_duplicates": scores}
+
+
 def _game(inputs: EvaluationInputs) -> dict[str, Any]:
     with one_thread():
         return score_game(inputs.messages, permutations=inputs.permutations)
@@ -277,6 +295,7 @@ PARTS = (
     EvaluationPart("", _metrics),
     EvaluationPart("interventions", _interventions, pairs=True),
     EvaluationPart("game", _game, pairs=False),
+    EvaluationPart("near-duplicates", _near_duplicates),
     EvaluationPart("fresh receivers", _fresh_receivers),
     EvaluationPart("agreement", _agreement),
     EvaluationPart("probes", _probes),

@@ -57,14 +57,19 @@ def score_game(context: MessageContext, *, permutations: int, seed: int = 0) -> 
 def _answers(context: MessageContext, tokens: list[Tokens]) -> list[Answers]:
     """Return the kept receivers' answers for tokens (n, positions) of each seed's test clips."""
     return [
-        context.game.answer(
-            context.receiver(n),
-            one_hot_tokens(of_seed, context.config.vocab),
-            clips,
-            context.windows,
-        )
+        answer_clips(context, n, of_seed, clips)
         for n, (of_seed, clips) in enumerate(zip(tokens, context.tests, strict=True))
     ]
+
+
+def answer_clips(context: MessageContext, number: int, tokens: Tokens, clips: Tokens) -> Answers:
+    """Return the answers of a seed's kept receiver for the tokens (n, positions) of n clips."""
+    return context.game.answer(
+        context.receiver(number),
+        one_hot_tokens(tokens, context.config.vocab),
+        clips,
+        context.windows,
+    )
 
 
 def _permuted_accuracy(

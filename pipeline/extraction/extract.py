@@ -10,6 +10,8 @@ number of clips.
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -22,6 +24,8 @@ from backbones import Backbone
 from data.cache import ShardStore, describe_changes
 from data.clips import Clip
 from data.cores import available_cores
+from data.duplicates import Stretch, share_objects
+from data.errors import HeliographError
 from data.video import DecoderPool, Sampling, decoder_record
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
@@ -80,9 +84,11 @@ def extract(
 
     Raises:
         HeliographError: the cache was made with another backbone, sampling, decoder or dtype, or
-            cannot be written.
+            cannot be written; or one stretch of a file is two clips of different objects.
         OutOfMemoryError: the GPU or the machine has too little for a pass.
     """
+    if not repair:
+        refuse_contradictions(clips)
     steps = backbone.steps(sampling.frames)
     summary = ExtractionSummary(Path(target), len(clips))
     workers = workers or default_workers()
@@ -118,7 +124,31 @@ def extract(
                 summary.label_changes = changes.columns
                 if any(clip.table_sha256 for clip in clips):
                     summary.unnamed = changes.unnamed
+            for clip, reason in store.contradictions.items():
+                journal.withdraw(clip, reason)
+            if store.object_note:
+                summary.notes.append(store.object_note)
     return summary
+
+
+def refuse_contradictions(clips: Sequence[Clip]) -> None:
+    """Raise HeliographError where one stretch of a file is two clips of different objects."""
+    paths = {clip.path: os.path.realpath(clip.path) for clip in clips}
+    shared = share_objects(
+        Stretch(
+            clip.id,
+            clip.object,
+            paths[clip.path],
+            math.nan if clip.start is None else clip.start,
+            math.nan if clip.end is None else clip.end,
+        )
+        for clip in clips
+    )
+    for contradiction in shared.contradictions:
+        raise HeliographError(
+            f"{clips[contradiction.numbers[0]].path}: {contradiction}; "
+            f"{len(shared.contradictions)} clips like that: give them one object"
+        )
 
 
 def _device_record(backbone: Backbone, batch: int) -> dict[str, str]:

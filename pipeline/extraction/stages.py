@@ -95,6 +95,7 @@ class ExtractionJournal:
         self._store_lock = threading.Lock()
         self._progress_lock = threading.Lock()
         self._failures: deque[tuple[Clip, str, dict[str, Any]]] = deque()
+        self._kept: set[str] = set()
 
     def report(self) -> None:
         """Call the progress callback, from one thread at a time."""
@@ -108,6 +109,7 @@ class ExtractionJournal:
         with self._store_lock:
             kept = self._store.is_done(clip, source_sha256)
         if kept:
+            self._kept.add(clip.id)
             self.summary.kept += 1
             self.report()
         return kept
@@ -123,6 +125,14 @@ class ExtractionJournal:
     def fail(self, clip: Clip, reason: str, details: Mapping[str, Any] | None = None) -> None:
         """Note that a clip failed, with details for the ledger."""
         self._failures.append((clip, reason, dict(details or {})))
+
+    def withdraw(self, clip_id: str, reason: str) -> None:
+        """Count a clip that was done or kept as failed: the store left it out."""
+        if clip_id in self._kept:
+            self.summary.kept -= 1
+        else:
+            self.summary.done -= 1
+        self.summary.failed[clip_id] = reason
 
     def record_failures(self) -> None:
         """Bring the store and the summary up to date with the failures so far."""

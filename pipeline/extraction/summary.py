@@ -28,6 +28,7 @@ class ExtractionSummary:
         interrupted: whether Ctrl-C ended it.
         label_changes: what the tables of the clips changed for clips that the cache had.
         unnamed: clips of the cache that the tables do not name, if there are tables.
+        notes: sentences about what was changed in the table of the clips.
     """
 
     target: Path
@@ -42,6 +43,7 @@ class ExtractionSummary:
     interrupted: bool = False
     label_changes: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
     @property
     def finished(self) -> int:
@@ -110,6 +112,8 @@ def print_summary(summary: ExtractionSummary) -> None:
             f"{summary.target}: {some_clips(summary.unnamed)} of before are not in the table and "
             "stay as they were; `heliograph cache label CACHE TABLE --prune` removes them"
         )
+    for note in summary.notes:
+        log(f"note: {note}")
     bottleneck = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""
     log(
         f"{summary.target}: {summary.done} clips extracted, {summary.kept} kept, "

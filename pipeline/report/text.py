@@ -29,7 +29,10 @@ def score_rows(metrics: RunMetrics) -> Table:
     """Return accuracies on test clips, then the baselines: all properties at once, and each."""
     properties = list(metrics.properties)
     several = len(properties) != 1
-    columns = ["accuracy on test clips", *(["all at once"] if several else []), *properties]
+    title = "accuracy on test clips"
+    if metrics.leaks is not None:
+        title += f", {metrics.leaks.mark}"
+    columns = [title, *(["all at once"] if several else []), *properties]
     rows = []
     for score, name in SCORE_NAMES.items():
         if getattr(metrics, score) is None and metrics.game is not None:
@@ -47,6 +50,10 @@ def score_rows(metrics: RunMetrics) -> Table:
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))
         for name, entry in (group or {}).items()
     }
+    if metrics.without_near_duplicates is not None:
+        name = "receiver kept, without test clips that look like training clips"
+        entries[name] = metrics.without_near_duplicates.kept_receiver
+        entries = {name: entries.pop(name), **entries}
     if metrics.fresh_receivers is not None:
         entries["new receivers on frozen messages"] = metrics.fresh_receivers.accuracy
     for path, other in (metrics.transfer or {}).items():
@@ -292,6 +299,8 @@ def show_comparison(comparison: Metrics) -> None:
         echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
     echo(f"{len(comparison['seeds'])} seeds in common, {paired} in each")
+    for folder, mark in comparison["leaks"].items():
+        echo(f"{folder}: {mark}")
     for folder in comparison["unchecked"]:
         echo(f"{folder} is not checked: it has no manifest.json with the hashes of its files")
     if comparison["agreement"] is not None:

@@ -7,6 +7,7 @@ the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
+from pipeline.runs.leaks import find_leaks, settle_objects
 from pipeline.runs.manifest import CONTROL, PAGE, UNFINISHED, MissingFileError, reason_of
 from pipeline.runs.metrics_schema import (
     SCORES,
@@ -15,6 +16,7 @@ from pipeline.runs.metrics_schema import (
     ControlMetrics,
     DifferenceEstimate,
     Estimate,
+    Leaks,
     Outcome,
     Record,
     RunMetrics,
@@ -45,6 +47,7 @@ __all__ = [
     "DifferenceEstimate",
     "Estimate",
     "HistoryRow",
+    "Leaks",
     "MissingFileError",
     "Outcome",
     "Record",
@@ -54,6 +57,7 @@ __all__ = [
     "Spread",
     "add_control",
     "description",
+    "find_leaks",
     "finish_move",
     "has_key",
     "held",
@@ -64,6 +68,7 @@ __all__ = [
     "percent",
     "reason_of",
     "refuse_existing",
+    "settle_objects",
     "summarise",
     "without_nan",
     "write_run",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key
 from pipeline.config import CONTROLLED, TrainConfig, build_config
 from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid, read_inputs
 from pipeline.game import ClipTable, build_game
+from pipeline.runs.leaks import leaks_of, settle_objects
 from pipeline.runs.manifest import CONTROL, UNFINISHED, check_listed
 from pipeline.runs.replacement import held, is_unsettled, new_run, refuse_existing
 from pipeline.runs.results import SeedResult
@@ -57,6 +58,8 @@ def import_checkpoint(
     cache_path: Path | str,
     property: str | None = None,
     overwrite: bool = False,
+    allow_leaks: bool = False,
+    log: Callable[[str], None] | None = None,
 ) -> Run:
     """Make a run folder of a checkpoint, with its messages for the clips of a cache.
 
@@ -68,9 +71,12 @@ def import_checkpoint(
         cache_path: Features of the clips.
         property: What a receiver of a single property compares; None: the cache's only label.
         overwrite: Replace a run that is in the folder.
+        allow_leaks: Accept clips of equal content with different objects; the run then says so.
+        log: Called with what is worth a line.
 
     Raises:
-        HeliographError: for a file that is no such checkpoint, or does not fit the cache.
+        HeliographError: for a file that is no such checkpoint, or does not fit the cache, and for
+            clips of equal content with different objects.
     """
     path, out = Path(path), Path(out)
     if is_unsettled(out):
@@ -84,9 +90,14 @@ def import_checkpoint(
             )
     check_listed(path)
     inputs = read_inputs({Path(cache_path).stem: Path(cache_path)})
+    inputs, united, same_content = settle_objects(inputs, allow_leaks=allow_leaks)
+    if united and log:
+        log(united)
     with held(out), new_run(out) as new:
         runs = [
-            _import_agents(path, new / CONTROL if number else new, agents, inputs, property)
+            _import_agents(
+                path, new / CONTROL if number else new, agents, inputs, property, same_content
+            )
             for number, agents in enumerate(read_checkpoint(path)[:2])
         ]
         if len(runs) > 1:
@@ -156,7 +167,12 @@ def _read_agents(
 
 
 def _import_agents(
-    path: Path, out: Path, agents: CheckpointAgents, inputs: RunInputs, property: str | None
+    path: Path,
+    out: Path,
+    agents: CheckpointAgents,
+    inputs: RunInputs,
+    property: str | None,
+    same_content: Sequence[str],
 ) -> Run:
     clips, (source,) = inputs.clips, inputs.sources
     if source.dim != agents.dim:
@@ -189,7 +205,9 @@ def _import_agents(
     )
     result = _result(path, config, examples, agents, source.steps)
     note = UNKNOWN.format(path.name, f"the split {config.split} of {source.path.name}")
-    run = write_run(out, config, inputs, [result], notes=[note])
+    # Which clips it was trained on is not known: near-duplicates of them cannot be looked for.
+    leaks = leaks_of(same_content, [])
+    run = write_run(out, config, inputs, [result], notes=[note], leaks=leaks)
     run.add_metrics({"imported_from": str(path)})
     return run
 

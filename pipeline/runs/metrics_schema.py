@@ -193,7 +193,50 @@ class PropertyAccuracies(Record):
     )
 
 
+class Leaks(Record):
+    """Clips of different objects with one content, which the run was told to accept."""
+
+    same_content: Count = Field(
+        description="clips with the bytes of a clip of another object, over a common stretch"
+    )
+    near_duplicates: Count = Field(
+        description="pairs of clips of different objects that look the same and are in different "
+        "parts of a seed's split"
+    )
+    examples: list[str] = Field(description="a few of them, with their ids and objects")
+
+    @property
+    def mark(self) -> str:
+        """What is shown next to the accuracies."""
+        counts = [
+            f"{count} {one if count == 1 else many}"
+            for count, one, many in (
+                (
+                    self.same_content,
+                    "clip has the content of a clip of another object",
+                    "clips have the content of a clip of another object",
+                ),
+                (
+                    self.near_duplicates,
+                    "pair of clips of different objects looks the same",
+                    "pairs of clips of different objects look the same",
+                ),
+            )
+            if count
+        ]
+        return f"with leaks allowed: {', '.join(counts)}"
+
+
 # What `evaluate` adds
+
+
+class WithoutNearDuplicates(Record):
+    """Accuracy without the test clips that are near-duplicates of training clips."""
+
+    left_out: list[Count] = Field(description="of each seed, how many test clips are left out")
+    kept_receiver: AccuracyEstimate | None = Field(
+        description="as `kept_receiver`, on the other test clips; null where none can be compared"
+    )
 
 
 class Gains(Record):
@@ -497,6 +540,10 @@ class RunMetrics(Record):
     notes: list[str] = Field(
         default_factory=list, description="sentences to read together with the accuracies"
     )
+    leaks: Leaks | None = Field(
+        default=None,
+        description="what `--allow-leaks` let pass; absent where there was nothing",
+    )
     imported_from: str | None = Field(
         default=None,
         description="the checkpoint that import-checkpoint read; absent for what was trained here",
@@ -530,6 +577,11 @@ class RunMetrics(Record):
         description="accuracy of the receiver that each seed kept, with auc and spearman (a clip's "
         "score: the share of the other clips that it exceeds by the answers)",
         validation_alias=AliasChoices("kept_receiver", "agents"),
+    )
+    without_near_duplicates: WithoutNearDuplicates | None = Field(
+        default=None,
+        description="without the test clips of other objects that look like training clips; null "
+        "where no seed has any",
     )
     interventions: Interventions | None = Field(
         default=None, description="what the symbols of each position cause"

@@ -31,7 +31,7 @@ from data.errors import HeliographError
 from data.files import version_of
 from pipeline.agents import AgentFactory, Sender, checkpoint_key
 from pipeline.config import TrainConfig
-from pipeline.dataset import CacheSource, RunInputs, read_inputs
+from pipeline.dataset import CacheSource, RunInputs, read_inputs, unite_objects
 from pipeline.game import Game, build_game
 from pipeline.runs.manifest import (
     CONTROL,
@@ -417,7 +417,14 @@ def load_inputs(run: Run) -> RunInputs:
                 f"the cache that {run.folder} was trained on is gone: {source.path}"
             )
     paths = {source.name: source.path for source in run.sources}
-    return read_inputs(paths, sources=run.sources, run=str(run.folder))
+    inputs = read_inputs(paths, sources=run.sources, run=str(run.folder))
+    united, shared = unite_objects(inputs)
+    if not shared.united or not run.has("messages.jsonl"):
+        return inputs
+    # Older runs were trained without: the objects of the split are those in the messages.
+    objects = {line["clip"]: line["object"] or "" for line in run.messages()}
+    known = [objects.get(clip) for clip in inputs.clips.clip_id]
+    return united if known == list(united.clips.object) else inputs
 
 
 def json_text(content: Mapping[str, Any]) -> str:

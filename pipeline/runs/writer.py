@@ -23,7 +23,7 @@ from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
 from pipeline.game import Accuracy, build_game
 from pipeline.runs.manifest import RunFiles
-from pipeline.runs.metrics_schema import SCORES, RunMetrics, SeedMetrics, Spread
+from pipeline.runs.metrics_schema import SCORES, Leaks, RunMetrics, SeedMetrics, Spread
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import SCHEMA_VERSION, Run, json_text
 
@@ -35,6 +35,7 @@ def write_run(
     results: Sequence[SeedResult],
     *,
     notes: Sequence[str] = (),
+    leaks: Leaks | None = None,
 ) -> Run:
     """Write a run into an empty folder and return it; `seal` then writes its manifest.
 
@@ -44,6 +45,7 @@ def write_run(
         inputs: The caches that they were trained on.
         results: Of every seed.
         notes: Sentences to read together with the accuracies.
+        leaks: What it was told to accept.
     """
     seeds = tuple(result.seed for result in results)
     features, files = inputs.clips, RunFiles.new(folder)
@@ -61,6 +63,8 @@ def write_run(
     history = [row for result in results for row in result.history]
     files.write("history.csv", _history_text(history))
     metrics = summarise(config, results, notes=notes).to_json()
+    if leaks is not None:
+        metrics["leaks"] = leaks.to_json()
     files.write("metrics.json", json_text(metrics))
     return Run(folder, config, seeds, inputs.sources, stored["versions"], files)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.errors import HeliographError
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, Split, folds_of
+from pipeline.dataset import Examples, Split, folds_of, is_grid
 from pipeline.game import ClipTable, build_game
 
 
@@ -80,6 +80,14 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
                 f"{name} has one value per object, and objects are in both training and test "
                 f"(seed {_some(shared)}): it can be recalled from who the object is"
             )
+    cells = config.split.startswith("cells") or (
+        config.split == "auto" and is_grid(examples.labels[labelled])
+    )
+    if not cells and len(set(objects[labelled])) == labelled.sum():
+        notes.append(
+            "every clip is an object of its own: where several clips show one thing, it is in "
+            "training and test, and can be recalled; a column `object` says which clips do"
+        )
     notes += _validation_notes(examples, config, splits)
     folds = folds_of(config.split)
     if folds and len(seeds) % folds:

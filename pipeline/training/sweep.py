@@ -21,7 +21,7 @@ import click
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
 from pipeline.config import PRESETS, parse_agents
-from pipeline.console import echo_json, print_table
+from pipeline.console import echo, echo_json, print_table
 from pipeline.runs import SCORES, Run, percent
 from pipeline.training.settings import known_settings, parse_known_setting
 from pipeline.training.train import train
@@ -68,6 +68,7 @@ class Cell:
         return self.words | {
             "seeds": count,
             **scores,
+            "leaks": metrics.leaks.mark if metrics and metrics.leaks else "",
             "folder": self.folder.name,
             "error": self.error,
         }
@@ -175,6 +176,9 @@ def show_sweep(cells: Sequence[Cell], as_json: bool) -> None:
             scores = (percent(getattr(metrics, score, None)) for score in SCORES)
             rows.append([*cell.words.values(), *scores])
         print_table(columns, rows)
+        for cell in cells:
+            if cell.run and (leaks := cell.run.metrics().leaks):
+                echo(f"{cell.folder.name}: {leaks.mark}")
     if any(cell.error for cell in cells):
         raise click.exceptions.Exit(3)
 

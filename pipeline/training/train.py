@@ -22,10 +22,12 @@ from pipeline.runs import (
     SeedResult,
     add_control,
     description,
+    find_leaks,
     held,
     is_unsettled,
     new_run,
     refuse_existing,
+    settle_objects,
     write_run,
 )
 from pipeline.training.callbacks import (
@@ -59,6 +61,7 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    allow_leaks: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
     log: Callable[[str], None] | None = None,
     **settings: Any,
@@ -80,14 +83,16 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         overwrite: replace a run that is in the folder.
         resume: go on with an unfinished training of the same settings.
+        allow_leaks: go on where clips of different objects are one clip, or look like one, and are
+            in different parts of a split; the run then says so wherever its accuracy is.
         settings: fields of `TrainConfig` that replace the preset's, those of the game, and
             `tie_margin`; None leaves one as it is.
         progress: called with epochs done over all seeds, epochs in all, and a note.
         log: called with what is worth a line.
 
     Raises:
-        HeliographError: a wrong name, too few objects, a folder that exists, or one that another
-            process is training into.
+        HeliographError: a wrong name, too few objects, a leak, a folder that exists, or one that
+            another process is training into.
     """
     out, report = Path(out), log or (lambda _: None)
     if is_unsettled(out):
@@ -100,6 +105,9 @@ def train(
     inputs = read_inputs(paths)
     for name, reasons in inputs.left_out.items():
         report(left_out_sentence(name, reasons))
+    inputs, united, same_content = settle_objects(inputs, allow_leaks=allow_leaks)
+    if united:
+        report(united)
     names = tuple(properties) or tuple(inputs.clips.labels)
     if not names:
         raise HeliographError(
@@ -124,6 +132,8 @@ def train(
     for sentence in (said := describe_labels(inputs, config)):
         report(sentence)
     notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
+    splits = [examples.split(config.split, seed) for seed in seeds]
+    leaks = find_leaks(inputs.clips, examples, splits, same_content, allow_leaks=allow_leaks)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
         parts = {CONTROL: holistic(config), "": config}
@@ -172,7 +182,9 @@ def train(
             runs: dict[str, Run] = {}
             for name, part in parts.items():
                 caveats = [*notes, *(_diverged(r) for r in results[name] if r.skipped_batches)]
-                runs[name] = write_run(new / name, part, inputs, results[name], notes=caveats)
+                runs[name] = write_run(
+                    new / name, part, inputs, results[name], notes=caveats, leaks=leaks
+                )
                 write_lexicon(runs[name])
             if control:
                 add_control(runs[""], runs[CONTROL])

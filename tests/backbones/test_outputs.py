@@ -18,10 +18,12 @@ from backbones import (
     Outputs,
     dinov2,
     efficientnet,
+    vjepa2,
     weights,
 )
 from backbones.outputs import cell_means
 from backbones.passes import run_passes
+from tests.helpers.authors_code import authors_code
 from tests.helpers.frames import noise
 
 Array = NDArray[np.float64]
@@ -476,3 +478,35 @@ def test_a_backbone_of_ones_own_may_have_maps(monkeypatch: pytest.MonkeyPatch) -
     found = model.forward(batch)[0]
     assert_same(found[:, :27], pooled(batch[0].double() / 255, "motion3"))
     assert_same(found[:, 27:], (batch[0].double() / 255).mean((2, 3))[1:].numpy())
+
+
+def test_dinov2_is_the_authors_own_map_of_patches() -> None:
+    folder = authors_code(dinov2.REPOSITORY)
+    output = "motion3+grid4"
+    ours = backbones.load(
+        "dinov2_vits14", device="cpu", weights="random", hub_dir=folder, output=output
+    )
+    batch = moving(3, 224)
+    image = ours.preprocess.normalise(batch[0])
+    with torch.inference_mode():
+        (maps,) = ours._model.get_intermediate_layers(image, n=1, reshape=True, norm=True)
+    assert_same(ours.forward(batch)[0], pooled(maps, output))
+
+
+@pytest.mark.slow
+def test_vjepa2_is_the_authors_tokens_of_each_tubelet() -> None:
+    pytest.importorskip("einops")
+    folder = authors_code(vjepa2.REPOSITORY)
+    output = "motion2+patch_mean+grid3"
+    ours = backbones.load(
+        "vjepa2_vitl", device="cpu", weights="random", hub_dir=folder, output=output
+    )
+    batch = moving(6, 256)
+    with torch.inference_mode():
+        tokens = ours._model(ours.preprocess.normalise(batch).transpose(1, 2))[0]  # (3 * 256, 1024)
+    maps = tokens.unflatten(0, (3, 16, 16)).permute(0, 3, 1, 2)
+    vector = maps.double().mean((2, 3))[1:].numpy()
+    expected = np.concatenate([pooled(maps, "motion2"), vector, pooled(maps, "grid1+motion1")], 1)
+    found = ours.forward(batch)[0]
+    assert_same(found[:, : 5 * 1024], expected[:, : 5 * 1024])
+    assert_same(found[:, 5 * 1024 :], cells(maps.double().numpy(), 3)[1:])

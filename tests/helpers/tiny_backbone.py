@@ -1,8 +1,10 @@
 """A tiny random backbone with tubelets of two frames, which keeps tests quick."""
 
+from dataclasses import replace
+
 import torch
 
-from backbones import Backbone, Entry, LoadOptions, Preprocess
+from backbones import MAPS, Backbone, Entry, LoadOptions, Maps, Outputs, Preprocess
 
 TINY_PREPROCESS = Preprocess(
     name="official", short_side=32, crop=28, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
@@ -48,4 +50,38 @@ TINY_ENTRY = Entry(
     parameters=2453,
     licence="MIT",
     build=build_tiny,
+)
+
+
+MAPPED_OUTPUTS = Outputs(
+    vectors={"mean": 3}, maps=Maps(of="pixels of tubelets", height=28, width=28, channels=3)
+)
+
+
+def build_mapped(options: LoadOptions) -> Backbone:
+    """Build a backbone with tubelets of two frames whose maps are their mean pixels."""
+    output = MAPPED_OUTPUTS.choose("mapped", options.output)
+
+    def encode(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = pixels.unflatten(1, (-1, 2)).mean(2).permute(0, 1, 3, 4, 2)
+        return {"mean": maps.mean((2, 3)), MAPS: maps}
+
+    return Backbone(
+        name="mapped",
+        dim=output.dim,
+        frames_per_step=2,
+        model=torch.nn.Identity(),
+        encode=encode,
+        preprocess=TINY_PREPROCESS,
+        options=options,
+        source="tests",
+        revision="1",
+        weights_sha256="none",
+        output=output,
+        shares="clips",
+    )
+
+
+MAPPED_ENTRY = replace(
+    TINY_ENTRY, name="mapped", dim=3, parameters=0, build=build_mapped, outputs=MAPPED_OUTPUTS
 )

@@ -80,6 +80,10 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
         ("published protocol", "control", protocol, accuracies.accuracy_published_protocol),
         ("the kept receiver alone", "own", "", part(metrics.kept_receiver)),
     ]
+    if metrics.without_near_duplicates is not None:
+        rest = part(metrics.without_near_duplicates.kept_receiver)
+        label = "the kept receiver, without test clips that look like training clips"
+        candidates.append((label, "own", "", rest))
     if metrics.fresh_receivers is not None:
         fresh = part(metrics.fresh_receivers.accuracy)
         candidates.append(("new receivers on frozen messages", "fresh", "", fresh))

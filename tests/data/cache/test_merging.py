@@ -64,3 +64,65 @@ class TestMerge:
         merge([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "a.h5")
         assert len(load(tmp_path / "a.h5")) == 14
         assert verify(tmp_path / "a.h5") == []
+
+
+class TestObjectsOfEqualContent:
+    @staticmethod
+    def caches(tmp_path, first: str, second: str, **times):
+        """Two caches of one file: clip `a` with object `first`, clip `b` with `second`."""
+        paths = []
+        for prefix, name in (("a", first), ("b", second)):
+            own = {column: values[prefix] for column, values in times.items()}
+            columns = {"source_sha256": ["e" * 64], "failures": [], "key": []} | own
+            made = features(1, prefix=prefix, clip_id=[prefix], object=[name], **columns)
+            paths.append(tmp_path / f"{prefix}.h5")
+            save(made, paths[-1])
+        return paths
+
+    @pytest.mark.parametrize(
+        ("first", "second", "objects"),
+        [("thing", "b", ["thing"] * 2), ("", "thing", ["thing"] * 2), ("a", "b", ["a", "a"])],
+    )
+    def test_those_without_one_share_it(self, tmp_path, first, second, objects):
+        paths = self.caches(tmp_path, first, second)
+        (note,) = merge(paths, tmp_path / "ab.h5")
+        assert "1 clip has the content of another clip and no object" in note
+        assert load(tmp_path / "ab.h5").object == objects
+
+    def test_two_objects_are_refused(self, tmp_path):
+        paths = self.caches(tmp_path, "thing", "thing_b")
+        with pytest.raises(CacheError) as refusal:
+            merge(paths, tmp_path / "ab.h5")
+        text = str(refusal.value)
+        for named in (*map(str, paths), "'a'", "'b'", "'thing'", "'thing_b'", "cache label"):
+            assert named in text
+        assert not (tmp_path / "ab.h5").exists()
+
+    def test_stretches_that_touch_are_not(self, tmp_path):
+        times = {
+            "start": {"a": [0.0], "b": [2.0]},
+            "end": {"a": [2.0], "b": [np.nan]},
+        }
+        assert merge(self.caches(tmp_path, "thing", "other", **times), tmp_path / "ab.h5") == []
+
+    def test_a_clip_in_both_takes_the_object_that_one_knows(self, tmp_path):
+        known = features()
+        save(features(object=known.clip_id), tmp_path / "a.h5")
+        save(known, tmp_path / "b.h5")
+        assert merge([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "ab.h5") == []
+        assert load(tmp_path / "ab.h5").object == known.object
+        save(features(object=["another"] * 7), tmp_path / "c.h5")
+        with pytest.raises(CacheError, match="'another'"):
+            merge([tmp_path / "b.h5", tmp_path / "c.h5"], tmp_path / "bc.h5")
+
+    def test_frames_tell_stretches_of_one_file_apart_where_nothing_else_does(self, tmp_path):
+        """A cache of version 1 does not say which seconds of its file a clip is."""
+        times = {
+            "pts_seconds": {"a": np.arange(6.0)[None], "b": np.arange(6.0, 12.0)[None]},
+            "key": {"a": ["a" * 64], "b": ["b" * 64]},
+        }
+        paths = self.caches(tmp_path, "thing", "other", **times)
+        assert merge(paths, tmp_path / "ab.h5") == []
+        times["pts_seconds"]["b"] -= 2
+        with pytest.raises(CacheError, match="same content"):
+            merge(self.caches(tmp_path, "thing", "other", **times), tmp_path / "ab.h5")

@@ -113,7 +113,9 @@ class TestExtraction:
             store.add(twins[0], np.ones((2, 8), "f4"), frames, frames / 1.0, source_sha256="ab")
             assert store.is_done(twins[1], "ab")
             store.consolidate(twins)
-        assert load(tmp_path / "c.h5").object == ["a", "b"]
+            assert store.object_note.startswith("1 clip has the content of another clip")
+        assert load(tmp_path / "c.h5").clip_id == ["a", "b"]
+        assert load(tmp_path / "c.h5").object == ["a", "a"]
 
 
 class TestResuming:

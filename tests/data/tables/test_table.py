@@ -59,6 +59,8 @@ class TestFormats:
             read_table(path)
         path = write(tmp_path / "t.csv", "path,object,mass", '"a;,b.mp4","big ""ball""",3')
         assert [(c.id, c.object) for c in clips_of(path)] == [("a;,b.mp4", 'big "ball"')]
+        path = write(tmp_path / "t.csv", "path, object, mass", 'a.mp4, "ball, red", 3')
+        assert [(c.id, c.object) for c in clips_of(path)] == [("a.mp4", "ball, red")]
 
     @pytest.mark.parametrize(
         "document",
@@ -101,6 +103,9 @@ class TestFormats:
             ("t.json", '[{"path": "a"} {}]', "line 1: not JSON: Expecting ','"),
             ("t.json", "[3]", "line 1: not a JSON object"),
             ("t.json", "[" * 100_000, "line 1: not JSON: "),
+            ("t.json", '{"clips": null}', "line 1: not JSON: an object without a list 'clips'"),
+            ("t.json", '[{"path": "a", "m": 1%s}]' % ("0" * 400), "line 1: a: label 'm' is inf"),
+            ("t.json", '[{"path": "a", "object": true}]', "line 1: object is True, not text"),
             ("t.json", '{"clips"', "line 2: not JSON: Expecting ':'"),
             ("t.json", "{3", "line 1: not JSON: Expecting a key"),
             ("t.json", '{"clips": [] 3', "line 1: not JSON: Expecting ',' or '}'"),

@@ -117,6 +117,9 @@ def test_check_refuses_with_a_sentence(tmp_path):
     assert "the object is 'cup' in line 2 and 'Cup' in line 3" in shown.stderr
     assert run("index", "check", tmp_path / "a.mp4").exit_code == 2
     assert run("index", "check", tmp_path / "gone.csv").exit_code == 1
+    table.write_text("path,object\n")
+    shown = run("index", "check", table)
+    assert (shown.exit_code, f"there are no clips in {table}" in shown.stderr) == (1, True)
 
 
 def test_pictures_are_not_replaced_by_accident(tree, tmp_path):

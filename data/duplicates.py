@@ -1,0 +1,146 @@
+"""Clips of equal content: one file under two ids, or stretches of one file that overlap.
+
+Such clips show one thing, so they have one object: otherwise a split by object has the same pixels
+in training and in test.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+FRAME_SECONDS = 1 / 24
+"""Stretches that share no more than about one frame touch, and do not overlap."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A clip: what its content is, and whose.
+
+    Attributes:
+        clip: Its id.
+        object: Its object; empty, or the id itself, where none was given.
+        source: Equal for clips of one file: a hash or a path; empty where it is not known.
+        start: In seconds of the file; NaN is its start.
+        end: NaN is the end of the file.
+    """
+
+    clip: str
+    object: str
+    source: str
+    start: float = math.nan
+    end: float = math.nan
+
+    @property
+    def has_object(self) -> bool:
+        """Whether an object was given, so that it is not just the clip itself."""
+        return self.object not in ("", self.clip)
+
+    def overlaps(self, other: "Stretch") -> bool:
+        """Return whether two clips share more than one frame, or most of the shorter one."""
+        if not self.source or self.source != other.source:
+            return False
+        (start, end), (other_start, other_end) = self._times(), other._times()
+        shared = min(end, other_end) - max(start, other_start)
+        shorter = min(end - start, other_end - other_start)
+        return shared > min(FRAME_SECONDS, shorter / 2)
+
+    def _times(self) -> tuple[float, float]:
+        start = 0.0 if math.isnan(self.start) else self.start
+        return start, math.inf if math.isnan(self.end) else self.end
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Two clips of equal content whose objects differ, and their numbers in the order given."""
+
+    earlier: Stretch
+    later: Stretch
+    numbers: tuple[int, int]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.earlier.clip!r} and {self.later.clip!r} have the same content, but the objects "
+            f"{self.earlier.object!r} and {self.later.object!r}"
+        )
+
+
+@dataclass(frozen=True)
+class SharedObjects:
+    """The objects of clips, where clips of equal content share one.
+
+    Attributes:
+        objects: Of each clip, in the order in which they were given.
+        contradictions: Clips whose given objects differ; they keep them.
+        united: Each clip that has an object now that it did not have, with the clip whose it is.
+    """
+
+    objects: tuple[str, ...]
+    contradictions: tuple[Contradiction, ...] = ()
+    united: tuple[tuple[Stretch, Stretch], ...] = ()
+
+    @property
+    def note(self) -> str:
+        """A sentence about the clips that share an object now; empty without any."""
+        pairs = [pair for pair in self.united if pair[0].clip != pair[1].clip]
+        if not pairs:
+            return ""
+        clip, other = pairs[0]
+        subject = "1 clip has" if len(pairs) == 1 else f"{len(pairs)} clips have"
+        return (
+            f"{subject} the content of another clip and no object, and share its object: "
+            f"{clip.clip!r} that of {other.clip!r}, {clip.object!r}"
+        )
+
+
+def share_objects(stretches: Iterable[Stretch]) -> SharedObjects:
+    """Give clips of equal content one object where no two given ones contradict each other.
+
+    Clips without an object get the one of those that overlap, directly or through others; where
+    none was given, the id of the first. An object that is the id of another clip of the same
+    content counts as not given: it was made here.
+    """
+    clips = list(stretches)
+    objects = [clip.object or clip.clip for clip in clips]
+    contradictions: list[Contradiction] = []
+    united: list[tuple[Stretch, Stretch]] = []
+    for rows in _linked(clips):
+        ids = {clips[row].clip for row in rows}
+        named = [row for row in rows if clips[row].has_object]
+        given = [row for row in named if clips[row].object not in ids]
+        wrong = [row for row in given if clips[row].object != clips[given[0]].object]
+        if wrong:
+            first = given[0]
+            contradictions += [
+                Contradiction(clips[first], clips[row], (first, row)) for row in wrong
+            ]
+            continue
+        owner = (given or named or rows)[0]
+        for row in rows:
+            before, objects[row] = objects[row], objects[owner]
+            if before != objects[owner]:
+                united.append((replace(clips[row], object=objects[owner]), clips[owner]))
+    return SharedObjects(tuple(objects), tuple(contradictions), tuple(united))
+
+
+def _linked(clips: Sequence[Stretch]) -> list[list[int]]:
+    """Return the numbers of the clips that overlap, directly or through others, in groups."""
+    of_source: dict[str, list[int]] = {}
+    for number, clip in enumerate(clips):
+        if clip.source:
+            of_source.setdefault(clip.source, []).append(number)
+    groups = []
+    for numbers in of_source.values():
+        if len(numbers) == 1:
+            continue
+        first, *rest = sorted(numbers, key=lambda row: clips[row]._times())
+        group, longest = [first], first
+        for number in rest:
+            # In the order of their starts a clip that overlaps any overlaps the longest.
+            if not clips[number].overlaps(clips[longest]):
+                groups.append(group)
+                group, longest = [], number
+            group.append(number)
+            if clips[number]._times()[1] > clips[longest]._times()[1]:
+                longest = number
+        groups.append(group)
+    return [sorted(group) for group in groups if len(group) > 1]

@@ -1,0 +1,250 @@
+"""Leaks of a split: clips of different objects with the same, or nearly the same, content.
+
+A split by object is only as good as the names of the objects. Clips that share bytes and stretch
+have one object here (`unite_objects`); copies of a clip that were encoded or cut again are found by
+their features (`Lookalikes`): by their cosine, centred on the training mean. How high that is for
+unlike clips depends on along how many dimensions the features vary, so the bound does, too: as many
+clips at random on a sphere of so many dimensions reach it once in `ONE_IN` data sets. Measured, the
+largest of two clips of different objects over 20 splits by object, and of one object:
+
+    features                                clips  dimensions  bound  different  same  plain cosine
+    demo (efficientnet_lite0, 8 frames)       300          22  0.875      0.703  0.62        0.9035
+    spring (V-JEPA 2, 8 steps)                206          13  0.955      0.863  0.95        0.9890
+    spring (DINOv2, middle frame)             206          10  0.979      0.886  0.94        0.9945
+    ramp of the paper (V-JEPA 2, pooled)      300           9  0.992      0.968  0.94        0.9994
+
+Of 24 clips of the demo, copies encoded again (CRF 23) and copies that begin one or three frames
+later are all found; of strongly compressed copies (CRF 35) and of those of half the size, whose
+features are no nearer than those of other clips, none. RESULTS.md says how to measure again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betaincinv
+
+from data.cache import Features
+from data.duplicates import SharedObjects, share_objects
+from pipeline.dataset.examples import Examples
+from pipeline.dataset.sources import RunInputs
+from pipeline.dataset.splits import Split
+
+ONE_IN = 1000
+"""In one of so many data sets of unlike clips any two of them reach the bound."""
+HIGHEST_BOUND = 0.9999
+"""Rounding may move a cosine by more than what is above."""
+FEWEST_DIMENSIONS = 4.0
+"""Features that vary along fewer dimensions have high cosines by chance, and are not compared."""
+SLACK = 0.1
+"""How far a cosine may move when the mean of all clips gives way to that of the training clips."""
+SAMPLE = 2048  # clips of which the number of dimensions is measured
+BLOCK = 1024  # clips whose cosines with all others are in memory at once
+MOST_PAIRS = 100_000  # more are not needed to see that something is wrong
+
+
+@dataclass(frozen=True)
+class Lookalike:
+    """Two clips of different objects in different parts of a split, and how alike they are."""
+
+    clip: int
+    other: int
+    cosine: float
+
+
+@dataclass(frozen=True, repr=False)
+class Lookalikes:
+    """Pairs of clips of different objects that may be near-duplicates, once for all splits.
+
+    Attributes:
+        pairs: int64 (P, 2), the first the smaller.
+        known: bool (P,), equal whatever their features say.
+        bound: The cosine from which on two clips count as near-duplicates.
+        caches: Features (N, T, D) of each cache.
+    """
+
+    pairs: np.ndarray
+    known: np.ndarray
+    bound: float
+    caches: tuple[np.ndarray, ...]
+
+    def __repr__(self) -> str:
+        return f"Lookalikes({len(self.pairs)} pairs)"
+
+    @classmethod
+    def of(cls, examples: Examples, clips: Features | None = None) -> Lookalikes:
+        """Find the pairs; of several caches, the mean of their cosines counts.
+
+        Args:
+            examples: The features and objects.
+            clips: The same clips with the hashes of their files and their thumbnails, if any.
+        """
+        objects = np.unique(np.asarray(examples.objects), return_inverse=True)[1]
+        rows = unit_rows(examples.caches)
+        bound = chance_bound(rows)
+        alike = _alike(rows, objects, bound - SLACK)
+        equal = set() if clips is None else _equal(clips, objects)
+        equal_pairs = np.array(sorted(equal), np.int64).reshape(-1, 2)
+        unequal = [pair for pair in map(tuple, alike.tolist()) if pair not in equal]
+        pairs = np.concatenate([equal_pairs, np.array(unequal, np.int64).reshape(-1, 2)])
+        return cls(pairs, np.arange(len(pairs)) < len(equal_pairs), bound, examples.caches)
+
+    def across(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """Return the near-duplicates in different parts of a split, and their cosines.
+
+        Returns:
+            int64 (Q, 2) and float32 (Q,).
+        """
+        part = np.zeros(len(self.caches[0]), np.int8)
+        for number, own in enumerate((split.train, split.validation, split.test), 1):
+            part[own] = number
+        parts = part[self.pairs]  # (P, 2)
+        asked = np.flatnonzero((parts > 0).all(axis=1) & (parts[:, 0] != parts[:, 1]))
+        if not len(asked):
+            return self.pairs[:0], np.zeros(0, np.float32)
+        cosines = np.zeros(len(asked), np.float32)
+        for cache in self.caches:
+            mean = _mean(cache, split.train)
+            for start in range(0, len(asked), BLOCK):
+                block = asked[start : start + BLOCK]
+                left, right = (
+                    _unit(_flat(cache, self.pairs[block, side]) - mean) for side in (0, 1)
+                )
+                cosines[start : start + BLOCK] += (left * right).sum(axis=1) / len(self.caches)
+        near = (cosines >= self.bound) | self.known[asked]
+        cosines[self.known[asked]] = 1.0
+        return self.pairs[asked[near]], cosines[near]
+
+    def across_all(self, splits: Sequence[Split]) -> list[Lookalike]:
+        """Return each near-duplicate of any split once, the most alike first."""
+        largest: dict[tuple[int, int], float] = {}
+        for split in splits:
+            pairs, cosines = self.across(split)
+            for pair, cosine in zip(map(tuple, pairs.tolist()), cosines.tolist(), strict=True):
+                largest[pair] = max(cosine, largest.get(pair, -1.0))
+        found = [Lookalike(*pair, cosine) for pair, cosine in largest.items()]
+        return sorted(found, key=lambda pair: (-round(pair.cosine, 4), pair.clip, pair.other))
+
+    def without(self, split: Split) -> Split:
+        """Return a split without the test clips that are near-duplicates of training clips."""
+        pairs, _ = self.across(split)
+        of_training = np.isin(pairs, split.train)
+        copies = pairs[of_training.any(axis=1)][~of_training[of_training.any(axis=1)]]
+        return dataclasses.replace(split, test=np.setdiff1d(split.test, copies))
+
+
+def unite_objects(inputs: RunInputs) -> tuple[RunInputs, SharedObjects]:
+    """Give clips of equal content one object, where no two that were given differ.
+
+    Returns:
+        The inputs, and what was found; clips whose objects contradict each other keep them.
+    """
+    clips = inputs.clips
+    objects = [name or clip for name, clip in zip(clips.object, clips.clip_id, strict=True)]
+    found = SharedObjects(tuple(objects))
+    for cache in inputs.caches:
+        if not any(cache.source_sha256):
+            continue
+        named = dataclasses.replace(cache, object=found.objects)
+        shared = share_objects(named.stretches())
+        found = SharedObjects(
+            shared.objects,
+            (*found.contradictions, *shared.contradictions),
+            (*found.united, *shared.united),
+        )
+    if not found.united:
+        return inputs, found
+    names = [
+        before if (before or clip) == name else name
+        for before, clip, name in zip(clips.object, clips.clip_id, found.objects, strict=True)
+    ]
+    first = dataclasses.replace(clips, object=names)
+    return dataclasses.replace(inputs, caches=(first, *inputs.caches[1:])), found
+
+
+def dimensions_of(rows: np.ndarray) -> float:
+    """Return along how many dimensions unit rows (N, values) vary: 1 / the mean squared cosine."""
+    some = rows[:: -(-len(rows) // SAMPLE)]
+    cosines = some @ some.T
+    return cosines.size / max(float(np.vdot(cosines, cosines)), 1e-12)
+
+
+def chance_bound(rows: np.ndarray) -> float:
+    """Return the cosine that no two of N unlike clips reach but in one of `ONE_IN` data sets.
+
+    Args:
+        rows: float32 (N, values) of length one.
+
+    Returns:
+        That of N points at random on a sphere; infinity where the features say too little.
+    """
+    dimensions = dimensions_of(rows)
+    if dimensions < FEWEST_DIMENSIONS:
+        return np.inf
+    share = 1 / (ONE_IN * len(rows) ** 2 / 2)  # of the pairs
+    bound = np.sqrt(1 - betaincinv((dimensions - 1) / 2, 0.5, 2 * share))
+    return min(float(bound), HIGHEST_BOUND)
+
+
+def _alike(rows: np.ndarray, objects: np.ndarray, bound: float) -> np.ndarray:
+    """Return pairs of clips of different objects whose cosine reaches a bound, int64 (P, 2)."""
+    found = [np.empty((0, 2), np.int64)]
+    if np.isinf(bound):
+        return found[0]
+    for start in range(0, len(rows), BLOCK):
+        cosines = rows[start : start + BLOCK] @ rows[start:].T  # (block, the rest)
+        left, right = np.nonzero(cosines >= bound)
+        is_pair = (left < right) & (objects[start + left] != objects[start + right])
+        found.append(np.stack([left, right], axis=1)[is_pair] + start)
+        if sum(map(len, found)) > MOST_PAIRS:
+            break
+    return np.concatenate(found)[:MOST_PAIRS]
+
+
+def unit_rows(caches: Sequence[np.ndarray]) -> np.ndarray:
+    """Return float32 (N, values) whose products are the mean of the caches' centred cosines."""
+    widths = [int(np.prod(cache.shape[1:])) for cache in caches]
+    rows = np.empty((len(caches[0]), sum(widths)), np.float32)
+    for cache, width, stop in zip(caches, widths, np.cumsum(widths), strict=True):
+        mean = _mean(cache, slice(None))
+        for start in range(0, len(rows), BLOCK):
+            some = slice(start, start + BLOCK)
+            rows[some, stop - width : stop] = _unit(_flat(cache, some) - mean)
+    rows /= np.float32(np.sqrt(len(caches)))
+    return rows
+
+
+def _equal(clips: Features, objects: np.ndarray) -> set[tuple[int, int]]:
+    """Return pairs of different objects with the same bytes, or the same thumbnails."""
+    pairs = {_ordered(*one.numbers) for one in share_objects(clips.stretches()).contradictions}
+    if clips.thumbnails.size:
+        rows: dict[bytes, list[int]] = {}
+        for row, picture in enumerate(clips.thumbnails):
+            rows.setdefault(hashlib.sha256(picture.tobytes()).digest(), []).append(row)
+        for equal in rows.values():
+            pairs |= {_ordered(equal[0], other) for other in equal[1:]}
+    return {pair for pair in pairs if objects[pair[0]] != objects[pair[1]]}
+
+
+def _ordered(one: int, two: int) -> tuple[int, int]:
+    return min(one, two), max(one, two)
+
+
+def _flat(cache: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+    """Return the features of clips as float32 (n, values)."""
+    chosen = np.asarray(cache[rows])
+    return chosen.reshape(len(chosen), -1).astype(np.float32)
+
+
+def _mean(cache: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+    return cache[rows].mean(axis=0, dtype=np.float64).astype(np.float32).ravel()
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Return rows of length one; one without a direction stays zero."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
