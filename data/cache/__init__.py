@@ -11,6 +11,7 @@ from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
+from data.cache.labelling import LabelChanges, describe_changes, label
 from data.cache.ledger import ledger_path, read_ledger
 from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
@@ -25,15 +26,18 @@ __all__ = [
     "CacheMetadata",
     "DamagedCacheError",
     "Features",
+    "LabelChanges",
     "MappedRows",
     "Problem",
     "Seal",
     "ShardStore",
+    "describe_changes",
     "describe_origin",
     "how_to_replace",
     "info",
     "is_merge",
     "is_whole_file",
+    "label",
     "ledger_path",
     "load",
     "looks_sealed",

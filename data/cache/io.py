@@ -84,7 +84,10 @@ def info(path: Path | str) -> dict[str, Any]:
         "dtype": str(clips.features.dtype),
         "objects": len(set(clips.object)),
         "scenarios": dict(Counter(clips.scenario)),
-        "labels": {name: _range(column) for name, column in clips.labels.items()},
+        "labels": {
+            name: _range(column) | _origin_of_label(clips, name)
+            for name, column in clips.labels.items()
+        },
         "failures": [{"clip": clip, "reason": reason} for clip, reason in clips.failures],
         "origin": describe_origin(clips.fingerprint),
         "fingerprint": dict(clips.fingerprint),
@@ -121,6 +124,12 @@ def describe_origin(fingerprint: Mapping[str, Any]) -> str:
 class _Known(dict[str, Any]):
     def __missing__(self, name: str) -> str:
         return "unknown"
+
+
+def _origin_of_label(clips: Features, name: str) -> dict[str, str]:
+    """Return the unit of a label and the hash of its table, where they are known."""
+    known = {"unit": clips.label_units.get(name), "table_sha256": clips.label_tables.get(name)}
+    return {key: text for key, text in known.items() if text}
 
 
 def _range(column: NDArray[np.float64]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from data.cache.errors import CacheError
 from data.cache.features import Features, row_sha256
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.hdf5_writer import package_versions
-from data.cache.joining import IDENTITY_FIELDS, joined_tables, joined_units, require_same_make
+from data.cache.joining import IDENTITY_FIELDS, require_same_make
 from data.cache.ledger import ledger_path
 from data.cache.parts import files_of_cache
 from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
@@ -87,8 +87,6 @@ def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[
         identity={name: getattr(tables[0], name) for name in IDENTITY_FIELDS},
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
         versions=package_versions(),
-        label_units=joined_units(tables),
-        label_tables=joined_tables(tables),
     )
     return list(rows.values()), merged, notes
 

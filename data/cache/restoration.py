@@ -199,8 +199,6 @@ def _write_anew(
         identity={name: getattr(clips, name) for name in IDENTITY_FIELDS},
         failures=[*clips.failures, *gone],
         versions=clips.versions,
-        label_units=clips.label_units,
-        label_tables=clips.label_tables,
     )
     write_rows(path, restored, rows)
     return [

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from data.cache.errors import CacheError, DamagedCacheError
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, blank_features
 from data.cache.hdf5_writer import write_cache
-from data.cache.seal import open_cache_file
+from data.cache.seal import Seal, open_cache_file
 from data.clips import Clip
 
 
@@ -68,12 +68,23 @@ class CacheRow:
     number: int
     features: RowPlace
     thumbnails: RowPlace | None
+    tables: Mapping[str, str]  # SHA-256 of the table that a label came from, where it is known
 
     @classmethod
     def from_metadata(
-        cls, clip: Clip, path: Path, metadata: CacheMetadata, number: int
+        cls,
+        clip: Clip,
+        path: Path,
+        metadata: CacheMetadata,
+        number: int,
+        tables: Mapping[str, str] | None = None,
     ) -> "CacheRow":
-        """Return row `number` of the cache `path`, with the identity and labels of `clip`."""
+        """Return row `number` of the cache `path`, with the identity and labels of `clip`.
+
+        `tables` are those of the labels: without them that of the clip itself.
+        """
+        if tables is None:
+            tables = dict.fromkeys(clip.labels, clip.table_sha256)
         has_thumbnails = metadata.clips.thumbnails.size
         return cls(
             clip=clip,
@@ -85,7 +96,14 @@ class CacheRow:
             number=number,
             features=RowPlace.of(path, metadata.features, number),
             thumbnails=RowPlace.of(path, metadata.thumbnails, number) if has_thumbnails else None,
+            tables=tables,
         )
+
+    def relabelled(self, clip: Clip) -> "CacheRow":
+        """Return the row with the object, scenario, labels and units that `clip` says."""
+        said = {name: getattr(clip, name) for name in ("object", "scenario", "labels", "units")}
+        tables = dict.fromkeys(clip.labels, clip.table_sha256)
+        return replace(self, clip=replace(self.clip, **said), tables=tables)
 
     def read(self) -> NDArray[Any]:
         """Read the features (1, T, D).
@@ -126,8 +144,42 @@ def cache_rows(path: Path, metadata: CacheMetadata) -> Iterator[CacheRow]:
             object=clips.object[number],
             scenario=clips.scenario[number],
             labels={name: float(column[number]) for name, column in clips.labels.items()},
+            units=clips.label_units,
         )
-        yield CacheRow.from_metadata(clip, path, metadata, number)
+        yield CacheRow.from_metadata(clip, path, metadata, number, clips.label_tables)
+
+
+def relabelled(
+    rows: Sequence[CacheRow], clips: Sequence[Clip], *, prune: bool = False
+) -> list[CacheRow]:
+    """Return rows with what `clips` say of those with their ids; `prune` removes the others."""
+    said = {clip.id: clip for clip in clips}
+    return [
+        row.relabelled(said[row.clip.id]) if row.clip.id in said else row
+        for row in rows
+        if row.clip.id in said or not prune
+    ]
+
+
+def with_known_labels(clip: Clip, before: CacheRow | None) -> tuple[Clip, Mapping[str, str]]:
+    """Return a clip with what the cache knows and it does not say, and the tables of its labels.
+
+    A table is the truth about its clips, unless it is a mere list of them.
+    """
+    says = clip.labels or clip.has_object or clip.scenario
+    if before is None or (clip.table_sha256 and says):
+        return clip, dict.fromkeys(clip.labels, clip.table_sha256)
+    known = before.clip
+    labels = clip.labels or known.labels
+    units = {**known.units, **clip.units}
+    clip = replace(
+        clip,
+        object=clip.object if clip.has_object else known.object,
+        scenario=clip.scenario or known.scenario,
+        labels=labels,
+        units={label: unit for label, unit in units.items() if label in labels},
+    )
+    return clip, before.tables
 
 
 def _seconds(value: np.float64) -> float | None:
@@ -142,13 +194,14 @@ def stack_rows(
     identity: Mapping[str, Any],
     failures: Sequence[tuple[str, str]],
     versions: Mapping[str, str],
-    label_units: Mapping[str, str] | None = None,
-    label_tables: Mapping[str, str] | None = None,
 ) -> Features:
     """Return these rows as one cache whose features (N, *shape) have no content yet.
 
-    It has thumbnails if every row has some, all of one size. Units and tables of labels that no row
-    has are left out.
+    It has thumbnails if every row has some, all of one size. The table of a label is that of all
+    rows where its value is known, if they have one.
+
+    Raises:
+        CacheError: A label has two units.
     """
     label_names = dict.fromkeys(name for row in rows for name in row.clip.labels)
     thumbnails = {row.thumbnails.shape if row.thumbnails else (0, 0, 0) for row in rows}
@@ -168,8 +221,8 @@ def stack_rows(
         key=[row.key for row in rows],
         start=np.array([row.clip.start for row in rows], dtype=np.float64),
         end=np.array([row.clip.end for row in rows], dtype=np.float64),
-        label_units={n: u for n, u in (label_units or {}).items() if n in label_names},
-        label_tables={n: t for n, t in (label_tables or {}).items() if n in label_names},
+        label_units=_units(rows),
+        label_tables=_tables(rows),
         thumbnails=blank_features((len(rows), *frames), np.dtype(np.uint8)),
         failures=failures,
         versions=versions,
@@ -177,14 +230,44 @@ def stack_rows(
     )
 
 
-def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> None:
-    """Write the cache `clips` of `stack_rows`; memory holds the features of one clip at a time.
+def _units(rows: Sequence[CacheRow]) -> dict[str, str]:
+    """Return the unit of each label; raises CacheError where it has two."""
+    first: dict[str, CacheRow] = {}
+    for row in rows:
+        for label, unit in row.clip.units.items():
+            other = first.setdefault(label, row).clip
+            if other.units[label] != unit:
+                raise CacheError(
+                    f"{label} is in {other.units[label]!r} for {other.id} and in {unit!r} for "
+                    f"{row.clip.id}: a cache has one unit of a label; name all its clips in one "
+                    "table, or write another cache"
+                )
+    return {label: row.clip.units[label] for label, row in first.items()}
+
+
+def _tables(rows: Sequence[CacheRow]) -> dict[str, str]:
+    """Return the table of each label whose known values all came from one."""
+    known: dict[str, set[str]] = {}
+    unknown: dict[str, set[str]] = {}
+    for row in rows:
+        for label, value in row.clip.labels.items():
+            of_label = unknown if np.isnan(value) else known
+            of_label.setdefault(label, set()).add(row.tables.get(label, ""))
+    tables = unknown | known
+    return {label: next(iter(found)) for label, found in tables.items() if len(found) == 1}
+
+
+def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> Seal:
+    """Write the cache `clips` of `stack_rows`, and return its seal.
+
+    Memory holds the features of one clip at a time.
 
     Raises:
         WriteError: The disk is full or not writable.
         CacheError: A row is damaged.
     """
-    write_cache(path, clips, (row.read() for row in rows), (row.read_thumbnails() for row in rows))
+    thumbnails = (row.read_thumbnails() for row in rows)
+    return write_cache(path, clips, (row.read() for row in rows), thumbnails)
 
 
 def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:

@@ -38,7 +38,15 @@ from data.cache.hdf5_reader import (
 from data.cache.hdf5_writer import package_versions, write_cache
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import append_to_ledger, compact_ledger, ledger_path, read_ledger
-from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.rows import (
+    CacheRow,
+    RowPlace,
+    cache_rows,
+    relabelled,
+    stack_rows,
+    with_known_labels,
+    write_rows,
+)
 from data.cache.verification import is_intact, read_to_copy
 from data.clips import Clip, ClipError
 from data.differences import first_difference
@@ -335,14 +343,16 @@ class ShardStore:
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
 
-        Identities and labels are those of `clips`; clips of equal content have one object, and of
-        two with different ones that of `clips` which comes later fails. Of a clip that is neither
-        done nor failed (after Ctrl-C), or whose file could not be read, `target` keeps what it has.
-        Memory holds the features of one clip at a time. The shards that are in the new file are
-        removed. Without a single clip there is no file.
+        Objects, scenarios, labels and units are those that the table of a clip says. A clip of no
+        table, which was found in a folder or named by itself, keeps what `target` knows of it and
+        it does not say. Clips of equal content have one object, and of two with different ones that
+        of `clips` which comes later fails. Of a clip that is neither done nor failed (after
+        Ctrl-C), or whose file could not be read, `target` keeps what it has. Memory holds the
+        features of one clip at a time. The shards that are in the new file are removed. Without a
+        single clip there is no file.
 
         Raises:
-            CacheError: A shard or an earlier row is damaged.
+            CacheError: A shard or an earlier row is damaged, or a label has two units.
             WriteError: The disk is full or not writable; `target` stays as it was.
         """
         if version_of(self.target) != self._target_version:
@@ -362,13 +372,54 @@ class ShardStore:
             sync_folder(self.target.parent)
             self._read_target()
             return self.target
-        if not self._is_current(consolidated, rows):
-            write_rows(self.target, consolidated, rows)
-            self._read_target()
+        self._write(consolidated, rows)
         for key in set(consolidated.key):
             remove_own_file(self._shard(key))
         sync_folder(self.parts)
         return self.target
+
+    def relabel(self, clips: Sequence[Clip], *, prune: bool = False) -> None:
+        """Write `target` with the objects, scenarios, labels and units of `clips`, found by id.
+
+        Other clips stay as they are, unless `prune` removes them. Features and keys stay.
+
+        Raises:
+            CacheError: An earlier row is damaged, or a label has two units.
+            WriteError: The disk is full or not writable; `target` stays as it was.
+        """
+        if self._existing is None:
+            return
+        rows = relabelled(list(self._earlier_rows(self._existing)), clips, prune=prune)
+        relabelled_clips = self._stack(rows, clips)
+        if prune:
+            given = {clip.id for clip in clips}
+            failures = [one for one in relabelled_clips.failures if one[0] in given]
+            relabelled_clips = replace(relabelled_clips, failures=failures)
+        self._write(relabelled_clips, rows)
+
+    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> None:
+        if not self._is_current(consolidated, rows):
+            write_rows(self.target, consolidated, rows)
+            self._read_target()
+
+    @property
+    def clips(self) -> Features | None:
+        """The clips of `target` without their features; None where it has none."""
+        return self._existing.clips if self._existing else None
+
+    def require_one_unit(self, clips: Sequence[Clip]) -> None:
+        """Raise `CacheError` if a label would have two units once these clips are extracted."""
+        given = {clip.id for clip in clips if clip.table_sha256}
+        units: dict[str, str] = {}
+        if self.clips and not given.issuperset(self.clips.clip_id):
+            units |= self.clips.label_units
+        for clip in clips:
+            for label, unit in clip.units.items():
+                if units.setdefault(label, unit) != unit:
+                    raise CacheError(
+                        f"{self.target}: {label} is in {units[label]!r}, and in {unit!r} for "
+                        f"{clip.id}: a cache has one unit of a label; {_ANOTHER}"
+                    )
 
     def _rows(self, clips: Sequence[Clip]) -> list[CacheRow]:
         """Return what `target` has of other clips, then what there is of `clips`."""
@@ -391,7 +442,6 @@ class ShardStore:
         failed |= self._failures
         extracted = {row.clip.id for row in rows}
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
-        labels = self._existing.clips if self._existing else None
         return stack_rows(
             rows,
             shape,
@@ -401,8 +451,6 @@ class ShardStore:
                 (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
             ],
             versions=self._versions,
-            label_units=labels.label_units if labels else {},
-            label_tables=labels.label_tables if labels else {},
         )
 
     def _leave_out(self, contradictions: Sequence[Contradiction], clips: Sequence[Clip]) -> bool:
@@ -450,13 +498,15 @@ class ShardStore:
         self, clips: Sequence[Clip], earlier: Mapping[str, CacheRow]
     ) -> Iterator[CacheRow]:
         for clip in clips:
-            key = self._keys.get(clip.id)
+            key, before = self._keys.get(clip.id), earlier.get(clip.id)
+            clip, tables = with_known_labels(clip, before)
             if key is None:
-                if clip.id in earlier and clip.id not in self._outdated:
-                    yield earlier[clip.id]
+                if before and clip.id not in self._outdated:
+                    same = (clip.start, clip.end) == (before.clip.start, before.clip.end)
+                    yield replace(before.relabelled(clip), tables=tables) if same else before
             elif self._existing and key in self._existing_rows:
                 yield CacheRow.from_metadata(
-                    clip, self.target, self._existing, self._existing_rows[key]
+                    clip, self.target, self._existing, self._existing_rows[key], tables
                 )
             else:
                 metadata = self._read_shard(key)
@@ -464,10 +514,13 @@ class ShardStore:
                     shard = self._shard(key)
                     raise DamagedCacheError(shard, f"{shard} is damaged or gone")
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
-                yield CacheRow.from_metadata(clip, self._shard(key), metadata, 0)
+                yield CacheRow.from_metadata(clip, self._shard(key), metadata, 0, tables)
 
     def _is_current(self, new: Features, rows: Sequence[CacheRow]) -> bool:
-        """Return whether `target` holds exactly this already, intact, written by any version."""
+        """Return whether `target` holds exactly this already, intact, written by any version.
+
+        Another table with the same values is no reason to write it again: runs know it by its hash.
+        """
         if not self._existing or self._existing.clips.features.shape != new.features.shape:
             return False
         if any(row.path != self.target or row.number != index for index, row in enumerate(rows)):
@@ -479,6 +532,7 @@ class ShardStore:
             features=new.features,
             thumbnails=new.thumbnails,
             versions=new.versions,
+            label_tables=new.label_tables,
         )
         return not current.differences(new) and is_intact(self.target)
 

@@ -1,4 +1,4 @@
-"""The `cache` commands: info, verify, merge, import, export."""
+"""The `cache` commands: info, verify, label, merge, import, export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from pipeline.cli.options import (
     workers,
 )
 from pipeline.cli.outputs import has_content, is_there, overwrite
-from pipeline.console import ProgressBar, counted, echo, echo_json, log, print_table
+from pipeline.console import (
+    ProgressBar,
+    counted,
+    echo,
+    echo_json,
+    log,
+    print_table,
+    some_clips,
+)
 
 HELP_ORDER = 50
 
@@ -113,6 +121,40 @@ def verify(
     if repair:
         store.sweep_shards(path)
     log(f"{path} is sound")
+
+
+@cache.command()
+@click.argument("path", type=PATH, metavar="CACHE")
+@click.argument("table", type=PATH)
+@click.option("--prune", is_flag=True, help="Remove the clips that TABLE does not name.")
+def label(path: Path, table: Path, prune: bool) -> None:
+    """Set the labels, objects, scenarios and units of CACHE to those of TABLE.
+
+    Clips are found by id. Features stay as they are, and where nothing changes the file does. What
+    changes is printed.
+    """
+    from dataclasses import replace
+
+    from data import cache as store
+    from data.files import sha256_file
+    from data.manifests import list_clips
+
+    if table.is_dir():
+        raise InvalidValueError(f"{table} is a folder, not a table")
+    clips = [
+        clip if clip.table_sha256 else replace(clip, table_sha256=sha256_file(table))
+        for clip in list_clips([table])
+    ]
+    changes = store.label(path, clips, prune=prune)
+    for sentence in changes.columns:
+        echo(sentence)
+    if changes.unnamed:
+        what = "were removed" if prune else "stay as they are: --prune removes them"
+        echo(f"{path}: {some_clips(changes.unnamed)} not in {table} {what}")
+    if changes.missing:
+        echo(f"{table}: {some_clips(changes.missing)} not in {path}")
+    changed = changes.columns or (prune and changes.unnamed)
+    log(f"{path}: {'labelled anew' if changed else 'nothing to change'}")
 
 
 @cache.command()

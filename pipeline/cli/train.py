@@ -115,7 +115,8 @@ def train(
     """Train agents on the features of one or several CACHEs.
 
     They learn to tell a receiver which of two clips has more of a property. Several caches are
-    joined by clip id; a static feature (one step) repeats over time.
+    joined by content where both know it, else by clip id; a static feature (one step) repeats over
+    time.
 
     Values in brackets are what a setting is unless it is given.
     """

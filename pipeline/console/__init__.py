@@ -9,6 +9,7 @@ from pipeline.console.output import (
     log,
     printable,
     show_log_of,
+    some_clips,
 )
 from pipeline.console.progress import ProgressBar, format_duration
 from pipeline.console.tables import print_table
@@ -25,4 +26,5 @@ __all__ = [
     "print_table",
     "printable",
     "show_log_of",
+    "some_clips",
 ]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -77,6 +78,16 @@ def counted(count: int, noun: str) -> str:
 def log(text: object) -> None:
     """Print a line on stderr, made printable; work does not end because nobody can read it."""
     _write_err(sys.stderr, f"{printable(text)}\n")
+
+
+def some_clips(ids: Sequence[str], most: int = 3) -> str:
+    """Return how many clips there are, and the first ones.
+
+    >>> some_clips(["a", "b", "c", "d"]), some_clips(["a"])
+    ('4 clips (a, b, c, ...)', '1 clip (a)')
+    """
+    shown = ", ".join([*ids[:most], *(["..."] if len(ids) > most else [])])
+    return f"{len(ids)} {'clip' if len(ids) == 1 else 'clips'} ({shown})"
 
 
 def show_log_of(package: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import HeliographError
 from pipeline.metrics import merge_ties
 
 Floats = NDArray[np.float64]
@@ -18,6 +19,8 @@ Numbers = NDArray[np.int64]
 
 PENALTIES: Floats = np.logspace(-2, 4, 7)
 FOLDS = 5
+LARGEST = 2.0**40
+"""Features above this, or below its inverse, are brought to about 1 before they are squared."""
 
 Goodness = Callable[[Floats, Numbers], float]
 """Scores predictions (n, targets) for clips (n,); larger is better, NaN where it cannot tell."""
@@ -32,14 +35,39 @@ def linear_kernel(features: NDArray[np.generic], train: Numbers) -> Floats:
     Args:
         features: (N, F).
         train: The training clips.
+
+    Raises:
+        HeliographError: A clip is so much farther from the others than they are from each other
+            that float32 cannot hold it.
     """
     equal = first_equal_rows(features)
-    rows = np.asarray(features, dtype=np.float32)
+    rows = in_range(np.asarray(features, dtype=np.float32), train)
     rows = rows - rows[train].mean(0)
     scale = rows[train].std(0)
-    rows /= np.where(scale > 0, scale, 1)
-    kernel = (rows @ rows.T).astype(np.float64) / rows.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows /= np.where(scale > 0, scale, 1)
+        kernel = (rows @ rows.T).astype(np.float64) / rows.shape[1]
+    if not np.isfinite(kernel).all():
+        raise HeliographError(
+            "the features of some clips are too far from those of the training clips to be "
+            "compared with them (more than 1e18 standard deviations): leave these clips out"
+        )
     return kernel[np.ix_(equal, equal)]
+
+
+def in_range(features: NDArray[np.float32], train: Numbers) -> NDArray[np.float32]:
+    """Return features (N, F) whose squares float32 can hold, for those whose squares it cannot.
+
+    A feature that is very large or very small in all training clips is multiplied by a power of
+    two, which changes no digit; the others stay as they are, to the bit.
+    """
+    size = np.abs(features[train]).max(0, initial=0)
+    extreme = (size > 0) & ((size > LARGEST) | (size < 1 / LARGEST))
+    if not extreme.any():
+        return features
+    exponents = np.where(extreme, -np.frexp(size)[1], 0)
+    with np.errstate(over="ignore"):
+        return np.ldexp(features, exponents)
 
 
 def first_equal_rows(features: NDArray[np.generic]) -> Numbers:

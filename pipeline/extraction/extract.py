@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from backbones import Backbone
-from data.cache import ShardStore
+from data.cache import ShardStore, describe_changes
 from data.clips import Clip
 from data.cores import available_cores
 from data.duplicates import Stretch, share_objects
@@ -101,6 +101,7 @@ def extract(
         repair=repair or (),
     ) as store:
         store.check_shape((steps, backbone.dim), dtype)
+        store.require_one_unit(clips)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         source = JobSource(clips, journal, settings, repair or {})
@@ -116,7 +117,13 @@ def extract(
         journal.record_failures()
         journal.report()
         if not (repair and summary.interrupted):  # otherwise clips still to come would be dropped
+            before = store.clips
             store.consolidate(clips)
+            if before is not None and store.clips is not None:
+                changes = describe_changes(before, store.clips, clips)
+                summary.label_changes = changes.columns
+                if any(clip.table_sha256 for clip in clips):
+                    summary.unnamed = changes.unnamed
             for clip, reason in store.contradictions.items():
                 journal.withdraw(clip, reason)
             if store.object_note:

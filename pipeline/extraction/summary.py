@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import HeliographError
-from pipeline.console import ProgressBar, format_duration, log
+from pipeline.console import ProgressBar, format_duration, log, some_clips
 
 
 @dataclass
@@ -26,6 +26,8 @@ class ExtractionSummary:
         waited_seconds: how long the backbone waited for frames.
         blocked_seconds: how long a decoder, on average, waited for the backbone.
         interrupted: whether Ctrl-C ended it.
+        label_changes: what the tables of the clips changed for clips that the cache had.
+        unnamed: clips of the cache that the tables do not name, if there are tables.
         notes: sentences about what was changed in the table of the clips.
     """
 
@@ -39,6 +41,8 @@ class ExtractionSummary:
     waited_seconds: float = 0.0
     blocked_seconds: float = 0.0
     interrupted: bool = False
+    label_changes: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -101,6 +105,13 @@ def print_failures(summary: ExtractionSummary) -> None:
 def print_summary(summary: ExtractionSummary) -> None:
     """Print the failures and the totals of an extraction on stderr."""
     print_failures(summary)
+    for sentence in summary.label_changes:
+        log(f"{summary.target}: {sentence}")
+    if summary.unnamed:
+        log(
+            f"{summary.target}: {some_clips(summary.unnamed)} of before are not in the table and "
+            "stay as they were; `heliograph cache label CACHE TABLE --prune` removes them"
+        )
     for note in summary.notes:
         log(f"note: {note}")
     bottleneck = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""

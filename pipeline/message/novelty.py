@@ -88,7 +88,8 @@ class NoveltyDetector:
         kept = np.arange(0, len(features), -(-len(features) // MAX_CLIPS))
         self.cache = cache
         self.clips = [clips[clip] for clip in kept.tolist()]
-        self._training = _flat(features[kept])
+        self._dtype = _dtype_for(features)
+        self._training = _flat(features[kept], self._dtype)
         names = np.asarray(objects)[kept]
         squared = _squared(self._training, self._training)  # (n, n)
         squared[names[:, None] == names] = np.inf
@@ -104,7 +105,7 @@ class NoveltyDetector:
 
     def __call__(self, features: NDArray[Any]) -> list[Distance]:
         """Return the distance of each clip of features (N, steps, dim)."""
-        flat = _flat(features)
+        flat = _flat(features, self._dtype)
         nearest = _squared(flat, self._training).argmin(1)
         values = np.linalg.norm(flat - self._training[nearest], axis=1)
         below = np.searchsorted(self._limits, values) / len(self._limits)
@@ -122,11 +123,17 @@ class NoveltyDetector:
 
 def most_novel(distances: Sequence[Distance]) -> Distance:
     """Return, of one clip's distances in several caches, the largest relative to its limit."""
-    return max(distances, key=lambda distance: distance.value / max(distance.limit, 1e-30))
+    return max(distances, key=lambda distance: distance.value / max(distance.limit, 1e-300))
 
 
-def _flat(features: NDArray[Any]) -> Floats:
-    return features.reshape(len(features), -1).astype(np.float32)
+def _dtype_for(features: NDArray[Any]) -> type[np.floating[Any]]:
+    """Return float32, or float64 for features whose squares float32 cannot hold."""
+    size = float(np.abs(features).max(initial=0))
+    return np.float32 if 1e-12 < size < 1e12 or not size else np.float64
+
+
+def _flat(features: NDArray[Any], dtype: type[np.floating[Any]]) -> Floats:
+    return features.reshape(len(features), -1).astype(dtype)
 
 
 def _squared(left: Floats, right: Floats) -> NDArray[np.float64]:

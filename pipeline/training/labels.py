@@ -12,6 +12,8 @@ from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, RunInputs
 from pipeline.game import ClipTable, build_game
 
+SMALLEST, LARGEST = 1e-12, 1e12  # of the largest feature, for networks that read it as it is
+
 
 def describe_labels(inputs: RunInputs, config: TrainConfig) -> list[str]:
     """Return sentences about the labels of a run that its reader must know; none where all is well.
@@ -55,6 +57,25 @@ def require_labels_that_differ(inputs: RunInputs, config: TrainConfig, examples:
             f"{where}: the {len(labelled)} clips with known labels {obstacle}: nothing to compare; "
             "name other labels with --property"
         )
+
+
+def require_learnable_scale(inputs: RunInputs, config: TrainConfig) -> None:
+    """Check that features which networks read as they are have a size that networks can read.
+
+    Principal axes bring features of any size to one.
+
+    Raises:
+        HeliographError: The features of a cache are very large or very small.
+    """
+    if config.axes:
+        return
+    for source, part in zip(inputs.sources, inputs.caches, strict=True):
+        size = max(float(np.abs(clip).max(initial=0)) for clip in part.features)
+        if size and not SMALLEST < size < LARGEST:
+            raise HeliographError(
+                f"{source.path}: its features are {size:.0e} at most, a size that no network "
+                "learns from: give --axes 64, which brings them to one, or scale them"
+            )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -39,7 +39,11 @@ from pipeline.training.callbacks import (
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
 from pipeline.training.diagnostics import diagnose, require_labelled
 from pipeline.training.fit import fit
-from pipeline.training.labels import describe_labels, require_labels_that_differ
+from pipeline.training.labels import (
+    describe_labels,
+    require_labels_that_differ,
+    require_learnable_scale,
+)
 from pipeline.training.settings import group_game_settings
 
 
@@ -124,6 +128,7 @@ def train(
     examples = build_examples(inputs.caches, config.properties)
     require_labelled(examples, config.properties, tuple(paths.values()))
     require_labels_that_differ(inputs, config, examples)
+    require_learnable_scale(inputs, config)
     for sentence in (said := describe_labels(inputs, config)):
         report(sentence)
     notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]

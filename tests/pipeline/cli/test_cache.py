@@ -9,6 +9,7 @@ import backbones
 from data.cache import save
 from tests.helpers.caches import features
 from tests.helpers.command import run
+from tests.helpers.features import make_features
 from tests.helpers.paper_files import make_paper_features
 from tests.helpers.tiny_backbone import TINY_ENTRY
 
@@ -102,3 +103,27 @@ def test_a_cache_that_lost_its_seal_is_imported(tmp_path):
     assert run("cache", "import", tmp_path / "c.h5", "-o", tmp_path / "new.h5").exit_code == 0
     info = json.loads(run("cache", "info", tmp_path / "new.h5", "--json").stdout)
     assert info["origin"] == "imported features, in its file fake, as declared (from c.h5)"
+
+
+def test_label_prints_what_changes_and_leaves_the_file_where_nothing_does(tmp_path):
+    made = make_features()
+    save(made, tmp_path / "c.h5")
+    lines = ["id,path,object,mass"]
+    lines += [
+        f"{clip},{clip},{name},{mass + (row == 2)}"
+        for row, (clip, name, mass) in enumerate(
+            zip(made.clip_id, made.object, made.labels["mass"], strict=True)
+        )
+        if row != 3 and not np.isnan(mass)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join([*lines, "new,new,new,5.0"]))
+    arguments = ["cache", "label", str(tmp_path / "c.h5"), str(tmp_path / "t.csv")]
+    done = run(*arguments)
+    assert done.exit_code == 0, done.stderr
+    assert "mass: 1 changed (object_00/2: 10 -> 11)" in done.stdout
+    assert "2 clips (object_00/3, object_13/3) not in" in done.stdout
+    assert "1 clip (new) not in" in done.stdout
+    content = (tmp_path / "c.h5").read_bytes()
+    again = run(*arguments)
+    assert "nothing to change" in again.stderr
+    assert (tmp_path / "c.h5").read_bytes() == content

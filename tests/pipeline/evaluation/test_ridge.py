@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data.errors import HeliographError
 from pipeline.evaluation import ridge
 
 
@@ -74,3 +75,19 @@ def test_penalties_that_are_equally_good_up_to_rounding_are_a_tie():
 
         values = ridge.predict(kernel, targets, train, clips, objects=kinds, goodness=last_bits)
         assert np.array_equal(values, smallest)
+
+
+@pytest.mark.parametrize("exponent", [60, 63, -95, -110])
+def test_a_kernel_does_not_depend_on_the_scale_of_the_features(exponent):
+    features = np.random.RandomState(0).randn(40, 30).astype(np.float32)
+    train = np.arange(30)
+    scaled = np.ldexp(features, exponent)
+    kernels = [ridge.linear_kernel(own, train) for own in (features, scaled)]
+    assert np.array_equal(*kernels)
+
+
+def test_a_clip_beyond_what_float32_holds_is_a_sentence():
+    features = np.random.RandomState(0).randn(40, 30).astype(np.float32) * np.float32(1e-25)
+    features[-1] = 1.0
+    with pytest.raises(HeliographError, match="too far from those of the training clips"):
+        ridge.linear_kernel(features, np.arange(30))

@@ -1,6 +1,7 @@
 """How far clips are from the training clips."""
 
 import numpy as np
+import pytest
 
 from pipeline.message.novelty import NoveltyDetector
 
@@ -12,3 +13,16 @@ def test_clips_of_two_objects_that_look_the_very_same_leave_no_limit():
     alike, apart = same(np.array([[[0, 0]], [[0, 1]]], np.float32))
     assert (str(alike), alike.unfamiliar) == ("familiar", False)
     assert (str(apart), apart.unfamiliar) == ("unlike anything seen", True)
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e-30])
+def test_distances_of_very_large_or_small_features_are_right(scale):
+    features = np.random.RandomState(0).randn(20, 2, 5).astype(np.float32)
+    objects = [str(number % 4) for number in range(20)]
+    one, scaled = (
+        NoveltyDetector(own, objects, objects)(own + own[::-1])
+        for own in (features, features * np.float32(scale))
+    )
+    for ours, theirs in zip(one, scaled, strict=True):
+        assert theirs.value / scale == pytest.approx(ours.value, rel=1e-4)
+        assert theirs.unfamiliar == ours.unfamiliar

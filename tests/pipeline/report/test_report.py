@@ -224,7 +224,8 @@ def test_a_page_of_any_size_is_not_read_to_know_whose_it_is(run, tmp_path):
     page.unlink()
     os.mkfifo(page)
     refused = command("report", run.folder, "-o", page)
-    assert f"{page} exists, and is something else" in refused.stderr
+    assert refused.exit_code == 1
+    assert f"{page} is not written: it is a FIFO" in refused.stderr
 
 
 def test_a_run_of_an_older_version_replaces_the_page_in_its_own_folder_only(run, tmp_path):

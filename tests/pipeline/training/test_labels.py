@@ -9,6 +9,7 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.config import build_config
 from pipeline.dataset import build_examples, is_grid, read_inputs
+from pipeline.evaluation import evaluate
 from pipeline.training import train
 from pipeline.training.labels import describe_labels
 from tests.helpers.features import make_features
@@ -96,3 +97,16 @@ def test_a_grid_of_two_writers_is_the_grid(tmp_path):
     for part in ("train", "validation", "test"):
         one, two = (getattr(each.split("auto", 0), part) for each in (grid, two_writers))
         assert one.tolist() == two.tolist()
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e-30])
+def test_features_of_extreme_scale_train_on_axes_and_are_refused_without(tmp_path, scale):
+    features = make_features(objects=15)
+    scaled = dataclasses.replace(features, features=features.features * np.float32(scale))
+    cache.save(scaled, tmp_path / "c.h5")
+    options = QUICK | {"properties": ["mass"], "log": None}
+    with pytest.raises(HeliographError, match="a size that no network learns from: give --axes 64"):
+        train(tmp_path / "c.h5", tmp_path / "run", axes=0, **options)
+    run = train(tmp_path / "c.h5", tmp_path / "run", axes=4, **options)
+    baseline = evaluate(run.folder, permutations=20).to_json()["baselines"]["ridge"]
+    assert baseline["mean"] > 0.8
