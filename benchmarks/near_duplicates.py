@@ -25,8 +25,7 @@ from data.cache import Features
 from data.clips import Clip
 from data.interchange import import_features
 from data.video import Sampling
-from pipeline.dataset import Examples
-from pipeline.dataset.leaks import chance_bound, dimensions_of, unit_rows
+from pipeline.dataset import Examples, chance_bound, dimensions_of, unit_rows
 from pipeline.extraction import extract
 
 COPIES = {  # constant rate factor, size as a share, frames left out at the start

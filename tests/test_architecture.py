@@ -19,6 +19,7 @@ WITHOUT_SOURCE = {
     "backbones/test_gpu.py": "every backbone on a GPU",
     "backbones/test_parity.py": "every backbone against another implementation",
     "backbones/test_real_weights.py": "every backbone with its published weights",
+    "pipeline/extraction/test_duplicates.py": "clips of equal content in an extraction",
     "data/video/test_nasty.py": "every decoder on hostile files",
     "pipeline/cli/test_wrong_values.py": "every option, with a wrong value",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",

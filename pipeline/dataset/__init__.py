@@ -2,7 +2,14 @@
 
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join_caches, left_out_sentence, match
-from pipeline.dataset.leaks import Lookalike, Lookalikes, unite_objects
+from pipeline.dataset.leaks import (
+    Lookalike,
+    Lookalikes,
+    chance_bound,
+    dimensions_of,
+    unit_rows,
+    unite_objects,
+)
 from pipeline.dataset.projection import principal_axes
 from pipeline.dataset.sources import (
     CacheSource,
@@ -22,6 +29,8 @@ __all__ = [
     "RunInputs",
     "Split",
     "build_examples",
+    "chance_bound",
+    "dimensions_of",
     "folds_of",
     "is_grid",
     "join_caches",
@@ -30,5 +39,6 @@ __all__ = [
     "match",
     "principal_axes",
     "read_inputs",
+    "unit_rows",
     "unite_objects",
 ]
