@@ -13,6 +13,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+# Processes that share the files of the default tests
+WORKERS ?= 2
 # Further words for pytest: make test PYTEST="-x --durations=20"
 PYTEST ?=
 
@@ -31,7 +33,7 @@ demo: setup
 	$(BIN)/heliograph demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 
 test-unit: setup
 	$(BIN)/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)

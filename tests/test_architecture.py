@@ -20,6 +20,7 @@ WITHOUT_SOURCE = {
     "backbones/test_parity.py": "every backbone against another implementation",
     "backbones/test_real_weights.py": "every backbone with its published weights",
     "pipeline/extraction/test_duplicates.py": "clips of equal content in an extraction",
+    "pipeline/extraction/test_outputs.py": "outputs of backbones in every command",
     "data/video/test_nasty.py": "every decoder on hostile files",
     "pipeline/cli/test_wrong_values.py": "every option, with a wrong value",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",

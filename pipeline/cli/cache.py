@@ -128,10 +128,10 @@ def verify(
 @click.argument("table", type=PATH)
 @click.option("--prune", is_flag=True, help="Remove the clips that TABLE does not name.")
 def label(path: Path, table: Path, prune: bool) -> None:
-    """Set the labels, objects, scenarios and units of CACHE to those of TABLE.
+    """Set labels and objects to those of a table.
 
-    Clips are found by id. Features stay as they are, and where nothing changes the file does. What
-    changes is printed.
+    So are scenarios and units of CACHE. Clips are found by id. Features stay as they are, and where
+    nothing changes the file does. What changes is printed.
     """
     from dataclasses import replace
 

@@ -56,8 +56,8 @@ def test_the_lists_of_commands_cut_no_sentence_short():
         listed = run(*group, "--help").output.partition("Commands:")[2]
         assert listed
         assert "..." not in listed
-    names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-5:]]
-    assert names == ["info", "verify", "merge", "import", "export"]
+    names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-6:]]
+    assert names == ["info", "verify", "label", "merge", "import", "export"]
 
 
 def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):

@@ -66,7 +66,14 @@ def metrics(folder):
 
 
 def test_every_key_is_there(metrics):
-    others = {"shuffled_labels", "control", "imported_from", "game", "unchecked"}  # of other runs
+    others = {
+        "shuffled_labels",
+        "control",
+        "imported_from",
+        "game",
+        "unchecked",
+        "leaks",
+    }  # of other runs
     assert set(RunMetrics.model_fields) - others == metrics.model_fields_set
 
 
