@@ -1,11 +1,13 @@
 """Clips: stretches of video files with an identity and labels."""
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.duplicates import Stretch, share_objects
 from data.errors import HeliographError
 
 _TIME_FIELDS = ("start", "end")
@@ -72,6 +74,31 @@ class Clip:
     def has_object(self) -> bool:
         """Whether an object was given, so that it is not just the clip itself."""
         return self.object != self.id
+
+
+def refuse_contradictions(clips: Sequence[Clip]) -> None:
+    """Raise if clips of one file, links followed, that overlap have different objects.
+
+    Raises:
+        ClipError: Two do; the message has the file, both ids and both objects.
+    """
+    paths = {clip.path: os.path.realpath(clip.path) for clip in clips}
+    shared = share_objects(
+        Stretch(
+            clip.id,
+            clip.object,
+            paths[clip.path],
+            math.nan if clip.start is None else clip.start,
+            math.nan if clip.end is None else clip.end,
+        )
+        for clip in clips
+    )
+    for contradiction in shared.contradictions:
+        others = len(shared.contradictions) - 1
+        more = f", and so in {others} more clip{'s' * (others > 1)}" if others else ""
+        raise ClipError(
+            f"{clips[contradiction.numbers[0]].path}: {contradiction}{more}: give them one object"
+        )
 
 
 def _is_text(text: str) -> bool:

@@ -109,10 +109,16 @@ def share_objects(stretches: Iterable[Stretch]) -> SharedObjects:
         given = [row for row in named if clips[row].object not in ids]
         wrong = [row for row in given if clips[row].object != clips[given[0]].object]
         if wrong:
-            first = given[0]
-            contradictions += [
-                Contradiction(clips[first], clips[row], (first, row)) for row in wrong
-            ]
+            for row in wrong:  # rather named with a clip that it overlaps than with the first
+                partners = (
+                    other
+                    for other in given
+                    if other < row
+                    and clips[other].object != clips[row].object
+                    and clips[other].overlaps(clips[row])
+                )
+                other = next(partners, given[0])
+                contradictions.append(Contradiction(clips[other], clips[row], (other, row)))
             continue
         owner = (given or named or rows)[0]
         for row in rows:

@@ -7,12 +7,12 @@ from data.clips import Clip, ClipError
 
 
 def spelling(text: str) -> str:
-    """Return what texts share that differ in case, blanks or Unicode form alone.
+    r"""Return what texts share that differ in case, blanks or Unicode form alone.
 
-    >>> spelling("Thing 01") == spelling("thing01 ")
+    >>> spelling("Thing 01") == spelling("thing01 ") == spelling("thing\u200b01")
     True
     """
-    return _form("".join(_form(text).casefold().split()))
+    return _look("".join(_look(text).casefold().split()))
 
 
 def refuse_alike(
@@ -32,7 +32,7 @@ def refuse_alike(
     for value, place in values:
         other, other_place = seen.setdefault(key(value), (value, place))
         if other != value:
-            show = ascii if _form(other) == _form(value) else repr  # two forms look the same
+            show = ascii if _look(other) == _look(value) else repr
             raise ClipError(
                 f"the {what} is {show(other)} in {other_place} and {show(value)} in {place}, which "
                 "differ in case, blanks or Unicode form alone: write one of them everywhere"
@@ -51,7 +51,10 @@ def refuse_same_ids(clips: Sequence[Clip]) -> None:
         if other is clip:
             continue
         if other.id == clip.id:
-            raise ClipError(f"two clips have the id {clip.id!r}: {other.path} and {clip.path}")
+            raise ClipError(
+                f"two clips have the id {clip.id!r}: {other.path} and {clip.path}; give each clip "
+                "of the tables an id of its own"
+            )
         raise ClipError(
             f"two clips have ids that differ in their Unicode form alone: {other.id!a} and "
             f"{clip.id!a}; rename one"
@@ -60,3 +63,11 @@ def refuse_same_ids(clips: Sequence[Clip]) -> None:
 
 def _form(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _look(text: str) -> str:
+    """Return text without what cannot be seen: format characters, and forms that look alike."""
+    if text.isascii():
+        return text
+    seen = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return unicodedata.normalize("NFKC", seen)

@@ -93,7 +93,9 @@ def _clips_of(text: str, start: int) -> Generator[tuple[int, Any], None, int]:
         elif text[at : at + 1] != "}":
             raise json.JSONDecodeError("Expecting ',' or '}'", text, at)
     if not has_list:
-        raise json.JSONDecodeError("an object without a list 'clips'", text, start)
+        raise json.JSONDecodeError(
+            "an object without a list 'clips': write a list with an object a clip", text, start
+        )
     return at + 1
 
 

@@ -136,6 +136,7 @@ def label(path: Path, table: Path, prune: bool) -> None:
     from dataclasses import replace
 
     from data import cache as store
+    from data.clips import refuse_contradictions
     from data.files import sha256_file
     from data.manifests import list_clips
 
@@ -145,6 +146,7 @@ def label(path: Path, table: Path, prune: bool) -> None:
         clip if clip.table_sha256 else replace(clip, table_sha256=sha256_file(table))
         for clip in list_clips([table])
     ]
+    refuse_contradictions(clips)
     changes = store.label(path, clips, prune=prune)
     for sentence in changes.columns:
         echo(sentence)

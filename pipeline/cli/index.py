@@ -56,6 +56,7 @@ def check(table: Path, as_json: bool) -> None:
     reason. A table is .csv, .tsv, .json, .jsonl, .ndjson, .parquet, or a .txt of paths. Exit code 1
     if it is refused.
     """
+    from data.clips import refuse_contradictions
     from data.tables import TABLE_SUFFIXES, read_table
 
     if table.suffix.lower() not in TABLE_SUFFIXES:
@@ -63,6 +64,7 @@ def check(table: Path, as_json: bool) -> None:
     read = read_table(table)
     if not read.clips:
         raise HeliographError(f"there are no clips in {table}")
+    refuse_contradictions(read.clips)
     gone = [clip.path for clip in read.clips if not clip.path.exists()]
     if as_json:
         first = str(gone[0]) if gone else None

@@ -9,8 +9,8 @@ largest of two clips of different objects over 20 splits by object, and of one o
 
     features                                clips  dimensions  bound  different  same  plain cosine
     demo (efficientnet_lite0, 8 frames)       300          22  0.875      0.703  0.62        0.9035
-    spring (V-JEPA 2, 8 steps)                206          13  0.955      0.863  0.95        0.9890
-    spring (DINOv2, middle frame)             206          10  0.979      0.886  0.94        0.9945
+    spring (V-JEPA 2, 8 steps)                206          13  0.955      0.865  0.95        0.9890
+    spring (DINOv2, middle frame)             206          10  0.979      0.896  0.94        0.9945
     ramp of the paper (V-JEPA 2, pooled)      300           9  0.992      0.968  0.94        0.9994
 
 Of 24 clips of the demo, copies encoded again (CRF 23) and copies that begin one or three frames

@@ -10,8 +10,6 @@ number of clips.
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -22,10 +20,8 @@ import torch
 
 from backbones import Backbone
 from data.cache import ShardStore, describe_changes
-from data.clips import Clip
+from data.clips import Clip, refuse_contradictions
 from data.cores import available_cores
-from data.duplicates import Stretch, share_objects
-from data.errors import HeliographError
 from data.video import DecoderPool, Sampling, decoder_record
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
@@ -129,26 +125,6 @@ def extract(
             if store.object_note:
                 summary.notes.append(store.object_note)
     return summary
-
-
-def refuse_contradictions(clips: Sequence[Clip]) -> None:
-    """Raise HeliographError where one stretch of a file is two clips of different objects."""
-    paths = {clip.path: os.path.realpath(clip.path) for clip in clips}
-    shared = share_objects(
-        Stretch(
-            clip.id,
-            clip.object,
-            paths[clip.path],
-            math.nan if clip.start is None else clip.start,
-            math.nan if clip.end is None else clip.end,
-        )
-        for clip in clips
-    )
-    for contradiction in shared.contradictions:
-        raise HeliographError(
-            f"{clips[contradiction.numbers[0]].path}: {contradiction}; "
-            f"{len(shared.contradictions)} clips like that: give them one object"
-        )
 
 
 def _device_record(backbone: Backbone, batch: int) -> dict[str, str]:

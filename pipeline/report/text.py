@@ -29,10 +29,7 @@ def score_rows(metrics: RunMetrics) -> Table:
     """Return accuracies on test clips, then the baselines: all properties at once, and each."""
     properties = list(metrics.properties)
     several = len(properties) != 1
-    title = "accuracy on test clips"
-    if metrics.leaks is not None:
-        title += f", {metrics.leaks.mark}"
-    columns = [title, *(["all at once"] if several else []), *properties]
+    columns = ["accuracy on test clips", *(["all at once"] if several else []), *properties]
     rows = []
     for score, name in SCORE_NAMES.items():
         if getattr(metrics, score) is None and metrics.game is not None:
@@ -211,6 +208,9 @@ def show_metrics(metrics: RunMetrics, as_json: bool) -> None:
     if as_json:
         echo_json(metrics.to_json())
         return
+    if metrics.leaks is not None:
+        echo(metrics.leaks.mark)
+        echo()
     print_table(*score_rows(metrics))
     if metrics.gains is not None and metrics.gains.model_fields_set:
         echo()

@@ -82,6 +82,10 @@ class TestShareObjects:
         chain[0] = part("c", "other", 2.5, 4)
         assert share_objects(chain).contradictions[0].numbers == (0, 2)
 
+    def test_a_contradiction_names_clips_that_overlap(self):
+        chain = [part("a", "o", 0, 2), part("b", "o", 1, 3), part("c", "other", 2.5, 4)]
+        assert share_objects(chain).contradictions[0].numbers == (1, 2)
+
     def test_a_long_stretch_links_short_ones_that_follow(self):
         clips = [part("a", "o", 0, 10), part("b", "", 1, 2), part("c", "", 8, 9)]
         assert share_objects(clips).objects == ("o",) * 3

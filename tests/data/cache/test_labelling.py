@@ -134,6 +134,23 @@ def test_label_sets_labels_anew_and_says_what_changed(tmp_path):
     assert cache.label(target, anew).columns == ()
 
 
+@pytest.mark.parametrize("relabel", [cache.label, lambda target, clips: run(target, clips)])
+def test_a_label_that_is_new_is_set(tmp_path, relabel):
+    target = tmp_path / "c.h5"
+    run(target, bare())
+    assert not cache.load(target).labels
+    relabel(target, table())
+    volumes = [
+        dataclasses.replace(clip, labels={"volume": 3.0}, units={"volume": "ml"})
+        for clip in table(6, TWO)
+    ]
+    relabel(target, volumes)
+    after = cache.load(target)
+    assert list(after.labels) == ["volume"]
+    assert after.label_units == {"volume": "ml"}
+    assert after.label_tables == {"volume": TWO}
+
+
 def test_prune_removes_the_clips_that_the_table_does_not_name(tmp_path):
     target = tmp_path / "c.h5"
     run(target, table(9))  # of which one fails

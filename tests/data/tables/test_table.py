@@ -279,6 +279,8 @@ class TestObjects:
             ("ball", "ball "),
             ("red ball", "red  ball"),
             ("m\u00fcsli", "mu\u0308sli"),
+            ("ball", "ba\u200bll"),
+            ("ball", "\uff42all"),
         ],
     )
     @pytest.mark.parametrize("role", ["object", "scenario"])
@@ -286,10 +288,7 @@ class TestObjects:
         path = write(tmp_path / "t.csv", f"path,{role}", f"a.mp4,{one}", f"b.mp4,{other}")
         with pytest.raises(ClipError) as error:
             read_table(path)
-        show = repr if one.isascii() else ascii
-        assert f"the {role} is {show(one)} in line 2 and {show(other)} in line 3" in str(
-            error.value
-        )
+        assert f"the {role} is {one!a} in line 2 and {other!a} in line 3" in str(error.value)
         (tmp_path / "t.json").write_text(
             json.dumps([{"path": "a", role: one}, {"path": "b", role: other}])
         )

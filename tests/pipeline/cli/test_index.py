@@ -122,6 +122,19 @@ def test_check_refuses_with_a_sentence(tmp_path):
     assert (shown.exit_code, f"there are no clips in {table}" in shown.stderr) == (1, True)
 
 
+def test_check_refuses_one_file_with_two_objects(tmp_path):
+    """So does `cache label`; `extract` before any work."""
+    table = tmp_path / "t.csv"
+    table.write_text("path,id,object\na.mp4,one,cup\na.mp4,two,ball\nb.mp4,three,cup\n")
+    for words in (("index", "check"), ("cache", "label", tmp_path / "c.h5")):
+        refused = run(*words, table)
+        assert refused.exit_code == 1
+        assert (
+            f"{tmp_path / 'a.mp4'}: 'one' and 'two' have the same content, but the objects "
+            "'cup' and 'ball': give them one object"
+        ) in " ".join(refused.stderr.split())
+
+
 def test_pictures_are_not_replaced_by_accident(tree, tmp_path):
     out, plots = tmp_path / "fall.jsonl", tmp_path / "plots"
     words = ["index", "physics101", tree, "--scenario", "fall", "-o", out, "--restitution"]
