@@ -1,6 +1,6 @@
 # make setup   a virtual environment in .venv with everything installed
 # make demo    raw video to messages, on clips that it makes itself (about 3 minutes)
-# make test    the tests (about 5 minutes)
+# make test    the tests (about 7 minutes on two cores)
 # make lint    ruff, mypy and import-linter
 #
 # make test-unit   the quick tests (under 40 seconds)
