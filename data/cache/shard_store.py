@@ -53,7 +53,6 @@ from data.differences import first_difference
 from data.duplicates import Contradiction, share_objects
 from data.files import (
     UnsafeFileError,
-    WriteError,
     atomic_write,
     open_regular,
     remove_own_file,
@@ -204,7 +203,7 @@ class ShardStore:
     def close(self) -> None:
         """Release the lock; remove the folder of shards if no shard is left in it."""
         if self._lock.held and next(self.parts.glob("*.h5"), None) is None:
-            with suppress(UnsafeFileError, WriteError):  # what somebody else put there stays
+            with suppress(UnsafeFileError):  # what somebody else put there stays
                 remove_own_file(self.parts / "store.json")
         self._lock.release()
 
