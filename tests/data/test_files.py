@@ -2,7 +2,6 @@ import errno
 import hashlib
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from data.files import (
     sweep_temporaries,
     temporary_path,
 )
+from tests.helpers.planting import plant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -171,23 +171,6 @@ def test_a_long_name_leaves_room_for_the_name_of_the_temporary_file(tmp_path):
     name = "é" * 120
     atomic_write(tmp_path / name, "x")
     assert os.listdir(tmp_path) == [name]
-
-
-def plant(path: Path, kind: str, victim: Path) -> None:
-    """Put something else than a file of its own at `path`; `victim` is the file it leads to."""
-    victim.write_text("a user's own")
-    if kind == "link":
-        path.symlink_to(victim)
-    elif kind == "dangling link":
-        path.symlink_to(victim.with_name("new"))
-    elif kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "socket":
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.close()
-    elif kind == "hard link":
-        os.link(victim, path)
 
 
 KINDS = {

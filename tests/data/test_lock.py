@@ -11,6 +11,7 @@ import pytest
 
 from data.files import UnsafeFileError, WriteError
 from data.lock import PAUSE, BusyError, Lock
+from tests.helpers.planting import plant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -166,16 +167,7 @@ def test_a_lock_where_nothing_can_be_made_is_refused_and_not_waited_for(path):
 @pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "hard link", "folder"])
 def test_what_is_planted_at_its_name_is_refused(tmp_path, kind):
     path, victim = tmp_path / "parts" / "lock", tmp_path / "victim"
-    path.parent.mkdir()
-    victim.write_text("a user's own")
-    if kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "hard link":
-        os.link(victim, path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(victim if kind == "link" else tmp_path / "new")
+    plant(path, kind, victim)
     with pytest.raises(UnsafeFileError, match=r"parts/lock is not written: it "):
         Lock(path, tmp_path / "c.h5")
     assert victim.read_text() == "a user's own"

@@ -9,6 +9,7 @@ from data.clips import Clip, ClipError
 from data.errors import HeliographError
 from data.files import UnsafeFileError
 from data.manifests import list_clips, read_manifest, write_manifest
+from tests.helpers.planting import plant
 
 
 def touch(*paths: Path) -> None:
@@ -342,11 +343,7 @@ class TestHostile:
     @pytest.mark.parametrize("kind", ["link", "FIFO", "hard link"])
     def test_what_is_planted_at_its_name_is_not_written(self, tmp_path, kind):
         victim, path = tmp_path / "victim", tmp_path / "m.jsonl"
-        victim.write_text("a user's own")
-        if kind == "FIFO":
-            os.mkfifo(path)
-        else:
-            (os.symlink if kind == "link" else os.link)(victim, path)
+        plant(path, kind, victim)
         with pytest.raises(UnsafeFileError, match=r"m\.jsonl is not written: it "):
             write_manifest([Clip(id="a", path=tmp_path / "a.mp4")], path)
         assert victim.read_text() == "a user's own"

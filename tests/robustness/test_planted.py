@@ -11,27 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.planting import OWN, plant
 from tests.robustness.commands import COMMANDS, WritingCommand
 from tests.robustness.place import Place
 from tests.robustness.zygote import Zygote
 
 KINDS = ("link", "dangling link", "FIFO", "hard link")
-OWN = "a user's own"
 
 
 PARTS = 8  # of the names of a command, so that no test takes long
-
-
-def plant(path: Path, kind: str, victim: Path) -> None:
-    """Put something else than a file of its own at `path`; `victim` is where it leads."""
-    victim.write_text(OWN)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "hard link":
-        os.link(victim, path)
-    else:
-        path.symlink_to(victim if kind == "link" else victim.with_name("new"))
 
 
 def files_made(command: WritingCommand, place: Place) -> list[str]:

@@ -36,6 +36,7 @@ from data.errors import HeliographError
 from data.files import UnsafeFileError, WriteError, temporary_path
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes, source
+from tests.helpers.planting import plant
 from tests.helpers.version_1 import save_version_1
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -410,23 +411,14 @@ class TestRefusals:
     def test_something_else_where_a_new_output_is_written(self, tmp_path, name, kind):
         """It is refused by its name, and stays."""
         path = tmp_path / f"c.h5{name}"
-        path.parent.mkdir(exist_ok=True)
         victim = tmp_path / "victim"
-        victim.write_text("a user's own")
-        if kind == "FIFO":
-            os.mkfifo(path)
-        elif kind == "hard link":
-            os.link(victim, path)
-        elif kind == "folder":
-            path.mkdir()
-        else:
-            path.symlink_to(victim if kind == "link" else tmp_path / "nothing")
+        plant(path, kind, victim)
         before = os.lstat(path).st_ino
         with pytest.raises(HeliographError, match=f"{re.escape(str(path))} is .*remove it, or"):
             full(tmp_path / "c.h5", 2)
         assert os.lstat(path).st_ino == before
         assert victim.read_text() == "a user's own"
-        assert not (tmp_path / "nothing").exists()
+        assert not (tmp_path / "new").exists()
 
     def test_the_lock_of_a_dead_process_holds_nobody_up(self, tmp_path):
         code = "import os, sys; from tests.data.cache import test_shard_store as t;"
