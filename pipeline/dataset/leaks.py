@@ -8,12 +8,12 @@ clips at random on a sphere of so many dimensions reach it once in `ONE_IN` data
 largest of two clips of different objects over 20 splits by object, and of one object:
 
     features                                clips  dimensions  bound  different  same  plain cosine
-    demo (efficientnet_lite0, 8 frames)       300          22  0.875      0.703  0.62        0.9035
+    ramp, simulated (efficientnet_lite0)      200          21  0.875      0.701  0.62        0.8960
     spring (V-JEPA 2, 8 steps)                206          13  0.955      0.865  0.95        0.9890
     spring (DINOv2, middle frame)             206          10  0.979      0.896  0.94        0.9945
     ramp of the paper (V-JEPA 2, pooled)      300           9  0.992      0.968  0.94        0.9994
 
-Of 24 clips of the demo, copies encoded again (CRF 23) and copies that begin one or three frames
+Of 24 clips of that ramp, copies encoded again (CRF 23) and copies that begin one or three frames
 later are all found; of strongly compressed copies (CRF 35) and of those of half the size, whose
 features are no nearer than those of other clips, none. RESULTS.md says how to measure again.
 """
