@@ -37,18 +37,16 @@ class DecoderClock:
 
     Attributes:
         now: Its time, in seconds.
-        blocked: Set once a decoder is about to wait until its outcome is received.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         """Put the clock into the pool and into `modules`."""
         self.now = 0.0
-        self.blocked = blocked = threading.Event()
+        self._begun = begun = threading.Semaphore(0)
 
         class WatchedQueue(queue.Queue[Any]):
             def put(self, *arguments: Any, **options: Any) -> None:
-                if self.full():
-                    blocked.set()
+                begun.release()
                 super().put(*arguments, **options)
 
         pool = sys.modules[DecoderPool.__module__]
@@ -57,6 +55,11 @@ class DecoderClock:
         clock = SimpleNamespace(monotonic=lambda: self.now)
         for module in (pool, *(sys.modules[name] for name in modules)):
             monkeypatch.setattr(module, "time", clock)
+
+    def wait_for_puts(self, number: int) -> None:
+        """Return once this many more outcomes were put into the queue, or wait for room in it."""
+        for _ in range(number):
+            assert self._begun.acquire(timeout=300)
 
 
 def assert_damaged(path: Path, reason: str) -> None:
