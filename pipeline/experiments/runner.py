@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -164,7 +164,7 @@ def _about(
 # Clips and features
 
 
-def _views(recipe: Recipe, names: Sequence[str]) -> dict[str, ViewFeatures]:
+def _views(recipe: Recipe, names: tuple[str, ...]) -> dict[str, ViewFeatures]:
     """Return how the features of each view are made, by its name; wrong values fail at once."""
     if recipe.clips is None:
         return {}
@@ -173,10 +173,10 @@ def _views(recipe: Recipe, names: Sequence[str]) -> dict[str, ViewFeatures]:
         raise InvalidValueError(
             f"{recipe.name} takes {takes}, not {len(names)}: {', '.join(names)}"
         )
-    seen_by = [*names, *names[-1:] * len(recipe.views)] or [None] * len(recipe.views)
+    left = (names[-1] if names else None,) * (len(recipe.views) - len(names))
     return {
         view.name: ViewFeatures.of(view, name)
-        for view, name in zip(recipe.views, seen_by, strict=False)
+        for view, name in zip(recipe.views, (*names, *left), strict=True)
     }
 
 
