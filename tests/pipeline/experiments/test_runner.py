@@ -180,6 +180,7 @@ def test_lines_and_tables_say_what_metrics_say():
         "kept_receiver": score(0.6, **estimate) | {"properties": {"a": score(0.6, **estimate)}},
         "baselines": {
             "ridge": score(0.9, **estimate) | {"properties": {"a": score(0.8, **estimate)}},
+            "differences": score(0.7, **estimate) | {"properties": {}},
             "majority": None,
         },
         "compositionality": {"topsim": score(0.3) | structure, "posdis_wmcp": None},
@@ -202,13 +203,14 @@ def test_lines_and_tables_say_what_metrics_say():
         },
     )
     columns, rows = accuracy_table(lines)
-    assert columns[-1] == "paper"
+    assert columns[4:] == ["ridge", "differences", "chance", "paper"]  # no run has pixels
     assert rows[0] == [
         "two",
         "60.0 ± 10.0 [40, 80]",
         "50.0 ± 10.0",
         "70.0 ± 10.0",
         "90.0",
+        "70.0",
         "-",
         "98 % (1)",
     ]
