@@ -17,7 +17,7 @@ import torch
 
 import backbones
 from backbones import Backbone
-from tests.helpers.tiny_backbone import TINY_ENTRY
+from tests.helpers.tiny_backbone import MAPPED_ENTRY, TINY_ENTRY
 
 TESTS = Path(__file__).resolve().parent
 
@@ -198,3 +198,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Backbone]:
     """Register a tiny random backbone as `tiny`, and give `load` for it."""
     monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
     return lambda **options: backbones.load("tiny", **{"device": "cpu", **options})
+
+
+@pytest.fixture
+def mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register as `mapped` a backbone whose maps are the pixels themselves."""
+    monkeypatch.setitem(backbones.BACKBONES, "mapped", MAPPED_ENTRY)
