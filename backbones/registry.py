@@ -183,10 +183,9 @@ def refuse_impossible(
         BackboneError: an unknown name; or the backbone gives other features.
     """
     entry = find_entry(name)
-    expected, spanned = entry.dim, entry.frames_per_step
+    expected, spanned = entry.dim, entry.frames_spanned(output)
     if entry.outputs is not None:
-        chosen = entry.outputs.choose(entry.name, output)
-        expected, spanned = chosen.dim, spanned * (2 if chosen.motion else 1)
+        expected = entry.outputs.choose(entry.name, output).dim
     if expected != dim:
         raise BackboneValueError(
             f"{entry.name} gives {expected} numbers a step, and these features have {dim}"

@@ -133,7 +133,5 @@ def test_a_projection_has_the_bits_of_one_product(monkeypatch) -> None:
 
 def test_too_little_memory_for_axes_is_a_sentence(monkeypatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
-    with pytest.raises(
-        OutOfMemoryError, match=r"finding 4 axes of 40 dimensions takes .* are free"
-    ):
+    with pytest.raises(OutOfMemoryError, match=r"finding 4 axes .* takes .* are free"):
         principal_axes(some_features(9, 4, 40), 4)
