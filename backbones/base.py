@@ -186,6 +186,16 @@ class Entry:
     preprocessings: tuple[str, ...] = ()
     outputs: Outputs | None = None
 
+    def frames_spanned(self, output: str | None = None) -> int:
+        """Return how many frames one step of an output is of, as `Backbone.frames_spanned`.
+
+        Raises:
+            BackboneValueError: there is no such output.
+        """
+        if output is None or self.outputs is None:
+            return self.frames_per_step
+        return self.frames_per_step * (2 if self.outputs.choose(self.name, output).motion else 1)
+
 
 class Backbone:
     """A frozen model: uint8 frames in, one float32 vector of `dim` numbers per time step out.

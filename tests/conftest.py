@@ -17,7 +17,7 @@ import torch
 
 import backbones
 from backbones import Backbone
-from tests.helpers.tiny_backbone import TINY_ENTRY
+from tests.helpers.tiny_backbone import MAPPED_ENTRY, TINY_ENTRY
 
 TESTS = Path(__file__).resolve().parent
 
@@ -146,13 +146,19 @@ def _keep_global_state() -> Iterator[None]:
     in the order in which they are decoded.
     """
     python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    threads = torch.get_num_threads()
+    threads, scheduler = torch.get_num_threads(), _scheduler()
     yield
+    assert _scheduler() == scheduler, "this process would now run before those that it waits for"
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(torch_state)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+def _scheduler() -> int | None:
+    """Return the scheduling policy of this thread, where the system has any."""
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -192,3 +198,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Backbone]:
     """Register a tiny random backbone as `tiny`, and give `load` for it."""
     monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
     return lambda **options: backbones.load("tiny", **{"device": "cpu", **options})
+
+
+@pytest.fixture
+def mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register as `mapped` a backbone whose maps are the pixels themselves."""
+    monkeypatch.setitem(backbones.BACKBONES, "mapped", MAPPED_ENTRY)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process, resource_tracker
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from data.simulate import rendering
 from data.simulate.scenes import SCENES
 
 CONTACT_SHEET, PREVIEW, UNFINISHED = "contact_sheet.png", "preview.webp", ".unfinished"
+NUISANCE_KEY = 3  # the sequence of a clip spawns 0 to 2: physics, appearance, sway
 _MADE = re.compile(r"[a-z][0-9]+_[a-z][0-9]+|manifest\.jsonl|contact_sheet\.png|preview\.webp")
 
 
@@ -56,12 +57,15 @@ class _ClipJob:
     fps: float
     frames: int
     seed: int
+    nuisance: int | None
+    handheld: bool
 
 
 def simulate(
     scene: str, out: Path, *, grid: int = 5, per_cell: int = 12, size: int = 256, fps: float = 24,
-    seconds: float = 2.0, seed: int = 0, workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None, pictures: bool = False,
+    seconds: float = 2.0, seed: int = 0, nuisance: int | None = None, handheld: bool = False,
+    workers: int | None = None, progress: Callable[[int, int], None] | None = None,
+    pictures: bool = False,
 ) -> Path:  # fmt: skip
     """Make `grid` x `grid` x `per_cell` clips of a scene under `out`; return the manifest's path.
 
@@ -72,6 +76,11 @@ def simulate(
     also `out/contact_sheet.png` and `out/preview.webp`. A run that fails or is interrupted removes
     its clips again; what a killed one left is replaced.
 
+    With `nuisance`, a seed, clips have other textures, colours, lights and places of the camera
+    than any clip without it; with `handheld` the camera sways as in a hand. Labels and tracks stay
+    those of the same `seed`. Such clips are `out/<cell>/<condition>/<trial>.mp4`; the condition is
+    `nuisance<seed>`, `handheld`, or both joined by `_`.
+
     Raises:
         InvalidValueError: A name or number is wrong.
         SimulationError: The folder already holds something, or cannot be made.
@@ -79,7 +88,7 @@ def simulate(
         WriteError: The disk is full or not writable.
     """
     out = Path(out)
-    jobs = list(_jobs(scene, out, grid, per_cell, size, fps, seconds, seed))
+    jobs = list(_jobs(scene, out, grid, per_cell, size, fps, seconds, seed, nuisance, handheld))
     if workers is not None and workers < 1:
         raise InvalidValueError(f"workers must be at least 1, not {workers}")
     manifest = out / "manifest.jsonl"
@@ -92,7 +101,7 @@ def simulate(
         clips = [
             Clip(
                 id=job.path.relative_to(out).as_posix(), path=job.path,
-                object=job.path.parent.name, scenario=scene, labels=labels[job.path],
+                object=_cell_name(scene, job.cell), scenario=scene, labels=labels[job.path],
             )
             for job in jobs
         ]  # fmt: skip
@@ -105,7 +114,7 @@ def simulate(
 
 def _jobs(
     scene: str, out: Path, grid: int, per_cell: int, size: int, fps: float, seconds: float,
-    seed: int,
+    seed: int, nuisance: int | None, handheld: bool,
 ) -> Iterator[_ClipJob]:  # fmt: skip
     if scene not in SCENES:
         raise InvalidValueError(f"no scene is called {scene!r}; there are: {', '.join(SCENES)}")
@@ -125,16 +134,26 @@ def _jobs(
         )
     if seed < 0:
         raise InvalidValueError(f"seed must not be negative, not {seed}")
-    first, second = SCENES[scene].properties
+    if nuisance is not None and nuisance < 0:
+        raise InvalidValueError(f"nuisance must not be negative, not {nuisance}")
     digits = max(2, len(str(per_cell - 1)))
+    looks = [] if nuisance is None else [f"nuisance{nuisance}"]
+    condition = "_".join(looks + ["handheld"] * handheld)
     for i in range(grid):
         for j in range(grid):
             for trial in range(per_cell):
-                name = f"{first.letter}{i}_{second.letter}{j}/{trial:0{digits}d}.mp4"
+                folder = out / _cell_name(scene, (i, j)) / condition
                 yield _ClipJob(
-                    scene=scene, cell=(i, j), trial=trial, path=out / name, grid=grid, size=size,
-                    fps=fps, frames=round(seconds * fps), seed=seed,
+                    scene=scene, cell=(i, j), trial=trial,
+                    path=folder / f"{trial:0{digits}d}.mp4", grid=grid, size=size, fps=fps,
+                    frames=round(seconds * fps), seed=seed, nuisance=nuisance, handheld=handheld,
                 )  # fmt: skip
+
+
+def _cell_name(scene: str, cell: tuple[int, int]) -> str:
+    """Return the name of a cell: the letter and level of each property."""
+    properties = zip(SCENES[scene].properties, cell, strict=True)
+    return "_".join(f"{prop.letter}{level}" for prop, level in properties)
 
 
 @contextmanager
@@ -153,7 +172,7 @@ def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
         _remove_made(out)
         try:
             for folder in folders:
-                folder.mkdir()
+                folder.mkdir(parents=True)
             sync_folder(out)
             yield
             # Were the mark to stay, the next run would take the clips for those of a killed one.
@@ -244,15 +263,24 @@ def _make_clip(job: _ClipJob) -> dict[str, float]:
     import numpy as np
 
     scene = SCENES[job.scene]
-    sequence = np.random.SeedSequence(job.seed, spawn_key=(*job.cell, job.trial))
-    physics_rng, appearance_rng = (np.random.default_rng(part) for part in sequence.spawn(2))
+    key = (*job.cell, job.trial)
+    sequence = np.random.SeedSequence(job.seed, spawn_key=key)
+    physics_rng, appearance_rng, sway_rng = map(np.random.default_rng, sequence.spawn(3))
     first, second = (
         float(prop.levels(job.grid)[index])
         for prop, index in zip(scene.properties, job.cell, strict=True)
     )
     trial = scene.simulate(first, second, physics_rng, job.frames, job.fps)
     blocks = 1 + max((prism.surface for prism in trial.prisms), default=-1)
-    appearance = rendering.sample_appearance(appearance_rng, blocks=blocks, pucks=len(trial.pucks))
+    sample = rendering.sample_appearance
+    if job.nuisance is not None:
+        sample = rendering.sample_nuisance
+        looks = np.random.SeedSequence(job.seed, spawn_key=(*key, NUISANCE_KEY, job.nuisance))
+        appearance_rng = np.random.default_rng(looks)
+    appearance = sample(appearance_rng, blocks=blocks, pucks=len(trial.pucks))
+    if job.handheld:
+        sway = rendering.sample_sway(sway_rng, job.frames, job.fps)
+        appearance = replace(appearance, sway=sway)
     frames = rendering.render_frames(trial, appearance, size=job.size)
     rendering.encode_video(frames, job.path, fps=job.fps, size=job.size)
     return dict(trial.labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP_ORDER = 110
 EVERY = "all"
+SERVED = "phase87"  # by a feature file without a name, when all are run
 
 
 @click.command()
@@ -39,11 +41,17 @@ EVERY = "all"
 )
 @click.option(
     "--backbone",
-    default="efficientnet_lite0",
     metavar="NAME[,NAME]",
-    help="See `heliograph backbones`; heterogeneous takes two: moving,still.",
+    help="Of each view, the last for all that are left; see `heliograph backbones`.",
+    show_default="the recipe's, or efficientnet_lite0",
 )
-@click.option("--features", type=PATH, help="Feature file that phase87 needs (.pt or .h5).")
+@click.option(
+    "--features",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="Feature file (.pt or .h5) of a recipe that needs one: paper-ramp=FILE; repeatable. "
+    "Without a name: for the one that is run, with `all` for phase87.",
+)
 @device
 @hub_dir
 @click.option("--overwrite", is_flag=True, help="Train anew; clips and features stay.")
@@ -52,8 +60,8 @@ def experiment(
     name: str | None,
     list_them: bool,
     out: Path,
-    backbone: str,
-    features: Path | None,
+    backbone: str | None,
+    features: tuple[str, ...],
     device: str,
     hub_dir: Path | None,
     overwrite: bool,
@@ -75,25 +83,31 @@ def experiment(
         raise click.UsageError("name an experiment, or ask for the --list")
     from pipeline.experiments import RunOptions, run_experiment
 
+    recipes = [find(each).sized(**size) for each in (NAMES if name == EVERY else [name])]
+    files = _files(features, recipes, SERVED if name == EVERY else recipes[0].name)
     options = RunOptions(
-        backbones=tuple(backbone.split(",")),
+        backbones=tuple(backbone.split(",")) if backbone is not None else (),
         device=device,
         hub_dir=hub_dir,
-        features=features,
         overwrite=overwrite,
     )
     if name != EVERY:
-        result = run_experiment(find(name).sized(**size), out, options)
-        _show([result], as_json)
+        given = dataclasses.replace(options, features=files.get(recipes[0].name))
+        _show([run_experiment(recipes[0], out, given)], as_json)
         return
     done: list[ExperimentResult] = []
     failed: list[str] = []
-    for recipe in (find(each).sized(**size) for each in NAMES):
-        if recipe.clips is None and features is None:
-            log(f"{recipe.name} is left out: it needs --features, {recipe.given}")
+    for recipe in recipes:
+        if recipe.clips is None and recipe.name not in files:
+            log(
+                f"{recipe.name} is left out: it needs --features {recipe.name}=FILE, {recipe.given}"
+            )
             continue
-        views = max(1, len(recipe.views))
-        own_options = dataclasses.replace(options, backbones=options.backbones[:views])
+        own_options = dataclasses.replace(
+            options,
+            backbones=options.backbones[: max(1, len(recipe.views))],
+            features=files.get(recipe.name),
+        )
         try:
             done.append(run_experiment(recipe, out, own_options))
         except HeliographError as error:
@@ -103,6 +117,34 @@ def experiment(
     if failed:
         log(f"failed: {', '.join(failed)}")
         raise click.exceptions.Exit(SOME_CLIPS_FAILED if done else 1)
+
+
+def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> dict[str, Path]:
+    """Return the feature file of each recipe that has one, by name.
+
+    Args:
+        features: NAME=FILE, or FILE alone.
+        recipes: that are run.
+        served: the recipe that a file alone is for.
+
+    Raises:
+        click.UsageError: a name that takes no file, or two files for one recipe.
+    """
+    takes = {recipe.name: recipe.clips is None for recipe in recipes}
+    files: dict[str, Path] = {}
+    for text in features:
+        name, equals, file = text.partition("=")
+        if not equals or (name not in takes and ("/" in name or Path(text).exists())):
+            name, file = served, text
+        elif not file:
+            raise click.UsageError(f"--features {text} names no file")
+        elif not takes.get(name):
+            asked = ", ".join(each for each in takes if takes[each]) or "no experiment that is run"
+            raise click.UsageError(f"--features {text}: {asked} takes a feature file, not {name}")
+        if name in files:
+            raise click.UsageError(f"--features: two files for {name}, {files[name]} and {file}")
+        files[name] = Path(file)
+    return files
 
 
 def _show_list(recipes: list[Recipe], as_json: bool) -> None:

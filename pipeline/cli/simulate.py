@@ -27,6 +27,13 @@ HELP_ORDER = 20
 @click.option("--seconds", default=2.0, help="Length of a clip, in seconds.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")
 @click.option(
+    "--nuisance",
+    type=click.IntRange(0),
+    metavar="SEED",
+    help="Other textures, colours, lights and views than any clip without it; same physics.",
+)
+@click.option("--handheld", is_flag=True, help="The camera sways, as in a hand; same physics.")
+@click.option(
     "--workers",
     type=click.IntRange(1),
     help="Processes that make clips.",

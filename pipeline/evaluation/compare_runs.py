@@ -137,20 +137,15 @@ def _compare_scores(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, An
         for name in runs[0].config.properties
         if _one_game(runs) and all(name in entry.properties for entry in metrics)
     ]
-    return {
-        score: {
-            "together": _paired([getattr(own, score) for own in metrics], runs, seeds)
-            if _one_question(runs)
-            else None,
-            "properties": {
-                name: _paired(
-                    [getattr(own.properties[name], score) for own in metrics], runs, seeds
-                )
-                for name in shared
-            },
+    compared: dict[str, Any] = {}
+    for score in SCORES:
+        together = [getattr(own, score) for own in metrics]
+        each = {name: [getattr(own.properties[name], score) for own in metrics] for name in shared}
+        compared[score] = {
+            "together": _paired(together, runs, seeds) if _one_question(runs) else None,
+            "properties": {name: _paired(both, runs, seeds) for name, both in each.items()},
         }
-        for score in SCORES
-    }
+    return compared
 
 
 def _compare_baselines(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any]:

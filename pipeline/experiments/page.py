@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.console import format_duration
-from pipeline.experiments.recipe import AgentView, Recipe
+from pipeline.experiments.recipe import Recipe
 from pipeline.experiments.tables import ResultRow, accuracy_table, measure_tables, paper_sources
 from pipeline.report import FOLDER, template
 
@@ -46,8 +46,7 @@ def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"{count} of the scene {clips.scene}: {clips.grid} x {clips.grid} cells, "
                 f"{clips.per_cell} clips each, {clips.seconds:g} s",
             ),
-            ("backbone", ", ".join(about["backbones"])),
-            ("views", "; ".join(f"{view.name}: {_seen(view)}" for view in recipe.views)),
+            ("features", "; ".join(f"{name}: {view}" for name, view in about["views"].items())),
         ]
     seeds = sorted({str(run.get("seeds", 10)) for run in about["runs"].values()})
     rows += [
@@ -56,7 +55,3 @@ def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {one}" for name, one in about["versions"].items())),
     ]
     return rows
-
-
-def _seen(view: AgentView) -> str:
-    return "the middle frame" if view.still else f"{view.steps} time steps"

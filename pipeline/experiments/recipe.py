@@ -6,7 +6,9 @@ also takes the path of yours. Every key that it may have:
     title, question, note    what the report says above and below the table
     given = "..."            it needs features from a file (--features): which ones, in words
     [clips]                  else it makes clips: scene, grid, per_cell, seconds
-    [views.NAME]             features of the clips: `steps` time steps, or `still` (one frame)
+    [views.NAME]             features of the clips: so many `frames`, or `steps`, or `still` (one
+                             frame); `pool`, an output as of `heliograph extract`; `backbone` and
+                             `weights` ("random"), where --backbone does not say
     [train]                  settings of `heliograph train` for every run
     [evaluate]               permutations, outcome and action, controls, as `heliograph evaluate`
     [measures]               path in metrics.json = "what it is": lines of the second table
@@ -25,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, PlainValidator, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -73,10 +75,14 @@ class ClipSettings(StrictModel):
 
 
 class ViewTable(StrictModel):
-    """Features of the clips: a number of time steps, or the middle frame alone."""
+    """Features of the clips: of so many frames or time steps, or of the middle frame alone."""
 
-    steps: int = Field(8, ge=1)
+    steps: Annotated[int, Field(ge=1)] | None = None
+    frames: Annotated[int, Field(ge=1)] | None = None
     still: bool = False
+    pool: str | None = None
+    backbone: str | None = None
+    weights: Literal["random"] | None = None
 
 
 class PaperNumber(NamedTuple):
@@ -171,11 +177,25 @@ TABLES: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AgentView:
-    """Features of the clips that an agent can see, by name."""
+    """Features of the clips that an agent can see, by name.
+
+    Attributes:
+        name: as runs call it.
+        steps: time steps, unless `frames` are given; None are `STEPS`.
+        frames: of a clip.
+        still: whether it is of the middle frame alone.
+        pool: the output of the backbone; None is its usual one.
+        backbone: unless the user names another.
+        weights: `random` for untrained ones of this backbone.
+    """
 
     name: str
-    steps: int
-    still: bool
+    steps: int | None = None
+    frames: int | None = None
+    still: bool = False
+    pool: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,9 +373,9 @@ def _mistakes(file: RecipeFile, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "clips", f"no scene {file.clips.scene!r}: there are {', '.join(SCENES)}"
     if file.clips is not None and not file.views:
         yield "", "no [views.NAME] says which features to make of the clips"
-    for name in file.views:
-        if not name.replace("-", "").isalnum():
-            yield f"views.{name}", "a view has a plain name: letters, digits, hyphens"
+    for view in recipe.views:
+        for reason in _mistakes_of_view(view):
+            yield f"views.{view.name}", reason
     for path in file.measures:
         if not has_key(path):
             yield "measures", f"metrics.json has no {path}"
@@ -368,6 +388,17 @@ def _mistakes(file: RecipeFile, recipe: Recipe) -> Iterator[tuple[str, str]]:
     names = [run.name for run in recipe.trainings]
     if not names or len(set(names)) < len(names):
         yield "runs", "every run needs a name of its own, and at least one run is needed"
+
+
+def _mistakes_of_view(view: AgentView) -> Iterator[str]:
+    if not view.name.replace("-", "").isalnum():
+        yield "a view has a plain name: letters, digits, hyphens"
+    if view.frames is not None and (view.still or view.steps is not None):
+        yield f"frames stands alone, without {'still' if view.still else 'steps'}"
+    if view.still and "motion" in (view.pool or ""):
+        yield f"nothing moves in one frame: still and pool = {view.pool!r} do not go together"
+    if view.weights is not None and view.backbone is None:
+        yield "weights are those of a backbone, which is missing"
 
 
 def _mistakes_of_run(run: RunRecipe, part: str, recipe: Recipe) -> Iterator[tuple[str, str]]:

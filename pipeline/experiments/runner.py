@@ -1,7 +1,7 @@
 """Run a recipe end to end: clips, features, agents, evaluation, tables and a page.
 
     OUT/clips/ramp-5x5x12-2s/            shared by every experiment on the scene
-    OUT/features/ramp-....h5             shared too
+    OUT/features/ramp-....h5             shared too; its name says backbone, output and steps
     OUT/NAME/runs/<run>/                 run folders, each with its own report.html
     OUT/NAME/table.csv, table.json       every number, in long form
     OUT/NAME/experiment.json             what was run, and how long each stage took
@@ -23,23 +23,21 @@ from typing import Any
 
 import backbones
 from data import cache
-from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write, open_regular, sha256_file
 from data.interchange import import_features
-from data.video import Sampling
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
 from pipeline.experiments.page import render
-from pipeline.experiments.recipe import AgentView, PaperNumber, Recipe, RunRecipe
+from pipeline.experiments.recipe import PaperNumber, Recipe, RunRecipe
 from pipeline.experiments.tables import ResultRow, as_csv, result_rows
+from pipeline.experiments.views import ViewFeatures
 from pipeline.extraction import default_workers
 from pipeline.report import write_report
 from pipeline.runs import BROKEN, CONTROL, Run
 from pipeline.training import train
 
-EMBEDDED = "efficientnet_lite0"
 MOST_BYTES = 16 << 20  # of experiment.json
 
 
@@ -47,12 +45,12 @@ MOST_BYTES = 16 << 20  # of experiment.json
 class RunOptions:
     """What a recipe is run with.
 
-    `backbones`: of its views in their order, the last one for all that are left. `features`: a file
-    for a recipe that needs one (.pt of the paper, or a cache). `overwrite`: train runs that are
-    there anew.
+    `backbones`: of its views in their order, the last one for all that are left; none: the views'
+    own. `features`: a file for a recipe that needs one (.pt of the paper, or a cache). `overwrite`:
+    train runs that are there anew.
     """
 
-    backbones: tuple[str, ...] = (EMBEDDED,)
+    backbones: tuple[str, ...] = ()
     device: str = "auto"
     hub_dir: Path | None = None
     features: Path | None = None
@@ -88,9 +86,10 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
         HeliographError: a failure that the user can act on; what was done until then stays.
     """
     folder = Path(out) / recipe.name
-    stages = StageTimes(folder / "experiment.json", _about(recipe, options))
+    views = _views(recipe, options.backbones)
+    stages = StageTimes(folder / "experiment.json", _about(recipe, options, views))
     log(f"{recipe.name}: {recipe.title}")
-    caches = _caches(recipe, Path(out), options, stages)
+    caches = _caches(recipe, Path(out), options, views, stages)
     lines: list[ResultRow] = []
     count = len(recipe.trainings)
     result = ExperimentResult(recipe, folder, (), stages.seconds)
@@ -144,13 +143,15 @@ class StageTimes:
         atomic_write(self.path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _about(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
+def _about(
+    recipe: Recipe, options: RunOptions, views: Mapping[str, ViewFeatures]
+) -> dict[str, Any]:
     clips = recipe.clips
     return {
         "experiment": recipe.name,
         "title": recipe.title,
         "clips": None if clips is None else vars(clips) | {"folder": clips.name},
-        "backbones": None if clips is None else list(options.backbones),
+        "views": {name: str(view) for name, view in views.items()},
         "features": str(options.features) if clips is None else None,
         "runs": {run.name: dict(run.settings) for run in recipe.trainings},
         "device": options.device,
@@ -163,57 +164,48 @@ def _about(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
 # Clips and features
 
 
-def _caches(recipe: Recipe, out: Path, options: RunOptions, stages: StageTimes) -> dict[str, Path]:
-    """Return the cache of each view, or the one that is given, by name."""
+def _views(recipe: Recipe, names: tuple[str, ...]) -> dict[str, ViewFeatures]:
+    """Return how the features of each view are made, by its name; wrong values fail at once."""
     if recipe.clips is None:
-        return {"features": _given(recipe, out, options.features)}
-    names = options.backbones
+        return {}
     if len(names) > len(recipe.views):
         takes = "one backbone" if len(recipe.views) == 1 else f"{len(recipe.views)} backbones"
         raise InvalidValueError(
             f"{recipe.name} takes {takes}, not {len(names)}: {', '.join(names)}"
         )
-    entries = [backbones.find_entry(name) for name in names]  # wrong values fail at once
-    backbones.resolve_device(options.device)
+    left = (names[-1] if names else None,) * (len(recipe.views) - len(names))
+    return {
+        view.name: ViewFeatures.of(view, name)
+        for view, name in zip(recipe.views, (*names, *left), strict=True)
+    }
+
+
+def _caches(
+    recipe: Recipe,
+    out: Path,
+    options: RunOptions,
+    views: Mapping[str, ViewFeatures],
+    stages: StageTimes,
+) -> dict[str, Path]:
+    """Return the cache of each view, or the one that is given, by name."""
     scene = recipe.clips
+    if scene is None:
+        return {"features": _given(recipe, out, options.features)}
+    backbones.resolve_device(options.device)
     folder = out / "clips" / scene.name
     with stages("clips", anew=not (folder / "manifest.jsonl").exists()):
         clips = make_clips(
             folder, scene.scene, grid=scene.grid, per_cell=scene.per_cell, seconds=scene.seconds
         )
     caches: dict[str, Path] = {}
-    for number, view in enumerate(recipe.views):
-        entry = entries[min(number, len(entries) - 1)]
-        kind = "still" if view.still else f"{view.steps}steps"
-        caches[view.name] = out / "features" / f"{scene.name}-{entry.name}-{kind}.h5"
-        _extract(clips, caches[view.name], view, entry, options, stages)
+    for name, view in views.items():
+        caches[name] = out / "features" / f"{scene.name}-{view.name}.h5"
+        if view.has_all(caches[name], clips):
+            continue
+        with stages(f"features of {name}"):
+            model = view.load(device=options.device, hub_dir=options.hub_dir)
+            extract_features(clips, caches[name], backbone=model, sampling=view.sampling)
     return caches
-
-
-def _extract(
-    clips: list[Clip],
-    target: Path,
-    view: AgentView,
-    entry: Any,
-    options: RunOptions,
-    stages: StageTimes,
-) -> None:
-    """Extract the features of a view, unless the cache has those of every clip."""
-    if target.exists() and cache.info(target)["clips"] == len(clips):
-        return
-    if view.still and entry.frames_per_step > 1:
-        raise InvalidValueError(
-            f"the view {view.name!r} is of one frame, and {entry.name} takes "
-            f"{entry.frames_per_step} at once: name an image model for it in --backbone"
-        )
-    sampling = (
-        Sampling(name="middle", frames=1)
-        if view.still
-        else Sampling(frames=view.steps * entry.frames_per_step)
-    )
-    with stages(f"features of {view.name}"):
-        model = backbones.load(entry.name, device=options.device, hub_dir=options.hub_dir)
-        extract_features(clips, target, backbone=model, sampling=sampling)
 
 
 def _given(recipe: Recipe, out: Path, file: Path | None) -> Path:

@@ -6,9 +6,11 @@ therefore never compares two encodings: clips to compare are remuxed from one en
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,23 @@ def picture(number: int, width: int, height: int, channels: int = 3) -> np.ndarr
     return image
 
 
+@contextmanager
+def scheduling_kept() -> Iterator[None]:
+    """Undo what SVT-AV1 does where it may: it gives the thread that calls it real-time priority.
+
+    The thread would then run before every decoder that it waits for, until the tests end.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
+@scheduling_kept()
 def encode(
     path: Path,
     *,

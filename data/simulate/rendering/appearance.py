@@ -44,7 +44,11 @@ class PuckColours:
 
 @dataclass(frozen=True, kw_only=True)
 class Appearance:
-    """Colours, light and camera of one clip. `light` (3,) is the unit vector to the light."""
+    """Colours, light and camera of one clip.
+
+    `light` (3,) is the unit vector to the light. `sway` (frames, 5) is what a camera in a hand adds
+    to yaw, pitch, roll and shift, frame by frame; None is a camera on a tripod.
+    """
 
     floor: Surface
     back: Surface
@@ -59,12 +63,16 @@ class Appearance:
     field: float
     zoom: float
     shift: tuple[float, float]
+    sway: NDArray[np.float64] | None = None
 
-    def camera(self, view: tuple[float, float, float, float], *, size: int) -> Camera:
-        """Return the camera for frames `size` pixels wide and high of a `Trial.view`."""
+    def camera(
+        self, view: tuple[float, float, float, float], *, size: int, frame: int = 0
+    ) -> Camera:
+        """Return the camera of one frame, `size` pixels wide and high, of a `Trial.view`."""
+        yaw, pitch, roll, x, y = np.zeros(5) if self.sway is None else self.sway[frame]
         return Camera.around(
-            view, size=size, yaw=self.yaw, pitch=self.pitch, roll=self.roll, field=self.field,
-            zoom=self.zoom, shift=self.shift,
+            view, size=size, yaw=self.yaw + yaw, pitch=self.pitch + pitch, roll=self.roll + roll,
+            field=self.field, zoom=self.zoom, shift=(self.shift[0] + x, self.shift[1] + y),
         )  # fmt: skip
 
 
@@ -105,8 +113,8 @@ def sample_appearance(rng: np.random.Generator, *, blocks: int, pucks: int) -> A
 def _sample_puck_colours(rng: np.random.Generator) -> PuckColours:
     hue = rng.uniform()
     return PuckColours(
-        face=_colour(hue, rng.uniform(0.65, 0.95), rng.uniform(0.6, 1.0)),
-        mark_colour=_colour(
+        face=colour(hue, rng.uniform(0.65, 0.95), rng.uniform(0.6, 1.0)),
+        mark_colour=colour(
             hue + rng.uniform(0.35, 0.65), rng.uniform(0.0, 0.8), rng.uniform(0.7, 1.0)
         ),
         mark=str(rng.choice(MARKS)),
@@ -114,7 +122,8 @@ def _sample_puck_colours(rng: np.random.Generator) -> PuckColours:
     )
 
 
-def _colour(hue: float, saturation: float, value: float) -> Colour:
+def colour(hue: float, saturation: float, value: float) -> Colour:
+    """Return the colour RGB of a hue (any number; it repeats with 1), saturation and value."""
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
@@ -125,8 +134,8 @@ def _sample_surface(
     saturation = rng.uniform(0.05, 0.3) if pale else rng.uniform(0.1, 0.5)
     bright = rng.uniform(0.75, 0.95) if pale else rng.uniform(0.55, 0.9)
     contrast = rng.uniform(0.12, 0.25) if pale else rng.uniform(0.2, 0.5)
-    high = _colour(hue, saturation, bright)
-    low = _colour(hue + rng.uniform(-0.08, 0.08), min(1, saturation * 1.3), bright * (1 - contrast))
+    high = colour(hue, saturation, bright)
+    low = colour(hue + rng.uniform(-0.08, 0.08), min(1, saturation * 1.3), bright * (1 - contrast))
     return Surface(
         low=low, high=high, texture=texture(pattern, int(rng.integers(VARIANTS))),
         tile_m=tile_m * rng.uniform(0.8, 1.25), shift=(rng.uniform(), rng.uniform()),
@@ -161,6 +170,14 @@ def texture(pattern: str, variant: int) -> NDArray[np.float32]:
         grain = _noise(rng, (4, 64)).T
     elif pattern == "speckle":
         base = _noise(rng, (64, 64))
+    elif pattern == "dots":
+        base = (np.hypot((u * 6) % 1 - 0.5, (v * 6) % 1 - 0.5) < 0.33).astype(float)
+    elif pattern == "zigzag":
+        base = (np.floor(v * 8 + 2 * np.abs((u * 4) % 1 - 0.5)) % 2).astype(float)
+    elif pattern == "waves":
+        base = 0.5 + 0.5 * np.sin(2 * np.pi * (v * 5 + 0.3 * np.sin(4 * np.pi * u)))
+    elif pattern == "patches":
+        base = (_noise(rng, (5, 5)) > 0.5).astype(float)
     else:
         raise ValueError(f"no texture is called {pattern!r}")
     values = (0.75 * base + 0.25 * grain).astype(np.float32)

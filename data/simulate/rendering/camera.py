@@ -8,6 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# What a hand does to a camera: deviations of yaw, pitch and roll (radians) and of the shift (parts
+# of the width), and the frequencies (Hz) of its slow swaying and of its tremor, a sixth as large.
+SWAY = (0.02, 0.015, 0.012, 0.015, 0.015)
+SLOW_HZ, TREMOR_HZ = (0.3, 1.2), (3.0, 7.0)
+WAVES = 3  # of each kind
+
+
+def sample_sway(rng: np.random.Generator, frames: int, fps: float) -> NDArray[np.float64]:
+    """Sample what a hand adds to yaw, pitch, roll and shift of a camera: (frames, 5)."""
+    shape = (len(SWAY), WAVES, 1)
+    seconds = np.arange(frames) / fps
+    sway = np.zeros((len(SWAY), frames))
+    for band, part in ((SLOW_HZ, 1.0), (TREMOR_HZ, 1 / 6)):
+        angles = rng.uniform(*band, shape) * seconds + rng.uniform(size=shape)
+        sway += part * np.sin(2 * math.pi * angles).sum(axis=1) / math.sqrt(WAVES / 2)
+    return sway.T * SWAY
+
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:

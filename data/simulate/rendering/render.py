@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,19 @@ NONE, HALF, ALL = np.float32(0), np.float32(0.5), np.float32(1)
 def render_frames(trial: Trial, appearance: Appearance, *, size: int) -> Iterator[YuvFrame]:
     """Yield the frames of a trial, `size` pixels wide and high, one per row of its tracks.
 
-    It is the same object every time, drawn over for the next frame.
+    A frame may be drawn over for the next one. While the camera sways, each is drawn from nothing.
     """
-    camera = appearance.camera(trial.view, size=size)
+    if appearance.sway is None:
+        yield from _render_still(trial, appearance, appearance.camera(trial.view, size=size))
+        return
+    for frame in range(len(trial.tracks)):
+        moment = replace(trial, tracks=trial.tracks[frame : frame + 1])
+        camera = appearance.camera(trial.view, size=size, frame=frame)
+        yield from _render_still(moment, appearance, camera)
+
+
+def _render_still(trial: Trial, appearance: Appearance, camera: Camera) -> Iterator[YuvFrame]:
+    """Yield the frames that a camera sees which does not move: one object, drawn over each time."""
     background = render_background(trial, appearance, camera)
     caster = _ShadowCaster(background, camera, appearance, back_z=trial.back_z)
     tracks = np.moveaxis(trial.tracks, 1, 0)  # (pucks, frames, 2)
@@ -269,5 +280,15 @@ def _dots(x: Floats, y: Floats) -> Floats:
     return np.float32(0.28) - _length(np.abs(x) - np.float32(0.45), y)
 
 
+def _bars(x: Floats, y: Floats) -> Floats:
+    return np.float32(0.15) - np.abs((y + ALL) % np.float32(0.6) - np.float32(0.3))
+
+
+def _spot(x: Floats, y: Floats) -> Floats:
+    return HALF - _length(x, y)
+
+
 # How far inside the mark a point of the face is, in radii.
-MARKS = {"cross": _cross, "ring": _ring, "half": _half, "dots": _dots}
+MARKS = {
+    "cross": _cross, "ring": _ring, "half": _half, "dots": _dots, "bars": _bars, "spot": _spot,
+}  # fmt: skip

@@ -15,12 +15,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from data.errors import InvalidValueError
 from data.files import UnsafeFileError, WriteError
 from data.lock import BusyError
 from data.manifests import list_clips
-from data.simulate import SCENES, SimulationError, simulate
+from data.simulate import SCENES, SimulationError, rendering, simulate
+from data.simulate.rendering.appearance import Appearance
+from data.simulate.rendering.yuv import YuvFrame
+from data.simulate.scenes import Trial
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -83,6 +87,65 @@ def test_same_arguments_give_the_same_bytes_whatever_the_workers(tmp_path: Path)
     assert all(one[name] != other[name] for name in one)
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_nuisance_and_a_handheld_camera_change_the_looks_alone(
+    scene: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks: list[NDArray[np.float64]] = []
+    looks: list[Appearance] = []
+    draw = rendering.render_frames
+
+    def watched(trial: Trial, appearance: Appearance, *, size: int) -> Iterator[YuvFrame]:
+        tracks.append(trial.tracks)
+        looks.append(appearance)
+        return draw(trial, appearance, size=size)
+
+    monkeypatch.setattr(rendering, "render_frames", watched)
+    conditions: dict[str, dict[str, Any]] = {
+        "": {},
+        "nuisance4/": {"nuisance": 4},
+        "handheld/": {"handheld": True},
+        "nuisance4_handheld/": {"nuisance": 4, "handheld": True},
+    }
+    made, clips = {}, {}
+    for condition, options in conditions.items():
+        out = tmp_path / f"clips_{condition.strip('/')}"
+        clips[condition] = list_clips([simulate(scene, out, **SMALL, **options)])
+        made[condition] = [clip.path.read_bytes() for clip in clips[condition]]
+        for clip, usual in zip(clips[condition], clips[""], strict=True):
+            assert clip.id == f"{usual.object}/{condition}00.mp4"
+            assert (clip.object, clip.scenario) == (usual.object, scene)
+            np.testing.assert_equal(clip.labels, usual.labels)
+    for index, track in enumerate(tracks):
+        np.testing.assert_array_equal(track, tracks[index % 4])
+    for (row, column), appearance in zip(np.ndindex(2, 2), looks, strict=False):  # as ever
+        sequence = np.random.SeedSequence(0, spawn_key=(row, column, 0)).spawn(2)[1]
+        blocks, pucks = len(appearance.blocks), len(appearance.pucks)
+        usual_looks = rendering.sample_appearance(
+            np.random.default_rng(sequence), blocks=blocks, pucks=pucks
+        )
+        assert repr(appearance) == repr(usual_looks)
+    different = {content for contents_of in made.values() for content in contents_of}
+    assert len(different) == 16
+
+
+def test_the_looks_of_nuisance_follow_from_its_seed_and_that_of_the_clips(tmp_path: Path) -> None:
+    made = [
+        contents(
+            simulate(
+                "fall", tmp_path / f"{seed}_{nuisance}_{workers}", nuisance=nuisance, handheld=True,
+                **(SMALL | {"seed": seed, "workers": workers}),
+            ).parent
+        )
+        for seed, nuisance, workers in ((0, 1, 1), (0, 1, 2), (0, 2, 1), (1, 1, 1))
+    ]  # fmt: skip
+    assert made[0] == made[1]
+    videos = [
+        content for files in made[1:] for name, content in files.items() if name.endswith(".mp4")
+    ]
+    assert len(set(videos)) == len(videos) == 12
+
+
 def test_more_clips_per_cell_keep_the_first_ones(tmp_path: Path) -> None:
     simulate("collision", tmp_path / "one", **SMALL)
     simulate("collision", tmp_path / "two", **(SMALL | {"per_cell": 2}))
@@ -120,6 +183,7 @@ def test_an_undefined_outcome_is_null_in_the_manifest(tmp_path: Path) -> None:
         ({"seconds": 0.1}, "seconds must give at least two frames and be at most 60, not 0.1"),
         ({"seconds": math.inf}, "seconds must give at least two frames and be at most 60, not inf"),
         ({"seed": -1}, "seed must not be negative, not -1"),
+        ({"nuisance": -1}, "nuisance must not be negative, not -1"),
         ({"workers": 0}, "workers must be at least 1, not 0"),
     ],
 )

@@ -30,6 +30,20 @@ def test_what_simulate_leaves(wish: list[str], tmp_path: Path) -> None:
         assert [clip.id for clip in list_clips([source])] == CLIPS
 
 
+def test_other_looks_and_a_handheld_camera(tmp_path: Path) -> None:
+    ids = {}
+    for options in ([], ["--nuisance", "3"], ["--nuisance", "3", "--handheld"]):
+        out = tmp_path / f"clips{len(options)}"
+        shown = run("simulate", "fall", "-o", str(out), *SMALL, *options)
+        assert shown.exit_code == 0, shown.output
+        ids[len(options)] = [clip.id for clip in list_clips([out / "manifest.jsonl"])]
+        assert [clip.id for clip in list_clips([out])] == ids[len(options)]
+    assert ids[0] == CLIPS
+    assert ids[2] == [name.replace("/", "/nuisance3/") for name in CLIPS]
+    assert ids[3] == [name.replace("/", "/nuisance3_handheld/") for name in CLIPS]
+    assert run("simulate", "fall", "-o", str(tmp_path / "x"), "--nuisance", "-1").exit_code == 2
+
+
 def test_a_wrong_scene_is_wrong_usage(tmp_path):
     shown = run("simulate", "ramps", "-o", str(tmp_path / "x"))
     assert shown.exit_code == 2

@@ -26,6 +26,7 @@ per_cell = 5
 seconds = 1.0
 [views.moving]
 steps = 4
+pool = "grid1+motion2"
 [train]
 properties = ["mass_ratio", "restitution"]
 seeds = 1
@@ -57,19 +58,20 @@ def run(*words):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("mapped")
 def test_a_recipe_from_video_to_page_and_again(tmp_path):
     own = tmp_path / "small.toml"
     own.write_text(RECIPE)
-    words = (own, "--out", tmp_path / "out", "--backbone", "tiny", "--device", "cpu")
+    words = (own, "--out", tmp_path / "out", "--backbone", "mapped", "--device", "cpu")
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
     for part in ("one agent", "one symbol", "76.7 % (1)", "(1) phase 54f", "far?"):
         assert part in shown.stdout
     out = tmp_path / "out"
     folder = out / "small"
-    features = cache.load(out / "features" / "collision-3x3x5-1s-tiny-4steps.h5")
-    assert features.features.shape == (45, 4, 5)
+    features = cache.load(out / "features" / "collision-3x3x5-1s-mapped-grid1+motion2-4steps.h5")
+    assert features.features.shape == (45, 4, 3 + 12)
+    assert features.sampler["frames"] == 10
     with open(folder / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["setting"] for row in rows} == {"one agent", "one symbol"}
@@ -131,6 +133,17 @@ def test_the_list_names_them_all():
         (("ramp", "--backbone", "clip_vitl14,dinov2_vits14"), 2, "ramp takes one backbone, not 2"),
         (("phase87", "--features", "gone.h5"), 1, "gone.h5"),
         (("phase87", "--features", "gone.pt"), 1, "gone.pt"),
+        (("phase87", "--features", "phase87=gone.pt"), 1, "gone.pt"),
+        (("phase87", "--features", "odd/name=gone.pt"), 1, "odd/name=gone.pt"),
+        (("phase87", "--features", "ramp=a.pt"), 2, "phase87 takes a feature file, not ramp"),
+        (("all", "--features", "ramp=a.pt"), 2, "phase87 takes a feature file, not ramp"),
+        (("ramp", "--features", "ramp=a.pt"), 2, "no experiment that is run takes a feature file"),
+        (("phase87", "--features", "phase87="), 2, "--features phase87= names no file"),
+        (
+            ("all", "--features", "a.pt", "--features", "phase87=b.pt"),
+            2,
+            "two files for phase87, a.pt and b.pt",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path, words, code, sentence):
@@ -229,6 +242,16 @@ def test_columns_that_nothing_fills_are_left_out():
     assert measure_tables(lines[:3]) == []
     columns, rows = accuracy_table(lines)
     assert (columns[0], rows[0][0]) == ("accuracy of mass, %", "s")
+
+
+@pytest.mark.parametrize("given", ["phase87", "a=b.h5", "phase87=a=b.h5"])
+def test_a_file_is_found_by_its_recipe_or_alone(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    for name in ("phase87", "a=b.h5"):
+        (tmp_path / name).write_bytes(b"no cache")
+    shown = run("phase87", "--features", given, "--out", "out")
+    assert shown.exit_code == 1
+    assert f"Error: {given.removeprefix('phase87=')}" in shown.stderr
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".h5"])

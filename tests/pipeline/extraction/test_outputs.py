@@ -15,14 +15,9 @@ from data.manifests import write_manifest
 from data.video import Sampling, read_sampled
 from pipeline.extraction import load_settings
 from tests.helpers.command import run
-from tests.helpers.tiny_backbone import MAPPED_ENTRY
 
+pytestmark = pytest.mark.usefixtures("mapped")
 MAPPED = ("--backbone", "mapped", "--device", "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backbones.BACKBONES, "mapped", MAPPED_ENTRY)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The frames: first frames independent of the labels, smooth edges, true occlusion."""
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data.simulate import SCENES
+from data.simulate.rendering.camera import SWAY, sample_sway
 from data.simulate.rendering.encode import encode_video
 from data.simulate.rendering.render import render_frames
 from data.simulate.scenes import Prism, Puck, Trial
@@ -16,6 +19,7 @@ from tests.helpers.trials import (
     appearance_of,
     decoded,
     drawn_frames,
+    rgb,
     trial_of,
 )
 
@@ -44,6 +48,35 @@ def test_the_first_frame_does_not_depend_on_the_properties(scene: str, tmp_path:
     for other in firsts[1:]:
         np.testing.assert_array_equal(other, firsts[0])
     assert any(np.abs(other.astype(int) - lasts[0]).max() > 30 for other in lasts[1:])
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_camera_in_a_hand_moves_what_stands_still(scene: str) -> None:
+    trial = trial_of(scene, corners(scene)[0], seed=5)
+    still = appearance_of(trial, 5)
+    sway = sample_sway(np.random.default_rng(0), len(trial.tracks), FPS)
+    held = replace(still, sway=sway)
+    frames = [rgb(frame).astype(int) for frame in render_frames(trial, held, size=SIZE)]
+    assert len(frames) == len(trial.tracks)
+    for before, after in pairwise(frames):
+        assert (np.abs(after - before).max(axis=2) > 3).mean() > 0.2  # nearly all of the picture
+    for number in (0, 7):  # each frame is what a camera on a tripod sees from there
+        yaw, pitch, roll, x, y = sway[number]
+        there = replace(
+            still, yaw=still.yaw + yaw, pitch=still.pitch + pitch, roll=still.roll + roll,
+            shift=(still.shift[0] + x, still.shift[1] + y),
+        )  # fmt: skip
+        moment = replace(trial, tracks=trial.tracks[number : number + 1])
+        (seen,) = (rgb(frame) for frame in render_frames(moment, there, size=SIZE))
+        np.testing.assert_array_equal(seen, frames[number])
+
+
+def test_how_far_a_hand_sways() -> None:
+    sways = [sample_sway(np.random.default_rng(seed), 48, FPS) for seed in range(50)]
+    assert sways[0].shape == (48, 5)
+    np.testing.assert_allclose(np.std(sways, axis=(0, 1)), SWAY, rtol=0.2)
+    steps = np.abs(np.diff(sways, axis=1)).mean(axis=(0, 1))
+    assert (steps < 0.4 * np.array(SWAY)).all()  # from frame to frame it is smooth
 
 
 @pytest.mark.parametrize("scene", SCENES)
