@@ -375,7 +375,14 @@ class _MemberReader:
         dataset = self._dataset(self.file, name)
         if dataset.dtype != np.dtype("S64") or dataset.shape != (count,):
             raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not hashes")
-        return EncodedText(dataset[()])
+        return self._column(name, dataset[()])
+
+    def _column(self, name: str, rows: NDArray[np.bytes_]) -> EncodedText:
+        """Return a column as text, in which zero bytes are the padding of each row and no more."""
+        characters = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+        if ((characters[:, :-1] == 0) & (characters[:, 1:] != 0)).any():
+            raise CacheError(f"{self.path}: a text in {name} has a zero byte inside")
+        return EncodedText(rows)
 
     def _version(self) -> int:
         if "schema_version" not in self.file.attrs:
@@ -431,7 +438,7 @@ class _MemberReader:
         dataset = self._dataset(self.file, name)
         if dataset.dtype.kind != "S" or dataset.ndim != 1:
             raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not text")
-        text = EncodedText(dataset[()])
+        text = self._column(name, dataset[()])
         return text if name in OPTIONAL else list(text)
 
     def _failures(self) -> list[tuple[str, str]]:
