@@ -300,6 +300,8 @@ class _MemberReader:
             columns["label_tables"] = self._of_labels("table_sha256")
             if "thumbnails" in self.file:
                 thumbnails = self._thumbnails()
+                if "without_thumbnails" in self.file:
+                    columns["without_thumbnails"] = self._flags("without_thumbnails")
         stored = self._stored_features(features, version)
         try:
             clips = Features(
@@ -358,6 +360,13 @@ class _MemberReader:
         offset = thumbnails.id.get_offset() or 0
         hashes = RowHashes.of_rows(sha256.rows)
         return StoredRows(offset, thumbnails.shape, thumbnails.dtype, sha256, hashes)
+
+    def _flags(self, name: str) -> NDArray[np.bool_]:
+        """Return a column of zeros and ones."""
+        flags = self._numbers(self.file, name, "u1")
+        if flags.max(initial=0) > 1:
+            raise CacheError(f"{self.path}: {name} is {flags.max()} for a clip, not 0 or 1")
+        return flags.astype(bool)
 
     def _hex_hashes(self, name: str, count: int, *, optional: bool = False) -> EncodedText:
         """Return a column of SHA-256, each of 64 hex digits."""
