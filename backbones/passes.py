@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from backbones.errors import is_out_of_memory
+from data.memory import available_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -88,23 +88,6 @@ def run_passes(
     finally:
         for _, future in begun:
             future.cancel()
-
-
-def available_bytes() -> int | None:
-    """Return how much memory this process may still take; None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = {line.split(":")[0]: line.split()[1] for line in lines}
-        available = int(fields["MemAvailable"]) * 1024
-    except (OSError, KeyError, IndexError, ValueError):
-        return None
-    group = Path("/sys/fs/cgroup")  # of a container
-    try:
-        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, min(available, left + int(cached.get("inactive_file", 0))))
-    except (OSError, ValueError):  # no limit ("max"), or no container
-        return available
 
 
 def _pool(size: int) -> ThreadPoolExecutor:

@@ -19,12 +19,14 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _SETTINGS_LOCK = threading.RLock()
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: str, device: torch.device, *, motion: bool = False) -> str:
     """Return the precision for a name that the user gives: `fp32`, `bf16` or `fp16`.
 
     Args:
         precision: one of these, or `auto`: bfloat16 on a GPU that computes in it, else float32.
         device: where the backbone will run.
+        motion: whether differences of maps are among the output, for which `auto` is float32:
+            successive maps are nearly alike, and what rounding adds is not.
 
     Raises:
         BackboneValueError: an unknown name.
@@ -35,7 +37,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         )
     if precision != "auto":
         return precision
-    return "bf16" if device.type == "cuda" and has_bfloat16(device) else "fp32"
+    return "bf16" if not motion and device.type == "cuda" and has_bfloat16(device) else "fp32"
 
 
 @contextmanager

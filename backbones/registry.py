@@ -57,7 +57,8 @@ def load(
     Args:
         name: a key of `BACKBONES`, the name of an installed plugin, or `timm:<model>`.
         device: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`.
-        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        precision: `auto` (bf16 on a GPU that has it; for motion, and elsewhere, fp32), `fp32`,
+            `bf16` or `fp16`.
         weights: a file to read the weights from, instead of the published one; `random` for
             untrained weights, the same on every machine, as a baseline.
         hub_dir: a local clone of the model's repository, or a TORCH_HOME folder.
@@ -71,10 +72,11 @@ def load(
     """
     entry = find_entry(name)
     resolved = resolve_device(device)
+    motion = entry.outputs is not None and entry.outputs.choose(name, output).motion
     backbone = entry.build(
         LoadOptions(
             device=resolved,
-            precision=resolve_precision(precision, resolved),
+            precision=resolve_precision(precision, resolved, motion=motion),
             weights=None if weights is None else Path(weights),
             hub_dir=None if hub_dir is None else Path(hub_dir),
             preprocess=preprocess,

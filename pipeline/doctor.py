@@ -157,7 +157,9 @@ def check_devices(_: CheckOptions) -> Iterator[Finding]:
         yield Finding("GPU", OK, "torch sees no CUDA GPU; backbones run on the CPU")
     else:
         precision = (
-            "bf16" if has_bfloat16(torch.device("cuda:0")) else "fp32, since it has no bfloat16"
+            "bf16 (fp32 for motion)"
+            if has_bfloat16(torch.device("cuda:0"))
+            else "fp32, since it has no bfloat16"
         )
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         yield Finding(

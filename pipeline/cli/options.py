@@ -32,7 +32,7 @@ hub_dir = click.option(
 )
 
 
-PRECISION = "auto (bf16 on a GPU that has it, else fp32), fp32, bf16 or fp16."
+PRECISION = "auto (bf16 on a GPU that has it; for motion, and elsewhere, fp32), fp32, bf16 or fp16."
 batch = click.option(
     "--batch",
     default=16,

@@ -1,5 +1,6 @@
 """What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
+from pipeline.dataset.blocks import as_tensor, clip_blocks, column_blocks
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join_caches, left_out_sentence, match
 from pipeline.dataset.leaks import (
@@ -10,7 +11,7 @@ from pipeline.dataset.leaks import (
     unit_rows,
     unite_objects,
 )
-from pipeline.dataset.projection import principal_axes
+from pipeline.dataset.projection import energy_axes, principal_axes, project
 from pipeline.dataset.sources import (
     CacheSource,
     RunInputs,
@@ -28,9 +29,13 @@ __all__ = [
     "Lookalikes",
     "RunInputs",
     "Split",
+    "as_tensor",
     "build_examples",
     "chance_bound",
+    "clip_blocks",
+    "column_blocks",
     "dimensions_of",
+    "energy_axes",
     "folds_of",
     "is_grid",
     "join_caches",
@@ -38,6 +43,7 @@ __all__ = [
     "load_finite_cache",
     "match",
     "principal_axes",
+    "project",
     "read_inputs",
     "unit_rows",
     "unite_objects",

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from torch import Tensor
 
 from data.errors import HeliographError
 from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, Split, principal_axes
+from pipeline.dataset import Examples, Split, as_tensor, energy_axes, principal_axes, project
 from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
 from pipeline.game import Answers, ClipTable, Game, build_game, compare_vectors
 from pipeline.runs import Run
@@ -99,7 +98,7 @@ class EvaluationContext:
         """What receivers see of every clip; None in a game where they see none."""
         if not self.game.receivers_see_clips:
             return None
-        return AgentWindows.whole([torch.from_numpy(features) for features in self.caches])
+        return AgentWindows.whole([as_tensor(features) for features in self.caches])
 
     @cached_property
     def projected(self) -> list[Tensor]:
@@ -107,10 +106,8 @@ class EvaluationContext:
 
         The axes are those that the run itself used, or else the leading `MAX_AXES`.
         """
-        return [
-            torch.stack([_project(features, split.train, self.config) for split in self.splits])
-            for features in self.caches
-        ]
+        trained = [split.train for split in self.splits]
+        return [_project(features, trained, self.config) for features in self.caches]
 
     @cached_property
     def projected_windows(self) -> AgentWindows | None:
@@ -265,21 +262,25 @@ def win_rates(says_more: NDArray[Any]) -> NDArray[np.float64]:
     return (more.mean(1) + 1 - more.mean(0)) / 2
 
 
-def _project(features: NDArray[Any], train: NDArray[np.int64], config: TrainConfig) -> Tensor:
-    """Return features (N, T, D) on the run's axes, or rotated to the leading `MAX_AXES`."""
-    inside = features[train]
-    axes = (
-        principal_axes(inside, config.axes, config.shrinkage, standardise=config.standardise)
+def _project(
+    features: NDArray[Any], trained: Sequence[NDArray[np.int64]], config: TrainConfig
+) -> Tensor:
+    """Return features (N, T, D) on the run's axes, or rotated to the leading `MAX_AXES`.
+
+    Args:
+        features: (N, T, D).
+        trained: The training clips of each seed.
+        config: Of the run.
+
+    Returns:
+        (S, N, T, axes).
+    """
+    axes = [
+        principal_axes(
+            features, config.axes, config.shrinkage, standardise=config.standardise, clips=clips
+        )
         if config.axes
-        else _leading_axes(inside)
-    )
-    return torch.from_numpy(features.astype(np.float32) @ axes.astype(np.float32))
-
-
-def _leading_axes(features: NDArray[Any]) -> NDArray[np.float64]:
-    """Return an orthonormal basis (D, axes) of most of the energy of features (n, T, D)."""
-    rows = features.reshape(-1, features.shape[-1]).astype(np.float64)
-    size = rows.shape[1]
-    if size <= MAX_AXES:
-        return np.eye(size)
-    return np.asarray(eigh(rows.T @ rows, subset_by_index=(size - MAX_AXES, size - 1))[1])
+        else energy_axes(features, MAX_AXES, clips=clips)
+        for clips in trained
+    ]
+    return torch.from_numpy(project(features, axes))

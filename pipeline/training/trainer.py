@@ -21,7 +21,7 @@ from pipeline.agents import (
     unstack_sender,
 )
 from pipeline.config import STAGGERED, TrainConfig
-from pipeline.dataset import Examples, Split, principal_axes
+from pipeline.dataset import Examples, Split, as_tensor, principal_axes, project
 from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
@@ -72,7 +72,7 @@ class MultiSeedTrainer:
             config, tuple(steps for steps, _ in shapes), tuple(dim for _, dim in shapes)
         )
         self.channel = self.factory.channel
-        self.axes = [_axes(examples, split, config) for split in self.splits]
+        self.axes = _axes(examples, self.splits, config)
         features = [
             _projected(cache, [axes[n] for axes in self.axes] if config.axes else []).to(device)
             for n, cache in enumerate(examples.caches)
@@ -360,24 +360,33 @@ class MultiSeedTrainer:
         return folded.eval()
 
 
-def _axes(examples: Examples, split: Split, config: TrainConfig) -> list[np.ndarray]:
-    """The principal axes (D, axes) of each cache's training features; none where all are kept."""
-    if not config.axes:
-        return []
-    return [
-        principal_axes(
-            features[split.train], config.axes, config.shrinkage, standardise=config.standardise
-        )
-        for features in examples.caches
-    ]
+def _axes(
+    examples: Examples, splits: Sequence[Split], config: TrainConfig
+) -> list[list[np.ndarray]]:
+    """For each split the axes (D, axes) of each cache's training features; none without axes."""
+    found: dict[bytes, list[np.ndarray]] = {}  # padding has the split of the last seed
+    for split in splits:
+        known = split.train.tobytes()
+        if known not in found:
+            found[known] = [
+                principal_axes(
+                    features,
+                    config.axes,
+                    config.shrinkage,
+                    standardise=config.standardise,
+                    clips=split.train,
+                )
+                for features in examples.caches
+                if config.axes
+            ]
+    return [found[split.train.tobytes()] for split in splits]
 
 
 def _projected(features: np.ndarray, axes: Sequence[np.ndarray]) -> Tensor:
     """Features (N, T, D) on each seed's axes: (S, N, T, axes), or (1, N, T, D) without."""
-    if not axes:
-        return torch.from_numpy(features).unsqueeze(0)
-    rows = features.astype(np.float32)
-    return torch.stack([torch.from_numpy(rows @ columns.astype(np.float32)) for columns in axes])
+    if axes:
+        return torch.from_numpy(project(features, axes))
+    return as_tensor(features).unsqueeze(0)
 
 
 def _shuffled(labels: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 
 import backbones
 from backbones import passes
-from backbones.passes import available_bytes, passes_at_once, run_passes
+from backbones.passes import passes_at_once, run_passes
 from tests.helpers.frames import noise
 
 
@@ -102,9 +102,3 @@ def test_memory_bounds_the_passes(monkeypatch, gigabytes, at_once) -> None:
     monkeypatch.setattr(passes, "available_bytes", lambda: bytes_)
     clip = torch.zeros(1, 24, 3, 256, 256, dtype=torch.uint8)  # 1.1 GiB a pass, as it is estimated
     assert passes_at_once(clip) == at_once
-
-
-def test_the_memory_of_this_machine_is_known() -> None:
-    available = available_bytes()
-    assert available is not None
-    assert 0 <= available < 1 << 50

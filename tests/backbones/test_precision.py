@@ -1,11 +1,13 @@
 """Precision: named by the user, set for a forward pass alone, and restored afterwards."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
 import backbones
+from backbones import registry
 from backbones.precision import (
     cpu_matmul_setting,
     fast_float32,
@@ -13,6 +15,7 @@ from backbones.precision import (
     resolve_precision,
 )
 from tests.helpers.frames import noise
+from tests.helpers.tiny_backbone import MAPPED_ENTRY, build_mapped
 
 
 def test_features_do_not_depend_on_what_the_process_has_set(tiny) -> None:
@@ -95,6 +98,37 @@ def test_auto_takes_bfloat16_only_where_the_gpu_computes_in_it(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert resolve_precision("auto", torch.device("cuda", 0)) == precision
+    assert resolve_precision("auto", torch.device("cuda", 0), motion=True) == "fp32"
+    assert resolve_precision("bf16", torch.device("cuda", 0), motion=True) == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("output", "asked", "precision"),
+    [
+        (None, "auto", "bf16"),
+        ("grid2", "auto", "bf16"),
+        ("motion", "auto", "fp32"),
+        ("grid2+motion3", "auto", "fp32"),
+        ("motion3", "bf16", "bf16"),
+        ("motion3", "fp16", "fp16"),
+    ],
+)
+def test_motion_on_a_gpu_is_float32_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, output: str | None, asked: str, precision: str
+) -> None:
+    monkeypatch.setattr(registry, "resolve_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    built: list[str] = []
+
+    def build(options: backbones.LoadOptions) -> backbones.Backbone:
+        built.append(options.precision)
+        return build_mapped(replace(options, device=torch.device("cpu")))
+
+    monkeypatch.setitem(backbones.BACKBONES, "mapped", replace(MAPPED_ENTRY, build=build))
+    model = backbones.load("mapped", precision=asked, output=output)
+    assert built == [precision]
+    assert model.fingerprint["precision"] == precision
 
 
 def test_a_backbone_may_be_made_of_others(tiny) -> None:

@@ -182,7 +182,10 @@ def test_a_mirror_that_is_not_a_url_cannot_be_reached(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("capability", "words"),
-    [((7, 5), "precision auto is fp32, since it has no bfloat16"), ((9, 0), "auto is bf16")],
+    [
+        ((7, 5), "precision auto is fp32, since it has no bfloat16"),
+        ((9, 0), "auto is bf16 (fp32 for motion)"),
+    ],
 )
 def test_a_gpu_is_reported_with_its_precision(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], words: str

@@ -8,7 +8,7 @@ import torch
 
 from data.errors import HeliographError
 from pipeline.config import build_config
-from pipeline.dataset import Examples, build_examples, principal_axes
+from pipeline.dataset import Examples, build_examples
 from pipeline.game import ClipTable, build_game
 from pipeline.game.comparison import paired
 from pipeline.runs import SeedResult
@@ -43,31 +43,6 @@ def test_a_seed_alone_is_the_same_seed_among_seven_in_any_order(features, settin
     assert same(alone, backwards[3])
     assert same(among[2], backwards[2])
     assert not same(among[0], among[1])
-
-
-def test_principal_axes_are_white_and_as_many_as_asked_for():
-    rng = np.random.RandomState(0)
-    features = rng.rand(30, 4, 12) @ rng.rand(12, 12)
-    projected = (features @ principal_axes(features, 5)).reshape(-1, 5)
-    np.testing.assert_allclose(projected.T @ projected / 120, np.eye(5), atol=1e-8)
-    np.testing.assert_allclose(projected.mean(axis=0), 0, atol=1e-8)
-    few = principal_axes(features[:1, :3], 5)  # three vectors: two directions about their mean
-    assert few.shape == (12, 5)
-    assert ((few == 0).all(axis=0)).sum() == 3
-    assert principal_axes(features, 99).shape == (12, 12)
-
-
-def test_shrinkage_leaves_weak_axes_weak():
-    rng = np.random.RandomState(0)
-    features = rng.randn(50, 4, 6) * [9, 5, 3, 2, 1, 0.5] @ rng.randn(6, 6) + 7
-    spread = [
-        (features @ principal_axes(features, 5, shrinkage)).std(axis=(0, 1))
-        for shrinkage in (0.0, 1.0, 1e9)
-    ]
-    for found in spread:
-        np.testing.assert_allclose((found**2).mean(), 1, atol=1e-6)
-    np.testing.assert_allclose(spread[0], 1, atol=1e-6)
-    assert (np.diff([found[-1] / found[0] for found in spread]) > 0.1).all()
 
 
 def test_pairings_compare_what_is_said_with_every_other_pair():
