@@ -23,7 +23,8 @@ PROPERTIES = ("elasticity", "friction")
 GRID = 5
 VIEW = AgentView(name="motion", frames=16, pool="motion3")
 ORACLE_EPOCHS = 50
-AXES = 32  # a few hundred clips are too few for 15 x 1008 numbers each
+AXES = 64  # a few hundred clips are too few for 15 x 1008 numbers each
+SHRINKAGE = 1000.0  # of motion the strong axes say most: none is made as strong as they are
 FEATURES = "motion.h5"
 FIRST = ("chosen on validation", "baseline: majority", "baseline: pixels", "baseline: differences")
 """Rows of the scores that come first, and the control after them."""
@@ -73,7 +74,8 @@ def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool
             seeds=range(seeds),
             vocab=5,
             axes=AXES,
-            standardise=True,
+            shrinkage=SHRINKAGE,
+            refit=not shuffled,
             oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs,
             shuffle_labels=shuffled,
