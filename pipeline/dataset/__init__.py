@@ -19,8 +19,12 @@ from pipeline.dataset.sources import (
     load_finite_cache,
     read_inputs,
 )
+<<<<<<< HEAD
 from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid
 from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
+=======
+from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refuse_unknown_split
+>>>>>>> main
 
 __all__ = [
     "PAPER_CELLS",
@@ -48,6 +52,7 @@ __all__ = [
     "principal_axes",
     "project",
     "read_inputs",
+    "refuse_unknown_split",
     "unit_rows",
     "unite_objects",
     "video_jobs",
