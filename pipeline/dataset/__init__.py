@@ -19,12 +19,8 @@ from pipeline.dataset.sources import (
     load_finite_cache,
     read_inputs,
 )
-<<<<<<< HEAD
-from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid
-from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
-=======
 from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refuse_unknown_split
->>>>>>> main
+from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
 
 __all__ = [
     "PAPER_CELLS",

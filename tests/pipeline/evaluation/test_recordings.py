@@ -32,12 +32,10 @@ def make_video(path: Path, number: int, *, speed: int = 2) -> Path:
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         stream.bit_rate = 2_000_000
         for frame in range(8 + number):
-            picture = floor.copy()
+            picture = floor.astype(np.uint8)
             left = 8 + speed * min(frame, 8)
             picture[24:40, left : left + 16] = texture
-            out.mux(
-                stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24"))
-            )
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(stream.encode(None))
     return path
 
