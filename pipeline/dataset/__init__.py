@@ -19,7 +19,8 @@ from pipeline.dataset.sources import (
     load_finite_cache,
     read_inputs,
 )
-from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid
+from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refuse_unknown_split
+from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
 
 __all__ = [
     "PAPER_CELLS",
@@ -29,6 +30,7 @@ __all__ = [
     "Lookalikes",
     "RunInputs",
     "Split",
+    "VideoJobs",
     "as_tensor",
     "build_examples",
     "chance_bound",
@@ -36,6 +38,7 @@ __all__ = [
     "column_blocks",
     "dimensions_of",
     "energy_axes",
+    "find_clips",
     "folds_of",
     "is_grid",
     "join_caches",
@@ -45,6 +48,8 @@ __all__ = [
     "principal_axes",
     "project",
     "read_inputs",
+    "refuse_unknown_split",
     "unit_rows",
     "unite_objects",
+    "video_jobs",
 ]

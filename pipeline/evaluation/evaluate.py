@@ -65,6 +65,7 @@ class EvaluationInputs:
         on: Clips of other caches, by path.
         outcome: A label to predict and the label that is the action, or None.
         controls: Whether to train the controls.
+        videos: Where the videos are; none: where they were; None: they are not read.
         progress: Called with what is being done.
     """
 
@@ -76,6 +77,7 @@ class EvaluationInputs:
     on: Mapping[str, Examples]
     outcome: tuple[str, str] | None
     controls: bool
+    videos: Sequence[Path] | None
     progress: Progress = field(repr=False)
 
     @property
@@ -138,6 +140,7 @@ def evaluate(
     on: Sequence[Path] = (),
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
+    videos: Sequence[Path] | None = None,
     progress: Progress | None = None,
 ) -> RunMetrics:
     """Evaluate a run folder and add the results to its `metrics.json`.
@@ -150,6 +153,8 @@ def evaluate(
         on: Caches of other clips, made as the run's own was, on which its agents are scored.
         outcome: A label to predict from messages and a label that is the action before it.
         controls: Also train networks without a bottleneck and with a continuous one (minutes).
+        videos: Also read the videos, for baselines on optical flow and on how clips are filed:
+            manifests, folders or videos; none: the videos are looked for where they were.
         progress: Called with what is being done.
 
     Returns:
@@ -175,6 +180,7 @@ def evaluate(
         on={str(path): read_other_cache(run, path) for path in on},
         outcome=outcome,
         controls=controls,
+        videos=videos,
         progress=report,
     )
     require_labels(sources.clips.labels, outcome or ())
@@ -210,7 +216,12 @@ def _features_of_clips(path: Path, clips: Features) -> NDArray[np.generic]:
 
 def _baselines(inputs: EvaluationInputs) -> dict[str, Any]:
     baseline_inputs = BaselineInputs.of(
-        inputs.sources, inputs.examples, inputs.context, inputs.against
+        inputs.sources,
+        inputs.examples,
+        inputs.context,
+        inputs.against,
+        inputs.videos,
+        inputs.progress,
     )
     return score_baselines(baseline_inputs, inputs.context, inputs.progress)
 
