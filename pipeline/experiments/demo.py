@@ -75,7 +75,6 @@ def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool
             vocab=5,
             axes=AXES,
             shrinkage=SHRINKAGE,
-            refit=not shuffled,
             oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs,
             shuffle_labels=shuffled,
