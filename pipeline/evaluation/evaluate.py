@@ -24,7 +24,7 @@ from pipeline.dataset import (
     load_finite_cache,
     match,
 )
-from pipeline.evaluation import ridge
+from pipeline.evaluation import pixels, ridge
 from pipeline.evaluation.agreement import agent_agreement, seed_agreement
 from pipeline.evaluation.baselines import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
@@ -249,8 +249,12 @@ def _near_duplicates(inputs: EvaluationInputs) -> dict[str, Any]:
 
 
 def _game(inputs: EvaluationInputs) -> dict[str, Any]:
+    labelled = np.flatnonzero(~np.isnan(inputs.examples.labels).any(axis=1))
+    thumbnails, reason = pixels.thumbnails_of(inputs.sources, labelled)
+    frames = pixels.pixel_features(thumbnails)
     with one_thread():
-        return score_game(inputs.messages, permutations=inputs.permutations)
+        scores = score_game(inputs.messages, permutations=inputs.permutations, frames=frames)
+    return scores | {"missing_baselines": pixels.missing(reason)}
 
 
 def _fresh_receivers(inputs: EvaluationInputs) -> dict[str, Any]:

@@ -566,9 +566,12 @@ class RunMetrics(Record):
         "`evaluate --videos` also `optical_flow`, the mean flow (DIS of OpenCV) in 16 x 16 cells "
         "between successive sampled frames, and its size, and `shortcuts`, on duration, frame "
         "rate, width, height and bytes of the file. `volume`, `scenario`, `condition`: what is "
-        "known of the recording. Ridge regressions on the "
-        "features: `ridge`; `ridge_static`, the middle time step alone; `ridge_shuffled_steps`; "
-        "`ridge_agent_N`, the window of one agent; `ridge_NAME`, those of `--against`",
+        "known of the recording. Ridge regressions on the features: `ridge`; `ridge_static`, the "
+        "middle time step alone; `ridge_shuffled_steps`; `ridge_agent_N`, the window of one agent; "
+        "`ridge_NAME`, those of `--against`. In a game about no property: "
+        "`other_trial`, the features of another trial of the object in place of a message, "
+        "`pixels`, `differences` and `first_frame` those of its frames, and `clusters`, a code "
+        "without learning",
     )
     missing_baselines: dict[str, str] | None = Field(
         default=None,
