@@ -31,6 +31,10 @@ def _no_thumbnails() -> NDArray[Any]:
     return np.empty((0, 0, 0, 0), dtype=np.uint8)
 
 
+def _no_flags() -> NDArray[Any]:
+    return np.empty(0, dtype=bool)
+
+
 class EncodedText(Sequence[str]):
     """Texts of an array of bytes (N,), decoded on first use: hashes are seldom used."""
 
@@ -71,8 +75,9 @@ class Features:
     the hash of each clip's bytes, `key` that of everything that its features depend on (both empty
     where unknown). `start` and `end` (N,) are the seconds of its file that a clip is, NaN for the
     ends of the file, or unknown. `thumbnails` uint8 (N, F, h, w) are the frames in grey, where
-    there are any. `failures` are (clip id, reason). `features` and `thumbnails` are arrays, or
-    `MappedRows` of a file.
+    there are any; `without_thumbnails` (N,) is True for clips that have none although others do.
+    `failures` are (clip id, reason). `features` and `thumbnails` are arrays, or `MappedRows` of a
+    file.
 
     Raises:
         CacheError: Shapes or types are wrong, or two clips have one id.
@@ -95,6 +100,7 @@ class Features:
     label_units: Mapping[str, str] = field(default_factory=dict)
     label_tables: Mapping[str, str] = field(default_factory=dict)
     thumbnails: Any = field(default_factory=_no_thumbnails)
+    without_thumbnails: NDArray[np.bool_] = field(default_factory=_no_flags)
     failures: Sequence[tuple[str, str]] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
@@ -119,10 +125,11 @@ class Features:
         for name in ("start", "end"):
             times = np.asarray(getattr(self, name), dtype=np.float64)
             columns[name] = times if times.size else np.full(count, np.nan)
-        thumbnails = _rows(self.thumbnails)
-        if not thumbnails.size:
-            thumbnails = np.empty((count, 0, 0, 0), dtype=np.uint8)
+        thumbnails, without = _rows(self.thumbnails), np.asarray(self.without_thumbnails, bool)
+        if not thumbnails.size or (without.size and without.all()):
+            thumbnails, without = np.empty((count, 0, 0, 0), dtype=np.uint8), _no_flags()
         columns["thumbnails"] = thumbnails
+        columns["without_thumbnails"] = without if without.size else np.zeros(count, bool)
         columns["labels"] = {
             name: np.asarray(values, dtype=np.float64) for name, values in self.labels.items()
         }
@@ -147,7 +154,7 @@ class Features:
                 f"frame_index has shape {self.frame_index.shape} "
                 f"but pts_seconds {self.pts_seconds.shape}"
             )
-        for name in ("start", "end"):
+        for name in ("start", "end", "without_thumbnails"):
             if getattr(self, name).shape != (count,):
                 raise CacheError(f"{name} has shape {getattr(self, name).shape} for {count} clips")
         thumbnails = self.thumbnails
@@ -168,6 +175,11 @@ class Features:
             clip = next(clip for clip, times in Counter(self.clip_id).items() if times > 1)
             raise CacheError(f"clip id {clip!r} appears twice")
 
+    @property
+    def has_thumbnails(self) -> NDArray[np.bool_]:
+        """Which clips have thumbnails: bool (N,)."""
+        return ~self.without_thumbnails & bool(self.thumbnails.size)
+
     @cached_property
     def content_sha256(self) -> str:
         """The identity of all of this but `created` and `versions`, as 64 hex digits.
@@ -181,7 +193,11 @@ class Features:
         self.__dict__["content_sha256"] = sha256  # where the property keeps its value
 
     def hash_content(self, features: Sequence[str], thumbnails: Sequence[str]) -> str:
-        """Return `content_sha256`, given the SHA-256 of each row as 64 hex digits."""
+        """Return `content_sha256`, given the SHA-256 of each row as 64 hex digits.
+
+        Of a clip without thumbnails that of its row of them means nothing.
+        """
+        shown = zip(thumbnails, self.without_thumbnails, strict=True)
         text = {
             **{name: list(getattr(self, name)) for name in _TEXT},
             **{name: getattr(self, name) for name in ("fingerprint", "sampler", "decoder")},
@@ -190,7 +206,9 @@ class Features:
             "dtype": str(self.features.dtype),
             "shapes": [list(getattr(self, name).shape) for name in _ARRAYS],
             "features": list(features),
-            "thumbnails": list(thumbnails) if self.thumbnails.size else [],
+            "thumbnails": ["" if without else sha256 for sha256, without in shown]
+            if self.thumbnails.size
+            else [],
         }
         digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
         digest.update(self.frame_index.astype("<i8").tobytes())
@@ -217,7 +235,8 @@ class Features:
         """Return the clips at these rows, in this order; failures are kept."""
         rows = np.asarray(rows, dtype=np.int64)
         changes: dict[str, Any] = {
-            name: getattr(self, name)[rows] for name in (*_ARRAYS, "start", "end")
+            name: getattr(self, name)[rows]
+            for name in (*_ARRAYS, "without_thumbnails", "start", "end")
         }
         for name in _TEXT:
             column = getattr(self, name)

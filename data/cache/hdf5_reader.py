@@ -314,6 +314,8 @@ class _MemberReader:
             columns["label_tables"] = self._of_labels("table_sha256")
             if "thumbnails" in self.file:
                 thumbnails = self._thumbnails()
+                if "without_thumbnails" in self.file:
+                    columns["without_thumbnails"] = self._flags("without_thumbnails")
         stored = self._stored_features(features, version)
         try:
             clips = Features(
@@ -373,6 +375,13 @@ class _MemberReader:
         hashes = RowHashes.of_rows(sha256.rows)
         return StoredRows(offset, thumbnails.shape, thumbnails.dtype, sha256, hashes)
 
+    def _flags(self, name: str) -> NDArray[np.bool_]:
+        """Return a column of zeros and ones."""
+        flags = self._numbers(self.file, name, "u1")
+        if flags.max(initial=0) > 1:
+            raise CacheError(f"{self.path}: {name} is {flags.max()} for a clip, not 0 or 1")
+        return flags.astype(bool)
+
     def _hex_hashes(self, name: str, count: int, *, optional: bool = False) -> EncodedText:
         """Return a column of SHA-256, each of 64 hex digits."""
         if optional and name not in self.file:
@@ -380,7 +389,14 @@ class _MemberReader:
         dataset = self._dataset(self.file, name)
         if dataset.dtype != np.dtype("S64") or dataset.shape != (count,):
             raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not hashes")
-        return EncodedText(dataset[()])
+        return self._column(name, dataset[()])
+
+    def _column(self, name: str, rows: NDArray[np.bytes_]) -> EncodedText:
+        """Return a column as text, in which zero bytes are the padding of each row and no more."""
+        characters = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+        if ((characters[:, :-1] == 0) & (characters[:, 1:] != 0)).any():
+            raise CacheError(f"{self.path}: a text in {name} has a zero byte inside")
+        return EncodedText(rows)
 
     def _version(self) -> int:
         if "schema_version" not in self.file.attrs:
@@ -436,7 +452,7 @@ class _MemberReader:
         dataset = self._dataset(self.file, name)
         if dataset.dtype.kind != "S" or dataset.ndim != 1:
             raise CacheError(f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, not text")
-        text = EncodedText(dataset[()])
+        text = self._column(name, dataset[()])
         return text if name in OPTIONAL else list(text)
 
     def _failures(self) -> list[tuple[str, str]]:

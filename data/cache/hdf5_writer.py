@@ -231,6 +231,8 @@ def _layout(path: Path, clips: Features, rows_per_block: int) -> tuple[_SparseFi
         for name in STRINGS:
             values = _encoded(path, name, getattr(clips, name))
             file.create_dataset(name, data=values.astype(_text_type(values)))
+        if clips.without_thumbnails.any():
+            file.create_dataset("without_thumbnails", data=clips.without_thumbnails.astype("u1"))
         file.create_dataset("frame_index", data=clips.frame_index.astype("<i8"))
         for name in ("pts_seconds", "start", "end"):
             file.create_dataset(name, data=getattr(clips, name).astype("<f8"))

@@ -82,6 +82,7 @@ def info(path: Path | str) -> dict[str, Any]:
         "steps": steps,
         "dimensions": dimensions,
         "dtype": str(clips.features.dtype),
+        "thumbnails": int(clips.has_thumbnails.sum()),
         "objects": len(set(clips.object)),
         "scenarios": dict(Counter(clips.scenario)),
         "labels": {

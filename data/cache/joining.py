@@ -64,10 +64,19 @@ def join(caches: Sequence[Features]) -> Features:
         name: [value for clips in caches for value in getattr(clips, name)] for name in _TEXT
     }
     frames = max(clips.frame_index.shape[1] for clips in caches)
-    pictures = {clips.thumbnails.shape[1:] for clips in caches if len(clips)}
-    thumbnails: Any = JoinedRows([clips.thumbnails for clips in caches])
-    if len(pictures) != 1 or 0 in min(pictures):
-        thumbnails = np.empty((0, 0, 0, 0), dtype=np.uint8)
+    pictures = {clips.thumbnails.shape[1:] for clips in caches if clips.thumbnails.size}
+    thumbnails: Any = np.empty((0, 0, 0, 0), dtype=np.uint8)
+    if len(pictures) == 1:
+        (shape,) = pictures
+        none = np.zeros(shape, np.uint8)
+        thumbnails = JoinedRows(
+            [
+                clips.thumbnails
+                if clips.thumbnails.size
+                else np.broadcast_to(none, (len(clips), *shape))
+                for clips in caches
+            ]
+        )
     return Features(
         features=JoinedRows([clips.features for clips in caches]),
         labels={
@@ -81,6 +90,7 @@ def join(caches: Sequence[Features]) -> Features:
         frame_index=_padded([clips.frame_index for clips in caches], frames, -1),
         pts_seconds=_padded([clips.pts_seconds for clips in caches], frames, np.nan),
         thumbnails=thumbnails,
+        without_thumbnails=~np.concatenate([clips.has_thumbnails for clips in caches]),
         start=np.concatenate([clips.start for clips in caches]),
         end=np.concatenate([clips.end for clips in caches]),
         failures=[failure for clips in caches for failure in clips.failures],

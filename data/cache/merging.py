@@ -21,8 +21,9 @@ from data.files import remove_own_file, require_own_file
 def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
     """Write the clips of several caches as one, in order; memory holds one clip at a time.
 
-    A clip that is in two of them with the same key is taken once. Clips of equal content have one
-    object. The ledger of a file that was at `out`, and is none of `paths`, is removed.
+    A clip that is in two of them with the same key is taken once, with its thumbnails if one of
+    them has some. Clips of equal content have one object. The ledger of a file that was at
+    `out`, and is none of `paths`, is removed.
 
     Returns:
         Sentences about clips that have another object now.
@@ -49,7 +50,7 @@ def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
         CacheError: The others cannot be merged, or the cache cannot be read.
     """
     rows, merged, _ = _stack(paths)
-    thumbnails = [_sha256(row.thumbnails) for row in rows if row.thumbnails]
+    thumbnails = [_sha256(row.thumbnails) if row.thumbnails else "" for row in rows]
     content = merged.hash_content([_sha256(row.features) for row in rows], thumbnails)
     return read_metadata(Path(out)).content_sha256 == content and is_intact(Path(out))
 
@@ -79,6 +80,8 @@ def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[
                 rows[row.clip.id] = replace(
                     row, clip=replace(row.clip, object=objects[row.clip.id])
                 )
+            elif other.thumbnails is None:
+                rows[row.clip.id] = replace(other, thumbnails=row.thumbnails)
         failures |= dict(metadata.clips.failures)
     merged = stack_rows(
         list(rows.values()),

@@ -166,8 +166,12 @@ def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
     except CacheError as error:
         raise CacheError(f"{folder}: {error}") from error
     features = [sha256 for metadata, _ in read for sha256 in metadata.features.sha256]
-    thumbnails = [sha256 for metadata, _ in read for sha256 in metadata.thumbnails.sha256]
-    content = joined.hash_content(features, thumbnails if joined.thumbnails.size else [])
+    thumbnails = [
+        sha256
+        for metadata, part in read
+        for sha256 in (metadata.thumbnails.sha256 if part.thumbnails.size else [""] * len(part))
+    ]
+    content = joined.hash_content(features, thumbnails)
     if content != index.content_sha256:
         raise CacheError(f"{folder / INDEX} is damaged: its parts together are something else")
     if not mapped:

@@ -56,7 +56,7 @@ class RowPlace:
 class CacheRow:
     """One clip of a cache to be written: its identity, its frames, and where its features are.
 
-    They are row `number` of the cache `path`; `thumbnails` is None where that has none.
+    They are row `number` of the cache `path`; `thumbnails` is None where the clip has none.
     """
 
     clip: Clip
@@ -85,7 +85,7 @@ class CacheRow:
         """
         if tables is None:
             tables = dict.fromkeys(clip.labels, clip.table_sha256)
-        has_thumbnails = metadata.clips.thumbnails.size
+        has_thumbnails = metadata.clips.has_thumbnails[number]
         return cls(
             clip=clip,
             frame_index=metadata.clips.frame_index[number].copy(),
@@ -197,14 +197,14 @@ def stack_rows(
 ) -> Features:
     """Return these rows as one cache whose features (N, *shape) have no content yet.
 
-    It has thumbnails if every row has some, all of one size. The table of a label is that of all
-    rows where its value is known, if they have one.
+    It has thumbnails if some row has, and all that there are have one size. The table of a label is
+    that of all rows where its value is known, if they have one.
 
     Raises:
         CacheError: A label has two units.
     """
     label_names = dict.fromkeys(name for row in rows for name in row.clip.labels)
-    thumbnails = {row.thumbnails.shape if row.thumbnails else (0, 0, 0) for row in rows}
+    thumbnails = {row.thumbnails.shape for row in rows if row.thumbnails}
     (frames,) = thumbnails if len(thumbnails) == 1 else [(0, 0, 0)]
     return Features(
         features=blank_features((len(rows), *shape), dtype),
@@ -224,6 +224,7 @@ def stack_rows(
         label_units=_units(rows),
         label_tables=_tables(rows),
         thumbnails=blank_features((len(rows), *frames), np.dtype(np.uint8)),
+        without_thumbnails=np.array([row.thumbnails is None for row in rows], dtype=bool),
         failures=failures,
         versions=versions,
         **identity,
@@ -266,7 +267,8 @@ def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> Seal:
         WriteError: The disk is full or not writable.
         CacheError: A row is damaged.
     """
-    thumbnails = (row.read_thumbnails() for row in rows)
+    none = np.zeros((1, *clips.thumbnails.shape[1:]), np.uint8)
+    thumbnails = (row.read_thumbnails() if row.thumbnails else none for row in rows)
     return write_cache(path, clips, (row.read() for row in rows), thumbnails)
 
 

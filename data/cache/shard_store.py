@@ -256,8 +256,10 @@ class ShardStore:
         metadata = self._read_shard(key)
         if metadata is None:
             return False
+        stored = [rows for rows in (metadata.features, metadata.thumbnails) if rows.row_bytes]
         with suppress(CacheError):
-            return RowPlace.of(self._shard(key), metadata.features, 0).read() is not None
+            places = (RowPlace.of(self._shard(key), rows, 0) for rows in stored)
+            return all(place.read() is not None for place in places)
         return False
 
     def forget(self, clip_ids: Collection[str]) -> None:
@@ -279,6 +281,7 @@ class ShardStore:
         pts_seconds: NDArray[np.float64],
         *,
         source_sha256: str,
+        thumbnails: NDArray[np.uint8] | None = None,
         **details: Any,
     ) -> None:
         """Write the features of a clip to a shard.
@@ -289,6 +292,7 @@ class ShardStore:
             frame_index: Indices (F,) of the frames that they are of.
             pts_seconds: Presentation times (F,) of these frames.
             source_sha256: Hash of the bytes of the clip's file.
+            thumbnails: The frames (F, h, w), small and grey; None: there are none.
             details: More for the ledger (claimed and decoded frames, seconds, bytes).
 
         Raises:
@@ -309,13 +313,14 @@ class ShardStore:
             key=[key],
             start=np.array([clip.start], dtype=np.float64),
             end=np.array([clip.end], dtype=np.float64),
+            thumbnails=np.empty((0, 0, 0, 0), np.uint8) if thumbnails is None else thumbnails[None],
             versions=self._versions,
             **self._identity,
         )
         self._check_shape(f"{clip.id}: ", shard.features)
         if not np.isfinite(features).all():
             raise CacheError(f"{clip.id}: its features are not finite numbers")
-        write_cache(self._shard(key), shard, [shard.features])
+        write_cache(self._shard(key), shard, [shard.features], [shard.thumbnails])
         self._keys[clip.id] = key
         self._failures.pop(clip.id, None)
         labels = {name: None if isnan(value) else value for name, value in clip.labels.items()}
@@ -513,7 +518,10 @@ class ShardStore:
                     shard = self._shard(key)
                     raise DamagedCacheError(shard, f"{shard} is damaged or gone")
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
-                yield CacheRow.from_metadata(clip, self._shard(key), metadata, 0, tables)
+                row = CacheRow.from_metadata(clip, self._shard(key), metadata, 0, tables)
+                if self._in_place and before and before.thumbnails is None:
+                    row = replace(row, thumbnails=None)  # a repair adds nothing
+                yield row
 
     def _is_current(self, new: Features, rows: Sequence[CacheRow]) -> bool:
         """Return whether `target` holds exactly this already, intact, written by any version.

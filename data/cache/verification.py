@@ -15,7 +15,7 @@ from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metad
 from data.cache.ledger import read_ledger
 from data.cache.mapped import RowsOfFile
 from data.cache.parts import read_index, read_parts
-from data.cache.rows import CacheRow, cache_rows
+from data.cache.rows import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
@@ -166,9 +166,9 @@ def _problems(path: Path) -> list[Problem]:
     except CacheError as error:
         return [Problem(None, str(error))]
     problems = [
-        Problem(row.clip.id, reason)
-        for row in cache_rows(path, metadata)
-        if (reason := _damage(row))
+        Problem(clip, reason)
+        for number, clip in enumerate(metadata.clips.clip_id)
+        if (reason := _damage(path, metadata, number))
     ]
     damaged = any(problem.reason == _DAMAGED for problem in problems)
     with open_cache_file(path) as file:
@@ -182,9 +182,12 @@ def _problems(path: Path) -> list[Problem]:
     return problems + _shard_problems(path, metadata)
 
 
-def _damage(row: CacheRow) -> str | None:
-    features = row.features.read()
-    if features is None or (row.thumbnails and row.thumbnails.read() is None):
+def _damage(path: Path, metadata: CacheMetadata, number: int) -> str | None:
+    """Return what is wrong with a row, in words; None if nothing is."""
+    features = RowPlace.of(path, metadata.features, number).read()
+    thumbnails = metadata.thumbnails
+    has_row = thumbnails.row_bytes  # zeros for a clip without thumbnails
+    if features is None or (has_row and RowPlace.of(path, thumbnails, number).read() is None):
         return _DAMAGED
     if not np.isfinite(features).all():
         return "its features are not finite numbers"

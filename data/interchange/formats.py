@@ -462,6 +462,10 @@ _TEXT = ("clip_id", "object", "scenario", "source_sha256")
 
 def _numbers(features: Features) -> dict[str, NDArray[Any]]:
     columns = {name: getattr(features, name) for name in ("features", "frame_index", "pts_seconds")}
+    if features.thumbnails.size:
+        columns["thumbnails"] = np.asarray(features.thumbnails)
+    if features.without_thumbnails.any():
+        columns["without_thumbnails"] = features.without_thumbnails
     return columns | {f"label_{name}": values for name, values in features.labels.items()}
 
 

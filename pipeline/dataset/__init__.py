@@ -19,7 +19,7 @@ from pipeline.dataset.sources import (
     load_finite_cache,
     read_inputs,
 )
-from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid
+from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refuse_unknown_split
 
 __all__ = [
     "BLOCK_NUMBERS",
@@ -46,6 +46,7 @@ __all__ = [
     "principal_axes",
     "project",
     "read_inputs",
+    "refuse_unknown_split",
     "unit_rows",
     "unite_objects",
 ]

@@ -246,12 +246,17 @@ def _directions(width: int, length: int) -> np.ndarray:
 
 
 def _equal(clips: Features, objects: np.ndarray) -> set[tuple[int, int]]:
-    """Return pairs of different objects with the same bytes, or the same thumbnails."""
+    """Return pairs of different objects with the same bytes, or the same thumbnails.
+
+    Thumbnails of a clip in which nothing moves say nothing: scenes begin alike, and black is black.
+    """
     pairs = {_ordered(*one.numbers) for one in share_objects(clips.stretches()).contradictions}
     if clips.thumbnails.size:
         rows: dict[bytes, list[int]] = {}
-        for row, picture in enumerate(clips.thumbnails):
-            rows.setdefault(hashlib.sha256(picture.tobytes()).digest(), []).append(row)
+        for row in np.flatnonzero(clips.has_thumbnails).tolist():
+            frames = clips.thumbnails[row]  # (F, h, w)
+            if (frames != frames[0]).any():
+                rows.setdefault(hashlib.sha256(frames.tobytes()).digest(), []).append(row)
         for equal in rows.values():
             pairs |= {_ordered(equal[0], other) for other in equal[1:]}
     return {pair for pair in pairs if objects[pair[0]] != objects[pair[1]]}

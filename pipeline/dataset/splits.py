@@ -152,14 +152,19 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
     folds = folds_of(name)
     if folds is not None:
         return by_fold(objects, folds, seed)
-    if name not in SPLITS:
-        known = ", ".join(SPLITS)
-        raise InvalidValueError(f"no split {name!r}: choose one of auto, {known}, kfold, kfold-K")
+    refuse_unknown_split(name)
     if name.startswith("cells") and not is_grid(labels):
         raise HeliographError(
             f"the split {name!r} needs clips of two properties in every cell of a square grid"
         )
     return SPLITS[name](objects, levels(labels), seed)
+
+
+def refuse_unknown_split(name: str) -> None:
+    """Raise InvalidValueError for a name that `split_clips` does not know."""
+    if name != "auto" and name not in SPLITS and folds_of(name) is None:
+        known = ", ".join(SPLITS)
+        raise InvalidValueError(f"no split {name!r}: choose one of auto, {known}, kfold, kfold-K")
 
 
 def levels(labels: np.ndarray) -> np.ndarray:

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache import Features
 from pipeline.agents import agent_views
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, Split
-from pipeline.evaluation import ridge
+from pipeline.dataset import Examples, RunInputs, Split
+from pipeline.evaluation import pixels, ridge
 from pipeline.evaluation.context import EvaluationContext
 from pipeline.evaluation.pair_scores import (
     Scores,
@@ -46,6 +45,8 @@ class BaselineInputs:
         condition: The name of each clip's recording condition, (N,).
         volume: The volume of each clip's object, (N,), or None.
         other_features: More features (N, ...) of the same clips, by name.
+        thumbnails: The clips' frames, small and grey, uint8 (N, F, h, w) of each cache that counts.
+        no_thumbnails: Why there are none, a phrase; "" where there are some.
     """
 
     caches: Sequence[NDArray[np.generic]]
@@ -55,6 +56,8 @@ class BaselineInputs:
     condition: Sequence[str]
     volume: Floats | None = None
     other_features: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    thumbnails: Sequence[pixels.Pixels] = ()
+    no_thumbnails: str = ""
 
     def __repr__(self) -> str:
         shapes = " and ".join(str(features.shape) for features in self.caches)
@@ -63,12 +66,15 @@ class BaselineInputs:
     @classmethod
     def of(
         cls,
-        clips: Features,
+        sources: RunInputs,
         examples: Examples,
         context: EvaluationContext,
         other_features: Mapping[str, NDArray[np.generic]],
     ) -> BaselineInputs:
-        """Return the inputs from the clips of a run."""
+        """Return the inputs from the caches of a run."""
+        clips = sources.clips
+        labelled = np.flatnonzero(~np.isnan(examples.labels).any(axis=1))
+        thumbnails, no_thumbnails = pixels.thumbnails_of(sources, labelled)
         named = zip(clips.clip_id, clips.object, strict=True)
         return cls(
             caches=examples.caches,
@@ -78,6 +84,8 @@ class BaselineInputs:
             condition=[condition_of(clip, name) for clip, name in named],
             volume=clips.labels.get("volume"),
             other_features=other_features,
+            thumbnails=thumbnails,
+            no_thumbnails=no_thumbnails,
         )
 
     @property
@@ -175,11 +183,12 @@ def score_baselines(
     """Score every baseline on the splits of all seeds.
 
     Returns:
-        `baselines`, an accuracy of each (None for one without information), and `gains`, what
-        time adds to a single step, as differences.
+        `baselines`, an accuracy of each (None for one without information), those that need no
+        network first; `missing_baselines`, why some are None; and `gains`, what time adds to a
+        single step, as differences.
     """
     config = context.config
-    named = BASELINES | _agent_ridges(inputs, config)
+    named = _pixel_ridges(inputs) | BASELINES | _agent_ridges(inputs, config)
     for name, features in inputs.other_features.items():
         named[f"ridge_{name}"] = _ridge_on([features])
     entries: dict[str, Any] = {"majority": score_majority(inputs, context)}
@@ -195,7 +204,12 @@ def score_baselines(
             entries[name] = None
             continue
         accuracies[name], entries[name] = score_clips(known, context)
-    return {"baselines": entries, "gains": _gains(accuracies, config.properties)}
+    missing = dict.fromkeys(pixels.NAMES, inputs.no_thumbnails) if inputs.no_thumbnails else {}
+    return {
+        "baselines": entries,
+        "missing_baselines": missing,
+        "gains": _gains(accuracies, config.properties),
+    }
 
 
 def score_majority(inputs: BaselineInputs, context: EvaluationContext) -> dict[str, Any]:
@@ -291,6 +305,14 @@ def _group_means(names: Sequence[str], labels: Floats, split: Split) -> Floats |
     return scores
 
 
+def _pixel_ridges(inputs: BaselineInputs) -> dict[str, Baseline]:
+    """Return a ridge regression on what the frames show without a network."""
+    return {
+        name: _ridge_on(features)
+        for name, features in pixels.pixel_features(inputs.thumbnails).items()
+    }
+
+
 def _agent_ridges(inputs: BaselineInputs, config: TrainConfig) -> dict[str, Baseline]:
     """Return a ridge regression on the features of each agent, where there are several."""
     if config.agents < 2:
@@ -305,8 +327,8 @@ def _agent_ridges(inputs: BaselineInputs, config: TrainConfig) -> dict[str, Base
 
 
 def _ridge_on(features: Sequence[NDArray[np.generic]]) -> Baseline:
-    def baseline(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats:
-        return _ridge(features, inputs, split, config)
+    def baseline(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+        return _ridge(features, inputs, split, config) if features else None
 
     return baseline
 

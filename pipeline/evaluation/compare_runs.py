@@ -31,6 +31,8 @@ Numbers = NDArray[np.int64]
 MAX_EXACT_SEEDS = 16
 """Of up to this many seeds every pattern of signs is tried; of more, 2 ** 16 drawn."""
 BOOTSTRAP_DRAWS = 10_000
+BASELINES = ("majority", "pixels", "differences", "ridge")
+"""Those that tell whether the clips of two runs are equally hard."""
 
 
 def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
@@ -42,7 +44,9 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         `paired_difference`; nothing for runs of different games, whose accuracies have different
         chance levels. `agreement`: of their messages, None where they have no clips in common or
         one has real numbers for messages. `unchecked`: the runs without a manifest.
-        `leaks`: by run, what `--allow-leaks` let pass, in words; empty where nothing.
+        `baselines`: a `paired_difference` of those of `BASELINES` that both have been evaluated
+        with, all properties at once. `leaks`: by run, what `--allow-leaks` let pass, in words;
+        empty where nothing.
 
     Raises:
         HeliographError: They have no seed in common.
@@ -65,6 +69,7 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         "seeds": seeds,
         "paired_splits": _paired_splits(runs, seeds),
         "scores": _compare_scores(runs, seeds),
+        "baselines": _compare_baselines(runs, seeds),
         "agreement": _compare_messages(runs, seeds),
     }
 
@@ -127,35 +132,53 @@ def _interval(gap: Floats) -> list[float] | None:
 
 def _compare_scores(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any]:
     metrics = [run.metrics() for run in runs]
-    indices = [[run.seeds.index(seed) for seed in seeds] for run in runs]
-    first, second = (run.config for run in runs)
-    one_game = (first.game, first.game_settings) == (second.game, second.game_settings)
     shared = [
         name
-        for name in first.properties
-        if one_game and all(name in entry.properties for entry in metrics)
+        for name in runs[0].config.properties
+        if _one_game(runs) and all(name in entry.properties for entry in metrics)
     ]
-
-    def paired(entries: Sequence[Spread | None]) -> dict[str, Any] | None:
-        values = []
-        for entry, own in zip(entries, indices, strict=True):
-            known = [] if entry is None else [entry.per_seed[index] for index in own]
-            if not known or None in known:
-                return None
-            values.append([number for number in known if number is not None])
-        return paired_difference(*values)
-
-    same = one_game and first.properties == second.properties
-    return {
-        score: {
-            "together": paired([getattr(own, score) for own in metrics]) if same else None,
-            "properties": {
-                name: paired([getattr(own.properties[name], score) for own in metrics])
-                for name in shared
-            },
+    compared: dict[str, Any] = {}
+    for score in SCORES:
+        together = [getattr(own, score) for own in metrics]
+        each = {name: [getattr(own.properties[name], score) for own in metrics] for name in shared}
+        compared[score] = {
+            "together": _paired(together, runs, seeds) if _one_question(runs) else None,
+            "properties": {name: _paired(both, runs, seeds) for name, both in each.items()},
         }
-        for score in SCORES
+    return compared
+
+
+def _compare_baselines(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any]:
+    if not _one_question(runs):
+        return {}
+    evaluated = [run.metrics().baselines or {} for run in runs]
+    found = {
+        name: _paired([baselines.get(name) for baselines in evaluated], runs, seeds)
+        for name in BASELINES
     }
+    return {name: entry for name, entry in found.items() if entry is not None}
+
+
+def _one_game(runs: tuple[Run, Run]) -> bool:
+    one, other = ((run.config.game, run.config.game_settings) for run in runs)
+    return one == other
+
+
+def _one_question(runs: tuple[Run, Run]) -> bool:
+    return _one_game(runs) and runs[0].config.properties == runs[1].config.properties
+
+
+def _paired(
+    entries: Sequence[Spread | None], runs: tuple[Run, Run], seeds: Sequence[int]
+) -> dict[str, Any] | None:
+    """Return the paired difference of two spreads; None where a number is not known."""
+    values = []
+    for entry, run in zip(entries, runs, strict=True):
+        known = [] if entry is None else [entry.per_seed[run.seeds.index(seed)] for seed in seeds]
+        if not known or None in known:
+            return None
+        values.append([number for number in known if number is not None])
+    return paired_difference(*values)
 
 
 def _paired_splits(runs: tuple[Run, Run], seeds: Sequence[int]) -> bool:

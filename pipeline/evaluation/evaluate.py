@@ -19,6 +19,7 @@ from data.errors import HeliographError
 from pipeline.dataset import (
     Examples,
     Lookalikes,
+    RunInputs,
     build_examples,
     load_finite_cache,
     match,
@@ -57,7 +58,7 @@ class EvaluationInputs:
 
     Attributes:
         run: The run.
-        clips: The clips of its caches, with every label.
+        sources: Its caches.
         examples: Their features and the run's properties.
         permutations: The number of permutations of a null.
         against: Features of the same clips from other caches, by name.
@@ -68,7 +69,7 @@ class EvaluationInputs:
     """
 
     run: Run
-    clips: Features
+    sources: RunInputs
     examples: Examples
     permutations: int
     against: Mapping[str, NDArray[np.generic]]
@@ -76,6 +77,11 @@ class EvaluationInputs:
     outcome: tuple[str, str] | None
     controls: bool
     progress: Progress = field(repr=False)
+
+    @property
+    def clips(self) -> Features:
+        """The clips of its caches, with every label."""
+        return self.sources.clips
 
     @cached_property
     def context(self) -> EvaluationContext:
@@ -161,7 +167,7 @@ def evaluate(
     sources = load_inputs(run)
     inputs = EvaluationInputs(
         run=run,
-        clips=sources.clips,
+        sources=sources,
         examples=build_examples(sources.caches, run.config.properties),
         permutations=permutations,
         against={
@@ -205,7 +211,7 @@ def _features_of_clips(path: Path, clips: Features) -> NDArray[np.generic]:
 
 def _baselines(inputs: EvaluationInputs) -> dict[str, Any]:
     baseline_inputs = BaselineInputs.of(
-        inputs.clips, inputs.examples, inputs.context, inputs.against
+        inputs.sources, inputs.examples, inputs.context, inputs.against
     )
     return score_baselines(baseline_inputs, inputs.context, inputs.progress)
 

@@ -25,6 +25,7 @@ from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file, version_of
 from data.video import KILLED, FrameBatch, Job, Outcome, VideoError, VideoInfo, check_regular_file
 from pipeline.extraction.summary import ExtractionSummary
+from pipeline.extraction.thumbnails import thumbnails_of
 
 UNWRITTEN_CLIPS = 32  # how far the writer may lag behind the backbone
 
@@ -37,11 +38,13 @@ class ClipPixels:
         pixels: uint8 (T, 3, h, w).
         index: int64 (T,), the indices of the frames.
         pts_seconds: float64 (T,), their times.
+        thumbnails: uint8 (T, 16, 16), the same pixels small and grey.
     """
 
     pixels: torch.Tensor
     index: np.ndarray
     pts_seconds: np.ndarray
+    thumbnails: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,14 @@ class ExtractionJournal:
         """Write a clip's features (steps, dim) to the store, with details for the ledger."""
         frames = decoded.frames
         with self._store_lock:
-            self._store.add(decoded.clip, features, frames.index, frames.pts_seconds, **details)
+            self._store.add(
+                decoded.clip,
+                features,
+                frames.index,
+                frames.pts_seconds,
+                thumbnails=frames.thumbnails,
+                **details,
+            )
         self.summary.done += 1
         self.summary.frames += len(frames.index)
 
@@ -247,9 +257,10 @@ class BackboneBatcher:
         """
         try:
             pixels = self._backbone.preprocess(batch.frames)
+            thumbnails = thumbnails_of(pixels.numpy())
         except Exception as error:
             return error
-        return ClipPixels(pixels, batch.index, batch.pts_seconds)
+        return ClipPixels(pixels, batch.index, batch.pts_seconds, thumbnails)
 
     def put(self, decoded: DecodedClip) -> None:
         """Take a clip; wait where the backbone has enough to do.

@@ -11,6 +11,9 @@ from pipeline.runs import RunMetrics, Spread
 
 BASELINES = {
     "majority": "always the likelier answer",
+    "pixels": "no network: grey frames of 16 x 16 pixels",
+    "differences": "no network: differences of such frames",
+    "first_frame": "no network: the first such frame alone",
     "volume": "the object's volume alone",
     "scenario": "the scenario alone",
     "condition": "the recording's condition alone",
@@ -110,6 +113,18 @@ def baseline_name(key: str) -> str:
     if key.startswith("ridge_agent_"):
         return f"ridge, agent {int(key.removeprefix('ridge_agent_')) + 1}'s time window alone"
     return BASELINES.get(key, key.replace("_", " "))
+
+
+def missing_baselines(metrics: RunMetrics) -> list[str]:
+    """Return sentences about baselines that lack something: those that lack the same in one.
+
+    >>> missing_baselines(RunMetrics.model_construct(missing_baselines={"a": "no x", "b": "no x"}))
+    ['no a, b: no x']
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in (metrics.missing_baselines or {}).items():
+        by_reason.setdefault(reason, []).append(name)
+    return [f"no {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
 
 
 def chance_of(metrics: RunMetrics, name: str | None = None) -> float | None:

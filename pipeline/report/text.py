@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.console import echo, echo_json, print_table
+from pipeline.report.summary import missing_baselines
 from pipeline.runs import (
     AccuracyEstimate,
     DifferenceEstimate,
@@ -212,6 +213,8 @@ def show_metrics(metrics: RunMetrics, as_json: bool) -> None:
         echo(metrics.leaks.mark)
         echo()
     print_table(*score_rows(metrics))
+    for sentence in missing_baselines(metrics):
+        echo(sentence)
     if metrics.gains is not None and metrics.gains.model_fields_set:
         echo()
         print_table(*gain_rows(metrics))
@@ -250,19 +253,23 @@ def comparison_rows(comparison: Metrics) -> Table:
             whole = "all at once" if entries else ""
             entries = {whole: comparison["scores"][score]["together"]} | entries
         for what, own in entries.items():
-            if own is None:
-                continue
-            rows.append(
-                [
-                    f"{what}, {name}" if what else name,
-                    f"{100 * own['first']:.1f} %",
-                    f"{100 * own['second']:.1f} %",
-                    _points(own["difference"], own["interval"]),
-                    "-" if own["cohen_d"] is None else f"{own['cohen_d']:.2f}",
-                    f"{own['p_value']:.3f}",
-                ]
-            )
+            if own is not None:
+                rows.append(_comparison_row(f"{what}, {name}" if what else name, own))
+    for name, own in comparison["baselines"].items():
+        rows.append(_comparison_row(f"baseline: {name}", own))
     return columns, rows
+
+
+def _comparison_row(name: str, own: Metrics) -> list[str]:
+    """Return the row of a paired difference."""
+    return [
+        name,
+        f"{100 * own['first']:.1f} %",
+        f"{100 * own['second']:.1f} %",
+        _points(own["difference"], own["interval"]),
+        "-" if own["cohen_d"] is None else f"{own['cohen_d']:.2f}",
+        f"{own['p_value']:.3f}",
+    ]
 
 
 def agreement_rows(agreement: Metrics) -> Table:

@@ -560,7 +560,16 @@ class RunMetrics(Record):
     baselines: dict[str, AccuracyEstimate | None] | None = Field(
         default=None,
         description="accuracy on the same test clips without agents, by baseline; null where it "
-        "has nothing to go by",
+        "has nothing to go by. `majority`: the likelier answer. Ridge regressions without a "
+        "network: `pixels`, on the cache's thumbnails of all sampled frames; `differences`, on the "
+        "absolute differences of successive ones; `first_frame`, on the first alone. `volume`, "
+        "`scenario`, `condition`: what is known of the recording. Ridge regressions on the "
+        "features: `ridge`; `ridge_static`, the middle time step alone; `ridge_shuffled_steps`; "
+        "`ridge_agent_N`, the window of one agent; `ridge_NAME`, those of `--against`",
+    )
+    missing_baselines: dict[str, str] | None = Field(
+        default=None,
+        description="by baseline that is null for want of something, what it lacks",
     )
     gains: Gains | None = Field(default=None, description="what time adds to a baseline")
     compositionality: dict[str, StructuralMetric | None] | None = Field(

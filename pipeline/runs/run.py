@@ -29,9 +29,15 @@ import torch
 from data import screening
 from data.errors import HeliographError
 from data.files import version_of
-from pipeline.agents import AgentFactory, Sender, checkpoint_key
+from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
 from pipeline.config import TrainConfig
-from pipeline.dataset import CacheSource, RunInputs, read_inputs, unite_objects
+from pipeline.dataset import (
+    CacheSource,
+    RunInputs,
+    read_inputs,
+    refuse_unknown_split,
+    unite_objects,
+)
 from pipeline.game import Game, build_game
 from pipeline.runs.manifest import (
     CONTROL,
@@ -331,6 +337,7 @@ def _open(folder: Path, files: RunFiles) -> Run:
             files,
         )
         _check_sizes(run)
+        _check_names(run)
         if not run.seeds or not set(run.config.agent_caches) <= set(range(len(caches))):
             raise ValueError("it has no seeds, or agents that see a cache which it does not")
     except MissingFileError:
@@ -377,6 +384,16 @@ def _check_sizes(run: Run) -> None:
             f"have at least {numbers:,} weights, which its model.safetensors of {size:,} bytes "
             "cannot hold"
         )
+
+
+def _check_names(run: Run) -> None:
+    """Raise ValueError for a game, a channel or a split that there is not."""
+    try:
+        build_game(run.config)
+        build_channel(run.config)
+        refuse_unknown_split(run.config.split)
+    except HeliographError as error:
+        raise ValueError(str(error)) from error
 
 
 def check(folder: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.message import wording_for
 from pipeline.report.charts import Axis
 from pipeline.report.sections.section import ReportContext, Section
-from pipeline.report.summary import baseline_name, chance_of, interval_of
+from pipeline.report.summary import baseline_name, chance_of, interval_of, missing_baselines
 from pipeline.runs import AccuracyEstimate, RunMetrics, Spread
 
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -53,7 +53,12 @@ class AccuracyPanel:
 
 def build(context: ReportContext) -> Mapping[str, Any]:
     """Return the variables of the template."""
-    return {"panels": panels(context.metrics), "gains": _gains(context.metrics)}
+    metrics = context.metrics
+    return {
+        "panels": panels(metrics),
+        "gains": _gains(metrics),
+        "missing": missing_baselines(metrics),
+    }
 
 
 def panels(metrics: RunMetrics) -> list[AccuracyPanel]:

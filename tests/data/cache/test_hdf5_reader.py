@@ -125,6 +125,15 @@ class TestUntrustedFiles:
             ("clip_id", np.zeros(7), "clip_id is float64"),
             ("clip_id", np.array([b"a"] * 7), "'a' appears twice"),
             ("object", np.array([b"a"] * 6), "6 object for 7 clips"),
+            *(
+                (name, np.array([b"ab", b"a\0b"] + [b""] * 5), f"text in {name} has a zero byte")
+                for name in ("clip_id", "object", "scenario", "source_sha256", "key")
+            ),
+            (
+                "features_sha256",
+                np.array([b"0" * 60 + b"\0abc"] * 7),
+                "text in features_sha256 has a zero byte",
+            ),
             ("labels", np.zeros(7), "labels is not a group"),
             ("failures", np.zeros(7), "failures is float64"),
         ],

@@ -167,11 +167,11 @@ print(missed)
         path, look = full(tmp_path / "c.h5", 6), verification._damage
         looked = []
 
-        def meanwhile(row):
+        def meanwhile(*row):
             looked.append(row)
             if len(looked) == 3:
                 full(path, 20)
-            return look(row)
+            return look(*row)
 
         monkeypatch.setattr(verification, "_damage", meanwhile)
         assert verify(path) == []

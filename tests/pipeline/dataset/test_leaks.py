@@ -176,6 +176,7 @@ class TestLookalikes:
     def test_equal_thumbnails_and_equal_bytes_count_too(self):
         examples = made(0)
         pictures = np.arange(60, dtype=np.uint8).repeat(2 * 4 * 4).reshape(60, 2, 4, 4)
+        pictures[:, 1] += 1
         pictures[50] = pictures[3]
         clips = features(
             60, object=list(examples.objects), thumbnails=pictures, failures=[],
@@ -186,6 +187,21 @@ class TestLookalikes:
         pairs, cosines = Lookalikes.of(examples, clips).across(split)
         assert pairs.tolist() == [[0, 59], [3, 50]]
         assert cosines.tolist() == [1.0, 1.0]
+
+    def test_clips_without_thumbnails_and_still_ones_are_not_alike(self):
+        """Zeros in place of thumbnails, black clips, and scenes in which nothing moves."""
+        examples = made(0)
+        pictures = np.random.default_rng(0).integers(0, 256, (60, 3, 4, 4), np.uint8)
+        pictures[:20] = 0
+        pictures[20:40] = pictures[20, 0]
+        pictures[40:50, 0] = pictures[40, 0]  # equal first frames
+        pictures[59] = pictures[45]
+        columns = {"thumbnails": pictures, "failures": [], "object": list(examples.objects)}
+        clips = features(60, **columns, without_thumbnails=np.arange(60) < 10)
+        assert Lookalikes.of(examples, clips).pairs.tolist() == [[45, 59]]
+        lacking = np.isin(np.arange(60), [45])
+        clips = features(60, **columns, without_thumbnails=lacking)
+        assert Lookalikes.of(examples, clips).pairs.tolist() == []
 
     @pytest.mark.parametrize(
         "name",

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from data.cache import Features
 from pipeline.config import build_config
+from pipeline.dataset import CacheSource, RunInputs, build_examples
 from pipeline.dataset.splits import split_clips
+from pipeline.evaluation import pixels
 from pipeline.evaluation.baselines import (
     BaselineInputs,
     condition_of,
@@ -165,3 +168,105 @@ def test_conditions_whose_means_differ_in_the_last_bit_are_a_tie():
     labels[rows % 4 == 2] = labels[rows % 4 == 3]
     inputs = inputs_of(context, noise(), condition=conditions)
     assert score_baselines(inputs, context)["baselines"]["condition"]["mean"] == 0.5
+
+
+def moving(alpha: np.ndarray, *, shows: str) -> np.ndarray:
+    """Thumbnails (N, 3, 16, 16) of noise; a square's grey or its speed is the property."""
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 40, (len(alpha), 3, 16, 16)).astype(np.uint8)
+    rank = (alpha[:, 0] / OBJECTS * 100).astype(np.uint8)
+    grey = {"motion": rng.integers(0, 100, len(alpha)).astype(np.uint8), "look": rank}[shows]
+    frames[:, :, 2:6, 2:6] += grey[:, None, None, None]
+    if shows == "motion":  # up or down, so that only its size tells
+        frames[::2, 1, 9:14, 9:14] += rank[::2, None, None]
+        frames[1::2, ::2, 9:14, 9:14] += rank[1::2, None, None, None]
+    return frames
+
+
+def run_inputs(thumbnails: list[np.ndarray], labels: np.ndarray, **columns: object) -> RunInputs:
+    """Inputs of caches with these thumbnails, of the clips and objects of `make_context`."""
+    ids = [f"object_{i // EACH:02d}/{i}" for i in range(len(labels))]
+    caches = [
+        Features(
+            features=noise().astype(np.float32), clip_id=ids, object=[i[:9] for i in ids],
+            scenario=["spring"] * len(ids), labels={"alpha": labels[:, 0]}, fingerprint={},
+            thumbnails=own, **columns,
+        )
+        for own in thumbnails
+    ]  # fmt: skip
+    sources = tuple(
+        CacheSource(path=None, content_sha256="", fingerprint={}, sampler={}, decoder={},
+                    dtype="float32", steps=STEPS, dim=DIM, name=name)
+        for name, _ in zip(("one", "two"), caches, strict=False)
+    )  # fmt: skip
+    return RunInputs(sources, tuple(caches), {})
+
+
+def scored(inputs: RunInputs, context: EvaluationContext) -> dict:
+    examples = build_examples(inputs.caches, ("alpha",))
+    return score_baselines(BaselineInputs.of(inputs, examples, context, {}), context)
+
+
+@pytest.mark.parametrize("shows", ["look", "motion"])
+def test_what_pixels_show_without_a_network(alpha, shows):
+    context = make_context(alpha)
+    found = scored(run_inputs([moving(alpha, shows=shows)], alpha), context)
+    accuracy = {name: found["baselines"][name]["mean"] for name in pixels.NAMES}
+    assert found["missing_baselines"] == {}
+    if shows == "motion":
+        assert accuracy["differences"] > 0.9
+        assert accuracy["differences"] > accuracy["pixels"] + 0.05
+        assert accuracy["first_frame"] < 0.75
+    else:
+        assert accuracy["pixels"] > 0.9
+        assert accuracy["first_frame"] > 0.9
+        assert accuracy["differences"] < 0.65
+
+
+def test_those_that_need_no_network_stand_before_those_that_do(alpha):
+    found = scored(run_inputs([moving(alpha, shows="look")], alpha), make_context(alpha))
+    names = list(found["baselines"])
+    assert names[:4] == ["majority", "pixels", "differences", "first_frame"]
+    assert names.index("ridge") > 4
+
+
+def test_a_clip_without_thumbnails_leaves_them_out_and_is_counted(alpha):
+    context = make_context(alpha)
+    lacking = np.isin(np.arange(len(alpha)), [3, 70, 71])
+    own = moving(alpha, shows="look")
+    found = scored(run_inputs([own], alpha, without_thumbnails=lacking), context)
+    assert [found["baselines"][name] for name in pixels.NAMES] == [None] * 3
+    assert set(found["missing_baselines"]) == set(pixels.NAMES)
+    assert "3 of 120 clips of one have no thumbnails" in found["missing_baselines"]["pixels"]
+    none = scored(run_inputs([np.empty((0, 0, 0, 0), np.uint8)], alpha), context)
+    assert "120 of 120 clips of one have no thumbnails" in none["missing_baselines"]["pixels"]
+
+
+def test_a_clip_that_is_in_no_split_may_lack_them(alpha):
+    labels = alpha.copy()
+    labels[[3, 70]] = np.nan
+    inputs = run_inputs(
+        [moving(alpha, shows="look")], labels,
+        without_thumbnails=np.isin(np.arange(len(alpha)), [3, 70]),
+    )  # fmt: skip
+    thumbnails, reason = pixels.thumbnails_of(inputs, np.flatnonzero(~np.isnan(labels[:, 0])))
+    assert (len(thumbnails), reason) == (1, "")
+
+
+def test_equal_frames_of_several_caches_count_once(alpha):
+    clips = np.arange(len(alpha))
+    one, two = moving(alpha, shows="look"), moving(alpha, shows="motion")
+    assert len(pixels.thumbnails_of(run_inputs([one, one.copy()], alpha), clips)[0]) == 1
+    assert len(pixels.thumbnails_of(run_inputs([one, two], alpha), clips)[0]) == 2
+    none = np.empty((0, 0, 0, 0), np.uint8)
+    found, reason = pixels.thumbnails_of(run_inputs([none, two], alpha), clips)
+    assert (len(found), reason) == (1, "")
+    assert np.array_equal(found[0], two)
+
+
+def test_one_frame_has_no_differences(alpha):
+    own = moving(alpha, shows="look")[:, :1]
+    found = scored(run_inputs([own], alpha), make_context(alpha))
+    assert found["baselines"]["pixels"]["mean"] > 0.9
+    assert found["baselines"]["differences"] is None
+    assert found["baselines"]["first_frame"] is None

@@ -11,6 +11,7 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.evaluation import compare
 from pipeline.evaluation.compare_runs import paired_difference
+from pipeline.runs import Run
 from pipeline.training import train
 from tests.helpers.command import run
 from tests.helpers.runs import reseal
@@ -97,6 +98,30 @@ def test_other_properties_are_compared_where_shared(runs):
     found = compare(runs["one"].folder, runs["both"].folder)["scores"]["accuracy_last_epoch"]
     assert found["together"] is None
     assert set(found["properties"]) == {"mass"}
+
+
+def test_baselines_that_both_were_evaluated_with_are_compared(runs, tmp_path):
+    folder = shutil.copytree(runs["one"].folder, tmp_path / "evaluated")
+    per_seed = {"pixels": [0.6, 0.8], "differences": None, "ridge": [0.75, 0.75]}
+    Run.open(folder).add_metrics(
+        {"baselines": {name: estimate(own) for name, own in per_seed.items()}}
+    )
+    assert compare(folder, runs["one"].folder)["baselines"] == {}
+    assert compare(folder, runs["both"].folder)["baselines"] == {}
+    found = compare(folder, folder)["baselines"]
+    assert {name: entry["first"] for name, entry in found.items()} == pytest.approx(
+        {"pixels": 0.7, "ridge": 0.75}
+    )
+    assert "baseline: pixels" in run("compare", str(folder), str(folder)).stdout
+
+
+def estimate(per_seed: list[float] | None) -> dict | None:
+    """An accuracy as an evaluation writes it."""
+    if per_seed is None:
+        return None
+    spread = {"mean": float(np.mean(per_seed)), "std": 0.1, "per_seed": per_seed}
+    plain = spread | {"interval": [0.5, 0.9]}
+    return plain | {"properties": {"mass": plain}}
 
 
 def test_the_command_prints_both_ways(runs):

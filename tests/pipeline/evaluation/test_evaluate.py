@@ -184,6 +184,8 @@ def test_the_command_prints_tables(folder, tmp_path):
         "bits a message",
     ):
         assert text in shown.stdout, text
+    lacking = "no pixels, differences, first_frame: 55 of 55 clips of made have no thumbnails"
+    assert lacking in shown.stdout
     assert "baseline: volume" not in shown.stdout  # it is a property here
 
 

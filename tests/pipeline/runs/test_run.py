@@ -212,6 +212,15 @@ DAMAGE = [
     ("report", first_line(lambda line: line["labels"].clear()), MESSAGES + "it has no 'mass'"),
     ("evaluate", shortened, "seed 1 has messages of 9 clips, its cache 56 clips"),
     ("report", written("history.csv", b"seed,epoch\n0,x\n"), "history.csv is damaged: "),
+    *(
+        (
+            command,
+            edited("config.json", lambda own, name=name: own["config"].update({name: ""})),
+            f"{CONFIG}no {name} '': choose one of ",
+        )
+        for name in ("channel", "game", "split")
+        for command in ("report", "message")
+    ),
     ("report", edited("config.json", lambda own: own.update(caches=[])), CONFIG),
     ("report", edited("config.json", lambda own: own.update(seeds=[])), CONFIG),
     ("message", edited("config.json", lambda own: own.update(seeds="x")), CONFIG),
