@@ -133,7 +133,5 @@ def test_a_kernel_holds_a_block_of_columns_and_not_all(monkeypatch, tmp_path):
 
 def test_a_kernel_too_large_for_the_memory_is_a_sentence(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 50_000)
-    with pytest.raises(
-        OutOfMemoryError, match=r"^ridge regression on 40 clips takes .* free: "
-    ):
+    with pytest.raises(OutOfMemoryError, match=r"^ridge regression on 40 clips takes .* free: "):
         ridge.linear_kernel(np.zeros((40, 3)), np.arange(30))
