@@ -19,6 +19,7 @@ WITHOUT_SOURCE = {
     "backbones/test_gpu.py": "every backbone on a GPU",
     "backbones/test_parity.py": "every backbone against another implementation",
     "backbones/test_real_weights.py": "every backbone with its published weights",
+    "data/cache/test_thumbnails.py": "thumbnails through everything that copies a cache",
     "pipeline/extraction/test_duplicates.py": "clips of equal content in an extraction",
     "pipeline/extraction/test_outputs.py": "outputs of backbones in every command",
     "data/video/test_nasty.py": "every decoder on hostile files",

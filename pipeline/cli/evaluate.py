@@ -46,6 +46,19 @@ HELP_ORDER = 70
     is_flag=True,
     help="Also train comparers without a bottleneck and with a continuous one (minutes).",
 )
+@click.option(
+    "--videos",
+    is_flag=True,
+    help="Also decode the clips' videos: baselines on optical flow, and on duration, frame rate, "
+    "size and bytes.",
+)
+@click.option(
+    "--clips",
+    multiple=True,
+    type=PATH,
+    help="Where the videos are now, with --videos: a manifest, folder or file; repeatable.",
+    show_default="where they were",
+)
 @as_json
 def evaluate(
     run: Path,
@@ -55,6 +68,8 @@ def evaluate(
     outcome: str | None,
     action: str | None,
     controls: bool,
+    videos: bool,
+    clips: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Score a RUN against baselines and chance.
@@ -67,6 +82,8 @@ def evaluate(
 
     if (outcome is None) != (action is None):
         raise click.UsageError("--outcome and --action go together")
+    if clips and not videos:
+        raise click.UsageError("--clips says where the videos are, which --videos reads")
     metrics = stage(
         run,
         permutations=permutations,
@@ -74,6 +91,7 @@ def evaluate(
         on=on,
         outcome=(outcome, action) if outcome and action else None,
         controls=controls,
+        videos=clips if videos else None,
         progress=log,
     )
     show_metrics(metrics, as_json)

@@ -20,6 +20,7 @@ from pipeline.dataset.sources import (
     read_inputs,
 )
 from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refuse_unknown_split
+from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
 
 __all__ = [
     "BLOCK_NUMBERS",
@@ -30,6 +31,7 @@ __all__ = [
     "Lookalikes",
     "RunInputs",
     "Split",
+    "VideoJobs",
     "as_tensor",
     "build_examples",
     "chance_bound",
@@ -37,6 +39,7 @@ __all__ = [
     "column_blocks",
     "dimensions_of",
     "energy_axes",
+    "find_clips",
     "folds_of",
     "is_grid",
     "join_caches",
@@ -49,4 +52,5 @@ __all__ = [
     "refuse_unknown_split",
     "unit_rows",
     "unite_objects",
+    "video_jobs",
 ]

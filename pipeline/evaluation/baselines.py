@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline.evaluation.pair_scores import (
     score_auc,
     score_pairs,
 )
+from pipeline.evaluation.recordings import Recordings, read_recordings
 from pipeline.game import beyond_margin
 from pipeline.metrics import exceeds, spearman
 from pipeline.runs import Spread
@@ -47,6 +49,7 @@ class BaselineInputs:
         other_features: More features (N, ...) of the same clips, by name.
         thumbnails: The clips' frames, small and grey, uint8 (N, F, h, w) of each cache that counts.
         no_thumbnails: Why there are none, a phrase; "" where there are some.
+        recordings: What the clips' videos show; None where they were not asked for.
     """
 
     caches: Sequence[NDArray[np.generic]]
@@ -58,6 +61,7 @@ class BaselineInputs:
     other_features: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     thumbnails: Sequence[pixels.Pixels] = ()
     no_thumbnails: str = ""
+    recordings: Recordings | None = None
 
     def __repr__(self) -> str:
         shapes = " and ".join(str(features.shape) for features in self.caches)
@@ -70,11 +74,21 @@ class BaselineInputs:
         examples: Examples,
         context: EvaluationContext,
         other_features: Mapping[str, NDArray[np.generic]],
+        videos: Sequence[Path] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> BaselineInputs:
-        """Return the inputs from the caches of a run."""
+        """Return the inputs from the caches of a run.
+
+        `videos` are manifests, folders or videos to read; none: the videos are looked for where
+        they were; None: no video is read.
+        """
         clips = sources.clips
         labelled = np.flatnonzero(~np.isnan(examples.labels).any(axis=1))
         thumbnails, no_thumbnails = pixels.thumbnails_of(sources, labelled)
+        recordings = None
+        if videos is not None:
+            progress("reading the videos")
+            recordings = read_recordings(sources, labelled, videos, progress)
         named = zip(clips.clip_id, clips.object, strict=True)
         return cls(
             caches=examples.caches,
@@ -86,6 +100,7 @@ class BaselineInputs:
             other_features=other_features,
             thumbnails=thumbnails,
             no_thumbnails=no_thumbnails,
+            recordings=recordings,
         )
 
     @property
@@ -204,7 +219,9 @@ def score_baselines(
             entries[name] = None
             continue
         accuracies[name], entries[name] = score_clips(known, context)
-    missing = dict.fromkeys(pixels.NAMES, inputs.no_thumbnails) if inputs.no_thumbnails else {}
+    missing = pixels.missing(inputs.no_thumbnails)
+    if inputs.recordings is not None:
+        missing |= inputs.recordings.missing
     return {
         "baselines": entries,
         "missing_baselines": missing,
@@ -306,11 +323,11 @@ def _group_means(names: Sequence[str], labels: Floats, split: Split) -> Floats |
 
 
 def _pixel_ridges(inputs: BaselineInputs) -> dict[str, Baseline]:
-    """Return a ridge regression on what the frames show without a network."""
-    return {
-        name: _ridge_on(features)
-        for name, features in pixels.pixel_features(inputs.thumbnails).items()
-    }
+    """Return a ridge regression on what frames, and videos, show without a network."""
+    shown: dict[str, Any] = {**pixels.pixel_features(inputs.thumbnails)}
+    if inputs.recordings is not None:
+        shown |= inputs.recordings.features
+    return {name: _ridge_on(features) for name, features in shown.items()}
 
 
 def _agent_ridges(inputs: BaselineInputs, config: TrainConfig) -> dict[str, Baseline]:

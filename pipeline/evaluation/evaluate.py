@@ -24,7 +24,7 @@ from pipeline.dataset import (
     load_finite_cache,
     match,
 )
-from pipeline.evaluation import ridge
+from pipeline.evaluation import pixels, ridge
 from pipeline.evaluation.agreement import agent_agreement, seed_agreement
 from pipeline.evaluation.baselines import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
@@ -65,6 +65,7 @@ class EvaluationInputs:
         on: Clips of other caches, by path.
         outcome: A label to predict and the label that is the action, or None.
         controls: Whether to train the controls.
+        videos: Where the videos are; none: where they were; None: they are not read.
         progress: Called with what is being done.
     """
 
@@ -76,6 +77,7 @@ class EvaluationInputs:
     on: Mapping[str, Examples]
     outcome: tuple[str, str] | None
     controls: bool
+    videos: Sequence[Path] | None
     progress: Progress = field(repr=False)
 
     @property
@@ -139,6 +141,7 @@ def evaluate(
     on: Sequence[Path] = (),
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
+    videos: Sequence[Path] | None = None,
     progress: Progress | None = None,
 ) -> RunMetrics:
     """Evaluate a run folder and add the results to its `metrics.json`.
@@ -151,6 +154,8 @@ def evaluate(
         on: Caches of other clips, made as the run's own was, on which its agents are scored.
         outcome: A label to predict from messages and a label that is the action before it.
         controls: Also train networks without a bottleneck and with a continuous one (minutes).
+        videos: Also read the videos, for baselines on optical flow and on how clips are filed:
+            manifests, folders or videos; none: the videos are looked for where they were.
         progress: Called with what is being done.
 
     Returns:
@@ -176,6 +181,7 @@ def evaluate(
         on={str(path): read_other_cache(run, path) for path in on},
         outcome=outcome,
         controls=controls,
+        videos=videos,
         progress=report,
     )
     require_labels(sources.clips.labels, outcome or ())
@@ -211,7 +217,12 @@ def _features_of_clips(path: Path, clips: Features) -> NDArray[np.generic]:
 
 def _baselines(inputs: EvaluationInputs) -> dict[str, Any]:
     baseline_inputs = BaselineInputs.of(
-        inputs.sources, inputs.examples, inputs.context, inputs.against
+        inputs.sources,
+        inputs.examples,
+        inputs.context,
+        inputs.against,
+        inputs.videos,
+        inputs.progress,
     )
     return score_baselines(baseline_inputs, inputs.context, inputs.progress)
 
@@ -239,8 +250,12 @@ def _near_duplicates(inputs: EvaluationInputs) -> dict[str, Any]:
 
 
 def _game(inputs: EvaluationInputs) -> dict[str, Any]:
+    labelled = np.flatnonzero(~np.isnan(inputs.examples.labels).any(axis=1))
+    thumbnails, reason = pixels.thumbnails_of(inputs.sources, labelled)
+    frames = pixels.pixel_features(thumbnails)
     with one_thread():
-        return score_game(inputs.messages, permutations=inputs.permutations)
+        scores = score_game(inputs.messages, permutations=inputs.permutations, frames=frames)
+    return scores | {"missing_baselines": pixels.missing(reason)}
 
 
 def _fresh_receivers(inputs: EvaluationInputs) -> dict[str, Any]:

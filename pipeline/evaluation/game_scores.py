@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,26 @@ DRAWS = 10
 Tokens = NDArray[np.int64]
 
 
-def score_game(context: MessageContext, *, permutations: int, seed: int = 0) -> dict[str, Any]:
+def score_game(
+    context: MessageContext,
+    *,
+    permutations: int,
+    frames: Mapping[str, Sequence[NDArray[Any]]] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Score the kept receivers of a run next to baselines and a null.
 
     Args:
         context: Messages and receivers of a run.
         permutations: Of the null, in which messages are permuted across test clips.
+        frames: What clips show without a network, by baseline: arrays (N, ...), which stand in
+            place of features where a baseline is another trial in place of a message.
         seed: Of the random numbers.
 
     Returns:
         `kept_receiver`, `baselines` and `game`, as `docs/metrics_json.md` describes them.
     """
-    rng = np.random.default_rng(seed)
+    rng, shown = np.random.default_rng(seed), frames or {}
     game, properties = context.game, context.game.scored_properties
     tokens = [context.tokens[n, clips] for n, clips in enumerate(context.tests)]
     answers = _answers(context, tokens)
@@ -42,7 +51,10 @@ def score_game(context: MessageContext, *, permutations: int, seed: int = 0) -> 
     ]
     return {
         "kept_receiver": kept.by_property(properties),
-        "baselines": _baselines(context),
+        "baselines": {
+            **{name: _baselines(context, own).get("other_trial") for name, own in shown.items()},
+            **_baselines(context, context.caches),
+        },
         "game": game.metrics()["game"]
         | {
             "null_mean": float(null.mean()),
@@ -100,10 +112,15 @@ def _permuted_position(
     )
 
 
-def _baselines(context: MessageContext) -> dict[str, Any]:
-    """Return the accuracy of each baseline of the game; None where it has nothing to go by."""
+def _baselines(context: MessageContext, caches: Sequence[NDArray[Any]]) -> dict[str, Any]:
+    """Return the accuracy of each baseline of the game on features (N, ...) of some caches.
+
+    None where it has nothing to go by.
+    """
+    if not caches:
+        return {}
     by_seed = [
-        context.game.baselines(context.caches, context.table, split.train, clips)
+        context.game.baselines(caches, context.table, split.train, clips)
         for split, clips in zip(context.splits, context.tests, strict=True)
     ]
     entries: dict[str, Any] = {}

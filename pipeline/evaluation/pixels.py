@@ -44,6 +44,15 @@ def thumbnails_of(inputs: RunInputs, clips: NDArray[np.int64]) -> tuple[list[Pix
     return found, "" if found else "; ".join(reasons)
 
 
+def missing(reason: str) -> dict[str, str]:
+    """Return why each baseline on pixels is missing; empty where none is.
+
+    >>> missing("")
+    {}
+    """
+    return dict.fromkeys(NAMES, reason) if reason else {}
+
+
 def pixel_features(thumbnails: Sequence[Pixels]) -> dict[str, list[Pixels]]:
     """Return what a regression reads, by baseline: arrays (N, ...); none where there is nothing.
 

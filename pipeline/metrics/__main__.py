@@ -37,7 +37,13 @@ No value means much without what chance gives:
   at 0.05 divided by the number of structural metrics.
 
 Accuracies, areas under the ROC curve and rank correlations of predictions are not listed here; they
-are described with their keys. Wherever predictions are compared, values that differ by no more than
+are described with their keys. Read them beside the baselines, in this order: `majority` is chance;
+`pixels`, `differences` and `first_frame` (with `--videos` also `optical_flow` and `shortcuts`) need
+no network, and what agents have above them the network added; `ridge` is what the features hold
+without the limits of a message. Where `first_frame` or `shortcuts` are good, accuracies say little
+about motion.
+
+Wherever predictions are compared, values that differ by no more than
 1e-9 of the largest one are a tie, and a tie counts half.
 """
 

@@ -14,6 +14,8 @@ BASELINES = {
     "pixels": "no network: grey frames of 16 x 16 pixels",
     "differences": "no network: differences of such frames",
     "first_frame": "no network: the first such frame alone",
+    "optical_flow": "no network: optical flow",
+    "shortcuts": "no network: duration, frame rate, size and bytes of the file",
     "volume": "the object's volume alone",
     "scenario": "the scenario alone",
     "condition": "the recording's condition alone",

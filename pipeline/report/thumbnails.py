@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.cache import Features, read_ledger
+from data.cache import Features
 from data.clips import Clip
-from data.errors import HeliographError
-from data.files import sha256_file
-from data.manifests import list_clips
-from data.video import DecoderPool, FrameBatch, Job, Sampling
+from data.video import DecoderPool, FrameBatch
 from pipeline.agents import agent_views
-from pipeline.dataset import RunInputs
+from pipeline.dataset import RunInputs, find_clips, video_jobs
 from pipeline.message import Lexicon, Meaning, Position
 from pipeline.runs import Run
 
@@ -162,30 +159,6 @@ def _frames_of(run: Run, agent: int) -> tuple[int, int]:
     return window.start * frames, (window.stop - 1) * frames + spanned
 
 
-def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[str, Clip]:
-    """Return where the videos of a cache's clips are, by id; clips without a file are left out.
-
-    Args:
-        features: Of the cache.
-        cache: Its file.
-        given: Manifests, folders or videos; none: the cache's ledger says where the clips were when
-            their features were made.
-
-    Raises:
-        ClipError: for a manifest or folder that cannot be read.
-    """
-    if given:
-        candidates: Iterable[Clip] = list_clips(given)
-    else:
-        candidates = [
-            Clip(id=line["clip"], path=line["path"], start=line.get("start"), end=line.get("end"))
-            for line in read_ledger(cache)
-            if "path" in line
-        ]
-    ids = set(features.clip_id)
-    return {clip.id: clip for clip in candidates if clip.id in ids and clip.path.is_file()}
-
-
 def make_pictures(
     requests: Sequence[ThumbnailRequest],
     features: Features,
@@ -196,30 +169,11 @@ def make_pictures(
 
     A video whose bytes are no longer those that the features were made of is not shown.
     """
-    made = Thumbnails()
-    rows = {clip: row for row, clip in enumerate(features.clip_id)}
-    jobs = []
-    for name in dict.fromkeys(request.clip for request in requests):
-        if name not in clips:
-            continue
-        expected = features.source_sha256[rows[name]]
-        if expected and sha256_file(clips[name].path) != expected:
-            made.missing.append(f"{clips[name].path} is not the video that {name} was made from")
-            continue
-        made.unchecked |= not expected
-        clip = clips[name]
-        jobs.append(
-            Job(
-                path=clip.path,
-                sampling=_sampling(sampling),
-                start=clip.start,
-                end=clip.end,
-                accept_damaged=True,
-                tag=name,
-            )
-        )
+    names = [name for name in dict.fromkeys(request.clip for request in requests) if name in clips]
+    planned = video_jobs(names, features, clips, sampling)
+    made = Thumbnails(missing=list(planned.others.values()), unchecked=planned.unchecked)
     with DecoderPool(workers=1) as pool:
-        for outcome in pool.map(jobs):
+        for outcome in pool.map(planned.jobs):
             if outcome.batch is None:
                 made.missing.append(str(outcome.error))
                 continue
@@ -263,12 +217,3 @@ def _data_uri(pixels: NDArray[np.uint8]) -> str:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _sampling(described: Mapping[str, Any]) -> Sampling:
-    if not described:  # imported features say nothing of it
-        return Sampling(frames=8, pad=True)
-    try:
-        return Sampling(**described)
-    except (TypeError, ValueError) as error:
-        raise HeliographError(f"the cache's sampling cannot be repeated: {error}") from error

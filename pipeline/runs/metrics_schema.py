@@ -562,10 +562,16 @@ class RunMetrics(Record):
         description="accuracy on the same test clips without agents, by baseline; null where it "
         "has nothing to go by. `majority`: the likelier answer. Ridge regressions without a "
         "network: `pixels`, on the cache's thumbnails of all sampled frames; `differences`, on the "
-        "absolute differences of successive ones; `first_frame`, on the first alone. `volume`, "
-        "`scenario`, `condition`: what is known of the recording. Ridge regressions on the "
-        "features: `ridge`; `ridge_static`, the middle time step alone; `ridge_shuffled_steps`; "
-        "`ridge_agent_N`, the window of one agent; `ridge_NAME`, those of `--against`",
+        "absolute differences of successive ones; `first_frame`, on the first alone; with "
+        "`evaluate --videos` also `optical_flow`, the mean flow (DIS of OpenCV) in 16 x 16 cells "
+        "between successive sampled frames, and its size, and `shortcuts`, on duration, frame "
+        "rate, width, height and bytes of the file. `volume`, `scenario`, `condition`: what is "
+        "known of the recording. Ridge regressions on the features: `ridge`; `ridge_static`, the "
+        "middle time step alone; `ridge_shuffled_steps`; `ridge_agent_N`, the window of one agent; "
+        "`ridge_NAME`, those of `--against`. In a game about no property: "
+        "`other_trial`, the features of another trial of the object in place of a message, "
+        "`pixels`, `differences` and `first_frame` those of its frames, and `clusters`, a code "
+        "without learning",
     )
     missing_baselines: dict[str, str] | None = Field(
         default=None,

@@ -27,6 +27,7 @@ from tests.robustness.reading import hashed, served
 
 VERSION_2_ONLY = (
     "start", "end", "block_xxh3", "content_sha256", "thumbnails", "thumbnails_sha256",
+    "without_thumbnails",
 )  # fmt: skip
 
 Parts = Mapping[str, str]

@@ -24,8 +24,10 @@ def write(kind: str, path: Path) -> Path:
     if kind.startswith("version 1"):
         made = features(5, features=values, failures=[("x", "y")])
         return save_version_1(made, path, row_hashes=kind == "version 1")
-    if kind == "thumbnails":
+    if kind.startswith("thumbnails"):
         columns["thumbnails"] = np.random.default_rng(2).integers(0, 256, (5, 6, 4, 4), np.uint8)
+    if kind == "thumbnails of some":
+        columns["without_thumbnails"] = np.arange(5) % 2 > 0
     save(features(5, features=values, **columns), path)
     return path
 
@@ -43,7 +45,14 @@ def flips(content: bytes, whole: Features, seed: str) -> Iterator[bytearray]:
         yield flipped
 
 
-KINDS = ["version 2", "several blocks", "thumbnails", "version 1", "version 1 without row hashes"]
+KINDS = [
+    "version 2",
+    "several blocks",
+    "thumbnails",
+    "thumbnails of some",
+    "version 1",
+    "version 1 without row hashes",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

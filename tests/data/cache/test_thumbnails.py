@@ -15,6 +15,7 @@ from data.cache import (
     label,
     load,
     merge,
+    restore,
     save,
     verify,
 )
@@ -191,6 +192,16 @@ class TestShards:
             store.consolidate(again)
         assert load(target).differences(before) == []
         assert load(target).content_sha256 == before.content_sha256
+
+    @pytest.mark.parametrize("what", [b"object 3", b"fall/003.mp4"])
+    def test_what_the_ledger_brings_back_has_them_as_before(self, target, what):
+        before, content = load(target), bytearray(target.read_bytes())
+        content[content.find(what) + 2] ^= 4
+        target.write_bytes(content)
+        assert verify(target) != []
+        restore(target)
+        assert verify(target) == []
+        assert load(target).differences(before) == []
 
     def test_a_shard_with_damaged_thumbnails_is_made_again(self, tmp_path):
         shown = pictures(4)[2, :4]

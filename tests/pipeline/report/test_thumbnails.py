@@ -16,10 +16,11 @@ from data import cache
 from data.clips import Clip
 from data.manifests import write_manifest
 from data.video import Sampling
+from pipeline.dataset import find_clips
 from pipeline.extraction import extract
 from pipeline.message import load_lexicon
 from pipeline.report import write_report
-from pipeline.report.thumbnails import find_clips, overlay
+from pipeline.report.thumbnails import overlay
 from pipeline.runs import Run
 from pipeline.training import train
 from tests.helpers.command import run

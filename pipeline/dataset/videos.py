@@ -1,0 +1,111 @@
+"""The videos that features were made from: found again, checked, and read as they were before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.cache import Features, read_ledger
+from data.clips import Clip
+from data.errors import HeliographError
+from data.files import sha256_file
+from data.manifests import list_clips
+from data.video import Job, Sampling
+
+
+@dataclass(frozen=True)
+class VideoJobs:
+    """Jobs for a `DecoderPool` that read clips again by the sampling of their cache.
+
+    Attributes:
+        jobs: Of the clips whose videos are at hand; the tag of each is the clip's id.
+        others: Why there is none of the other clips, by id.
+        unchecked: Whether the cache holds no hash of a video, which was then found by name alone.
+    """
+
+    jobs: tuple[Job, ...]
+    others: Mapping[str, str]
+    unchecked: bool
+
+
+def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[str, Clip]:
+    """Return where the videos of a cache's clips are, by id; clips without a file are left out.
+
+    Args:
+        features: Of the cache.
+        cache: Its file.
+        given: Manifests, folders or videos; none: the cache's ledger says where the clips were when
+            their features were made.
+
+    Raises:
+        ClipError: for a manifest or folder that cannot be read.
+    """
+    if given:
+        candidates: Iterable[Clip] = list_clips(given)
+    else:
+        candidates = [
+            Clip(id=line["clip"], path=line["path"], start=line.get("start"), end=line.get("end"))
+            for line in read_ledger(cache)
+            if "path" in line
+        ]
+    ids = set(features.clip_id)
+    return {clip.id: clip for clip in candidates if clip.id in ids and clip.path.is_file()}
+
+
+def video_jobs(
+    names: Sequence[str],
+    features: Features,
+    clips: Mapping[str, Clip],
+    sampling: Mapping[str, Any],
+) -> VideoJobs:
+    """Return jobs that read clips again.
+
+    A video whose bytes are no longer those that the features were made of is not read.
+
+    Args:
+        names: Ids of the clips.
+        features: Of their cache.
+        clips: Where their videos are, from `find_clips`.
+        sampling: As the cache describes it.
+
+    Raises:
+        HeliographError: The sampling cannot be repeated.
+    """
+    rows = {clip: row for row, clip in enumerate(features.clip_id)}
+    jobs, others, unchecked = [], {}, False
+    repeated = _sampling(sampling)
+    for name in names:
+        if name not in clips:
+            others[name] = "no video of it was found"
+            continue
+        clip, expected = clips[name], features.source_sha256[rows[name]]
+        try:
+            if expected and sha256_file(clip.path) != expected:
+                others[name] = f"{clip.path} is not the video that {name} was made from"
+                continue
+        except OSError as error:
+            others[name] = f"{clip.path} cannot be read: {error.strerror or error}"
+            continue
+        unchecked |= not expected
+        jobs.append(
+            Job(
+                path=clip.path,
+                sampling=repeated,
+                start=clip.start,
+                end=clip.end,
+                accept_damaged=True,
+                tag=name,
+            )
+        )
+    return VideoJobs(tuple(jobs), others, unchecked)
+
+
+def _sampling(described: Mapping[str, Any]) -> Sampling:
+    if not described:  # imported features say nothing of it
+        return Sampling(frames=8, pad=True)
+    try:
+        return Sampling(**described)
+    except (TypeError, ValueError) as error:
+        raise HeliographError(f"the cache's sampling cannot be repeated: {error}") from error
