@@ -246,13 +246,13 @@ def _result(
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
     with torch.inference_mode():
-        tokens = torch.cat(
+        spoken = torch.cat(
             [
                 sender(torch.from_numpy(block.astype(np.float32)))
                 for _, block in clip_blocks(examples.features)
             ]
         )
-    tokens = tokens.view(len(examples), config.agents, config.heads).numpy()
+    tokens = spoken.view(len(examples), config.agents, config.heads).numpy()
     split = _split_if_labelled(examples, config)
     stack = game.stack_receivers([[receiver]], torch.device("cpu"))
     read = channel.read(torch.from_numpy(tokens[split.test]))
