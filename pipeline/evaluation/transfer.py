@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.dataset import CacheSource, Examples, build_examples, load_finite_cache
+from pipeline.dataset import (
+    CacheSource,
+    Examples,
+    build_examples,
+    clip_blocks,
+    load_finite_cache,
+)
 from pipeline.evaluation import ridge
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
@@ -115,8 +121,11 @@ def transfer(
 @torch.inference_mode()
 def messages_of(run: Run, features: NDArray[np.generic]) -> Numbers:
     """Return the tokens int64 (N, positions) of a run's sender for features (N, T, D)."""
-    tokens = run.sender()(torch.from_numpy(np.ascontiguousarray(features)).float())
-    return tokens.numpy().reshape(len(features), -1)
+    sender = run.sender()
+    tokens = [
+        sender(torch.from_numpy(block.astype(np.float32))) for _, block in clip_blocks(features)
+    ]
+    return torch.cat(tokens).numpy().reshape(len(features), -1)
 
 
 def _share_known(context: MessageContext, tokens: Sequence[Numbers], clips: Numbers) -> float:
@@ -154,12 +163,15 @@ def _predict_by_ridge(
     context: MessageContext, examples: Examples, others: Examples, clips: Numbers
 ) -> list[Floats]:
     """Predict clips of the other cache by ridge regression on the run's training clips."""
-    features = np.concatenate([examples.flat_features(), others.flat_features()[clips]])
+    features = [
+        np.concatenate([own, other[clips]])
+        for own, other in zip(examples.caches, others.caches, strict=True)
+    ]
     asked = np.arange(len(clips)) + len(examples.labels)
     objects = np.concatenate([context.resampler.objects, np.full(len(clips), -1)])
     predictions = []
     for split in context.splits:
-        ranks = np.zeros((len(features), examples.labels.shape[1]))
+        ranks = np.zeros((len(objects), examples.labels.shape[1]))
         ranks[: len(examples.labels)] = ridge.relative_ranks(examples.labels, split.train)
         predictions.append(
             ridge.predict(
