@@ -109,8 +109,9 @@ class EvaluationInputs:
     @cached_property
     def feature_kernels(self) -> list[NDArray[np.float64]]:
         """The kernel of the raw features of each seed."""
-        features = self.examples.flat_features()
-        return [ridge.linear_kernel(features, split.train) for split in self.messages.splits]
+        splits = self.messages.splits
+        ridge.require_kernel_memory(len(self.examples), 2 * len(splits))  # and those of messages
+        return [ridge.linear_kernel(self.examples.caches, split.train) for split in splits]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pipeline.dataset import (
     Examples,
     RunInputs,
     build_examples,
+    clip_blocks,
     load_finite_cache,
 )
 from pipeline.evaluation import pixels, ridge
@@ -53,7 +54,7 @@ def read_other_cache(run: Run, path: Path) -> tuple[Examples, Features]:
 
 def frames_of(
     inputs: RunInputs, examples: Examples, others: Examples, clips: Features
-) -> dict[str, tuple[pixels.Pixels, pixels.Pixels]]:
+) -> dict[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]]:
     """Return what the run's clips and those of another cache show without a network, by baseline.
 
     Nothing where labelled clips of one lack thumbnails, or have others in size or number.
@@ -65,7 +66,7 @@ def frames_of(
         clips: The same.
 
     Returns:
-        By name, arrays (N, ...) and (M, ...).
+        By name, an array (N, ...) and one (M, ...), in lists as of caches.
     """
     asked, other_asked = (
         np.flatnonzero(~np.isnan(own.labels).any(axis=1)) for own in (examples, others)
@@ -75,12 +76,9 @@ def frames_of(
     lacking = not clips.has_thumbnails[other_asked].all()
     if len(ours) != 1 or lacking or ours[0].shape[1:] != theirs.shape[1:]:
         return {}
-    both = (pixels.pixel_features([np.asarray(own)]) for own in (ours[0], theirs))
-    shown, other_shown = both
+    shown, other_shown = (pixels.pixel_features([np.asarray(own)]) for own in (ours[0], theirs))
     return {
-        name: (shown[name][0], other_shown[name][0])
-        for name in ("pixels", "differences")
-        if shown[name]
+        name: (shown[name], other_shown[name]) for name in ("pixels", "differences") if shown[name]
     }
 
 
@@ -114,7 +112,7 @@ def transfer(
     context: MessageContext,
     examples: Examples,
     others: Examples,
-    frames: Mapping[str, tuple[pixels.Pixels, pixels.Pixels]],
+    frames: Mapping[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]],
 ) -> dict[str, Any]:
     """Score every seed's agents on the clips of another cache.
 
@@ -132,9 +130,11 @@ def transfer(
         `accuracy`; so are those of `frames`, None where it lacks them.
     """
 
-    def baseline(own: NDArray[np.generic], other: NDArray[np.generic]) -> dict[str, Any]:
-        rows = np.concatenate([part.reshape(len(part), -1) for part in (own, other[labelled])])
-        predictions = _predict_by_ridge(context, examples, rows)
+    def baseline(
+        own: Sequence[NDArray[np.generic]], other: Sequence[NDArray[np.generic]]
+    ) -> dict[str, Any]:
+        both = [np.concatenate([a, b[labelled]]) for a, b in zip(own, other, strict=True)]
+        predictions = _predict_by_ridge(context, examples, both)
         return _score(context, others, [exceeds(values) for values in predictions], every)
 
     labelled = np.flatnonzero(~np.isnan(others.labels).any(axis=1))
@@ -161,15 +161,18 @@ def transfer(
             name: baseline(*frames[name]) if name in frames else None
             for name in ("pixels", "differences")
         },
-        "ridge": baseline(examples.flat_features(), others.flat_features()),
+        "ridge": baseline(examples.caches, others.caches),
     }
 
 
 @torch.inference_mode()
 def messages_of(run: Run, features: NDArray[np.generic]) -> Numbers:
     """Return the tokens int64 (N, positions) of a run's sender for features (N, T, D)."""
-    tokens = run.sender()(torch.from_numpy(np.ascontiguousarray(features)).float())
-    return tokens.numpy().reshape(len(features), -1)
+    sender = run.sender()
+    tokens = [
+        sender(torch.from_numpy(block.astype(np.float32))) for _, block in clip_blocks(features)
+    ]
+    return torch.cat(tokens).numpy().reshape(len(features), -1)
 
 
 def _share_known(context: MessageContext, tokens: Sequence[Numbers], clips: Numbers) -> float:
@@ -204,20 +207,20 @@ def _score(
 
 
 def _predict_by_ridge(
-    context: MessageContext, examples: Examples, features: NDArray[np.generic]
+    context: MessageContext, examples: Examples, features: Sequence[NDArray[np.generic]]
 ) -> list[Floats]:
     """Predict clips of the other cache by ridge regression on the run's training clips.
 
     Args:
         context: Of the run.
         examples: The N clips of the run.
-        features: (N + n, values), of the run's clips and of those to predict.
+        features: Of each cache (N + n, ...), of the run's clips and of those to predict.
     """
-    asked = np.arange(len(examples.labels), len(features))
+    asked = np.arange(len(examples.labels), len(features[0]))
     objects = np.concatenate([context.resampler.objects, np.full(len(asked), -1)])
     predictions = []
     for split in context.splits:
-        ranks = np.zeros((len(features), examples.labels.shape[1]))
+        ranks = np.zeros((len(objects), examples.labels.shape[1]))
         ranks[: len(examples.labels)] = ridge.relative_ranks(examples.labels, split.train)
         predictions.append(
             ridge.predict(

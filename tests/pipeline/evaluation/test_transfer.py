@@ -22,7 +22,7 @@ def test_the_ridge_baseline_does_not_depend_on_the_last_bit(compositional, reque
     theirs = replace(theirs, features=theirs.features[np.arange(9) // 3])
     examples = [build_examples(own, ("mass", "volume")) for own in (ours, theirs)]
     clips = np.arange(8)  # the mass of the last is unknown
-    rows = np.concatenate([examples[0].flat_features(), examples[1].flat_features()[clips]])
+    rows = [np.concatenate([examples[0].features, examples[1].features[clips]])]
 
     def accuracy():
         predictions = transfer._predict_by_ridge(compositional, examples[0], rows)
@@ -50,8 +50,8 @@ def test_pixels_carry_over_where_both_caches_have_them():
     other = replace(clips, thumbnails=frames[::-1].copy())
     found = transfer.frames_of(inputs, examples, examples, other)
     assert list(found) == ["pixels", "differences"]
-    assert np.array_equal(found["pixels"][1], frames[::-1])
-    assert found["differences"][0].shape == (len(clips), 2, 4, 4)
+    assert np.array_equal(found["pixels"][1][0], frames[::-1])
+    assert found["differences"][0][0].shape == (len(clips), 2, 4, 4)
     lacking = np.isin(np.arange(len(clips)), labelled[:1])
     for lacks in (
         clips,
