@@ -253,10 +253,13 @@ def _equal(clips: Features, objects: np.ndarray) -> set[tuple[int, int]]:
     pairs = {_ordered(*one.numbers) for one in share_objects(clips.stretches()).contradictions}
     if clips.thumbnails.size:
         rows: dict[bytes, list[int]] = {}
-        for row in np.flatnonzero(clips.has_thumbnails).tolist():
-            frames = clips.thumbnails[row]  # (F, h, w)
-            if (frames != frames[0]).any():
-                rows.setdefault(hashlib.sha256(frames.tobytes()).digest(), []).append(row)
+        for start in range(0, len(clips), BLOCK):
+            frames = clips.thumbnails[start : start + BLOCK]  # (block, F, h, w)
+            moves = (frames != frames[:, :1]).any(axis=(1, 2, 3))
+            moves &= clips.has_thumbnails[start : start + BLOCK]
+            for number in np.flatnonzero(moves).tolist():
+                digest = hashlib.sha256(frames[number].tobytes()).digest()
+                rows.setdefault(digest, []).append(start + number)
         for equal in rows.values():
             pairs |= {_ordered(equal[0], other) for other in equal[1:]}
     return {pair for pair in pairs if objects[pair[0]] != objects[pair[1]]}
