@@ -1,6 +1,7 @@
 """Training speed: ours, all seeds at once, next to a plain loop over seeds.
 
     python benchmarks/train.py CACHE [--property mass] [--seeds 20] [--rounds 5] [--full]
+    python benchmarks/train.py --wide [--epochs 10] [--rounds 3]
 
 CACHE is the paper's spring features, imported (`heliograph cache import`). The plain loop is the
 published recipe written the ordinary way: a module per agent and receiver, one seed after another,
@@ -12,6 +13,10 @@ validation and test clips, of one seed for the plain loop and of all `--seeds` f
 `--full` also trains every preset to its end, and prints its honest accuracy and the time that it
 takes, in multiples of the plain loop's for as many seeds (its speed times its 400 epochs). On two
 cores that takes about half an hour. `--device cuda` runs all of them on a GPU.
+
+`--wide` needs no cache: 200 made clips of 15 steps on a grid of two properties, four agents, five
+seeds, features of 112, 1,008 and 3,584 numbers a step. The features as they are and the axes that
+`default` takes of them train in turns, as many oracle epochs as epochs.
 
 Expected on 2 CPU cores: `published` at least 1.5, `default` at least 4, at no lower accuracy.
 """
@@ -31,12 +36,13 @@ import torch.nn.functional as F
 from data import cache
 from pipeline.agents import CompositionalReceiver, MultiAgentSender, build_sender
 from pipeline.config import PRESETS, build_config
-from pipeline.dataset import build_examples
+from pipeline.dataset import Examples, build_examples
 from pipeline.runs import SeedResult, summarise
 from pipeline.training import fit
 
 SHAPE = {"agents": 2, "heads": 2, "vocab": 5}
 RECEIVERS = 3
+WIDTHS = (112, 1008, 3584)  # motion, motion3, and grid4+motion4 of efficientnet_lite0
 
 
 def plain(
@@ -134,9 +140,41 @@ def timed(job: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def made_examples(width: int) -> Examples:
+    """Clips on a grid of two properties, float16 (200, 15, width), which vary less and less."""
+    rng = np.random.default_rng(0)
+    levels = np.tile(np.indices((5, 5)).reshape(2, -1).T, (8, 1)).astype(float)  # (200, 2)
+    seen = np.pad(levels, ((0, 0), (0, 62))) + rng.normal(size=(200, 64))
+    steps = seen[:, None] + rng.normal(size=(200, 15, 64))
+    features = steps * np.geomspace(1, 0.01, 64) @ rng.normal(size=(64, width))
+    objects = tuple(f"e{row:.0f}_f{column:.0f}" for row, column in levels)
+    return Examples((features.astype(np.float16),), levels, objects)
+
+
+def train_wide(epochs: int, rounds: int, device: str) -> None:
+    """Print the time of wide features as they are and on the axes of `default`, in turns."""
+    seeds, properties = range(5), ("elasticity", "friction")
+    lengths = {"epochs": epochs, "oracle_epochs": epochs, "agents": 4, "vocab": 5}
+    print(f"{device}, five seeds, four agents, {epochs} epochs and as many of the oracle")
+    print(f"{'numbers':12}{'ms per seed and epoch':>24}{'on axes':>12}{'times as fast':>16}")
+    for width in WIDTHS:
+        examples = made_examples(width)
+
+        def spent(settings: dict[str, int], examples: Examples = examples) -> float:
+            config = build_config("default", properties, **lengths, **settings)
+            seconds = timed(lambda: list(fit(examples, config, seeds, device=device)))
+            return 1000 * seconds / epochs / len(seeds)
+
+        turns = [(spent({"axes": 0}), spent({})) for _ in range(rounds + 1)][1:]  # one warms up
+        plain_ms, axes_ms = (statistics.median(column) for column in zip(*turns, strict=True))
+        ratio = statistics.median(one / two for one, two in turns)
+        print(f"{width:<12,}{plain_ms:>24.1f}{axes_ms:>12.1f}{ratio:>16.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("cache", type=Path)
+    parser.add_argument("cache", type=Path, nargs="?")
+    parser.add_argument("--wide", action="store_true", help="made clips of wide features")
     parser.add_argument("--property", default="mass")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=20)
@@ -145,6 +183,11 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--full", action="store_true", help="train to the end, for the accuracy")
     wanted = parser.parse_args()
+    if wanted.wide:
+        train_wide(wanted.epochs, wanted.rounds, wanted.device)
+        return
+    if wanted.cache is None:
+        parser.error("give a cache, or --wide")
 
     loaded = cache.load(wanted.cache)
     examples = build_examples(loaded, (wanted.property,))

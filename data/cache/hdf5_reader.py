@@ -34,10 +34,13 @@ from data.cache.seal import (
     require_hdf5,
     sha256_of_ranges,
 )
+from data.memory import require_memory
 from data.screening import MEMORY_BYTES, SECONDS, is_recorded, require_screened, screen
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
+LARGE = 1 << 30
+"""Bytes of features that are rather left in their file than all read."""
 STRINGS = ("clip_id", "object", "scenario", "source_sha256", "key")
 JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")
 OPTIONAL = ("source_sha256", "key", "features_sha256")
@@ -144,8 +147,8 @@ def _read_sealed(path: Path, file: io.FileIO, seal: Seal) -> CacheMetadata:
     return metadata
 
 
-def read_features(path: Path, *, mapped: bool = False) -> Features:
-    """Read a whole cache; the features go straight into one array, or stay in the file.
+def read_features(path: Path, *, mapped: bool | None = False) -> Features:
+    """Read a whole cache; the features go straight into one array, or stay in the file (`load`).
 
     Raises:
         CacheError: The file cannot be read or trusted; the message gives file and reason.
@@ -188,11 +191,21 @@ def check_unchecked(path: Path) -> str:
         return f"unchecked:{sha256_of_ranges(file, (0, file_size(file)))}"
 
 
-def with_rows(path: Path, file: io.FileIO, metadata: CacheMetadata, *, mapped: bool) -> Features:
-    """Return the clips of an open file with their features and thumbnails."""
+def with_rows(
+    path: Path, file: io.FileIO, metadata: CacheMetadata, *, mapped: bool | None
+) -> Features:
+    """Return the clips of an open file with their features and thumbnails.
+
+    Args:
+        path: Of the file, for messages.
+        file: The open file.
+        metadata: All but its features.
+        mapped: Whether the features stay in the file; None: if they are `LARGE`.
+    """
     clips, seal = metadata.clips, metadata.seal
     rows = RowsOfFile(path, file, metadata.features, clips.clip_id)
-    features = rows if mapped else in_memory(path, rows)
+    stays = rows.nbytes > LARGE if mapped is None else mapped
+    features = rows if stays else in_memory(path, rows)
     if seal and not metadata.features.hashes and rows.size:
         everything = (USER_BLOCK, file_size(file))
         if sha256_of_ranges(file, everything) != seal.sha256:
@@ -224,6 +237,7 @@ def in_memory(path: Path, rows: MappedRows) -> NDArray[Any]:
             f"{path}: its features take {rows.nbytes:,} bytes, and this machine has "
             f"{memory:,} bytes of memory"
         ) from error
+    require_memory(rows.nbytes, f"reading {path}", "take a part of its clips, or fewer dimensions")
     rows.read_into(array)
     return array
 

@@ -17,13 +17,13 @@ from data.cache.parts import files_of_cache, read_parts, write_parts
 from data.files import remove_own_file, require_own_file
 
 
-def load(path: Path | str, *, mapped: bool = False) -> Features:
+def load(path: Path | str, *, mapped: bool | None = False) -> Features:
     """Read a cache; everything that is read is checked.
 
     Args:
         path: The cache.
         mapped: Leave the features in the file (see `MappedRows`): a block of them is checked when
-            one of its rows is first used.
+            one of its rows is first used. None: those of one file that take more than 1 GiB.
 
     Raises:
         CacheError: The file cannot be read or trusted; the message gives file and reason.

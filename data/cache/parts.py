@@ -139,8 +139,8 @@ def files_of_cache(path: Path) -> list[Path]:
     return [part.path for part in index.parts]
 
 
-def read_parts(folder: Path, *, mapped: bool) -> Features:
-    """Read a folder of parts as one cache.
+def read_parts(folder: Path, *, mapped: bool | None) -> Features:
+    """Read a folder of parts as one cache; its features stay in their files only if `mapped`.
 
     Raises:
         CacheError: The index or a part is damaged; the message names the file.
@@ -154,7 +154,7 @@ def read_parts(folder: Path, *, mapped: bool) -> Features:
                 raise  # otherwise the parts were replaced meanwhile
 
 
-def _read_parts(folder: Path, *, mapped: bool) -> Features:
+def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
     index = read_index(folder)
     read = [part.read() for part in index.parts]
     clips = [features for _, features in read]

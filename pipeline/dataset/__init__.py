@@ -1,6 +1,6 @@
 """What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
-from pipeline.dataset.blocks import as_tensor, clip_blocks, column_blocks
+from pipeline.dataset.blocks import BLOCK_NUMBERS, as_tensor, clip_blocks, column_blocks
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join_caches, left_out_sentence, match
 from pipeline.dataset.leaks import (
@@ -23,6 +23,7 @@ from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refus
 from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
 
 __all__ = [
+    "BLOCK_NUMBERS",
     "PAPER_CELLS",
     "CacheSource",
     "Examples",

@@ -14,8 +14,9 @@ from pipeline.dataset.splits import Split, split_clips
 class Examples:
     """What training reads: the features of each cache, labels (N, P), and each clip's object.
 
-    `caches` are float arrays (N, T, D), one per cache, of the same clips in the same order. A clip
-    with a NaN label gets messages, but is in no part of a split.
+    `caches` are float arrays (N, T, D), one per cache, of the same clips in the same order: large
+    ones are those of a mapped file, which can only be read. A clip with a NaN label gets messages,
+    but is in no part of a split.
     """
 
     caches: tuple[np.ndarray, ...]

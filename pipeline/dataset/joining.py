@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from data.cache import Features, is_whole_file
 from data.errors import HeliographError
 from data.interchange import has_numbered_ids
+from data.memory import require_memory
 
 Rows = NDArray[np.int64]
 Content = tuple[str, float, float]
@@ -176,7 +177,11 @@ def _nothing_shared(caches: Mapping[str, Features]) -> str:
 
 
 def _selected(features: Features, rows: Rows) -> Features:
-    return features if np.array_equal(rows, np.arange(len(features))) else features.select(rows)
+    if np.array_equal(rows, np.arange(len(features))):
+        return features
+    size = features.features.nbytes * len(rows) / max(1, len(features))
+    require_memory(size, f"taking {len(rows):,} clips out of a cache", "take fewer clips")
+    return features.select(rows)
 
 
 def _left_out(

@@ -30,6 +30,8 @@ from scipy.special import betaincinv
 
 from data.cache import Features
 from data.duplicates import SharedObjects, share_objects
+from data.memory import require_memory
+from pipeline.dataset.blocks import clip_blocks
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.sources import RunInputs
 from pipeline.dataset.splits import Split
@@ -44,6 +46,8 @@ SLACK = 0.1
 """How far a cosine may move when the mean of all clips gives way to that of the training clips."""
 SAMPLE = 2048  # clips of which the number of dimensions is measured
 BLOCK = 1024  # clips whose cosines with all others are in memory at once
+MOST_NUMBERS = 1 << 28  # of the rows that are compared, as they are: 1 GiB
+SHORTENED = 1024  # numbers of a clip where there are more than these in all
 MOST_PAIRS = 100_000  # more are not needed to see that something is wrong
 
 
@@ -109,12 +113,10 @@ class Lookalikes:
         cosines = np.zeros(len(asked), np.float32)
         for cache in self.caches:
             mean = _mean(cache, split.train)
-            for start in range(0, len(asked), BLOCK):
-                block = asked[start : start + BLOCK]
-                left, right = (
-                    _unit(_flat(cache, self.pairs[block, side]) - mean) for side in (0, 1)
-                )
-                cosines[start : start + BLOCK] += (left * right).sum(axis=1) / len(self.caches)
+            for where, left in clip_blocks(cache, self.pairs[asked, 0]):
+                right = cache[self.pairs[asked[where], 1]]
+                left, right = (_unit(_flat(side) - mean) for side in (left, right))
+                cosines[where] += (left * right).sum(axis=1) / len(self.caches)
         near = (cosines >= self.bound) | self.known[asked]
         cosines[self.known[asked]] = 1.0
         return self.pairs[asked[near]], cosines[near]
@@ -206,16 +208,41 @@ def _alike(rows: np.ndarray, objects: np.ndarray, bound: float) -> np.ndarray:
 
 
 def unit_rows(caches: Sequence[np.ndarray]) -> np.ndarray:
-    """Return float32 (N, values) whose products are the mean of the caches' centred cosines."""
+    """Return float32 (N, values) whose products are the mean of the caches' centred cosines.
+
+    Where that is more than `MOST_NUMBERS`, the features of each cache are shortened to `SHORTENED`
+    numbers a clip by random directions, which keeps a cosine c but for about (1 - c^2) / 32: less
+    than `SLACK` allows for.
+
+    Raises:
+        OutOfMemoryError: The rows do not fit into memory.
+    """
     widths = [int(np.prod(cache.shape[1:])) for cache in caches]
-    rows = np.empty((len(caches[0]), sum(widths)), np.float32)
-    for cache, width, stop in zip(caches, widths, np.cumsum(widths), strict=True):
-        mean = _mean(cache, slice(None))
-        for start in range(0, len(rows), BLOCK):
-            some = slice(start, start + BLOCK)
-            rows[some, stop - width : stop] = _unit(_flat(cache, some) - mean)
+    if len(caches[0]) * sum(widths) <= MOST_NUMBERS:
+        lengths = widths
+    else:
+        lengths = [min(width, SHORTENED) for width in widths]
+    require_memory(
+        4 * len(caches[0]) * sum(lengths) + 4 * SHORTENED * max(widths),
+        f"looking for near-duplicates among {len(caches[0]):,} clips",
+        "take fewer clips",
+    )
+    rows = np.empty((len(caches[0]), sum(lengths)), np.float32)
+    for cache, width, length, stop in zip(caches, widths, lengths, np.cumsum(lengths), strict=True):
+        mean = _mean(cache, None)
+        directions = None if length == width else _directions(width, length)
+        for where, block in clip_blocks(cache):
+            unit = _unit(_flat(block) - mean)
+            rows[where, stop - length : stop] = (
+                unit if directions is None else _unit(unit @ directions)
+            )
     rows /= np.float32(np.sqrt(len(caches)))
     return rows
+
+
+def _directions(width: int, length: int) -> np.ndarray:
+    """Return random directions, float32 (width, length), the same at any time."""
+    return np.random.default_rng(0).standard_normal((width, length), dtype=np.float32)
 
 
 def _equal(clips: Features, objects: np.ndarray) -> set[tuple[int, int]]:
@@ -226,10 +253,13 @@ def _equal(clips: Features, objects: np.ndarray) -> set[tuple[int, int]]:
     pairs = {_ordered(*one.numbers) for one in share_objects(clips.stretches()).contradictions}
     if clips.thumbnails.size:
         rows: dict[bytes, list[int]] = {}
-        for row in np.flatnonzero(clips.has_thumbnails).tolist():
-            frames = clips.thumbnails[row]  # (F, h, w)
-            if (frames != frames[0]).any():
-                rows.setdefault(hashlib.sha256(frames.tobytes()).digest(), []).append(row)
+        for start in range(0, len(clips), BLOCK):
+            frames = clips.thumbnails[start : start + BLOCK]  # (block, F, h, w)
+            moves = (frames != frames[:, :1]).any(axis=(1, 2, 3))
+            moves &= clips.has_thumbnails[start : start + BLOCK]
+            for number in np.flatnonzero(moves).tolist():
+                digest = hashlib.sha256(frames[number].tobytes()).digest()
+                rows.setdefault(digest, []).append(start + number)
         for equal in rows.values():
             pairs |= {_ordered(equal[0], other) for other in equal[1:]}
     return {pair for pair in pairs if objects[pair[0]] != objects[pair[1]]}
@@ -239,14 +269,17 @@ def _ordered(one: int, two: int) -> tuple[int, int]:
     return min(one, two), max(one, two)
 
 
-def _flat(cache: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+def _flat(features: np.ndarray) -> np.ndarray:
     """Return the features of clips as float32 (n, values)."""
-    chosen = np.asarray(cache[rows])
-    return chosen.reshape(len(chosen), -1).astype(np.float32)
+    return features.reshape(len(features), -1).astype(np.float32)
 
 
-def _mean(cache: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
-    return cache[rows].mean(axis=0, dtype=np.float64).astype(np.float32).ravel()
+def _mean(cache: np.ndarray, clips: np.ndarray | None) -> np.ndarray:
+    """Return the mean features of clips, float32 (values,)."""
+    blocks = (block.sum(axis=0, dtype=np.float64) for _, block in clip_blocks(cache, clips))
+    total = sum(blocks, np.zeros(cache.shape[1:]))
+    count = len(cache) if clips is None else len(clips)
+    return (total / count).astype(np.float32).ravel()
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

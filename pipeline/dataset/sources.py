@@ -15,6 +15,7 @@ from data.cache import Features
 from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file, version_of
 from data.levels import merged_values, snapped
+from pipeline.dataset.blocks import clip_blocks
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join
 
@@ -112,11 +113,14 @@ class RunInputs:
 def load_finite_cache(path: Path) -> Features:
     """Loads a cache; raises HeliographError for a feature or label that nothing can be learnt of.
 
-    An unknown label is NaN; an infinite one is a mistake.
+    Features of more than 1 GiB stay in their file. An unknown label is NaN; an infinite one is a
+    mistake.
     """
-    features = cache.load(path)
-    for clip, values in zip(features.clip_id, features.features, strict=True):
-        if not np.isfinite(values).all():
+    features = cache.load(path, mapped=None)
+    for where, block in clip_blocks(features.features):
+        is_finite = np.isfinite(block).all(axis=(1, 2))
+        if not is_finite.all():
+            clip = features.clip_id[where.start + int(is_finite.argmin())]
             raise HeliographError(f"{path}: the features of {clip} are not finite numbers")
     for name, column in features.labels.items():
         if np.isinf(column).any():

@@ -363,9 +363,8 @@ def _ridge(
         right, asked = score_pairs(exceeds(values), labels[clips], config.tie_margins)
         return float((right * asked)[..., -1].sum() / max(1, asked[..., -1].sum()))
 
-    rows = np.concatenate([part.reshape(len(part), -1) for part in features], axis=1)
     return ridge.predict(
-        ridge.linear_kernel(rows, split.train),
+        ridge.linear_kernel(features, split.train),
         ridge.relative_ranks(labels, split.train),
         split.train,
         split.test,

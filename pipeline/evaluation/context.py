@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.errors import HeliographError
+from data.memory import require_memory
 from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split, as_tensor, energy_axes, principal_axes, project
@@ -98,6 +99,11 @@ class EvaluationContext:
         """What receivers see of every clip; None in a game where they see none."""
         if not self.game.receivers_see_clips:
             return None
+        require_memory(
+            4 * sum(features.size for features in self.caches),
+            f"playing with {len(self.labels):,} clips",
+            "take fewer clips, or fewer dimensions",
+        )
         return AgentWindows.whole([as_tensor(features) for features in self.caches])
 
     @cached_property
@@ -275,6 +281,12 @@ def _project(
     Returns:
         (S, N, T, axes).
     """
+    kept = min(config.axes or MAX_AXES, features.shape[2])
+    require_memory(
+        8 * len(trained) * features.shape[0] * features.shape[1] * kept,  # and their windows
+        f"reading {len(features):,} clips on the {kept} axes of {len(trained)} seeds",
+        "train with fewer --axes, fewer --seeds, or fewer clips",
+    )
     axes = [
         principal_axes(
             features, config.axes, config.shrinkage, standardise=config.standardise, clips=clips

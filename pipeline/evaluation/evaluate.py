@@ -40,7 +40,7 @@ from pipeline.evaluation.interventions import (
 from pipeline.evaluation.near_duplicates import score_without_near_duplicates
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.probes import compression, probe, require_labels
-from pipeline.evaluation.transfer import read_other_cache, transfer
+from pipeline.evaluation.transfer import frames_of, read_other_cache, transfer
 from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
 from pipeline.runs import Run, RunMetrics, finish_move, load_inputs
 
@@ -62,7 +62,7 @@ class EvaluationInputs:
         examples: Their features and the run's properties.
         permutations: The number of permutations of a null.
         against: Features of the same clips from other caches, by name.
-        on: Clips of other caches, by path.
+        on: Clips of other caches, by path, as training sees them and with all that they have.
         outcome: A label to predict and the label that is the action, or None.
         controls: Whether to train the controls.
         videos: Where the videos are; none: where they were; None: they are not read.
@@ -74,7 +74,7 @@ class EvaluationInputs:
     examples: Examples
     permutations: int
     against: Mapping[str, NDArray[np.generic]]
-    on: Mapping[str, Examples]
+    on: Mapping[str, tuple[Examples, Features]]
     outcome: tuple[str, str] | None
     controls: bool
     videos: Sequence[Path] | None
@@ -109,8 +109,9 @@ class EvaluationInputs:
     @cached_property
     def feature_kernels(self) -> list[NDArray[np.float64]]:
         """The kernel of the raw features of each seed."""
-        features = self.examples.flat_features()
-        return [ridge.linear_kernel(features, split.train) for split in self.messages.splits]
+        splits = self.messages.splits
+        ridge.require_kernel_memory(len(self.examples), 2 * len(splits))  # and those of messages
+        return [ridge.linear_kernel(self.examples.caches, split.train) for split in splits]
 
 
 @dataclass(frozen=True)
@@ -299,8 +300,14 @@ def _transfer(inputs: EvaluationInputs) -> dict[str, Any]:
     inputs.progress("transfer")
     return {
         "transfer": {
-            path: transfer(inputs.run, inputs.messages, inputs.examples, others)
-            for path, others in inputs.on.items()
+            path: transfer(
+                inputs.run,
+                inputs.messages,
+                inputs.examples,
+                others,
+                frames_of(inputs.sources, inputs.examples, others, clips),
+            )
+            for path, (others, clips) in inputs.on.items()
         }
     }
 

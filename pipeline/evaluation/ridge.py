@@ -6,12 +6,15 @@ Standardised features enter only through their inner products, so a seed costs o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
+from data.memory import require_memory
+from pipeline.dataset import column_blocks
 from pipeline.metrics import merge_ties
 
 Floats = NDArray[np.float64]
@@ -22,37 +25,66 @@ FOLDS = 5
 LARGEST = 2.0**40
 """Features above this, or below its inverse, are brought to about 1 before they are squared."""
 
+KERNELS_OF_A_REGRESSION = 6
+"""What a regression holds besides its kernel, in multiples of it: parts of it, and eigenvectors."""
+
 Goodness = Callable[[Floats, Numbers], float]
 """Scores predictions (n, targets) for clips (n,); larger is better, NaN where it cannot tell."""
 
 
-def linear_kernel(features: NDArray[np.generic], train: Numbers) -> Floats:
+def linear_kernel(
+    features: NDArray[np.generic] | Sequence[NDArray[np.generic]], train: Numbers
+) -> Floats:
     """Return the mean products of standardised features: (N, F) to (N, N).
 
     Mean and deviation are those of the training clips; a feature that does not vary there is left
-    at its difference from the mean. Clips with equal features have equal rows.
+    at its difference from the mean. Clips with equal features have equal rows. Features are read a
+    block of columns at a time, and what fits in one block keeps the bits of one product.
 
     Args:
-        features: (N, F).
+        features: (N, ...), or several of the same clips, whose F numbers a clip are laid end to
+            end.
         train: The training clips.
 
     Raises:
         HeliographError: A clip is so much farther from the others than they are from each other
             that float32 cannot hold it.
+        OutOfMemoryError: The kernel of so many clips does not fit into memory.
     """
-    equal = first_equal_rows(features)
-    rows = in_range(np.asarray(features, dtype=np.float32), train)
-    rows = rows - rows[train].mean(0)
-    scale = rows[train].std(0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        rows /= np.where(scale > 0, scale, 1)
-        kernel = (rows @ rows.T).astype(np.float64) / rows.shape[1]
+    parts = [features] if isinstance(features, np.ndarray) else list(features)
+    require_kernel_memory(len(parts[0]))
+    equal = first_equal_rows(*parts)
+    kernel, width = np.zeros((len(equal), len(equal))), 0
+    for columns in column_blocks(parts):
+        rows = in_range(np.asarray(columns, dtype=np.float32), train)
+        rows = rows - rows[train].mean(0)
+        scale = rows[train].std(0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows /= np.where(scale > 0, scale, 1)
+            kernel += rows @ rows.T
+        width += rows.shape[1]
+    kernel /= width
     if not np.isfinite(kernel).all():
         raise HeliographError(
             "the features of some clips are too far from those of the training clips to be "
             "compared with them (more than 1e18 standard deviations): leave these clips out"
         )
+    if (equal == np.arange(len(equal))).all():
+        return kernel
     return kernel[np.ix_(equal, equal)]
+
+
+def require_kernel_memory(clips: int, kernels: int = 1) -> None:
+    """Check that so many kernels of clips, and a regression on one of them, fit into memory.
+
+    Raises:
+        OutOfMemoryError: They do not; the sentence gives the sizes.
+    """
+    require_memory(
+        8 * clips**2 * (kernels + KERNELS_OF_A_REGRESSION),
+        f"ridge regression on {clips:,} clips",
+        "take fewer clips",
+    )
 
 
 def in_range(features: NDArray[np.float32], train: Numbers) -> NDArray[np.float32]:
@@ -70,14 +102,22 @@ def in_range(features: NDArray[np.float32], train: Numbers) -> NDArray[np.float3
         return np.ldexp(features, exponents)
 
 
-def first_equal_rows(features: NDArray[np.generic]) -> Numbers:
-    """Return for each row the index of the first row with the same bytes: (N,).
+def first_equal_rows(*features: NDArray[np.generic]) -> Numbers:
+    """Return for each row of several features the first row with the same bytes in all: (N,).
 
     A product of matrices rounds equal rows differently, and regression magnifies the difference
     until equal clips seem to differ. Their rows of the kernel are therefore those of the first.
     """
     first: dict[bytes, int] = {}
-    return np.array([first.setdefault(row.tobytes(), index) for index, row in enumerate(features)])
+    digests = map(_digest, zip(*features, strict=True))
+    return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)])
+
+
+def _digest(row: Sequence[NDArray[np.generic]]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in row:
+        digest.update(part.tobytes())
+    return digest.digest()
 
 
 def predict(

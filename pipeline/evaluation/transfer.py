@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.dataset import CacheSource, Examples, build_examples, load_finite_cache
-from pipeline.evaluation import ridge
+from pipeline.dataset import (
+    CacheSource,
+    Examples,
+    RunInputs,
+    build_examples,
+    clip_blocks,
+    load_finite_cache,
+)
+from pipeline.evaluation import pixels, ridge
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
 from pipeline.game import beyond_margin
@@ -27,8 +34,8 @@ FILE_FIELDS = {"source", "sha256"}
 """Fields of an imported cache's fingerprint that say which file it was, not how it was made."""
 
 
-def read_other_cache(run: Run, path: Path) -> Examples:
-    """Read the clips of another cache, with the run's properties.
+def read_other_cache(run: Run, path: Path) -> tuple[Examples, Features]:
+    """Read the clips of another cache, with the run's properties; and all that it holds.
 
     Raises:
         HeliographError: Its features were made in another way, or it lacks the labels.
@@ -42,7 +49,37 @@ def read_other_cache(run: Run, path: Path) -> Examples:
         raise HeliographError(
             f"{path} has no clips that differ in each of {', '.join(run.config.properties)}"
         )
-    return others
+    return others, clips
+
+
+def frames_of(
+    inputs: RunInputs, examples: Examples, others: Examples, clips: Features
+) -> dict[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]]:
+    """Return what the run's clips and those of another cache show without a network, by baseline.
+
+    Nothing where labelled clips of one lack thumbnails, or have others in size or number.
+
+    Args:
+        inputs: The run's cache.
+        examples: Its clips, N.
+        others: The M clips of the other cache, from `read_other_cache`.
+        clips: The same.
+
+    Returns:
+        By name, an array (N, ...) and one (M, ...), in lists as of caches.
+    """
+    asked, other_asked = (
+        np.flatnonzero(~np.isnan(own.labels).any(axis=1)) for own in (examples, others)
+    )
+    ours, _ = pixels.thumbnails_of(inputs, asked)
+    theirs = clips.thumbnails
+    lacking = not clips.has_thumbnails[other_asked].all()
+    if len(ours) != 1 or lacking or ours[0].shape[1:] != theirs.shape[1:]:
+        return {}
+    shown, other_shown = (pixels.pixel_features([np.asarray(own)]) for own in (ours[0], theirs))
+    return {
+        name: (shown[name], other_shown[name]) for name in ("pixels", "differences") if shown[name]
+    }
 
 
 def require_same_features(source: CacheSource, clips: Features, path: Path) -> None:
@@ -71,7 +108,11 @@ def require_same_features(source: CacheSource, clips: Features, path: Path) -> N
 
 
 def transfer(
-    run: Run, context: MessageContext, examples: Examples, others: Examples
+    run: Run,
+    context: MessageContext,
+    examples: Examples,
+    others: Examples,
+    frames: Mapping[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]],
 ) -> dict[str, Any]:
     """Score every seed's agents on the clips of another cache.
 
@@ -80,13 +121,22 @@ def transfer(
         context: Its messages and receivers.
         examples: Its clips.
         others: The clips of the other cache, from `read_other_cache`.
+        frames: What both show without a network, from `frames_of`.
 
     Returns:
         `accuracy` is over all labelled clips (at most 400, drawn with a fixed seed), `new_objects`
         over those whose object was not in the seed's training, None where a seed has none; `ridge`
         is the baseline fitted on the run's training clips that predicts the same clips as
-        `accuracy`.
+        `accuracy`; so are those of `frames`, None where it lacks them.
     """
+
+    def baseline(
+        own: Sequence[NDArray[np.generic]], other: Sequence[NDArray[np.generic]]
+    ) -> dict[str, Any]:
+        both = [np.concatenate([a, b[labelled]]) for a, b in zip(own, other, strict=True)]
+        predictions = _predict_by_ridge(context, examples, both)
+        return _score(context, others, [exceeds(values) for values in predictions], every)
+
     labelled = np.flatnonzero(~np.isnan(others.labels).any(axis=1))
     if len(labelled) > MAX_TEST_CLIPS:
         drawn = np.random.default_rng(0).choice(labelled, MAX_TEST_CLIPS, replace=False)
@@ -101,22 +151,28 @@ def transfer(
     comparable = all(
         len(clips) and (np.ptp(others.labels[clips], axis=0) > 0).all() for clips in new
     )
-    answers = [exceeds(values) for values in _predict_by_ridge(context, examples, others, labelled)]
     return {
         "clips": len(labelled),
         "objects": len({others.objects[clip] for clip in labelled}),
         "known_messages": _share_known(context, tokens, labelled),
         "accuracy": _score_agents(context, others, tokens, every),
         "new_objects": _score_agents(context, others, tokens, new) if comparable else None,
-        "ridge": _score(context, others, answers, every),
+        **{
+            name: baseline(*frames[name]) if name in frames else None
+            for name in ("pixels", "differences")
+        },
+        "ridge": baseline(examples.caches, others.caches),
     }
 
 
 @torch.inference_mode()
 def messages_of(run: Run, features: NDArray[np.generic]) -> Numbers:
     """Return the tokens int64 (N, positions) of a run's sender for features (N, T, D)."""
-    tokens = run.sender()(torch.from_numpy(np.ascontiguousarray(features)).float())
-    return tokens.numpy().reshape(len(features), -1)
+    sender = run.sender()
+    tokens = [
+        sender(torch.from_numpy(block.astype(np.float32))) for _, block in clip_blocks(features)
+    ]
+    return torch.cat(tokens).numpy().reshape(len(features), -1)
 
 
 def _share_known(context: MessageContext, tokens: Sequence[Numbers], clips: Numbers) -> float:
@@ -151,15 +207,20 @@ def _score(
 
 
 def _predict_by_ridge(
-    context: MessageContext, examples: Examples, others: Examples, clips: Numbers
+    context: MessageContext, examples: Examples, features: Sequence[NDArray[np.generic]]
 ) -> list[Floats]:
-    """Predict clips of the other cache by ridge regression on the run's training clips."""
-    features = np.concatenate([examples.flat_features(), others.flat_features()[clips]])
-    asked = np.arange(len(clips)) + len(examples.labels)
-    objects = np.concatenate([context.resampler.objects, np.full(len(clips), -1)])
+    """Predict clips of the other cache by ridge regression on the run's training clips.
+
+    Args:
+        context: Of the run.
+        examples: The N clips of the run.
+        features: Of each cache (N + n, ...), of the run's clips and of those to predict.
+    """
+    asked = np.arange(len(examples.labels), len(features[0]))
+    objects = np.concatenate([context.resampler.objects, np.full(len(asked), -1)])
     predictions = []
     for split in context.splits:
-        ranks = np.zeros((len(features), examples.labels.shape[1]))
+        ranks = np.zeros((len(objects), examples.labels.shape[1]))
         ranks[: len(examples.labels)] = ridge.relative_ranks(examples.labels, split.train)
         predictions.append(
             ridge.predict(

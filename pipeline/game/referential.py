@@ -14,7 +14,7 @@ play no part in it: they are only what the metrics of language compare messages 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from pipeline.agents import (
     unstack_encoder,
 )
 from pipeline.config import Group, SettingsModel, TrainConfig, setting
+from pipeline.dataset import BLOCK_NUMBERS, column_blocks
 from pipeline.game.base import Answers, Clips, ClipTable, Game, Rounds
 
 SETS = 20
@@ -47,6 +48,10 @@ TIE = 1e-5
 """Scores closer than this share of the largest are equal: the candidates share the guess."""
 BLOCK = 64
 """Clips that the judge encodes at a time, which bounds the memory."""
+
+
+MOST_TRAINED = 2048
+"""Training clips of which the axes of very large features are found."""
 
 
 class ReferentialSettings(SettingsModel):
@@ -381,12 +386,31 @@ class ReferentialGame(Game):
 def _leading_axes(
     caches: Sequence[NDArray[Any]], train: Clips, most: int = 32
 ) -> NDArray[np.float64]:
-    """Return all clips on the leading principal axes of the training clips: (N, axes)."""
-    rows = np.concatenate([own.reshape(len(own), -1) for own in caches], axis=1).astype(np.float64)
-    rows -= rows[train].mean(axis=0)
-    _, sizes, directions = np.linalg.svd(rows[train], full_matrices=False)
-    known = sizes[:most] > 1e-9 * sizes[0]
-    return rows @ directions[:most][known].T
+    """Return all clips on the leading principal axes of the training clips: (N, axes).
+
+    Of features that do not fit in one block the axes are found by the products of training clips,
+    of many those of evenly spaced ones, a block of columns at a time.
+    """
+    if sum(own.size for own in caches) <= BLOCK_NUMBERS:
+        (columns,) = column_blocks(caches)
+        rows = columns.astype(np.float64)
+        rows -= rows[train].mean(axis=0)
+        _, sizes, directions = np.linalg.svd(rows[train], full_matrices=False)
+        known = sizes[:most] > 1e-9 * sizes[0]
+        return rows @ directions[:most][known].T
+    train = train[:: -(-len(train) // MOST_TRAINED)]
+
+    def centred() -> Iterator[NDArray[np.float64]]:
+        for columns in column_blocks(caches):
+            yield columns.astype(np.float64) - columns[train].mean(axis=0, dtype=np.float64)
+
+    products = sum((rows[train] @ rows[train].T for rows in centred()), np.zeros(2 * train.shape))
+    squares, mixtures = np.linalg.eigh(products)
+    squares, mixtures = squares[::-1][:most], mixtures[:, ::-1][:, :most]
+    known = squares > 1e-14 * squares[0]
+    mixtures = mixtures[:, known] / np.sqrt(squares[known])
+    blocks = (rows @ (rows[train].T @ mixtures) for rows in centred())
+    return sum(blocks, np.zeros((len(caches[0]), known.sum())))
 
 
 def _siblings(axes: NDArray[np.float64], table: ClipTable, clips: Clips) -> CandidateScores | None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
+from pipeline.dataset import clip_blocks
 
 MAX_CLIPS = 4000  # training clips to compare with; of more, evenly spaced ones
 
@@ -85,7 +86,7 @@ class NoveltyDetector:
         """
         if len(set(objects)) < 2:
             raise HeliographError("the training clips are of fewer than two objects")
-        kept = np.arange(0, len(features), -(-len(features) // MAX_CLIPS))
+        kept = np.array(thinned(range(len(features))))
         self.cache = cache
         self.clips = [clips[clip] for clip in kept.tolist()]
         self._dtype = _dtype_for(features)
@@ -140,5 +141,16 @@ def _squared(left: Floats, right: Floats) -> NDArray[np.float64]:
     """Squared distances (N, n), about the mean of `right`, where float32 is exact enough."""
     centre = right.mean(0)
     left, right = left - centre, right - centre
-    norms = (left.astype(np.float64) ** 2).sum(1)[:, None] + (right.astype(np.float64) ** 2).sum(1)
-    return np.maximum(norms - 2.0 * (left @ right.T), 0.0)
+    squares = _norms(left)[:, None] + _norms(right)
+    return np.maximum(squares - 2.0 * (left @ right.T), 0.0)
+
+
+def _norms(rows: Floats) -> NDArray[np.float64]:
+    """Return the squared length of each row, (n,), computed in float64."""
+    blocks = [(block.astype(np.float64) ** 2).sum(1) for _, block in clip_blocks(rows)]
+    return np.concatenate(blocks)
+
+
+def thinned(clips: Sequence[int]) -> Sequence[int]:
+    """Return the training clips to compare with: of more than `MAX_CLIPS`, evenly spaced ones."""
+    return clips[:: max(1, -(-len(clips) // MAX_CLIPS))]

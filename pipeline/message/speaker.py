@@ -10,10 +10,12 @@ message.distance.unfamiliar       # whether the clip is unlike anything seen in 
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,9 @@ from data.errors import HeliographError
 from data.manifests import list_clips
 from data.video import DecoderPool, Job, Sampling, VideoError
 from pipeline.agents import FastSender, message_text
-from pipeline.dataset import CacheSource, join_caches, load_finite_cache
+from pipeline.dataset import BLOCK_NUMBERS, CacheSource, join_caches, load_finite_cache
 from pipeline.message.lexicon import Lexicon, load_lexicon
-from pipeline.message.novelty import Distance, NoveltyDetector, most_novel
+from pipeline.message.novelty import Distance, NoveltyDetector, most_novel, thinned
 from pipeline.runs import MissingFileError, Run, load_inputs
 
 
@@ -176,7 +178,12 @@ class Speaker:
             raise HeliographError(f"{self.run.folder} needs a cache each for {names}")
         given = {source.name: _fitting(source, caches, self.run.folder) for source in sources}
         aligned = join_caches(given)
-        return self.messages(aligned[0].clip_id, [part.features for part in aligned])
+        ids, width = aligned[0].clip_id, sum(math.prod(part.features.shape[1:]) for part in aligned)
+        step = max(1, BLOCK_NUMBERS // max(1, width))
+        blocks = [slice(start, start + step) for start in range(0, len(ids), step)]
+        return chain.from_iterable(
+            self.messages(ids[some], [part.features[some] for part in aligned]) for some in blocks
+        )
 
     def features(self, clip: Clip) -> list[NDArray[Any]]:
         """Return features (steps, dim) of a video for each cache, in that cache's precision.
@@ -235,7 +242,7 @@ class Speaker:
             return [], f"no distance from the training clips: {error.path} is missing"
         try:
             inputs = load_inputs(self.run)
-            train = [row for row, line in enumerate(lines) if line["part"] == "train"]
+            train = thinned([row for row, line in enumerate(lines) if line["part"] == "train"])
             clips = inputs.clips
             ids = [clips.clip_id[row] for row in train]
             objects = [clips.object[row] or clips.clip_id[row] for row in train]

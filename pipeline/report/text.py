@@ -43,7 +43,7 @@ def score_rows(metrics: RunMetrics) -> Table:
         if metrics.game.null_mean is not None:
             row = f"messages permuted across clips (p = {metrics.game.p_value:.3f})"
             rows.append([row, f"{100 * metrics.game.null_mean:.1f} %"])
-    entries = {
+    entries: dict[str, AccuracyEstimate | None] = {
         f"{kind}: {name}": entry
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))
         for name, entry in (group or {}).items()
@@ -56,7 +56,8 @@ def score_rows(metrics: RunMetrics) -> Table:
         entries["new receivers on frozen messages"] = metrics.fresh_receivers.accuracy
     for path, other in (metrics.transfer or {}).items():
         entries[f"agents on {path}"] = other.accuracy
-        entries[f"ridge on {path}"] = other.ridge
+        for name in ("pixels", "differences", "ridge"):
+            entries[f"{name} on {path}"] = getattr(other, name)
     for name, entry in entries.items():
         if entry is not None:
             rows.append(_score_row(name, entry, properties, several))

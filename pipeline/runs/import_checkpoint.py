@@ -20,7 +20,15 @@ from data.errors import HeliographError
 from data.interchange import read_pt
 from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key
 from pipeline.config import CONTROLLED, TrainConfig, build_config
-from pipeline.dataset import Examples, RunInputs, Split, build_examples, is_grid, read_inputs
+from pipeline.dataset import (
+    Examples,
+    RunInputs,
+    Split,
+    build_examples,
+    clip_blocks,
+    is_grid,
+    read_inputs,
+)
 from pipeline.game import ClipTable, build_game
 from pipeline.runs.leaks import leaks_of, settle_objects
 from pipeline.runs.manifest import CONTROL, UNFINISHED, check_listed
@@ -238,8 +246,13 @@ def _result(
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
     with torch.inference_mode():
-        tokens = sender(torch.from_numpy(examples.features).float())
-    tokens = tokens.view(len(examples), config.agents, config.heads).numpy()
+        spoken = torch.cat(
+            [
+                sender(torch.from_numpy(block.astype(np.float32)))
+                for _, block in clip_blocks(examples.features)
+            ]
+        )
+    tokens = spoken.view(len(examples), config.agents, config.heads).numpy()
     split = _split_if_labelled(examples, config)
     stack = game.stack_receivers([[receiver]], torch.device("cpu"))
     read = channel.read(torch.from_numpy(tokens[split.test]))

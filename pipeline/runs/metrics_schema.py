@@ -470,6 +470,13 @@ class Transfer(Record):
     new_objects: AccuracyEstimate | None = Field(
         description="on objects that a seed never trained on; null without"
     )
+    pixels: AccuracyEstimate | None = Field(
+        default=None,
+        description="as `ridge`, of the baseline `pixels`; null where clips lack thumbnails",
+    )
+    differences: AccuracyEstimate | None = Field(
+        default=None, description="the same of the baseline `differences`"
+    )
     ridge: AccuracyEstimate = Field(
         description="of the ridge baseline, fitted on the run's training clips"
     )

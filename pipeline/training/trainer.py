@@ -25,6 +25,7 @@ from pipeline.dataset import Examples, Split, as_tensor, principal_axes, project
 from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
+from pipeline.training.memory import require_training_memory
 from pipeline.training.optimizer import Optimiser, adam, backward, clip_each
 from pipeline.training.pretraining import pretrain
 from pipeline.training.selection import EVALUATE_EVERY, SeedTracker
@@ -72,6 +73,7 @@ class MultiSeedTrainer:
             config, tuple(steps for steps, _ in shapes), tuple(dim for _, dim in shapes)
         )
         self.channel = self.factory.channel
+        require_training_memory(examples, config, len(self.seeds))
         self.axes = _axes(examples, self.splits, config)
         features = [
             _projected(cache, [axes[n] for axes in self.axes] if config.axes else []).to(device)

@@ -3,7 +3,9 @@ import os
 import numpy as np
 import pytest
 
-from data.cache import CacheError, load, save
+from data import memory
+from data.cache import CacheError, MappedRows, hdf5_reader, load, save
+from data.errors import OutOfMemoryError
 from tests.helpers.caches import features
 
 SHAPE = (11, 16, 32_768)  # one row is 1 MiB: every row is a block
@@ -58,6 +60,21 @@ def test_it_is_the_same_as_one_in_memory(path):
     assert load(path, mapped=True).differences(load(path)) == []
     assert load(path, mapped=True).content_sha256 == load(path).content_sha256
     assert load(path, mapped=True).select([3, 1]).differences(load(path).select([3, 1])) == []
+
+
+def test_large_features_stay_in_their_file_where_it_may_be_either(path, monkeypatch):
+    assert isinstance(load(path, mapped=None).features, np.ndarray)
+    monkeypatch.setattr(hdf5_reader, "LARGE", 11 * (1 << 20) - 1)
+    stays = load(path, mapped=None)
+    assert isinstance(stays.features, MappedRows)
+    assert stays.content_sha256 == load(path).content_sha256
+
+
+def test_features_that_do_not_fit_into_memory_are_a_sentence(path, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10 << 20)
+    load(path, mapped=True)
+    with pytest.raises(OutOfMemoryError, match=r"c\.h5 takes 0\.0 GiB of memory, and 0\.0 GiB are"):
+        load(path)
 
 
 def test_a_block_is_checked_when_its_rows_are_first_used(path, whole):

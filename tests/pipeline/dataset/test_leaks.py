@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data import memory
+from data.errors import OutOfMemoryError
 from data.interchange import import_features
-from pipeline.dataset import Examples, Lookalikes, Split
+from pipeline.dataset import Examples, Lookalikes, Split, blocks, leaks
 from pipeline.dataset.leaks import chance_bound
 from tests.helpers.caches import features
+from tests.helpers.memory import peak_memory
 
 SHARED = Path(__file__).resolve().parents[3] / "../shared/data"
 
@@ -89,6 +92,45 @@ class TestLookalikes:
                 and centred[one] @ centred[two] >= looks.bound
             }
             assert set(map(tuple, looks.across(split)[0].tolist())) == expected
+
+    @pytest.mark.parametrize("caches", [1, 2])
+    def test_very_wide_features_are_shortened_and_the_same_copies_found(self, monkeypatch, caches):
+        examples = made(4, caches=caches)
+        of_seeds = splits(examples)
+        expected = Lookalikes.of(examples).across_all(of_seeds)
+        assert expected
+        monkeypatch.setattr(leaks, "MOST_NUMBERS", 60 * 80)
+        monkeypatch.setattr(leaks, "SHORTENED", 64)
+        monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 500)
+        assert leaks.unit_rows(examples.caches).shape == (60, 64 * caches)
+        found = Lookalikes.of(examples).across_all(of_seeds)
+        assert [(pair.clip, pair.other) for pair in found] == [
+            (pair.clip, pair.other) for pair in expected
+        ]
+        np.testing.assert_allclose(
+            [pair.cosine for pair in found], [pair.cosine for pair in expected], atol=1e-6
+        )
+
+    def test_it_holds_a_block_of_clips_and_not_all(self, monkeypatch, tmp_path):
+        """A float32 copy of these features is 16 MB; it was made, and of each split another."""
+        path = tmp_path / "features.npy"
+        rng = np.random.default_rng(0)
+        np.save(path, rng.normal(size=(400, 10, 1000)).astype(np.float16))
+        labels, names = rng.normal(size=(400, 1)), tuple(f"o{n // 20:02d}" for n in range(400))
+        examples = Examples((np.load(path, mmap_mode="r"),), labels, names)
+        monkeypatch.setattr(leaks, "MOST_NUMBERS", 400 * 64)
+        monkeypatch.setattr(leaks, "SHORTENED", 64)
+        monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1 << 16)
+        with peak_memory() as peak:
+            looks = Lookalikes.of(examples)
+            for split in splits(examples, 2):
+                looks.across(split)
+        assert peak.bytes < 6 << 20
+
+    def test_too_little_memory_is_a_sentence(self, monkeypatch):
+        monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+        with pytest.raises(OutOfMemoryError, match=r"near-duplicates among 60 clips takes .* free"):
+            Lookalikes.of(made())
 
     def test_clips_of_one_object_are_not_compared(self):
         examples = made(4)

@@ -1,7 +1,5 @@
 """Principal axes and projections: white, to the bit as in one product, and in bounded memory."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 import scipy.linalg
@@ -9,6 +7,7 @@ import scipy.linalg
 from data import memory
 from data.errors import OutOfMemoryError
 from pipeline.dataset import blocks, energy_axes, principal_axes, project, projection
+from tests.helpers.memory import peak_memory
 
 
 def some_features(clips: int, steps: int, dim: int) -> np.ndarray:
@@ -106,21 +105,17 @@ def test_more_steps_than_needed_are_drawn_once_for_all(monkeypatch) -> None:
 def test_axes_and_projection_hold_a_block_and_not_all_clips(monkeypatch, tmp_path) -> None:
     """A float64 copy of these features is 31 MB, one in float32 16 MB; both were made."""
     path = tmp_path / "features.npy"
-    np.save(path, some_features(400, 10, 500)[:, :, :])
+    np.save(path, some_features(400, 10, 500))
     features = np.load(path, mmap_mode="r")
     monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1 << 16)
     clips = np.arange(300)
-    tracemalloc.start()
-    try:
+    with peak_memory() as peak:
         axes = principal_axes(features, 8, clips=clips)
         energy_axes(features, 8, clips=clips)
         projected = project(features, [axes, axes])
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
     assert projected.shape == (2, 400, 10, 8)
     products = 500 * 500 * 8
-    assert peak < 3 * products + 4 * 8 * (1 << 16)
+    assert peak.bytes < 3 * products + 4 * 8 * (1 << 16)
 
 
 def test_a_projection_has_the_bits_of_one_product(monkeypatch) -> None:

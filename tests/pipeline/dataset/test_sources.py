@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from data import cache
-from data.cache import Features
+from data.cache import Features, MappedRows
 from data.errors import HeliographError
-from pipeline.dataset import CacheSource, Examples, build_examples, join_caches, read_inputs
+from pipeline.dataset import (
+    CacheSource,
+    Examples,
+    build_examples,
+    join_caches,
+    load_finite_cache,
+    read_inputs,
+)
 from pipeline.runs import Run, load_inputs
 from pipeline.training import train
 from pipeline.training.train import name_caches
@@ -214,3 +221,30 @@ def test_a_mapped_cache_trains_as_a_loaded_one(tmp_path):
     mapped = build_examples(cache.load(path, mapped=True), ("mass",))
     loaded = build_examples(cache.load(path), ("mass",))
     assert mapped.flat_features().tobytes() == loaded.flat_features().tobytes()
+
+
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+@pytest.mark.parametrize("axes", [0, 4])
+def test_a_large_cache_stays_in_its_file_and_trains_to_the_same_bits(tmp_path, monkeypatch, axes):
+    path = tmp_path / "c.h5"
+    cache.save(make_features(), path)
+    expected = train(path, tmp_path / "whole", axes=axes, **QUICK)
+    monkeypatch.setattr("data.cache.hdf5_reader.LARGE", 100)
+    loaded = load_finite_cache(path)
+    assert isinstance(loaded.features, MappedRows)
+    (features,) = build_examples(loaded, ("mass",)).caches
+    assert not features.flags.owndata
+    assert not features.flags.writeable
+    found = train(path, tmp_path / "mapped", axes=axes, **QUICK)
+    for name in ("model.safetensors", "messages.jsonl"):
+        assert (found.folder / name).read_bytes() == (expected.folder / name).read_bytes()
+
+
+def test_a_large_cache_with_a_number_that_is_none_is_refused_by_clip(tmp_path, monkeypatch):
+    made = make_features()
+    made.features[5, 0, 0] = np.inf
+    cache.save(made, tmp_path / "c.h5")
+    monkeypatch.setattr("data.cache.hdf5_reader.LARGE", 100)
+    monkeypatch.setattr("pipeline.dataset.blocks.BLOCK_NUMBERS", 100)
+    with pytest.raises(HeliographError, match=f"of {made.clip_id[5]} are not finite"):
+        load_finite_cache(tmp_path / "c.h5")

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from data.errors import HeliographError
+from data import memory
+from data.errors import HeliographError, OutOfMemoryError
+from pipeline.dataset import blocks
 from pipeline.evaluation import ridge
+from tests.helpers.memory import peak_memory
 
 
 def test_ridge_agrees_with_the_plain_solution():
@@ -91,3 +94,44 @@ def test_a_clip_beyond_what_float32_holds_is_a_sentence():
     features[-1] = 1.0
     with pytest.raises(HeliographError, match="too far from those of the training clips"):
         ridge.linear_kernel(features, np.arange(30))
+
+
+def test_a_kernel_is_the_same_from_blocks_of_columns(monkeypatch):
+    features = np.random.default_rng(0).normal(size=(30, 4, 50)).astype(np.float16)
+    train = np.arange(20)
+    expected = ridge.linear_kernel(features.reshape(30, -1), train)
+    parts = [features[:, :2], features[:, 2:]]
+    assert np.array_equal(ridge.linear_kernel(parts, train), expected)
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 300)
+    for given in (features, parts, features.reshape(30, -1)):
+        np.testing.assert_allclose(ridge.linear_kernel(given, train), expected, rtol=0, atol=1e-6)
+
+
+def test_equal_clips_get_equal_rows_from_blocks_of_columns(monkeypatch):
+    features, _, kinds = clustered(5)
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1000)
+    kernel = ridge.linear_kernel(features, np.flatnonzero(kinds < 30))
+    assert np.ptp(kernel.reshape(40, 5, -1), axis=1).max() == 0
+    assert ridge.first_equal_rows(features, kinds).tolist() == (5 * kinds).tolist()
+
+
+def test_clips_that_differ_in_one_of_their_features_alone_are_not_equal():
+    same, other = np.zeros((3, 2), np.float16), np.array([0, 1, 0])
+    assert ridge.first_equal_rows(same, other).tolist() == [0, 1, 0]
+
+
+def test_a_kernel_holds_a_block_of_columns_and_not_all(monkeypatch, tmp_path):
+    """A float32 copy of these features is 19 MB; two were made."""
+    path = tmp_path / "features.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(120, 10, 4000)).astype(np.float16))
+    features = np.load(path, mmap_mode="r")
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1 << 17)
+    with peak_memory() as peak:
+        ridge.linear_kernel(features, np.arange(90))
+    assert peak.bytes < 8 * 4 * (1 << 17)
+
+
+def test_a_kernel_too_large_for_the_memory_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 50_000)
+    with pytest.raises(OutOfMemoryError, match=r"^ridge regression on 40 clips takes .* free: "):
+        ridge.linear_kernel(np.zeros((40, 3)), np.arange(30))

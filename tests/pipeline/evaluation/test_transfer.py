@@ -1,13 +1,18 @@
 """Agents on clips of another cache, and the ridge baseline there."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data import cache
 from data.errors import HeliographError
-from pipeline.dataset import CacheSource, build_examples
-from pipeline.evaluation import transfer
+from pipeline.dataset import CacheSource, RunInputs, build_examples
+from pipeline.evaluation import evaluate, transfer
+from pipeline.report.text import score_rows
+from pipeline.training import train
 from tests.helpers.features import make_features
 
 
@@ -17,15 +22,45 @@ def test_the_ridge_baseline_does_not_depend_on_the_last_bit(compositional, reque
     theirs = replace(theirs, features=theirs.features[np.arange(9) // 3])
     examples = [build_examples(own, ("mass", "volume")) for own in (ours, theirs)]
     clips = np.arange(8)  # the mass of the last is unknown
+    rows = [np.concatenate([examples[0].features, examples[1].features[clips]])]
 
     def accuracy():
-        predictions = transfer._predict_by_ridge(compositional, *examples, clips)
+        predictions = transfer._predict_by_ridge(compositional, examples[0], rows)
         answers = [transfer.exceeds(values) for values in predictions]
         return transfer._score(compositional, examples[1], answers, [clips] * 3)
 
     exact = accuracy()
     request.getfixturevalue("other_rounding")
     assert accuracy() == exact
+
+
+def inputs_of(clips, frames, **more):
+    """A run's cache whose clips have these thumbnails."""
+    shown = replace(clips, thumbnails=frames, **more)
+    source = CacheSource.of(Path("a.h5"), shown)
+    return RunInputs((source,), (shown,), {})
+
+
+def test_pixels_carry_over_where_both_caches_have_them():
+    clips = make_features(objects=6, each=2)
+    frames = np.random.default_rng(0).integers(0, 256, (len(clips), 3, 4, 4), np.uint8)
+    examples = build_examples(clips, ("mass",))
+    labelled = np.flatnonzero(~np.isnan(examples.labels[:, 0]))
+    inputs = inputs_of(clips, frames)
+    other = replace(clips, thumbnails=frames[::-1].copy())
+    found = transfer.frames_of(inputs, examples, examples, other)
+    assert list(found) == ["pixels", "differences"]
+    assert np.array_equal(found["pixels"][1][0], frames[::-1])
+    assert found["differences"][0][0].shape == (len(clips), 2, 4, 4)
+    lacking = np.isin(np.arange(len(clips)), labelled[:1])
+    for lacks in (
+        clips,
+        replace(clips, thumbnails=frames[:, :2]),
+        replace(clips, thumbnails=frames, without_thumbnails=lacking),
+    ):
+        assert transfer.frames_of(inputs, examples, examples, lacks) == {}
+    gaps = inputs_of(clips, frames, without_thumbnails=lacking)
+    assert transfer.frames_of(gaps, examples, examples, other) == {}
 
 
 @pytest.mark.parametrize(
@@ -47,3 +82,30 @@ def test_features_made_in_another_way_are_refused(field, sentence, tmp_path):
     )
     with pytest.raises(HeliographError, match=f"{sentence} than the run's cache: its crop is None"):
         transfer.require_same_features(source, clips, tmp_path / "b.h5")
+
+
+def test_the_evaluation_scores_pixels_on_the_other_clips(tmp_path, monkeypatch, features):
+    """The mass is what frames look like; in the other cache it is the other way around."""
+    masses = np.nan_to_num(features.labels["mass"])
+    grey = (masses / masses.max() * 200).astype(np.uint8)[:, None, None, None]
+    frames = np.broadcast_to(grey, (len(features), 2, 4, 4)).copy()
+    frames[:, 1] += 9
+    for name, shown in (("own", frames), ("other", 250 - frames), ("none", frames[:0])):
+        cache.save(replace(features, thumbnails=shown), tmp_path / f"{name}.h5")
+    run = train(
+        tmp_path / "own.h5", tmp_path / "run", properties=["mass"], seeds=[0], epochs=2,
+        oracle_epochs=0,
+    )  # fmt: skip
+    module = sys.modules[evaluate.__module__]
+    parts = [part for part in module.PARTS if part.compute is module._transfer]
+    monkeypatch.setattr(module, "PARTS", parts)
+    others = [tmp_path / f"{name}.h5" for name in ("own", "other", "none")]
+    metrics = evaluate(run.folder, permutations=10, on=others)
+    own, other, none = (metrics.transfer[str(path)] for path in others)
+    assert own.pixels.mean > 0.95
+    assert other.pixels.mean < 0.05
+    assert own.differences.mean == pytest.approx(0.5, abs=0.05)
+    assert (none.pixels, none.differences) == (None, None)
+    shown = [row[0] for row in score_rows(metrics)[1]]
+    assert shown.index(f"pixels on {others[0]}") < shown.index(f"ridge on {others[0]}")
+    assert f"pixels on {others[2]}" not in shown

@@ -7,8 +7,8 @@ import torch
 from data.errors import HeliographError, InvalidValueError
 from pipeline.agents import AgentFactory, AgentWindows
 from pipeline.config import build_config
-from pipeline.dataset import build_examples
-from pipeline.game import GAMES, ClipTable, build_game
+from pipeline.dataset import blocks, build_examples
+from pipeline.game import GAMES, ClipTable, build_game, referential
 from pipeline.game.referential import SETS, CandidateScores, share_of_guess
 from pipeline.training import fit
 
@@ -141,6 +141,19 @@ def test_the_loss_is_the_cross_entropy_of_the_target():
     )
     torch.testing.assert_close(played.loss(predicted, rounds)[0], expected)
     assert played.played(rounds).tolist() == [[1.0] * 5]
+
+
+def test_axes_of_features_in_blocks_are_those_of_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    caches = [rng.normal(size=(50, 3, 40)).astype(np.float16), rng.normal(size=(50, 1, 30))]
+    train = np.arange(0, 50, 2)
+    expected = referential._leading_axes(caches, train)
+    assert expected.shape == (50, 24)  # of 25 clips about their mean
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 700)
+    monkeypatch.setattr(referential, "BLOCK_NUMBERS", 700)
+    found = referential._leading_axes(caches, train)
+    signs = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found * signs, expected, atol=1e-8)
 
 
 def test_baselines_of_clips_that_features_tell_apart():

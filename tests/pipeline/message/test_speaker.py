@@ -93,6 +93,25 @@ def test_a_video_says_what_its_cached_features_said(run, speaker, clips):
     ]
 
 
+def test_a_cache_is_spoken_of_a_block_of_clips_at_a_time(run, speaker, monkeypatch):
+    features = cache.load(run.source.path)
+    whole = [one.to_json() for one in speaker.messages_for_caches([features])]
+    asked: list[int] = []
+    infer = speaker.infer
+
+    def counted(parts):
+        asked.append(len(parts[0]))
+        return infer(parts)
+
+    monkeypatch.setattr(speaker, "infer", counted)
+    monkeypatch.setattr(message, "BLOCK_NUMBERS", 5 * features.features[0].size)
+    found = [one.to_json() for one in speaker.messages_for_caches([features])]
+    assert max(asked) == 5
+    assert sum(asked) == len(features)
+    assert [one["tokens"] for one in found] == [one["tokens"] for one in whole]
+    assert [one["clip"] for one in found] == [one["clip"] for one in whole]
+
+
 def test_agents_with_different_eyes_speak_of_a_video(tiny, clips, tmp_path):
     moving, still = tmp_path / "moving.h5", tmp_path / "still.h5"
     extract(clips, moving, backbone=tiny(), sampling=Sampling(frames=8))

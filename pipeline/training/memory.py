@@ -1,0 +1,62 @@
+"""What a training holds in memory: known before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from data.memory import require_memory
+from pipeline.agents import agent_views
+from pipeline.config import TrainConfig
+from pipeline.dataset import Examples
+from pipeline.game import build_game
+
+FIRST_OUTPUTS = 256
+"""Numbers that the first convolution makes of each step."""
+COPIES = 6
+"""Of its weights: themselves, gradients, two moments, what is kept, and what the oracle keeps."""
+
+
+def require_training_memory(examples: Examples, config: TrainConfig, seeds: int) -> None:
+    """Check that the features which so many seeds read at once fit into memory, and their weights.
+
+    Raises:
+        OutOfMemoryError: They do not; the sentence gives the sizes and what to do.
+    """
+    way_out = (
+        f"lower --axes ({config.axes})" if config.axes else "read fewer numbers with --axes 64"
+    )
+    shapes = [features.shape for features in examples.caches]
+    require_memory(
+        training_bytes(shapes, config, seeds),
+        f"training on {' and '.join(' x '.join(map(str, shape)) for shape in shapes)} features",
+        f"{way_out}, or take fewer clips",
+    )
+
+
+def training_bytes(shapes: Sequence[tuple[int, ...]], config: TrainConfig, seeds: int) -> int:
+    """Return how many bytes the features and the first layers of so many seeds take, in float32.
+
+    Each agent has a copy of its window, padded for the convolution. With axes each seed has
+    features of its own, of so many dimensions; without, all seeds read the same.
+
+    Args:
+        shapes: Of the features of each cache, (N, T, D).
+        config: Of the run.
+        seeds: That train at once.
+    """
+    steps = [shape[1] for shape in shapes]
+    dims = [min(config.axes, shape[2]) if config.axes else shape[2] for shape in shapes]
+    sets = seeds if config.axes else 1
+    views = agent_views(steps, config.agent_caches)
+    if build_game(config).receivers_see_clips:  # all of each
+        views += agent_views(steps, range(len(steps)))
+    numbers = 0
+    for view in views:
+        clips, dim, kernel = shapes[view.cache][0], dims[view.cache], min(3, len(view.window))
+        numbers += sets * clips * (len(view.window) + 2 * (kernel // 2)) * dim
+        numbers += COPIES * seeds * kernel * dim * FIRST_OUTPUTS
+    if config.axes:  # the projected features themselves
+        numbers += sum(
+            seeds * shape[0] * shape[1] * dim for shape, dim in zip(shapes, dims, strict=True)
+        )
+    return 4 * numbers
