@@ -5,26 +5,29 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import backbones
 from data import cache
 from data.clips import Clip
 from data.simulate import contact_sheet
-from data.video import Sampling
 from pipeline.console import ProgressBar, echo, log, print_table
 from pipeline.dataset import PAPER_CELLS
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
+from pipeline.experiments.recipe import AgentView
+from pipeline.experiments.views import ViewFeatures
 from pipeline.message import Speaker
 from pipeline.report import score_rows, structure_rows, write_report
 from pipeline.runs import Run, percent
 from pipeline.training import train
 
-BACKBONE = "efficientnet_lite0"
 PROPERTIES = ("elasticity", "friction")
 GRID = 5
-FRAMES = 8
+VIEW = AgentView(name="motion", frames=16, pool="motion3")
 ORACLE_EPOCHS = 50
-AXES = 32  # a few hundred clips are too few for 8 x 1280 numbers each
+AXES = 64  # a few hundred clips are too few for 15 x 1008 numbers each
+SHRINKAGE = 1000.0  # of motion the strong axes say most: none is made as strong as they are
+FEATURES = "motion.h5"
+FIRST = ("chosen on validation", "baseline: majority", "baseline: pixels", "baseline: differences")
+"""Rows of the scores that come first, and the control after them."""
 
 
 def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
@@ -35,23 +38,25 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     began = time.monotonic()
     log(f"1/4 a puck slides down a ramp and bounces: {GRID**2 * per_cell} clips in {out / 'clips'}")
     clips = make_clips(out / "clips", "ramp", grid=GRID, per_cell=per_cell)
-    log(f"2/4 features of {FRAMES} frames a clip with {BACKBONE}: {out / 'ramp.h5'}")
     contact_sheet(out / "clips" / "manifest.jsonl", out / "clips.png")
-    extract_features(
-        clips,
-        out / "ramp.h5",
-        backbone=backbones.load(BACKBONE),
-        sampling=Sampling(frames=FRAMES),
-    )
+    view, features = ViewFeatures.of(VIEW, None), out / FEATURES
+    log(f"2/4 features, {view}: {features}")
+    if not view.has_all(features, clips):
+        extract_features(
+            clips, features, backbone=view.load(device="auto", hub_dir=None), sampling=view.sampling
+        )
     log(f"3/4 two agents learn to tell {' and '.join(PROPERTIES)}: {out / 'run'}")
-    run = _train(out / "ramp.h5", out / "run", seeds, epochs, shuffled=False)
+    run = _train(features, out / "run", seeds, epochs, shuffled=False)
     log(f"    the same with shuffled labels, as a control: {out / 'shuffled'}")
-    control = _train(out / "ramp.h5", out / "shuffled", seeds, epochs, shuffled=True)
+    control = _train(features, out / "shuffled", seeds, epochs, shuffled=True)
     log("4/4 scores, on grid cells that were in neither training nor validation")
     run.add_metrics({"shuffled_labels": control.metrics().accuracy_test})
     metrics = evaluate(run.folder)
     columns, rows = score_rows(metrics)
-    print_table(columns, [*rows, _control_row(control)])
+    first = sorted((row for row in rows if row[0] in FIRST), key=lambda row: FIRST.index(row[0]))
+    print_table(columns, [*first, _control_row(control)])
+    echo()
+    print_table(columns, [row for row in rows if row[0] not in FIRST])
     echo()
     print_table(*structure_rows(metrics))
     echo()
@@ -69,7 +74,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool
             seeds=range(seeds),
             vocab=5,
             axes=AXES,
-            standardise=True,
+            shrinkage=SHRINKAGE,
             oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs,
             shuffle_labels=shuffled,
@@ -104,20 +109,21 @@ def _print_messages(run: Run, clips: list[Clip]) -> None:
 
 
 def _print_next_steps(out: Path, clips: list[Clip], seconds: float) -> None:
-    features = cache.info(out / "ramp.h5")
+    view, features = ViewFeatures.of(VIEW, None), cache.info(out / FEATURES)
     text = f"""
 Done in {seconds:.0f} s. Everything lies in {out}:
   clips/     {len(clips)} H.264 videos and manifest.jsonl with their physics
   clips.png  what they look like
-  ramp.h5    features, {features["clips"]} x {features["steps"]} x {features["dimensions"]}
+  {FEATURES:<9}  features, {features["clips"]} x {features["steps"]} x {features["dimensions"]}
   run/       model.pt, metrics.json, messages.jsonl and more; every seed in seeds/
   run/report.html  all of it on one page: open it in a browser
   shuffled/  the control
 
 What next:
   heliograph message {out / "run"} {clips[0].path}
-  heliograph extract YOUR_CLIPS -o yours.h5 --backbone {BACKBONE}
-  heliograph train {out / "ramp.h5"} -o runs/four --property friction --agents 4
+  heliograph extract YOUR_CLIPS -o yours.h5 --backbone {view.entry.name} \\
+      --pool {view.output} --frames {view.frames}
+  heliograph train {out / FEATURES} -o runs/four --property friction --agents 4
   heliograph --help"""
     for line in text.splitlines():
         echo(line)

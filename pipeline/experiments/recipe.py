@@ -48,7 +48,10 @@ from pipeline.runs import has_key
 from pipeline.training import group_game_settings, known_settings
 
 MOST_BYTES = 1 << 20
-NAMES = ("ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87")
+NAMES = (
+    "ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87",
+    "paper-ramp",
+)  # fmt: skip
 ACCURACY = "accuracy"
 """Stands for the three accuracies of the first table among a run's numbers of the paper."""
 

@@ -17,7 +17,13 @@ from pipeline.runs import SCORES, AccuracyEstimate, Estimate, Record, RunMetrics
 Table = tuple[list[str], list[list[str]]]
 
 ALL = "all at once"
-BASELINES = ("ridge", "majority")
+BASELINES = {
+    "ridge": "ridge",
+    "differences": "differences",
+    "pixels": "pixels",
+    "majority": "chance",
+}
+"""Baselines of the first table, and what their columns are called."""
 PLAIN = ("compositionality.", "bins.", "agreement.", "worth.compression.")  # no shares
 NOTHING = "-"
 
@@ -171,12 +177,21 @@ def paper_sources(lines: Iterable[ResultRow]) -> list[str]:
 
 
 def accuracy_table(lines: Sequence[ResultRow]) -> Table:
-    """Return a row for each setting and property: honest, published protocol, baselines, paper."""
+    """Return a row for each setting and property: honest, published protocol, baselines, paper.
+
+    Of the baselines without a network, those that no run has are left out.
+    """
     parts = sorted({line.part for line in lines if line.part})
     what = f"accuracy of {parts[0]}, %" if len(parts) == 1 else "accuracy, %"
+    known = {line.measure for line in lines if line.mean is not None}
+    baselines = {
+        f"baselines.{name}": title
+        for name, title in BASELINES.items()
+        if title in ("ridge", "chance") or f"baselines.{name}" in known
+    }
     columns = [
         what, "chosen on validation [95 %]", "last epoch", "published protocol",
-        "ridge", "chance", "paper",
+        *baselines.values(), "paper",
     ]  # fmt: skip
     notes = paper_sources(lines)
     rows: dict[tuple[str, str, str], dict[str, ResultRow]] = {}
@@ -186,15 +201,13 @@ def accuracy_table(lines: Sequence[ResultRow]) -> Table:
     table, before = [], ""
     for (run, setting, part), by_measure in rows.items():
         test, last, protocol = (by_measure[score] for score in SCORES)
-        ridge, majority = (by_measure[f"baselines.{name}"] for name in BASELINES)
         table.append(
             [
                 f"  {part}" if run == before else setting,
                 f"{_spread(test)} {_interval(test)}".strip(),
                 _spread(last),
                 _spread(protocol),
-                _number(ridge.mean, 1),
-                _number(majority.mean, 1),
+                *(_number(by_measure[path].mean, 1) for path in baselines),
                 _paper(test, notes),
             ]
         )

@@ -10,12 +10,17 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     out = tmp_path / "demo"
     shown = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 2)
     assert shown.exit_code == 0
-    for part in ("baseline: majority", "control: shuffled labels", "video of a cell never seen"):
-        assert part in shown.stdout
+    parts = (
+        "chosen on validation", "baseline: majority", "baseline: pixels", "baseline: differences",
+        "control: shuffled labels", "last epoch", "baseline: ridge", "video of a cell never seen",
+    )  # fmt: skip
+    places = [shown.stdout.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "--pool motion3 --frames 16" in shown.stdout
     for name in (
         "clips/manifest.jsonl",
         "clips.png",
-        "ramp.h5",
+        "motion.h5",
         "run/model.pt",
         "shuffled/metrics.json",
     ):

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import math
 import os
 import re
 
+import numpy as np
 import pytest
+import torch
 
 from data import cache
 from pipeline.experiments import NAMES, accuracy_table, measure_tables
@@ -57,6 +60,16 @@ def run(*words):
     return run_command("experiment", *words)
 
 
+def write_paper_ramp(path):
+    """Write features of the paper's layout: a vector a scene, and a list of what each shows."""
+    bins = [(e, f) for e in range(3) for f in range(3) for _ in range(4)]
+    vectors = np.random.RandomState(0).randn(len(bins), 12) * 0.1
+    vectors[:, :2] += bins
+    index = [{"elasticity_bin": e, "friction_bin": f, "x_travel": 1.0} for e, f in bins]
+    torch.save({"features": torch.tensor(vectors).half(), "index": index}, path)
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("mapped")
 def test_a_recipe_from_video_to_page_and_again(tmp_path):
@@ -99,11 +112,13 @@ def test_a_recipe_from_video_to_page_and_again(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("mapped")
 def test_all_of_ours_run_small(tmp_path, cache_path):
+    paper_ramp = write_paper_ramp(tmp_path / "pooled.pt")
     shown = run(
         "all", "--out", tmp_path / "out", "--grid", 3, "--per-cell", 6, "--seeds", 1,
-        "--epochs", 2, "--backbone", "tiny,efficientnet_lite0", "--features", cache_path, "--json",
+        "--epochs", 2, "--backbone", "mapped,efficientnet_lite0", "--features", cache_path,
+        "--features", f"paper-ramp={paper_ramp}", "--json",
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
     found = {own["experiment"]: own for own in json.loads(shown.stdout)}
@@ -115,6 +130,34 @@ def test_all_of_ours_run_small(tmp_path, cache_path):
         assert (tmp_path / "out" / own["experiment"] / "report.html").is_file()
     made = {path.name for path in (tmp_path / "out" / "clips").iterdir()}
     assert made == {"ramp-3x3x6-2s", "collision-3x3x6-2s"}
+
+
+@pytest.mark.slow
+def test_agents_share_the_only_vector_of_a_scene(tmp_path):
+    file = write_paper_ramp(tmp_path / "pooled.pt")
+    out, size = tmp_path / "out", ("--seeds", 1, "--epochs", 2)
+    shown = run("paper-ramp", "--features", f"paper-ramp={file}", "--out", out, *size)
+    assert shown.exit_code == 0, shown.output
+    rows = json.loads((out / "paper-ramp" / "table.json").read_text())
+    assert "70.1 % ± 4.6" in {row["paper"] for row in rows}
+    runs = out / "paper-ramp" / "runs"
+    bits = {}
+    for folder in runs.iterdir():
+        config = json.loads((folder / "config.json").read_text())["config"]
+        bits[folder.name] = config["agents"] * config["heads"] * math.log2(config["vocab"])
+        messages = (folder / "messages.jsonl").read_text().splitlines()
+        assert len(messages) == 36
+    assert set(bits.values()) == {12.0}
+
+
+def test_a_recipe_without_its_file_is_left_out_by_name(tmp_path):
+    (tmp_path / "out").write_text("a file where the folder would be, so that no other runs")
+    shown = run("all", "--features", tmp_path / "none.h5", "--out", tmp_path / "out")
+    assert shown.exit_code == 1
+    assert (
+        "paper-ramp is left out: it needs --features paper-ramp=FILE, the paper's" in shown.stderr
+    )
+    assert "phase87 is left out" not in shown.stderr
 
 
 def test_the_list_names_them_all():
@@ -136,7 +179,7 @@ def test_the_list_names_them_all():
         (("phase87", "--features", "phase87=gone.pt"), 1, "gone.pt"),
         (("phase87", "--features", "odd/name=gone.pt"), 1, "odd/name=gone.pt"),
         (("phase87", "--features", "ramp=a.pt"), 2, "phase87 takes a feature file, not ramp"),
-        (("all", "--features", "ramp=a.pt"), 2, "phase87 takes a feature file, not ramp"),
+        (("all", "--features", "ramp=a.pt"), 2, "phase87, paper-ramp takes a feature file, not r"),
         (("ramp", "--features", "ramp=a.pt"), 2, "no experiment that is run takes a feature file"),
         (("phase87", "--features", "phase87="), 2, "--features phase87= names no file"),
         (
@@ -180,6 +223,7 @@ def test_lines_and_tables_say_what_metrics_say():
         "kept_receiver": score(0.6, **estimate) | {"properties": {"a": score(0.6, **estimate)}},
         "baselines": {
             "ridge": score(0.9, **estimate) | {"properties": {"a": score(0.8, **estimate)}},
+            "differences": score(0.7, **estimate) | {"properties": {}},
             "majority": None,
         },
         "compositionality": {"topsim": score(0.3) | structure, "posdis_wmcp": None},
@@ -202,13 +246,14 @@ def test_lines_and_tables_say_what_metrics_say():
         },
     )
     columns, rows = accuracy_table(lines)
-    assert columns[-1] == "paper"
+    assert columns[4:] == ["ridge", "differences", "chance", "paper"]  # no run has pixels
     assert rows[0] == [
         "two",
         "60.0 ± 10.0 [40, 80]",
         "50.0 ± 10.0",
         "70.0 ± 10.0",
         "90.0",
+        "70.0",
         "-",
         "98 % (1)",
     ]
