@@ -8,6 +8,7 @@ import pytest
 from benchmarks import train
 
 
+@pytest.mark.slow
 def test_wide_features_train_as_they_are_and_on_axes(monkeypatch, capsys) -> None:
     monkeypatch.setattr(train, "WIDTHS", (70,))
     monkeypatch.setattr(sys, "argv", ["train.py", "--wide", "--epochs", "1", "--rounds", "1"])
