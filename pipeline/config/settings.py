@@ -178,6 +178,12 @@ class TrainConfig(SettingsModel):
     game_settings: dict[str, Any] = Field(
         {}, description="Settings that only this game has, by name."
     )
+    keep_mean: bool = setting(
+        False,
+        Group.ENCODERS,
+        "Let axes lie along the mean of the features, which of motion is how much moves, instead "
+        "of at right angles to it.",
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -205,6 +211,13 @@ class TrainConfig(SettingsModel):
     def agent_caches(self) -> tuple[int, ...]:
         """The index of the cache that each agent sees, one per agent."""
         return self.sees or (0,) * self.agents
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings; `keep_mean` where it is set, as older trainings have none."""
+        stored = super().to_json()
+        if not self.keep_mean:
+            del stored["keep_mean"]
+        return stored
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> TrainConfig:

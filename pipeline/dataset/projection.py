@@ -32,6 +32,7 @@ def principal_axes(
     shrinkage: float = 0.0,
     *,
     standardise: bool = False,
+    keep_mean: bool = False,
     clips: NDArray[np.int64] | None = None,
 ) -> Floats:
     """The leading principal axes of features, whitened.
@@ -44,6 +45,7 @@ def principal_axes(
         features: (N, T, D).
         axes: how many; D at most.
         standardise: first divide each dimension by its standard deviation.
+        keep_mean: find them about zero instead, so that they may lie along the mean.
         shrinkage: 0 makes all axes equal, a large one leaves them as they are.
         clips: numbers of the training clips; None: all.
 
@@ -59,12 +61,13 @@ def principal_axes(
         centre = rows.mean(lambda block: block)
         spread = np.sqrt(rows.mean(lambda block: (block - centre) ** 2))
     unit = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)  # (D,)
-    mean = rows.mean(lambda block: block * unit)
+    mean = np.zeros(size) if keep_mean else rows.mean(lambda block: block * unit)
     direction = mean / (np.linalg.norm(mean) or 1.0)
 
     def centred(block: Floats) -> Floats:
         block *= unit
-        block -= np.outer(block @ direction, direction)
+        if not keep_mean:
+            block -= np.outer(block @ direction, direction)
         return block
 
     values, vectors = rows.leading(min(axes, size), centred)

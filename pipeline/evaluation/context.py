@@ -289,7 +289,12 @@ def _project(
     )
     axes = [
         principal_axes(
-            features, config.axes, config.shrinkage, standardise=config.standardise, clips=clips
+            features,
+            config.axes,
+            config.shrinkage,
+            standardise=config.standardise,
+            keep_mean=config.keep_mean,
+            clips=clips,
         )
         if config.axes
         else energy_axes(features, MAX_AXES, clips=clips)

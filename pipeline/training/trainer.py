@@ -376,6 +376,7 @@ def _axes(
                     config.axes,
                     config.shrinkage,
                     standardise=config.standardise,
+                    keep_mean=config.keep_mean,
                     clips=split.train,
                 )
                 for features in examples.caches

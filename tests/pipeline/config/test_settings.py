@@ -28,6 +28,13 @@ def test_what_was_stored_before_is_read_and_written_again_alike():
     assert TrainConfig.from_json(json.loads(written)) == config
 
 
+def test_a_setting_that_older_runs_lack_is_stored_where_it_is_set():
+    config = build_config("default", ("mass",))
+    assert "keep_mean" not in config.to_json()
+    kept = config.replace(keep_mean=True)
+    assert TrainConfig.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+
+
 def test_missing_keys_take_their_defaults_and_newer_ones_are_refused():
     config = TrainConfig.from_json({"properties": ["mass"], "tie_margins": [0.5]})
     assert config == TrainConfig(properties=("mass",), tie_margins=(0.5,))

@@ -80,6 +80,19 @@ def test_axes_are_those_of_one_product_and_of_blocks(monkeypatch, shrinkage, sta
     assert same_but_for_signs(found(), whole)
 
 
+def test_axes_may_lie_along_the_mean_where_it_is_kept() -> None:
+    features = some_features(30, 4, 40)
+    mean = features.astype(np.float64).mean(axis=(0, 1))
+    mean /= np.linalg.norm(mean)
+    without, kept = (
+        principal_axes(features, 8, 1e9, keep_mean=keep_mean) for keep_mean in (False, True)
+    )
+    assert np.abs(mean @ without).max() < 1e-12
+    strongest = kept[:, -1] / np.linalg.norm(kept[:, -1])
+    assert abs(mean @ strongest) > 0.99
+    assert ((features.astype(np.float64) @ kept) ** 2).mean() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("axes", [8, 30])
 def test_axes_of_few_steps_are_those_of_many_dimensions(monkeypatch, axes) -> None:
     features = some_features(6, 4, 60)
