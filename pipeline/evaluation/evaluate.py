@@ -24,9 +24,9 @@ from pipeline.dataset import (
     load_finite_cache,
     match,
 )
-from pipeline.evaluation import pixels, ridge
 from pipeline.evaluation.agreement import agent_agreement, seed_agreement
-from pipeline.evaluation.baselines import BaselineInputs, score_baselines
+from pipeline.evaluation.baselines import pixels, ridge
+from pipeline.evaluation.baselines.predictors import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
 from pipeline.evaluation.controls import train_controls
 from pipeline.evaluation.fresh_receivers import score_fresh_receivers

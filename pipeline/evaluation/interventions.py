@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.baselines import add_rank_scores
+from pipeline.evaluation.baselines.predictors import add_rank_scores
 from pipeline.evaluation.context import MessageContext, compare_clips, compare_messages, win_rates
 from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs, score_pairs
 from pipeline.metrics import bin_property, mutual_information, p_value

@@ -20,7 +20,7 @@ from pipeline.dataset import (
     clip_blocks,
     load_finite_cache,
 )
-from pipeline.evaluation import pixels, ridge
+from pipeline.evaluation.baselines import pixels, ridge
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
 from pipeline.game import beyond_margin

@@ -8,7 +8,7 @@ import pytest
 from data import cache
 from data.cache import Features
 from pipeline.evaluation import evaluate
-from pipeline.evaluation.pixels import NAMES, pixel_features
+from pipeline.evaluation.baselines.pixels import NAMES, pixel_features
 from pipeline.training import train
 
 

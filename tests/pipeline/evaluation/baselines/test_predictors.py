@@ -7,8 +7,8 @@ from data.cache import Features
 from pipeline.config import build_config
 from pipeline.dataset import CacheSource, RunInputs, build_examples
 from pipeline.dataset.splits import split_clips
-from pipeline.evaluation import pixels
-from pipeline.evaluation.baselines import (
+from pipeline.evaluation.baselines import pixels
+from pipeline.evaluation.baselines.predictors import (
     BaselineInputs,
     condition_of,
     score_baselines,

@@ -14,7 +14,7 @@ from data.files import sha256_file
 from data.manifests import write_manifest
 from pipeline.dataset import CacheSource, RunInputs
 from pipeline.evaluation import evaluate
-from pipeline.evaluation.recordings import CELLS, read_recordings
+from pipeline.evaluation.baselines.recordings import CELLS, read_recordings
 from pipeline.training import train
 from tests.helpers.command import run
 

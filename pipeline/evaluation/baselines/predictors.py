@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pipeline.agents import agent_views
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, RunInputs, Split
-from pipeline.evaluation import pixels, ridge
+from pipeline.evaluation.baselines import pixels, ridge
+from pipeline.evaluation.baselines.recordings import Recordings, read_recordings
 from pipeline.evaluation.context import EvaluationContext
 from pipeline.evaluation.pair_scores import (
     Scores,
@@ -26,7 +27,6 @@ from pipeline.evaluation.pair_scores import (
     score_auc,
     score_pairs,
 )
-from pipeline.evaluation.recordings import Recordings, read_recordings
 from pipeline.game import beyond_margin
 from pipeline.metrics import exceeds, spearman
 from pipeline.runs import Spread

@@ -1,0 +1,1 @@
+"""Baselines: what other predictors reach on the same test clips, without agents."""
