@@ -128,7 +128,7 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
         served: the recipe that a file alone is for.
 
     Raises:
-        click.UsageError: a name that takes no file, or two files for one recipe.
+        click.UsageError: a recipe that takes no file, or two files for one.
     """
     takes = {recipe.name: recipe.clips is None for recipe in recipes}
     files: dict[str, Path] = {}
@@ -136,6 +136,8 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
         name, equals, file = text.partition("=")
         if not equals or (name not in takes and ("/" in name or Path(text).exists())):
             name, file = served, text
+            if name in takes and not takes[name]:
+                raise click.UsageError(f"--features {text}: {name} takes no feature file")
         elif not file:
             raise click.UsageError(f"--features {text} names no file")
         elif not takes.get(name):

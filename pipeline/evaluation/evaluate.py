@@ -224,7 +224,15 @@ def _baselines(inputs: EvaluationInputs) -> dict[str, Any]:
         inputs.videos,
         inputs.progress,
     )
-    return score_baselines(baseline_inputs, inputs.context, inputs.progress)
+    scores = score_baselines(baseline_inputs, inputs.context, inputs.progress)
+    # Baselines of options that are not given this time stay, as all that was added before.
+    before = inputs.run.metrics().to_json()
+    reasons = before.get("missing_baselines") or {}
+    kept = {name: why for name, why in reasons.items() if name not in scores["baselines"]}
+    return scores | {
+        "baselines": (before.get("baselines") or {}) | scores["baselines"],
+        "missing_baselines": kept | scores["missing_baselines"],
+    }
 
 
 def _metrics(inputs: EvaluationInputs) -> dict[str, Any]:

@@ -25,6 +25,7 @@ VIEW = AgentView(name="motion", frames=16, pool="motion3")
 ORACLE_EPOCHS = 50
 AXES = 64  # a few hundred clips are too few for 15 x 1008 numbers each
 SHRINKAGE = 1000.0  # of motion the strong axes say most: none is made as strong as they are
+PAIRINGS = 16  # each message is compared with many others: better in as many epochs
 FEATURES = "motion.h5"
 FIRST = ("chosen on validation", "baseline: majority", "baseline: pixels", "baseline: differences")
 """Rows of the scores that come first, and the control after them."""
@@ -75,6 +76,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int, *, shuffled: bool
             vocab=5,
             axes=AXES,
             shrinkage=SHRINKAGE,
+            pairings=PAIRINGS,
             oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs,
             shuffle_labels=shuffled,

@@ -181,6 +181,7 @@ def test_the_list_names_them_all():
         (("phase87", "--features", "ramp=a.pt"), 2, "phase87 takes a feature file, not ramp"),
         (("all", "--features", "ramp=a.pt"), 2, "phase87, paper-ramp takes a feature file, not r"),
         (("ramp", "--features", "ramp=a.pt"), 2, "no experiment that is run takes a feature file"),
+        (("ramp", "--features", "a.pt"), 2, "--features a.pt: ramp takes no feature file"),
         (("phase87", "--features", "phase87="), 2, "--features phase87= names no file"),
         (
             ("all", "--features", "a.pt", "--features", "phase87=b.pt"),

@@ -168,10 +168,13 @@ def test_the_command_decodes_the_videos_where_they_were(tmp_path, monkeypatch):
     assert found.baselines["optical_flow"] is not None
     names = list(found.baselines)
     assert names.index("optical_flow") < names.index("shortcuts") < names.index("ridge")
+    without = evaluate(folder, permutations=10)
+    assert without.baselines == found.baselines  # what was found stays
     (tmp_path / "clips").rename(tmp_path / "moved")
     gone = evaluate(folder, permutations=10, videos=())
     assert gone.baselines["shortcuts"] is None
     assert "20 of 20 clips cannot be read" in gone.missing_baselines["shortcuts"]
+    assert evaluate(folder, permutations=10).missing_baselines == gone.missing_baselines
     words = ("evaluate", folder, "--permutations", 10)
     shown = run(*words, "--videos", "--clips", tmp_path / "moved")
     assert shown.exit_code == 0, shown.stderr
