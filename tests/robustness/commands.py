@@ -58,6 +58,7 @@ class WritingCommand:
         error_parts: Into how many tests its failing calls are divided.
         kills: `each` call, each `place` in the code that makes calls, or at `random` moments only:
             other processes make the calls.
+        codes: Its exit codes where a call fails.
     """
 
     name: str
@@ -68,6 +69,7 @@ class WritingCommand:
     parts: int = 1
     error_parts: int = 1
     kills: str = "each"
+    codes: tuple[int, ...] = (1,)
 
     @property
     def second(self) -> tuple[str, ...]:
@@ -256,7 +258,7 @@ COMMANDS: tuple[WritingCommand, ...] = (
     WritingCommand(
         "sweep", (*TRAIN, "--sweep", "heads=1,2"), caches,
         again=(*TRAIN, "--sweep", "heads=1,2", "--resume"), reads="run", parts=6, error_parts=12,
-        kills="place",
+        kills="place", codes=(1, 3),  # 3: the other cell was trained
     ),
     WritingCommand("evaluate", ("evaluate", "run", "--permutations", "10"), trained, reads="run"),
     WritingCommand("report", ("report", "run"), trained, reads="run"),
