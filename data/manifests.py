@@ -34,9 +34,9 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
 
     A table is a manifest or any other of `data.tables.TABLE_SUFFIXES`; what was understood of it is
     a line of the log, and each warning one more. A folder gives the video files below it, sorted,
-    without hidden ones, links followed (`data.files.walk`); their ids are relative to it, and a note
-    in the log counts files that may be videos and are not taken (`.gif`). A folder that has a video
-    file's name and holds none is one clip, which nobody can read. Any other file is a clip,
+    without hidden ones, links followed (`data.files.walk`); their ids are relative to it, and a
+    line of the log counts files that may be videos and are not taken (`.gif`). A folder that has a
+    video file's name and holds none is one clip, which nobody can read. Any other file is a clip,
     whatever its name; its id is its name, with as many parent folders as tell it from the others.
 
     Raises:

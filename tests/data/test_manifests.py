@@ -98,9 +98,8 @@ class TestFolders:
         av = pytest.importorskip("av")
         from data.video.pyav.sniffing import FORMATS
 
-        others = set(
-            ["avif", "heic", "heif", "ism", "isma", "m4a", "m4b", "mka", "mks", "mpo", "psp", "evc"]
-        )
+        others = {"avif", "heic", "heif", "m4a", "m4b", "isma", "ism", "psp"}
+        others |= {"mka", "mks", "mpo", "evc"}
         named = {"3gp", "mts", "vob", "mxf", "dv", "y4m", "f4v", "rm", "264"}
         for name in FORMATS:
             named |= set(av.format.ContainerFormat(name, "r").extensions)

@@ -153,8 +153,7 @@ def test_a_still_jpeg_is_named(ending, tmp_path):
         read(path, [0])
 
 
-@pytest.mark.parametrize("ending", ["jpg", "mp4"])
-def test_a_still_jpeg_with_images_behind_it_is_one(ending, tmp_path):
+def test_a_still_jpeg_with_images_behind_it_is_one(tmp_path):
     """As phones write them: previews, gain maps and short films after the picture."""
     large = recordings.jpegs(tmp_path / "large.mjpeg", frames=2)
     small = recordings.jpegs(tmp_path / "small.mjpeg", frames=1, size=(48, 32))
@@ -167,7 +166,7 @@ def test_a_still_jpeg_with_images_behind_it_is_one(ending, tmp_path):
         large[0] + large[1][:200],
         large[0][:-200],
     ):
-        path = tmp_path / f"still.{ending}"
+        path = tmp_path / "still.jpg"
         path.write_bytes(content)
         with pytest.raises(VideoError, match=r"a still image \(JPEG\), not a video$"):
             read(path, [0])
