@@ -163,8 +163,8 @@ def _side_data(frame: VideoFrame) -> Any:
     except ValueError:
         from av.sidedata.sidedata import Type
 
-        def unnamed(kinds: type[Type], number: int) -> Type:
-            kind = object.__new__(kinds)
+        def unnamed(kinds: type[Type], number: int) -> Any:
+            kind: Any = object.__new__(kinds)
             kind._name_, kind._value_ = f"UNKNOWN_{number}", number
             return kind
 
