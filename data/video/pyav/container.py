@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from data.video.frames import Limits, VideoError
+from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.packets import NO_ENTRY, PacketFacts, parser_for
 from data.video.pyav.sniffing import (
     FORMATS,
@@ -137,12 +137,14 @@ class PacketIndex:
         return shown[np.argsort(self.pts[shown], kind="stable")]
 
 
-def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: bool) -> Container:
+def open_video(
+    path: Path | str, *, limits: Limits | None, threads: int = 0, quick: bool
+) -> Container:
     """Open a file for reading.
 
     Args:
         path: The video file.
-        limits: Limits on reading it.
+        limits: Limits on reading it; None for those in force.
         threads: Threads of the decoder; 0 for one per core.
         quick: Leave out FFmpeg's decoding of the first frames where the format does not need it.
             It fills in what the header does not say, and takes longer than reading the packets.
@@ -153,6 +155,7 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     import av
     from av.stream import Discard
 
+    limits = limits or Limits.in_force()
     path, size = check_regular_file(path, limits)
     head = read_head(path)
     if kind := identify_non_video(head):
@@ -216,7 +219,9 @@ def _check_size(path: Path, stream: VideoStream, limits: Limits) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if not width or not height:
         raise VideoError(
-            path, f"its frames have no size, or one above the limit of {limits.pixels:,} pixels"
+            path,
+            f"its frames have no size, or one above the limit of {limits.pixels:,} pixels "
+            "(--max-pixels)",
         )
     limits.check_frame_size(path, width, height)
 
@@ -242,7 +247,8 @@ def read_packet_index(container: Container) -> PacketIndex:
     try:
         for packet in container.packets():
             if len(rows) == limits.frames:
-                raise VideoError(path, f"more than {limits.frames:,} frames, the limit")
+                reason = f"more than {limits.frames:,} frames, the limit"
+                raise LimitExceeded(path, reason, "--max-duration")
             side_data = {data.data_type for data in packet.iter_sidedata()}
             if "encryption_info" in side_data:
                 raise VideoError(path, "its video stream is encrypted")
@@ -266,7 +272,8 @@ def read_packet_index(container: Container) -> PacketIndex:
     if not pts_missing:
         seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
         if seconds > limits.seconds:
-            raise VideoError(path, f"lasts {seconds:,.0f} s, the limit is {limits.seconds:,.0f} s")
+            reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
+            raise LimitExceeded(path, reason, "--max-duration")
     if corrupt:
         damage.append(f"{corrupt:,} of {len(rows):,} packets are marked corrupt")
     damage += _unmet_claims(container, len(rows))
