@@ -10,7 +10,7 @@ from backbones import hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device
 from backbones.errors import BackboneError, BackboneValueError, GpuError, machine_error
-from backbones.outputs import MAPS, Maps, Output, Outputs
+from backbones.outputs import MAPS, Maps, Output, Outputs, steps_of
 from backbones.precision import cpu_matmul_setting, fast_float32
 from backbones.registry import (
     BACKBONES,
@@ -47,5 +47,6 @@ __all__ = [
     "machine_error",
     "refuse_impossible",
     "resolve_device",
+    "steps_of",
     "weights",
 ]

@@ -11,7 +11,7 @@ from pipeline.dataset.leaks import (
     unit_rows,
     unite_objects,
 )
-from pipeline.dataset.projection import energy_axes, principal_axes, project
+from pipeline.dataset.projection import energy_axes, principal_axes, project, training_axes
 from pipeline.dataset.sources import (
     CacheSource,
     RunInputs,
@@ -50,6 +50,7 @@ __all__ = [
     "project",
     "read_inputs",
     "refuse_unknown_split",
+    "training_axes",
     "unit_rows",
     "unite_objects",
     "video_jobs",

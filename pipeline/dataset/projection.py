@@ -16,6 +16,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from data.memory import require_memory
+from pipeline.config import TrainConfig
 from pipeline.dataset.blocks import BLOCK_NUMBERS, clip_blocks
 
 MOST_ROWS = 1 << 17
@@ -24,6 +25,27 @@ WIDE = 2048
 """Of more dimensions than this, and fewer time steps, axes are found by the products of steps."""
 
 Floats = NDArray[np.float64]
+
+
+def training_axes(features: NDArray[Any], config: TrainConfig, clips: NDArray[np.int64]) -> Floats:
+    """The axes (D, axes) that a run with these settings finds from features (N, T, D).
+
+    Args:
+        features: of all clips.
+        config: its settings.
+        clips: numbers of the training clips.
+
+    Raises:
+        OutOfMemoryError: as for `principal_axes`.
+    """
+    return principal_axes(
+        features,
+        config.axes,
+        config.shrinkage,
+        standardise=config.standardise,
+        keep_mean=config.keep_mean,
+        clips=clips,
+    )
 
 
 def principal_axes(

@@ -20,7 +20,7 @@ from data.errors import HeliographError
 from data.memory import require_memory
 from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, Split, as_tensor, energy_axes, principal_axes, project
+from pipeline.dataset import Examples, Split, as_tensor, energy_axes, project, training_axes
 from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
 from pipeline.game import Answers, ClipTable, Game, build_game, compare_vectors
 from pipeline.runs import Run
@@ -288,14 +288,7 @@ def _project(
         "train with fewer --axes, fewer --seeds, or fewer clips",
     )
     axes = [
-        principal_axes(
-            features,
-            config.axes,
-            config.shrinkage,
-            standardise=config.standardise,
-            keep_mean=config.keep_mean,
-            clips=clips,
-        )
+        training_axes(features, config, clips)
         if config.axes
         else energy_axes(features, MAX_AXES, clips=clips)
         for clips in trained

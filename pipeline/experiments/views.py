@@ -61,8 +61,8 @@ class ViewFeatures:
             )
         needed = ((view.steps or STEPS) - 1) * each + spanned
         frames = 1 if view.still else view.frames or needed
-        steps, rest = divmod(frames - spanned, each)
-        if steps < 0 or rest:
+        steps = backbones.steps_of(frames, frames_per_step=each, frames_spanned=spanned)
+        if steps < 1 or not steps.is_integer():
             raise InvalidValueError(
                 f"the view {view.name!r} has {frames} frames: {entry.name} takes {spanned} for "
                 f"{output or 'a step'}, and {each} more for each step that follows"
@@ -73,7 +73,7 @@ class ViewFeatures:
             output=output,
             weights=view.weights if own else None,
             frames=frames,
-            steps=steps + 1,
+            steps=int(steps),
         )
 
     @property

@@ -21,7 +21,7 @@ from pipeline.agents import (
     unstack_sender,
 )
 from pipeline.config import STAGGERED, TrainConfig
-from pipeline.dataset import Examples, Split, as_tensor, principal_axes, project
+from pipeline.dataset import Examples, Split, as_tensor, project, training_axes
 from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
@@ -371,14 +371,7 @@ def _axes(
         known = split.train.tobytes()
         if known not in found:
             found[known] = [
-                principal_axes(
-                    features,
-                    config.axes,
-                    config.shrinkage,
-                    standardise=config.standardise,
-                    keep_mean=config.keep_mean,
-                    clips=split.train,
-                )
+                training_axes(features, config, split.train)
                 for features in examples.caches
                 if config.axes
             ]

@@ -13,6 +13,7 @@ from data.video.pyav.packet_index import PacketIndex, read_packet_index
 from data.video.pyav.sniffing import (
     FORMATS,
     check_regular_file,
+    demuxer_of,
     file_url,
     identify_non_video,
     missing_bytes,
@@ -114,7 +115,12 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     if quick:
         options["codec_whitelist"] = "none"  # holds only while FFmpeg analyses the first frames
     try:
-        opened = av.open(file_url(path), options=options)
+        opened = av.open(
+            file_url(path),
+            format=demuxer_of(path, head),
+            options=options,
+            metadata_errors="replace",  # tags need not be UTF-8, and none is used
+        )
     except UnicodeEncodeError:
         raise VideoError(path, "its name is not valid text in this system's encoding") from None
     except (av.error.FFmpegError, MemoryError, ValueError) as error:
@@ -191,7 +197,8 @@ def _samples_in_tables(container: Container) -> int:
         "protocol_whitelist": "file", "codec_whitelist": "none", "ignore_editlist": "1",
         "format_whitelist": "mov",
     }  # fmt: skip
-    with av.open(file_url(container.path), options=options) as opened:
+    url = file_url(container.path)
+    with av.open(url, options=options, metadata_errors="replace") as opened:
         return len(opened.streams[container.stream.index].index_entries)
 
 

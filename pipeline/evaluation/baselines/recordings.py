@@ -19,6 +19,7 @@ CELLS = 16
 """Along each side, of which the optical flow is the mean."""
 LONG_SIDE, SHORT_SIDE = 256, 32
 """Pixels: the longer side of a frame when flow is measured, and the least of the shorter one."""
+FLOW, SHORTCUTS = NAMES = ("optical_flow", "shortcuts")
 NO_OPENCV = "OpenCV is not installed: pip install 'heliograph[flow]'"
 
 Progress = Callable[[str], None]
@@ -59,7 +60,7 @@ def read_recordings(
     Raises:
         HeliographError: A manifest cannot be read, or a sampling cannot be repeated.
     """
-    measure = _flow_of if _has_opencv() else _nothing
+    has_opencv = _has_opencv()
     flows: list[NDArray[np.generic]] = []
     shortcuts = np.zeros((len(inputs.clips), 5))
     seen: list[Any] = []
@@ -75,7 +76,9 @@ def read_recordings(
         rows = dict(zip(names, clips.tolist(), strict=True))
         flow: NDArray[np.float32] | None = None
         with DecoderPool(workers=default_workers()) as pool:
-            for done, outcome in enumerate(pool.map(planned.jobs, transform=measure), 1):
+            for done, outcome in enumerate(
+                pool.map(planned.jobs, transform=_flow_of if has_opencv else _nothing), 1
+            ):
                 if outcome.error is not None or outcome.info is None:
                     return _lacking(1, len(names), (outcome.job.tag, str(outcome.error)))
                 row = rows[outcome.job.tag]
@@ -88,8 +91,8 @@ def read_recordings(
                     progress(f"videos: {done} of {len(names)} read")
         if flow is not None and flow.size:
             flows.append(flow)
-    missing = {} if _has_opencv() else {"optical_flow": NO_OPENCV}
-    return Recordings({"optical_flow": flows, "shortcuts": [shortcuts]}, missing)
+    missing = {} if has_opencv else {FLOW: NO_OPENCV}
+    return Recordings({FLOW: flows, SHORTCUTS: [shortcuts]}, missing)
 
 
 def _lacking(count: int, clips: int, example: tuple[str, str]) -> Recordings:
@@ -98,8 +101,7 @@ def _lacking(count: int, clips: int, example: tuple[str, str]) -> Recordings:
         f"{count} of {clips} clips cannot be read from their videos ({name}: {reason}); name a "
         "manifest or a folder with --clips"
     )
-    names = ("optical_flow", "shortcuts")
-    return Recordings({name: [] for name in names}, dict.fromkeys(names, why))
+    return Recordings({name: [] for name in NAMES}, dict.fromkeys(NAMES, why))
 
 
 def _shortcuts_of(outcome: Outcome) -> tuple[float, ...]:

@@ -6,7 +6,15 @@ import scipy.linalg
 
 from data import memory
 from data.errors import OutOfMemoryError
-from pipeline.dataset import blocks, energy_axes, principal_axes, project, projection
+from pipeline.config import build_config
+from pipeline.dataset import (
+    blocks,
+    energy_axes,
+    principal_axes,
+    project,
+    projection,
+    training_axes,
+)
 from tests.helpers.memory import peak_memory
 
 
@@ -62,6 +70,16 @@ def test_shrinkage_leaves_weak_axes_weak():
         np.testing.assert_allclose((found**2).mean(), 1, atol=1e-6)
     np.testing.assert_allclose(spread[0], 1, atol=1e-6)
     assert (np.diff([found[-1] / found[0] for found in spread]) > 0.1).all()
+
+
+@pytest.mark.parametrize(
+    "setting", [{"shrinkage": 2.0}, {"standardise": True}, {"keep_mean": True}, {}]
+)
+def test_the_axes_of_a_training_are_those_of_its_settings(setting):
+    features, clips = some_features(30, 4, 12), np.arange(5, 25)
+    config = build_config("default", ["mass"], axes=5, **{"shrinkage": 0.5} | setting)
+    expected = principal_axes(features, 5, clips=clips, **{"shrinkage": 0.5} | setting)
+    np.testing.assert_array_equal(training_axes(features, config, clips), expected)
 
 
 @pytest.mark.parametrize(("shrinkage", "standardise"), [(0.0, False), (1.0, False), (0.5, True)])
