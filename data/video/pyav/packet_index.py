@@ -128,7 +128,7 @@ class _Reading:
         """Parse the packets that are not parsed yet."""
         if not self.batch:
             return
-        joined = b"".join(self.batch)  # type: ignore[arg-type]  # each is a buffer of its bytes
+        joined = b"".join(self.batch)  # each is a buffer of its bytes
         sizes = [packet.size for packet in self.batch]
         facts = self.parse(PacketBytes.joined(joined, sizes))
         facts.parameters = {

@@ -78,13 +78,9 @@ class PacketFacts:
         for part in parts:
             parameters |= {first + number: sets for number, sets in part.parameters.items()}
             first += len(part.entry)
-        return cls(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("entry", "droppable", "shown", "layer", "bidirectional", "ambiguous")
-            ),
-            parameters,
-        )
+        names = ("entry", "droppable", "shown", "layer", "bidirectional", "ambiguous")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**arrays, parameters=parameters)
 
 
 def _h264(packets: PacketBytes, length_size: int) -> PacketFacts:
