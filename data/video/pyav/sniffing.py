@@ -192,6 +192,11 @@ def open_error_reason(head: bytes, error: Exception) -> str:
     return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
 
 
+def ffmpeg_reason(error: BaseException) -> str:
+    """Return the message of an FFmpeg error without its number and the file's name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def _is_text(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
