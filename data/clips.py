@@ -76,6 +76,11 @@ class Clip:
         return self.object != self.id
 
 
+def id_of_file(name: str) -> str:
+    """Return the id of a clip that has the name of its file: the name, its line breaks escaped."""
+    return name.replace("\n", r"\n").replace("\r", r"\r")
+
+
 def refuse_contradictions(clips: Sequence[Clip]) -> None:
     """Raise if clips of one file, links followed, that overlap have different objects.
 

@@ -5,18 +5,26 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.clips import Clip, ClipError
+from data.clips import Clip, ClipError, id_of_file
 from data.files import as_bytes, atomic_write, walk
 from data.tables import TABLE_SUFFIXES, read_table, refuse_alike, refuse_same_ids
 
+# A folder gives the files with these names: one row for each format that is read, as
+# `data.video.pyav.sniffing.FORMATS` has them, and their streams without a container last.
 VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mj2", ".f4v", ".ismv"),
+    *(".mkv", ".mk3d", ".webm", ".avi", ".divx", ".flv", ".asf", ".wmv", ".ogv", ".ogm"),
+    *(".ts", ".mts", ".m2ts", ".m2t", ".trp", ".mpg", ".mpeg", ".mpe", ".vob", ".vro"),
+    *(".mxf", ".dv", ".dif", ".rm", ".rmvb", ".gxf", ".wtv", ".nut", ".y4m", ".ivf", ".obu"),
+    *(".264", ".h264", ".avc", ".h26l", ".265", ".h265", ".hevc", ".266", ".h266", ".vvc"),
+    *(".m1v", ".m2v", ".mpv", ".mjpeg", ".mjpg", ".vc1", ".h261", ".h263"),
 )
+# These are as often no video: a folder does not give them, and says so.
+DOUBTFUL_SUFFIXES = (".apng", ".gif", ".ogg", ".ogx")
 _TIME_KEYS = ("start", "end")
 _LOG = logging.getLogger(__name__)
 
@@ -26,9 +34,10 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
 
     A table is a manifest or any other of `data.tables.TABLE_SUFFIXES`; what was understood of it is
     a line of the log, and each warning one more. A folder gives the video files below it, sorted,
-    without hidden ones, links followed (`data.files.walk`); their ids are relative to it. Any other
-    file is a clip, whatever its name; its id is its name, with as many parent folders as tell it
-    from the others.
+    without hidden ones, links followed (`data.files.walk`); their ids are relative to it, and a
+    line of the log counts files that may be videos and are not taken (`.gif`). A folder that has a
+    video file's name and holds none is one clip, which nobody can read. Any other file is a clip,
+    whatever its name; its id is its name, with as many parent folders as tell it from the others.
 
     Raises:
         ClipError: A path does not exist, a line is wrong, a folder has no videos, the tables have
@@ -41,10 +50,10 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
     for path in map(Path, paths):
         if not os.path.lexists(path):
             raise ClipError(f"{path} does not exist")
-        if path.is_dir():
+        if _is_single(path):
+            clips.append(Clip(id=id_of_file(next(names)), path=path))
+        elif path.is_dir():
             clips += _in_folder(path)
-        elif _is_single(path):
-            clips.append(Clip(id=next(names), path=path))
         else:
             table = read_table(path)
             _LOG.info("%s", table.summary.line)
@@ -104,20 +113,34 @@ def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
 
 
 def _is_single(path: Path) -> bool:
-    return not path.is_dir() and path.suffix.lower() not in TABLE_SUFFIXES
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return suffix in VIDEO_SUFFIXES and not any(_files_in(path, VIDEO_SUFFIXES))
+    return suffix not in TABLE_SUFFIXES
+
+
+def _files_in(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Yield the files below a folder, without hidden ones, whose names end in one of `suffixes`."""
+    for parent, names in walk(folder):
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                yield parent / name
 
 
 def _in_folder(folder: Path) -> list[Clip]:
-    videos = [
-        parent / name
-        for parent, names in walk(folder)
-        for name in names
-        if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
-    ]
+    videos = list(_files_in(folder, VIDEO_SUFFIXES))
+    doubtful = Counter(path.suffix.lower() for path in _files_in(folder, DOUBTFUL_SUFFIXES))
+    counts = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(doubtful.items()))
+    note = f"files that may be videos are not taken ({counts}): name them if they are"
     if not videos:
-        raise ClipError(f"{folder} holds no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
+        raise ClipError(
+            f"{folder} holds no video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
+            f"{f'; {note}' if doubtful else ''}"
+        )
+    if doubtful:
+        _LOG.info("note: %s: %s", folder, note)
     ids = sorted((path.relative_to(folder).as_posix(), path) for path in videos)
-    return [Clip(id=name, path=path) for name, path in ids]
+    return [Clip(id=id_of_file(name), path=path) for name, path in ids]
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:

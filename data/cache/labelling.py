@@ -128,8 +128,8 @@ def _require_fitting(path: Path, before: Features, clips: Sequence[Clip]) -> Non
     if not named:
         example = f"{clips[0].id!r} is in the table" if clips else "the table is empty"
         raise CacheError(
-            f"{path} has none of the {counted(len(clips), 'clip')} of the table: {example}, and the cache has "
-            f"{before.clip_id[0] if len(before) else 'no clip'!r}"
+            f"{path} has none of the {counted(len(clips), 'clip')} of the table: {example}, and "
+            f"the cache has {before.clip_id[0] if len(before) else 'no clip'!r}"
         )
     for clip in named:
         row = rows[clip.id]

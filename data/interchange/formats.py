@@ -192,8 +192,8 @@ def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
     bad = ~np.isfinite(array).all(axis=(1, 2))
     if bad.any():
         raise InterchangeError(
-            f"{path}: the features of {counted(bad.sum(), 'clip')} are not finite numbers in {array.dtype} "
-            f"(row {int(bad.argmax())})"
+            f"{path}: the features of {counted(bad.sum(), 'clip')} are not finite numbers "
+            f"in {array.dtype} (row {int(bad.argmax())})"
         )
     return array.astype(array.dtype.newbyteorder("=")), converted
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Never
 
-from data.clips import Clip, ClipError
+from data.clips import Clip, ClipError, id_of_file
 from data.levels import TOLERANCE
 from data.tables.cells import NoNumbers, Numbers, is_unknown, read_numbers
 from data.tables.files import Rows, read_rows
@@ -95,7 +95,7 @@ class _Reading:
                 values = {name: value for name, value in values.items() if value is not _ABSENT}
                 clips.append(
                     Clip(
-                        id=ids[row] or path,
+                        id=ids[row] or id_of_file(path),
                         path=self.path.parent / path,
                         start=starts[row],
                         end=ends[row],

@@ -215,7 +215,7 @@ def import_(
     )
     _, steps, dim = features.features.shape
     odd = frames is not None and steps and frames % steps and frames % (steps + 1)  # of `motion`
-    if backbone is None and odd:
+    if backbone is None and frames is not None and odd:
         raise InvalidValueError(
             f"{path} has {counted(steps, 'time step')}, which {counted(frames, 'frame')} cannot "
             "give"

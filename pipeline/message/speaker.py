@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import backbones
 from data.cache import Features
-from data.clips import Clip
+from data.clips import Clip, id_of_file
 from data.differences import Difference, first_difference
 from data.errors import HeliographError
 from data.manifests import list_clips
@@ -119,7 +119,7 @@ class Speaker:
                 otherwise than those that the run was trained on.
         """
         if not isinstance(clip, Clip):
-            clip = Clip(id=Path(clip).name, path=Path(clip))
+            clip = Clip(id=id_of_file(Path(clip).name), path=Path(clip))
         features = [steps[None] for steps in self.features(clip)]
         (message,) = self.messages([clip.id], features)
         return message

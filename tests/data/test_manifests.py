@@ -8,7 +8,14 @@ import pytest
 from data.clips import Clip, ClipError
 from data.errors import HeliographError
 from data.files import UnsafeFileError
-from data.manifests import list_clips, read_manifest, write_manifest
+from data.manifests import (
+    DOUBTFUL_SUFFIXES,
+    VIDEO_SUFFIXES,
+    list_clips,
+    read_manifest,
+    write_manifest,
+)
+from data.video import VideoError, check_regular_file
 from tests.helpers.planting import plant
 
 
@@ -73,6 +80,47 @@ class TestFolders:
         touch(tmp_path / "README.md")
         with pytest.raises(ClipError, match=r"holds no video files \(.*\.mp4"):
             list_clips([tmp_path])
+
+    def test_files_that_may_be_videos_are_counted(self, tmp_path, caplog):
+        caplog.set_level("INFO")
+        touch(*(tmp_path / name for name in ("a.mp4", "b/c.GIF", "d.ogg", "e.gif", ".f.gif")))
+        assert [clip.id for clip in list_clips([tmp_path])] == ["a.mp4"]
+        assert caplog.messages == [
+            f"note: {tmp_path}: files that may be videos are not taken (2 .gif, 1 .ogg): name them "
+            "if they are"
+        ]
+        assert [clip.id for clip in list_clips([tmp_path / "b/c.GIF"])] == ["c.GIF"]
+        with pytest.raises(ClipError, match=r"b holds no video files .*not taken \(1 \.gif\)"):
+            list_clips([tmp_path / "b"])
+
+    def test_every_name_of_a_format_that_is_read_is_listed_or_counted(self):
+        """What FFmpeg calls such files, but for sound, subtitles, stills and unknown codecs."""
+        av = pytest.importorskip("av")
+        from data.video.pyav.sniffing import FORMATS
+
+        others = {"avif", "heic", "heif", "m4a", "m4b", "isma", "ism", "psp"}
+        others |= {"mka", "mks", "mpo", "evc"}
+        named = {"3gp", "mts", "vob", "mxf", "dv", "y4m", "f4v", "rm", "264"}
+        for name in FORMATS:
+            named |= set(av.format.ContainerFormat(name, "r").extensions)
+        listed = {suffix[1:] for suffix in (*VIDEO_SUFFIXES, *DOUBTFUL_SUFFIXES)}
+        assert named - others <= listed
+
+    @pytest.mark.parametrize("broken", ["a\nb.mp4", "a\rb.mp4"])
+    def test_a_line_break_in_a_name_is_escaped_in_its_id(self, tmp_path, broken):
+        touch(tmp_path / broken, tmp_path / "c.mp4")
+        write(tmp_path / "m.jsonl", json.dumps({"path": broken}))
+        escaped = broken.replace("\n", "\\n").replace("\r", "\\r")
+        for given in ([tmp_path], [tmp_path / "c.mp4", tmp_path / broken], [tmp_path / "m.jsonl"]):
+            clips = {clip.id: clip.path for clip in list_clips(given)}
+            assert clips[escaped] == tmp_path / broken
+
+    def test_a_folder_with_the_name_of_a_video_is_one_clip_that_fails(self, tmp_path):
+        touch(tmp_path / "a.mp4", tmp_path / "disc.mp4/README", tmp_path / "full.mov/1.mp4")
+        given = sorted(tmp_path.iterdir())
+        assert [clip.id for clip in list_clips(given)] == ["a.mp4", "disc.mp4", "1.mp4"]
+        with pytest.raises(VideoError, match=r"disc\.mp4: a folder, not a video file"):
+            check_regular_file(list_clips(given)[1].path)
 
     def test_the_shared_videos_without_their_readme(self, shared):
         ids = [clip.id for clip in list_clips([shared / "videos"])]

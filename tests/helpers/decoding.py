@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from data.video import DecoderPool, Sampling, VideoError, read_sampled
@@ -60,6 +62,19 @@ class DecoderClock:
         """Return once this many more outcomes were put into the queue, or wait for room in it."""
         for _ in range(number):
             assert self._begun.acquire(timeout=300)
+
+
+def sequential(path: Path) -> tuple[list[np.ndarray], list[int | None], float]:
+    """Return what FFmpeg's own decode shows: frames, turned, their times in ticks, and a tick."""
+    frames, pts = [], []
+    form = "mjpeg" if path.read_bytes()[:3] == b"\xff\xd8\xff" else None
+    with av.open(str(path), format=form, metadata_errors="replace") as opened:
+        stream = opened.streams.best("video")
+        for frame in opened.decode(stream):
+            turns = round(frame.rotation / 90)
+            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            pts.append(frame.pts)
+        return frames, pts, float(stream.time_base or 0)
 
 
 def assert_damaged(path: Path, reason: str) -> None:

@@ -55,7 +55,9 @@ def read_frames(session: DecodeSession, indices: FrameIndices, device: str) -> F
         check_times(session, "decord", times - times[:1])
         if not len(indices):
             return session.frames(indices)
-        frames = video.get_batch(indices).asnumpy()
+        # In growing order: of indices in another one, decord returns other frames than are asked.
+        wanted, position = np.unique(indices, return_inverse=True)
+        frames = video.get_batch(wanted).asnumpy()[position]
     except (DECORDError, RuntimeError, ValueError, IndexError) as error:
         # Without the time of day and the source line that the message begins with.
         message = re.sub(r"^\[[\d:]+\] \S+: ", "", str(error).strip())

@@ -31,6 +31,10 @@ def read_frames(session: DecodeSession, indices: FrameIndices, device: str) -> F
     path, codec = session.container.path, session.container.stream.codec_context.codec
     session.check_indices(indices)
     decord_first = "decord" in sys.modules and "torchcodec" not in sys.modules
+    ticks = session.pts()
+    if None in ticks or bool((np.diff(np.array(ticks, np.int64)) <= 0).any()):
+        # It finds frames by their times: of two with one time it takes either.
+        raise CannotAgree(path, "torchcodec is not used on frames without a time of their own")
     if codec.canonical_name == "av1" and decord_first:
         # Measured: it takes decord's copy of the AV1 decoder for its own, and crashes.
         raise CannotAgree(path, "torchcodec cannot read AV1 once decord is loaded")

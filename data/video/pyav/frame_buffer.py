@@ -144,10 +144,29 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
 
     ISO/IEC 14496-12 6.2.2; entries below a hundredth of the largest count as zero.
     """
-    side_data: Any = frame.side_data  # typed as a mapping, is a sequence too
-    for entry in side_data:
+    for entry in _side_data(frame):
         if entry.type.name == "DISPLAYMATRIX":
             matrix = np.frombuffer(entry, np.int32).astype(np.float64)[[0, 1, 3, 4]]
             small = np.abs(matrix) < 0.01 * np.abs(matrix).max()
             return tuple(np.where(small, 0, np.sign(matrix)).astype(int).tolist())
     return None
+
+
+def _side_data(frame: VideoFrame) -> Any:
+    """Return the side data of a frame, of kinds too that this PyAV has no name for.
+
+    FFmpeg attaches EXIF to frames of JPEG and view ids to those of stereo video, and adds kinds in
+    each version; PyAV looks all of them up in an enumeration, and raises ValueError.
+    """
+    try:
+        return frame.side_data
+    except ValueError:
+        from av.sidedata.sidedata import Type
+
+        def unnamed(kinds: type[Type], number: int) -> Any:
+            kind: Any = object.__new__(kinds)
+            kind._name_, kind._value_ = f"UNKNOWN_{number}", number
+            return kind
+
+        Type._missing_ = classmethod(unnamed)  # type: ignore[method-assign, assignment]
+        return frame.side_data

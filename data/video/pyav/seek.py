@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data.cores import available_cores
-from data.video.pyav.container import Container, decoder_options, ffmpeg_reason
+from data.video.pyav.container import Container, decoder_options
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
+from data.video.pyav.sniffing import ffmpeg_reason
 
 if TYPE_CHECKING:
     from av.packet import Packet

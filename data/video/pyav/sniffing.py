@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -20,7 +21,7 @@ DEFAULT_LIMITS = Limits()
 # sequences and whatever else opens other files, and tty, which reads any text as a video.
 FORMATS = (
     "mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "asf", "ogg",
-    "gif", "apng", "ivf", "obu", "av1", "h264", "hevc", "vvc", "evc", "m4v", "mjpeg",
+    "gif", "apng", "ivf", "obu", "av1", "h264", "hevc", "vvc", "evc", "m4v", "mjpeg", "mpjpeg",
     "yuv4mpegpipe", "nut", "mxf", "rm", "dv", "gxf", "wtv", "vc1", "h263", "h261",
 )  # fmt: skip
 
@@ -41,6 +42,8 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document, not a video"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, not a video"),
 )
+_MAX_JPEG = 32 << 20  # bytes in which one frame of Motion-JPEG is looked for
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # one that ends the data of a scan
 _BOXES = {b"ftyp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"uuid", b"sidx", b"mfra"}
 _STILL_BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 _KINDS = {
@@ -110,6 +113,8 @@ def identify_non_video(head: bytes) -> str | None:
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
         return f"a still image ({_STILL_BRANDS[head[8:12]]}), not a video"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        if head[12:16] == b"VP8X" and len(head) > 20 and head[20] & 2:
+            return "an animated WebP, which is not read here: convert it to MP4 or GIF first"
         return "a still image (WebP), not a video"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for signature, kind in _SIGNATURES:
@@ -123,11 +128,59 @@ def identify_non_video(head: bytes) -> str | None:
     return None
 
 
+def demuxer_of(path: Path, head: bytes) -> str | None:
+    """Return the format to open a file as; None where FFmpeg finds it out.
+
+    FFmpeg takes a file of JPEGs, one after the other, for one image.
+    """
+    return "mjpeg" if head.startswith(b"\xff\xd8\xff") and _is_motion_jpeg(path) else None
+
+
+def _is_motion_jpeg(path: Path) -> bool:
+    """Return whether a JPEG of the same size follows the first, as in raw Motion-JPEG.
+
+    An image with smaller ones behind it, as of phones, is one still image, and says so in a segment
+    of its own (CIPA DC-007).
+    """
+    with open(path, "rb") as file:
+        data = file.read(2 * _MAX_JPEG)
+    first, end = _jpeg_frame(data, 0)
+    second = data[end : end + 4096].find(b"\xff\xd8\xff")
+    if not first or second < 0 or data[end : end + second].strip(b"\0\xff\r\n"):
+        return False
+    return first == _jpeg_frame(data, end + second)[0]
+
+
+def _jpeg_frame(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return the size of a JPEG that begins at `at`, as its header has it, and where it ends.
+
+    The size is empty where there is no whole image, or where others belong to it.
+    """
+    size = b""
+    at += 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == 0xFF:  # a fill byte
+            at += 1
+        elif kind == 0xD9:
+            return size, at + 2
+        elif kind == 0xE2 and data[at + 4 : at + 8] == b"MPF\0":
+            break
+        else:
+            if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+                size = data[at + 5 : at + 9]
+            at += 2 + length
+            if kind == 0xDA:
+                marker = _JPEG_MARKER.search(data, at)
+                at = marker.start() if marker else len(data)
+    return b"", len(data)
+
+
 def open_error_reason(head: bytes, error: Exception) -> str:
     """Return why FFmpeg did not open a file that begins with `head`."""
     from av.error import ArgumentError, InvalidDataError
 
-    if head.startswith(b"\xff\xd8\xff"):  # FFmpeg opens a video of JPEGs, as the format mjpeg
+    if head.startswith(b"\xff\xd8\xff"):
         return "a still image (JPEG), not a video"
     if _is_text(head):
         return "a text file, not a video"
@@ -138,6 +191,11 @@ def open_error_reason(head: bytes, error: Exception) -> str:
     if isinstance(error, ArgumentError):
         return "not in a video format that is read here"
     return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+
+
+def ffmpeg_reason(error: BaseException) -> str:
+    """Return the message of an FFmpeg error without its number and the file's name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _is_text(head: bytes) -> bool:

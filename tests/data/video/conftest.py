@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.clips import CLIPS
+from tests.helpers.recordings import RECORDINGS
 
 
 @pytest.fixture(scope="session")
 def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The path of a clip of `CLIPS`, by name."""
+    """The path of a clip of `CLIPS` or `RECORDINGS`, by name."""
     folder = tmp_path_factory.mktemp("clips")
     paths: dict[str, Path] = {}
 
     def get(name: str) -> Path:
         if name not in paths:
-            extension, make = CLIPS[name]
+            extension, make = (CLIPS | RECORDINGS)[name]
             paths[name] = make(folder / f"{name}.{extension}")
         return paths[name]
 

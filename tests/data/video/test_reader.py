@@ -18,7 +18,8 @@ from data.video import (
 )
 from tests.helpers import clips
 from tests.helpers.clips import CLIPS
-from tests.helpers.decoding import assert_damaged
+from tests.helpers.decoding import assert_damaged, sequential
+from tests.helpers.recordings import RECORDINGS
 
 REAL_CLIPS = [
     "pendulum_leaf.mov",
@@ -39,19 +40,8 @@ REAL_CLIPS = [
 ]
 
 
-def sequential(path: Path) -> tuple[list[np.ndarray], list[int | None]]:
-    """Every frame that FFmpeg's own decode shows, turned by its rotation, and its timestamps."""
-    frames, pts = [], []
-    with av.open(str(path)) as opened:
-        for frame in opened.decode(opened.streams.best("video")):
-            turns = round(frame.rotation / 90)
-            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-            pts.append(frame.pts)
-    return frames, pts
-
-
 def assert_exact(path: Path, rng: np.random.Generator) -> None:
-    reference, pts = sequential(path)
+    reference, pts, tick = sequential(path)
     n = len(reference)
     for wanted in (rng.integers(0, n, 7), rng.permutation(n)[:3], np.array([n - 1, 0, n - 1])):
         batch = read(path, wanted)
@@ -62,14 +52,21 @@ def assert_exact(path: Path, rng: np.random.Generator) -> None:
     assert info.shown_frames == n
     np.testing.assert_array_equal(batch.frames[0], reference[0])
     if None not in pts and info.times_from == "timestamps":
-        with av.open(str(path)) as opened:
-            tick = float(opened.streams.best("video").time_base)
         np.testing.assert_allclose(info.pts_seconds, (np.array(pts) - pts[0]) * tick, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_made_clips_read_exactly(name, clip_file):
     assert_exact(clip_file(name), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_recordings_read_exactly_and_are_not_called_damaged(name, clip_file):
+    path = clip_file(name)
+    assert_exact(path, np.random.default_rng(3))
+    info = probe(path, decoders=())
+    assert info.damage == ()
+    assert (np.diff(info.pts_seconds) >= 0).all()
 
 
 @pytest.mark.parametrize("name", REAL_CLIPS)

@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from data.video import (
     CannotAgree,
+    Sampling,
     read,
+    read_sampled,
 )
+from tests.helpers.decoding import sequential
 
 
 def test_torchcodec_is_not_loaded_after_decord_to_read_av1(clip_file):
@@ -46,3 +50,20 @@ def test_the_gpu_shows_what_the_reference_shows_or_refuses(name, clip_file):
         pytest.skip(f"refused, as it may be: {refusal.reason}")
     assert np.abs(batch.frames.astype(int) - expected.frames).max() <= 2
     np.testing.assert_array_equal(batch.pts_seconds, expected.pts_seconds)
+
+
+@pytest.mark.parametrize("name", ["duplicate_times", "h264_raw"])
+def test_frames_of_one_time_are_not_asked_of_torchcodec(name, clip_file, tmp_path, monkeypatch):
+    """It looks for frames by their times. Whatever is installed: the module is a stand-in."""
+    pytest.importorskip("torch")
+    modules = {"torchcodec": ModuleType("torchcodec"), "torchcodec.decoders": ModuleType("d")}
+    modules["torchcodec.decoders"].VideoDecoder = None
+    for module, stands_in in modules.items():
+        monkeypatch.setitem(sys.modules, module, stands_in)
+    path = clip_file(name)
+    words = "torchcodec is not used on frames without a time of their own"
+    with pytest.raises(CannotAgree, match=words):
+        read(path, [3], decoder="torchcodec")
+    batch, info = read_sampled(path, Sampling(frames=40), decoder="torchcodec")
+    assert (info.decoder, info.notes[-1]) == ("pyav", f"read by pyav: {words}")
+    np.testing.assert_array_equal(batch.frames, np.stack(sequential(path)[0]))

@@ -4,7 +4,6 @@ import struct
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 
 from data.video import (
@@ -17,18 +16,9 @@ from data.video import (
     read,
     read_sampled,
 )
-from data.video.pyav import container as container_module
 from data.video.pyav import open_video
 from tests.helpers import clips
 from tests.helpers.decoding import assert_damaged
-
-
-def test_large_files_are_read_again_instead_of_kept(clip_file, monkeypatch):
-    for name in ("h264_short_gop", "hevc_open_gop", "vp9"):
-        expected = read(clip_file(name), [31, 2, 17]).frames
-        monkeypatch.setattr(container_module, "MAX_PACKET_BYTES", 0)
-        np.testing.assert_array_equal(read(clip_file(name), [31, 2, 17]).frames, expected)
-        monkeypatch.undo()
 
 
 def test_a_stream_that_begins_in_mid_file_is_an_error(clip_file):

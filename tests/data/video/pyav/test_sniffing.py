@@ -16,7 +16,7 @@ from data.video import (
     read,
     read_sampled,
 )
-from tests.helpers import clips
+from tests.helpers import clips, recordings
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108020000009077 53de0000000c4944415408d763"
@@ -150,6 +150,34 @@ def test_a_still_jpeg_is_named(ending, tmp_path):
     path = tmp_path / f"still.{ending}"
     path.write_bytes(made.read_bytes())
     with pytest.raises(VideoError, match=r"a still image \(JPEG\), not a video$"):
+        read(path, [0])
+
+
+def test_a_still_jpeg_with_images_behind_it_is_one(tmp_path):
+    """As phones write them: previews, gain maps and short films after the picture."""
+    large = recordings.jpegs(tmp_path / "large.mjpeg", frames=2)
+    small = recordings.jpegs(tmp_path / "small.mjpeg", frames=1, size=(48, 32))
+    index = b"\xff\xe2\x00\x06MPF\0"
+    film = clips.encode(tmp_path / "film.mp4", frames=3).read_bytes()
+    for content in (
+        large[0] + small[0],
+        large[0][:2] + index + large[0][2:] + large[1],
+        large[0] + film,
+        large[0] + large[1][:200],
+        large[0][:-200],
+    ):
+        path = tmp_path / "still.jpg"
+        path.write_bytes(content)
+        with pytest.raises(VideoError, match=r"a still image \(JPEG\), not a video$"):
+            read(path, [0])
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+def test_an_animated_webp_is_called_so(flags, tmp_path):
+    path = tmp_path / "moves.webp"
+    path.write_bytes(b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0" + bytes([flags]) + bytes(60))
+    words = "an animated WebP, which is not read here: convert it to MP4" if flags else "a still "
+    with pytest.raises(VideoError, match=f"moves.webp: {words}"):
         read(path, [0])
 
 
