@@ -214,8 +214,8 @@ def import_(
         path, backbone=backbone, frames=frames, preprocess=preprocess, output=pool
     )
     _, steps, dim = features.features.shape
-    odd = frames is not None and steps and frames % steps and frames % (steps + 1)  # of `motion`
-    if backbone is None and frames is not None and odd:
+    counts = (steps, steps + 1)  # the second is that of `motion`
+    if backbone is None and frames and steps and all(frames % count for count in counts):
         raise InvalidValueError(
             f"{path} has {counted(steps, 'time step')}, which {counted(frames, 'frame')} cannot "
             "give"
