@@ -17,6 +17,7 @@ from pipeline.cli.options import (
     InOrder,
     as_json,
     model_options,
+    reading_limits,
     share_the_cores,
     workers,
 )
@@ -71,6 +72,7 @@ def info(path: Path, as_json: bool) -> None:
 )
 @workers
 @model_options
+@reading_limits
 def verify(
     path: Path, repair: bool, clips: tuple[Path, ...], workers: int | None, **where: Any
 ) -> None:

@@ -11,6 +11,7 @@ from data.errors import InvalidValueError
 from pipeline.cli.options import (
     PATH,
     as_json,
+    reading_limits,
 )
 from pipeline.console import log
 
@@ -59,6 +60,7 @@ HELP_ORDER = 70
     help="Where the videos are now, with --videos: a manifest, folder or file; repeatable.",
     show_default="where they were",
 )
+@reading_limits
 @as_json
 def evaluate(
     run: Path,

@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     batch,
     model_options,
     pool,
+    reading_limits,
     share_the_cores,
     workers,
 )
@@ -84,6 +85,7 @@ class DecoderName(click.ParamType):
 @workers
 @batch
 @model_options
+@reading_limits
 @as_json
 def extract(
     clips: tuple[Path, ...],

@@ -11,7 +11,7 @@ import click
 from data.errors import HeliographError
 from data.files import atomic_write
 from data.wording import counted
-from pipeline.cli.options import PATH, as_json
+from pipeline.cli.options import PATH, as_json, reading_limits
 from pipeline.cli.outputs import has_content, is_there, require_free
 from pipeline.console import ProgressBar, echo, echo_json, log
 
@@ -105,6 +105,9 @@ def _command(dataset: Dataset) -> click.Command:
     def run(**options: Any) -> None:
         write_index(dataset, **options)
 
+    if dataset.measurements:
+        run = reading_limits(run)
+        params += reversed(run.__click_params__)  # type: ignore[attr-defined]
     return click.Command(dataset.name, callback=run, params=params, help=dataset.summary)
 
 
