@@ -109,12 +109,14 @@ class Container:
             raise VideoError(self.path, "a stream begins in mid-file, a sign of damage") from None
 
 
-def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: bool) -> Container:
+def open_video(
+    path: Path | str, *, limits: Limits | None, threads: int = 0, quick: bool
+) -> Container:
     """Open a file for reading.
 
     Args:
         path: The video file.
-        limits: Limits on reading it.
+        limits: Limits on reading it; None for those in force.
         threads: Threads of the decoder; 0 for one per core.
         quick: Leave out FFmpeg's decoding of the first frames where the format does not need it.
             It fills in what the header does not say, and takes longer than reading the packets.
@@ -125,6 +127,7 @@ def open_video(path: Path | str, *, limits: Limits, threads: int = 0, quick: boo
     import av
     from av.stream import Discard
 
+    limits = limits or Limits.in_force()
     path, size = check_regular_file(path, limits)
     head = read_head(path)
     if kind := identify_non_video(head):
@@ -188,7 +191,9 @@ def _check_size(path: Path, stream: VideoStream, limits: Limits) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if not width or not height:
         raise VideoError(
-            path, f"its frames have no size, or one above the limit of {limits.pixels:,} pixels"
+            path,
+            f"its frames have no size, or one above the limit of {limits.pixels:,} pixels "
+            "(--max-pixels)",
         )
     limits.check_frame_size(path, width, height)
 

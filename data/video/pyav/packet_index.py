@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from data.video.frames import Limits, VideoError
+from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.nal_units import PacketBytes
 from data.video.pyav.packets import NO_ENTRY, PacketFacts, PacketParser, parser_for
 from data.video.pyav.sample_tables import SampleTable
@@ -171,9 +172,9 @@ def read_packet_index(
     try:
         for packet in packets:
             if count == limits.frames:
-                raise VideoError(path, f"more than {limits.frames:,} frames, the limit")
-            side_data = {data.data_type for data in packet.iter_sidedata()}
-            if side_data:
+                reason = f"more than {limits.frames:,} frames, the limit"
+                raise LimitExceeded(path, reason, "--max-duration")
+            if side_data := set(_side_data(packet)):
                 if "encryption_info" in side_data:
                     raise VideoError(path, "its video stream is encrypted")
                 reading.parameters_change |= not side_data.isdisjoint(("new_extradata", "palette"))
@@ -258,7 +259,15 @@ def _check_duration(
 ) -> None:
     seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
     if seconds > limits.seconds:
-        raise VideoError(path, f"lasts {seconds:,.0f} s, the limit is {limits.seconds:,.0f} s")
+        reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
+        raise LimitExceeded(path, reason, "--max-duration")
+
+
+def _side_data(packet: Packet[VideoStream]) -> Iterator[str]:
+    """Yield the kinds of side data that a packet has, without those that PyAV has no name for."""
+    for data in packet.iter_sidedata():
+        with suppress(IndexError):
+            yield data.data_type
 
 
 def _reason_to_doubt(

@@ -75,13 +75,17 @@ def huge(tmp_path_factory) -> dict[str, Path]:
     }
 
 
-TOO_LARGE = "its frames have no size, or one above the limit of 67,108,864 pixels"
+TOO_LARGE = r"its frames have no size, or one above the limit of 67,108,864 pixels \(--max-pixels\)"
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("right", "its frames of 16000x16000 are 256,000,000 pixels, the limit is 67,108,864"),
+        (
+            "right",
+            "its frames of 16000x16000 are 256,000,000 pixels, the limit is 67,108,864 "
+            r"\(--max-pixels lifts it\)",
+        ),
         ("wrong", TOO_LARGE),
     ],
 )
@@ -107,7 +111,7 @@ def test_where_the_limit_is_raised_huge_frames_are_read_or_run_out_of_memory(nam
     ]
     with DecoderPool(workers=1) as pool:
         first, second = pool.map(jobs)
-    assert first.error.reason == "reading it takes more memory than is allowed"
+    assert first.error.reason == "reading it takes more memory than is allowed (--max-memory)"
     assert second.batch.frames.shape == (1, HUGE, HUGE, 3)
 
 
