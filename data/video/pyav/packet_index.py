@@ -222,7 +222,8 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
     """
     path, pts = samples.path, samples.pts
     if len(samples) > limits.frames:
-        raise VideoError(path, f"more than {limits.frames:,} frames, the limit")
+        reason = f"more than {limits.frames:,} frames, the limit"
+        raise LimitExceeded(path, reason, "--max-duration")
     _check_duration(path, pts, stream, limits)
     extradata = stream.codec_context.extradata or b""
     parse = parser_for(stream.codec_context.codec.canonical_name, extradata)
