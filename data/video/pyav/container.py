@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.video.frames import Limits, VideoError
-from data.video.pyav.packet_index import PacketIndex, read_packet_index
+from data.video.pyav import sample_tables
+from data.video.pyav.packet_index import PacketIndex, index_samples, read_packet_index
 from data.video.pyav.sniffing import (
     FORMATS,
     check_regular_file,
@@ -69,8 +71,25 @@ class Container:
         Raises:
             VideoError: There are no packets, they are encrypted, or they exceed the limits.
         """
-        read = read_packet_index(self.path, self.stream, self.packets(), self.limits)
+        read = self._indexed_samples()
+        if read is None:
+            read = read_packet_index(self.path, self.stream, self.packets(), self.limits)
         return replace(read, damage=(*read.damage, *_unmet_claims(self, len(read.pts))))
+
+    def _indexed_samples(self) -> PacketIndex | None:
+        """Return the index by the file's own table of its packets; None where it has to be read."""
+        if self.input.format.name != TIMED_FORMATS[0]:
+            return None
+        if len(self.stream.index_entries) < sample_tables.FEWEST_SAMPLES:
+            return None
+        samples = sample_tables.read_sample_table(self.path, self.input, self.stream)
+        if samples is not None:
+            with suppress(OSError):
+                return index_samples(samples, self.stream, self.limits)
+        fresh = self.reopened(quick=self.quick)  # at the first packet again
+        self.input.close()
+        self.input, self.stream = fresh.input, fresh.stream
+        return None
 
     def reopened(self, *, quick: bool) -> Container:
         """Open the same file again, at its beginning."""

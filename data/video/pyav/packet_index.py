@@ -16,6 +16,7 @@ import numpy.typing as npt
 from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.nal_units import PacketBytes
 from data.video.pyav.packets import NO_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.sample_tables import SampleTable
 from data.video.pyav.sniffing import ffmpeg_reason
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class PacketIndex:
         hidden: Whether the packet is decoded but not shown (edit lists, reference-only frames).
         entry: int8, where decoding may start (`data.video.pyav.packets`).
         droppable: Whether no other packet depends on the packet.
-        packets: The packets; None where they are too large to keep.
+        packets: The packets; None where they are too large to keep, or were not read.
+        samples: Where they are in the file, if its own table of them is used; else None.
         doubt: Why the shown frames are known only by decoding everything; None where each shown
             packet is one frame with a time of its own.
         countable: Whether fewer frames than shown packets mean that frames are lost.
@@ -58,6 +60,12 @@ class PacketIndex:
     doubt: str | None
     countable: bool
     damage: tuple[str, ...]
+    samples: SampleTable | None = None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether each packet can be had without reading those before it."""
+        return self.packets is not None or self.samples is not None
 
     @property
     def trusted(self) -> bool:
@@ -131,13 +139,7 @@ class _Reading:
             return
         joined = b"".join(self.batch)  # each is a buffer of its bytes
         sizes = [packet.size for packet in self.batch]
-        facts = self.parse(PacketBytes.joined(joined, sizes))
-        facts.parameters = {
-            number: sets
-            for number, sets in facts.parameters.items()
-            if not all(item in self.extradata for item in sets)
-        }
-        self.facts.append(facts)
+        self.facts.append(_facts(PacketBytes.joined(joined, sizes), self.parse, self.extradata))
         self.kept_bytes += self.batch_bytes
         if self.kept is not None:
             self.kept += self.batch
@@ -183,14 +185,11 @@ def read_packet_index(
     if not count:
         raise VideoError(path, "its video stream holds no frames")
     reading.parse_batch()
-    pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
-    if not reading.pts_missing:
-        seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
-        if seconds > limits.seconds:
-            reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
-            raise LimitExceeded(path, reason, "--max-duration")
     if reading.corrupt:
         damage.append(f"{reading.corrupt:,} of {count:,} packets are marked corrupt")
+    pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
+    if not reading.pts_missing:
+        _check_duration(path, pts, stream, limits)
     return PacketIndex(
         pts=pts,
         key=np.frombuffer(reading.key, np.bool_),
@@ -207,6 +206,62 @@ def read_packet_index(
         countable=not facts.ambiguous.any(),
         damage=tuple(damage),
     )
+
+
+def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex:
+    """Return the index of the packets in a file's own table, of which only the bytes are read.
+
+    Args:
+        samples: The table.
+        stream: The stream.
+        limits: Limits on reading it.
+
+    Raises:
+        VideoError: They exceed the limits.
+        OSError: The file cannot be read.
+    """
+    path, pts = samples.path, samples.pts
+    if len(samples) > limits.frames:
+        reason = f"more than {limits.frames:,} frames, the limit"
+        raise LimitExceeded(path, reason, "--max-duration")
+    _check_duration(path, pts, stream, limits)
+    extradata = stream.codec_context.extradata or b""
+    parse = parser_for(stream.codec_context.codec.canonical_name, extradata)
+    facts = PacketFacts.joined(
+        [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
+    )
+    return PacketIndex(
+        pts=pts,
+        key=samples.key,
+        hidden=~facts.shown,
+        entry=facts.entry,
+        droppable=facts.droppable & (facts.layer == facts.layer.max()),
+        packets=None,
+        doubt=_reason_to_doubt(pts, facts, pts_missing=False, parameters_change=False),
+        countable=not facts.ambiguous.any(),
+        damage=(),
+        samples=samples,
+    )
+
+
+def _facts(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
+    """Return what packets tell, of their parameter sets only those that are not in `extradata`."""
+    facts = parse(packets)
+    facts.parameters = {
+        number: sets
+        for number, sets in facts.parameters.items()
+        if not all(item in extradata for item in sets)
+    }
+    return facts
+
+
+def _check_duration(
+    path: Path, pts: npt.NDArray[np.int64], stream: VideoStream, limits: Limits
+) -> None:
+    seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
+    if seconds > limits.seconds:
+        reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
+        raise LimitExceeded(path, reason, "--max-duration")
 
 
 def _side_data(packet: Packet[VideoStream]) -> Iterator[str]:
@@ -229,7 +284,7 @@ def _reason_to_doubt(
     if pts_missing:
         return "packets without a timestamp"
     growing = bool((np.diff(pts) > 0).all())
-    if not growing and len(np.unique(pts)) < len(pts):
+    if not growing and bool((np.diff(np.sort(pts, kind="stable")) == 0).any()):
         return "several packets with the same timestamp"
     if growing and bool(facts.bidirectional.any()):
         return "timestamps in decoding order in a stream that is shown in another order"
