@@ -63,7 +63,7 @@ class Job:
     end: float | None = None
     decoder: str = "pyav"
     accept_damaged: bool = False
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=Limits.in_force)
     tag: Any = None
 
     def read(self, threads: int) -> tuple[FrameBatch | None, VideoInfo]:
@@ -89,7 +89,7 @@ class ProbeJob:
     path: Path
     decode: bool = True
     decoders: Sequence[str] | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=Limits.in_force)
     tag: Any = None
 
     def read(self, threads: int) -> tuple[FrameBatch | None, VideoInfo]:
@@ -339,7 +339,8 @@ class DecoderPool:
                 self._discard(worker)
                 return None
             if worker.timed_out():
-                return self._discard(worker, TIMEOUT)
+                longest = f"{job.limits.wall_seconds:g} s"
+                return self._discard(worker, f"{TIMEOUT}: it takes more than {longest} (--timeout)")
         outcome = self._receive(worker, transform)
         worker.job = None
         return outcome

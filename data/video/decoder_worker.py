@@ -38,7 +38,8 @@ def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
         except HeliographError as error:
             connection.send((error, None, None, None, None))
         except MemoryError:
-            too_large = VideoError(job.path, "reading it takes more memory than is allowed")
+            reason = "reading it takes more memory than is allowed (--max-memory)"
+            too_large = VideoError(job.path, reason)
             connection.send((too_large, None, None, None, None))
         except Exception as error:  # whatever a file provokes costs this clip
             line = str(error).strip().partition("\n")[0][:200]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,13 @@ class VideoError(HeliographError):
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
         return type(self), (str(self.path), self.reason)
+
+
+class LimitExceeded(VideoError):
+    """A clip above one of the `Limits`; the reason names the option of commands that lifts it."""
+
+    def __init__(self, path: Path | str, reason: str, option: str = "") -> None:
+        super().__init__(path, f"{reason} ({option} lifts it)" if option else reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +67,59 @@ class Limits:
             if not getattr(self, limit.name) > 0:
                 raise ValueError(f"limit {limit.name} must be positive")
 
+    @classmethod
+    def set_to(
+        cls,
+        *,
+        duration: float | None = None,
+        pixels: int | None = None,
+        memory: float | None = None,
+        timeout: float | None = None,
+    ) -> Limits:
+        """Return the default limits with those changed that are given.
+
+        Args:
+            duration: Longest clip, in seconds; a longer one may have more frames and bytes, too.
+            pixels: Most pixels of a frame.
+            memory: Most memory of a process that decodes, in GiB; its frames may take half.
+            timeout: Longest time for reading a clip, in seconds.
+
+        Raises:
+            ValueError: One is not positive.
+        """
+        limits = cls()
+        if duration is not None:
+            limits = replace(limits, seconds=duration)
+            longer = min(max(duration / cls.seconds, 1), 1e6)
+            frames, size = int(longer * cls.frames), int(longer * cls.bytes)
+            limits = replace(limits, frames=frames, bytes=size)
+        if pixels is not None:
+            limits = replace(limits, pixels=pixels)
+        if memory is not None:
+            allowed = int(min(memory, 2**30) * 2**30)
+            limits = replace(limits, memory_bytes=allowed, batch_bytes=max(allowed // 2, 1))
+        return limits if timeout is None else replace(limits, wall_seconds=timeout)
+
+    @staticmethod
+    def in_force() -> Limits:
+        """Return the limits that hold where none are given: the defaults, or those of `use`."""
+        return _in_force[-1]
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Let these limits hold in this process, in all its threads, where none are given."""
+        _in_force.append(self)
+        try:
+            yield
+        finally:
+            _in_force.pop()
+
     def check_frame_size(self, path: Path, width: int, height: int) -> None:
         """Raise `VideoError` for frames of this size if they exceed a limit."""
         size = f"its frames of {width}x{height}"
         if width * height > self.pixels:
-            raise VideoError(
-                path, f"{size} are {width * height:,} pixels, the limit is {self.pixels:,}"
-            )
+            reason = f"{size} are {width * height:,} pixels, the limit is {self.pixels:,}"
+            raise LimitExceeded(path, reason, "--max-pixels")
         long, short = max(width, height), min(width, height)
         if long > self.aspect * short:
             raise VideoError(
@@ -72,6 +127,9 @@ class Limits:
                 f"{size} are {long / short:,.5g} times as long as wide, the limit is "
                 f"{self.aspect:g}",
             )
+
+
+_in_force = [Limits()]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,9 @@ from data.video.decoder_pool import TIMEOUT, DecoderEnded, DecoderPool, Outcome,
 from data.video.frames import Limits
 from data.video.info import VideoInfo
 
-DEFAULT_LIMITS = Limits()
-
 
 def probe_files(
-    paths: Iterable[Path], *, limits: Limits = DEFAULT_LIMITS
+    paths: Iterable[Path], *, limits: Limits | None = None
 ) -> Iterator[VideoInfo | HeliographError]:
     """Yield for each file what is known about it, or the reason why nothing is.
 
@@ -26,7 +24,7 @@ def probe_files(
     """
     with DecoderPool(workers=1) as pool:
         for path in paths:
-            yield _probe(pool, path, limits)
+            yield _probe(pool, path, limits or Limits.in_force())
 
 
 def _probe(pool: DecoderPool, path: Path, limits: Limits) -> VideoInfo | HeliographError:
@@ -36,7 +34,7 @@ def _probe(pool: DecoderPool, path: Path, limits: Limits) -> VideoInfo | Heliogr
     whole = look()
     if not isinstance(whole.error, DecoderEnded):
         return _result(whole)
-    if whole.error.reason == TIMEOUT:
+    if whole.error.reason.startswith(TIMEOUT):
         info = look(decode=False).info
         if info is None:
             return whole.error

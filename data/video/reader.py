@@ -31,8 +31,6 @@ from data.video.info import VideoInfo
 from data.video.pyav import DecodeSession, FrameCountChanged, open_video
 from data.video.sampling import ClipTooShort, Sampling
 
-DEFAULT_LIMITS = Limits()
-
 
 def read(
     path: Path | str,
@@ -41,7 +39,7 @@ def read(
     decoder: str = REFERENCE,
     device: str = "auto",
     accept_damaged: bool = False,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
     threads: int = 0,
 ) -> FrameBatch:
     """Read the frames at `indices`, in that order, repeats included.
@@ -53,7 +51,7 @@ def read(
         device: Where the decoder decodes: `cpu`, `cuda`, or `auto`, which uses a GPU if the
             decoder can and decodes there as the CPU does.
         accept_damaged: Read damaged files too; indices then count the frames that can be decoded.
-        limits: Limits on reading the clip.
+        limits: Limits on reading the clip; None for those in force.
         threads: Threads of the decoder; 0 for one per core.
 
     Returns:
@@ -85,7 +83,7 @@ def read_sampled(
     end: float | None = None,
     decoder: str = REFERENCE,
     accept_damaged: bool = False,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
     threads: int = 0,
 ) -> tuple[FrameBatch, VideoInfo]:
     """Read the frames that `sampling` picks from `start` up to `end` (seconds).
@@ -125,7 +123,7 @@ def probe(
     *,
     decode: bool = True,
     decoders: Sequence[str] | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
 ) -> VideoInfo:
     """Return what is known about a file, damaged or not.
 
@@ -134,7 +132,7 @@ def probe(
         decode: Decode the whole file, which shows how many frames can be decoded.
         decoders: Compare a few frames of these decoders with the reference's; None for every
             decoder there is.
-        limits: Limits on reading the clip.
+        limits: Limits on reading the clip; None for those in force.
 
     Raises:
         VideoError: The file is no video.

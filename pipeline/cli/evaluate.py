@@ -11,6 +11,7 @@ from data.errors import InvalidValueError
 from pipeline.cli.options import (
     PATH,
     as_json,
+    reading_limits,
 )
 from pipeline.console import log
 
@@ -49,8 +50,8 @@ HELP_ORDER = 70
 @click.option(
     "--videos",
     is_flag=True,
-    help="Also decode the clips' videos: baselines on optical flow, and on duration, frame rate, "
-    "size and bytes.",
+    help="Also decode the clips' videos: the baselines optical_flow and shortcuts (duration, "
+    "frame rate, size and bytes).",
 )
 @click.option(
     "--clips",
@@ -59,6 +60,7 @@ HELP_ORDER = 70
     help="Where the videos are now, with --videos: a manifest, folder or file; repeatable.",
     show_default="where they were",
 )
+@reading_limits
 @as_json
 def evaluate(
     run: Path,
@@ -73,6 +75,9 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Score a RUN against baselines and chance.
+
+    Baselines are ridge regressions on the clips' features, and without a network on the cache's
+    thumbnails of their frames: pixels, differences (of successive frames) and first_frame.
 
     Also: what each position of the messages causes, whether new receivers learn them, and what
     they are worth. All of it is added to the run's metrics.json.

@@ -14,6 +14,7 @@ from pipeline.cli.options import (
     SOME_CLIPS_FAILED,
     as_json,
     model_options,
+    reading_limits,
 )
 from pipeline.console import echo, echo_json, log
 
@@ -24,6 +25,7 @@ HELP_ORDER = 90
 @click.argument("run", type=PATH)
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @model_options
+@reading_limits
 @as_json
 def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> None:
     """Print the messages of CLIPS by the agents of a RUN.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,68 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of every command that decodes videos, which set the limits on reading one."""
+
+    @wraps(command)
+    def limited(
+        *arguments: Any,
+        max_duration: float | None,
+        max_pixels: int | None,
+        max_memory: float | None,
+        timeout: float | None,
+        **options: Any,
+    ) -> Any:
+        chosen = {
+            "duration": max_duration, "pixels": max_pixels,
+            "memory": max_memory, "timeout": timeout,
+        }  # fmt: skip
+        if all(value is None for value in chosen.values()):
+            return command(*arguments, **options)
+        from data.video import Limits
+
+        try:
+            limits = Limits.set_to(**chosen)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        with limits.use():
+            return command(*arguments, **options)
+
+    positive = click.FloatRange(0, min_open=True)
+    for option in (
+        click.option(
+            "--timeout",
+            type=positive,
+            metavar="SECONDS",
+            help="Longest time for reading one clip.",
+            show_default="600",
+        ),
+        click.option(
+            "--max-memory",
+            type=click.FloatRange(0.5),
+            metavar="GIB",
+            help="Most memory of a process that decodes; frames may take half of it.",
+            show_default="16",
+        ),
+        click.option(
+            "--max-pixels",
+            type=click.IntRange(1),
+            metavar="NUMBER",
+            help="Most pixels of a frame.",
+            show_default="8192 x 8192",
+        ),
+        click.option(
+            "--max-duration",
+            type=positive,
+            metavar="SECONDS",
+            help="Longest video that is read.",
+            show_default="86400, a day",
+        ),
+    ):
+        limited = option(limited)
+    return limited
 
 
 class InOrder(click.Group):

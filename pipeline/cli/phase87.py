@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     batch,
     model_options,
     pool,
+    reading_limits,
     share_the_cores,
     workers,
 )
@@ -57,6 +58,7 @@ HELP_ORDER = 120
 @overwrite
 @workers
 @model_options
+@reading_limits
 @as_json
 def phase87(
     root: Path | None,

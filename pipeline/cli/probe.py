@@ -11,6 +11,7 @@ from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
     as_json,
+    reading_limits,
 )
 from pipeline.console import echo, echo_json, log
 
@@ -19,6 +20,7 @@ HELP_ORDER = 130
 
 @click.command()
 @click.argument("files", nargs=-1, type=PATH, required=True)
+@reading_limits
 @as_json
 def probe(files: tuple[Path, ...], as_json: bool) -> None:
     """Say what is known of video FILES.

@@ -8,6 +8,7 @@ import click
 
 from pipeline.cli.options import (
     PATH,
+    reading_limits,
 )
 from pipeline.cli.outputs import overwrite, require_free
 from pipeline.console import echo, log
@@ -26,6 +27,7 @@ HELP_ORDER = 100
     show_default="where they were",
 )
 @overwrite
+@reading_limits
 def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool) -> None:
     """Write one self-contained HTML page about a RUN.
 

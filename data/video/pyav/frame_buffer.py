@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.video.frames import FrameIndices, Frames, Limits, VideoError
+from data.video.frames import FrameIndices, Frames, LimitExceeded, Limits, VideoError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -94,10 +94,11 @@ class FrameBuffer:
         self.limits.check_frame_size(self.path, shape[1], shape[0])
         size = self.count * math.prod(shape)
         if size > self.limits.batch_bytes:
-            raise VideoError(
+            raise LimitExceeded(
                 self.path,
                 f"{self.count:,} frames of {shape[1]}x{shape[0]} take {size:,} bytes, "
                 f"the limit is {self.limits.batch_bytes:,}",
+                "--max-memory",
             )
         return np.empty((self.count, *shape), np.uint8)
 

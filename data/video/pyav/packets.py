@@ -1,8 +1,11 @@
-"""What the bitstream of a packet tells: whether decoding may start here, what depends on it.
+"""What the bitstream of packets tells: whether decoding may start here, what depends on them.
 
 Container flags are claims (an MP4 without a sync table calls every packet a keyframe), so the
 bitstream decides where decoding may start. A codec without a parser here is decoded from the start,
 which is always right.
+
+Packets are parsed many at a time, so that a packet costs no Python of its own where its codec's
+files have many (H.264, HEVC); the other parsers look at one packet after the other.
 
 Sources: ITU-T H.264 7.3.1, 7.3.3 and D.2.8 (NAL unit types, slice types, recovery points); ITU-T
 H.265 7.4.2.2 (NAL unit types, TemporalId); RFC 6386 9.1 (VP8); VP9 bitstream 6.2 and annex B; AV1
@@ -12,172 +15,171 @@ bitstream 5.3 to 5.9; ISO/IEC 14496-2 6.2.5 (vop_coding_type); ISO/IEC 13818-2 6
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from data.video.pyav.nal_units import (
+    PacketBytes,
+    nal_units,
+    recovers_at_once,
+    slice_types,
+)
 
 CLOSED_ENTRY = 2
 OPEN_ENTRY = 1
 NO_ENTRY = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class PacketFacts:
-    """What a packet's bitstream tells.
+    """What the bitstream of n packets tells; all arrays have shape (n,).
 
     Attributes:
-        entry: `CLOSED_ENTRY` where all packets that follow can be decoded from here, `OPEN_ENTRY`
-            where those can that are shown at or after this one, otherwise `NO_ENTRY`.
+        entry: int8, `CLOSED_ENTRY` where all packets that follow can be decoded from here,
+            `OPEN_ENTRY` where those can that are shown at or after this one, else `NO_ENTRY`.
         droppable: Whether no packet depends on this one, if its `layer` is the stream's highest.
         shown: Whether the decoder shows a frame for it.
-        layer: Its temporal layer.
+        layer: int8, its temporal layer.
         bidirectional: Whether it may be shown before packets that it follows in the file.
-        parameters: Its parameter sets, which later packets may use.
         ambiguous: Whether only decoding it tells if it is exactly one frame.
+        parameters: Its parameter sets, which later packets may use, by the numbers of the packets
+            that have any.
     """
 
+    entry: npt.NDArray[np.int8]
+    droppable: npt.NDArray[np.bool_]
+    shown: npt.NDArray[np.bool_]
+    layer: npt.NDArray[np.int8]
+    bidirectional: npt.NDArray[np.bool_]
+    ambiguous: npt.NDArray[np.bool_]
+    parameters: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, count: int) -> PacketFacts:
+        """Return what holds for packets of which nothing is known but that each is one frame."""
+        return cls(
+            entry=np.full(count, NO_ENTRY, np.int8),
+            droppable=np.zeros(count, np.bool_),
+            shown=np.ones(count, np.bool_),
+            layer=np.zeros(count, np.int8),
+            bidirectional=np.zeros(count, np.bool_),
+            ambiguous=np.zeros(count, np.bool_),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[PacketFacts]) -> PacketFacts:
+        """Return the facts of the packets of all `parts`, one part after the other."""
+        parameters: dict[int, tuple[bytes, ...]] = {}
+        first = 0
+        for part in parts:
+            parameters |= {first + number: sets for number, sets in part.parameters.items()}
+            first += len(part.entry)
+        names = ("entry", "droppable", "shown", "layer", "bidirectional", "ambiguous")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**arrays, parameters=parameters)
+
+
+def _h264(packets: PacketBytes, length_size: int) -> PacketFacts:
+    facts, units = PacketFacts.of(len(packets)), nal_units(packets, length_size)
+    head = packets.data[units.start]
+    kind = head & 31
+    is_slice = (kind >= 1) & (kind <= 5)
+    slices = units.packet[is_slice]
+    facts.ambiguous[:] = True
+    facts.ambiguous[slices] = False
+    facts.droppable[:] = True
+    facts.droppable[units.packet[is_slice & (head & 0x60 != 0)]] = False
+    predicted = np.flatnonzero((kind == 1) | (kind == 2))
+    types = slice_types(packets.data, units.start[predicted] + 1, units.end[predicted])
+    facts.bidirectional[units.packet[predicted[types == 1]]] = True
+    idr = np.zeros(len(packets), np.bool_)
+    idr[units.packet[kind == 5]] = True
+    for unit in np.flatnonzero((kind == 6) & ~idr[units.packet]).tolist():
+        if recovers_at_once(packets.data, int(units.start[unit]), int(units.end[unit])):
+            facts.entry[units.packet[unit]] = OPEN_ENTRY
+    facts.entry[idr] = CLOSED_ENTRY
+    is_parameters = (kind == 7) | (kind == 8) | (kind == 13) | (kind == 15)
+    facts.parameters = units.contents(packets, is_parameters)
+    return facts
+
+
+def _hevc(packets: PacketBytes, length_size: int) -> PacketFacts:
+    facts, units = PacketFacts.of(len(packets)), nal_units(packets, length_size, shortest=2)
+    kind = packets.data[units.start] >> 1 & 63
+    pictures = np.flatnonzero(kind < 32)
+    first_of_packet, position = np.unique(units.packet[pictures], return_index=True)
+    first = pictures[position]
+    picture_kind = kind[first]
+    no_reference = (picture_kind < 16) & (picture_kind & 1 == 0)
+    closed = (picture_kind == 19) | (picture_kind == 20)
+    open_or_closed = (picture_kind >= 16) & (picture_kind <= 21)
+    facts.ambiguous[:] = True
+    facts.ambiguous[first_of_packet] = False
+    facts.entry[first_of_packet] = np.where(
+        closed, CLOSED_ENTRY, np.where(open_or_closed, OPEN_ENTRY, NO_ENTRY)
+    )
+    facts.droppable[first_of_packet] = no_reference
+    facts.layer[first_of_packet] = (packets.data[units.start[first] + 1] & 7).astype(np.int8) - 1
+    facts.bidirectional[first_of_packet] = no_reference | (
+        (picture_kind >= 6) & (picture_kind <= 9)
+    )
+    facts.parameters = units.contents(packets, (kind >= 32) & (kind <= 34))
+    return facts
+
+
+def _vp8(packets: PacketBytes) -> PacketFacts:
+    facts, head = PacketFacts.of(len(packets)), packets.data[packets.start]
+    facts.entry[head & 1 == 0] = CLOSED_ENTRY
+    facts.shown = head & 0x10 != 0
+    return facts
+
+
+def _vp9(packets: PacketBytes) -> PacketFacts:
+    facts, head = PacketFacts.of(len(packets)), packets.data[packets.start]
+    facts.ambiguous = head >> 6 != 2
+    shift = np.where(head & 0x30 == 0x30, 2, 3).astype(np.uint8)  # profile 3 has a reserved bit
+    coded = ~facts.ambiguous & (head >> shift & 1 == 0)  # not show_existing_frame
+    key = head >> (shift - 1) & 1 == 0
+    shown = head >> (shift - 2) & 1 == 1
+    superframe = packets.data[packets.end - 1] & 0xE0 == 0xC0
+    facts.entry[coded & key & shown] = CLOSED_ENTRY
+    facts.shown = ~coded | shown | superframe
+    return facts
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What one packet tells, by the names of `PacketFacts`."""
+
     entry: int = NO_ENTRY
-    droppable: bool = False
-    shown: bool = True
-    layer: int = 0
     bidirectional: bool = False
-    parameters: tuple[bytes, ...] = ()
     ambiguous: bool = False
-
-
-AMBIGUOUS = PacketFacts(ambiguous=True)
-
-
-def _nal_units(data: memoryview, length_size: int) -> list[memoryview]:
-    """Return the NAL units of a packet; `length_size` 0 means start codes (Annex B)."""
-    units: list[memoryview] = []
-    if length_size:
-        at = 0
-        while at + length_size < len(data):
-            size = int.from_bytes(data[at : at + length_size], "big")
-            at += length_size
-            units.append(data[at : at + size])
-            at += size
-        return units
-    text = bytes(data)
-    at = text.find(b"\0\0\1")
-    while at >= 0:
-        end = text.find(b"\0\0\1", at + 3)
-        units.append(data[at + 3 : end if end >= 0 else len(data)])
-        at = end
-    return units
-
-
-def _exp_golomb(data: memoryview, count: int) -> list[int]:
-    """Return the first `count` ue(v) codes of `data`; fewer where it ends."""
-    bits = int.from_bytes(data, "big")
-    at = 8 * len(data)
-    values = []
-    for _ in range(count):
-        zeros = at - (bits & ((1 << at) - 1)).bit_length()
-        if 2 * zeros + 1 > at:
-            break
-        at -= 2 * zeros + 1
-        values.append((bits >> at & ((1 << (zeros + 1)) - 1)) - 1)
-    return values
-
-
-def _h264(data: memoryview, length_size: int) -> PacketFacts:
-    idr = recovers = referenced = bidirectional = False
     parameters: tuple[bytes, ...] = ()
-    slices = 0
-    for unit in _nal_units(data, length_size):
-        if not len(unit):
-            continue
-        kind = unit[0] & 31
-        if 1 <= kind <= 5:
-            slices += 1
-            referenced |= bool(unit[0] & 0x60)
-            idr |= kind == 5
-            if kind in (1, 2) and not bidirectional:
-                header = _exp_golomb(unit[1:17], 2)  # first_mb_in_slice, slice_type
-                bidirectional = len(header) == 2 and header[1] % 5 == 1
-        elif kind == 6:
-            recovers |= _recovers_at_once(unit)
-        elif kind in (7, 8, 13, 15):
-            parameters += (bytes(unit),)
-    return PacketFacts(
-        entry=CLOSED_ENTRY if idr else OPEN_ENTRY if recovers else NO_ENTRY,
-        droppable=not referenced,
-        bidirectional=bidirectional,
-        parameters=parameters,
-        ambiguous=not slices,
-    )
 
 
-def _recovers_at_once(sei: memoryview) -> bool:
-    """Return whether the SEI unit holds a recovery point that is exact and takes no frames."""
-    at = 1
-    while at + 2 < len(sei):
-        numbers = []
-        for _ in range(2):  # payload type, payload size
-            value = 0
-            while at < len(sei) and sei[at] == 255:
-                value, at = value + 255, at + 1
-            if at >= len(sei):
-                return False
-            numbers.append(value + sei[at])
-            at += 1
-        if numbers[0] == 6 and at < len(sei):
-            # recovery_frame_cnt 0 is the bit 1 in ue(v); exact_match_flag is the next bit.
-            return sei[at] & 0xC0 == 0xC0
-        at += numbers[1]
-    return False
+_AMBIGUOUS = _Picture(ambiguous=True)
+_NO_ENTRY = _Picture()
+_OPEN_ENTRY = _Picture(entry=OPEN_ENTRY)
+_CLOSED_ENTRY = _Picture(entry=CLOSED_ENTRY)
+_BIDIRECTIONAL = _Picture(bidirectional=True)
 
 
-def _hevc(data: memoryview, length_size: int) -> PacketFacts:
-    parameters: tuple[bytes, ...] = ()
-    picture: PacketFacts | None = None
-    for unit in _nal_units(data, length_size):
-        if len(unit) < 2:
-            continue
-        kind, layer = (unit[0] >> 1) & 63, (unit[1] & 7) - 1
-        if kind in (32, 33, 34):
-            parameters += (bytes(unit),)
-        elif kind < 32 and picture is None:
-            no_reference = kind < 16 and not kind & 1
-            picture = PacketFacts(
-                entry=CLOSED_ENTRY
-                if kind in (19, 20)
-                else OPEN_ENTRY
-                if 16 <= kind <= 21
-                else NO_ENTRY,
-                droppable=no_reference,
-                layer=layer,
-                bidirectional=no_reference or 6 <= kind <= 9,
-            )
-    if picture is None:
-        return PacketFacts(parameters=parameters, ambiguous=True)
-    return PacketFacts(
-        entry=picture.entry,
-        droppable=picture.droppable,
-        layer=picture.layer,
-        bidirectional=picture.bidirectional,
-        parameters=parameters,
-    )
+def _one_by_one(packets: PacketBytes, parse: Callable[[bytes], _Picture]) -> PacketFacts:
+    """Return the facts of packets that are parsed one after the other."""
+    pictures = [parse(packets.packet(number)) for number in range(len(packets))]
+    facts = PacketFacts.of(len(packets))
+    facts.entry[:] = [picture.entry for picture in pictures]
+    facts.bidirectional[:] = [picture.bidirectional for picture in pictures]
+    facts.ambiguous[:] = [picture.ambiguous for picture in pictures]
+    facts.parameters = {n: p.parameters for n, p in enumerate(pictures) if p.parameters}
+    return facts
 
 
-def _vp8(data: memoryview, _: int) -> PacketFacts:
-    return PacketFacts(entry=NO_ENTRY if data[0] & 1 else CLOSED_ENTRY, shown=bool(data[0] & 0x10))
-
-
-def _vp9(data: memoryview, _: int) -> PacketFacts:
-    if data[0] >> 6 != 2:
-        return AMBIGUOUS
-    shift = 2 if data[0] & 0x30 == 0x30 else 3  # profile 3 has a reserved bit
-    if data[0] >> shift & 1:  # show_existing_frame
-        return PacketFacts()
-    key = not data[0] >> (shift - 1) & 1
-    shown = bool(data[0] >> (shift - 2) & 1)
-    superframe = data[-1] & 0xE0 == 0xC0
-    return PacketFacts(entry=CLOSED_ENTRY if key and shown else NO_ENTRY, shown=shown or superframe)
-
-
-def _av1(data: memoryview, _: int) -> PacketFacts:
+def _av1(data: bytes) -> _Picture:
     at, sequence = 0, False
     while at < len(data):
         head = data[at]
@@ -198,65 +200,69 @@ def _av1(data: memoryview, _: int) -> PacketFacts:
             sequence = not data[at] & 0x08  # reduced_still_picture_header
         elif kind in (3, 6):
             # show_existing_frame 0, frame_type 0 (key), show_frame 1
-            return PacketFacts(entry=CLOSED_ENTRY if sequence and data[at] >> 4 == 1 else NO_ENTRY)
+            return _CLOSED_ENTRY if sequence and data[at] >> 4 == 1 else _NO_ENTRY
         at += size
-    return AMBIGUOUS
+    return _AMBIGUOUS
 
 
-def _mpeg4(data: memoryview, _: int) -> PacketFacts:
-    text = bytes(data)
-    at = text.find(b"\0\0\1\xb6")
+def _mpeg4(data: bytes) -> _Picture:
+    at = data.find(b"\0\0\1\xb6")
     # Two pictures in a packet, or one of a few bytes that repeats the last and shows nothing.
-    if at < 0 or len(text) < at + 16 or text.find(b"\0\0\1\xb6", at + 4) >= 0:
-        return AMBIGUOUS
-    kind = text[at + 4] >> 6
-    layers = any(code in text[:at] for code in (b"\0\0\1\x20", b"\0\0\1\x00", b"\0\0\1\xb0"))
-    return PacketFacts(
-        entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
-        bidirectional=kind == 2,
-        parameters=(text[:at],) if layers else (),
-    )
+    if at < 0 or len(data) < at + 16 or data.find(b"\0\0\1\xb6", at + 4) >= 0:
+        return _AMBIGUOUS
+    kind = data[at + 4] >> 6
+    if any(code in data[:at] for code in (b"\0\0\1\x20", b"\0\0\1\x00", b"\0\0\1\xb0")):
+        return _Picture(
+            entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
+            bidirectional=kind == 2,
+            parameters=(data[:at],),
+        )
+    return _OPEN_ENTRY if kind == 0 else _BIDIRECTIONAL if kind == 2 else _NO_ENTRY
 
 
-def _mpeg2(data: memoryview, _: int) -> PacketFacts:
-    text = bytes(data)
-    at = text.find(b"\0\0\1\0")
-    if at < 0 or at + 5 >= len(text):
-        return AMBIGUOUS
-    kind = text[at + 5] >> 3 & 7
-    starts = kind == 1 and text.startswith(b"\0\0\1\xb3")  # with a sequence header of its own
-    return PacketFacts(entry=OPEN_ENTRY if starts else NO_ENTRY, bidirectional=kind == 3)
+def _mpeg2(data: bytes) -> _Picture:
+    at = data.find(b"\0\0\1\0")
+    if at < 0 or at + 5 >= len(data):
+        return _AMBIGUOUS
+    kind = data[at + 5] >> 3 & 7
+    if kind == 1 and data.startswith(b"\0\0\1\xb3"):  # with a sequence header of its own
+        return _OPEN_ENTRY
+    return _BIDIRECTIONAL if kind == 3 else _NO_ENTRY
 
 
-def _mjpeg(data: memoryview, _: int) -> PacketFacts:
+def _mjpeg(data: bytes) -> _Picture:
     # A JPEG that leaves out its tables uses those of an earlier one.
-    head = bytes(data[:4096])
-    return PacketFacts(
-        entry=CLOSED_ENTRY if b"\xff\xdb" in head and b"\xff\xc4" in head else NO_ENTRY
-    )
+    head = data[:4096]
+    return _CLOSED_ENTRY if b"\xff\xdb" in head and b"\xff\xc4" in head else _NO_ENTRY
 
 
-def _in_order(data: memoryview, _: int) -> PacketFacts:
-    return PacketFacts()
+def _in_order(packets: PacketBytes) -> PacketFacts:
+    return PacketFacts.of(len(packets))
 
 
-def _intra(data: memoryview, _: int) -> PacketFacts:
-    return PacketFacts(entry=CLOSED_ENTRY)
+def _intra(packets: PacketBytes) -> PacketFacts:
+    facts = PacketFacts.of(len(packets))
+    facts.entry[:] = CLOSED_ENTRY
+    return facts
 
 
-PacketParser = Callable[[memoryview, int], PacketFacts]
+def _unknown(packets: PacketBytes) -> PacketFacts:
+    facts = PacketFacts.of(len(packets))
+    facts.ambiguous[:] = True
+    return facts
+
+
+PacketParser = Callable[[PacketBytes], PacketFacts]
 
 # By FFmpeg's name of the codec.
 PARSERS: dict[str, PacketParser] = {
-    "h264": _h264,
-    "hevc": _hevc,
     "vp8": _vp8,
     "vp9": _vp9,
-    "av1": _av1,
-    "mpeg4": _mpeg4,
-    "mpeg1video": _mpeg2,
-    "mpeg2video": _mpeg2,
-    "mjpeg": _mjpeg,
+    "av1": partial(_one_by_one, parse=_av1),
+    "mpeg4": partial(_one_by_one, parse=_mpeg4),
+    "mpeg1video": partial(_one_by_one, parse=_mpeg2),
+    "mpeg2video": partial(_one_by_one, parse=_mpeg2),
+    "mjpeg": partial(_one_by_one, parse=_mjpeg),
 }
 # Each frame of these is a keyframe; of the last three it is known only that a packet is a frame.
 INTRA_ONLY = ("prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png")
@@ -264,24 +270,19 @@ PARSERS.update(dict.fromkeys(INTRA_ONLY, _intra))
 PARSERS.update(dict.fromkeys(("ffv1", "gif", "qtrle"), _in_order))
 
 
-def _unknown(data: memoryview, _: int) -> PacketFacts:
-    return AMBIGUOUS
-
-
-def parser_for(codec: str, extradata: bytes) -> tuple[PacketParser, int]:
-    """Return the parser of a codec's packets, and the bytes of a NAL unit's length.
+def parser_for(codec: str, extradata: bytes) -> PacketParser:
+    """Return the parser of a codec's packets.
 
     Args:
         codec: FFmpeg's name of the codec.
-        extradata: The container's description of the stream.
-
-    Returns:
-        The parser; and the bytes of a length, 0 where NAL units are separated by start codes.
+        extradata: The container's description of the stream, which says how long the length before
+            each NAL unit is; where it does not, start codes separate the units.
     """
-    length_size = 0
     configured = extradata.startswith(b"\1")  # avcC and hvcC begin with a version
-    if configured and codec == "h264" and len(extradata) > 4:
-        length_size = (extradata[4] & 3) + 1
-    if configured and codec == "hevc" and len(extradata) > 21:
-        length_size = (extradata[21] & 3) + 1
-    return PARSERS.get(codec, _unknown), length_size
+    if codec == "h264":
+        length_size = (extradata[4] & 3) + 1 if configured and len(extradata) > 4 else 0
+        return partial(_h264, length_size=length_size)
+    if codec == "hevc":
+        length_size = (extradata[21] & 3) + 1 if configured and len(extradata) > 21 else 0
+        return partial(_hevc, length_size=length_size)
+    return PARSERS.get(codec, _unknown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from data.video.frames import VideoError
+from data.video.frames import LimitExceeded
 from data.video.pyav.container import Container, decoder_options
 from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts, to_rgb
 
@@ -72,7 +72,8 @@ def decode_fully(
             for frame in frames:
                 index = len(result.pts)
                 if index == container.limits.frames:
-                    raise VideoError(container.path, f"more than {index:,} frames, the limit")
+                    reason = f"more than {index:,} frames, the limit"
+                    raise LimitExceeded(container.path, reason, "--max-duration")
                 result.pts.append(frame.pts)
                 result.corrupt += frame.is_corrupt
                 result.facts.add_frame(frame)

@@ -13,9 +13,7 @@ import stat
 from pathlib import Path
 
 from data.files import is_hollow
-from data.video.frames import Limits, VideoError
-
-DEFAULT_LIMITS = Limits()
+from data.video.frames import LimitExceeded, Limits, VideoError
 
 # FFmpeg's demuxers of self-contained media. Left out on purpose: hls, dash, concat, sdp, image
 # sequences and whatever else opens other files, and tty, which reads any text as a video.
@@ -60,7 +58,7 @@ def file_url(path: Path | str) -> str:
     return f"file:{os.path.abspath(path)}"
 
 
-def check_regular_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> tuple[Path, int]:
+def check_regular_file(path: Path | str, limits: Limits | None = None) -> tuple[Path, int]:
     """Return the path of a regular file and its size in bytes.
 
     The file is not opened unless it is regular, since opening a FIFO hangs.
@@ -69,7 +67,7 @@ def check_regular_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> tup
         VideoError: It is missing, empty, not a regular file, larger than `limits`, or large and
             hardly written (a sparse file takes as long to read as a written one).
     """
-    path = Path(path)
+    path, limits = Path(path), limits or Limits.in_force()
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -87,7 +85,8 @@ def check_regular_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> tup
     if not status.st_size:
         raise VideoError(path, "an empty file (0 bytes), not a video")
     if status.st_size > limits.bytes:
-        raise VideoError(path, f"{status.st_size:,} bytes, the limit is {limits.bytes:,}")
+        reason = f"{status.st_size:,} bytes, the limit is {limits.bytes:,}"
+        raise LimitExceeded(path, reason, "--max-duration")
     if is_hollow(path):
         raise VideoError(path, f"hardly any of its {status.st_size:,} bytes were ever written")
     return path, status.st_size
@@ -185,12 +184,17 @@ def open_error_reason(head: bytes, error: Exception) -> str:
     if _is_text(head):
         return "a text file, not a video"
     if isinstance(error, MemoryError):
-        return "opening it takes more memory than is allowed"
+        return "opening it takes more memory than is allowed (--max-memory)"
     if isinstance(error, InvalidDataError):
         return "not a video, or too damaged to open"
     if isinstance(error, ArgumentError):
         return "not in a video format that is read here"
     return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+
+
+def ffmpeg_reason(error: BaseException) -> str:
+    """Return the message of an FFmpeg error without its number and the file's name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _is_text(head: bytes) -> bool:

@@ -138,7 +138,9 @@ def test_a_hang_ends_as_one_failed_clip(clip_file, tmp_path, monkeypatch):
         after = {worker.process.pid for worker in pool.workers}
     assert len(before & after) == 1  # only the worker that looped was replaced
     assert all(gone(process) for process in before - after)
-    assert str(outcomes.pop("loops").error) == f"{loops}: timeout"
+    assert str(outcomes.pop("loops").error) == (
+        f"{loops}: timeout: it takes more than 1.5 s (--timeout)"
+    )
     assert set(outcomes) == set(good)
     for name, outcome in outcomes.items():
         expected = read_sampled(clip_file(name), SAMPLING)[0].frames
@@ -154,7 +156,7 @@ def test_decoding_that_takes_too_long_times_out(clip_file, tmp_path, monkeypatch
         limits = Limits(wall_seconds=0.01)
         jobs = [Job(path=slow, sampling=Sampling(frames=2), limits=limits, tag=True)]
         first, second = pool.map([*jobs, Job(path=clip_file("vp9"), sampling=SAMPLING)])
-    assert first.error.reason == "timeout"
+    assert first.error.reason == "timeout: it takes more than 0.01 s (--timeout)"
     assert second.batch.frames.shape == (3, 64, 96, 3)
 
 
@@ -167,7 +169,7 @@ def test_a_stopped_worker_times_out_and_the_others_go_on(clip_file):
             Job(path=clip_file("h264_no_b"), sampling=SAMPLING),
         ]
         first, second = pool.map(jobs)
-        assert first.error.reason == "timeout"
+        assert first.error.reason == "timeout: it takes more than 0.5 s (--timeout)"
         assert second.batch.frames.shape == (3, 64, 96, 3)
 
 

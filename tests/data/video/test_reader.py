@@ -156,7 +156,7 @@ def test_limits_hold_before_memory_is_taken(clip_file):
     for limits, words in (
         (Limits(pixels=1000), "frames of 96x64 are 6,144 pixels, the limit is 1,000"),
         (Limits(frames=10), "more than 10 frames, the limit"),
-        (Limits(seconds=1), "lasts 5 s, the limit is 1 s"),
+        (Limits(seconds=1), "lasts 4.95833 s, the limit is 1 s"),
         (Limits(bytes=1000), r"h264_long_gop.mp4: [\d,]+ bytes, the limit is 1,000"),
         (Limits(aspect=1.25), "frames of 96x64 are 1.5 times as long as wide, the limit is 1.25"),
         (Limits(batch_bytes=50_000), "3 frames of 96x64 take 55,296 bytes, the limit is 50,000"),

@@ -1,20 +1,30 @@
-"""What the bitstream of single packets tells."""
+"""What the bitstream of packets tells."""
 
 import av
+import numpy as np
 import pytest
 
-from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY, OPEN_ENTRY, PacketFacts, parser_for
+from data.video.pyav.nal_units import PacketBytes
+from data.video.pyav.packets import (
+    CLOSED_ENTRY,
+    NO_ENTRY,
+    OPEN_ENTRY,
+    PacketFacts,
+    PacketParser,
+    parser_for,
+)
 
 
-def facts_of(path) -> list[PacketFacts]:
+def packets_of(path) -> tuple[list[bytes], PacketParser]:
+    """Return the packets of a file's first video stream, and the parser of their codec."""
     with av.open(str(path)) as opened:
         context = opened.streams.video[0].codec_context
-        parse, length_size = parser_for(context.codec.canonical_name, context.extradata or b"")
-        return [
-            parse(memoryview(packet), length_size)
-            for packet in opened.demux(video=0)
-            if packet.size
-        ]
+        parse = parser_for(context.codec.canonical_name, context.extradata or b"")
+        return [bytes(packet) for packet in opened.demux(video=0) if packet.size], parse
+
+
+def facts_of(packets: list[bytes], parse: PacketParser) -> PacketFacts:
+    return parse(PacketBytes.joined(b"".join(packets), [len(packet) for packet in packets]))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +39,7 @@ def facts_of(path) -> list[PacketFacts]:
     ],
 )
 def test_later_groups_begin_with_an_entry_and_hold_none(name, entry, clip_file):
-    entries = [facts.entry for facts in facts_of(clip_file(name))]
+    entries = facts_of(*packets_of(clip_file(name))).entry.tolist()
     assert entries[0] != NO_ENTRY
     assert entries.count(entry) >= 2
     assert entries.count(NO_ENTRY) > len(entries) / 2
@@ -37,23 +47,53 @@ def test_later_groups_begin_with_an_entry_and_hold_none(name, entry, clip_file):
 
 def test_every_frame_of_an_intra_codec_is_an_entry(clip_file):
     for name in ("prores", "mjpeg_mov"):
-        assert {facts.entry for facts in facts_of(clip_file(name))} == {CLOSED_ENTRY}
+        assert set(facts_of(*packets_of(clip_file(name))).entry.tolist()) == {CLOSED_ENTRY}
 
 
 def test_frames_that_no_other_uses_are_droppable(clip_file):
-    facts = facts_of(clip_file("h264_long_gop"))
-    droppable = [packet.droppable for packet in facts]
-    assert 0 < sum(droppable) < len(facts)
-    assert not facts[0].droppable
-    assert all(packet.bidirectional for packet in facts if packet.droppable)
+    facts = facts_of(*packets_of(clip_file("h264_long_gop")))
+    assert 0 < facts.droppable.sum() < len(facts.droppable)
+    assert not facts.droppable[0]
+    assert facts.bidirectional[facts.droppable].all()
+
+
+@pytest.mark.parametrize(
+    "name", ["h264_short_gop", "h264_transport", "hevc_open_gop", "mpeg4", "vp9", "av1"]
+)
+def test_packets_tell_the_same_one_by_one_and_all_at_once_damaged_or_not(name, clip_file):
+    packets, parse = packets_of(clip_file(name))
+    rng = np.random.default_rng(0)
+    for damaged in (False, True):
+        if damaged:
+            for number, packet in enumerate(packets):
+                changed = bytearray(packet[: rng.integers(1, len(packet) + 1)])
+                for place in rng.integers(0, min(len(changed), 12), 3).tolist():
+                    changed[place] = rng.integers(0, 256)
+                packets[number] = bytes(changed)
+        together = facts_of(packets, parse)
+        alone = PacketFacts.joined([facts_of([packet], parse) for packet in packets])
+        assert vars(together).keys() == vars(alone).keys()
+        for key, value in vars(alone).items():
+            np.testing.assert_equal(getattr(together, key), value, err_msg=key)
+
+
+def test_packets_may_lie_apart(clip_file):
+    for name in ("h264_short_gop", "h264_transport", "vp9"):
+        packets, parse = packets_of(clip_file(name))
+        gap = b"\0\0\1\x65\xff"  # looks like a keyframe
+        sizes = np.array([len(packet) for packet in packets])
+        end = np.cumsum(sizes + len(gap))
+        data = np.frombuffer(b"".join(gap + packet for packet in packets), np.uint8)
+        apart = parse(PacketBytes(data, end - sizes, end))
+        for key, value in vars(facts_of(packets, parse)).items():
+            np.testing.assert_equal(getattr(apart, key), value, err_msg=key)
 
 
 def test_the_header_of_vp8_tells_keyframes_and_hidden_frames():
-    parse, _ = parser_for("vp8", b"")
-    assert parse(memoryview(b"\x10\0\0"), 0) == PacketFacts(entry=CLOSED_ENTRY, shown=True)
-    assert parse(memoryview(b"\x01\0\0"), 0) == PacketFacts(entry=NO_ENTRY, shown=False)
+    facts = facts_of([b"\x10\0\0", b"\x01\0\0"], parser_for("vp8", b""))
+    assert facts.entry.tolist() == [CLOSED_ENTRY, NO_ENTRY]
+    assert facts.shown.tolist() == [True, False]
 
 
 def test_packets_of_an_unknown_codec_are_ambiguous():
-    parse, _ = parser_for("theora", b"")
-    assert parse(memoryview(b"anything"), 0).ambiguous
+    assert facts_of([b"anything"], parser_for("theora", b"")).ambiguous.all()

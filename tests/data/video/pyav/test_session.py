@@ -20,8 +20,8 @@ def test_a_frame_with_a_wrong_timestamp_is_noticed(clip_file, monkeypatch):
     expected = read(path, [20]).frames
     made = container_module.read_packet_index
 
-    def wrong(opened):
-        index = made(opened)
+    def wrong(*arguments):
+        index = made(*arguments)
         index.entry[20] = 2  # a packet in the middle of a group, said to be a start
         return index
 

@@ -1,0 +1,302 @@
+"""The index of a stream's packets: their times, and what each of them is to the others."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from data.video.frames import LimitExceeded, Limits, VideoError
+from data.video.pyav.nal_units import PacketBytes
+from data.video.pyav.packets import NO_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.sample_tables import SampleTable
+from data.video.pyav.sniffing import ffmpeg_reason
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+# Compressed video is kept in memory up to this size, so that random access needs no seek.
+MAX_PACKET_BYTES = 256 << 20
+
+# So much of it is parsed at a time.
+BATCH_PACKETS = 4096
+BATCH_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class PacketIndex:
+    """The packets of one video stream in file order, which is decoding order.
+
+    All arrays have shape (n,).
+
+    Attributes:
+        pts: int64, in ticks of the stream's clock.
+        key: Whether the container marks the packet as a keyframe.
+        hidden: Whether the packet is decoded but not shown (edit lists, reference-only frames).
+        entry: int8, where decoding may start (`data.video.pyav.packets`).
+        droppable: Whether no other packet depends on the packet.
+        packets: The packets; None where they are too large to keep, or were not read.
+        samples: Where they are in the file, if its own table of them is used; else None.
+        doubt: Why the shown frames are known only by decoding everything; None where each shown
+            packet is one frame with a time of its own.
+        countable: Whether fewer frames than shown packets mean that frames are lost.
+        damage: One sentence per damage.
+    """
+
+    pts: npt.NDArray[np.int64]
+    key: npt.NDArray[np.bool_]
+    hidden: npt.NDArray[np.bool_]
+    entry: npt.NDArray[np.int8]
+    droppable: npt.NDArray[np.bool_]
+    packets: list[Packet[VideoStream]] | None
+    doubt: str | None
+    countable: bool
+    damage: tuple[str, ...]
+    samples: SampleTable | None = None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether each packet can be had without reading those before it."""
+        return self.packets is not None or self.samples is not None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether each shown packet is known to be one frame with a time of its own."""
+        return self.doubt is None
+
+    @property
+    def presented_frames(self) -> int:
+        """The number of packets that are shown."""
+        return int((~self.hidden).sum())
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """Packet numbers of the shown frames in presentation order, int64."""
+        shown = np.flatnonzero(~self.hidden)
+        return shown[np.argsort(self.pts[shown], kind="stable")]
+
+
+@dataclass
+class _Reading:
+    """What has been read of a stream's packets.
+
+    Attributes:
+        parse: The parser of their bitstream.
+        extradata: The container's description of the stream.
+        pts: The time of each packet, -1 for one without.
+        key: 1 for each packet that the container marks as a keyframe, else 0.
+        hidden: 1 for each packet that the container does not present, else 0.
+        facts: What the bitstream of the packets tells, batch by batch; of their parameter sets
+            only those that are not the container's.
+        batch: Packets that are not parsed yet.
+        batch_bytes: Their bytes.
+        kept: All packets; None once they are too large to keep.
+        kept_bytes: Bytes of all packets.
+        pts_missing: Whether a packet has no time.
+        corrupt: Packets that FFmpeg marks as corrupt.
+        parameters_change: Whether the container changes the decoder's parameters.
+    """
+
+    parse: PacketParser
+    extradata: bytes
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    key: bytearray = field(default_factory=bytearray)
+    hidden: bytearray = field(default_factory=bytearray)
+    facts: list[PacketFacts] = field(default_factory=list)
+    batch: list[Packet[VideoStream]] = field(default_factory=list)
+    batch_bytes: int = 0
+    kept: list[Packet[VideoStream]] | None = field(default_factory=list)
+    kept_bytes: int = 0
+    pts_missing: bool = False
+    corrupt: int = 0
+    parameters_change: bool = False
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Add the next packet."""
+        pts = packet.pts
+        if pts is None:
+            pts, self.pts_missing = -1, True
+        self.pts.append(pts)
+        self.key.append(packet.is_keyframe)
+        self.hidden.append(packet.is_discard)
+        self.corrupt += packet.is_corrupt
+        self.batch.append(packet)
+        self.batch_bytes += packet.size
+        if self.batch_bytes >= BATCH_BYTES or len(self.batch) == BATCH_PACKETS:
+            self.parse_batch()
+
+    def parse_batch(self) -> None:
+        """Parse the packets that are not parsed yet."""
+        if not self.batch:
+            return
+        joined = b"".join(self.batch)  # each is a buffer of its bytes
+        sizes = [packet.size for packet in self.batch]
+        self.facts.append(_facts(PacketBytes.joined(joined, sizes), self.parse, self.extradata))
+        self.kept_bytes += self.batch_bytes
+        if self.kept is not None:
+            self.kept += self.batch
+            if self.kept_bytes > MAX_PACKET_BYTES:
+                self.kept = None
+        self.batch, self.batch_bytes = [], 0
+
+
+def read_packet_index(
+    path: Path, stream: VideoStream, packets: Iterator[Packet[VideoStream]], limits: Limits
+) -> PacketIndex:
+    """Read every packet of a stream once.
+
+    Args:
+        path: The file, for errors.
+        stream: The stream.
+        packets: Its packets that hold data, in file order.
+        limits: Limits on reading it.
+
+    Raises:
+        VideoError: There are no packets, they are encrypted, or they exceed the limits.
+    """
+    import av
+
+    codec = stream.codec_context.codec.canonical_name
+    extradata = stream.codec_context.extradata or b""
+    reading = _Reading(parser_for(codec, extradata), extradata)
+    damage: list[str] = []
+    count = 0
+    try:
+        for packet in packets:
+            if count == limits.frames:
+                reason = f"more than {limits.frames:,} frames, the limit"
+                raise LimitExceeded(path, reason, "--max-duration")
+            if side_data := set(_side_data(packet)):
+                if "encryption_info" in side_data:
+                    raise VideoError(path, "its video stream is encrypted")
+                reading.parameters_change |= not side_data.isdisjoint(("new_extradata", "palette"))
+            reading.add(packet)
+            count += 1
+    except (av.error.FFmpegError, MemoryError) as error:
+        damage.append(f"reading stopped after {count:,} frames ({ffmpeg_reason(error)})")
+    if not count:
+        raise VideoError(path, "its video stream holds no frames")
+    reading.parse_batch()
+    if reading.corrupt:
+        damage.append(f"{reading.corrupt:,} of {count:,} packets are marked corrupt")
+    pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
+    if not reading.pts_missing:
+        _check_duration(path, pts, stream, limits)
+    return PacketIndex(
+        pts=pts,
+        key=np.frombuffer(reading.key, np.bool_),
+        hidden=np.frombuffer(reading.hidden, np.bool_) | ~facts.shown,
+        entry=facts.entry,
+        droppable=facts.droppable & (facts.layer == facts.layer.max()),
+        packets=reading.kept,
+        doubt=_reason_to_doubt(
+            pts,
+            facts,
+            pts_missing=reading.pts_missing,
+            parameters_change=reading.parameters_change,
+        ),
+        countable=not facts.ambiguous.any(),
+        damage=tuple(damage),
+    )
+
+
+def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex:
+    """Return the index of the packets in a file's own table, of which only the bytes are read.
+
+    Args:
+        samples: The table.
+        stream: The stream.
+        limits: Limits on reading it.
+
+    Raises:
+        VideoError: They exceed the limits.
+        OSError: The file cannot be read.
+    """
+    path, pts = samples.path, samples.pts
+    if len(samples) > limits.frames:
+        reason = f"more than {limits.frames:,} frames, the limit"
+        raise LimitExceeded(path, reason, "--max-duration")
+    _check_duration(path, pts, stream, limits)
+    extradata = stream.codec_context.extradata or b""
+    parse = parser_for(stream.codec_context.codec.canonical_name, extradata)
+    facts = PacketFacts.joined(
+        [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
+    )
+    return PacketIndex(
+        pts=pts,
+        key=samples.key,
+        hidden=~facts.shown,
+        entry=facts.entry,
+        droppable=facts.droppable & (facts.layer == facts.layer.max()),
+        packets=None,
+        doubt=_reason_to_doubt(pts, facts, pts_missing=False, parameters_change=False),
+        countable=not facts.ambiguous.any(),
+        damage=(),
+        samples=samples,
+    )
+
+
+def _facts(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
+    """Return what packets tell, of their parameter sets only those that are not in `extradata`."""
+    facts = parse(packets)
+    facts.parameters = {
+        number: sets
+        for number, sets in facts.parameters.items()
+        if not all(item in extradata for item in sets)
+    }
+    return facts
+
+
+def _check_duration(
+    path: Path, pts: npt.NDArray[np.int64], stream: VideoStream, limits: Limits
+) -> None:
+    seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
+    if seconds > limits.seconds:
+        reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
+        raise LimitExceeded(path, reason, "--max-duration")
+
+
+def _side_data(packet: Packet[VideoStream]) -> Iterator[str]:
+    """Yield the kinds of side data that a packet has, without those that PyAV has no name for."""
+    for data in packet.iter_sidedata():
+        with suppress(IndexError):
+            yield data.data_type
+
+
+def _reason_to_doubt(
+    pts: npt.NDArray[np.int64],
+    facts: PacketFacts,
+    *,
+    pts_missing: bool,
+    parameters_change: bool,
+) -> str | None:
+    """Return why the packets do not tell which frames are shown in what order; None if they do."""
+    if bool(facts.ambiguous.any()):
+        return "packets that may not be one frame each"
+    if pts_missing:
+        return "packets without a timestamp"
+    growing = bool((np.diff(pts) > 0).all())
+    if not growing and bool((np.diff(np.sort(pts, kind="stable")) == 0).any()):
+        return "several packets with the same timestamp"
+    if growing and bool(facts.bidirectional.any()):
+        return "timestamps in decoding order in a stream that is shown in another order"
+    has_entry = facts.entry != NO_ENTRY
+    if not has_entry[0] and bool(has_entry.any()):
+        return "it starts in the middle of a group of pictures"
+    # Parameters must be the same wherever decoding starts, and change nowhere else.
+    changed = facts.parameters
+    at_entries = {sets for number, sets in changed.items() if has_entry[number]}
+    if int(has_entry.sum()) > sum(bool(has_entry[number]) for number in changed):
+        at_entries.add(())
+    elsewhere = {sets for number, sets in changed.items() if not has_entry[number]}
+    if parameters_change or len(at_entries) > 1 or elsewhere - at_entries:
+        return "the decoder's parameters change in mid-stream"
+    return None

@@ -1,0 +1,60 @@
+"""Words that several commands share."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli.main import main
+from tests.helpers.clips import encode
+
+LIMITS = ("--max-duration", "--max-pixels", "--max-memory", "--timeout")
+DECODING = (
+    "extract", "probe", "message", "evaluate", "report", "cache verify", "phase87",
+    "index physics101",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", DECODING)
+def test_every_command_that_decodes_takes_limits(command):
+    text = CliRunner().invoke(main, [*command.split(), "--help"]).output
+    assert [option for option in LIMITS if option not in text] == []
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory) -> Path:
+    return encode(tmp_path_factory.mktemp("film") / "film.mp4", codec="mpeg4", frames=30)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--max-duration", "0.5", "lasts 1.20833 s, the limit is 0.5 s (--max-duration lifts it)"),
+        (
+            "--max-pixels",
+            "6143",
+            "its frames have no size, or one above the limit of 6,143 pixels (--max-pixels)",
+        ),
+        ("--timeout", "1e-9", "timeout: it takes more than 1e-09 s (--timeout)"),
+    ],
+)
+def test_a_limit_refuses_and_names_its_option(option, value, reason, film):
+    ended = CliRunner().invoke(main, ["probe", str(film), option, value])
+    assert ended.exit_code == 1
+    assert f"failed: {film}: {reason}" in ended.stderr
+    assert CliRunner().invoke(main, ["probe", str(film)]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [
+        ("--timeout", "nan", "limit wall_seconds must be positive"),
+        ("--max-pixels", "0", "0 is not in the range x>=1"),
+        ("--max-duration", "-1", "-1.0 is not in the range x>0"),
+        ("--max-memory", "0.1", "0.1 is not in the range x>=0.5"),
+    ],
+)
+def test_a_limit_that_is_none_is_a_wrong_option(option, value, word, film):
+    ended = CliRunner().invoke(main, ["probe", str(film), option, value])
+    assert ended.exit_code == 2
+    assert word in ended.stderr
