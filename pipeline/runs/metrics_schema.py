@@ -102,6 +102,12 @@ class AccuracySpread(Spread):
     per_seed: list[Fraction] = Field(description="in the order of `seeds`; null where not known")
 
 
+class NullAccuracy(AccuracySpread):
+    """The accuracy of seeds that learnt from shuffled labels, of all at once and of each."""
+
+    properties: dict[str, AccuracySpread] = Field(default_factory=dict, description="by property")
+
+
 class PublishedAccuracy(AccuracySpread):
     """The accuracy of the paper's protocol, whose checkpoint the test clips chose."""
 
@@ -461,6 +467,9 @@ class Transfer(Record):
 
     clips: Count = Field(description="labelled clips of the other cache that are compared")
     objects: Count = Field(description="how many objects they show")
+    trained_on: Count | None = Field(
+        default=None, description="how many of the clips some seed was trained on"
+    )
     known_messages: Fraction = Field(
         description="the share of them whose message some training clip has too"
     )
@@ -476,6 +485,9 @@ class Transfer(Record):
     )
     differences: AccuracyEstimate | None = Field(
         default=None, description="the same of the baseline `differences`"
+    )
+    missing_baselines: dict[str, str] | None = Field(
+        default=None, description="by baseline that is null, what it lacks"
     )
     ridge: AccuracyEstimate = Field(
         description="of the ridge baseline, fitted on the run's training clips"
@@ -560,9 +572,9 @@ class RunMetrics(Record):
         description="the one-head control (train --control): `folder`, `heads`, `vocab`, and the "
         "keys of a metrics.json of its own",
     )
-    shuffled_labels: AccuracySpread | None = Field(
+    shuffled_labels: NullAccuracy | None = Field(
         default=None,
-        description="`accuracy_test` of the same training with shuffled labels (demo)",
+        description="accuracy of the seeds that learnt from shuffled labels (train --null-seeds)",
     )
     baselines: dict[str, AccuracyEstimate | None] | None = Field(
         default=None,

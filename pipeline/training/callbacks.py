@@ -14,6 +14,7 @@ import numpy as np
 
 from data.errors import HeliographError
 from data.files import write_error
+from data.wording import counted
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class Progress:
     epoch: int  # 1 is the first; those of the oracle count
     epochs: int
     tau: float  # NaN while the encoders learn as an oracle
-    loss: float  # mean over the seeds of the chunk; NaN in the oracle
-    validation: tuple[float, ...]  # of each seed, at its latest evaluation; NaN before the first
+    loss: float  # mean over the seeds of the chunk that learn; NaN in the oracle
+    validation: tuple[float, ...]  # of each seed, at its latest evaluation; NaN where none counts
+    where: str = ""  # the epoch in words, as its setting counts it
 
     @property
     def accuracy_validation(self) -> float:
-        """The mean over the chunk's seeds; NaN where one has none."""
-        return sum(self.validation) / len(self.validation)
+        """The mean over the chunk's seeds that have one; NaN where none has."""
+        known = [accuracy for accuracy in self.validation if not math.isnan(accuracy)]
+        return sum(known) / len(known) if known else math.nan
 
 
 class Callback(Protocol):
@@ -75,7 +78,7 @@ class ProgressCallback:
 
     def note(self, now: Progress) -> str:
         """Epoch, temperature and loss of the chunk that is training; validation of all seeds."""
-        words = [self._part, f"epoch {now.epoch} of {now.epochs}"]
+        words = [self._part, now.where or f"epoch {now.epoch} of {now.epochs}"]
         if math.isnan(now.tau):
             words.append("encoders with both clips in sight")
         else:
@@ -83,7 +86,9 @@ class ProgressCallback:
         if self._validation:
             values = 100 * np.array(list(self._validation.values()))
             spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            words.append(f"validation {values.mean():.1f} %{spread} of {len(values)} seeds")
+            words.append(
+                f"validation {values.mean():.1f} %{spread} of {counted(len(values), 'seed')}"
+            )
         return ", ".join(filter(None, words))
 
 

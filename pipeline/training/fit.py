@@ -15,6 +15,7 @@ import torch
 
 from backbones import fast_float32
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split
 from pipeline.game import ClipTable, build_game
@@ -35,14 +36,16 @@ def fit(
     device: str | torch.device = "cpu",
     progress: Callable[[Progress], None] | None = None,
     checkpointer: TrainingCheckpointer | None = None,
+    null: Sequence[int] = (),
 ) -> Iterator[SeedResult]:
     """Train every seed; yield results in the order of the seeds, a chunk at a time.
 
+    The seeds of `null` come after the others; they learn from training labels in another order.
     `checkpointer` stores the states of unfinished chunks and returns those that are stored.
     Raises HeliographError where the clips cannot be split, or their labels leave nothing to
     compare.
     """
-    torch_device = torch.device(device)
+    torch_device, seeds = torch.device(device), [*seeds, *null]
     for seed in seeds:
         check_split(examples, config, seed, examples.split(config.split, seed))
     size = SEEDS_PER_CHUNK if torch_device.type == "cpu" else SEEDS_ON_A_GPU
@@ -50,7 +53,9 @@ def fit(
     for number, start in enumerate(range(0, len(seeds), size)):
         chunk = seeds[start : start + size]
         with fast_float32(torch_device), _sentence_without_memory(config, chunk, torch_device):
-            trainer = MultiSeedTrainer(examples, config, chunk, width=width, device=torch_device)
+            trainer = MultiSeedTrainer(
+                examples, config, chunk, width=width, device=torch_device, null=null
+            )
             if not config.refit or not all(len(split.validation) for split in trainer.splits):
                 _train(trainer, number, progress, checkpointer)
                 yield from trainer.results()
@@ -59,7 +64,13 @@ def fit(
             first = list(trainer.results())
             epochs = [result.epoch for result in first]
             refitted = MultiSeedTrainer(
-                examples, config, chunk, width=width, device=torch_device, chosen=epochs
+                examples,
+                config,
+                chunk,
+                width=width,
+                device=torch_device,
+                chosen=epochs,
+                null=null,
             )
             _train(refitted, 2 * number + 1, _part_of_two(progress, 1), checkpointer)
             for chose, result in zip(first, refitted.results(), strict=True):
@@ -78,8 +89,8 @@ def _sentence_without_memory(
             raise
         where = "the machine" if device.type == "cpu" else f"the GPU ({device})"
         raise HeliographError(
-            f"{where} has too little memory to train {len(seeds)} seeds at once: lower --seeds, "
-            f"--batch ({config.batch}), --receivers ({config.receivers}) or --hidden-dim "
+            f"{where} has too little memory to train {counted(len(seeds), 'seed')} at once: lower "
+            f"--seeds, --batch ({config.batch}), --receivers ({config.receivers}) or --hidden-dim "
             f"({config.hidden_dim}), or read fewer dimensions with --axes"
         ) from error
 
@@ -103,9 +114,9 @@ def _part_of_two(
         return None
 
     def report(now: Progress) -> None:
-        progress(
-            dataclasses.replace(now, epoch=part * now.epochs + now.epoch, epochs=2 * now.epochs)
-        )
+        where = f"{now.where}, again with the validation clips" if part else now.where
+        epoch, epochs = part * now.epochs + now.epoch, 2 * now.epochs
+        progress(dataclasses.replace(now, epoch=epoch, epochs=epochs, where=where))
 
     return report
 
@@ -137,5 +148,6 @@ def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split
     for part, clips in (("training", split.train), ("test", split.test)):
         for obstacle in game.obstacles(table, clips):
             raise HeliographError(
-                f"seed {seed}: the {len(clips)} {part} clips {obstacle}: nothing to compare"
+                f"seed {seed}: the {counted(len(clips), f'{part} clip')} {obstacle}: nothing to "
+                "compare"
             )

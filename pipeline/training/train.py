@@ -37,7 +37,7 @@ from pipeline.training.callbacks import (
     TensorBoardCallback,
 )
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
-from pipeline.training.diagnostics import diagnose, require_labelled
+from pipeline.training.diagnostics import diagnose, missing_axes, require_labelled
 from pipeline.training.fit import fit
 from pipeline.training.labels import (
     describe_labels,
@@ -125,18 +125,24 @@ def train(
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
-    examples = build_examples(inputs.caches, config.properties)
+    null = range(max(seeds) + 1, max(seeds) + 1 + config.null_seeds)
+    examples = build_examples(
+        inputs.caches, config.properties, " and ".join(map(str, paths.values()))
+    )
     require_labelled(examples, config.properties, tuple(paths.values()))
     require_labels_that_differ(inputs, config, examples)
     require_learnable_scale(inputs, config)
     for sentence in (said := describe_labels(inputs, config)):
         report(sentence)
-    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
     splits = [examples.split(config.split, seed) for seed in seeds]
+    if settings.get("axes"):
+        for sentence in missing_axes(inputs, config, splits):
+            report(sentence)
+    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
     leaks = find_leaks(inputs.clips, examples, splits, same_content, allow_leaks=allow_leaks)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
-        parts = {CONTROL: holistic(config), "": config}
+        parts = {CONTROL: holistic(config.replace(null_seeds=0)), "": config}
     identities = {
         name: _identity(part, seeds, inputs, torch_device) for name, part in parts.items()
     }
@@ -155,7 +161,7 @@ def train(
                 checkpointer.sweep()  # states without an identity, which a killed process left
             return run
         callbacks: list[Callback] = [
-            ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
+            ProgressCallback(len(seeds) * len(parts) + len(null), progress or (lambda *_: None))
         ]
         if tensorboard:
             callbacks.append(stack.enter_context(TensorBoardCallback(out / "tensorboard")))
@@ -176,14 +182,16 @@ def train(
                     device=torch_device,
                     progress=report_progress,
                     checkpointer=checkpointers[name],
+                    null=() if name else null,
                 )
             )
         with new_run(out) as new:
             runs: dict[str, Run] = {}
             for name, part in parts.items():
-                caveats = [*notes, *(_diverged(r) for r in results[name] if r.skipped_batches)]
+                own, shuffled = results[name][: len(seeds)], results[name][len(seeds) :]
+                caveats = [*notes, *(_diverged(r) for r in own if r.skipped_batches)]
                 runs[name] = write_run(
-                    new / name, part, inputs, results[name], notes=caveats, leaks=leaks
+                    new / name, part, inputs, own, null=shuffled, notes=caveats, leaks=leaks
                 )
                 write_lexicon(runs[name])
             if control:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.video.frames import Limits, VideoError
+from data.video.pyav import sample_tables
 from data.video.pyav.claims import check_claims, joined_segments, told_bytes
 from data.video.pyav.clock import WRAPPED_FORMATS
-from data.video.pyav.packet_index import PacketIndex, read_packet_index
+from data.video.pyav.packet_index import PacketIndex, index_samples, read_packet_index
 from data.video.pyav.sniffing import (
     FORMATS,
     check_regular_file,
@@ -73,10 +75,11 @@ class Container:
         Raises:
             VideoError: There are no packets, they are encrypted, or they exceed the limits.
         """
-        form = self.input.format.name
-        read = read_packet_index(
-            self.path, self.stream, self.packets(), self.limits, leaps=self.leaps
-        )
+        form, read = self.input.format.name, self._indexed_samples()
+        if read is None:
+            read = read_packet_index(
+                self.path, self.stream, self.packets(), self.limits, leaps=self.leaps
+            )
         claims = check_claims(self.path, self.bytes, form, self.stream, read.pts)
         damage, notes, doubt = [*read.damage, *claims.damage], [*claims.notes], read.doubt
         count, corrupt = len(read.pts), len(read.corrupt)
@@ -89,7 +92,10 @@ class Container:
             else:
                 damage.append(f"{corrupt:,} of {count:,} packets are marked corrupt")
         judged = replace(read, damage=tuple(damage), notes=tuple(notes), doubt=doubt)
-        return judged.without_last() if cut_off else judged
+        if not cut_off:
+            return judged
+        self.most_packets = count - 1
+        return judged.without_last()
 
     @property
     def leaps(self) -> bool:
@@ -104,11 +110,27 @@ class Container:
     def leave_out_last(self) -> None:
         """Leave out the last packet of the stream from now on."""
         self.packet_index = self.packet_index.without_last()
+        self.most_packets = len(self.packet_index.pts)
+
+    def _indexed_samples(self) -> PacketIndex | None:
+        """Return the index by the file's own table of its packets; None where it has to be read."""
+        if self.input.format.name != TIMED_FORMATS[0]:
+            return None
+        if len(self.stream.index_entries) < sample_tables.FEWEST_SAMPLES:
+            return None
+        samples = sample_tables.read_sample_table(self.path, self.input, self.stream)
+        if samples is not None:
+            with suppress(OSError):
+                return index_samples(samples, self.stream, self.limits)
+        fresh = self.reopened(quick=self.quick)  # at the first packet again
+        self.input.close()
+        self.input, self.stream = fresh.input, fresh.stream
+        return None
 
     def reopened(self, *, quick: bool) -> Container:
         """Open the same file again, at its beginning, without packets that are left out."""
         fresh = open_video(self.path, limits=self.limits, threads=self.threads, quick=quick)
-        fresh.most_packets = len(self.packet_index.pts)
+        fresh.most_packets = self.most_packets
         return fresh
 
     def packets(self) -> Iterator[Packet[VideoStream]]:

@@ -17,6 +17,7 @@ from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.clock import duration, find_joints
 from data.video.pyav.nal_units import PacketBytes
 from data.video.pyav.packets import NO_ENTRY, OPEN_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.sample_tables import SampleTable
 from data.video.pyav.sniffing import ffmpeg_reason
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class PacketIndex:
         hidden: Whether the packet is decoded but not shown (edit lists, reference-only frames).
         entry: int8, where decoding may start (`data.video.pyav.packets`).
         droppable: Whether no other packet depends on the packet.
-        packets: The packets; None where they are too large to keep.
+        packets: The packets; None where they are too large to keep, or were not read.
+        samples: Where they are in the file, if its own table of them is used; else None.
         doubt: Why the shown frames are known only by decoding everything; None where each shown
             packet is one frame with a time of its own.
+        whole: Whether each packet is known to be a frame, none a field.
         countable: Whether fewer frames than shown packets mean that frames are lost.
         damage: One sentence per damage.
         corrupt: int64, the numbers of the packets that FFmpeg marks as corrupt.
@@ -60,11 +63,13 @@ class PacketIndex:
     droppable: npt.NDArray[np.bool_]
     packets: list[Packet[VideoStream]] | None
     doubt: str | None
+    whole: bool
     countable: bool
     damage: tuple[str, ...]
     corrupt: npt.NDArray[np.int64]
     joints: npt.NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    samples: SampleTable | None = None
 
     def without_last(self) -> PacketIndex:
         """Return the index without its last packet, which a cut-off file holds in part."""
@@ -78,6 +83,11 @@ class PacketIndex:
             joints=self.joints[self.joints < count],
             notes=(*self.notes, "its last frame is cut off, and left out"),
         )
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether each packet can be had without reading those before it."""
+        return self.packets is not None or self.samples is not None
 
     @property
     def trusted(self) -> bool:
@@ -158,13 +168,7 @@ class _Reading:
             return
         joined = b"".join(self.batch)  # each is a buffer of its bytes
         sizes = [packet.size for packet in self.batch]
-        facts = self.parse(PacketBytes.joined(joined, sizes))
-        facts.parameters = {
-            number: sets
-            for number, sets in facts.parameters.items()
-            if not all(item in self.extradata for item in sets)
-        }
-        self.facts.append(facts)
+        self.facts.append(_facts(PacketBytes.joined(joined, sizes), self.parse, self.extradata))
         self.kept_bytes += self.batch_bytes
         if self.kept is not None:
             self.kept += self.batch
@@ -220,10 +224,7 @@ def read_packet_index(
     joints = np.zeros(0, np.int64)
     if not reading.pts_missing:
         joints = find_joints(pts, facts.shown, facts.entry, leaps=leaps)
-        seconds = float(duration(pts, joints)) * float(stream.time_base or 0)
-        if seconds > limits.seconds:
-            reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
-            raise LimitExceeded(path, reason, "--max-duration")
+        _check_duration(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
         key=np.frombuffer(reading.key, np.bool_),
@@ -238,6 +239,7 @@ def read_packet_index(
             pts_missing=reading.pts_missing,
             parameters_change=reading.parameters_change,
         ),
+        whole=_all_whole(pts, facts),
         countable=not facts.ambiguous.any(),
         damage=tuple(damage),
         corrupt=np.array(reading.corrupt, np.int64),
@@ -263,6 +265,79 @@ def first_group(entry: npt.NDArray[np.int8]) -> int:
     return int(entries[1]) if len(entries) > 1 else len(entry)
 
 
+def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex:
+    """Return the index of the packets in a file's own table, of which only the bytes are read.
+
+    Args:
+        samples: The table.
+        stream: The stream.
+        limits: Limits on reading it.
+
+    Raises:
+        VideoError: They exceed the limits.
+        OSError: The file cannot be read.
+    """
+    path, pts = samples.path, samples.pts
+    if len(samples) > limits.frames:
+        reason = f"more than {limits.frames:,} frames, the limit"
+        raise LimitExceeded(path, reason, "--max-duration")
+    extradata = stream.codec_context.extradata or b""
+    parse = parser_for(stream.codec_context.codec.canonical_name, extradata)
+    facts = PacketFacts.joined(
+        [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
+    )
+    joints = find_joints(pts, facts.shown, facts.entry, leaps=False)
+    _check_duration(path, pts, joints, stream, limits)
+    return PacketIndex(
+        pts=pts,
+        key=samples.key,
+        hidden=~facts.shown,
+        entry=facts.entry,
+        droppable=facts.droppable & (facts.layer == facts.layer.max()),
+        packets=None,
+        doubt=_reason_to_doubt(
+            pts, facts, joined=bool(len(joints)), pts_missing=False, parameters_change=False
+        ),
+        whole=_all_whole(pts, facts),
+        countable=not facts.ambiguous.any(),
+        damage=(),
+        corrupt=np.zeros(0, np.int64),
+        joints=joints,
+        samples=samples,
+    )
+
+
+def _facts(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
+    """Return what packets tell, of their parameter sets only those that are not in `extradata`."""
+    facts = parse(packets)
+    facts.parameters = {
+        number: sets
+        for number, sets in facts.parameters.items()
+        if not all(item in extradata for item in sets)
+    }
+    return facts
+
+
+def _all_whole(pts: npt.NDArray[np.int64], facts: PacketFacts) -> bool:
+    """Return whether each packet is known to be a frame, by parameters that are the container's."""
+    known = bool(facts.whole.all()) and not facts.parameters
+    # Pictures that lead the first keyframe may not be decodable, which no count shows of fields.
+    return known and not (facts.entry[0] == OPEN_ENTRY and bool((pts < pts[0]).any()))
+
+
+def _check_duration(
+    path: Path,
+    pts: npt.NDArray[np.int64],
+    joints: npt.NDArray[np.int64],
+    stream: VideoStream,
+    limits: Limits,
+) -> None:
+    seconds = float(duration(pts, joints)) * float(stream.time_base or 0)
+    if seconds > limits.seconds:
+        reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
+        raise LimitExceeded(path, reason, "--max-duration")
+
+
 def _side_data(packet: Packet[VideoStream]) -> Iterator[str]:
     """Yield the kinds of side data that a packet has, without those that PyAV has no name for."""
     for data in packet.iter_sidedata():
@@ -286,7 +361,7 @@ def _reason_to_doubt(
     if joined:
         return "the clock goes back in mid-file"
     growing = bool((np.diff(pts) > 0).all())
-    if not growing and len(np.unique(pts)) < len(pts):
+    if not growing and bool((np.diff(np.sort(pts, kind="stable")) == 0).any()):
         return "several packets with the same timestamp"
     if growing and bool(facts.bidirectional.any()):
         return "timestamps in decoding order in a stream that is shown in another order"
