@@ -187,6 +187,13 @@ class TrainConfig(SettingsModel):
         "Let axes lie along the mean of the features, which of motion is how much moves, instead "
         "of at right angles to it.",
     )
+    null_seeds: int = setting(
+        0,
+        Group.CLIPS,
+        "A control: also train this many seeds, numbered after the others, on training labels in "
+        "another order. They are scored beside the run and are no part of it.",
+        ge=0,
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -221,10 +228,11 @@ class TrainConfig(SettingsModel):
         return self.sees or (0,) * self.agents
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings; `keep_mean` where it is set, as older trainings have none."""
+        """Return the settings; those that older trainings lack only where they are set."""
         stored = super().to_json()
-        if not self.keep_mean:
-            del stored["keep_mean"]
+        for name in ("keep_mean", "null_seeds"):
+            if not stored[name]:
+                del stored[name]
         return stored
 
     @classmethod

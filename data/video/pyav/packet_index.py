@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.nal_units import PacketBytes
-from data.video.pyav.packets import NO_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.packets import NO_ENTRY, OPEN_ENTRY, PacketFacts, PacketParser, parser_for
 from data.video.pyav.sample_tables import SampleTable
 from data.video.pyav.sniffing import ffmpeg_reason
 
@@ -47,6 +47,7 @@ class PacketIndex:
         samples: Where they are in the file, if its own table of them is used; else None.
         doubt: Why the shown frames are known only by decoding everything; None where each shown
             packet is one frame with a time of its own.
+        whole: Whether each packet is known to be a frame, none a field.
         countable: Whether fewer frames than shown packets mean that frames are lost.
         damage: One sentence per damage.
     """
@@ -58,6 +59,7 @@ class PacketIndex:
     droppable: npt.NDArray[np.bool_]
     packets: list[Packet[VideoStream]] | None
     doubt: str | None
+    whole: bool
     countable: bool
     damage: tuple[str, ...]
     samples: SampleTable | None = None
@@ -203,6 +205,7 @@ def read_packet_index(
             pts_missing=reading.pts_missing,
             parameters_change=reading.parameters_change,
         ),
+        whole=_all_whole(pts, facts),
         countable=not facts.ambiguous.any(),
         damage=tuple(damage),
     )
@@ -238,6 +241,7 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
         droppable=facts.droppable & (facts.layer == facts.layer.max()),
         packets=None,
         doubt=_reason_to_doubt(pts, facts, pts_missing=False, parameters_change=False),
+        whole=_all_whole(pts, facts),
         countable=not facts.ambiguous.any(),
         damage=(),
         samples=samples,
@@ -253,6 +257,13 @@ def _facts(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> Packe
         if not all(item in extradata for item in sets)
     }
     return facts
+
+
+def _all_whole(pts: npt.NDArray[np.int64], facts: PacketFacts) -> bool:
+    """Return whether each packet is known to be a frame, by parameters that are the container's."""
+    known = bool(facts.whole.all()) and not facts.parameters
+    # Pictures that lead the first keyframe may not be decodable, which no count shows of fields.
+    return known and not (facts.entry[0] == OPEN_ENTRY and bool((pts < pts[0]).any()))
 
 
 def _check_duration(

@@ -77,7 +77,10 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
             reformatter = VideoReformatter()
             for number in share:
                 packets = (source.packet(n) for n in segments[number].tolist())
-                facts[number] = _decode_segment(decoder, packets, index_of_pts, buffer, reformatter)
+                facts[number] = _decode_segment(
+                    decoder, packets, index_of_pts, buffer, reformatter,
+                    may_be_fields=not packet_index.whole,
+                )  # fmt: skip
 
         if len(decoders) == 1:
             decode(container, plan.shares[0])
@@ -98,6 +101,8 @@ def _decode_segment(
     index_of_pts: dict[int, int],
     buffer: FrameBuffer,
     reformatter: VideoReformatter,
+    *,
+    may_be_fields: bool,
 ) -> StreamFacts:
     """Decode one segment from its start, and store those of its frames that are wanted."""
     import av
@@ -115,7 +120,7 @@ def _decode_segment(
                     continue
                 if frame.is_corrupt or index in buffer.filled:
                     raise SeekMismatch("a frame is corrupt, or decoded twice")
-                if frame.interlaced_frame:
+                if frame.interlaced_frame and may_be_fields:
                     raise SeekMismatch(FIELDS_REASON)
                 facts.add_frame(frame)
                 buffer.store(index, to_rgb(frame, decoder.path, reformatter))

@@ -81,7 +81,7 @@ class DecodeSession:
             )
         self.full, self.facts, self.damage = full, full.facts, tuple(damage)
         if packet_index.trusted and not self.mismatch:
-            if full.facts.interlaced:
+            if full.facts.interlaced and not packet_index.whole:
                 self.mismatch = FIELDS_REASON
             elif full.pts != packet_index.pts[packet_index.order].tolist():
                 self.mismatch = "it shows other frames than its packets say"
