@@ -21,6 +21,9 @@ SIMULTANEOUS, STAGGERED = "simultaneous", "staggered"
 
 Margin = Annotated[float, Field(allow_inf_nan=True)]  # checked together with the properties
 
+MOST = 1_000_000
+_COUNTS = ("agents", "heads", "vocab", "hidden_dim", "batch", "receivers")  # of what memory holds
+
 
 class Group(StrEnum):
     """Headings of the settings in the help of `heliograph train`."""
@@ -203,6 +206,11 @@ class TrainConfig(SettingsModel):
             raise InvalidValueError(
                 f"needs one tie margin of at least 0 per property, got {self.tie_margins}"
             )
+        for name in _COUNTS:
+            if getattr(self, name) > MOST:
+                raise InvalidValueError(
+                    f"{name} must be at most {MOST:,}, got {getattr(self, name)}"
+                )
         if self.pairings > self.batch:
             raise InvalidValueError(
                 f"pairings must be at most batch, got {self.pairings} pairings of a batch of "

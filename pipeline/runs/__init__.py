@@ -33,12 +33,13 @@ from pipeline.runs.replacement import (
     refuse_existing,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import BROKEN, Run, load_inputs, without_nan
+from pipeline.runs.run import BROKEN, MOST_SEEDS, Run, load_inputs, without_nan
 from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
     "BROKEN",
     "CONTROL",
+    "MOST_SEEDS",
     "PAGE",
     "SCORES",
     "UNFINISHED",

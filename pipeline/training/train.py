@@ -18,6 +18,7 @@ from pipeline.dataset import RunInputs, build_examples, left_out_sentence, read_
 from pipeline.message import write_lexicon
 from pipeline.runs import (
     CONTROL,
+    MOST_SEEDS,
     Run,
     SeedResult,
     add_control,
@@ -122,7 +123,10 @@ def train(
     )
     if matched:
         config = matched_bandwidth(config)
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    if isinstance(seeds, int):
+        if seeds > MOST_SEEDS:
+            raise InvalidValueError(f"seeds must be at most {MOST_SEEDS:,}, got {seeds}")
+        seeds = range(seeds)
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
     null = range(max(seeds) + 1, max(seeds) + 1 + config.null_seeds)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.cores import available_cores
-from data.video.pyav.container import Container, decoder_options
+from data.video.pyav.container import Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
@@ -249,4 +249,4 @@ def balance(lengths: list[int], count: int) -> list[list[int]]:
 def _set_threads(decoder: Container, threads: int) -> None:
     context = decoder.stream.codec_context
     if not context.is_open:
-        context.thread_count = threads
+        context.thread_count = slice_threads(context, threads)

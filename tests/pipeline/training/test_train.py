@@ -337,3 +337,19 @@ def test_the_two_halves_of_one_label_can_come_from_two_caches(features, tmp_path
     told = [line["labels"]["mass"] for line in run.messages()]
     assert told == [None if np.isnan(value) else value for value in mass]
     assert json.loads((run.folder / "config.json").read_text())["config"]["sees"] == [0, 1]
+
+
+@pytest.mark.parametrize("setting", ["agents", "heads", "vocab", "receivers"])
+@pytest.mark.parametrize("count", [10**6, 10**26])
+def test_more_than_any_machine_holds_is_a_sentence_at_once(cache_path, tmp_path, setting, count):
+    sentence = "at most 1,000,000, got" if count > 10**6 else "GiB of memory, and"
+    with pytest.raises(HeliographError, match=sentence):
+        train(cache_path, tmp_path / "run", properties=["mass"], seeds=1, **{setting: count})
+
+
+def test_more_seeds_than_a_run_may_have_are_refused_before_any_is_split(cache_path, tmp_path):
+    words = ["train", cache_path, "-o", tmp_path / "run", "--property", "mass"]
+    for more in (["--seeds", 10**26], ["--sweep", f"seeds={10**26}"]):
+        shown = run_command(*words, *more)
+        assert shown.exit_code == 2
+        assert f"seeds must be at most 100,000, got {10**26}" in shown.stderr
