@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,8 +35,13 @@ if TYPE_CHECKING:
 # interlaced MPEG-4, and at damage in HEVC the threads often wait for one another for ever.
 NO_FRAME_THREADS = ("mpeg4", "hevc")
 
+FileKey = tuple[str, int, int, int, int, int]
+
 # Formats that store each frame's time, so that FFmpeg need not decode a few frames to guess it.
 TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+# The index by tables of the file that was opened last: the next clip is often one more of it.
+_LAST_INDEX: dict[tuple[FileKey, int, Limits], PacketIndex] = {}
 
 
 @dataclass
@@ -118,10 +124,16 @@ class Container:
             return None
         if len(self.stream.index_entries) < sample_tables.FEWEST_SAMPLES:
             return None
-        samples = sample_tables.read_sample_table(self.path, self.input, self.stream)
-        if samples is not None:
-            with suppress(OSError):
-                return index_samples(samples, self.stream, self.limits)
+        with suppress(OSError):
+            key = _file_key(self.path), self.stream.index, self.limits
+            if key in _LAST_INDEX:
+                return _LAST_INDEX[key]
+            samples = sample_tables.read_sample_table(self.path, self.input, self.stream)
+            if samples is not None:
+                index = index_samples(samples, self.stream, self.limits)
+                _LAST_INDEX.clear()
+                _LAST_INDEX[key] = index
+                return index
         fresh = self.reopened(quick=self.quick)  # at the first packet again
         self.input.close()
         self.input, self.stream = fresh.input, fresh.stream
@@ -201,6 +213,13 @@ def open_video(
     context.thread_type = "SLICE" if context.codec.canonical_name in NO_FRAME_THREADS else "AUTO"
     context.thread_count = slice_threads(context, threads)
     return Container(path, size, opened, stream, limits, threads, quick)
+
+
+def _file_key(path: Path) -> FileKey:
+    """Return what changes when a file is another, or is written to."""
+    status = os.stat(path)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return str(path.absolute()), status.st_dev, status.st_ino, status.st_size, *times
 
 
 def video_streams(opened: InputContainer) -> list[VideoStream]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.video import Limits, VideoError, read, read_sampled
-from data.video.pyav import open_video, sample_tables
+from data.video.pyav import container, open_video, sample_tables
 from data.video.sampling import Sampling
 from tests.helpers import clips
 
@@ -17,8 +17,8 @@ TABLES = (
 
 def index_of(path, monkeypatch, *, tables: bool):
     monkeypatch.setattr(sample_tables, "FEWEST_SAMPLES", 1 if tables else 1 << 62)
-    with open_video(path, limits=Limits(), threads=1, quick=True) as container:
-        return container.packet_index
+    with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
+        return opened.packet_index
 
 
 def assert_equal(index, expected) -> None:
@@ -50,8 +50,8 @@ def test_what_is_unusual_is_left_to_the_packets(name, clip_file, monkeypatch):
 
 
 def test_few_packets_are_read_rather_than_their_table(clip_file):
-    with open_video(clip_file("h264_short_gop"), limits=Limits(), quick=True) as container:
-        assert container.packet_index.samples is None
+    with open_video(clip_file("h264_short_gop"), limits=Limits(), quick=True) as opened:
+        assert opened.packet_index.samples is None
 
 
 def outcome(path, monkeypatch, *, tables: bool):
@@ -88,13 +88,13 @@ def test_a_file_that_is_cut_short_while_it_is_open(clip_file, tmp_path, monkeypa
     monkeypatch.setattr(sample_tables, "FEWEST_SAMPLES", 1)
     path = tmp_path / "cut.mp4"
     path.write_bytes(clip_file("h264_short_gop").read_bytes())
-    with open_video(path, limits=Limits(), quick=True) as container:
-        samples = container.packet_index.samples
+    with open_video(path, limits=Limits(), quick=True) as opened:
+        samples = opened.packet_index.samples
         assert samples is not None
         with open(path, "r+b") as file:
             file.truncate(int(samples.position[10]))
         with open(path, "rb") as file, pytest.raises(OSError, match="become shorter"):
-            samples.packet(file.fileno(), 20, container.stream)
+            samples.packet(file.fileno(), 20, opened.stream)
         with pytest.raises(OSError, match="become shorter"):
             list(samples.batches(1000, 1 << 20))
 
@@ -131,3 +131,25 @@ def test_a_table_exceeds_the_limits_as_packets_do(clip_file, monkeypatch):
                 read_sampled(path, Sampling(frames=4), limits=limits)
             refusals.add(str(caught.value))
         assert len(refusals) == 1
+
+
+def test_the_next_clip_of_a_file_finds_its_index_and_of_a_changed_file_another(
+    clip_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sample_tables, "FEWEST_SAMPLES", 1)
+    monkeypatch.setattr(container, "_LAST_INDEX", {})
+    made = []
+    index_samples = container.index_samples
+    monkeypatch.setattr(
+        container, "index_samples", lambda *given: made.append(given) or index_samples(*given)
+    )
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip_file("h264_short_gop").read_bytes())
+    first, again = read(path, [5, 30]).frames, read(path, [30, 5]).frames
+    np.testing.assert_array_equal(first, again[::-1])
+    assert len(made) == 1
+    with pytest.raises(VideoError, match="the limit"):
+        read(path, [5], limits=Limits(frames=10))
+    path.write_bytes(clip_file("h264_no_b").read_bytes())
+    np.testing.assert_array_equal(read(path, [5]).frames, read(clip_file("h264_no_b"), [5]).frames)
+    assert len(container._LAST_INDEX) == 1
