@@ -5,8 +5,7 @@ import pytest
 
 from data import memory
 from data.errors import HeliographError, OutOfMemoryError
-from pipeline.dataset import blocks
-from pipeline.evaluation.baselines import ridge
+from pipeline.dataset import blocks, ridge
 from tests.helpers.memory import peak_memory
 
 
