@@ -19,6 +19,7 @@ from backbones.errors import BackboneError, BackboneValueError, machine_error
 from backbones.outputs import Output, Outputs, Part, PooledSteps, steps_of
 from backbones.passes import passes_at_once, run_passes
 from backbones.precision import forward_precision, freeze
+from data.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -295,8 +296,8 @@ class Backbone:
         """
         if frames == 0 or frames % self.frames_per_step:
             raise BackboneValueError(
-                f"{self.name} reads {self.frames_per_step} frames per step, "
-                f"and {frames} frames cannot be divided by it"
+                f"{self.name} reads {counted(self.frames_per_step, 'frame')} per step, "
+                f"and {counted(frames, 'frame')} cannot be divided by it"
             )
         if frames < self.frames_spanned:
             raise BackboneValueError(
@@ -350,9 +351,10 @@ class Backbone:
             found = machine_error(error)
             if found is None or found is error:
                 raise
-            what = f"{self.name}, clips of {frames} frames"
+            what = f"{self.name}, clips of {counted(frames, 'frame')}"
             if self.device.type != "cpu":
-                what = f"{self.name}, {len(batch)} clips of {frames} frames in a pass"
+                clips = counted(len(batch), "clip")
+                what = f"{self.name}, {clips} of {counted(frames, 'frame')} in a pass"
             raise type(found)(f"{found} ({what})") from error
 
     __call__ = forward

@@ -16,6 +16,7 @@ from backbones.outputs import steps_of
 from backbones.plugins import find_plugins
 from backbones.precision import resolve_precision
 from backbones.weights import faults, find
+from data.wording import counted
 
 
 def find_entries() -> dict[str, Entry]:
@@ -194,8 +195,8 @@ def refuse_impossible(
         made = steps_of(frames, frames_per_step=entry.frames_per_step, frames_spanned=spanned)
         if made != steps:
             raise BackboneValueError(
-                f"{entry.name} gives {made:g} steps of {frames} frames, and "
-                f"these features have {steps}"
+                f"{entry.name} gives {made:g} {'step' if made == 1 else 'steps'} of "
+                f"{counted(frames, 'frame')}, and these features have {steps}"
             )
     if preprocess is not None and entry.preprocessings:
         choose(f"preprocessing of {entry.name}", preprocess, dict.fromkeys(entry.preprocessings))

@@ -19,12 +19,38 @@ class Difference(NamedTuple):
         """The dotted name of the field."""
         return ".".join(self.path)
 
+    @property
+    def option(self) -> str:
+        """The option of `extract` that chooses the field, else its name.
+
+        >>> Difference(("fingerprint", "output"), "cls", "grid4").option
+        '--pool'
+        """
+        return CHOICES.get(self.name, self.name)
+
+
+CHOICES = {
+    "fingerprint.name": "--backbone",
+    "fingerprint.output": "--pool",
+    "fingerprint.preprocess.name": "--preprocess",
+    "fingerprint.precision": "--precision",
+    "sampler.name": "--sampler",
+    "sampler.frames": "--frames",
+    "sampler.fps": "--fps",
+    "sampler.stride": "--stride",
+    "sampler.pad": "--pad",
+    "decoder.name": "--decoder",
+}
+"""The fields of how features are made that a user chooses, and the option of `extract` for each."""
+_CHOSEN = [field.rpartition(".")[2] for field in CHOICES]  # the others follow from them
+
 
 def first_difference(left: Any, right: Any, path: tuple[str, ...] = ()) -> Difference | None:
     """Return the first field in which two JSON values differ; None where they are equal.
 
-    Fields are compared in the order of `left`, then those that only `right` has. Lists of the same
-    length are searched for objects that differ; any other list counts as one value.
+    Fields that a user chooses come before those that follow from them; the others are compared in
+    the order of `left`, then those that only `right` has. Lists of the same length are searched for
+    objects that differ; any other list counts as one value.
 
     >>> first_difference({"config": {"vocab": 5}}, {"config": {"vocab": 8}})
     Difference(path=('config', 'vocab'), left=5, right=8)
@@ -32,7 +58,8 @@ def first_difference(left: Any, right: Any, path: tuple[str, ...] = ()) -> Diffe
     'a'
     """
     if isinstance(left, Mapping) and isinstance(right, Mapping):
-        for key in dict.fromkeys([*left, *right]):
+        keys = dict.fromkeys([*left, *right])
+        for key in sorted(keys, key=lambda key: (*_CHOSEN, key).index(key)):
             inner = (*path, str(key))
             if (key in left) != (key in right):
                 return Difference(inner, left.get(key), right.get(key))

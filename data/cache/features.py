@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from data.cache.errors import CacheError
 from data.cache.mapped import MappedRows
 from data.duplicates import FRAME_SECONDS, Stretch
+from data.wording import counted
 
 _ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
@@ -224,8 +225,9 @@ class Features:
 
     def __repr__(self) -> str:
         clips, steps, dimensions = self.features.shape
-        parts = [f"{clips} clips x {steps} steps x {dimensions} {self.features.dtype}"]
-        parts.append(f"{len(set(self.object))} objects")
+        size = f"{counted(clips, 'clip')} x {counted(steps, 'step')} x {dimensions}"
+        parts = [f"{size} {self.features.dtype}"]
+        parts.append(counted(len(set(self.object)), "object"))
         parts.append(f"labels {', '.join(self.labels) or 'none'}")
         if self.failures:
             parts.append(f"{len(self.failures)} failures")

@@ -118,7 +118,7 @@ def _refuse_different(left_path: Path, left: Features, right_path: Path, right: 
     )
     if difference:
         raise CacheError(
-            f"{left_path} and {right_path} do not mix: {difference.name} is {difference.left!r} "
+            f"{left_path} and {right_path} do not mix: {difference.option} is {difference.left!r} "
             f"in one and {difference.right!r} in the other"
         )
     shapes = [(str(c.features.dtype), c.features.shape[1:]) for c in (left, right)]

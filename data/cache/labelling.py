@@ -13,6 +13,7 @@ from data.cache.hdf5_reader import read_metadata
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.shard_store import ShardStore
 from data.clips import Clip
+from data.wording import counted
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _column_changes(
 ) -> list[str]:
     """Return what changed in a label, whose values were `old` and are `new`."""
     if gone:
-        return [f"no longer a label ({(~np.isnan(old)).sum()} clips had it)"]
+        return [f"no longer a label ({counted((~np.isnan(old)).sum(), 'clip')} had it)"]
     had, has = ~np.isnan(old), ~np.isnan(new)
     different = np.flatnonzero(had & has & (old != new))
     changes = []
@@ -127,8 +128,8 @@ def _require_fitting(path: Path, before: Features, clips: Sequence[Clip]) -> Non
     if not named:
         example = f"{clips[0].id!r} is in the table" if clips else "the table is empty"
         raise CacheError(
-            f"{path} has none of the {len(clips)} clips of the table: {example}, and the cache has "
-            f"{before.clip_id[0] if len(before) else 'no clip'!r}"
+            f"{path} has none of the {counted(len(clips), 'clip')} of the table: {example}, and "
+            f"the cache has {before.clip_id[0] if len(before) else 'no clip'!r}"
         )
     for clip in named:
         row = rows[clip.id]

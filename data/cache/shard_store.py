@@ -181,7 +181,7 @@ class ShardStore:
     def _refuse_other(self, path: Path, identity: Mapping[str, Any]) -> None:
         if difference := first_difference(identity, self._identity):
             raise CacheError(
-                f"{path} was made with {difference.name} {difference.left!r}, and this run has "
+                f"{path} was made with {difference.option} {difference.left!r}, and this run has "
                 f"{difference.right!r}; {_ANOTHER}"
             )
 
@@ -548,9 +548,11 @@ class ShardStore:
         if self._shape is None:
             self._shape = shape
         if shape != self._shape:
+            kept = self._shape[1]
+            way_out = f"; go on with --dtype {kept}" if shape[0] == self._shape[0] else ""
             raise CacheError(
                 f"{prefix}features of {shape[1]} {shape[0]}, and the cache {self.target} has "
-                f"{self._shape[1]} {self._shape[0]}"
+                f"{kept} {self._shape[0]}{way_out}"
             )
 
     def _shard(self, key: str) -> Path:

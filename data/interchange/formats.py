@@ -17,6 +17,7 @@ from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
 from data.interchange.safe_pt import InterchangeError, first_line, read_hashed_pt, read_pt
 from data.screening import record
+from data.wording import counted
 
 __all__ = [
     "EXPORTERS",
@@ -191,8 +192,8 @@ def _features(path: Path, values: Any) -> tuple[NDArray[Any], str | None]:
     bad = ~np.isfinite(array).all(axis=(1, 2))
     if bad.any():
         raise InterchangeError(
-            f"{path}: the features of {bad.sum()} clips are not finite numbers in {array.dtype} "
-            f"(row {int(bad.argmax())})"
+            f"{path}: the features of {counted(bad.sum(), 'clip')} are not finite numbers "
+            f"in {array.dtype} (row {int(bad.argmax())})"
         )
     return array.astype(array.dtype.newbyteorder("=")), converted
 
@@ -274,7 +275,7 @@ def _bins_of_index(path: Path, index: Any, count: int) -> dict[str, NDArray[np.f
 
 def _same_length(path: Path, name: str, found: int, count: int) -> None:
     if found != count:
-        raise InterchangeError(f"{path}: {found} {name} for {count} clips of features")
+        raise InterchangeError(f"{path}: {found} {name} for {counted(count, 'clip')} of features")
 
 
 def _column(path: Path, name: str, values: Any, count: int) -> NDArray[np.float64]:

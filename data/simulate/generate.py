@@ -36,6 +36,8 @@ from data.simulate import rendering
 from data.simulate.scenes import SCENES
 
 CONTACT_SHEET, PREVIEW, UNFINISHED = "contact_sheet.png", "preview.webp", ".unfinished"
+MOST_SEEDS = 2**64
+MOST_PER_CELL = 1_000_000
 NUISANCE_KEY = 3  # the sequence of a clip spawns 0 to 2: physics, appearance, sway
 _MADE = re.compile(r"[a-z][0-9]+_[a-z][0-9]+|manifest\.jsonl|contact_sheet\.png|preview\.webp")
 
@@ -65,14 +67,15 @@ def simulate(
     scene: str, out: Path, *, grid: int = 5, per_cell: int = 12, size: int = 256, fps: float = 24,
     seconds: float = 2.0, seed: int = 0, nuisance: int | None = None, handheld: bool = False,
     workers: int | None = None, progress: Callable[[int, int], None] | None = None,
-    pictures: bool = False,
+    pictures: bool = False, log: Callable[[str], None] | None = None,
 ) -> Path:  # fmt: skip
     """Make `grid` x `grid` x `per_cell` clips of a scene under `out`; return the manifest's path.
 
     The clips are `out/<cell>/<trial>.mp4` (H.264, `size` x `size` pixels); `out/manifest.jsonl` is
     written last. Labels are the two properties in physical units, and the outcomes. The same
     arguments give the same bytes for any `workers` (processes; default: one per core).
-    `progress(done, total)` is called in this process after each clip. With `pictures` there are
+    `progress(done, total)` is called in this process after each clip, and `log` with what is worth
+    a line. With `pictures` there are
     also `out/contact_sheet.png` and `out/preview.webp`. A run that fails or is interrupted removes
     its clips again; what a killed one left is replaced.
 
@@ -93,7 +96,7 @@ def simulate(
         raise InvalidValueError(f"workers must be at least 1, not {workers}")
     manifest = out / "manifest.jsonl"
     labels: dict[Path, dict[str, float]] = {}
-    with _folders(out, {job.path.parent for job in jobs}):
+    with _folders(out, {job.path.parent for job in jobs}, log or (lambda _: None)):
         for job, labels_of_clip in _make_clips(jobs, workers or available_cores()):
             labels[job.path] = labels_of_clip
             if progress is not None:
@@ -120,8 +123,10 @@ def _jobs(
         raise InvalidValueError(f"no scene is called {scene!r}; there are: {', '.join(SCENES)}")
     if not 2 <= grid <= 100:
         raise InvalidValueError(f"grid must be between 2 and 100 values per property, not {grid}")
-    if per_cell < 1:
-        raise InvalidValueError(f"per_cell must be at least 1 clip, not {per_cell}")
+    if not 1 <= per_cell <= MOST_PER_CELL:
+        raise InvalidValueError(
+            f"per_cell must be between 1 and {MOST_PER_CELL:,} clips, not {per_cell}"
+        )
     if size < 32 or size > 2048 or size % 2:
         raise InvalidValueError(
             f"size must be an even number of pixels from 32 to 2048, not {size}"
@@ -132,10 +137,10 @@ def _jobs(
         raise InvalidValueError(
             f"seconds must give at least two frames and be at most 60, not {seconds}"
         )
-    if seed < 0:
-        raise InvalidValueError(f"seed must not be negative, not {seed}")
-    if nuisance is not None and nuisance < 0:
-        raise InvalidValueError(f"nuisance must not be negative, not {nuisance}")
+    if not 0 <= seed < MOST_SEEDS:
+        raise InvalidValueError(f"seed must be between 0 and {MOST_SEEDS - 1}, not {seed}")
+    if nuisance is not None and not 0 <= nuisance < MOST_SEEDS:
+        raise InvalidValueError(f"nuisance must be between 0 and {MOST_SEEDS - 1}, not {nuisance}")
     digits = max(2, len(str(per_cell - 1)))
     looks = [] if nuisance is None else [f"nuisance{nuisance}"]
     condition = "_".join(looks + ["handheld"] * handheld)
@@ -157,7 +162,7 @@ def _cell_name(scene: str, cell: tuple[int, int]) -> str:
 
 
 @contextmanager
-def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
+def _folders(out: Path, folders: set[Path], log: Callable[[str], None]) -> Iterator[None]:
     """Make folders below `out`; if the block fails, remove all that it made there."""
     kept = out.is_dir()
     _refuse_used(out)
@@ -169,7 +174,8 @@ def _folders(out: Path, folders: set[Path]) -> Iterator[None]:
     lock = Lock(out / UNFINISHED, out, keep_folder=kept)
     try:
         _refuse_used(out)  # perhaps another process has just finished
-        _remove_made(out)
+        if _remove_made(out):
+            log(f"{out}: the clips that an unfinished run left are removed, and all made anew")
         try:
             for folder in folders:
                 folder.mkdir(parents=True)
@@ -204,14 +210,15 @@ def _refuse_used(out: Path) -> None:
     raise SimulationError(f"{out} already exists and is not an empty folder; name another")
 
 
-def _remove_made(out: Path) -> None:
-    """Remove what this module makes in a folder."""
-    for path in out.iterdir():
-        if _MADE.fullmatch(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+def _remove_made(out: Path) -> bool:
+    """Remove what this module makes in a folder; return whether there was something."""
+    made = [path for path in out.iterdir() if _MADE.fullmatch(path.name)]
+    for path in made:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return bool(made)
 
 
 def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, dict[str, float]]]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import HeliographError
+from data.wording import counted
 
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -83,7 +84,7 @@ class Sampling:
 def _check_length(sampling: Sampling, n: int, needed: int) -> None:
     """Check before an array is allocated, which may be far longer than any clip."""
     if n < needed and not sampling.pad:
-        raise ClipTooShort(f"the clip has {n} frames, {needed} are asked for")
+        raise ClipTooShort(f"the clip has {counted(n, 'frame')}, {needed} are asked for")
 
 
 def _uniform(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
@@ -103,8 +104,9 @@ def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     if end >= times[-1] + max(last, 2 * tolerance) - tolerance and not sampling.pad:
         shown = times[-1] + last - times[0]
         raise ClipTooShort(
-            f"the clip lasts {shown:.3f} s, {sampling.frames} frames at {sampling.fps:g} per "
-            f"second need more than {end - times[0]:.3f} s"
+            f"the clip lasts {shown:.3f} s, {counted(sampling.frames, 'frame')} at "
+            f"{sampling.fps:g} per second {'needs' if sampling.frames == 1 else 'need'} more than "
+            f"{end - times[0]:.3f} s"
         )
     wanted = times[0] + np.arange(sampling.frames) / sampling.fps
     return np.searchsorted(times, wanted + tolerance, side="right") - 1

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from data.errors import HeliographError, InvalidValueError
+from data.wording import counted
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
@@ -23,7 +24,6 @@ from pipeline.cli.options import (
 from pipeline.cli.outputs import has_content, is_there, overwrite
 from pipeline.console import (
     ProgressBar,
-    counted,
     echo,
     echo_json,
     log,
@@ -216,9 +216,12 @@ def import_(
         path, backbone=backbone, frames=frames, preprocess=preprocess, output=pool
     )
     _, steps, dim = features.features.shape
-    odd = frames is not None and steps and frames % steps and frames % (steps + 1)  # of `motion`
-    if backbone is None and odd:
-        raise InvalidValueError(f"{path} has {steps} time steps, which {frames} frames cannot give")
+    counts = (steps, steps + 1)  # the second is that of `motion`
+    if backbone is None and frames and steps and all(frames % count for count in counts):
+        raise InvalidValueError(
+            f"{path} has {counted(steps, 'time step')}, which {counted(frames, 'frame')} cannot "
+            "give"
+        )
     if backbone is not None:
         from backbones import refuse_impossible
 

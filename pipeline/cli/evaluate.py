@@ -50,8 +50,8 @@ HELP_ORDER = 70
 @click.option(
     "--videos",
     is_flag=True,
-    help="Also decode the clips' videos: baselines on optical flow, and on duration, frame rate, "
-    "size and bytes.",
+    help="Also decode the clips' videos: the baselines optical_flow and shortcuts (duration, "
+    "frame rate, size and bytes).",
 )
 @click.option(
     "--clips",
@@ -75,6 +75,9 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Score a RUN against baselines and chance.
+
+    Baselines are ridge regressions on the clips' features, and without a network on the cache's
+    thumbnails of their frames: pixels, differences (of successive frames) and first_frame.
 
     Also: what each position of the messages causes, whether new receivers learn them, and what
     they are worth. All of it is added to the run's metrics.json.

@@ -81,7 +81,7 @@ def experiment(
         return
     if name is None:
         raise click.UsageError("name an experiment, or ask for the --list")
-    from pipeline.experiments import RunOptions, run_experiment
+    from pipeline.experiments import RunOptions, require_features, run_experiment
 
     recipes = [find(each).sized(**size) for each in (NAMES if name == EVERY else [name])]
     files = _files(features, recipes, SERVED if name == EVERY else recipes[0].name)
@@ -97,7 +97,15 @@ def experiment(
         return
     done: list[ExperimentResult] = []
     failed: list[str] = []
+    for recipe in (recipe for recipe in recipes if recipe.name in files):
+        try:  # now, and not after hours of the others
+            require_features(recipe, files[recipe.name])
+        except HeliographError as error:
+            log(f"{recipe.name}: {error}")
+            failed.append(recipe.name)
     for recipe in recipes:
+        if recipe.name in failed:
+            continue
         if recipe.clips is None and recipe.name not in files:
             log(
                 f"{recipe.name} is left out: it needs --features {recipe.name}=FILE, {recipe.given}"

@@ -60,7 +60,12 @@ class DecoderName(click.ParamType):
     help="uniform (over the clip), fps, window (around its middle), middle (one frame), or "
     "published: as the paper's code counts frames.",
 )
-@click.option("--frames", default=8, type=click.IntRange(1), help="Frames per clip.")
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    help="Frames per clip.",
+    show_default="8, or 1 for `--sampler middle`",
+)
 @click.option("--fps", type=float, help="Frames per second, for `--sampler fps`.")
 @click.option(
     "--stride",
@@ -90,7 +95,7 @@ def extract(
     preprocess: str,
     precision: str,
     sampler: str,
-    frames: int,
+    frames: int | None,
     fps: float | None,
     stride: int,
     pad: bool,
@@ -113,6 +118,7 @@ def extract(
     from pipeline.extraction import extract as run_extraction
     from pipeline.extraction import print_summary, progress_callback, require_clips
 
+    frames = frames or (1 if sampler == "middle" else 8)
     try:
         sampling = Sampling(name=sampler, frames=frames, fps=fps, stride=stride, pad=pad)
     except ValueError as error:

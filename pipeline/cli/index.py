@@ -10,6 +10,7 @@ import click
 
 from data.errors import HeliographError
 from data.files import atomic_write
+from data.wording import counted
 from pipeline.cli.options import PATH, as_json, reading_limits
 from pipeline.cli.outputs import has_content, is_there, require_free
 from pipeline.console import ProgressBar, echo, echo_json, log
@@ -165,8 +166,8 @@ def write_index(
         atomic_write(out, manifest)
     for label, count in count_unknown(clips).items():
         if count:
-            log(f"{count} clips have no {label}")
-    log(f"{out}: {len(clips)} clips of {objects} objects")
+            log(f"{counted(count, 'clip')} {'has' if count == 1 else 'have'} no {label}")
+    log(f"{out}: {counted(len(clips), 'clip')} of {counted(objects, 'object')}")
 
 
 def _checked(choice: Choice, value: str) -> str:

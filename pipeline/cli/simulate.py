@@ -49,7 +49,9 @@ def simulate(scene: str, out: Path, preview: bool, **settings: Any) -> None:
     from data import simulate as scenes
 
     with ProgressBar("clips") as bar:
-        manifest = scenes.simulate(scene, out, progress=bar.update, pictures=preview, **settings)
+        manifest = scenes.simulate(
+            scene, out, progress=bar.update, pictures=preview, log=log, **settings
+        )
     if preview:
         log(f"to look at: {out / scenes.CONTACT_SHEET}, {out / scenes.PREVIEW}")
     echo(manifest)

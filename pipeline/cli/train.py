@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from data.wording import counted
 from pipeline.cli.options import (
     DEVICES,
     JSON,
@@ -133,4 +134,4 @@ def train(
     with ProgressBar("training") as bar:
         run = stage(caches, out, progress=bar.update, log=log, **settings)
     show_run(run.metrics(), as_json)
-    log(f"{out}: {run.config.agents} agents, {len(run.seeds)} seeds")
+    log(f"{out}: {counted(run.config.agents, 'agent')}, {counted(len(run.seeds), 'seed')}")

@@ -24,6 +24,7 @@ from pipeline.config.presets import (
 )
 from pipeline.config.settings import (
     DISCRETE,
+    IDLE_WITH,
     SIMULTANEOUS,
     STAGGERED,
     Group,
@@ -34,6 +35,7 @@ from pipeline.config.settings import (
 __all__ = [
     "CONTROLLED",
     "DISCRETE",
+    "IDLE_WITH",
     "PRESETS",
     "SIMULTANEOUS",
     "STAGGERED",

@@ -102,7 +102,8 @@ def sentence(details: ErrorDetails, known: Mapping[str, Any]) -> str:
             return f"{name} must be finite, got {value}"
         case "literal_error":
             choices = str(context["expected"]).replace("'", "").replace(" or ", ", ")
-            return f"no {name} {value!r}: choose one of {choices}"
+            few = "choose one of" if "," in choices else "the only one is"
+            return f"no {name} {value!r}: {few} {choices}"
         case "missing":
             return f"{name} is missing"
         case "extra_forbidden":

@@ -14,7 +14,7 @@ from typing import Any
 
 from data.datasets import tie_margins
 from data.errors import InvalidValueError
-from pipeline.config.settings import DISCRETE, TrainConfig
+from pipeline.config.settings import DISCRETE, IDLE_WITH, TrainConfig
 
 _STABLE: dict[str, Any] = {"sender_lr": 3e-4, "receiver_lr": 1e-3, "weight_decay": 1e-5}
 _GRID: dict[str, Any] = {"split": "cells", "oracle_epochs": 100, "train_on_ties": True}
@@ -55,7 +55,8 @@ def build_config(
         overrides: replace the preset's values; None leaves one as it is.
 
     Raises:
-        InvalidValueError: the preset or a setting is unknown, or a value is out of range.
+        InvalidValueError: the preset or a setting is unknown, a value is out of range, or one that
+            is given changes nothing.
     """
     if preset not in PRESETS:
         raise InvalidValueError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
@@ -74,7 +75,20 @@ def build_config(
     if "pairings" in settings and "pairings" not in given:  # a preset's own fits any batch
         batch = settings.get("batch", TrainConfig.model_fields["batch"].default)
         settings["pairings"] = min(settings["pairings"], batch)
-    return TrainConfig(preset=preset, properties=tuple(properties), **settings)
+    config = TrainConfig(preset=preset, properties=tuple(properties), **settings)
+    _refuse_idle(config, given)
+    return config
+
+
+def _refuse_idle(config: TrainConfig, given: dict[str, Any]) -> None:
+    """Raise InvalidValueError for a setting that is given, and changes nothing beside another."""
+    for name, (other, value) in IDLE_WITH.items():
+        plain = TrainConfig.model_fields[name].default
+        if getattr(config, other) == value and given.get(name, plain) != plain:
+            raise InvalidValueError(
+                f"{name} changes nothing where {other} is {value}: leave it out, or give another "
+                f"{other}"
+            )
 
 
 def preset_settings(preset: str, *, several: bool) -> dict[str, Any]:

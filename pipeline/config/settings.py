@@ -251,6 +251,16 @@ class TrainConfig(SettingsModel):
             raise HeliographError(str(error)) from None
 
 
+_SYMBOLS = ("tau_start", "tau_end", "soft_epochs", "entropy_threshold", "entropy_bonus")
+IDLE_WITH: dict[str, tuple[str, Any]] = {
+    **dict.fromkeys(("shrinkage", "standardise", "keep_mean"), ("axes", 0)),
+    "oracle_lr": ("oracle_epochs", 0),
+    **dict.fromkeys(_SYMBOLS, ("channel", "continuous")),
+    **dict.fromkeys(("pairings", "train_on_ties"), ("game", "referential")),
+}
+"""Settings that change nothing while another one has this value."""
+
+
 def parse_agents(text: str) -> int | tuple[str, ...]:
     """Read a value of `--agents`: how many agents, or the cache of each.
 

@@ -2,7 +2,6 @@
 
 from pipeline.console.output import (
     OutputError,
-    counted,
     echo,
     echo_json,
     flush_out,
@@ -12,13 +11,13 @@ from pipeline.console.output import (
     some_clips,
 )
 from pipeline.console.progress import ProgressBar, format_duration
-from pipeline.console.tables import print_table
+from pipeline.console.tables import echo_folded, print_table
 
 __all__ = [
     "OutputError",
     "ProgressBar",
-    "counted",
     "echo",
+    "echo_folded",
     "echo_json",
     "flush_out",
     "format_duration",

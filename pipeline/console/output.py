@@ -70,11 +70,6 @@ def echo_json(value: Any) -> None:
     write_out(json.dumps(value).replace("\x7f", "\\u007f") + "\n")
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number and what it is of, with an s where it is not one: `1 clip`, `2 clips`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def log(text: object) -> None:
     """Print a line on stderr, made printable; work does not end because nobody can read it."""
     _write_err(sys.stderr, f"{printable(text)}\n")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.console.output import Stdout, printable
+from pipeline.console.output import Stdout, echo, printable
 
 LOG_WIDTH = 100  # columns of a table that is not on a terminal
 
@@ -43,3 +44,17 @@ def print_table(
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
+
+
+def echo_folded(sentence: str) -> None:
+    """Print a sentence on stdout, folded between words to the width of tables.
+
+    Raises:
+        OutputError: stdout takes nothing more.
+    """
+    console = Console(file=Stdout())
+    width = console.width if console.is_terminal else LOG_WIDTH
+    for line in textwrap.wrap(
+        sentence, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    ):
+        echo(line)

@@ -91,11 +91,11 @@ def match(first: Features, other: Features, first_name: str, other_name: str) ->
         return rows
     free: dict[Content, list[int]] = defaultdict(list)
     for number in sorted(set(range(len(other))) - set(rows.tolist())):
-        if _is_known(other, number):
-            free[_content(other, number)].append(number)
+        if is_known(other, number):
+            free[content_of(other, number)].append(number)
     for row in np.flatnonzero(rows < 0).tolist():
-        same = free.get(_content(first, row))
-        if same and _is_known(first, row):
+        same = free.get(content_of(first, row))
+        if same and is_known(first, row):
             rows[row] = same.pop(0)
     return rows
 
@@ -111,7 +111,8 @@ def left_out_sentence(name: str, reasons: Mapping[str, int]) -> str:
     return f"{total} {'clip' if total == 1 else 'clips'} of {name} left out: {parts}"
 
 
-def _content(features: Features, row: int) -> Content:
+def content_of(features: Features, row: int) -> Content:
+    """Return the hash of a clip's file, its start and its end in seconds, -1 without."""
     start, end = (float(getattr(features, name)[row]) for name in ("start", "end"))
     return (
         features.source_sha256[row],
@@ -120,21 +121,21 @@ def _content(features: Features, row: int) -> Content:
     )
 
 
-def _is_known(features: Features, row: int) -> bool:
+def is_known(features: Features, row: int) -> bool:
     """Return whether it is known which seconds of its file a clip is.
 
     Caches of version 1 do not say it, and the key of a clip shows whether it is the whole file.
     """
-    _, start, end = _content(features, row)
+    _, start, end = content_of(features, row)
     return start >= 0 or end >= 0 or is_whole_file(features, row)
 
 
 def _may_be_one(first: Features, row: int, other: Features, number: int) -> bool:
     """Return whether nothing that is known says that two clips of one id are different ones."""
-    one, two = _content(first, row), _content(other, number)
+    one, two = content_of(first, row), content_of(other, number)
     if not one[0] or not two[0] or one == two:
         return True
-    return one[0] == two[0] and not (_is_known(first, row) and _is_known(other, number))
+    return one[0] == two[0] and not (is_known(first, row) and is_known(other, number))
 
 
 def _require_same_counts(

@@ -179,19 +179,21 @@ def _load_known(path: Path, source: CacheSource | None, run: str) -> Features:
     return features
 
 
-def build_examples(caches: Features | Sequence[Features], properties: tuple[str, ...]) -> Examples:
+def build_examples(
+    caches: Features | Sequence[Features], properties: tuple[str, ...], where: str = "the cache"
+) -> Examples:
     """What training and evaluation read of a cache, or of several that `join_caches` aligned.
 
     A clip without an object counts as an object of its own; values of a label that are equal but
     for rounding become the same (`data.levels`). Raises HeliographError for a property
-    that there is no label for, naming the ones there are.
+    that there is no label for, naming the ones there are, and the caches as `where`.
     """
     parts = [caches] if isinstance(caches, Features) else list(caches)
     clips = parts[0]
     unknown = [name for name in properties if name not in clips.labels]
     if unknown:
         known = ", ".join(clips.labels) or "none"
-        raise InvalidValueError(f"the cache has no label {unknown[0]!r}: its labels are {known}")
+        raise InvalidValueError(f"{where} has no label {unknown[0]!r}: its labels are {known}")
     labels = np.stack([snapped(clips.labels[name]) for name in properties], axis=1)
     objects = tuple(name or clip for name, clip in zip(clips.object, clips.clip_id, strict=True))
     return Examples(tuple(np.asarray(part.features) for part in parts), labels, objects)

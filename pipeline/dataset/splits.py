@@ -59,7 +59,7 @@ def by_object(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
     count = max(3, len(set(objects)) // 6)
     if len(rest) < count + 2:
         raise HeliographError(
-            f"{len(set(objects))} objects are too few for train, validation and test: "
+            f"{_some_objects(len(set(objects)))} too few for train, validation and test: "
             "at least 9 are needed"
         )
     validation = np.random.RandomState(seed).choice(rest, count, replace=False)
@@ -106,7 +106,7 @@ def by_fold(objects: Sequence[str], folds: int, seed: int) -> Split:
         raise InvalidValueError(f"{folds} folds leave none to train on: at least 3 are needed")
     if len(names) < 2 * folds:
         raise HeliographError(
-            f"{len(names)} objects are too few for {folds} folds of at least 2 objects each"
+            f"{_some_objects(len(names))} too few for {folds} folds of at least 2 objects each"
         )
     order = np.random.RandomState(1000 * (seed // folds) + 42).permutation(names)
     test, validation = (order[number % folds :: folds] for number in (seed, seed + 1))
@@ -195,7 +195,8 @@ def _published_test(objects: Sequence[str], seed: int) -> tuple[np.random.Random
     count = max(4, len(names) // 5)
     if len(names) < count + 2:
         raise HeliographError(
-            f"{len(names)} objects are too few to hold {count} of them out: at least 6 are needed"
+            f"{_some_objects(len(names))} too few to hold {count} of them out: at least "
+            "6 are needed"
         )
     generator = np.random.RandomState(1000 * seed + 42)
     return generator, generator.choice(names, count, replace=False)
@@ -213,3 +214,7 @@ def _split(
 ) -> Split:
     train = np.flatnonzero(~is_test & ~is_validation)
     return Split(train, np.flatnonzero(is_validation), np.flatnonzero(is_test), generator)
+
+
+def _some_objects(count: int) -> str:
+    return "1 object is" if count == 1 else f"{count} objects are"

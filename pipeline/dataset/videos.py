@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from data.errors import HeliographError
 from data.files import sha256_file
 from data.manifests import list_clips
 from data.video import Job, Sampling
+from pipeline.dataset.joining import Content, content_of, is_known
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class VideoJobs:
 def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[str, Clip]:
     """Return where the videos of a cache's clips are, by id; clips without a file are left out.
 
+    A file of another name is a clip's if its bytes, start and end are those of the clip.
+
     Args:
         features: Of the cache.
         cache: Its file.
@@ -50,8 +54,25 @@ def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[s
             for line in read_ledger(cache)
             if "path" in line
         ]
-    ids = set(features.clip_id)
-    return {clip.id: clip for clip in candidates if clip.id in ids and clip.path.is_file()}
+    rows = {clip: row for row, clip in enumerate(features.clip_id)}
+    files = [clip for clip in candidates if clip.path.is_file()]
+    found = {clip.id: clip for clip in files if clip.id in rows}
+    spare = [clip for clip in files if clip.id not in rows]
+    lost: dict[Content, list[str]] = defaultdict(list)
+    for name, row in rows.items():
+        if name not in found and features.source_sha256[row] and is_known(features, row):
+            lost[content_of(features, row)].append(name)
+    hashes: dict[Path, str] = {}
+    for clip in spare if lost else ():
+        if clip.path not in hashes:
+            try:
+                hashes[clip.path] = sha256_file(clip.path)
+            except OSError:  # it is nobody's, then
+                hashes[clip.path] = ""
+        start, end = (-1.0 if time is None else float(time) for time in (clip.start, clip.end))
+        for name in lost.get((hashes[clip.path], start, end), ()):
+            found[name] = clip
+    return found
 
 
 def video_jobs(

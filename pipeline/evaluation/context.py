@@ -18,6 +18,7 @@ from torch import Tensor
 
 from data.errors import HeliographError
 from data.memory import require_memory
+from data.wording import counted
 from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split, as_tensor, energy_axes, project, training_axes
@@ -101,7 +102,7 @@ class EvaluationContext:
             return None
         require_memory(
             4 * sum(features.size for features in self.caches),
-            f"playing with {len(self.labels):,} clips",
+            f"playing with {counted(len(self.labels), 'clip')}",
             "take fewer clips, or fewer dimensions",
         )
         return AgentWindows.whole([as_tensor(features) for features in self.caches])
@@ -284,7 +285,8 @@ def _project(
     kept = min(config.axes or MAX_AXES, features.shape[2])
     require_memory(
         8 * len(trained) * features.shape[0] * features.shape[1] * kept,  # and their windows
-        f"reading {len(features):,} clips on the {kept} axes of {len(trained)} seeds",
+        f"reading {counted(len(features), 'clip')} on the {kept} axes of "
+        f"{counted(len(trained), 'seed')}",
         "train with fewer --axes, fewer --seeds, or fewer clips",
     )
     axes = [

@@ -264,7 +264,7 @@ def _game(inputs: EvaluationInputs) -> dict[str, Any]:
     frames = pixels.pixel_features(thumbnails)
     with one_thread():
         scores = score_game(inputs.messages, permutations=inputs.permutations, frames=frames)
-    return scores | {"missing_baselines": pixels.missing(reason)}
+    return scores | {"missing_baselines": pixels.missing(thumbnails, reason)}
 
 
 def _fresh_receivers(inputs: EvaluationInputs) -> dict[str, Any]:
@@ -314,7 +314,8 @@ def _transfer(inputs: EvaluationInputs) -> dict[str, Any]:
                 inputs.messages,
                 inputs.examples,
                 others,
-                frames_of(inputs.sources, inputs.examples, others, clips),
+                *frames_of(inputs.sources, inputs.examples, others, clips),
+                match(inputs.clips, clips, "the run's cache", path),
             )
             for path, (others, clips) in inputs.on.items()
         }

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from data.cache import Features
+from data.differences import first_difference
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.dataset import (
     CacheSource,
     Examples,
@@ -31,6 +33,8 @@ from pipeline.runs import Run
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
+CARRIED = ("pixels", "differences")
+"""The baselines without a network that are also scored on other clips."""
 FILE_FIELDS = {"source", "sha256"}
 """Fields of an imported cache's fingerprint that say which file it was, not how it was made."""
 
@@ -43,7 +47,7 @@ def read_other_cache(run: Run, path: Path) -> tuple[Examples, Features]:
     """
     clips = load_finite_cache(path)
     require_same_features(run.source, clips, path)
-    others = build_examples(clips, run.config.properties)
+    others = build_examples(clips, run.config.properties, str(path))
     values = others.labels[~np.isnan(others.labels).any(axis=1)]
     margins = run.config.tie_margins
     if len(values) < 2 or not beyond_margin(values.max(0), values.min(0), margins).all():
@@ -53,12 +57,14 @@ def read_other_cache(run: Run, path: Path) -> tuple[Examples, Features]:
     return others, clips
 
 
+Shown = Mapping[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]]
+"""By baseline, what the N clips of a run and the M of another cache show without a network."""
+
+
 def frames_of(
     inputs: RunInputs, examples: Examples, others: Examples, clips: Features
-) -> dict[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]]:
+) -> tuple[Shown, dict[str, str]]:
     """Return what the run's clips and those of another cache show without a network, by baseline.
-
-    Nothing where labelled clips of one lack thumbnails, or have others in size or number.
 
     Args:
         inputs: The run's cache.
@@ -67,20 +73,26 @@ def frames_of(
         clips: The same.
 
     Returns:
-        By name, an array (N, ...) and one (M, ...), in lists as of caches.
+        By name, an array (N, ...) and one (M, ...), in lists as of caches; and why there is none:
+        labelled clips of one lack thumbnails, or theirs differ in size or number.
     """
     asked, other_asked = (
         np.flatnonzero(~np.isnan(own.labels).any(axis=1)) for own in (examples, others)
     )
-    ours, _ = pixels.thumbnails_of(inputs, asked)
-    theirs = clips.thumbnails
-    lacking = not clips.has_thumbnails[other_asked].all()
-    if len(ours) != 1 or lacking or ours[0].shape[1:] != theirs.shape[1:]:
-        return {}
-    shown, other_shown = (pixels.pixel_features([np.asarray(own)]) for own in (ours[0], theirs))
-    return {
-        name: (shown[name], other_shown[name]) for name in ("pixels", "differences") if shown[name]
-    }
+    ours, reason = pixels.thumbnails_of(inputs, asked)
+    theirs = np.asarray(clips.thumbnails)
+    reason = reason or pixels.lacking(clips, other_asked, "the other cache")
+    if not reason and ours[0].shape[1:] != theirs.shape[1:]:
+        sizes = [" x ".join(map(str, own.shape[1:])) for own in (theirs, ours[0])]
+        reason = f"its thumbnails are {sizes[0]}, those of the run {sizes[1]}"
+    if reason:
+        return {}, dict.fromkeys(CARRIED, reason)
+    shown, other_shown = (pixels.pixel_features([own]) for own in (ours[0], theirs))
+    missing = pixels.missing(ours, "")
+    return (
+        {name: (shown[name], other_shown[name]) for name in CARRIED if shown[name]},
+        {name: why for name, why in missing.items() if name in CARRIED},
+    )
 
 
 def require_same_features(source: CacheSource, clips: Features, path: Path) -> None:
@@ -94,17 +106,18 @@ def require_same_features(source: CacheSource, clips: Features, path: Path) -> N
         ("sampling", clips.sampler, source.sampler),
     ):
         ignored = FILE_FIELDS if other.get("imported") and own.get("imported") else set()
-        for field in sorted({*other, *own} - ignored):
-            if other.get(field) != own.get(field):
-                raise HeliographError(
-                    f"{path} was made with another {kind} than the run's cache: its {field} is "
-                    f"{other.get(field)!r}, the run's {own.get(field)!r}"
-                )
+        fields = sorted({*other, *own} - ignored)
+        theirs, ours = ({field: made.get(field) for field in fields} for made in (other, own))
+        if found := first_difference(theirs, ours):
+            raise HeliographError(
+                f"{path} was made with another {kind} than the run's cache: its {found.name} is "
+                f"{found.left!r}, the run's {found.right!r}"
+            )
     shape = clips.features.shape[1:]
     if shape != (source.steps, source.dim):
         raise HeliographError(
-            f"{path} has {shape[0]} steps of {shape[1]} features, the run's cache "
-            f"{source.steps} of {source.dim}"
+            f"{path} has {counted(shape[0], 'step')} of {counted(shape[1], 'feature')}, the run's "
+            f"cache {source.steps} of {source.dim}"
         )
 
 
@@ -113,7 +126,9 @@ def transfer(
     context: MessageContext,
     examples: Examples,
     others: Examples,
-    frames: Mapping[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]],
+    frames: Shown,
+    missing: Mapping[str, str],
+    same: NDArray[np.int64],
 ) -> dict[str, Any]:
     """Score every seed's agents on the clips of another cache.
 
@@ -123,6 +138,8 @@ def transfer(
         examples: Its clips.
         others: The clips of the other cache, from `read_other_cache`.
         frames: What both show without a network, from `frames_of`.
+        missing: Why there is none of it, by baseline.
+        same: Which clip of the other cache each of the run's is; -1 where it is none.
 
     Returns:
         `accuracy` is over all labelled clips (at most 400, drawn with a fixed seed), `new_objects`
@@ -143,6 +160,7 @@ def transfer(
         drawn = np.random.default_rng(0).choice(labelled, MAX_TEST_CLIPS, replace=False)
         labelled = np.sort(drawn)
     tokens = [messages_of(run.of_seed(seed), others.features) for seed in run.seeds]
+    trained = {int(row) for split in context.splits for row in same[split.train]}
     trained_on = [{context.objects[clip] for clip in split.train} for split in context.splits]
     new = [
         np.array([clip for clip in labelled if others.objects[clip] not in known], np.int64)
@@ -155,13 +173,12 @@ def transfer(
     return {
         "clips": len(labelled),
         "objects": len({others.objects[clip] for clip in labelled}),
+        "trained_on": len(trained & set(labelled.tolist())),
         "known_messages": _share_known(context, tokens, labelled),
         "accuracy": _score_agents(context, others, tokens, every),
         "new_objects": _score_agents(context, others, tokens, new) if comparable else None,
-        **{
-            name: baseline(*frames[name]) if name in frames else None
-            for name in ("pixels", "differences")
-        },
+        **{name: baseline(*frames[name]) if name in frames else None for name in CARRIED},
+        "missing_baselines": dict(missing),
         "ridge": baseline(examples.caches, others.caches),
     }
 

@@ -2,7 +2,12 @@
 
 from pipeline.experiments.demo import run_demo
 from pipeline.experiments.recipe import NAMES, Recipe, find
-from pipeline.experiments.runner import ExperimentResult, RunOptions, run_experiment
+from pipeline.experiments.runner import (
+    ExperimentResult,
+    RunOptions,
+    require_features,
+    run_experiment,
+)
 from pipeline.experiments.tables import accuracy_table, measure_tables, paper_sources
 
 __all__ = [
@@ -14,6 +19,7 @@ __all__ = [
     "find",
     "measure_tables",
     "paper_sources",
+    "require_features",
     "run_demo",
     "run_experiment",
 ]

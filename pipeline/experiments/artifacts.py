@@ -11,7 +11,8 @@ from data.errors import HeliographError
 from data.manifests import read_manifest
 from data.simulate import simulate
 from data.video import Sampling
-from pipeline.console import ProgressBar
+from data.wording import counted
+from pipeline.console import ProgressBar, log
 from pipeline.extraction import (
     ExtractionSummary,
     extract,
@@ -35,12 +36,18 @@ def make_clips(
     if not manifest.exists():
         with ProgressBar("clips") as bar:
             simulate(
-                scene, folder, grid=grid, per_cell=per_cell, seconds=seconds, progress=bar.update
+                scene,
+                folder,
+                grid=grid,
+                per_cell=per_cell,
+                seconds=seconds,
+                progress=bar.update,
+                log=log,
             )
     clips = read_manifest(manifest)
     if len(clips) != wanted:
         raise HeliographError(
-            f"{folder} holds {len(clips)} clips that were made earlier, not {wanted}: "
+            f"{folder} holds {counted(len(clips), 'clip')} that were made earlier, not {wanted}: "
             "choose another --out"
         )
     return clips

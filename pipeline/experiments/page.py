@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from data.wording import counted
 from pipeline.console import format_duration
 from pipeline.experiments.recipe import Recipe
 from pipeline.experiments.tables import ResultRow, accuracy_table, measure_tables, paper_sources
@@ -44,7 +45,7 @@ def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
             (
                 "clips",
                 f"{count} of the scene {clips.scene}: {clips.grid} x {clips.grid} cells, "
-                f"{clips.per_cell} clips each, {clips.seconds:g} s",
+                f"{counted(clips.per_cell, 'clip')} each, {clips.seconds:g} s",
             ),
             ("features", "; ".join(f"{name}: {view}" for name, view in about["views"].items())),
         ]

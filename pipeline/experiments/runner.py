@@ -190,7 +190,9 @@ def _caches(
     """Return the cache of each view, or the one that is given, by name."""
     scene = recipe.clips
     if scene is None:
-        return {"features": _given(recipe, out, options.features)}
+        require_features(recipe, options.features)
+        assert options.features is not None
+        return {"features": _given(out, options.features)}
     backbones.resolve_device(options.device)
     folder = out / "clips" / scene.name
     with stages("clips", anew=not (folder / "manifest.jsonl").exists()):
@@ -208,12 +210,30 @@ def _caches(
     return caches
 
 
-def _given(recipe: Recipe, out: Path, file: Path | None) -> Path:
-    """Return the cache that the user gives, or make one of the paper's file that they give."""
+def require_features(recipe: Recipe, file: Path | None) -> None:
+    """Check that a recipe which needs a feature file is given one that has its properties.
+
+    Raises:
+        HeliographError: it is not, or the file cannot be read.
+    """
+    if recipe.clips is not None:
+        return
     if file is None:
         raise InvalidValueError(
             f"{recipe.name} needs {recipe.given}: give the file (.pt or .h5) with --features"
         )
+    labels = import_features(file).labels if file.suffix == ".pt" else cache.info(file)["labels"]
+    for training in recipe.trainings:
+        for name in training.settings["properties"]:
+            if name not in labels:
+                raise HeliographError(
+                    f"{file} is not what {recipe.name} needs, {recipe.given}: it has no {name}, "
+                    f"its labels are {', '.join(labels) or 'none'}"
+                )
+
+
+def _given(out: Path, file: Path) -> Path:
+    """Return the cache that the user gives, or make one of the paper's file that they give."""
     if file.suffix != ".pt":
         return file
     target = out / "features" / f"{file.stem}.h5"

@@ -12,6 +12,7 @@ from backbones import Backbone, Entry
 from data import cache
 from data.errors import HeliographError, InvalidValueError
 from data.video import Sampling
+from data.wording import counted
 from pipeline.experiments.recipe import AgentView
 
 EMBEDDED = "efficientnet_lite0"
@@ -64,8 +65,8 @@ class ViewFeatures:
         steps = backbones.steps_of(frames, frames_per_step=each, frames_spanned=spanned)
         if steps < 1 or not steps.is_integer():
             raise InvalidValueError(
-                f"the view {view.name!r} has {frames} frames: {entry.name} takes {spanned} for "
-                f"{output or 'a step'}, and {each} more for each step that follows"
+                f"the view {view.name!r} has {counted(frames, 'frame')}: {entry.name} takes "
+                f"{spanned} for {output or 'a step'}, and {each} more for each step that follows"
             )
         return cls(
             view=view,
@@ -94,8 +95,8 @@ class ViewFeatures:
         """Return what it is in words, for the page."""
         weights = f" with {self.weights} weights" if self.weights else ""
         output = f"{self.output} of " if self.output else ""
-        seen = "the middle frame" if self.view.still else f"{self.steps} time steps"
-        frames = "" if self.view.still else f" ({self.frames} frames)"
+        seen = "the middle frame" if self.view.still else counted(self.steps, "time step")
+        frames = "" if self.view.still else f" ({counted(self.frames, 'frame')})"
         return f"{output}{seen}{frames}, {self.entry.name}{weights}"
 
     def load(self, *, device: str, hub_dir: Path | None) -> Backbone:
@@ -122,7 +123,7 @@ class ViewFeatures:
         told = (made.get("name"), made.get("output"), found["sampler"].get("frames"), steps)
         if told != (self.entry.name, output, self.frames, self.steps):
             raise HeliographError(
-                f"{target} holds {steps} steps of {found['origin']}, not {self}: "
+                f"{target} holds {counted(steps, 'step')} of {found['origin']}, not {self}: "
                 "choose another --out"
             )
         return found["clips"] == len(clips)

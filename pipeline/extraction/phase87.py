@@ -30,6 +30,7 @@ from data.datasets import physics101
 from data.errors import HeliographError, InvalidValueError
 from data.interchange import InterchangeError, numbered, read_pt, to_array, write_pt
 from data.video import Sampling
+from data.wording import counted
 from pipeline.extraction.extract import GPU_BATCH, extract
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -262,7 +263,7 @@ def compare_feature_files(left: Path, right: Path) -> FeatureFileComparison:
     for path, clips, others in ((left, rows[0], rows[1]), (right, rows[1], rows[0])):
         only = [clip for clip in clips if clip not in others]
         if only:
-            differences.append(f"{len(only)} clips only in {path}: {_first_three(only)}")
+            differences.append(f"{counted(len(only), 'clip')} only in {path}: {_first_three(only)}")
     both = [clip for clip in rows[0] if clip in rows[1]]
     if not differences and names[0] != names[1]:
         differences.append("the clips are in another order")
@@ -330,7 +331,7 @@ def _different_masses(
     different = [clip for clip in clips if a[rows[0][clip]] != b[rows[1][clip]]]
     if not different:
         return []
-    return [f"mass_values of {len(different)} clips: {_first_three(different)}"]
+    return [f"mass_values of {counted(len(different), 'clip')}: {_first_three(different)}"]
 
 
 def _first_three(names: list[str]) -> str:

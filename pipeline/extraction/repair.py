@@ -14,7 +14,7 @@ from data.cache import Features, read_metadata
 from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling
-from pipeline.console import counted
+from data.wording import counted
 from pipeline.extraction.extract import extract
 from pipeline.extraction.summary import ExtractionSummary
 

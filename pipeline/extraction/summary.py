@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.console import ProgressBar, format_duration, log, some_clips
 
 
@@ -116,7 +117,7 @@ def print_summary(summary: ExtractionSummary) -> None:
         log(f"note: {note}")
     bottleneck = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""
     log(
-        f"{summary.target}: {summary.done} clips extracted, {summary.kept} kept, "
+        f"{summary.target}: {counted(summary.done, 'clip')} extracted, {summary.kept} kept, "
         f"{len(summary.failed)} failed in {format_duration(summary.seconds)} "
         f"({summary.frames_per_second:.0f} frames/s{bottleneck})"
     )
@@ -130,7 +131,7 @@ def require_clips(summary: ExtractionSummary) -> None:
     """
     if summary.interrupted:
         raise HeliographError(
-            f"interrupted with {summary.finished} of {summary.clips} clips finished: "
+            f"interrupted with {summary.finished} of {counted(summary.clips, 'clip')} finished: "
             "run the same command again to go on"
         )
     if summary.failed and not (summary.done or summary.kept):

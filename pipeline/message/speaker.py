@@ -30,6 +30,7 @@ from data.differences import Difference, first_difference
 from data.errors import HeliographError
 from data.manifests import list_clips
 from data.video import DecoderPool, Job, Sampling, VideoError
+from data.wording import counted
 from pipeline.agents import FastSender, message_text
 from pipeline.dataset import BLOCK_NUMBERS, CacheSource, join_caches, load_finite_cache
 from pipeline.message.lexicon import Lexicon, load_lexicon
@@ -344,7 +345,7 @@ def _as_declared(
     if made != (source.steps, source.dim):
         raise HeliographError(
             f"{folder} was trained on {_shapes([(source.steps, source.dim)])}, but the declared "
-            f"{backbone.name} with {sampling.frames} frames gives {made[0]} of {made[1]}"
+            f"{backbone.name} with {counted(sampling.frames, 'frame')} gives {made[0]} of {made[1]}"
         )
     return backbone, sampling
 
@@ -378,6 +379,8 @@ def _refusal(what: str, folder: Path, difference: tuple[str, Difference]) -> str
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     """Shapes in words: "8 steps of 1024 features"."""
     return " and ".join(
-        f"{shape[0]} steps of {shape[1]} features" if len(shape) == 2 else f"shape {shape}"
+        f"{counted(shape[0], 'step')} of {counted(shape[1], 'feature')}"
+        if len(shape) == 2
+        else f"shape {shape}"
         for shape in shapes
     )

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.wording import counted
+
 LOG_FROM = 20.0  # positive values that span such a ratio get a logarithmic axis
 
 Floats = NDArray[np.float64]
@@ -142,8 +144,8 @@ def curves(
     at_epoch = {e: np.mean([row[column] for row in known if row["epoch"] == e]) for e in epochs}
     ends = [points[-1][1] for points in lines.values()]
     summary = (
-        f"{title} over {what} {epochs[0]:g} to {epochs[-1]:g}, {len(lines)} seeds; at the end "
-        f"{np.mean(ends):.3g} on average, from {min(ends):.3g} to {max(ends):.3g}."
+        f"{title} over {what} {epochs[0]:g} to {epochs[-1]:g}, {counted(len(lines), 'seed')}; at "
+        f"the end {np.mean(ends):.3g} on average, from {min(ends):.3g} to {max(ends):.3g}."
     )
     drawn = tuple(_points(points, x, y) for points in lines.values())
     return Curves(title, what, x, y, drawn, _points(list(at_epoch.items()), x, y), summary)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.cache import Features, describe_origin
+from data.wording import counted
 from pipeline.config import TrainConfig, build_config
 from pipeline.dataset import RunInputs
 from pipeline.runs import CONTROL, Run
@@ -20,9 +21,10 @@ def provenance(run: Run, inputs: RunInputs | None) -> list[tuple[str, str]]:
         rows += _source_rows(source, features, several=len(run.sources) > 1)
     model = "model.safetensors"
     imported = run.metrics().imported_from
+    heads = counted(run.config.heads, "symbol")
     recipe = f"imported from {imported}, which does not say how it was trained"
     rows += [
-        ("agents", f"{run.config.agents}, {run.config.heads} symbols each of {run.config.vocab}"),
+        ("agents", f"{run.config.agents}, {heads} each of {run.config.vocab}"),
         ("seeds", f"{len(run.seeds)}: {_seeds(run.seeds)}"),
         ("recipe", recipe if imported else _recipe(run.config)),
         (model, f"SHA-256 {run.sha256(model)}" if run.has(model) else "missing"),
@@ -38,7 +40,7 @@ def _source_rows(source: Any, features: Features | None, *, several: bool) -> li
     known_by = "SHA-256 of its content" if source.content_sha256 else "SHA-256"
     rows = [
         (cache, f"{source.path}, {known_by} {source.identity}"),
-        ("features", f"{source.steps} steps of {source.dim}, {source.dtype}"),
+        ("features", f"{counted(source.steps, 'step')} of {source.dim}, {source.dtype}"),
         ("backbone", describe_origin(made)),
     ]
     if isinstance(made.get("preprocess"), Mapping):
@@ -49,7 +51,7 @@ def _source_rows(source: Any, features: Features | None, *, several: bool) -> li
         rows.append(("decoder", _settings(source.decoder)))
     if features is not None:
         objects = len(set(features.object))
-        rows.append(("clips", f"{len(features):,} of {objects:,} objects"))
+        rows.append(("clips", f"{len(features):,} of {counted(objects, 'object')}"))
         if features.created:
             rows.append(("extracted", features.created))
         if features.versions:
@@ -77,7 +79,8 @@ def _settings(described: Mapping[str, Any]) -> str:
 def _recipe(config: TrainConfig) -> str:
     oracle = f", after {config.oracle_epochs} as an oracle" if config.oracle_epochs else ""
     shuffled = "; labels shuffled, so there was nothing to learn" if config.shuffle_labels else ""
-    return f"preset {config.preset}: {config.epochs} epochs{oracle}, split {config.split}{shuffled}"
+    epochs = counted(config.epochs, "epoch")
+    return f"preset {config.preset}: {epochs}{oracle}, split {config.split}{shuffled}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
+from data.wording import counted
 from pipeline.runs import RunMetrics, Spread
 
 BASELINES = {
@@ -123,10 +125,34 @@ def missing_baselines(metrics: RunMetrics) -> list[str]:
     >>> missing_baselines(RunMetrics.model_construct(missing_baselines={"a": "no x", "b": "no x"}))
     ['no a, b: no x']
     """
+    return [
+        f"no {', '.join(names)}: {reason}"
+        for reason, names in _by_reason(metrics.missing_baselines).items()
+    ]
+
+
+def transfer_notes(metrics: RunMetrics) -> list[str]:
+    """Return sentences about the agents on other caches: what is missing, what is no test."""
+    sentences = []
+    for path, other in (metrics.transfer or {}).items():
+        if other.trained_on:
+            sentences.append(
+                f"on {path}: the agents were trained on {other.trained_on} of its "
+                f"{counted(other.clips, 'clip')}, so it does not say what they make of new ones"
+            )
+        sentences += [
+            f"no {', '.join(names)} on {path}: {reason}"
+            for reason, names in _by_reason(other.missing_baselines).items()
+        ]
+    return sentences
+
+
+def _by_reason(missing: Mapping[str, str] | None) -> dict[str, list[str]]:
+    """Return the names of the baselines that lack the same."""
     by_reason: dict[str, list[str]] = {}
-    for name, reason in (metrics.missing_baselines or {}).items():
+    for name, reason in (missing or {}).items():
         by_reason.setdefault(reason, []).append(name)
-    return [f"no {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+    return by_reason
 
 
 def chance_of(metrics: RunMetrics, name: str | None = None) -> float | None:

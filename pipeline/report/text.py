@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.console import echo, echo_json, print_table
-from pipeline.report.summary import missing_baselines
+from data.wording import counted
+from pipeline.console import echo, echo_folded, echo_json, print_table
+from pipeline.report.summary import missing_baselines, transfer_notes
 from pipeline.runs import (
     AccuracyEstimate,
     DifferenceEstimate,
@@ -214,8 +215,8 @@ def show_metrics(metrics: RunMetrics, as_json: bool) -> None:
         echo(metrics.leaks.mark)
         echo()
     print_table(*score_rows(metrics))
-    for sentence in missing_baselines(metrics):
-        echo(sentence)
+    for sentence in (*missing_baselines(metrics), *transfer_notes(metrics)):
+        echo_folded(sentence)
     if metrics.gains is not None and metrics.gains.model_fields_set:
         echo()
         print_table(*gain_rows(metrics))
@@ -225,14 +226,14 @@ def show_metrics(metrics: RunMetrics, as_json: bool) -> None:
     if metrics.interventions is not None:
         echo()
         print_table(*cause_rows(metrics))
-        echo(targeted_line(metrics))
+        echo_folded(targeted_line(metrics))
     if metrics.compression is not None:
         echo()
         print_table(*probe_rows(metrics))
         echo(compression_line(metrics))
     if metrics.outcome is not None:
         echo()
-        echo(outcome_line(metrics.outcome))
+        echo_folded(outcome_line(metrics.outcome))
 
 
 def outcome_line(outcome: Outcome) -> str:
@@ -306,7 +307,7 @@ def show_comparison(comparison: Metrics) -> None:
     else:
         echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
-    echo(f"{len(comparison['seeds'])} seeds in common, {paired} in each")
+    echo(f"{counted(len(comparison['seeds']), 'seed')} in common, {paired} in each")
     for folder, mark in comparison["leaks"].items():
         echo(f"{folder}: {mark}")
     for folder in comparison["unchecked"]:

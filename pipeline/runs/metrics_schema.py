@@ -461,6 +461,9 @@ class Transfer(Record):
 
     clips: Count = Field(description="labelled clips of the other cache that are compared")
     objects: Count = Field(description="how many objects they show")
+    trained_on: Count | None = Field(
+        default=None, description="how many of the clips some seed was trained on"
+    )
     known_messages: Fraction = Field(
         description="the share of them whose message some training clip has too"
     )
@@ -476,6 +479,9 @@ class Transfer(Record):
     )
     differences: AccuracyEstimate | None = Field(
         default=None, description="the same of the baseline `differences`"
+    )
+    missing_baselines: dict[str, str] | None = Field(
+        default=None, description="by baseline that is null, what it lacks"
     )
     ridge: AccuracyEstimate = Field(
         description="of the ridge baseline, fitted on the run's training clips"

@@ -14,6 +14,7 @@ import numpy as np
 
 from data.errors import HeliographError
 from data.files import write_error
+from data.wording import counted
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Progress:
     tau: float  # NaN while the encoders learn as an oracle
     loss: float  # mean over the seeds of the chunk; NaN in the oracle
     validation: tuple[float, ...]  # of each seed, at its latest evaluation; NaN before the first
+    where: str = ""  # the epoch in words, as its setting counts it
 
     @property
     def accuracy_validation(self) -> float:
@@ -75,7 +77,7 @@ class ProgressCallback:
 
     def note(self, now: Progress) -> str:
         """Epoch, temperature and loss of the chunk that is training; validation of all seeds."""
-        words = [self._part, f"epoch {now.epoch} of {now.epochs}"]
+        words = [self._part, now.where or f"epoch {now.epoch} of {now.epochs}"]
         if math.isnan(now.tau):
             words.append("encoders with both clips in sight")
         else:
@@ -83,7 +85,9 @@ class ProgressCallback:
         if self._validation:
             values = 100 * np.array(list(self._validation.values()))
             spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            words.append(f"validation {values.mean():.1f} %{spread} of {len(values)} seeds")
+            words.append(
+                f"validation {values.mean():.1f} %{spread} of {counted(len(values), 'seed')}"
+            )
         return ", ".join(filter(None, words))
 
 

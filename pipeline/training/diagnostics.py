@@ -1,4 +1,4 @@
-"""Caveats about data and splits: what labels and splits do and do not test."""
+"""Caveats about data and splits: what labels and splits do and do not test, axes that are not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, Split, folds_of, is_grid
+from pipeline.dataset import Examples, RunInputs, Split, folds_of, is_grid
 from pipeline.game import ClipTable, build_game
 
 
@@ -38,7 +39,7 @@ def require_labelled(examples: Examples, properties: Sequence[str], files: Seque
         f"{count:,} have {name}" for name, count in zip(properties, known.sum(axis=0), strict=True)
     )
     raise HeliographError(
-        f"no clip of {where} has a value of every property (of {len(known):,} clips, "
+        f"no clip of {where} has a value of every property (of {counted(len(known), 'clip')}, "
         f"{counts}): name those that clips have together with --property"
     )
 
@@ -67,8 +68,9 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
         few, many = min(held_out), max(held_out)
         tested = f"{few}" if few == many else f"{few} to {many}"
         notes.append(
-            f"{name} has one value per object: the {count} objects, not the "
-            f"{int(labelled.sum())} clips, are the sample, and a seed is tested on {tested} of them"
+            f"{name} has one value per object: the {counted(count, 'object')}, not the "
+            f"{counted(int(labelled.sum()), 'clip')}, are the sample, and a seed is tested on "
+            f"{tested} of them"
         )
         shared = [
             seed
@@ -92,8 +94,8 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
     folds = folds_of(config.split)
     if folds and len(seeds) % folds:
         notes.append(
-            f"{len(seeds)} seeds are no whole rounds of {folds} folds: some objects are tested "
-            "more often than others"
+            f"{counted(len(seeds), 'seed')} {'is' if len(seeds) == 1 else 'are'} no whole rounds "
+            f"of {folds} folds: some objects are tested more often than others"
         )
     return notes
 
@@ -112,6 +114,25 @@ def _validation_notes(
         "there, and the last epoch is kept"
         for obstacle, seeds in seeds_of.items()
     ]
+
+
+def missing_axes(inputs: RunInputs, config: TrainConfig, splits: Sequence[Split]) -> list[str]:
+    """Return a sentence for each cache whose features have fewer axes than are to be kept.
+
+    There is one for each dimension, and one for each time step of the training clips.
+    """
+    sentences = []
+    for source in inputs.sources:
+        steps = min(len(split.train) for split in splits) * source.steps
+        if config.axes > min(source.dim, steps):
+            fewest = counted(source.dim, "dimension")
+            if steps < source.dim:
+                fewest = f"{counted(steps, 'time step')} in the training clips of a seed"
+            sentences.append(
+                f"axes {config.axes} are more than there are: {source.path} has {fewest}, and "
+                "further axes say nothing"
+            )
+    return sentences
 
 
 def function_of_object(objects: np.ndarray, values: np.ndarray) -> bool:

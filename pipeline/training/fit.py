@@ -15,6 +15,7 @@ import torch
 
 from backbones import fast_float32
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split
 from pipeline.game import ClipTable, build_game
@@ -78,8 +79,8 @@ def _sentence_without_memory(
             raise
         where = "the machine" if device.type == "cpu" else f"the GPU ({device})"
         raise HeliographError(
-            f"{where} has too little memory to train {len(seeds)} seeds at once: lower --seeds, "
-            f"--batch ({config.batch}), --receivers ({config.receivers}) or --hidden-dim "
+            f"{where} has too little memory to train {counted(len(seeds), 'seed')} at once: lower "
+            f"--seeds, --batch ({config.batch}), --receivers ({config.receivers}) or --hidden-dim "
             f"({config.hidden_dim}), or read fewer dimensions with --axes"
         ) from error
 
@@ -103,9 +104,9 @@ def _part_of_two(
         return None
 
     def report(now: Progress) -> None:
-        progress(
-            dataclasses.replace(now, epoch=part * now.epochs + now.epoch, epochs=2 * now.epochs)
-        )
+        where = f"{now.where}, again with the validation clips" if part else now.where
+        epoch, epochs = part * now.epochs + now.epoch, 2 * now.epochs
+        progress(dataclasses.replace(now, epoch=epoch, epochs=epochs, where=where))
 
     return report
 
@@ -137,5 +138,6 @@ def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split
     for part, clips in (("training", split.train), ("test", split.test)):
         for obstacle in game.obstacles(table, clips):
             raise HeliographError(
-                f"seed {seed}: the {len(clips)} {part} clips {obstacle}: nothing to compare"
+                f"seed {seed}: the {counted(len(clips), f'{part} clip')} {obstacle}: nothing to "
+                "compare"
             )

@@ -8,6 +8,7 @@ import numpy as np
 
 from data.errors import HeliographError
 from data.values import suspicious_values
+from data.wording import counted
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, RunInputs
 from pipeline.game import ClipTable, build_game
@@ -54,8 +55,8 @@ def require_labels_that_differ(inputs: RunInputs, config: TrainConfig, examples:
     for obstacle in game.obstacles(table, labelled):
         where = " and ".join(str(source.path) for source in inputs.sources)
         raise HeliographError(
-            f"{where}: the {len(labelled)} clips with known labels {obstacle}: nothing to compare; "
-            "name other labels with --property"
+            f"{where}: the {counted(len(labelled), 'clip')} with known labels {obstacle}: nothing "
+            "to compare; name other labels with --property"
         )
 
 

@@ -20,7 +20,7 @@ import click
 
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
-from pipeline.config import PRESETS, parse_agents
+from pipeline.config import IDLE_WITH, PRESETS, parse_agents
 from pipeline.console import echo, echo_json, print_table
 from pipeline.runs import SCORES, Run, percent
 from pipeline.training.settings import known_settings, parse_known_setting
@@ -106,6 +106,9 @@ def sweep(
         given = dict(zip(axes, values, strict=True))
         folder = out / "_".join(f"{key}-{value}" for key, value in given.items())
         setting = {key: KEYS[key](text) for key, text in given.items()}
+        # What all cells share may change nothing in this one: `--sweep axes=0,64 --shrinkage 1`.
+        idle = [name for name, (other, off) in IDLE_WITH.items() if setting.get(other) == off]
+        setting = dict.fromkeys(idle) | setting
         if "seeds" in setting:
             setting["seeds"] = range(setting["seeds"])
         try:

@@ -37,7 +37,7 @@ from pipeline.training.callbacks import (
     TensorBoardCallback,
 )
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
-from pipeline.training.diagnostics import diagnose, require_labelled
+from pipeline.training.diagnostics import diagnose, missing_axes, require_labelled
 from pipeline.training.fit import fit
 from pipeline.training.labels import (
     describe_labels,
@@ -125,14 +125,19 @@ def train(
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
-    examples = build_examples(inputs.caches, config.properties)
+    examples = build_examples(
+        inputs.caches, config.properties, " and ".join(map(str, paths.values()))
+    )
     require_labelled(examples, config.properties, tuple(paths.values()))
     require_labels_that_differ(inputs, config, examples)
     require_learnable_scale(inputs, config)
     for sentence in (said := describe_labels(inputs, config)):
         report(sentence)
-    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
     splits = [examples.split(config.split, seed) for seed in seeds]
+    if settings.get("axes"):
+        for sentence in missing_axes(inputs, config, splits):
+            report(sentence)
+    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
     leaks = find_leaks(inputs.clips, examples, splits, same_content, allow_leaks=allow_leaks)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control

@@ -122,7 +122,11 @@ class MultiSeedTrainer:
 
         def report(epoch: int, tau: float, loss: float) -> None:
             if progress is not None:
-                progress(Progress(seeds, epoch, total, tau, loss, self._validation()))
+                oracle = config.oracle_epochs
+                where = f"epoch {epoch - oracle} of {config.epochs}"
+                if epoch <= oracle:
+                    where = f"oracle epoch {epoch} of {oracle}"
+                progress(Progress(seeds, epoch, total, tau, loss, self._validation(), where))
 
         if not self.epoch:
             self._pretrain_encoders(lambda epoch: report(epoch, math.nan, math.nan))

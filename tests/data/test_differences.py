@@ -7,6 +7,18 @@ def test_nested_fields_are_named_in_full():
     assert difference.name == "a.b"
 
 
+def test_what_a_user_chooses_comes_before_what_follows_from_it():
+    one = {"dim": 8, "output": "cls", "preprocess": {"crop": 1, "name": "official"}}
+    two = {"dim": 72, "output": "grid3", "preprocess": {"crop": 2, "name": "paper"}}
+    found = first_difference({"fingerprint": one}, {"fingerprint": two})
+    assert (found.name, found.option) == ("fingerprint.output", "--pool")
+    found = first_difference(
+        {"fingerprint": one}, {"fingerprint": {**two, "output": "cls", "dim": 8}}
+    )
+    assert found.option == "--preprocess"
+    assert first_difference({"a": {"dim": 1}}, {"a": {"dim": 2}}).option == "a.dim"
+
+
 def test_a_missing_field_differs_from_null():
     assert first_difference({"a": 1}, {}) == (("a",), 1, None)
     assert first_difference({}, {"a": 1}) == (("a",), None, 1)

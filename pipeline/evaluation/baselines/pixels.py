@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from data.cache import Features
+from data.wording import counted
 from pipeline.dataset import RunInputs
 
 Pixels = NDArray[np.uint8]
@@ -30,13 +32,8 @@ def thumbnails_of(inputs: RunInputs, clips: NDArray[np.int64]) -> tuple[list[Pix
     found: list[Pixels] = []
     reasons = []
     for source, cache in zip(inputs.sources, inputs.caches, strict=True):
-        lacking = int((~cache.has_thumbnails[clips]).sum())
-        if lacking:
-            reasons.append(
-                f"{lacking} of {len(clips)} clips of {source.name} have no thumbnails, as their "
-                "features were imported, or made before caches had any: extract them into a new "
-                "cache"
-            )
+        if reason := lacking(cache, clips, source.name):
+            reasons.append(reason)
             continue
         thumbnails = np.asarray(cache.thumbnails)
         if not any(np.array_equal(thumbnails, other) for other in found):
@@ -44,13 +41,38 @@ def thumbnails_of(inputs: RunInputs, clips: NDArray[np.int64]) -> tuple[list[Pix
     return found, "" if found else "; ".join(reasons)
 
 
-def missing(reason: str) -> dict[str, str]:
+def lacking(cache: Features, clips: NDArray[np.int64], name: str) -> str:
+    """Return how many of these clips of a cache have no thumbnails; "" where all have some.
+
+    Args:
+        cache: of the clips.
+        clips: their numbers.
+        name: what the sentence calls the cache.
+    """
+    count = int((~cache.has_thumbnails[clips]).sum())
+    if not count:
+        return ""
+    return (
+        f"{count} of {counted(len(clips), 'clip')} of {name} have no thumbnails, as their features "
+        "were imported, or made before caches had any: extract them into a new cache"
+    )
+
+
+def missing(thumbnails: Sequence[Pixels], reason: str) -> dict[str, str]:
     """Return why each baseline on pixels is missing; empty where none is.
 
-    >>> missing("")
-    {}
+    Args:
+        thumbnails: uint8 (N, F, h, w) of each cache that counts.
+        reason: why there are none; "" where there are some.
+
+    >>> missing([np.zeros((9, 1, 4, 4), np.uint8)], "")["differences"]
+    'each clip has one frame, in which nothing moves'
     """
-    return dict.fromkeys(NAMES, reason) if reason else {}
+    if reason:
+        return dict.fromkeys(NAMES, reason)
+    if any(frames.shape[1] > 1 for frames in thumbnails):
+        return {}
+    return dict.fromkeys(NAMES[1:], "each clip has one frame, in which nothing moves")
 
 
 def pixel_features(thumbnails: Sequence[Pixels]) -> dict[str, list[Pixels]]:

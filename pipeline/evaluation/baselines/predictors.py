@@ -219,7 +219,7 @@ def score_baselines(
             entries[name] = None
             continue
         accuracies[name], entries[name] = score_clips(known, context)
-    missing = pixels.missing(inputs.no_thumbnails)
+    missing = pixels.missing(inputs.thumbnails, inputs.no_thumbnails)
     if inputs.recordings is not None:
         missing |= inputs.recordings.missing
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.video import DecoderPool, FrameBatch, Outcome
+from data.wording import counted
 from pipeline.dataset import RunInputs, find_clips, video_jobs
 from pipeline.extraction import default_workers
 
@@ -20,6 +21,8 @@ CELLS = 16
 LONG_SIDE, SHORT_SIDE = 256, 32
 """Pixels: the longer side of a frame when flow is measured, and the least of the shorter one."""
 FLOW, SHORTCUTS = NAMES = ("optical_flow", "shortcuts")
+NAMED = 3
+"""Clips without a readable video that a sentence names."""
 NO_OPENCV = "OpenCV is not installed: pip install 'heliograph[flow]'"
 
 Progress = Callable[[str], None]
@@ -72,7 +75,8 @@ def read_recordings(
         names = [cache.clip_id[clip] for clip in clips]
         planned = video_jobs(names, cache, found, source.sampler)
         if planned.others:
-            return _lacking(len(planned.others), len(names), next(iter(planned.others.items())))
+            return _lacking(planned.others, len(names), given)
+        failed: dict[str, str] = {}
         rows = dict(zip(names, clips.tolist(), strict=True))
         flow: NDArray[np.float32] | None = None
         with DecoderPool(workers=default_workers()) as pool:
@@ -80,7 +84,8 @@ def read_recordings(
                 pool.map(planned.jobs, transform=_flow_of if has_opencv else _nothing), 1
             ):
                 if outcome.error is not None or outcome.info is None:
-                    return _lacking(1, len(names), (outcome.job.tag, str(outcome.error)))
+                    failed[outcome.job.tag] = str(outcome.error)
+                    continue
                 row = rows[outcome.job.tag]
                 shortcuts[row] = _shortcuts_of(outcome)
                 if outcome.result is not None:
@@ -89,18 +94,33 @@ def read_recordings(
                     flow[row] = outcome.result
                 if done % 100 == 0:
                     progress(f"videos: {done} of {len(names)} read")
+        if failed:
+            return _lacking(failed, len(names), given)
         if flow is not None and flow.size:
             flows.append(flow)
     missing = {} if has_opencv else {FLOW: NO_OPENCV}
     return Recordings({FLOW: flows, SHORTCUTS: [shortcuts]}, missing)
 
 
-def _lacking(count: int, clips: int, example: tuple[str, str]) -> Recordings:
-    name, reason = example
+def _lacking(reasons: Mapping[str, str], clips: int, given: Sequence[Path]) -> Recordings:
+    """Return nothing, and which clips have no readable video, each with its reason.
+
+    Args:
+        reasons: By clip.
+        clips: Of the run.
+        given: What --clips named.
+    """
+    shown = [f"{name}: {reason}" for name, reason in list(reasons.items())[:NAMED]]
+    more = [f"and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
     why = (
-        f"{count} of {clips} clips cannot be read from their videos ({name}: {reason}); name a "
-        "manifest or a folder with --clips"
+        f"{len(reasons)} of {counted(clips, 'clip')} cannot be read from their videos "
+        f"({'; '.join([*shown, *more])})"
     )
+    if not given:
+        why += "; name a manifest or a folder with --clips"
+    elif len(reasons) == clips:
+        where = " and ".join(map(str, given))
+        why += f"; nothing in {where} is a clip of the run, by its id or by its bytes"
     return Recordings({name: [] for name in NAMES}, dict.fromkeys(NAMES, why))
 
 

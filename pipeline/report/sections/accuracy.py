@@ -9,7 +9,13 @@ from typing import Any
 from pipeline.message import wording_for
 from pipeline.report.charts import Axis
 from pipeline.report.sections.section import ReportContext, Section
-from pipeline.report.summary import baseline_name, chance_of, interval_of, missing_baselines
+from pipeline.report.summary import (
+    baseline_name,
+    chance_of,
+    interval_of,
+    missing_baselines,
+    transfer_notes,
+)
 from pipeline.runs import AccuracyEstimate, RunMetrics, Spread
 
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
@@ -57,7 +63,7 @@ def build(context: ReportContext) -> Mapping[str, Any]:
     return {
         "panels": panels(metrics),
         "gains": _gains(metrics),
-        "missing": missing_baselines(metrics),
+        "missing": [*missing_baselines(metrics), *transfer_notes(metrics)],
     }
 
 

@@ -178,7 +178,7 @@ def test_what_cannot_be_labelled_is_one_sentence(tmp_path):
     target = tmp_path / "c.h5"
     run(target, table())
     content = target.read_bytes()
-    with pytest.raises(CacheError, match=r"has none of the 1 clips of the table: 'x' is in the"):
+    with pytest.raises(CacheError, match=r"has none of the 1 clip of the table: 'x' is in the"):
         cache.label(target, [Clip(id="x", path=Path("x"))])
     part = [dataclasses.replace(clip, start=1.0, end=2.0) for clip in table()]
     with pytest.raises(CacheError, match=r"is the whole file in .* and 1 s to 2 s in the table"):

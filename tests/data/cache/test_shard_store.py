@@ -325,7 +325,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"sampler": {"name": "uniform", "frames": 8}}, "sampler.frames 4, and this run has 8"),
+            ({"sampler": {"name": "uniform", "frames": 8}}, "--frames 4, and this run has 8"),
             (
                 {"fingerprint": {"name": "fake", "weights": {"sha256": "cd"}}},
                 "fingerprint.weights.sha256 'ab', and this run has 'cd'",

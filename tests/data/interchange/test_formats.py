@@ -135,7 +135,7 @@ class TestImport:
             ({"features": [[1.0], [2.0, 3.0]]}, "features is not an array"),
             (
                 {"features": torch.tensor([0, 0, math.nan]).reshape(3, 1, 1)},
-                r"of 1 clips .*\(row 2\)",
+                r"of 1 clip .*\(row 2\)",
             ),
             (
                 {"features": torch.full((3, 1, 1), 1e300, dtype=torch.float64)},

@@ -171,7 +171,7 @@ def _gone(file: h5py.File) -> None:
         (_not_json, "the attribute fingerprint is not JSON"),
         (_not_text, "the attribute sampler is not text"),
         (_twice, "clip id 'a' appears twice"),
-        (_infinite, "features of 1 clips are not finite"),
+        (_infinite, "features of 1 clip are not finite"),
         (_gone, "no datasets features and clip_id, but features"),
     ],
 )

@@ -44,6 +44,17 @@ def test_an_extraction_that_fails_leaves_nothing_that_refuses_other_settings(tmp
     assert cache.load(out).clip_id == ["film.mp4"]
 
 
+def test_the_middle_frame_is_one_without_being_told(tmp_path):
+    film, out = tmp_path / "film.mp4", tmp_path / "x.h5"
+    make_film(film, 1)
+    words = ["extract", film, "-o", out, "--backbone", "efficientnet_lite0", "--sampler", "middle"]
+    assert run(*words).exit_code == 0
+    assert cache.load(out).frame_index.tolist() == [[4]]
+    shown = run(*words, "--frames", 8)
+    assert shown.exit_code == 2
+    assert "the sampling middle picks 1 frame, not 8" in shown.stderr
+
+
 def test_what_a_clip_does_to_the_backbone_is_named(tmp_path, monkeypatch):
     (tmp_path / "clips").mkdir()
     for number in range(3):

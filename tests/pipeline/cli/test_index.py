@@ -27,7 +27,7 @@ def test_the_command_writes_factors_and_what_holds_out(tree, tmp_path):
     shown = run(*words, "--factors", "--hold-out-by", "surface")
     assert shown.exit_code == 0, shown.stderr
     assert "surface: foam is 0, foam-2 is 1, table is 2" in shown.stderr
-    assert "3 clips of 1 objects" in shown.stderr
+    assert "3 clips of 1 object" in shown.stderr
     clips = read_manifest(out)
     assert [clip.labels["surface"] for clip in clips] == [0.0, 1.0, 2.0]
     assert clips[2].object == "surface=table"
@@ -82,7 +82,7 @@ def test_another_dataset_is_another_command(monkeypatch, tmp_path):
     assert "--plots" not in options
     out = tmp_path / "m.jsonl"
     shown = run("index", "charges", tmp_path, "-o", out, "--part", "train")
-    assert (shown.exit_code, shown.stderr.strip()) == (0, f"{out}: 1 clips of 1 objects")
+    assert (shown.exit_code, shown.stderr.strip()) == (0, f"{out}: 1 clip of 1 object")
     assert read_manifest(out)[0].id == "train.mp4"
     assert run("index", "physics101").exit_code == 2
 

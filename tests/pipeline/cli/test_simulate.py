@@ -49,3 +49,24 @@ def test_a_wrong_scene_is_wrong_usage(tmp_path):
     assert shown.exit_code == 2
     assert "no scene is called 'ramps'; there are: collision, fall, ramp, spring" in shown.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("option", ["--nuisance", "--seed", "--per-cell"])
+def test_numbers_of_hundreds_of_digits_are_refused_at_once(option: str, tmp_path: Path) -> None:
+    shown = run("simulate", "fall", "-o", str(tmp_path / "x"), *SMALL, option, "9" * 300)
+    assert shown.exit_code == 2
+    assert f"{option[2:].replace('-', '_')} must be between" in shown.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_clips_of_a_killed_run_are_not_removed_without_a_word(tmp_path: Path) -> None:
+    out = tmp_path / "clips"
+    (out / "e0_d0").mkdir(parents=True)
+    (out / "e0_d0" / "00.mp4").write_bytes(b"half a clip")
+    (out / ".unfinished").touch()
+    shown = run("simulate", "fall", "-o", str(out), *SMALL, "--no-preview")
+    assert shown.exit_code == 0, shown.output
+    told = f"{out}: the clips that an unfinished run left are removed, and all made anew"
+    assert shown.stderr.count(told) == 1
+    again = run("simulate", "fall", "-o", str(tmp_path / "new"), *SMALL, "--no-preview")
+    assert "removed" not in again.stderr

@@ -2,11 +2,21 @@
 
 import json
 import math
+from typing import Literal
 
 import pytest
+from pydantic import ValidationError
 
 from data.errors import HeliographError, InvalidValueError
-from pipeline.config import TrainConfig, build_config, parse_agents, parse_setting, setting_fields
+from pipeline.config import (
+    StrictModel,
+    TrainConfig,
+    build_config,
+    parse_agents,
+    parse_setting,
+    sentence,
+    setting_fields,
+)
 
 STORED_BEFORE_GAMES = {
     "properties": ["mass"], "preset": "default", "split": "auto", "agents": 2, "sees": [],
@@ -117,3 +127,34 @@ def test_agents_are_a_number_or_the_names_of_caches():
         parse_agents("0")
     with pytest.raises(InvalidValueError, match="leaves an agent without a cache"):
         parse_agents("vjepa,")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"axes": 0, "shrinkage": 10.0}, "shrinkage changes nothing where axes is 0: leave it out"),
+        ({"axes": 0, "keep_mean": True}, "keep_mean changes nothing where axes is 0"),
+        ({"axes": 0, "standardise": True}, "or give another axes"),
+        ({"oracle_lr": 0.01}, "oracle_lr changes nothing where oracle_epochs is 0"),
+        ({"channel": "continuous", "tau_end": 0.5}, "tau_end changes nothing where channel is c"),
+        ({"game": "referential", "pairings": 4}, "pairings changes nothing where game is ref"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_one_sentence(settings, words):
+    with pytest.raises(InvalidValueError) as error:
+        build_config("default", ("mass",), **settings)
+    assert words in str(error.value)
+
+
+def test_what_a_preset_says_of_axes_may_be_idle_and_so_may_a_default():
+    config = build_config("default", ("mass",), axes=0, keep_mean=False, oracle_lr=1e-3)
+    assert (config.axes, config.shrinkage) == (0, 1.0)
+
+
+def test_an_only_choice_is_not_one_of_several():
+    class Table(StrictModel):
+        weights: Literal["random"] | None = None
+
+    with pytest.raises(ValidationError) as error:
+        Table(weights="best")
+    assert sentence(error.value.errors()[0], {}) == "no weights 'best': the only one is random"

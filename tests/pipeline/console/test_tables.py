@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.console import print_table
+from pipeline.console import echo_folded, print_table
 
 COLUMNS = ["name", "what it is", "weights"]
 ROWS = [
@@ -52,3 +52,12 @@ def test_in_a_pipe_there_are_no_colours_and_cells_are_to_the_letter(capsys):
 def test_a_table_without_rows_is_its_heads(capsys):
     print_table(COLUMNS, [])
     assert capsys.readouterr().out.split() == ["name", "what", "it", "is", "weights"]
+
+
+def test_a_sentence_is_folded_between_words(capsys):
+    echo_folded("no pixels: " + "clips/of/a/run/00.mp4 " * 9 + "have-no-thumbnails")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 100
+    assert all(line.startswith("  clips/of") for line in lines[1:])
+    assert lines[-1].endswith(" have-no-thumbnails")

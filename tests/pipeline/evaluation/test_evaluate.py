@@ -122,6 +122,7 @@ def test_transfer_to_the_same_clips_is_no_loss(metrics, folder):
         both = [one.accuracy.properties[name].per_seed for one in (own, fall)]
         assert both[0] == pytest.approx(both[1])
     assert own.clips == fall.clips == 55
+    assert own.trained_on > 0
     assert own.known_messages == fall.known_messages > 0.5
     assert fall.new_objects.mean == pytest.approx(fall.accuracy.mean)
     assert own.new_objects.mean != pytest.approx(own.accuracy.mean, abs=1e-9)
@@ -138,7 +139,7 @@ def test_no_file_is_left_in_the_way(folder, metrics):
     [
         ({"on": ["other.h5"]}, "was made with another backbone than the run's cache: its sha256"),
         ({"on": ["narrow.h5"]}, "has 4 steps of 6 features, the run's cache 4 of 12"),
-        ({"on": ["unlabelled.h5"]}, "the cache has no label 'volume': its labels are mass"),
+        ({"on": ["unlabelled.h5"]}, "unlabelled.h5 has no label 'volume': its labels are mass"),
         ({"against": {"few": "few.h5"}}, "few.h5 lacks 36 of the run's 56 clips"),
         ({"outcome": ("gone", "action")}, "no label 'gone'"),
     ],
@@ -167,6 +168,12 @@ def test_wrong_caches_get_one_sentence(folder, features, tmp_path, options, sent
         assert "its backbone is 'vjepa2_vitl', the run's None" in str(error.value)
     assert "\n" not in str(error.value)
     assert (folder / "run" / "metrics.json").read_bytes() == before
+
+
+def test_the_help_names_the_baselines_without_a_network():
+    shown = run_command("evaluate", "--help").stdout
+    for name in ("pixels", "differences", "first_frame", "optical_flow", "shortcuts"):
+        assert name in shown
 
 
 def test_the_command_prints_tables(folder, tmp_path):

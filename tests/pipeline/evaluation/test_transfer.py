@@ -11,6 +11,7 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.dataset import CacheSource, RunInputs, build_examples
 from pipeline.evaluation import evaluate, transfer
+from pipeline.report.summary import transfer_notes
 from pipeline.report.text import score_rows
 from pipeline.training import train
 from tests.helpers.features import make_features
@@ -48,19 +49,29 @@ def test_pixels_carry_over_where_both_caches_have_them():
     labelled = np.flatnonzero(~np.isnan(examples.labels[:, 0]))
     inputs = inputs_of(clips, frames)
     other = replace(clips, thumbnails=frames[::-1].copy())
-    found = transfer.frames_of(inputs, examples, examples, other)
-    assert list(found) == ["pixels", "differences"]
+    found, missing = transfer.frames_of(inputs, examples, examples, other)
+    assert (list(found), missing) == (["pixels", "differences"], {})
     assert np.array_equal(found["pixels"][1][0], frames[::-1])
     assert found["differences"][0][0].shape == (len(clips), 2, 4, 4)
     lacking = np.isin(np.arange(len(clips)), labelled[:1])
-    for lacks in (
-        clips,
-        replace(clips, thumbnails=frames[:, :2]),
-        replace(clips, thumbnails=frames, without_thumbnails=lacking),
+    for lacks, reason in (
+        (clips, f"{len(labelled)} of {len(labelled)} clips of the other cache have no thumbnails"),
+        (replace(clips, thumbnails=frames[:, :2]), "are 2 x 4 x 4, those of the run 3 x 4 x 4"),
+        (replace(clips, thumbnails=frames, without_thumbnails=lacking), "1 of"),
     ):
-        assert transfer.frames_of(inputs, examples, examples, lacks) == {}
+        found, missing = transfer.frames_of(inputs, examples, examples, lacks)
+        assert (found, list(missing)) == ({}, ["pixels", "differences"])
+        assert reason in missing["pixels"]
     gaps = inputs_of(clips, frames, without_thumbnails=lacking)
-    assert transfer.frames_of(gaps, examples, examples, other) == {}
+    found, missing = transfer.frames_of(gaps, examples, examples, other)
+    assert found == {}
+    assert "clips of a have no thumbnails" in missing["differences"]
+    one = inputs_of(clips, frames[:, :1])
+    found, missing = transfer.frames_of(
+        one, examples, examples, replace(clips, thumbnails=frames[:, :1])
+    )
+    assert list(found) == ["pixels"]
+    assert missing == {"differences": "each clip has one frame, in which nothing moves"}
 
 
 @pytest.mark.parametrize(
@@ -109,3 +120,10 @@ def test_the_evaluation_scores_pixels_on_the_other_clips(tmp_path, monkeypatch, 
     shown = [row[0] for row in score_rows(metrics)[1]]
     assert shown.index(f"pixels on {others[0]}") < shown.index(f"ridge on {others[0]}")
     assert f"pixels on {others[2]}" not in shown
+    assert "have no thumbnails" in none.missing_baselines["pixels"]
+    assert own.trained_on == none.trained_on > 0
+    notes = transfer_notes(metrics)
+    assert (
+        f"on {others[0]}: the agents were trained on {own.trained_on} of its 55 clips" in notes[0]
+    )
+    assert any(note.startswith(f"no pixels, differences on {others[2]}: 55 of") for note in notes)

@@ -317,3 +317,19 @@ def test_what_is_no_file_in_the_folder_of_an_experiment_is_not_waited_for(tmp_pa
     shown = run("phase87", "--features", tmp_path / "none.h5", "--out", tmp_path / "out")
     assert shown.exit_code == 1
     assert "Traceback" not in shown.stderr
+
+
+def test_a_file_of_other_features_is_noticed_before_anything_is_made(tmp_path, cache_path):
+    out = tmp_path / "out"
+    shown = run("paper-ramp", "--features", cache_path, "--out", out)
+    assert shown.exit_code == 1
+    assert f"Error: {cache_path} is not what paper-ramp needs, the paper's features" in shown.stderr
+    assert "it has no elasticity, its labels are mass, volume" in shown.stderr
+    ramp = write_paper_ramp(tmp_path / "pooled.pt")
+    out = tmp_path / "in_the_way"
+    out.write_text("a file where the folder would be, so that nothing runs")
+    shown = run("all", "--features", f"phase87={ramp}", "--out", out)
+    first = shown.stderr.splitlines()[0]
+    assert first.startswith(f"phase87: {ramp} is not what phase87 needs")
+    assert "it has no mass, its labels are elasticity, friction" in first
+    assert shown.stderr.count("is not what phase87 needs") == 1

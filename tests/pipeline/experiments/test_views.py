@@ -57,7 +57,7 @@ def test_a_view_has_a_backbone_of_its_own_until_the_user_names_another():
         ({"pool": "motion99"}, None, "the view 'eye': motion99 has 99 x 99 cells"),
         ({"pool": "motion3"}, "tiny", "the view 'eye': tiny has one output alone"),
         ({"frames": 5}, "tiny", "5 frames: tiny takes 2 for a step, and 2 more"),
-        ({"frames": 1, "pool": "motion"}, None, "1 frames: efficientnet_lite0 takes 2 for motion1"),
+        ({"frames": 1, "pool": "motion"}, None, "1 frame: efficientnet_lite0 takes 2 for motion1"),
         ({"still": True}, "tiny", "takes 2 at once: name an image model"),
     ],
 )

@@ -72,7 +72,10 @@ def test_an_extraction_goes_on_only_with_the_same_output(manifest: Path, tmp_pat
     for words in (["--pool", "motion2"], ["--pool", "mean"], []):
         refused = run("extract", manifest, "-o", out, *MAPPED, "--frames", 4, *words)
         assert refused.exit_code == 1
-        assert "was made with fingerprint" in refused.stderr
+        assert "was made with --pool 'motion1', and this run has" in refused.stderr
+    words = ("--frames", 4, "--pool", "motion", "--dtype", "float32")
+    other = run("extract", manifest, "-o", out, *MAPPED, *words)
+    assert "has float16 (1, 3); go on with --dtype float16" in other.stderr
 
 
 def test_a_damaged_clip_is_repaired_to_the_bit(manifest: Path, tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_a_damaged_clip_is_repaired_to_the_bit(manifest: Path, tmp_path: Path) -
     out.write_bytes(data)
     shown = run("cache", "verify", out, "--repair", "--device", "cpu")
     assert shown.exit_code == 0, shown.stderr
-    assert "1 clips extracted" in shown.stderr
+    assert "1 clip extracted" in shown.stderr
     assert cache.load(out).content_sha256 == whole.content_sha256
 
 

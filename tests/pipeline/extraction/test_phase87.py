@@ -281,8 +281,8 @@ class TestCompare:
             "obj_names: list of 4 against list of 3",
             "mass_values: ndarray float64 (4,) against ndarray float64 (3,)",
             "scenario: 'spring' against 'fall'",
-            f"1 clips only in {left}: wood_02/001",
-            "mass_values of 1 clips: foam-1/000",
+            f"1 clip only in {left}: wood_02/001",
+            "mass_values of 1 clip: foam-1/000",
         ]
 
     def test_other_shapes_have_no_cosine(self, tmp_path):

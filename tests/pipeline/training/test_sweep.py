@@ -71,3 +71,21 @@ def test_axes_take_dashes_flags_and_lists_of_caches():
     assert parse_axis("sender-lr=1e-3,3e-4") == ("sender_lr", ["1e-3", "3e-4"])
     assert parse_axis("train_on_ties=yes,no") == ("train_on_ties", ["yes", "no"])
     assert parse_axis("agents=2,vjepa+dino") == ("agents", ["2", "vjepa+dino"])
+
+
+def test_what_axes_need_is_left_out_where_a_cell_has_none(cache_path, tmp_path):
+    """A shared setting means nothing in that cell; a swept one would make two cells one."""
+    words = ("--property", "mass", "--seeds", 1, "--epochs", 1, "--no-refit", "--json")
+    shown = run(
+        "train", cache_path, "-o", tmp_path / "shared", *words, "--sweep", "axes=0,99",
+        "--shrinkage", 2,
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    told = f"axes 99 are more than there are: {cache_path} has 12 dimensions"
+    assert shown.stderr.count(told) == 1
+    found = [Run.open(tmp_path / "shared" / f"axes-{n}").config.shrinkage for n in (0, 99)]
+    assert found == [1.0, 2.0]  # the preset's own is left to stand
+    words = (*words, "--sweep", "axes=0", "--sweep", "shrinkage=0,2")
+    shown = run("train", cache_path, "-o", tmp_path / "swept", *words)
+    assert shown.exit_code == 3
+    assert "axes-0_shrinkage-2: shrinkage changes nothing where axes is 0" in shown.stderr

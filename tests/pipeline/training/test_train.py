@@ -256,6 +256,24 @@ def test_progress_is_of_all_seeds_so_far():
     overview.begin("1x64")
     overview(Progress((0, 1), 1, 4, nan, nan, (nan, nan)))
     assert shown[-1] == (14, 28, "1x64, epoch 1 of 4, encoders with both clips in sight")
+    overview(Progress((0,), 2, 4, 1.0, 0.5, (0.5,), "epoch 2 of 2"))
+    assert shown[-1][2].startswith("1x64, epoch 2 of 2, tau 1.00, loss 0.500, validation")
+    alone = ProgressCallback(1, lambda *now: shown.append(now))
+    alone(Progress((0,), 2, 4, 1.0, 0.5, (0.5,)))
+    assert shown[-1][2].endswith("validation 50.0 % of 1 seed")
+
+
+def test_epochs_are_counted_as_they_were_asked_for(cache_path, tmp_path):
+    """Two oracle epochs and two of the game, and the game again: not six, nor twelve."""
+    notes = []
+    train(
+        cache_path, tmp_path / "run", properties=["mass"], seeds=1, epochs=2, oracle_epochs=2,
+        progress=lambda done, total, note: notes.append((done, total, note.split(", tau")[0])),
+    )  # fmt: skip
+    words = [note.split(", encoders")[0] for *_, note in notes]
+    first = ["oracle epoch 1 of 2", "oracle epoch 2 of 2", "epoch 1 of 2", "epoch 2 of 2"]
+    assert words == first + [f"{word}, again with the validation clips" for word in first]
+    assert notes[-1][:2] == (8, 8)
 
 
 def test_event_files_are_written_where_the_package_is(cache_path, tmp_path):

@@ -182,3 +182,33 @@ def test_the_command_decodes_the_videos_where_they_were(tmp_path, monkeypatch):
     wrong = run(*words, "--clips", tmp_path / "moved")
     assert wrong.exit_code == 2
     assert "--videos" in wrong.stderr
+
+
+def test_a_renamed_file_is_found_by_its_bytes(folder):
+    inputs = inputs_of(folder)
+    for n in EVERY:
+        (folder / f"{n}.mp4").rename(folder / f"renamed{n}.mp4")
+    (folder / "manifest.jsonl").unlink()
+    (shortcuts,) = read_recordings(inputs, EVERY, [folder]).features["shortcuts"]
+    assert shortcuts[:, 1].tolist() == [10 + n for n in EVERY]
+    cut = [Clip(id=f"cut{n}.mp4", path=folder / f"renamed{n}.mp4", start=0.1) for n in EVERY]
+    write_manifest(cut, folder / "cut.jsonl")  # a stretch of the file is another clip
+    assert not read_recordings(inputs, EVERY, [folder / "cut.jsonl"]).features["shortcuts"]
+
+
+def test_what_is_missing_is_named_and_clips_is_not_advised_again(folder, tmp_path):
+    inputs = inputs_of(folder)
+    for n in range(4):
+        (folder / f"{n}.mp4").unlink()
+    sentence = read_recordings(inputs, EVERY, [folder]).missing["shortcuts"]
+    assert sentence == (
+        "4 of 6 clips cannot be read from their videos (0.mp4: no video of it was found; "
+        "1.mp4: no video of it was found; 2.mp4: no video of it was found; and 1 more)"
+    )
+    (tmp_path / "others").mkdir()
+    make_video(tmp_path / "others" / "x.mp4", 9)
+    sentence = read_recordings(inputs, EVERY, [tmp_path / "others"]).missing["shortcuts"]
+    assert sentence.endswith(
+        f"nothing in {tmp_path / 'others'} is a clip of the run, by its id or by its bytes"
+    )
+    assert read_recordings(inputs, EVERY, []).missing["shortcuts"].endswith("with --clips")
