@@ -89,6 +89,11 @@ class CompositionalSender(nn.Module):
         else:
             self.heads = nn.ModuleList(nn.Linear(hidden_dim, vocab_size) for _ in range(n_heads))
 
+    @property
+    def encoders(self) -> list[TemporalEncoder | RidgeEncoder]:
+        """Its one encoder, as `MultiAgentSender` has those of all agents."""
+        return [self.encoder]
+
     def logits(self, x: Tensor) -> Tensor:
         """(batch, frames, input_dim) -> (batch, n_heads, vocab_size)."""
         h = self.encoder(x)
@@ -127,6 +132,11 @@ class MultiAgentSender(nn.Module):
         self.steps = list(steps)
         self.dims = {v.cache: s.input_dim for v, s in zip(views, senders, strict=True)}
         self.names = list(names) or [str(number) for number in range(len(steps))]
+
+    @property
+    def encoders(self) -> list[TemporalEncoder | RidgeEncoder]:
+        """The encoder of each agent."""
+        return [s.encoder for s in self.senders if isinstance(s, CompositionalSender)]
 
     def logits(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
         """Features (batch, steps, dim), of each cache -> (batch, agents, n_heads, vocab_size).
