@@ -13,6 +13,7 @@ import numpy.typing as npt
 from data.errors import HeliographError
 from data.wording import counted
 
+MOST = 10**12  # more than any clip has, and what numpy can still describe
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -46,10 +47,11 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
             raise ValueError(f"no sampling {self.name!r}; there are {', '.join(SAMPLERS)}")
-        if self.frames < 1:
-            raise ValueError(f"frames must be at least 1, not {self.frames}")
-        if self.stride < 1:
-            raise ValueError(f"stride must be at least 1, not {self.stride}")
+        for name, count in (("frames", self.frames), ("stride", self.stride)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, not {count}")
+            if count > MOST:
+                raise ValueError(f"{name} must be at most {MOST:,}, not {count}")
         if self.stride != 1 and self.name != "window":
             raise ValueError(f"stride belongs to the sampling window, not to {self.name}")
         if (self.fps is not None) != (self.name == "fps"):
@@ -103,9 +105,10 @@ def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     tolerance = 1e-6  # container clocks tick in microseconds at their finest
     if end >= times[-1] + max(last, 2 * tolerance) - tolerance and not sampling.pad:
         shown = times[-1] + last - times[0]
+        noun, verb = ("frame", "needs") if sampling.frames == 1 else ("frames", "need")
         raise ClipTooShort(
-            f"the clip lasts {shown:.3f} s, {counted(sampling.frames, 'frame')} at "
-            f"{sampling.fps:g} per second {'needs' if sampling.frames == 1 else 'need'} more than "
+            f"the clip lasts {shown:.3f} s, {sampling.frames} {noun} at "
+            f"{sampling.fps:g} per second {verb} more than "
             f"{end - times[0]:.3f} s"
         )
     wanted = times[0] + np.arange(sampling.frames) / sampling.fps

@@ -23,7 +23,7 @@ HELP_ORDER = 70
 @click.option(
     "--permutations",
     default=1000,
-    type=click.IntRange(10),
+    type=click.IntRange(10, 1_000_000),
     help="Permutations behind each chance level.",
 )
 @click.option(

@@ -22,6 +22,9 @@ SIMULTANEOUS, STAGGERED = "simultaneous", "staggered"
 
 Margin = Annotated[float, Field(allow_inf_nan=True)]  # checked together with the properties
 
+MOST = 1_000_000
+_COUNTS = ("agents", "heads", "vocab", "hidden_dim", "batch", "receivers")  # of what memory holds
+
 
 class Group(StrEnum):
     """Headings of the settings in the help of `heliograph train`."""
@@ -191,6 +194,13 @@ class TrainConfig(SettingsModel):
         "Let axes lie along the mean of the features, which of motion is how much moves, instead "
         "of at right angles to it.",
     )
+    null_seeds: int = setting(
+        0,
+        Group.CLIPS,
+        "A control: also train this many seeds, numbered after the others, on training labels in "
+        "another order. They are scored beside the run and are no part of it.",
+        ge=0,
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -203,6 +213,11 @@ class TrainConfig(SettingsModel):
             raise InvalidValueError(
                 f"needs one tie margin of at least 0 per property, got {self.tie_margins}"
             )
+        for name in _COUNTS:
+            if getattr(self, name) > MOST:
+                raise InvalidValueError(
+                    f"{name} must be at most {MOST:,}, got {getattr(self, name)}"
+                )
         if self.pairings > self.batch:
             raise InvalidValueError(
                 f"pairings must be at most batch, got {self.pairings} pairings of a batch of "
@@ -228,7 +243,7 @@ class TrainConfig(SettingsModel):
     def to_json(self) -> dict[str, Any]:
         """Return the settings; those that older trainings lack only where they say something."""
         stored = super().to_json()
-        for name in ("keep_mean", "encoder"):
+        for name in ("keep_mean", "null_seeds", "encoder"):
             if stored[name] == type(self).model_fields[name].default:
                 del stored[name]
         return stored

@@ -129,10 +129,12 @@ class ReferentialGame(Game):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        if config.shuffle_labels:
-            raise InvalidValueError(
-                "the referential game learns from no labels: --shuffle-labels is no control of it"
-            )
+        for name in ("shuffle_labels", "null_seeds"):
+            if getattr(config, name):
+                raise InvalidValueError(
+                    "the referential game learns from no labels: "
+                    f"--{name.replace('_', '-')} is no control of it"
+                )
 
     @property
     def candidates(self) -> int:

@@ -12,6 +12,7 @@ from pipeline.runs import (
     AccuracyEstimate,
     DifferenceEstimate,
     Estimate,
+    NullAccuracy,
     Outcome,
     RunMetrics,
     percent,
@@ -44,11 +45,13 @@ def score_rows(metrics: RunMetrics) -> Table:
         if metrics.game.null_mean is not None:
             row = f"messages permuted across clips (p = {metrics.game.p_value:.3f})"
             rows.append([row, f"{100 * metrics.game.null_mean:.1f} %"])
-    entries: dict[str, AccuracyEstimate | None] = {
+    entries: dict[str, AccuracyEstimate | NullAccuracy | None] = {
         f"{kind}: {name}": entry
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))
         for name, entry in (group or {}).items()
     }
+    if metrics.shuffled_labels is not None and metrics.shuffled_labels.properties:
+        entries["control: shuffled labels"] = metrics.shuffled_labels
     if metrics.without_near_duplicates is not None:
         name = "receiver kept, without test clips that look like training clips"
         entries[name] = metrics.without_near_duplicates.kept_receiver
@@ -66,7 +69,7 @@ def score_rows(metrics: RunMetrics) -> Table:
 
 
 def _score_row(
-    name: str, entry: AccuracyEstimate, properties: list[str], several: bool
+    name: str, entry: AccuracyEstimate | NullAccuracy, properties: list[str], several: bool
 ) -> list[str]:
     cells = [percent(entry)] if several else []
     return [name, *cells, *(percent(entry.properties[own]) for own in properties)]

@@ -17,6 +17,7 @@ from pipeline.runs.metrics_schema import (
     DifferenceEstimate,
     Estimate,
     Leaks,
+    NullAccuracy,
     Outcome,
     Record,
     RunMetrics,
@@ -32,12 +33,13 @@ from pipeline.runs.replacement import (
     refuse_existing,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import BROKEN, Run, load_inputs, without_nan
+from pipeline.runs.run import BROKEN, MOST_SEEDS, Run, load_inputs, without_nan
 from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
     "BROKEN",
     "CONTROL",
+    "MOST_SEEDS",
     "PAGE",
     "SCORES",
     "UNFINISHED",
@@ -49,6 +51,7 @@ __all__ = [
     "HistoryRow",
     "Leaks",
     "MissingFileError",
+    "NullAccuracy",
     "Outcome",
     "Record",
     "Run",

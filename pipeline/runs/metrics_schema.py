@@ -102,6 +102,12 @@ class AccuracySpread(Spread):
     per_seed: list[Fraction] = Field(description="in the order of `seeds`; null where not known")
 
 
+class NullAccuracy(AccuracySpread):
+    """The accuracy of seeds that learnt from shuffled labels, of all at once and of each."""
+
+    properties: dict[str, AccuracySpread] = Field(default_factory=dict, description="by property")
+
+
 class PublishedAccuracy(AccuracySpread):
     """The accuracy of the paper's protocol, whose checkpoint the test clips chose."""
 
@@ -566,9 +572,9 @@ class RunMetrics(Record):
         description="the one-head control (train --control): `folder`, `heads`, `vocab`, and the "
         "keys of a metrics.json of its own",
     )
-    shuffled_labels: AccuracySpread | None = Field(
+    shuffled_labels: NullAccuracy | None = Field(
         default=None,
-        description="`accuracy_test` of the same training with shuffled labels (demo)",
+        description="accuracy of the seeds that learnt from shuffled labels (train --null-seeds)",
     )
     baselines: dict[str, AccuracyEstimate | None] | None = Field(
         default=None,

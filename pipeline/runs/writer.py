@@ -23,7 +23,14 @@ from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
 from pipeline.game import Accuracy, build_game
 from pipeline.runs.manifest import RunFiles
-from pipeline.runs.metrics_schema import SCORES, Leaks, RunMetrics, SeedMetrics, Spread
+from pipeline.runs.metrics_schema import (
+    SCORES,
+    Leaks,
+    NullAccuracy,
+    RunMetrics,
+    SeedMetrics,
+    Spread,
+)
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import SCHEMA_VERSION, Run, json_text
 
@@ -34,6 +41,7 @@ def write_run(
     inputs: RunInputs,
     results: Sequence[SeedResult],
     *,
+    null: Sequence[SeedResult] = (),
     notes: Sequence[str] = (),
     leaks: Leaks | None = None,
 ) -> Run:
@@ -44,6 +52,7 @@ def write_run(
         config: What the seeds were trained with.
         inputs: The caches that they were trained on.
         results: Of every seed.
+        null: Of the seeds that learnt from shuffled labels: their accuracies are told.
         notes: Sentences to read together with the accuracies.
         leaks: What it was told to accept.
     """
@@ -63,6 +72,8 @@ def write_run(
     history = [row for result in results for row in result.history]
     files.write("history.csv", _history_text(history))
     metrics = summarise(config, results, notes=notes).to_json()
+    if null:
+        metrics["shuffled_labels"] = _null_accuracy(summarise(config, null)).to_json()
     if leaks is not None:
         metrics["leaks"] = leaks.to_json()
     files.write("metrics.json", json_text(metrics))
@@ -135,6 +146,13 @@ def summarise(
             "notes": list(notes),
         }
     )
+
+
+def _null_accuracy(metrics: RunMetrics) -> NullAccuracy:
+    """Return the accuracy of the seeds that learnt from shuffled labels, from their summary."""
+    score = "accuracy_test" if metrics.accuracy_test else "accuracy_last_epoch"
+    each = {name: getattr(entry, score) for name, entry in metrics.properties.items()}
+    return NullAccuracy(**dict(getattr(metrics, score)), properties=each)
 
 
 def _over_seeds(

@@ -25,14 +25,15 @@ class Progress:
     epoch: int  # 1 is the first; those of the oracle count
     epochs: int
     tau: float  # NaN while the encoders learn as an oracle
-    loss: float  # mean over the seeds of the chunk; NaN in the oracle
-    validation: tuple[float, ...]  # of each seed, at its latest evaluation; NaN before the first
+    loss: float  # mean over the seeds of the chunk that learn; NaN in the oracle
+    validation: tuple[float, ...]  # of each seed, at its latest evaluation; NaN where none counts
     where: str = ""  # the epoch in words, as its setting counts it
 
     @property
     def accuracy_validation(self) -> float:
-        """The mean over the chunk's seeds; NaN where one has none."""
-        return sum(self.validation) / len(self.validation)
+        """The mean over the chunk's seeds that have one; NaN where none has."""
+        known = [accuracy for accuracy in self.validation if not math.isnan(accuracy)]
+        return sum(known) / len(known) if known else math.nan
 
 
 class Callback(Protocol):

@@ -36,14 +36,16 @@ def fit(
     device: str | torch.device = "cpu",
     progress: Callable[[Progress], None] | None = None,
     checkpointer: TrainingCheckpointer | None = None,
+    null: Sequence[int] = (),
 ) -> Iterator[SeedResult]:
     """Train every seed; yield results in the order of the seeds, a chunk at a time.
 
+    The seeds of `null` come after the others; they learn from training labels in another order.
     `checkpointer` stores the states of unfinished chunks and returns those that are stored.
     Raises HeliographError where the clips cannot be split, or their labels leave nothing to
     compare.
     """
-    torch_device = torch.device(device)
+    torch_device, seeds = torch.device(device), [*seeds, *null]
     for seed in seeds:
         check_split(examples, config, seed, examples.split(config.split, seed))
     size = SEEDS_PER_CHUNK if torch_device.type == "cpu" else SEEDS_ON_A_GPU
@@ -51,7 +53,9 @@ def fit(
     for number, start in enumerate(range(0, len(seeds), size)):
         chunk = seeds[start : start + size]
         with fast_float32(torch_device), _sentence_without_memory(config, chunk, torch_device):
-            trainer = MultiSeedTrainer(examples, config, chunk, width=width, device=torch_device)
+            trainer = MultiSeedTrainer(
+                examples, config, chunk, width=width, device=torch_device, null=null
+            )
             if not config.refit or not all(len(split.validation) for split in trainer.splits):
                 _train(trainer, number, progress, checkpointer)
                 yield from trainer.results()
@@ -60,7 +64,13 @@ def fit(
             first = list(trainer.results())
             epochs = [result.epoch for result in first]
             refitted = MultiSeedTrainer(
-                examples, config, chunk, width=width, device=torch_device, chosen=epochs
+                examples,
+                config,
+                chunk,
+                width=width,
+                device=torch_device,
+                chosen=epochs,
+                null=null,
             )
             _train(refitted, 2 * number + 1, _part_of_two(progress, 1), checkpointer)
             for chose, result in zip(first, refitted.results(), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from data.memory import require_memory
+from data.wording import counted
 from pipeline.agents import agent_views
 from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import Examples
@@ -19,6 +20,8 @@ COPIES = 6
 def require_training_memory(examples: Examples, config: TrainConfig, seeds: int) -> None:
     """Check that the features which so many seeds read at once fit into memory, and their weights.
 
+    The weights are those of the first layers, then those of heads and receivers with a batch.
+
     Raises:
         OutOfMemoryError: They do not; the sentence gives the sizes and what to do.
     """
@@ -30,6 +33,14 @@ def require_training_memory(examples: Examples, config: TrainConfig, seeds: int)
         training_bytes(shapes, config, seeds),
         f"training on {' and '.join(' x '.join(map(str, shape)) for shape in shapes)} features",
         f"{way_out}, or take fewer clips",
+    )
+    symbols = config.agents * config.heads * config.vocab
+    weights = symbols * config.hidden_dim * (1 + 2 * config.receivers)
+    require_memory(
+        4 * seeds * (COPIES * weights + 2 * config.batch * symbols),
+        f"training {counted(config.agents, 'agent')} of {counted(config.heads, 'head')} with "
+        f"{config.vocab:,} symbols, and {counted(config.receivers, 'receiver')}",
+        "lower --agents, --heads, --vocab, --receivers, --hidden-dim or --batch",
     )
 
 

@@ -109,8 +109,6 @@ def sweep(
         # What all cells share may change nothing in this one: `--sweep axes=0,64 --shrinkage 1`.
         idle = [name for name, (other, off) in IDLE_WITH.items() if setting.get(other) == off]
         setting = dict.fromkeys(idle) | setting
-        if "seeds" in setting:
-            setting["seeds"] = range(setting["seeds"])
         try:
             with bar(f"{number}/{len(grid)} {folder.name}") as shown:
                 run = train(

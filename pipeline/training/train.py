@@ -18,6 +18,7 @@ from pipeline.dataset import RunInputs, build_examples, left_out_sentence, read_
 from pipeline.message import write_lexicon
 from pipeline.runs import (
     CONTROL,
+    MOST_SEEDS,
     Run,
     SeedResult,
     add_control,
@@ -122,9 +123,13 @@ def train(
     )
     if matched:
         config = matched_bandwidth(config)
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    if isinstance(seeds, int):
+        if seeds > MOST_SEEDS:
+            raise InvalidValueError(f"seeds must be at most {MOST_SEEDS:,}, got {seeds}")
+        seeds = range(seeds)
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
+    null = range(max(seeds) + 1, max(seeds) + 1 + config.null_seeds)
     examples = build_examples(
         inputs.caches, config.properties, " and ".join(map(str, paths.values()))
     )
@@ -141,7 +146,7 @@ def train(
     leaks = find_leaks(inputs.clips, examples, splits, same_content, allow_leaks=allow_leaks)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
-        parts = {CONTROL: holistic(config), "": config}
+        parts = {CONTROL: holistic(config.replace(null_seeds=0)), "": config}
     identities = {
         name: _identity(part, seeds, inputs, torch_device) for name, part in parts.items()
     }
@@ -160,7 +165,7 @@ def train(
                 checkpointer.sweep()  # states without an identity, which a killed process left
             return run
         callbacks: list[Callback] = [
-            ProgressCallback(len(seeds) * len(parts), progress or (lambda *_: None))
+            ProgressCallback(len(seeds) * len(parts) + len(null), progress or (lambda *_: None))
         ]
         if tensorboard:
             callbacks.append(stack.enter_context(TensorBoardCallback(out / "tensorboard")))
@@ -181,14 +186,16 @@ def train(
                     device=torch_device,
                     progress=report_progress,
                     checkpointer=checkpointers[name],
+                    null=() if name else null,
                 )
             )
         with new_run(out) as new:
             runs: dict[str, Run] = {}
             for name, part in parts.items():
-                caveats = [*notes, *(_diverged(r) for r in results[name] if r.skipped_batches)]
+                own, shuffled = results[name][: len(seeds)], results[name][len(seeds) :]
+                caveats = [*notes, *(_diverged(r) for r in own if r.skipped_batches)]
                 runs[name] = write_run(
-                    new / name, part, inputs, results[name], notes=caveats, leaks=leaks
+                    new / name, part, inputs, own, null=shuffled, notes=caveats, leaks=leaks
                 )
                 write_lexicon(runs[name])
             if control:

@@ -48,6 +48,7 @@ class MultiSeedTrainer:
         width: int,
         device: torch.device,
         chosen: Sequence[int] = (),
+        null: Sequence[int] = (),
     ) -> None:
         """Build the networks and optimisers of every seed.
 
@@ -58,10 +59,12 @@ class MultiSeedTrainer:
             width: Seeds that the kernels always see; the last one is repeated to fill it.
             device: To train on.
             chosen: The epoch that each seed keeps once its validation clips train too.
+            null: Seeds among them that learn from labels in another order.
         """
         fill = max(0, width - len(seeds))
         self.real = len(seeds)
         self.seeds = [*seeds, *[seeds[-1]] * fill]
+        self.null = frozenset(null)
         self.chosen = tuple(chosen)
         # a split of its own for each, or padding would draw from the last seed's generator
         self.splits = [examples.split(config.split, seed) for seed in self.seeds]
@@ -79,7 +82,7 @@ class MultiSeedTrainer:
         self.table = ClipTable.of(examples.labels, examples.objects)
         self.training_tables = [
             ClipTable(_shuffled(examples.labels, split.train, seed), self.table.objects)
-            if config.shuffle_labels
+            if config.shuffle_labels or seed in self.null
             else self.table
             for seed, split in zip(self.seeds, self.splits, strict=True)
         ]
@@ -134,6 +137,7 @@ class MultiSeedTrainer:
         config = self.config
         seeds = tuple(self.seeds[: self.real])
         total = config.oracle_epochs + config.epochs
+        told = [n for n, seed in enumerate(seeds) if seed not in self.null] or [*range(self.real)]
 
         def report(epoch: int, tau: float, loss: float) -> None:
             if progress is not None:
@@ -155,7 +159,7 @@ class MultiSeedTrainer:
             evaluated = epoch == 1 or epoch % EVALUATE_EVERY == 0 or epoch == config.epochs
             if evaluated:
                 self._evaluate(tau, losses)
-            report(config.oracle_epochs + epoch, tau, float(losses[: self.real].mean()))
+            report(config.oracle_epochs + epoch, tau, float(losses[told].mean()))
             if evaluated and pause is not None:
                 pause()
 
@@ -351,9 +355,11 @@ class MultiSeedTrainer:
             )
 
     def _validation(self) -> tuple[float, ...]:
-        """The latest validation accuracy of each real seed; NaN before the first."""
+        """The latest validation accuracy of each real seed; NaN before the first, or of a null."""
         return tuple(
-            tracker.history[-1].accuracy_validation if tracker.history else math.nan
+            tracker.history[-1].accuracy_validation
+            if tracker.history and tracker.seed not in self.null
+            else math.nan
             for tracker in self.trackers
         )
 

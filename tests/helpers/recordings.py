@@ -92,6 +92,117 @@ def _duplicate_times(path: Path) -> Path:
     return remuxed(made, path, change=change)
 
 
+def _part(path: Path, number: int, first: int, **options: Any) -> Path:
+    """Encode a part of a recording whose first frame is at tick `first`."""
+    name = path.with_suffix(f".part{number}{path.suffix}")
+    count = options.setdefault("frames", 25)
+    return encode(name, rate=25, pts=list(range(first, first + count)), **options)
+
+
+def joined(path: Path, firsts: list[int], **options: Any) -> Path:
+    """Return parts that begin at these frames of a clock of 25 ticks, one after the other."""
+    parts = [_part(path, number, first, **options) for number, first in enumerate(firsts)]
+    return _written(path, b"".join(part.read_bytes() for part in parts))
+
+
+def _restarted_clusters(path: Path, **options: Any) -> Path:
+    """A Matroska file whose clock goes back by ten seconds after its 30th frame."""
+    options["container_options"] = {"cluster_time_limit": "1"}
+    made = _part(path, 0, 250, frames=60, **options)
+
+    def edit(data: bytearray) -> None:
+        at = data.find(b"\x1f\x43\xb6\x75")
+        while at >= 0:
+            time = at + 4 + 9 - data[at + 4].bit_length()  # after an id and a length
+            time += 2 + 6 * (data[time] == 0xBF)  # the same once more, after a checksum if any
+            length = data[time - 1] & 0x7F
+            milliseconds = int.from_bytes(data[time : time + length], "big")
+            if milliseconds >= 11_200:
+                data[time : time + length] = (milliseconds - 11_200).to_bytes(length, "big")
+            at = data.find(b"\x1f\x43\xb6\x75", at + 4)
+
+    return patched(made, path, edit)
+
+
+def cut_at(source: Path, path: Path, number: int) -> Path:
+    """Copy the packets of `source` from the keyframe `number` on, as cutters without loss do."""
+    seen = -1
+
+    def from_there(_: int, packet: Any) -> bool:
+        nonlocal seen
+        seen += packet.is_keyframe
+        return seen >= number
+
+    return remuxed(source, path, change=from_there)
+
+
+def _open_mpeg2(path: Path) -> Path:
+    options = {"g": "12", "bf": "2", "sc_threshold": "1000000000"}
+    return encode(path.with_suffix(".whole.mkv"), codec="mpeg2video", rate=25, options=options)
+
+
+def _open_h264(path: Path) -> Path:
+    options = X264 | {"g": "12", "x264-params": "open-gop=1"}
+    return encode(path.with_suffix(".whole.mkv"), frames=60, options=options)
+
+
+def _open_hevc(path: Path) -> Path:
+    options = {"x265-params": "log-level=none:keyint=12:min-keyint=12:open-gop=1"}
+    return encode(path.with_suffix(".whole.mkv"), codec="libx265", frames=60, options=options)
+
+
+def _dropped_frames(path: Path, codec: str, pixels: str) -> Path:
+    """An AVI whose recorder wrote an empty chunk for each frame that it dropped."""
+    kept = [n for n in range(50) if n % 5 != 3]
+    return encode(path, codec=codec, pixels=pixels, rate=25, frames=len(kept), pts=kept)
+
+
+class _Pipe:
+    """What a program writes that cannot go back to fill in lengths."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def write(self, content: bytes) -> int:
+        self.content += content
+        return len(content)
+
+
+def _piped(path: Path, form: str, **options: Any) -> Path:
+    made = encode(path.with_suffix(f".seekable{path.suffix}"), **options)
+    pipe = _Pipe()
+    with av.open(str(made)) as given, av.open(pipe, "w", format=form) as out:
+        copy: Any = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                out.mux(packet)
+    return _written(path, bytes(pipe.content))
+
+
+def _duration_for_count(path: Path) -> Path:
+    """An IVF in milliseconds whose header has its duration where others have a frame count."""
+    made = encode(
+        path.with_suffix(".whole.ivf"), codec="libvpx", rate=25, frames=20,
+        pts=[40 * n for n in range(20)], time_base=Fraction(1, 1000),
+    )  # fmt: skip
+    return patched(made, path, lambda data: struct.pack_into("<I", data, 24, 800))
+
+
+def cut_in_last_frame(source: Path, path: Path) -> Path:
+    """Copy a file up to the middle of its last packet, as a recorder leaves it that loses power."""
+    with av.open(str(source)) as opened:
+        packets = [(p.pos or 0, p.size) for p in opened.demux(video=0) if p.size]
+    at, size = max(packets)
+    end = at + size // 2
+    if source.suffix == ".ts":
+        end = end // 188 * 188
+    return _written(path, source.read_bytes()[:end])
+
+
+VP8 = {"codec": "libvpx", "options": {"g": "12", "cpu-used": "8"}}
+MPEG2 = {"codec": "mpeg2video", "options": {"g": "12"}}
+
 # Recordings by name: the file name extension, and the function that makes it. Each is whole: it
 # reads as a sequential decode does, and nothing is called damage.
 RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
@@ -104,6 +215,25 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "latin1_avi": ("avi", _tagged),
     "raw_mjpeg": ("mjpeg", lambda p: _written(p, b"".join(_raw_jpegs(p)))),
     "raw_mjpeg_padded": ("jpg", lambda p: _written(p, b"\0\0".join(_raw_jpegs(p)))),
+    "restarted_ts": ("ts", lambda p: joined(p, [250, 0], options=X264 | {"g": "12"})),
+    "restarted_from_an_hour_ts": ("ts", lambda p: joined(p, [90_000, 0], options=X264)),
+    "restarted_twice_mpeg2_ts": ("ts", lambda p: joined(p, [500, 250, 0], **MPEG2)),
+    "restarted_vob": ("vob", lambda p: joined(p, [250, 0], format="vob", **MPEG2)),
+    "restarted_webm": ("webm", lambda p: _restarted_clusters(p, **VP8)),
+    "restarted_mkv": ("mkv", lambda p: _restarted_clusters(p, options=X264 | {"g": "10"})),
+    "going_on_ts": ("ts", lambda p: joined(p, [5, 30, 55], options=X264 | {"g": "12"})),
+    "open_mpeg2_mkv": ("mkv", lambda p: cut_at(_open_mpeg2(p), p, 1)),
+    "open_mpeg2_ts": ("ts", lambda p: cut_at(_open_mpeg2(p), p, 2)),
+    "open_h264_mkv": ("mkv", lambda p: cut_at(_open_h264(p), p, 1)),
+    "open_h264_mp4": ("mp4", lambda p: cut_at(_open_h264(p), p, 2)),
+    "open_hevc_mkv": ("mkv", lambda p: cut_at(_open_hevc(p), p, 1)),
+    "open_hevc_mp4": ("mp4", lambda p: cut_at(_open_hevc(p), p, 2)),
+    "dropped_mjpeg_avi": ("avi", lambda p: _dropped_frames(p, "mjpeg", "yuvj420p")),
+    "dropped_mpeg4_avi": ("avi", lambda p: _dropped_frames(p, "mpeg4", "yuv420p")),
+    "piped_avi": ("avi", lambda p: _piped(p, "avi", codec="mpeg4")),
+    "piped_ivf": ("ivf", lambda p: _piped(p, "ivf", **VP8)),
+    "piped_mkv": ("mkv", lambda p: _piped(p, "matroska", options=X264)),
+    "duration_ivf": ("ivf", _duration_for_count),
     "duplicate_times": ("mkv", _duplicate_times),
     "multipart_mjpeg": ("bin", lambda p: _written(p, multipart(_raw_jpegs(p)))),
 }

@@ -64,7 +64,10 @@ def read_frames(session: DecodeSession, indices: FrameIndices, device: str) -> F
         raise CannotAgree(
             path, f"decord fails: {(message.splitlines() or [type(error).__name__])[0][:200]}"
         ) from None
-    return check_one_frame(session, indices, frames, "decord")
+    checked = check_one_frame(session, indices, frames, "decord")
+    if session.facts.interlaced:
+        raise CannotAgree(path, "decord is not used on interlaced frames")
+    return checked
 
 
 def unsupported_reason(session: DecodeSession) -> str | None:

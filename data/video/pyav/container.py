@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.video.frames import Limits, VideoError
-from data.video.pyav.packet_index import PacketIndex, read_packet_index
+from data.video.pyav import sample_tables
+from data.video.pyav.claims import check_claims, joined_segments, told_bytes
+from data.video.pyav.clock import WRAPPED_FORMATS
+from data.video.pyav.packet_index import PacketIndex, index_samples, read_packet_index
 from data.video.pyav.sniffing import (
     FORMATS,
     check_regular_file,
     demuxer_of,
     file_url,
     identify_non_video,
-    missing_bytes,
     open_error_reason,
     read_head,
 )
@@ -30,8 +35,13 @@ if TYPE_CHECKING:
 # interlaced MPEG-4, and at damage in HEVC the threads often wait for one another for ever.
 NO_FRAME_THREADS = ("mpeg4", "hevc")
 
+FileKey = tuple[str, int, int, int, int, int]
+
 # Formats that store each frame's time, so that FFmpeg need not decode a few frames to guess it.
 TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+# The index by tables of the file that was opened last: the next clip is often one more of it.
+_LAST_INDEX: dict[tuple[FileKey, int, Limits], PacketIndex] = {}
 
 
 @dataclass
@@ -46,6 +56,7 @@ class Container:
         limits: Limits on reading it.
         threads: Threads of a decoder; 0 for one per core.
         quick: Whether FFmpeg opened it without decoding the first frames.
+        most_packets: How many packets are read at most; None for all.
     """
 
     path: Path
@@ -55,6 +66,7 @@ class Container:
     limits: Limits
     threads: int
     quick: bool
+    most_packets: int | None = None
 
     def __enter__(self) -> Container:
         return self
@@ -69,12 +81,69 @@ class Container:
         Raises:
             VideoError: There are no packets, they are encrypted, or they exceed the limits.
         """
-        read = read_packet_index(self.path, self.stream, self.packets(), self.limits)
-        return replace(read, damage=(*read.damage, *_unmet_claims(self, len(read.pts))))
+        form, read = self.input.format.name, self._indexed_samples()
+        if read is None:
+            read = read_packet_index(
+                self.path, self.stream, self.packets(), self.limits, leaps=self.leaps
+            )
+        claims = check_claims(self.path, self.bytes, form, self.stream, read.pts)
+        damage, notes, doubt = [*read.damage, *claims.damage], [*claims.notes], read.doubt
+        count, corrupt = len(read.pts), len(read.corrupt)
+        cut_off = self.may_be_cut and count > 1 and read.corrupt.tolist() == [count - 1]
+        if corrupt and not cut_off:
+            breaks = joined_segments(self.path, self.stream.id) if form == "mpegts" else None
+            if breaks is not None and corrupt <= breaks:
+                notes.append(f"{breaks + 1:,} transport streams are joined")
+                doubt = doubt or "transport streams are joined"
+            else:
+                damage.append(f"{corrupt:,} of {count:,} packets are marked corrupt")
+        judged = replace(read, damage=tuple(damage), notes=tuple(notes), doubt=doubt)
+        if not cut_off:
+            return judged
+        self.most_packets = count - 1
+        return judged.without_last()
+
+    @property
+    def leaps(self) -> bool:
+        """Whether a leap ahead by half of a 33-bit clock is one back."""
+        return self.input.format.name in WRAPPED_FORMATS
+
+    @cached_property
+    def may_be_cut(self) -> bool:
+        """Whether the file may end anywhere: it does not tell how long it is."""
+        return told_bytes(self.path, self.bytes) is None
+
+    def leave_out_last(self) -> None:
+        """Leave out the last packet of the stream from now on."""
+        self.packet_index = self.packet_index.without_last()
+        self.most_packets = len(self.packet_index.pts)
+
+    def _indexed_samples(self) -> PacketIndex | None:
+        """Return the index by the file's own table of its packets; None where it has to be read."""
+        if self.input.format.name != TIMED_FORMATS[0]:
+            return None
+        if len(self.stream.index_entries) < sample_tables.FEWEST_SAMPLES:
+            return None
+        with suppress(OSError):
+            key = _file_key(self.path), self.stream.index, self.limits
+            if key in _LAST_INDEX:
+                return _LAST_INDEX[key]
+            samples = sample_tables.read_sample_table(self.path, self.input, self.stream)
+            if samples is not None:
+                index = index_samples(samples, self.stream, self.limits)
+                _LAST_INDEX.clear()
+                _LAST_INDEX[key] = index
+                return index
+        fresh = self.reopened(quick=self.quick)  # at the first packet again
+        self.input.close()
+        self.input, self.stream = fresh.input, fresh.stream
+        return None
 
     def reopened(self, *, quick: bool) -> Container:
-        """Open the same file again, at its beginning."""
-        return open_video(self.path, limits=self.limits, threads=self.threads, quick=quick)
+        """Open the same file again, at its beginning, without packets that are left out."""
+        fresh = open_video(self.path, limits=self.limits, threads=self.threads, quick=quick)
+        fresh.most_packets = self.most_packets
+        return fresh
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """Yield the packets that hold data, in file order; FFmpeg's errors pass through.
@@ -83,9 +152,8 @@ class Container:
             VideoError: A stream begins in the middle of the file.
         """
         try:
-            for packet in self.input.demux(self.stream):
-                if packet.size:
-                    yield packet
+            of_data = (packet for packet in self.input.demux(self.stream) if packet.size)
+            yield from islice(of_data, self.most_packets)
         except IndexError:  # PyAV's, of a stream that was not there when it opened the file
             raise VideoError(self.path, "a stream begins in mid-file, a sign of damage") from None
 
@@ -143,8 +211,15 @@ def open_video(
         if other.index != stream.index:
             other.discard = Discard.all
     context.thread_type = "SLICE" if context.codec.canonical_name in NO_FRAME_THREADS else "AUTO"
-    context.thread_count = threads
+    context.thread_count = slice_threads(context, threads)
     return Container(path, size, opened, stream, limits, threads, quick)
+
+
+def _file_key(path: Path) -> FileKey:
+    """Return what changes when a file is another, or is written to."""
+    status = os.stat(path)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return str(path.absolute()), status.st_dev, status.st_ino, status.st_size, *times
 
 
 def video_streams(opened: InputContainer) -> list[VideoStream]:
@@ -179,32 +254,12 @@ def _check_size(path: Path, stream: VideoStream, limits: Limits) -> None:
     limits.check_frame_size(path, width, height)
 
 
-def _unmet_claims(container: Container, demuxed: int) -> list[str]:
-    """Return one sentence per claim of the header that the file does not meet."""
-    stream, claimed = container.stream, container.stream.frames
-    if container.input.format.name == TIMED_FORMATS[0]:
-        # What is left of the header's table after edit lists, if the table was complete.
-        complete = stream.frames <= demuxed or _samples_in_tables(container) >= stream.frames
-        claimed = len(stream.index_entries) if complete else stream.frames
-    unmet = []
-    if claimed > demuxed:
-        unmet.append(f"header claims {claimed:,} frames, {demuxed:,} are in the file")
-    if lost := missing_bytes(container.path, container.bytes):
-        unmet.append(f"the file ends {lost:,} bytes before its header says")
-    return unmet
+def slice_threads(context: Any, threads: int) -> int:
+    """Return how many threads of its own a decoder gets, of those that it may have; 0 is all cores.
 
-
-def _samples_in_tables(container: Container) -> int:
-    """Return the number of frames that an MP4 locates in the file, without edit lists."""
-    import av
-
-    options = {
-        "protocol_whitelist": "file", "codec_whitelist": "none", "ignore_editlist": "1",
-        "format_whitelist": "mov",
-    }  # fmt: skip
-    url = file_url(container.path)
-    with av.open(url, options=options, metadata_errors="replace") as opened:
-        return len(opened.streams[container.stream.index].index_entries)
+    Measured with FFmpeg 8: one thread alone does not notice where a slice of HEVC is cut off.
+    """
+    return 2 if threads == 1 and context.codec.canonical_name == "hevc" else threads
 
 
 def decoder_options(container: Container, *, strict: bool) -> dict[str, str]:

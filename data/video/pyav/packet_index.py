@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data.video.frames import LimitExceeded, Limits, VideoError
+from data.video.pyav.clock import duration, find_joints
 from data.video.pyav.nal_units import PacketBytes
-from data.video.pyav.packets import NO_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.packets import NO_ENTRY, OPEN_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.sample_tables import SampleTable
 from data.video.pyav.sniffing import ffmpeg_reason
 
 if TYPE_CHECKING:
@@ -42,11 +44,16 @@ class PacketIndex:
         hidden: Whether the packet is decoded but not shown (edit lists, reference-only frames).
         entry: int8, where decoding may start (`data.video.pyav.packets`).
         droppable: Whether no other packet depends on the packet.
-        packets: The packets; None where they are too large to keep.
+        packets: The packets; None where they are too large to keep, or were not read.
+        samples: Where they are in the file, if its own table of them is used; else None.
         doubt: Why the shown frames are known only by decoding everything; None where each shown
             packet is one frame with a time of its own.
+        whole: Whether each packet is known to be a frame, none a field.
         countable: Whether fewer frames than shown packets mean that frames are lost.
         damage: One sentence per damage.
+        corrupt: int64, the numbers of the packets that FFmpeg marks as corrupt.
+        joints: int64, the numbers of the packets at which the clock goes back.
+        notes: What is worth knowing and is not damage.
     """
 
     pts: npt.NDArray[np.int64]
@@ -56,8 +63,31 @@ class PacketIndex:
     droppable: npt.NDArray[np.bool_]
     packets: list[Packet[VideoStream]] | None
     doubt: str | None
+    whole: bool
     countable: bool
     damage: tuple[str, ...]
+    corrupt: npt.NDArray[np.int64]
+    joints: npt.NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+    samples: SampleTable | None = None
+
+    def without_last(self) -> PacketIndex:
+        """Return the index without its last packet, which a cut-off file holds in part."""
+        count = len(self.pts) - 1
+        arrays = ("pts", "key", "hidden", "entry", "droppable")
+        return replace(
+            self,
+            **{name: getattr(self, name)[:count] for name in arrays},
+            packets=None if self.packets is None else self.packets[:count],
+            corrupt=self.corrupt[self.corrupt < count],
+            joints=self.joints[self.joints < count],
+            notes=(*self.notes, "its last frame is cut off, and left out"),
+        )
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether each packet can be had without reading those before it."""
+        return self.packets is not None or self.samples is not None
 
     @property
     def trusted(self) -> bool:
@@ -71,8 +101,14 @@ class PacketIndex:
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """Packet numbers of the shown frames in presentation order, int64."""
+        """Packet numbers of the shown frames in presentation order, int64.
+
+        That is the order of their times, part by part where the clock goes back.
+        """
         shown = np.flatnonzero(~self.hidden)
+        if len(self.joints):
+            part = np.searchsorted(self.joints, shown, side="right")
+            return shown[np.lexsort((self.pts[shown], part))]
         return shown[np.argsort(self.pts[shown], kind="stable")]
 
 
@@ -93,7 +129,7 @@ class _Reading:
         kept: All packets; None once they are too large to keep.
         kept_bytes: Bytes of all packets.
         pts_missing: Whether a packet has no time.
-        corrupt: Packets that FFmpeg marks as corrupt.
+        corrupt: The numbers of packets that FFmpeg marks as corrupt.
         parameters_change: Whether the container changes the decoder's parameters.
     """
 
@@ -108,7 +144,7 @@ class _Reading:
     kept: list[Packet[VideoStream]] | None = field(default_factory=list)
     kept_bytes: int = 0
     pts_missing: bool = False
-    corrupt: int = 0
+    corrupt: list[int] = field(default_factory=list)
     parameters_change: bool = False
 
     def add(self, packet: Packet[VideoStream]) -> None:
@@ -119,7 +155,8 @@ class _Reading:
         self.pts.append(pts)
         self.key.append(packet.is_keyframe)
         self.hidden.append(packet.is_discard)
-        self.corrupt += packet.is_corrupt
+        if packet.is_corrupt:
+            self.corrupt.append(len(self.pts) - 1)
         self.batch.append(packet)
         self.batch_bytes += packet.size
         if self.batch_bytes >= BATCH_BYTES or len(self.batch) == BATCH_PACKETS:
@@ -131,13 +168,7 @@ class _Reading:
             return
         joined = b"".join(self.batch)  # each is a buffer of its bytes
         sizes = [packet.size for packet in self.batch]
-        facts = self.parse(PacketBytes.joined(joined, sizes))
-        facts.parameters = {
-            number: sets
-            for number, sets in facts.parameters.items()
-            if not all(item in self.extradata for item in sets)
-        }
-        self.facts.append(facts)
+        self.facts.append(_facts(PacketBytes.joined(joined, sizes), self.parse, self.extradata))
         self.kept_bytes += self.batch_bytes
         if self.kept is not None:
             self.kept += self.batch
@@ -147,7 +178,12 @@ class _Reading:
 
 
 def read_packet_index(
-    path: Path, stream: VideoStream, packets: Iterator[Packet[VideoStream]], limits: Limits
+    path: Path,
+    stream: VideoStream,
+    packets: Iterator[Packet[VideoStream]],
+    limits: Limits,
+    *,
+    leaps: bool = False,
 ) -> PacketIndex:
     """Read every packet of a stream once.
 
@@ -156,6 +192,7 @@ def read_packet_index(
         stream: The stream.
         packets: Its packets that hold data, in file order.
         limits: Limits on reading it.
+        leaps: Whether a leap ahead by half of a 33-bit clock is one back (`clock.find_joints`).
 
     Raises:
         VideoError: There are no packets, they are encrypted, or they exceed the limits.
@@ -184,13 +221,10 @@ def read_packet_index(
         raise VideoError(path, "its video stream holds no frames")
     reading.parse_batch()
     pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
+    joints = np.zeros(0, np.int64)
     if not reading.pts_missing:
-        seconds = float(np.ptp(pts)) * float(stream.time_base or 0)
-        if seconds > limits.seconds:
-            reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
-            raise LimitExceeded(path, reason, "--max-duration")
-    if reading.corrupt:
-        damage.append(f"{reading.corrupt:,} of {count:,} packets are marked corrupt")
+        joints = find_joints(pts, facts.shown, facts.entry, leaps=leaps)
+        _check_duration(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
         key=np.frombuffer(reading.key, np.bool_),
@@ -201,12 +235,107 @@ def read_packet_index(
         doubt=_reason_to_doubt(
             pts,
             facts,
+            joined=bool(len(joints)),
             pts_missing=reading.pts_missing,
             parameters_change=reading.parameters_change,
         ),
+        whole=_all_whole(pts, facts),
         countable=not facts.ambiguous.any(),
         damage=tuple(damage),
+        corrupt=np.array(reading.corrupt, np.int64),
+        joints=joints,
     )
+
+
+def leading_packets(
+    pts: npt.NDArray[np.int64], entry: npt.NDArray[np.int8]
+) -> npt.NDArray[np.int64]:
+    """Return the numbers of the packets, int64, that are shown before the entry at the very start.
+
+    They may depend on pictures before it, which a cut has left out.
+    """
+    if entry[0] != OPEN_ENTRY:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(pts[: first_group(entry)] < pts[0])
+
+
+def first_group(entry: npt.NDArray[np.int8]) -> int:
+    """Return the number of packets before the second entry."""
+    entries = np.flatnonzero(entry != NO_ENTRY)
+    return int(entries[1]) if len(entries) > 1 else len(entry)
+
+
+def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex:
+    """Return the index of the packets in a file's own table, of which only the bytes are read.
+
+    Args:
+        samples: The table.
+        stream: The stream.
+        limits: Limits on reading it.
+
+    Raises:
+        VideoError: They exceed the limits.
+        OSError: The file cannot be read.
+    """
+    path, pts = samples.path, samples.pts
+    if len(samples) > limits.frames:
+        reason = f"more than {limits.frames:,} frames, the limit"
+        raise LimitExceeded(path, reason, "--max-duration")
+    extradata = stream.codec_context.extradata or b""
+    parse = parser_for(stream.codec_context.codec.canonical_name, extradata)
+    facts = PacketFacts.joined(
+        [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
+    )
+    joints = find_joints(pts, facts.shown, facts.entry, leaps=False)
+    _check_duration(path, pts, joints, stream, limits)
+    return PacketIndex(
+        pts=pts,
+        key=samples.key,
+        hidden=~facts.shown,
+        entry=facts.entry,
+        droppable=facts.droppable & (facts.layer == facts.layer.max()),
+        packets=None,
+        doubt=_reason_to_doubt(
+            pts, facts, joined=bool(len(joints)), pts_missing=False, parameters_change=False
+        ),
+        whole=_all_whole(pts, facts),
+        countable=not facts.ambiguous.any(),
+        damage=(),
+        corrupt=np.zeros(0, np.int64),
+        joints=joints,
+        samples=samples,
+    )
+
+
+def _facts(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
+    """Return what packets tell, of their parameter sets only those that are not in `extradata`."""
+    facts = parse(packets)
+    facts.parameters = {
+        number: sets
+        for number, sets in facts.parameters.items()
+        if not all(item in extradata for item in sets)
+    }
+    return facts
+
+
+def _all_whole(pts: npt.NDArray[np.int64], facts: PacketFacts) -> bool:
+    """Return whether each packet is known to be a frame, by parameters that are the container's."""
+    known = bool(facts.whole.all()) and not facts.parameters
+    # Pictures that lead the first keyframe may not be decodable, which no count shows of fields.
+    return known and not (facts.entry[0] == OPEN_ENTRY and bool((pts < pts[0]).any()))
+
+
+def _check_duration(
+    path: Path,
+    pts: npt.NDArray[np.int64],
+    joints: npt.NDArray[np.int64],
+    stream: VideoStream,
+    limits: Limits,
+) -> None:
+    seconds = float(duration(pts, joints)) * float(stream.time_base or 0)
+    if seconds > limits.seconds:
+        reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
+        raise LimitExceeded(path, reason, "--max-duration")
 
 
 def _side_data(packet: Packet[VideoStream]) -> Iterator[str]:
@@ -220,6 +349,7 @@ def _reason_to_doubt(
     pts: npt.NDArray[np.int64],
     facts: PacketFacts,
     *,
+    joined: bool,
     pts_missing: bool,
     parameters_change: bool,
 ) -> str | None:
@@ -228,14 +358,18 @@ def _reason_to_doubt(
         return "packets that may not be one frame each"
     if pts_missing:
         return "packets without a timestamp"
+    if joined:
+        return "the clock goes back in mid-file"
     growing = bool((np.diff(pts) > 0).all())
-    if not growing and len(np.unique(pts)) < len(pts):
+    if not growing and bool((np.diff(np.sort(pts, kind="stable")) == 0).any()):
         return "several packets with the same timestamp"
     if growing and bool(facts.bidirectional.any()):
         return "timestamps in decoding order in a stream that is shown in another order"
     has_entry = facts.entry != NO_ENTRY
     if not has_entry[0] and bool(has_entry.any()):
         return "it starts in the middle of a group of pictures"
+    if len(leading_packets(pts, facts.entry)):
+        return "it starts with pictures that may need earlier ones"
     # Parameters must be the same wherever decoding starts, and change nowhere else.
     changed = facts.parameters
     at_entries = {sets for number, sets in changed.items() if has_entry[number]}

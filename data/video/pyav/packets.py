@@ -28,6 +28,7 @@ from data.video.pyav.nal_units import (
     recovers_at_once,
     slice_types,
 )
+from data.video.pyav.picture_structure import FrameCoding, frame_coding
 
 CLOSED_ENTRY = 2
 OPEN_ENTRY = 1
@@ -46,6 +47,7 @@ class PacketFacts:
         layer: int8, its temporal layer.
         bidirectional: Whether it may be shown before packets that it follows in the file.
         ambiguous: Whether only decoding it tells if it is exactly one frame.
+        whole: Whether it is known to be a frame; others may be fields, two of them one frame.
         parameters: Its parameter sets, which later packets may use, by the numbers of the packets
             that have any.
     """
@@ -56,6 +58,7 @@ class PacketFacts:
     layer: npt.NDArray[np.int8]
     bidirectional: npt.NDArray[np.bool_]
     ambiguous: npt.NDArray[np.bool_]
+    whole: npt.NDArray[np.bool_]
     parameters: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -68,6 +71,7 @@ class PacketFacts:
             layer=np.zeros(count, np.int8),
             bidirectional=np.zeros(count, np.bool_),
             ambiguous=np.zeros(count, np.bool_),
+            whole=np.zeros(count, np.bool_),
         )
 
     @classmethod
@@ -78,12 +82,12 @@ class PacketFacts:
         for part in parts:
             parameters |= {first + number: sets for number, sets in part.parameters.items()}
             first += len(part.entry)
-        names = ("entry", "droppable", "shown", "layer", "bidirectional", "ambiguous")
+        names = ("entry", "droppable", "shown", "layer", "bidirectional", "ambiguous", "whole")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(**arrays, parameters=parameters)
 
 
-def _h264(packets: PacketBytes, length_size: int) -> PacketFacts:
+def _h264(packets: PacketBytes, length_size: int, coding: FrameCoding | None) -> PacketFacts:
     facts, units = PacketFacts.of(len(packets)), nal_units(packets, length_size)
     head = packets.data[units.start]
     kind = head & 31
@@ -91,6 +95,13 @@ def _h264(packets: PacketBytes, length_size: int) -> PacketFacts:
     slices = units.packet[is_slice]
     facts.ambiguous[:] = True
     facts.ambiguous[slices] = False
+    if coding is not None and coding.frames_only:
+        facts.whole[slices] = True
+    elif coding is not None:
+        for unit in np.flatnonzero(is_slice)[np.unique(slices, return_index=True)[1]].tolist():
+            start, end = int(units.start[unit]), int(units.end[unit])
+            first_bytes = packets.data[start : min(end, start + 80)].tobytes()
+            facts.whole[units.packet[unit]] = coding.is_frame(first_bytes)
     facts.droppable[:] = True
     facts.droppable[units.packet[is_slice & (head & 0x60 != 0)]] = False
     predicted = np.flatnonzero((kind == 1) | (kind == 2))
@@ -158,14 +169,13 @@ class _Picture:
     entry: int = NO_ENTRY
     bidirectional: bool = False
     ambiguous: bool = False
+    whole: bool = False
     parameters: tuple[bytes, ...] = ()
 
 
 _AMBIGUOUS = _Picture(ambiguous=True)
 _NO_ENTRY = _Picture()
-_OPEN_ENTRY = _Picture(entry=OPEN_ENTRY)
 _CLOSED_ENTRY = _Picture(entry=CLOSED_ENTRY)
-_BIDIRECTIONAL = _Picture(bidirectional=True)
 
 
 def _one_by_one(packets: PacketBytes, parse: Callable[[bytes], _Picture]) -> PacketFacts:
@@ -175,6 +185,7 @@ def _one_by_one(packets: PacketBytes, parse: Callable[[bytes], _Picture]) -> Pac
     facts.entry[:] = [picture.entry for picture in pictures]
     facts.bidirectional[:] = [picture.bidirectional for picture in pictures]
     facts.ambiguous[:] = [picture.ambiguous for picture in pictures]
+    facts.whole[:] = [picture.whole for picture in pictures]
     facts.parameters = {n: p.parameters for n, p in enumerate(pictures) if p.parameters}
     return facts
 
@@ -211,13 +222,16 @@ def _mpeg4(data: bytes) -> _Picture:
     if at < 0 or len(data) < at + 16 or data.find(b"\0\0\1\xb6", at + 4) >= 0:
         return _AMBIGUOUS
     kind = data[at + 4] >> 6
-    if any(code in data[:at] for code in (b"\0\0\1\x20", b"\0\0\1\x00", b"\0\0\1\xb0")):
-        return _Picture(
-            entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
-            bidirectional=kind == 2,
-            parameters=(data[:at],),
-        )
-    return _OPEN_ENTRY if kind == 0 else _BIDIRECTIONAL if kind == 2 else _NO_ENTRY
+    # What comes before a picture: headers of the stream, or only the time of its group.
+    units = [b"\0\0\1" + unit for unit in data[:at].split(b"\0\0\1")[1:]]
+    headers = b"".join(unit for unit in units if unit[3:4] != b"\xb3")
+    layers = any(unit[3:4] in (b"\x20", b"\x00", b"\xb0") for unit in units)
+    return _Picture(
+        entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
+        bidirectional=kind == 2,
+        whole=True,
+        parameters=(headers,) if layers else (),
+    )
 
 
 def _mpeg2(data: bytes) -> _Picture:
@@ -225,9 +239,14 @@ def _mpeg2(data: bytes) -> _Picture:
     if at < 0 or at + 5 >= len(data):
         return _AMBIGUOUS
     kind = data[at + 5] >> 3 & 7
-    if kind == 1 and data.startswith(b"\0\0\1\xb3"):  # with a sequence header of its own
-        return _OPEN_ENTRY
-    return _BIDIRECTIONAL if kind == 3 else _NO_ENTRY
+    starts = kind == 1 and data.startswith(b"\0\0\1\xb3")  # with a sequence header of its own
+    extension = data.find(b"\0\0\1\xb5", at + 4, at + 32)
+    coding = extension >= 0 and len(data) > extension + 6 and data[extension + 4] >> 4 == 8
+    return _Picture(
+        entry=OPEN_ENTRY if starts else NO_ENTRY,
+        bidirectional=kind == 3,
+        whole=coding and data[extension + 6] & 3 == 3,  # picture_structure: 1 and 2 are fields
+    )
 
 
 def _mjpeg(data: bytes) -> _Picture:
@@ -281,7 +300,7 @@ def parser_for(codec: str, extradata: bytes) -> PacketParser:
     configured = extradata.startswith(b"\1")  # avcC and hvcC begin with a version
     if codec == "h264":
         length_size = (extradata[4] & 3) + 1 if configured and len(extradata) > 4 else 0
-        return partial(_h264, length_size=length_size)
+        return partial(_h264, length_size=length_size, coding=frame_coding(extradata))
     if codec == "hevc":
         length_size = (extradata[21] & 3) + 1 if configured and len(extradata) > 21 else 0
         return partial(_hevc, length_size=length_size)

@@ -10,6 +10,7 @@ and stop at its end, use one and a half.
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.cores import available_cores
-from data.video.pyav.container import Container, decoder_options
+from data.video.pyav.container import Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
@@ -76,7 +77,10 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
             reformatter = VideoReformatter()
             for number in share:
                 packets = (source.packet(n) for n in segments[number].tolist())
-                facts[number] = _decode_segment(decoder, packets, index_of_pts, buffer, reformatter)
+                facts[number] = _decode_segment(
+                    decoder, packets, index_of_pts, buffer, reformatter,
+                    may_be_fields=not packet_index.whole,
+                )  # fmt: skip
 
         if len(decoders) == 1:
             decode(container, plan.shares[0])
@@ -97,6 +101,8 @@ def _decode_segment(
     index_of_pts: dict[int, int],
     buffer: FrameBuffer,
     reformatter: VideoReformatter,
+    *,
+    may_be_fields: bool,
 ) -> StreamFacts:
     """Decode one segment from its start, and store those of its frames that are wanted."""
     import av
@@ -114,7 +120,7 @@ def _decode_segment(
                     continue
                 if frame.is_corrupt or index in buffer.filled:
                     raise SeekMismatch("a frame is corrupt, or decoded twice")
-                if frame.interlaced_frame:
+                if frame.interlaced_frame and may_be_fields:
                     raise SeekMismatch(FIELDS_REASON)
                 facts.add_frame(frame)
                 buffer.store(index, to_rgb(frame, decoder.path, reformatter))
@@ -127,12 +133,16 @@ def _decode_segment(
 
 
 class _PacketSource:
-    """Packets by number, in growing order: from memory, or read again from a large file."""
+    """Packets by number, in growing order: from memory, from their places, or by reading again."""
 
     def __init__(self, container: Container) -> None:
-        self.packet_index = container.packet_index
-        in_memory = self.packet_index.packets is not None
-        self.reopened = None if in_memory else container.reopened(quick=True)
+        self.container, self.packet_index = container, container.packet_index
+        self.reopened: Container | None = None
+        self.file: int | None = None
+        if self.packet_index.samples is not None:
+            self.file = os.open(container.path, os.O_RDONLY)
+        elif self.packet_index.packets is None:
+            self.reopened = container.reopened(quick=True)
         self.numbered = enumerate(self.reopened.packets()) if self.reopened else iter(())
 
     def __enter__(self) -> _PacketSource:
@@ -141,10 +151,18 @@ class _PacketSource:
     def __exit__(self, *exception: object) -> None:
         if self.reopened is not None:
             self.reopened.input.close()
+        if self.file is not None:
+            os.close(self.file)
 
     def packet(self, number: int) -> Packet[VideoStream]:
         if self.packet_index.packets is not None:
             return self.packet_index.packets[number]
+        if self.packet_index.samples is not None and self.file is not None:
+            try:
+                stream = self.container.stream
+                return self.packet_index.samples.packet(self.file, number, stream)
+            except OSError as error:
+                raise SeekMismatch(f"a packet cannot be read ({error})") from None
         for n, packet in self.numbered:
             if n == number and packet.pts == self.packet_index.pts[n]:
                 return packet
@@ -206,7 +224,7 @@ def plan_decoders(container: Container, lengths: list[int]) -> DecodePlan:
         return DecodePlan(all_segments, 1)
     best = DecodePlan(all_segments, container.threads)
     shortest = sum(lengths) / (1 + THREAD_GAIN * (cores - 1))
-    if container.quick and container.packet_index.packets is not None:
+    if container.quick and container.packet_index.at_hand:
         count = min(cores, useful_threads, len(lengths))
         while count > 1:
             shares, threads = balance(lengths, count), cores // count
@@ -231,4 +249,4 @@ def balance(lengths: list[int], count: int) -> list[list[int]]:
 def _set_threads(decoder: Container, threads: int) -> None:
     context = decoder.stream.codec_context
     if not context.is_open:
-        context.thread_count = threads
+        context.thread_count = slice_threads(context, threads)

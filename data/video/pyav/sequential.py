@@ -15,20 +15,20 @@ class FullDecode:
 
     Attributes:
         pts: The time of each frame shown, in ticks and in order; None for one without.
-        failed: Packets that could not be decoded.
-        corrupt: Frames that FFmpeg marks as corrupt.
+        failures: The numbers of the packets that could not be decoded.
+        corrupt: The times of the frames that FFmpeg marks as corrupt, or conceals a fault in.
         facts: What the frames tell about the stream.
     """
 
     pts: list[int | None] = field(default_factory=list)
-    failed: int = 0
-    corrupt: int = 0
+    failures: list[int] = field(default_factory=list)
+    corrupt: list[int | None] = field(default_factory=list)
     facts: StreamFacts = field(default_factory=StreamFacts)
 
     @property
     def clean(self) -> bool:
         """Whether nothing failed and nothing is corrupt."""
-        return not self.failed and not self.corrupt
+        return not self.failures and not self.corrupt
 
 
 def decode_fully(
@@ -57,17 +57,19 @@ def decode_fully(
         context, packets = fresh.stream.codec_context, fresh.packets()
         context.options = decoder_options(fresh, strict=strict)
         context.thread_type = "SLICE"
-        finished = False
+        finished, number = False, -1
         while not finished:
+            number += 1
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, MemoryError):
-                packet, result.failed = None, result.failed + 1
+                packet = None
+                result.failures.append(number)
             finished = packet is None
             try:
                 frames = context.decode(packet)
             except (av.error.FFmpegError, MemoryError):
-                result.failed += 1
+                result.failures.append(number)
                 continue
             for frame in frames:
                 index = len(result.pts)
@@ -75,7 +77,8 @@ def decode_fully(
                     reason = f"more than {index:,} frames, the limit"
                     raise LimitExceeded(container.path, reason, "--max-duration")
                 result.pts.append(frame.pts)
-                result.corrupt += frame.is_corrupt
+                if frame.is_corrupt:
+                    result.corrupt.append(frame.pts)
                 result.facts.add_frame(frame)
                 if buffer is not None and index in wanted:
                     buffer.store(index, to_rgb(frame, container.path, reformatter))

@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from data.video.frames import FrameIndices, Frames, VideoError
 from data.video.info import VideoInfo
+from data.video.pyav.clock import steady
 from data.video.pyav.container import Container, video_streams
 from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts
+from data.video.pyav.packet_index import first_group, leading_packets
+from data.video.pyav.packets import OPEN_ENTRY
 from data.video.pyav.seek import FIELDS_REASON, SeekMismatch, decode_by_seeking
 from data.video.pyav.sequential import FullDecode, decode_fully
 
@@ -32,6 +35,8 @@ class DecodeSession:
         facts: What the decoded frames tell about the stream.
         damage: One sentence per damage.
         mismatch: Why random access is not used although the index is trusted.
+        notes: What the decode of everything showed and is not damage.
+        strict: Whether frames are decoded as `decode_fully` does with `strict`.
     """
 
     container: Container
@@ -41,13 +46,29 @@ class DecodeSession:
     facts: StreamFacts = field(default_factory=StreamFacts)
     damage: tuple[str, ...] = ()
     mismatch: str = ""
+    notes: tuple[str, ...] = ()
+    strict: bool = True
 
     def __post_init__(self) -> None:
         packet_index = self.container.packet_index
         self.damage = packet_index.damage
         doubtful = self.accept_damaged or packet_index.damage or not packet_index.trusted
-        if doubtful and not self.trust_index:
+        if self.trust_index:
+            return
+        if doubtful or not self._ends_whole():
             self.decode_fully()
+
+    def _ends_whole(self) -> bool:
+        """Return whether the last packet of a file that may be cut off is a whole frame."""
+        packet_index = self.container.packet_index
+        if not self.container.may_be_cut or packet_index.hidden[-1]:
+            return True
+        last = np.flatnonzero(packet_index.order == len(packet_index.pts) - 1)
+        try:
+            decode_by_seeking(self.container, self._new_buffer(last))
+        except SeekMismatch:
+            return False
+        return True
 
     def decode_fully(self) -> None:
         """Find out what the file shows by decoding all of it.
@@ -55,20 +76,29 @@ class DecodeSession:
         Raises:
             VideoError: Nothing can be decoded, or the file is damaged and damage is not accepted.
         """
-        container, packet_index = self.container, self.container.packet_index
+        container = self.container
         strict = decode_fully(container, strict=True)
         full = strict if strict.clean else decode_fully(container)
+        if self._is_cut_off(strict, full):
+            container.leave_out_last()
+            strict = decode_fully(container, strict=True)
+            full = strict if strict.clean else decode_fully(container)
+        packet_index = container.packet_index
         presented = packet_index.presented_frames
-        damage = list(packet_index.damage)
+        damage, notes = list(packet_index.damage), []
         lost = presented - len(full.pts)
-        if full.failed:
-            damage.append(f"{full.failed:,} packets cannot be decoded")
+        concealed = len(strict.failures) - len(full.failures)
+        if full.failures:
+            damage.append(f"{len(full.failures):,} packets cannot be decoded")
         elif lost > 0 and packet_index.countable and not full.facts.interlaced:
-            damage.append(f"{lost:,} frames do not decode")
+            if self._are_leading(full):
+                notes.append(f"its first {lost:,} pictures need earlier ones, and are not shown")
+            else:
+                damage.append(f"{lost:,} frames do not decode")
         if full.corrupt:
-            damage.append(f"{full.corrupt:,} frames are corrupt")
-        if strict.failed > full.failed:
-            damage.append(f"errors in {strict.failed - full.failed:,} packets are concealed")
+            damage.append(f"{len(full.corrupt):,} frames are corrupt")
+        if concealed > 0 and not self._is_open_start(strict, full):
+            damage.append(f"errors in {concealed:,} packets are concealed")
         claimed = container.stream.frames
         claims = f"header claims {claimed:,} frames, " if claimed else ""
         if not full.pts:
@@ -80,11 +110,45 @@ class DecodeSession:
                 f"({'; '.join(damage)})",
             )
         self.full, self.facts, self.damage = full, full.facts, tuple(damage)
+        self.notes, self.strict = tuple(notes), full is strict
         if packet_index.trusted and not self.mismatch:
-            if full.facts.interlaced:
+            if full.facts.interlaced and not packet_index.whole:
                 self.mismatch = FIELDS_REASON
             elif full.pts != packet_index.pts[packet_index.order].tolist():
                 self.mismatch = "it shows other frames than its packets say"
+
+    def _is_cut_off(self, strict: FullDecode, full: FullDecode) -> bool:
+        """Return whether the file ends in mid-frame: its last packet, and no other, is faulty."""
+        pts = self.container.packet_index.pts
+        last = len(pts) - 1
+        if not self.container.may_be_cut or last < 1 or strict.clean:
+            return False
+        failures, corrupt = [*strict.failures, *full.failures], {*strict.corrupt, *full.corrupt}
+        without_time = {None} if strict.failures else set()
+        return min(failures, default=last) >= last and corrupt <= {int(pts[-1]), *without_time}
+
+    def _are_leading(self, full: FullDecode) -> bool:
+        """Return whether every frame that does not decode is shown before the start it follows."""
+        packet_index = self.container.packet_index
+        leading = leading_packets(packet_index.pts, packet_index.entry)
+        missing = set(packet_index.pts[packet_index.order].tolist()) - set(full.pts)
+        return missing <= set(packet_index.pts[leading].tolist())
+
+    def _is_open_start(self, strict: FullDecode, full: FullDecode) -> bool:
+        """Return whether what FFmpeg finds wrong is only that pictures before the start are gone.
+
+        H.264 that was cut at an open group names pictures to forget that are not there. What is
+        shown is whole all the same: nothing is lost, and no fault is concealed in a frame.
+        """
+        packet_index = self.container.packet_index
+        codec = self.container.stream.codec_context.codec.canonical_name
+        opens = codec == "h264" and packet_index.entry[0] == OPEN_ENTRY
+        return (
+            opens
+            and full.clean
+            and self._are_leading(full)
+            and max(strict.failures) < first_group(packet_index.entry)
+        )
 
     @property
     def shown_frames(self) -> int:
@@ -120,16 +184,22 @@ class DecodeSession:
             VideoError: There are neither usable timestamps nor a frame rate.
         """
         stream, pts = self.container.stream, self.pts()
-        if None not in pts:
-            ticks = np.array(pts, np.int64)
-            if bool((np.diff(ticks) >= 0).all()):
-                since_first = (ticks - ticks[:1]).astype(np.float64)
-                return since_first * float(stream.time_base or 0), "timestamps"
+        if (steadied := self._steadied()) is not None:
+            ticks, joints = steadied
+            parts = f" of {len(joints) + 1:,} parts" if joints else ""
+            return ticks.astype(np.float64) * float(stream.time_base or 0), f"timestamps{parts}"
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         if not rate:
             raise VideoError(self.container.path, "it has neither timestamps nor a frame rate")
         seconds = np.array([index / rate for index in range(len(pts))], np.float64)
         return seconds, f"counted at {float(rate):.6g} per second"
+
+    def _steadied(self) -> tuple[npt.NDArray[np.int64], list[int]] | None:
+        """Return the times that `clock.steady` makes of the timestamps, if they are of any use."""
+        pts = self.pts()
+        if None in pts:
+            return None
+        return steady(np.array(pts, np.int64), leaps=self.container.leaps)
 
     def frames(self, indices: FrameIndices) -> Frames:
         """Decode the frames at `indices` with PyAV.
@@ -157,7 +227,7 @@ class DecodeSession:
                     raise FrameCountChanged from None
                 buffer = self._new_buffer(indices)
         if not buffer.complete:
-            decode_fully(container, buffer, strict=not self.damage)
+            decode_fully(container, buffer, strict=self.strict)
         if buffer.frames is None or not buffer.complete:
             raise VideoError(container.path, "it gives other frames each time it is decoded")
         return buffer.frames
@@ -212,10 +282,16 @@ class DecodeSession:
     def _notes(self) -> list[str]:
         stream, packet_index = self.container.stream, self.container.packet_index
         presented = packet_index.presented_frames
-        notes = []
+        notes = [*packet_index.notes, *self.notes]
         if (count := len(video_streams(self.container.input))) > 1:
             notes.append(f"of {count} video streams FFmpeg's best, {stream.index}, is read")
-        if stream.frames and stream.frames > presented and not self.damage:
+        _, joints = self._steadied() or (None, [])
+        if joints:
+            frames = ", ".join(f"{index:,}" for index in joints[:4])
+            more = ", ..." if len(joints) > 4 else ""
+            notes.append(f"its clock goes back at frame {frames}{more}: from there times go on")
+        explained = self.damage or packet_index.notes
+        if stream.frames and stream.frames > presented and not explained:
             notes.append(f"header claims {stream.frames:,} frames, {presented:,} are shown")
         for reason in (self.mismatch, packet_index.doubt):
             if reason:

@@ -42,7 +42,6 @@ _SIGNATURES = (
 )
 _MAX_JPEG = 32 << 20  # bytes in which one frame of Motion-JPEG is looked for
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # one that ends the data of a scan
-_BOXES = {b"ftyp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"uuid", b"sidx", b"mfra"}
 _STILL_BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
@@ -205,46 +204,3 @@ def _is_text(head: bytes) -> bool:
             return False
         text = head[: error.start].decode("utf-8")
     return all(letter.isprintable() or letter.isspace() for letter in text)
-
-
-def missing_bytes(path: Path, size: int) -> int:
-    """Return how many bytes a file lacks by the outermost boxes of an MP4, Matroska or AVI file.
-
-    Args:
-        path: The file.
-        size: Its bytes.
-    """
-    with open(path, "rb") as file:
-        head = file.read(64)
-        if head[4:8] in _BOXES:
-            at = 0
-            while at + 8 <= size:
-                file.seek(at)
-                box = file.read(16)
-                length = int.from_bytes(box[:4], "big")
-                if length == 1 and len(box) == 16:
-                    length = int.from_bytes(box[8:], "big")
-                if length < 8 or box[4:8] not in _BOXES:  # 0 is "to the end"
-                    return 0
-                at += length
-            return max(at - size, 0)
-        if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"AVI ":
-            return max(8 + int.from_bytes(head[4:8], "little") - size, 0)
-        if head[:4] == b"\x1a\x45\xdf\xa3":
-            header, at = _ebml_size(head, 4)
-            file.seek(at + (header or 0))
-            segment = file.read(12)
-            if header is not None and segment[:4] == b"\x18\x53\x80\x67":
-                inside, used = _ebml_size(segment, 4)
-                if inside is not None:
-                    return max(at + header + used + inside - size, 0)
-    return 0
-
-
-def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
-    """Return the size coded at `at` (None: unknown) and where it ends (RFC 8794, section 6)."""
-    width = 9 - data[at].bit_length() if at < len(data) else 9
-    if width > 8 or at + width > len(data):
-        return None, at
-    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
-    return (None if value == (1 << 7 * width) - 1 else value), at + width

@@ -16,7 +16,7 @@ from pipeline.report.summary import (
     missing_baselines,
     transfer_notes,
 )
-from pipeline.runs import AccuracyEstimate, RunMetrics, Spread
+from pipeline.runs import AccuracyEstimate, NullAccuracy, RunMetrics, Spread
 
 MAX_DOTS = 100  # seeds drawn one by one; of more, only mean and interval
 
@@ -79,7 +79,7 @@ def panels(metrics: RunMetrics) -> list[AccuracyPanel]:
 def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
     accuracies = metrics if name is None else metrics.properties[name]
 
-    def part(entry: AccuracyEstimate | None) -> Spread | None:
+    def part(entry: AccuracyEstimate | NullAccuracy | None) -> Spread | None:
         return entry if name is None or entry is None else entry.properties.get(name)
 
     imported = metrics.imported_from is not None
@@ -102,8 +102,7 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
         (f"control: {key.replace('_', ' ')}", "control", "", part(entry))
         for key, entry in (metrics.controls or {}).items()
     ]
-    if name is None or len(metrics.properties) == 1:
-        candidates.append(("trained on shuffled labels", "control", "", metrics.shuffled_labels))
+    candidates.append(("trained on shuffled labels", "control", "", part(metrics.shuffled_labels)))
     if metrics.control is not None:
         control = metrics.control
         whole = control if name is None else control.properties[name]

@@ -86,6 +86,8 @@ def test_an_empty_clip_cannot_even_be_padded():
     [
         ({"name": "random"}, "no sampling 'random'; there are uniform, fps, window, middle, pub"),
         ({"frames": 0}, "frames must be at least 1, not 0"),
+        ({"frames": 10**19}, "frames must be at most 1,000,000,000,000, not 1000"),
+        ({"name": "window", "stride": 10**19}, "stride must be at most 1,000,"),
         ({"stride": 2}, "stride belongs to the sampling window, not to uniform"),
         ({"fps": 3.0}, "the sampling fps needs a rate, and no other sampling takes one"),
         ({"name": "fps"}, "the sampling fps needs a rate"),
@@ -106,7 +108,5 @@ def test_describe_goes_through_json_and_back():
 
 @pytest.mark.parametrize("rule", [{}, {"name": "fps", "fps": 24.0}, {"name": "window"}])
 def test_more_frames_than_memory_holds_are_refused_at_once(rule):
-    with pytest.raises(
-        ClipTooShort, match=r"the clip (has 9 frames|lasts 0.375 s), 1000000000000000"
-    ):
-        Sampling(frames=10**15, **rule).indices(np.arange(9) / 24)
+    with pytest.raises(ClipTooShort, match=r"the clip (has 9 frames|lasts 0.375 s), 1000000000000"):
+        Sampling(frames=10**12, **rule).indices(np.arange(9) / 24)

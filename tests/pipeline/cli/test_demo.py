@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.runs import Run
 from tests.helpers.command import run
 
 
@@ -22,9 +23,11 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
         "clips.png",
         "motion.h5",
         "run/model.pt",
-        "shuffled/metrics.json",
     ):
         assert (out / name).is_file()
+    control = Run.open(out / "run").metrics().shuffled_labels
+    assert len(control.per_seed) == 2
+    assert set(control.properties) == {"elasticity", "friction"}
     assert f"heliograph message {out / 'run'}" in shown.stdout
     again = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 1)
     assert again.exit_code == 0

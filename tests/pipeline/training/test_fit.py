@@ -77,6 +77,23 @@ def test_the_agents_learn_what_is_there_to_learn(features):
     assert np.mean([r.accuracy_test.together for r in control]) < learnt - 0.15
 
 
+def test_null_seeds_learn_from_shuffled_labels_and_leave_the_others_as_they_are(features):
+    examples = build_examples(features, ("mass",))
+    config = build_config("default", ("mass",), **SMALL)
+    own = list(fit(examples, config, [0, 1]))
+    told = []
+    *beside, null = fit(examples, config, [0, 1], null=[2], progress=told.append)
+    assert [one.seed for one in beside] == [0, 1]
+    assert all(same(one, other) for one, other in zip(own, beside, strict=True))
+    (shuffled,) = fit(examples, config.replace(shuffle_labels=True), [2])
+    assert null.seed == 2
+    assert same(null, shuffled)
+    assert not same(null, train(features, [2])[0])
+    assert told[-1].seeds == (0, 1, 2)
+    assert np.isnan(told[-1].validation).tolist() == [False, False, True]
+    assert told[-1].accuracy_validation == pytest.approx(np.mean(told[-1].validation[:2]))
+
+
 def test_every_clip_speaks_but_only_labelled_ones_are_split(features):
     (result,) = train(features, [0], epochs=1)
     unlabelled = len(features) - 1

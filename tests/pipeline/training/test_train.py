@@ -12,6 +12,8 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth
 from pipeline.dataset import Examples, build_examples
+from pipeline.report import score_rows
+from pipeline.report.provenance import command_to_repeat
 from pipeline.runs import Run
 from pipeline.training import fit, train
 from pipeline.training.callbacks import Progress, ProgressCallback
@@ -52,6 +54,22 @@ def test_a_control_learns_as_long_as_the_published_ones_unless_told(cache_path, 
         with pytest.raises(HeliographError, match=sentence):
             train(cache_path, tmp_path / "run", control=True, **QUICK | words)
     assert not (tmp_path / "run").exists()
+
+
+def test_null_seeds_are_scored_beside_the_run_and_are_no_part_of_it(cache_path, tmp_path):
+    settings = {"properties": ["mass", "volume"], "seeds": 2, "epochs": 2, "oracle_epochs": 2}
+    plain = train([cache_path], tmp_path / "plain", **settings)
+    run = train([cache_path], tmp_path / "run", **settings, null_seeds=2)
+    assert run.seeds == (0, 1)
+    assert sorted(path.name for path in (run.folder / "seeds").iterdir()) == ["0", "1"]
+    metrics, control = run.metrics(), run.metrics().shuffled_labels
+    assert len(control.per_seed) == 2
+    assert set(control.properties) == {"mass", "volume"}
+    assert metrics.accuracy_test == plain.metrics().accuracy_test
+    assert [row[0] for row in score_rows(metrics)[1]].count("control: shuffled labels") == 1
+    assert "--null-seeds 2" in command_to_repeat(run)
+    with pytest.raises(HeliographError, match="null_seeds"):
+        train([cache_path], tmp_path / "run", **settings, resume=True)
 
 
 def test_matched_bandwidth_is_one_agent_with_all_the_heads(cache_path, tmp_path):
@@ -319,3 +337,19 @@ def test_the_two_halves_of_one_label_can_come_from_two_caches(features, tmp_path
     told = [line["labels"]["mass"] for line in run.messages()]
     assert told == [None if np.isnan(value) else value for value in mass]
     assert json.loads((run.folder / "config.json").read_text())["config"]["sees"] == [0, 1]
+
+
+@pytest.mark.parametrize("setting", ["agents", "heads", "vocab", "receivers"])
+@pytest.mark.parametrize("count", [10**6, 10**26])
+def test_more_than_any_machine_holds_is_a_sentence_at_once(cache_path, tmp_path, setting, count):
+    sentence = "at most 1,000,000, got" if count > 10**6 else "GiB of memory, and"
+    with pytest.raises(HeliographError, match=sentence):
+        train(cache_path, tmp_path / "run", properties=["mass"], seeds=1, **{setting: count})
+
+
+def test_more_seeds_than_a_run_may_have_are_refused_before_any_is_split(cache_path, tmp_path):
+    words = ["train", cache_path, "-o", tmp_path / "run", "--property", "mass"]
+    for more in (["--seeds", 10**26], ["--sweep", f"seeds={10**26}"]):
+        shown = run_command(*words, *more)
+        assert shown.exit_code == 2
+        assert f"seeds must be at most 100,000, got {10**26}" in shown.stderr

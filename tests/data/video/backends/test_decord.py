@@ -9,6 +9,7 @@ from data.video import (
     read,
     read_sampled,
 )
+from data.video.backends import crosscheck
 
 
 def test_decord_is_the_fast_path_for_plain_clips(clip_file):
@@ -58,3 +59,11 @@ def test_decord_is_asked_for_growing_indices(clip_file, monkeypatch):
     frames = read(path, wanted, decoder="decord").frames.astype(int)
     assert asked == [[0, 2, 17, 31, 39]]
     assert np.abs(frames - read(path, wanted).frames).max() <= 2
+
+
+def test_interlaced_frames_are_never_decords(clip_file, monkeypatch):
+    """Even where the one frame that is compared is right, as one without motion may be."""
+    pytest.importorskip("decord")
+    monkeypatch.setattr(crosscheck, "largest_difference", lambda *_: 0)
+    with pytest.raises(CannotAgree, match=r"decord (is not used on interlaced frames|fails)"):
+        read(clip_file("h264_interlaced"), [3, 9], decoder="decord")

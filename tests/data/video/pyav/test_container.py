@@ -17,7 +17,7 @@ from data.video import (
     read_sampled,
 )
 from data.video.pyav import open_video
-from tests.helpers import clips
+from tests.helpers import clips, recordings
 from tests.helpers.decoding import assert_damaged
 
 
@@ -122,15 +122,26 @@ def test_a_start_in_the_middle_of_a_group(clip_file, tmp_path):
     assert_damaged(path, r"damaged: 55 are presented, \d+ decode")
 
 
-def test_two_transport_streams_run_together_are_damaged(tmp_path):
+def test_transport_streams_of_two_sizes_run_together_have_no_one_size(tmp_path):
     parts = [
         clips.encode(tmp_path / f"{n}.ts", size=size, frames=12, options={"bf": "0"})
         for n, size in enumerate([(96, 64), (64, 48)])
     ]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    words = r"damaged: 24 are presented, 24 decode \(1 of 24 packets are marked corrupt\)$"
-    with pytest.raises(VideoError, match=words):
+    with pytest.raises(VideoError, match="its frame size changes from 96x64 to 64x48 in mid-str"):
+        read_sampled(path, Sampling(frames=8))
+    assert read(path, [0, 11]).frames.shape == (2, 64, 96, 3)
+    assert read(path, [12, 23]).frames.shape == (2, 48, 64, 3)
+
+
+@pytest.mark.parametrize("lost", [(60, 61), (92, 93)])
+def test_a_transport_stream_that_lost_packets_is_damaged(lost, tmp_path):
+    whole = recordings.joined(tmp_path / "whole.ts", [5, 30], options=clips.X264 | {"bf": "0"})
+    data, (first, last) = whole.read_bytes(), lost
+    path = tmp_path / "lost.ts"
+    path.write_bytes(data[: first * 188] + data[last * 188 :])
+    with pytest.raises(VideoError, match=r"damaged: \d+ are presented, .* packets are marked corr"):
         read_sampled(path, Sampling(frames=8))
 
 

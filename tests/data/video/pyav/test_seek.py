@@ -17,8 +17,7 @@ from tests.helpers.clips import CLIPS
 
 # By random access: those are fast, and a silent fall back to decoding everything would not be.
 SLOW_BUT_RIGHT = {
-    "h264_raw", "h264_avi", "h264_interlaced", "h264_mbaff_transport", "h264_paff",
-    "h264_paff_transport", "mpeg4_interlaced", "mpeg2_interlaced", "mpeg4_avi", "apng_alpha",
+    "h264_raw", "h264_avi", "h264_paff", "h264_paff_transport", "apng_alpha",
 }  # fmt: skip
 
 

@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from data.video import (
+    Limits,
     Sampling,
+    VideoError,
     probe,
     read,
     read_sampled,
 )
 from data.video.pyav import container as container_module
-from tests.helpers import clips
+from tests.helpers import clips, recordings
+from tests.helpers.decoding import sequential
 
 
 def test_a_frame_with_a_wrong_timestamp_is_noticed(clip_file, monkeypatch):
@@ -20,8 +23,8 @@ def test_a_frame_with_a_wrong_timestamp_is_noticed(clip_file, monkeypatch):
     expected = read(path, [20]).frames
     made = container_module.read_packet_index
 
-    def wrong(*arguments):
-        index = made(*arguments)
+    def wrong(*arguments, **options):
+        index = made(*arguments, **options)
         index.entry[20] = 2  # a packet in the middle of a group, said to be a start
         return index
 
@@ -78,3 +81,67 @@ def test_duplicate_and_missing_timestamps(missing, clip_file, tmp_path):
     np.testing.assert_array_equal(batch.frames, np.stack(reference))
     assert (np.diff(batch.pts_seconds) >= 0).all()
     assert any("timestamp" in note for note in info.notes)
+
+
+CUT = {
+    "h264.ts": {"options": clips.X264 | {"g": "12"}},
+    "mpeg2.ts": recordings.MPEG2,
+    "hevc.ts": {"codec": "libx265", "options": {"x265-params": "log-level=none:bframes=0"}},
+    "mpeg2.mpg": recordings.MPEG2,
+    "h264.flv": {"options": clips.X264 | {"g": "12"}},
+    "vp8.ivf": recordings.VP8,
+    "mpeg4.nut": {"codec": "mpeg4"},
+    "raw.h264": {"options": clips.X264 | {"g": "12", "bf": "0"}},
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_frame_that_was_cut_off_is_left_out(name, tmp_path):
+    """Whatever is asked for: the frames that are counted are the whole ones."""
+    whole = clips.encode(tmp_path / name, rate=25, size=(320, 240), **CUT[name])
+    path = recordings.cut_in_last_frame(whole, tmp_path / f"cut_{name}")
+    frames, pts, _ = sequential(whole)
+    with av.open(str(path)) as opened:
+        *there, _ = [packet.pts for packet in opened.demux(video=0) if packet.size]
+    count = len(there)
+    assert 36 <= count <= 39
+    if None not in there:
+        frames = [frame for frame, time in zip(frames, pts, strict=True) if time in there]
+    for sampling in (Sampling(frames=count), Sampling(name="middle", frames=1)):
+        batch, info = read_sampled(path, sampling)
+        assert (info.shown_frames, info.damage) == (count, ())
+        assert "its last frame is cut off, and left out" in info.notes
+        for index, frame in zip(batch.index, batch.frames, strict=True):
+            np.testing.assert_array_equal(frame, frames[index])
+    with pytest.raises(VideoError, match=f"no frame {count}: it shows {count}"):
+        read(path, [count])
+
+
+def test_a_fault_before_the_end_is_damage_and_not_a_cut(tmp_path):
+    whole = clips.encode(tmp_path / "a.ts", rate=25, size=(320, 240), options=clips.X264)
+    data = bytearray(whole.read_bytes())
+    for at in range(len(data) // 2, len(data) // 2 + 20 * 188, 188):
+        data[at + 60 : at + 80] = bytes(20)
+    path = tmp_path / "b.ts"
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="damaged: 40 are presented"):
+        read_sampled(path, Sampling(frames=8))
+
+
+def test_times_go_on_where_the_clock_goes_back(clip_file):
+    info = probe(clip_file("restarted_twice_mpeg2_ts"), decoders=())
+    np.testing.assert_allclose(info.pts_seconds, np.arange(75) / 25, atol=1e-4)
+    assert info.times_from == "timestamps of 3 parts"
+    assert info.notes[:2] == (
+        "3 transport streams are joined",
+        "its clock goes back at frame 25, 50: from there times go on",
+    )
+    batch, _ = read_sampled(clip_file("restarted_ts"), Sampling(frames=4), start=1.0, end=1.2)
+    assert batch.index.tolist() == [25, 26, 27, 29]
+
+
+def test_a_wrapped_clock_that_started_anew_does_not_last_a_day(clip_file):
+    info = probe(clip_file("restarted_from_an_hour_ts"), decoders=())
+    assert info.duration_seconds == pytest.approx(1.96)
+    limits = Limits(seconds=3)
+    assert len(read(clip_file("restarted_from_an_hour_ts"), [49], limits=limits)) == 1
