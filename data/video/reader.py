@@ -31,6 +31,10 @@ from data.video.info import VideoInfo
 from data.video.pyav import DecodeSession, FrameCountChanged, open_video
 from data.video.sampling import ClipTooShort, Sampling
 
+UNCHECKED = (
+    "not decoded: damage inside frames, and whether other decoders agree, are unknown (--full)"
+)
+
 
 def read(
     path: Path | str,
@@ -145,7 +149,10 @@ def probe(
         session = DecodeSession(container, accept_damaged=True, trust_index=not decode)
         info = session.info()
         if not decode:
-            return info
+            unchecked = [UNCHECKED]
+            if not container.packet_index.trusted:
+                unchecked.append("how many frames it shows is known after decoding it (--full)")
+            return replace(info, notes=(*info.notes, *unchecked))
         indices = np.unique(np.linspace(0, session.shown_frames - 1, 8).astype(np.int64))
         agreements = {
             backend.name: agreement(session, indices, backend.read) for backend in backends
