@@ -1,9 +1,10 @@
 """Reading the right frames of a video file: `read`, `read_sampled` and `probe`.
 
-An index counts the *shown* frames in presentation order: the packets that the container presents
-(edit lists honoured) and that the decoder can show. Times come from timestamps, in seconds after
-the first shown frame. Where a frame has no timestamp, or an earlier one than the frame shown before
-it, the times are counted at the clip's average frame rate, and `VideoInfo.times_from` says so.
+An index counts the *shown* frames in the order in which a decode from the start shows them: the
+packets that the container presents (edit lists honoured) and that the decoder can show. Times come
+from timestamps, in seconds after the first shown frame. Where the clock of a file goes back they go
+on by one usual step (`data.video.pyav.clock`). Where a frame has no timestamp, or times go back all
+the time, they are counted at the average frame rate; `VideoInfo.times_from` says so.
 
 Nothing here can stop native code that loops for ever: read files of unknown origin through a
 `DecoderPool`, which can.
