@@ -37,7 +37,7 @@ from data import cache
 from data.manifests import list_clips, write_manifest
 from data.simulate import SCENES, encode_video, simulate
 from data.video import Sampling, read_sampled
-from pipeline.evaluation.baselines import ridge
+from pipeline.dataset import ridge
 from pipeline.evaluation.baselines.pixels import pixel_features
 from pipeline.evaluation.pair_scores import score_pairs
 from pipeline.extraction import extract

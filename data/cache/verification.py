@@ -27,7 +27,7 @@ from data.cache.seal import (
 from data.files import version_of
 
 _SHARD = re.compile(r"[0-9a-f]{64}\.h5")
-_DAMAGED = "its features are damaged"
+_DAMAGED = ("its features are damaged", "its thumbnails are damaged")
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _problems(path: Path) -> list[Problem]:
         for number, clip in enumerate(metadata.clips.clip_id)
         if (reason := _damage(path, metadata, number))
     ]
-    damaged = any(problem.reason == _DAMAGED for problem in problems)
+    damaged = any(problem.reason in _DAMAGED for problem in problems)
     with open_cache_file(path) as file:
         if not damaged and not _is_intact(path, file):
             problems.append(Problem(None, f"{path} does not match the hash in its seal"))
@@ -186,9 +186,11 @@ def _damage(path: Path, metadata: CacheMetadata, number: int) -> str | None:
     """Return what is wrong with a row, in words; None if nothing is."""
     features = RowPlace.of(path, metadata.features, number).read()
     thumbnails = metadata.thumbnails
-    has_row = thumbnails.row_bytes  # zeros for a clip without thumbnails
-    if features is None or (has_row and RowPlace.of(path, thumbnails, number).read() is None):
-        return _DAMAGED
+    if features is None:
+        return _DAMAGED[0]
+    # A clip without thumbnails has a row of zeros, unless no clip has any.
+    if thumbnails.row_bytes and RowPlace.of(path, thumbnails, number).read() is None:
+        return _DAMAGED[1]
     if not np.isfinite(features).all():
         return "its features are not finite numbers"
     return None

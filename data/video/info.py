@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.video.colour import HDR, UNTAGGED
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
@@ -27,6 +29,8 @@ class VideoInfo:
         damage: One sentence per damage; empty for an intact file.
         notes: What is worth knowing and is not damage.
         decoder: The decoder that read the frames.
+        bit_depth: Bits of a channel; None where no frame was decoded.
+        colour: The tags `matrix`, `primaries`, `transfer` and `range`, as FFmpeg reads them.
         agreement: For each decoder that `probe` compared with the reference, `agrees` or why not.
     """
 
@@ -56,6 +60,28 @@ class VideoInfo:
     notes: tuple[str, ...] = ()
     decoder: str = "pyav"
     agreement: dict[str, str] = field(default_factory=dict)
+    bit_depth: int | None = None
+    colour: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the recording is like that a network may see, or that its times depend on."""
+        found = []
+        if self.interlaced:
+            found.append("interlaced: frames are taken as they are, two fields in each")
+        if self.rotation:
+            found.append("turned by the rotation that the file has for players")
+        if self.pixel_aspect != "1":
+            found.append("pixels are not square: frames are not stretched")
+        if self.colour.get("matrix") == UNTAGGED and self.pixel_format.startswith(("yuv", "nv")):
+            found.append("colour is not tagged: read as BT.601")
+        if (transfer := self.colour.get("transfer", "")) in HDR:
+            found.append(f"high dynamic range ({HDR[transfer]}): shown without tone mapping")
+        if self.times_from.startswith("counted"):
+            found.append("timestamps are no use: times are counted by the frame rate")
+        elif _has_gaps(self.pts_seconds):
+            found.append("there are gaps in the times, as of dropped frames")
+        return tuple(found)
 
     @property
     def duration_seconds(self) -> float:
@@ -73,7 +99,16 @@ class VideoInfo:
         for name in ("streams", "damage", "notes"):
             record[name] = list(record[name])
         record["duration_seconds"] = self.duration_seconds
+        record["conditions"] = list(self.conditions)
         return record
+
+
+def _has_gaps(seconds: npt.NDArray[np.float64]) -> bool:
+    """Return whether some steps are twice as long as the others, which are nearly all alike."""
+    steps = np.diff(seconds)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    alike = np.abs(steps - usual) <= 0.1 * usual
+    return usual > 0 and float(alike.mean()) >= 0.7 and bool((steps > 1.75 * usual).any())
 
 
 def describe(info: VideoInfo) -> str:
@@ -86,11 +121,14 @@ def describe(info: VideoInfo) -> str:
     interlaced = ", interlaced" if info.interlaced else ""
     random_access = "possible" if info.random_access else "not possible"
     source = "from timestamps" if info.times_from == "timestamps" else info.times_from
+    bits = "" if info.bit_depth is None else f", {info.bit_depth} bits"
+    colour = ", ".join(f"{name} {value}" for name, value in info.colour.items())
     rows = [
         ("file", f"{info.path} ({info.bytes:,} bytes)"),
         ("format", info.format),
         ("streams", "; ".join(info.streams)),
-        ("video", f"stream {info.stream}: {info.codec}, {info.pixel_format}"),
+        ("video", f"stream {info.stream}: {info.codec}, {info.pixel_format}{bits}"),
+        ("colour", colour or "unknown"),
         ("size", f"{info.width}x{info.height}{rotated}{aspect}{interlaced}"),
         ("frames", f"{info.shown_frames:,} shown; claimed by the header: {claimed}; "
          f"decodable: {decodable}"),
@@ -101,5 +139,5 @@ def describe(info: VideoInfo) -> str:
         ("damage", "; ".join(info.damage) or "none found"),
     ]  # fmt: skip
     rows += list(info.agreement.items())
-    rows += [("note", note) for note in info.notes]
+    rows += [("note", note) for note in (*info.notes, *info.conditions)]
     return "\n".join(f"{name:<10} {value}".replace("\n", r"\n") for name, value in rows)

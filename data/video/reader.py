@@ -1,9 +1,10 @@
 """Reading the right frames of a video file: `read`, `read_sampled` and `probe`.
 
-An index counts the *shown* frames in presentation order: the packets that the container presents
-(edit lists honoured) and that the decoder can show. Times come from timestamps, in seconds after
-the first shown frame. Where a frame has no timestamp, or an earlier one than the frame shown before
-it, the times are counted at the clip's average frame rate, and `VideoInfo.times_from` says so.
+An index counts the *shown* frames in the order in which a decode from the start shows them: the
+packets that the container presents (edit lists honoured) and that the decoder can show. Times come
+from timestamps, in seconds after the first shown frame. Where the clock of a file goes back they go
+on by one usual step (`data.video.pyav.clock`). Where a frame has no timestamp, or times go back all
+the time, they are counted at the average frame rate; `VideoInfo.times_from` says so.
 
 Nothing here can stop native code that loops for ever: read files of unknown origin through a
 `DecoderPool`, which can.
@@ -30,6 +31,10 @@ from data.video.frames import FrameBatch, FrameIndices, Limits, VideoError
 from data.video.info import VideoInfo
 from data.video.pyav import DecodeSession, FrameCountChanged, open_video
 from data.video.sampling import ClipTooShort, Sampling
+
+UNCHECKED = (
+    "not decoded: damage inside frames, and whether other decoders agree, are unknown (--full)"
+)
 
 
 def read(
@@ -145,7 +150,10 @@ def probe(
         session = DecodeSession(container, accept_damaged=True, trust_index=not decode)
         info = session.info()
         if not decode:
-            return info
+            unchecked = [UNCHECKED]
+            if not container.packet_index.trusted:
+                unchecked.append("how many frames it shows is known after decoding it (--full)")
+            return replace(info, notes=(*info.notes, *unchecked))
         indices = np.unique(np.linspace(0, session.shown_frames - 1, 8).astype(np.int64))
         agreements = {
             backend.name: agreement(session, indices, backend.read) for backend in backends

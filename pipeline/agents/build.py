@@ -14,7 +14,7 @@ from pipeline.agents.channels import build_channel
 from pipeline.agents.channels.base import Channel
 from pipeline.agents.modules import Sender, build_sender
 from pipeline.agents.stacked import Stack, stack_senders
-from pipeline.config import TrainConfig
+from pipeline.config import RIDGE, TrainConfig
 
 _Built = TypeVar("_Built")
 
@@ -55,6 +55,7 @@ class AgentFactory:
             vocab=config.vocab,
             hidden_dim=config.hidden_dim,
             logit_clamp=config.logit_clamp,
+            scores=len(config.properties) if config.encoder == RIDGE else 0,
             caches=config.agent_caches,
             names=self.names,
         )

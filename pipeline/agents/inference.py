@@ -9,13 +9,20 @@ were then folded into their first convolution, look at those axes again. The arc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.agents.modules import CompositionalSender, MultiAgentSender, Sender, clamped
+from pipeline.agents.modules import (
+    CompositionalSender,
+    MultiAgentSender,
+    RidgeEncoder,
+    Sender,
+    TemporalEncoder,
+    clamped,
+)
 
 CLIPS_AT_ONCE = 256
 NEGLIGIBLE = 1e-5  # of the largest singular value: what folding in float32 leaves of a zero
@@ -68,15 +75,24 @@ def _axes(layer: nn.Module) -> Tensor | None:
     return directions[:, :rank].contiguous() if 0 < rank < most else None
 
 
+def _prepared(
+    encoder: TemporalEncoder | RidgeEncoder,
+) -> tuple[Tensor | None, Callable[[Tensor], Tensor]]:
+    """Return the axes that an encoder looks at, if any, and what it makes of features on them."""
+    if isinstance(encoder, RidgeEncoder):
+        return None, encoder
+    layer, _, next_layer, *_ = encoder.temporal
+    axes = _axes(layer)
+    first, second = _Convolution.of(layer, axes), _Convolution.of(next_layer)
+    return axes, lambda features: encoder.fc(second(first(features)).mean(1))
+
+
 class _Agent:
     """One sender."""
 
     def __init__(self, sender: CompositionalSender, cache: int, window: range | None) -> None:
         self.cache, self.window = cache, window
-        first, _, second, *_ = sender.encoder.temporal
-        self.axes = _axes(first)
-        self.first, self.second = _Convolution.of(first, self.axes), _Convolution.of(second)
-        self.encode = sender.encoder.fc
+        self.axes, self.encode = _prepared(sender.encoder)
         heads = nn.ModuleList([sender.head]) if sender.n_heads == 1 else sender.heads
         layers = [head for head in heads if isinstance(head, nn.Linear)]
         # (heads * vocab, hidden)
@@ -92,8 +108,7 @@ class _Agent:
             features = features[:, self.window.start : self.window.stop]
         if self.axes is not None:
             features = features @ self.axes
-        hidden = self.encode(self.second(self.first(features)).mean(1))
-        logits = nn.functional.linear(hidden, self.weight, self.bias)
+        logits = nn.functional.linear(self.encode(features), self.weight, self.bias)
         return clamped(logits.view(len(features), self.heads, -1), self.clamp)
 
 

@@ -40,11 +40,28 @@ class TemporalEncoder(nn.Module):
         )  # Conv1d wants (batch, dim, frames)
 
 
+class RidgeEncoder(nn.Module):
+    """A linear score for each property from all the steps of a window, and a layer over the scores.
+
+    The scores are made by ridge regression and stay as they are; `pipeline.training` sets them.
+    """
+
+    def __init__(self, hidden_dim: int, input_dim: int, n_frames: int, scores: int) -> None:
+        super().__init__()
+        self.scores = nn.Linear(n_frames * input_dim, scores)
+        self.fc = nn.Sequential(nn.Linear(scores, hidden_dim), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, frames, input_dim) -> (batch, hidden_dim)."""
+        return self.fc(self.scores(x.flatten(1)))
+
+
 class CompositionalSender(nn.Module):
     """One agent: an encoder and `n_heads` heads that send one of `vocab_size` symbols each.
 
     A sender of one head (the paper's holistic 1x64 control) names it `head`, as its checkpoint
-    does; the paper clamps the outputs of that head to +-15 (`logit_clamp`; 0: no clamp).
+    does; the paper clamps the outputs of that head to +-15 (`logit_clamp`; 0: no clamp). With
+    `scores` its encoder is a `RidgeEncoder` of so many, otherwise the paper's.
     """
 
     def __init__(
@@ -55,9 +72,14 @@ class CompositionalSender(nn.Module):
         n_heads: int = 2,
         n_frames: int = 8,
         logit_clamp: float = 0.0,
+        scores: int = 0,
     ) -> None:
         super().__init__()
-        self.encoder = TemporalEncoder(hidden_dim, input_dim, n_frames)
+        self.encoder = (
+            RidgeEncoder(hidden_dim, input_dim, n_frames, scores)
+            if scores
+            else TemporalEncoder(hidden_dim, input_dim, n_frames)
+        )
         self.input_dim = input_dim
         self.vocab_size = vocab_size
         self.n_heads = n_heads
@@ -66,6 +88,11 @@ class CompositionalSender(nn.Module):
             self.head = nn.Linear(hidden_dim, vocab_size)
         else:
             self.heads = nn.ModuleList(nn.Linear(hidden_dim, vocab_size) for _ in range(n_heads))
+
+    @property
+    def encoders(self) -> list[TemporalEncoder | RidgeEncoder]:
+        """Its one encoder, as `MultiAgentSender` has those of all agents."""
+        return [self.encoder]
 
     def logits(self, x: Tensor) -> Tensor:
         """(batch, frames, input_dim) -> (batch, n_heads, vocab_size)."""
@@ -105,6 +132,11 @@ class MultiAgentSender(nn.Module):
         self.steps = list(steps)
         self.dims = {v.cache: s.input_dim for v, s in zip(views, senders, strict=True)}
         self.names = list(names) or [str(number) for number in range(len(steps))]
+
+    @property
+    def encoders(self) -> list[TemporalEncoder | RidgeEncoder]:
+        """The encoder of each agent."""
+        return [s.encoder for s in self.senders if isinstance(s, CompositionalSender)]
 
     def logits(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
         """Features (batch, steps, dim), of each cache -> (batch, agents, n_heads, vocab_size).
@@ -213,6 +245,7 @@ def build_sender(
     vocab: int,
     hidden_dim: int = 128,
     logit_clamp: float = 0.0,
+    scores: int = 0,
     caches: Sequence[int] = (),
     names: Sequence[str] = (),
 ) -> Sender:
@@ -226,6 +259,7 @@ def build_sender(
         vocab: symbols to choose from.
         hidden_dim: width of the encoders.
         logit_clamp: bound of a head's outputs; 0: none.
+        scores: of ridge encoders; 0: the paper's encoders.
         caches: the number of the cache that each agent sees; none: all see the first.
         names: of the caches, for messages to people.
     """
@@ -234,7 +268,7 @@ def build_sender(
     views = agent_views(lengths, caches or [0] * agents)
     senders = [
         CompositionalSender(
-            hidden_dim, dims[view.cache], vocab, heads, len(view.window), logit_clamp
+            hidden_dim, dims[view.cache], vocab, heads, len(view.window), logit_clamp, scores
         )
         for view in views
     ]

@@ -22,6 +22,7 @@ from pipeline.agents.modules import (
     CompositionalReceiver,
     CompositionalSender,
     MultiAgentSender,
+    RidgeEncoder,
     Sender,
     TemporalEncoder,
     clamped,
@@ -213,9 +214,13 @@ def _folded(weight: Tensor, shape: torch.Size) -> Tensor:
     return weight.view(kernel, inputs, out).permute(2, 1, 0)
 
 
-def encoder_layers(encoder: TemporalEncoder) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the layers of an encoder as `stack_layers` takes them."""
+def encoder_layers(
+    encoder: TemporalEncoder | RidgeEncoder,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the layers of an encoder as `stack_layers` takes them; scores are no layer."""
     state = encoder.state_dict()
+    if isinstance(encoder, RidgeEncoder):
+        return {"fc": (state["fc.0.weight"], state["fc.0.bias"])}
     return {
         "conv1": (_unfolded(state["temporal.0.weight"]), state["temporal.0.bias"]),
         "conv2": (_unfolded(state["temporal.2.weight"]), state["temporal.2.bias"]),
@@ -230,8 +235,12 @@ def stack_encoders(
     return stack_layers([encoder_layers(encoder) for encoder in encoders], lead, device)
 
 
-def unstack_encoder(weights: Stack, encoder: TemporalEncoder) -> None:
+def unstack_encoder(weights: Stack, encoder: TemporalEncoder | RidgeEncoder) -> None:
     """Load one net's layers, cut out of a stack, into an encoder of the same sizes."""
+    if isinstance(encoder, RidgeEncoder):
+        layer = {"weight": weights["fc.weight"].T, "bias": weights["fc.bias"]}
+        encoder.fc[0].load_state_dict(layer)
+        return
     shapes = {name: value.shape for name, value in encoder.state_dict().items()}
     encoder.load_state_dict(
         {
@@ -267,6 +276,8 @@ def _in_order(parts: Sequence[Tensor], groups: Groups) -> Tensor:
 
 
 def _encode(stack: Stack, x: Tensor) -> Tensor:
+    if "conv1.weight" not in stack:  # of ridge encoders: x is their scores, at one position
+        return F.relu(stacked_linear(stack, "fc", x.squeeze(3)))
     return _after_first(stack, F.relu(stacked_linear(stack, "conv1", x)))
 
 

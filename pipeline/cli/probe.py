@@ -20,17 +20,21 @@ HELP_ORDER = 130
 
 @click.command()
 @click.argument("files", nargs=-1, type=PATH, required=True)
+@click.option(
+    "--full", is_flag=True, help="Decode every frame: finds all damage, and compares decoders."
+)
 @reading_limits
 @as_json
-def probe(files: tuple[Path, ...], as_json: bool) -> None:
+def probe(files: tuple[Path, ...], full: bool, as_json: bool) -> None:
     """Say what is known of video FILES.
 
-    Frames, times, structure, damage, and which decoders agree.
+    Frames, times, structure, colour, and what is wrong with the file. Says what it did not check:
+    only --full decodes more than a frame.
     """
     from data.video import VideoInfo, describe, probe_files
 
     failed = False
-    for found in probe_files(files):
+    for found in probe_files(files, decode=full):
         if not isinstance(found, VideoInfo):
             failed = True
             log(f"failed: {found}")

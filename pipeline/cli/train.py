@@ -38,7 +38,8 @@ FOLDER = "Where it goes"
     "--preset",
     default="default",
     group=CHOSEN,
-    help="default (ours), published (the paper's recipe) or stabilised (that of its 85.6 %).",
+    help="default (ours), published (the paper's recipe), stabilised (that of its 85.6 %) or ridge "
+    "(ours: agents that start from regressions on their features).",
 )
 @grouped_option(
     "--seeds",

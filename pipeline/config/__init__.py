@@ -23,8 +23,10 @@ from pipeline.config.presets import (
     with_control,
 )
 from pipeline.config.settings import (
+    CONVOLUTION,
     DISCRETE,
     IDLE_WITH,
+    RIDGE,
     SIMULTANEOUS,
     STAGGERED,
     Group,
@@ -34,9 +36,11 @@ from pipeline.config.settings import (
 
 __all__ = [
     "CONTROLLED",
+    "CONVOLUTION",
     "DISCRETE",
     "IDLE_WITH",
     "PRESETS",
+    "RIDGE",
     "SIMULTANEOUS",
     "STAGGERED",
     "Group",

@@ -4,7 +4,8 @@
 `_phase54*.py` and `_phase72*.py` for property grids); `stabilised` the one behind its 85.6 %
 (`lr=3e-4`); `default` is ours: an epoch chosen on validation objects; for one property, leading
 principal axes of the features, each message compared with many others, and a second training with
-the validation objects (what each is worth: benchmarks/RESULTS.md).
+the validation objects (what each is worth: benchmarks/RESULTS.md); `ridge` has senders whose
+encoders are ridge regressions and whose symbols start as levels of their scores.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from data.datasets import tie_margins
 from data.errors import InvalidValueError
-from pipeline.config.settings import DISCRETE, IDLE_WITH, TrainConfig
+from pipeline.config.settings import DISCRETE, IDLE_WITH, RIDGE, TrainConfig
 
 _STABLE: dict[str, Any] = {"sender_lr": 3e-4, "receiver_lr": 1e-3, "weight_decay": 1e-5}
 _GRID: dict[str, Any] = {"split": "cells", "oracle_epochs": 100, "train_on_ties": True}
@@ -25,12 +26,24 @@ _OURS: dict[str, Any] = {
     "epochs": 160,
     "refit": True,
 }
+_RIDGE: dict[str, Any] = {
+    "encoder": RIDGE,
+    "sender_lr": 1e-4,
+    "receiver_lr": 3e-3,
+    "weight_decay": 1e-5,
+    "tau_start": 1.0,
+    "soft_epochs": 0,
+    "pairings": 16,
+    "epochs": 80,
+    "refit": True,
+}
 
 # preset -> (settings for one property, settings for several)
 PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "published": ({"split": "published"}, _GRID),
     "stabilised": (_STABLE | {"split": "published"}, _STABLE | _GRID),
     "default": (_STABLE | _OURS, _STABLE | {"oracle_epochs": 100}),
+    "ridge": (_RIDGE, _RIDGE),
 }
 
 # next to a holistic control both senders train for as long as those of the published checkpoints
@@ -118,7 +131,7 @@ def holistic(config: TrainConfig) -> TrainConfig:
     return config.replace(
         heads=1,
         vocab=symbols,
-        logit_clamp=15.0,
+        logit_clamp=0.0 if config.encoder == RIDGE else 15.0,  # its symbols start far apart
         sender_lr=config.sender_lr / 2,
         receiver_lr=config.receiver_lr / 2,
     )

@@ -16,6 +16,7 @@ from data.errors import HeliographError, InvalidValueError
 from pipeline.config.model import SettingsModel, setting
 
 DISCRETE = "discrete"
+CONVOLUTION, RIDGE = "convolution", "ridge"
 SIMULTANEOUS, STAGGERED = "simultaneous", "staggered"
 
 
@@ -181,6 +182,12 @@ class TrainConfig(SettingsModel):
     game_settings: dict[str, Any] = Field(
         {}, description="Settings that only this game has, by name."
     )
+    encoder: Literal["convolution", "ridge"] = setting(
+        CONVOLUTION,
+        Group.ENCODERS,
+        "convolution (learned with the messages; paper) or ridge (a score for each property by "
+        "ridge regression on the agent's steps, which stays; symbols start as levels of it). Ours.",
+    )
     keep_mean: bool = setting(
         False,
         Group.ENCODERS,
@@ -216,6 +223,12 @@ class TrainConfig(SettingsModel):
                 f"pairings must be at most batch, got {self.pairings} pairings of a batch of "
                 f"{self.batch}"
             )
+        if self.encoder == RIDGE and (self.axes or self.oracle_epochs):
+            which = "axes" if self.axes else "oracle_epochs"
+            raise InvalidValueError(
+                f"the ridge encoder reads all features and learns before the messages do: {which} "
+                f"must be 0 with it, got {getattr(self, which)}"
+            )
         if self.sees and len(self.sees) != self.agents:
             raise InvalidValueError(
                 f"{self.agents} agents, but caches for {len(self.sees)} of them"
@@ -228,10 +241,10 @@ class TrainConfig(SettingsModel):
         return self.sees or (0,) * self.agents
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings; those that older trainings lack only where they are set."""
+        """Return the settings; those that older trainings lack only where they say something."""
         stored = super().to_json()
-        for name in ("keep_mean", "null_seeds"):
-            if not stored[name]:
+        for name in ("keep_mean", "null_seeds", "encoder"):
+            if stored[name] == type(self).model_fields[name].default:
                 del stored[name]
         return stored
 

@@ -1,5 +1,6 @@
 """What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
+from pipeline.dataset import ridge
 from pipeline.dataset.blocks import BLOCK_NUMBERS, as_tensor, clip_blocks, column_blocks
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join_caches, left_out_sentence, match
@@ -50,6 +51,7 @@ __all__ = [
     "project",
     "read_inputs",
     "refuse_unknown_split",
+    "ridge",
     "training_axes",
     "unit_rows",
     "unite_objects",

@@ -20,7 +20,7 @@ from data.errors import HeliographError
 from data.memory import require_memory
 from data.wording import counted
 from pipeline.agents import AgentFactory, AgentWindows, Stack
-from pipeline.config import TrainConfig
+from pipeline.config import CONVOLUTION, TrainConfig
 from pipeline.dataset import Examples, Split, as_tensor, energy_axes, project, training_axes
 from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
 from pipeline.game import Answers, ClipTable, Game, build_game, compare_vectors
@@ -89,10 +89,11 @@ class EvaluationContext:
 
     @property
     def factory(self) -> AgentFactory:
-        """Builds networks for the caches of the run."""
+        """Builds networks for the caches of the run, which learn from nothing."""
         shapes = [cache.shape[1:] for cache in self.caches]
+        config = self.config.replace(encoder=CONVOLUTION)
         return AgentFactory(
-            self.config, tuple(steps for steps, _ in shapes), tuple(dim for _, dim in shapes)
+            config, tuple(steps for steps, _ in shapes), tuple(dim for _, dim in shapes)
         )
 
     @cached_property

@@ -23,9 +23,10 @@ from pipeline.dataset import (
     build_examples,
     load_finite_cache,
     match,
+    ridge,
 )
 from pipeline.evaluation.agreement import agent_agreement, seed_agreement
-from pipeline.evaluation.baselines import pixels, ridge
+from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.baselines.predictors import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
 from pipeline.evaluation.controls import train_controls

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.errors import InvalidValueError
-from pipeline.evaluation.baselines import ridge
+from pipeline.dataset import ridge
 from pipeline.evaluation.context import MessageContext, one_thread
 from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs
 from pipeline.metrics import entropy, exceeds, message_entropy, spearman

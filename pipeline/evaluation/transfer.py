@@ -21,8 +21,9 @@ from pipeline.dataset import (
     build_examples,
     clip_blocks,
     load_finite_cache,
+    ridge,
 )
-from pipeline.evaluation.baselines import pixels, ridge
+from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
 from pipeline.game import beyond_margin

@@ -118,7 +118,7 @@ def extract(
             if before is not None and store.clips is not None:
                 changes = describe_changes(before, store.clips, clips)
                 summary.label_changes = changes.columns
-                if any(clip.table_sha256 for clip in clips):
+                if not repair and any(clip.table_sha256 for clip in clips):
                     summary.unnamed = changes.unnamed
             for clip, reason in store.contradictions.items():
                 journal.withdraw(clip, reason)

@@ -131,6 +131,8 @@ class ExtractionJournal:
             )
         self.summary.done += 1
         self.summary.frames += len(frames.index)
+        for note in (*decoded.info.damage, *decoded.info.notes, *decoded.info.conditions):
+            self.summary.add_note(decoded.clip.id, note)
 
     def fail(self, clip: Clip, reason: str, details: Mapping[str, Any] | None = None) -> None:
         """Note that a clip failed, with details for the ledger."""
@@ -375,7 +377,7 @@ def _stream_details(info: VideoInfo) -> dict[str, Any]:
         "claimed_frames": info.claimed_frames,
         "shown_frames": info.shown_frames,
         "bytes": info.bytes,
-        "notes": [*info.damage, *info.notes],
+        "notes": [*info.damage, *info.notes, *info.conditions],
     }
 
 

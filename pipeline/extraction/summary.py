@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 from data.errors import HeliographError
 from data.wording import counted
 from pipeline.console import ProgressBar, format_duration, log, some_clips
+
+# A number that stands alone, as `4,000` or `5.5`, and not in a name such as `BT.601`.
+_NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*\d|(?<![\w.])\d\b")
+HOW_DECODED = "decoded whole, without random access"
 
 
 @dataclass
@@ -30,6 +35,8 @@ class ExtractionSummary:
         label_changes: what the tables of the clips changed for clips that the cache had.
         unnamed: clips of the cache that the tables do not name, if there are tables.
         notes: sentences about what was changed in the table of the clips.
+        conditions: what was noted about clips that were extracted -> their ids. Numbers in a
+            sentence are left out, so that one is said of many clips.
     """
 
     target: Path
@@ -45,6 +52,14 @@ class ExtractionSummary:
     label_changes: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    conditions: dict[str, list[str]] = field(default_factory=dict)
+
+    def add_note(self, clip: str, note: str) -> None:
+        """Add what was noted about a clip, unless it only says how it was decoded."""
+        if not note.startswith(HOW_DECODED):
+            ids = self.conditions.setdefault(_NUMBER.sub("N", note), [])
+            if clip not in ids[-1:]:
+                ids.append(clip)
 
     @property
     def finished(self) -> int:
@@ -115,6 +130,8 @@ def print_summary(summary: ExtractionSummary) -> None:
         )
     for note in summary.notes:
         log(f"note: {note}")
+    for condition, ids in summary.conditions.items():
+        log(f"note: {some_clips(ids)}: {condition}")
     bottleneck = f", bottleneck: {summary.bottleneck}" if summary.bottleneck else ""
     log(
         f"{summary.target}: {counted(summary.done, 'clip')} extracted, {summary.kept} kept, "

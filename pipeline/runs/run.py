@@ -30,7 +30,7 @@ from data import screening
 from data.errors import HeliographError
 from data.files import version_of
 from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
-from pipeline.config import TrainConfig
+from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import (
     CacheSource,
     RunInputs,
@@ -375,7 +375,8 @@ def _check_sizes(run: Run) -> None:
         raise ValueError("it has no cache, or one of no or too many time steps")
     narrowest = min(source.dim for source in run.sources)
     heads = config.heads * config.vocab
-    numbers = config.agents * (heads * config.hidden_dim + max(narrowest, 1) * ENCODER_WIDTH)
+    width = len(config.properties) if config.encoder == RIDGE else ENCODER_WIDTH
+    numbers = config.agents * (heads * config.hidden_dim + max(narrowest, 1) * width)
     numbers += config.agents * heads * config.hidden_dim  # of a receiver
     size = run.files.size("model.safetensors")
     if numbers * 4 > size:

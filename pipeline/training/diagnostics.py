@@ -9,7 +9,7 @@ import numpy as np
 
 from data.errors import HeliographError
 from data.wording import counted
-from pipeline.config import TrainConfig
+from pipeline.config import DISCRETE, RIDGE, TrainConfig
 from pipeline.dataset import Examples, RunInputs, Split, folds_of, is_grid
 from pipeline.game import ClipTable, build_game
 
@@ -91,6 +91,11 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
             "training and test, and can be recalled; a column `object` says which clips do"
         )
     notes += _validation_notes(examples, config, splits)
+    if config.encoder == RIDGE and config.channel == DISCRETE:
+        notes.append(
+            "the agents' symbols start as levels of ridge regressions on their features: that each "
+            "position tells a property is given to them, not found by them"
+        )
     folds = folds_of(config.split)
     if folds and len(seeds) % folds:
         notes.append(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from data.memory import require_memory
 from data.wording import counted
 from pipeline.agents import agent_views
-from pipeline.config import TrainConfig
+from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import Examples
 from pipeline.game import build_game
 
@@ -55,6 +55,8 @@ def training_bytes(shapes: Sequence[tuple[int, ...]], config: TrainConfig, seeds
         config: Of the run.
         seeds: That train at once.
     """
+    if config.encoder == RIDGE:  # what is left of them is a few scores; a kernel says its memory
+        shapes = [(*shape[:2], len(config.properties)) for shape in shapes]
     steps = [shape[1] for shape in shapes]
     dims = [min(config.axes, shape[2]) if config.axes else shape[2] for shape in shapes]
     sets = seeds if config.axes else 1

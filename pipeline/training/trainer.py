@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.agents import (
     AgentFactory,
     AgentWindows,
+    RidgeEncoder,
     Sender,
     Stack,
     fold_axes,
@@ -20,7 +21,7 @@ from pipeline.agents import (
     sender_logits,
     unstack_sender,
 )
-from pipeline.config import STAGGERED, TrainConfig
+from pipeline.config import DISCRETE, RIDGE, STAGGERED, TrainConfig
 from pipeline.dataset import Examples, Split, as_tensor, project, training_axes
 from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
@@ -28,6 +29,7 @@ from pipeline.training.callbacks import Progress
 from pipeline.training.memory import require_training_memory
 from pipeline.training.optimizer import Optimiser, adam, backward, clip_each
 from pipeline.training.pretraining import pretrain
+from pipeline.training.ridge_encoders import RidgeScores, fit_scores, quantise, score_tensors
 from pipeline.training.selection import EVALUATE_EVERY, SeedTracker
 
 
@@ -77,16 +79,6 @@ class MultiSeedTrainer:
         )
         self.channel = self.factory.channel
         require_training_memory(examples, config, len(self.seeds))
-        self.axes = _axes(examples, self.splits, config)
-        features = [
-            _projected(cache, [axes[n] for axes in self.axes] if config.axes else []).to(device)
-            for n, cache in enumerate(examples.caches)
-        ]
-        self.windows = AgentWindows.of(features, config.agents, config.agent_caches)
-        self.receiver_windows = (
-            AgentWindows.whole(features) if self.game.receivers_see_clips else None
-        )
-        self.dims = [cache.shape[-1] for cache in features]
         self.table = ClipTable.of(examples.labels, examples.objects)
         self.training_tables = [
             ClipTable(_shuffled(examples.labels, split.train, seed), self.table.objects)
@@ -94,9 +86,32 @@ class MultiSeedTrainer:
             else self.table
             for seed, split in zip(self.seeds, self.splits, strict=True)
         ]
+        self.axes = _axes(examples, self.splits, config)
+        self.scores = self._ridge_scores(examples) if config.encoder == RIDGE else []
+        features = [
+            _projected(cache, [axes[n] for axes in self.axes] if config.axes else []).to(device)
+            for n, cache in enumerate(examples.caches)
+        ]
+        self.windows = (
+            AgentWindows.whole([of_agent.to(device) for of_agent in score_tensors(self.scores)])
+            if self.scores
+            else AgentWindows.of(features, config.agents, config.agent_caches)
+        )
+        self.receiver_windows = (
+            AgentWindows.whole(features) if self.game.receivers_see_clips else None
+        )
+        self.dims = [cache.shape[-1] for cache in features]
         self.senders, self.receivers = self.game.init_agents(
             self.factory, self.dims, self.windows.groups, self.seeds, device
         )
+        if self.scores and config.channel == DISCRETE:
+            quantise(
+                self.senders,
+                self.scores,
+                [split.train for split in self.splits],
+                [table.labels for table in self.training_tables],
+                config,
+            )
         self.sender_adam = adam(self.senders, lr=config.sender_lr, weight_decay=config.weight_decay)
         self.receiver_adam = self._receiver_adam()
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
@@ -211,6 +226,16 @@ class MultiSeedTrainer:
             _restore_generator(split.generator, saved)
 
     # --- the start, and resets ---
+
+    def _ridge_scores(self, examples: Examples) -> list[list[RidgeScores]]:
+        """Return the scores of each agent in each seed; padding has those of the last seed."""
+        found = [
+            fit_scores(examples.caches, self.config, table.labels, table.objects, split.train)
+            for table, split in zip(
+                self.training_tables[: self.real], self.splits[: self.real], strict=True
+            )
+        ]
+        return found + found[-1:] * (len(self.seeds) - self.real)
 
     def _pretrain_encoders(self, progress: Callable[[int], None]) -> None:
         if not self.config.oracle_epochs:
@@ -354,6 +379,11 @@ class MultiSeedTrainer:
     def _sender_module(self, senders: Stack, n: int) -> Sender:
         sender = self.factory.sender(self.dims)
         unstack_sender(senders, 0, sender, self.windows.groups)
+        if self.scores:
+            for encoder, scores in zip(sender.encoders, self.scores[n], strict=True):
+                assert isinstance(encoder, RidgeEncoder)
+                scores.load_into(encoder)
+            return sender.eval()
         if not self.config.axes:
             return sender.eval()
         axes = [self.axes[n][cache] for cache in self.config.agent_caches]

@@ -33,12 +33,13 @@ def test_wrong_choices_list_the_right_ones(options: dict[str, str], sentence: st
 
 def test_the_table_names_every_backbone() -> None:
     rows = {str(row["name"]): row for row in backbones.describe()}
-    assert list(rows)[:6] == [
+    assert list(rows)[:7] == [
         "clip_vitl14",
         "dinov2_vits14",
         "dinov2_vitb14",
         "dinov2_vitl14",
         "efficientnet_lite0",
+        "pixels",
         "vjepa2_vitl",
     ]
     assert rows["vjepa2_vitl"]["frames_per_step"] == 2
@@ -79,8 +80,8 @@ def test_a_new_file_with_a_record_is_a_backbone(
     names, file = shown.stdout.splitlines()
     assert Path(file) == copy / "__init__.py"
     known = list(backbones.BACKBONES)
-    vjepa2 = known.index("vjepa2_vitl")  # the only file that comes after foo.py
-    assert names.split() == [*known[:vjepa2], *expected, *known[vjepa2:]]
+    pixels = known.index("pixels")  # the first file that comes after foo.py
+    assert names.split() == [*known[:pixels], *expected, *known[pixels:]]
 
 
 def test_two_files_with_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

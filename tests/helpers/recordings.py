@@ -189,6 +189,19 @@ def _duration_for_count(path: Path) -> Path:
     return patched(made, path, lambda data: struct.pack_into("<I", data, 24, 800))
 
 
+def without_durations(path: Path, **options: Any) -> Path:
+    """An MP4 whose table of durations says that every frame lasts no time."""
+    made = encode(path.with_suffix(".whole.mp4"), frames=50, options=X264 | options)
+
+    def edit(data: bytearray) -> None:
+        at = data.index(b"stts") + 8
+        entries, count = struct.unpack_from(">II", data, at)
+        assert (entries, count) == (1, 50)
+        struct.pack_into(">I", data, at + 8, 0)
+
+    return patched(made, path, edit)
+
+
 def cut_in_last_frame(source: Path, path: Path) -> Path:
     """Copy a file up to the middle of its last packet, as a recorder leaves it that loses power."""
     with av.open(str(source)) as opened:
@@ -234,6 +247,8 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "piped_ivf": ("ivf", lambda p: _piped(p, "ivf", **VP8)),
     "piped_mkv": ("mkv", lambda p: _piped(p, "matroska", options=X264)),
     "duration_ivf": ("ivf", _duration_for_count),
+    "no_durations_mp4": ("mp4", lambda p: without_durations(p, bf="0")),
+    "no_durations_reordered_mp4": ("mp4", without_durations),
     "duplicate_times": ("mkv", _duplicate_times),
     "multipart_mjpeg": ("bin", lambda p: _written(p, multipart(_raw_jpegs(p)))),
 }

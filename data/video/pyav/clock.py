@@ -65,9 +65,11 @@ def steady(
 
     Returns:
         int64 (n,), after the first; and the indices of the frames at which a part begins. None
-        where the times go back too often to be of any use.
+        where the times go back too often to be of any use, or stand still.
     """
     steps = np.diff(ticks)
+    if len(steps) and not steps.any():
+        return None
     back = steps < 0
     if leaps:
         back |= steps > LEAP

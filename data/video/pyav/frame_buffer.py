@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data.video.colour import colour_tags
 from data.video.frames import FrameIndices, Frames, LimitExceeded, Limits, VideoError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class StreamFacts:
     """What decoded frames tell about their stream, apart from pixels."""
 
     pixel_format: str = "unknown"
+    bit_depth: int | None = None
+    colour: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
     interlaced: bool = False
     sizes: set[tuple[int, int]] = field(default_factory=set)
@@ -34,6 +37,9 @@ class StreamFacts:
         """Add what `frame` tells."""
         if not self.sizes:
             self.pixel_format, self.rotation = frame.format.name, frame.rotation
+            self.bit_depth = max((part.bits for part in frame.format.components), default=None)
+            tags = (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range)
+            self.colour = colour_tags(*map(int, tags))
         self.interlaced |= frame.interlaced_frame
         self.sizes.add((frame.width, frame.height))
 

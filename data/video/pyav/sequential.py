@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from data.video.frames import LimitExceeded
@@ -83,3 +84,17 @@ def decode_fully(
                 if buffer is not None and index in wanted:
                     buffer.store(index, to_rgb(frame, container.path, reformatter))
     return result
+
+
+def first_facts(container: Container) -> StreamFacts:
+    """Return what the first frame tells that can be decoded; nothing where that fails."""
+    import av
+
+    facts = StreamFacts()
+    with container.reopened(quick=False) as fresh, suppress(av.error.FFmpegError, MemoryError):
+        fresh.stream.codec_context.thread_type = "SLICE"
+        for packet in fresh.packets():
+            for frame in fresh.stream.codec_context.decode(packet):
+                facts.add_frame(frame)
+                return facts
+    return facts

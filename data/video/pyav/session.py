@@ -16,7 +16,7 @@ from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts
 from data.video.pyav.packet_index import first_group, leading_packets
 from data.video.pyav.packets import OPEN_ENTRY
 from data.video.pyav.seek import FIELDS_REASON, SeekMismatch, decode_by_seeking
-from data.video.pyav.sequential import FullDecode, decode_fully
+from data.video.pyav.sequential import FullDecode, decode_fully, first_facts
 
 
 class FrameCountChanged(Exception):
@@ -55,6 +55,7 @@ class DecodeSession:
         self.damage = packet_index.damage
         doubtful = self.accept_damaged or packet_index.damage or not packet_index.trusted
         if self.trust_index:
+            self.facts = first_facts(self.container)
             return
         if doubtful or not self._ends_whole():
             self.decode_fully()
@@ -287,6 +288,8 @@ class DecodeSession:
             damage=self.damage,
             notes=tuple(self._notes()),
             decoder=decoder,
+            bit_depth=self.facts.bit_depth,
+            colour=self.facts.colour,
         )
 
     def _notes(self) -> list[str]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.agents import agent_views
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, RunInputs, Split
-from pipeline.evaluation.baselines import pixels, ridge
+from pipeline.dataset import Examples, RunInputs, Split, ridge
+from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.baselines.recordings import Recordings, read_recordings
 from pipeline.evaluation.context import EvaluationContext
 from pipeline.evaluation.pair_scores import (

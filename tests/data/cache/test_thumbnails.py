@@ -148,7 +148,7 @@ def test_every_byte_of_them_is_verified(path, some, clip):
     content[place + 5] ^= 4
     path.write_bytes(content)
     assert [str(problem) for problem in verify(path)] == [
-        f"{some.clip_id[clip]}: its features are damaged"
+        f"{some.clip_id[clip]}: its thumbnails are damaged"
     ]
 
 

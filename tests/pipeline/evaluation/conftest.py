@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from pipeline.config import build_config
-from pipeline.dataset import Split
-from pipeline.evaluation.baselines import ridge
+from pipeline.dataset import Split, ridge
 from pipeline.evaluation.context import MessageContext
 from tests.helpers.rounding import last_bits
 

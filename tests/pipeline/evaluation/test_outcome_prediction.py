@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.errors import HeliographError
-from pipeline.evaluation.baselines import ridge
+from pipeline.dataset import ridge
 from pipeline.evaluation.outcome_prediction import predict_outcome, share_right
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipeline.dataset import ridge
 from pipeline.evaluation import probes
-from pipeline.evaluation.baselines import ridge
 from tests.helpers.rounding import last_bits
 
 

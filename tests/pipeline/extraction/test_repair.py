@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data import cache
@@ -110,6 +111,20 @@ class TestRepair:
         assert target.read_bytes() == before
         shown = run("cache", "verify", target, "--repair", "--clips", films / "clips.jsonl")
         assert shown.exit_code == 0, shown.stderr
+
+    def test_damaged_thumbnails_are_named_and_made_again(self, target, films):
+        """The manifest names all clips: those that are sound are not called strangers to it."""
+        shutil.copy(target.with_name("whole.h5"), target)
+        flip(target, np.asarray(cache.load(target).thumbnails)[3].tobytes())
+        shown = run("cache", "verify", target)
+        assert shown.stdout.splitlines() == ["3: its thumbnails are damaged"]
+        cache.ledger_path(target).unlink()
+        shown = run("cache", "verify", target, "--repair", "--clips", films / "clips.jsonl")
+        assert shown.exit_code == 0, shown.stderr
+        assert "1 clip extracted" in shown.stderr
+        assert "not in the table" not in shown.stderr
+        whole = cache.load(target.with_name("whole.h5"))
+        assert cache.load(target).differences(whole) == []
 
     def test_a_missing_shard_is_made_again(self, target, films, tmp_path, tiny):
         shutil.copy(target.with_name("whole.h5"), target)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from data.cache import read_ledger
 from pipeline.extraction import ExtractionSummary
 from tests.helpers.command import run
 
@@ -22,6 +23,18 @@ def test_kept_clips_do_not_make_it_look_fast():
     assert ExtractionSummary(Path("x"), 100, kept=50, seconds=8.0).seconds_left is None
 
 
+def test_notes_that_differ_in_numbers_are_counted_together():
+    summary = ExtractionSummary(Path("x"), 3)
+    for number, clip in enumerate("abc", 8):
+        summary.add_note(clip, f"header claims {number},000 frames, {number} are in the file")
+        summary.add_note(clip, "decoded whole, without random access: packets without a timestamp")
+    summary.add_note("a", "colour is not tagged: read as BT.601")
+    assert summary.conditions == {
+        "header claims N frames, N are in the file": ["a", "b", "c"],
+        "colour is not tagged: read as BT.601": ["a"],
+    }
+
+
 def test_the_command_prints_the_totals_and_exits_with_3(folder, tmp_path, tiny):
     words = ["extract", folder, "-o", tmp_path / "c.h5", "--backbone", "tiny", "--frames", 4]
     shown = run(*words, "--json")
@@ -31,6 +44,12 @@ def test_the_command_prints_the_totals_and_exits_with_3(folder, tmp_path, tiny):
     assert "clips: 7/7, 6 done, 1 failed, " in shown.stderr
     summary = json.loads(shown.stdout)
     assert (summary["done"], list(summary["failed"])) == (6, ["none.mp4"])
+    untagged = "colour is not tagged: read as BT.601"
+    assert "note: 6 clips (" in shown.stderr
+    assert f"...): {untagged}\n" in shown.stderr
+    assert sorted(summary["conditions"][untagged]) == sorted(
+        line["clip"] for line in read_ledger(tmp_path / "c.h5") if untagged in line.get("notes", ())
+    )
     again = run(*words)
     assert again.exit_code == 3
     assert "0 clips extracted, 6 kept, 1 failed" in again.stderr

@@ -72,7 +72,7 @@ def test_a_command_that_is_killed_ends_as_one_that_was_not(cache_path, tmp_path)
         ({}, 63),
         ({"oracle_epochs": 2, "properties": ["mass", "volume"], "axes": 6, "seeds": 2}, 23),
         ({"resets": "staggered", "reset_interval": 3, "seeds": 2}, 21),
-        ({"channel": "continuous", "preset": "published", "seeds": 1}, 11),
+        ({"channel": "continuous", "preset": "published", "seeds": 1, "soft_epochs": None}, 11),
         ({"agents": 1, "heads": 1, "seeds": [3, 1]}, 1),
     ],
 )

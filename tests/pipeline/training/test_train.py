@@ -218,7 +218,8 @@ def test_every_setting_is_an_option_with_its_default():
         assert by_hand.get(name, f"--{name.replace('_', '-')}") in options, name
     for group in ("Agents and messages", "The game", "Optimiser", "Schedule", "Encoders"):
         assert f"\n{group}:\n" in shown
-    assert "[published: 0.001; stabilised, default: 0.0003]" in " ".join(shown.split())
+    rates = "[published: 0.001; stabilised, default: 0.0003; ridge: 0.0001]"
+    assert rates in " ".join(shown.split())
 
 
 def test_options_reach_the_run(cache_path, tmp_path):

@@ -53,4 +53,5 @@ def test_times_go_on_by_the_usual_step():
 
 def test_times_that_go_back_all_the_time_are_no_use():
     assert steady(np.array([0, 2, 1, 3, 5, 4] * 4), leaps=False) is None
+    assert steady(np.array([4, 4, 4]), leaps=False) is None
     assert steady(np.array([4]), leaps=False)[0].tolist() == [0]

@@ -128,6 +128,17 @@ def test_a_fault_before_the_end_is_damage_and_not_a_cut(tmp_path):
         read_sampled(path, Sampling(frames=8))
 
 
+def test_frames_that_last_no_time_are_counted(clip_file):
+    """FFmpeg shows those that its reading of the edit list leaves; the note says so."""
+    info = probe(clip_file("no_durations_mp4"), decoders=())
+    assert info.shown_frames == 50
+    assert info.times_from.startswith("counted at ")
+    assert (np.diff(info.pts_seconds) > 0).all()
+    info = probe(clip_file("no_durations_reordered_mp4"), decoders=())
+    assert info.shown_frames < 50
+    assert f"header claims 50 frames, {info.shown_frames} are shown" in info.notes
+
+
 def test_times_go_on_where_the_clock_goes_back(clip_file):
     info = probe(clip_file("restarted_twice_mpeg2_ts"), decoders=())
     np.testing.assert_allclose(info.pts_seconds, np.arange(75) / 25, atol=1e-4)

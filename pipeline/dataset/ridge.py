@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
 from data.memory import require_memory
-from pipeline.dataset import column_blocks
+from pipeline.dataset.blocks import column_blocks
 from pipeline.metrics import merge_ties
 
 Floats = NDArray[np.float64]
@@ -93,13 +94,18 @@ def in_range(features: NDArray[np.float32], train: Numbers) -> NDArray[np.float3
     A feature that is very large or very small in all training clips is multiplied by a power of
     two, which changes no digit; the others stay as they are, to the bit.
     """
-    size = np.abs(features[train]).max(0, initial=0)
-    extreme = (size > 0) & ((size > LARGEST) | (size < 1 / LARGEST))
-    if not extreme.any():
+    exponents = _exponents(features, train)
+    if not exponents.any():
         return features
-    exponents = np.where(extreme, -np.frexp(size)[1], 0)
     with np.errstate(over="ignore"):
         return np.ldexp(features, exponents)
+
+
+def _exponents(features: NDArray[np.float32], train: Numbers) -> NDArray[np.int32]:
+    """Return the power of two that `in_range` multiplies each feature by, (F,)."""
+    size = np.abs(features[train]).max(0, initial=0)
+    extreme = (size > 0) & ((size > LARGEST) | (size < 1 / LARGEST))
+    return np.where(extreme, -np.frexp(size)[1], 0)
 
 
 def first_equal_rows(*features: NDArray[np.generic]) -> Numbers:
@@ -145,6 +151,52 @@ def predict(
     Returns:
         float64 (n, T).
     """
+    best = _best_penalty(kernel, targets, train, objects, goodness)
+    return _solve(kernel, targets, train, clips, np.array([best]))[0]
+
+
+def weights(
+    features: Sequence[NDArray[np.generic]],
+    targets: Floats,
+    train: Numbers,
+    *,
+    objects: Numbers,
+    goodness: Goodness,
+) -> tuple[Floats, Floats]:
+    """Return the regression that `predict` makes, as weights of the features themselves.
+
+    Args:
+        features: Arrays (N, ...) of the same clips, whose F numbers a clip are laid end to end.
+        targets: As for `predict`, and so are the rest.
+        train: The training clips.
+        objects: The number of each clip's object.
+        goodness: Scores the predictions of a fold.
+
+    Returns:
+        Weights float64 (F, T) and offsets (T,).
+    """
+    kernel = linear_kernel(features, train)
+    penalty = _best_penalty(kernel, targets, train, objects, goodness)
+    spectrum = _Spectrum.of(kernel[np.ix_(train, train)], targets[train])
+    of_clips = spectrum.vectors @ spectrum.shrunk(np.array([penalty]))[0]  # (train, T)
+    offset = spectrum.offset - spectrum.column @ of_clips
+    parts, width = [], sum(part[:1].size for part in features)
+    for columns in column_blocks(features):
+        rows = np.asarray(columns, dtype=np.float32)[train]
+        exponents = _exponents(rows, np.arange(len(train)))
+        rows = np.ldexp(rows, exponents).astype(np.float64)
+        mean, scale = rows.mean(0), rows.std(0)
+        scale = np.where(scale > 0, scale, 1)
+        part = ((rows - mean) / scale).T @ of_clips / width / scale[:, None]
+        offset = offset - mean @ part
+        parts.append(np.ldexp(part, exponents[:, None]))
+    return np.concatenate(parts), offset
+
+
+def _best_penalty(
+    kernel: Floats, targets: Floats, train: Numbers, objects: Numbers, goodness: Goodness
+) -> float:
+    """Return the one of `PENALTIES` that `predict` takes."""
     folds = np.unique(objects[train], return_inverse=True)[1] % FOLDS
     totals = np.zeros(len(PENALTIES))
     for fold in range(FOLDS):
@@ -153,8 +205,7 @@ def predict(
             continue
         for number, values in enumerate(_solve(kernel, targets, inside, outside, PENALTIES)):
             totals[number] += len(outside) * np.nan_to_num(goodness(values, outside))
-    best = PENALTIES[[int(merge_ties(totals).argmax())]]
-    return _solve(kernel, targets, train, clips, best)[0]
+    return float(PENALTIES[int(merge_ties(totals).argmax())])
 
 
 def closeness(targets: Floats) -> Goodness:
@@ -170,16 +221,42 @@ def _solve(
     kernel: Floats, targets: Floats, train: Numbers, clips: Numbers, penalties: Floats
 ) -> Floats:
     """Return predictions (penalties, n, T), by one eigendecomposition, the intercept free."""
-    inside, across = kernel[np.ix_(train, train)], kernel[np.ix_(clips, train)]
-    column = inside.mean(0)
-    centred = inside - column - column[:, None] + column.mean()
-    across = across - across.mean(1, keepdims=True) - column + column.mean()
-    offset = targets[train].mean(0)
-    values, vectors = np.linalg.eigh(centred)
-    coefficients = vectors.T @ (targets[train] - offset)  # (train, T)
-    coordinates = across @ vectors  # (n, train)
-    shrunk = coefficients / (np.maximum(values, 0)[:, None] + penalties[:, None, None])
-    return np.asarray(coordinates @ shrunk + offset)
+    spectrum = _Spectrum.of(kernel[np.ix_(train, train)], targets[train])
+    across = kernel[np.ix_(clips, train)]
+    across = across - across.mean(1, keepdims=True) - spectrum.column + spectrum.column.mean()
+    coordinates = across @ spectrum.vectors  # (n, train)
+    return np.asarray(coordinates @ spectrum.shrunk(penalties) + spectrum.offset)
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    """The centred kernel of n training clips by its eigenvectors, and the targets along them.
+
+    Attributes:
+        column: Mean of each column of the kernel, (n,).
+        offset: Mean of the targets, (T,).
+        values: Eigenvalues, (n,).
+        vectors: Eigenvectors, (n, n).
+        coefficients: Of the centred targets, (n, T).
+    """
+
+    column: Floats
+    offset: Floats
+    values: Floats
+    vectors: Floats
+    coefficients: Floats
+
+    @classmethod
+    def of(cls, inside: Floats, targets: Floats) -> _Spectrum:
+        """Decompose a kernel (n, n) of clips with targets (n, T)."""
+        column, offset = inside.mean(0), targets.mean(0)
+        centred = inside - column - column[:, None] + column.mean()
+        values, vectors = np.linalg.eigh(centred)
+        return cls(column, offset, values, vectors, vectors.T @ (targets - offset))
+
+    def shrunk(self, penalties: Floats) -> Floats:
+        """Return the coefficients of each penalty's regression, (penalties, n, T)."""
+        return self.coefficients / (np.maximum(self.values, 0)[:, None] + penalties[:, None, None])
 
 
 def relative_ranks(labels: Floats, train: Numbers) -> Floats:

@@ -1,0 +1,258 @@
+"""Ridge encoders: the scores that senders read, and symbols that start as levels of the scores.
+
+A sender learns best where it starts from what a regression reads out of its features: it then has
+to find out only how to put that into symbols. Each agent gets, for each property, the ridge
+regression on its own steps; each of its heads starts as a quantiser of one score (or, with fewer
+heads than properties, of several at once), which training may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+
+from pipeline.agents import RidgeEncoder, Stack, agent_views
+from pipeline.config import TrainConfig
+from pipeline.dataset import clip_blocks, ridge
+
+Floats = NDArray[np.float64]
+Numbers = NDArray[np.int64]
+
+SHARPNESS = 4.0
+"""What the logits of two neighbouring levels differ by where one of them is."""
+
+UNUSED = -10.0
+"""Logit of a symbol that no level has."""
+
+
+@dataclass(frozen=True)
+class RidgeScores:
+    """The scores of one agent in one seed: linear in its features, standardised over training.
+
+    Attributes:
+        weight: float64 (P, steps * D).
+        bias: float64 (P,).
+        of_clips: The scores of all clips, float64 (N, P).
+    """
+
+    weight: Floats
+    bias: Floats
+    of_clips: Floats
+
+    @classmethod
+    def fit(
+        cls,
+        features: Sequence[NDArray[np.generic]],
+        labels: Floats,
+        objects: Numbers,
+        train: Numbers,
+    ) -> RidgeScores:
+        """Regress the ranks of labels (N, P) on the features of each step, (N, D) each.
+
+        Penalties are chosen over folds of training objects, as for the baseline `ridge`.
+        """
+        targets = ridge.relative_ranks(labels, train)
+        weight, bias = ridge.weights(
+            features, targets, train, objects=objects, goodness=ridge.closeness(targets)
+        )
+        scores = np.tile(bias, (len(labels), 1))
+        for number, step in enumerate(features):
+            part = weight.reshape(len(features), -1, weight.shape[-1])[number]
+            for where, block in clip_blocks(step):
+                scores[where] += block.astype(np.float64) @ part
+        mean, spread = scores[train].mean(0), scores[train].std(0)
+        spread = np.where(spread > 0, spread, 1)
+        return cls((weight / spread).T, (bias - mean) / spread, (scores - mean) / spread)
+
+    def load_into(self, encoder: RidgeEncoder) -> None:
+        """Set the scores of an encoder."""
+        encoder.scores.load_state_dict(
+            {
+                "weight": torch.from_numpy(self.weight).float(),
+                "bias": torch.from_numpy(self.bias).float(),
+            }
+        )
+
+
+def fit_scores(
+    caches: Sequence[NDArray[np.generic]],
+    config: TrainConfig,
+    labels: Floats,
+    objects: Numbers,
+    train: Numbers,
+) -> list[RidgeScores]:
+    """Return the scores of every agent, from the features (N, T, D) of each cache."""
+    views = agent_views([cache.shape[1] for cache in caches], config.agent_caches)
+    agents: dict[tuple[int, range], RidgeScores] = {}
+    for view in views:
+        if (view.cache, view.window) not in agents:
+            cache = caches[view.cache]
+            steps = [cache[:, step if cache.shape[1] > 1 else 0] for step in view.window]
+            agents[view.cache, view.window] = RidgeScores.fit(steps, labels, objects, train)
+    return [agents[view.cache, view.window] for view in views]
+
+
+def score_tensors(seeds: Sequence[Sequence[RidgeScores]]) -> list[Tensor]:
+    """The scores of all clips, for each agent (S, N, 1, P), from those of each seed's agents."""
+    return [
+        torch.from_numpy(np.stack([agent.of_clips for agent in agents])).float().unsqueeze(2)
+        for agents in zip(*seeds, strict=True)
+    ]
+
+
+def quantise(
+    senders: Stack,
+    seeds: Sequence[Sequence[RidgeScores]],
+    train: Sequence[Numbers],
+    labels: Sequence[Floats],
+    config: TrainConfig,
+) -> None:
+    """Let every head of stacked senders start as a quantiser of scores, in place.
+
+    Args:
+        senders: Of ridge encoders, axes S, A.
+        seeds: The scores of each seed's agents.
+        train: Training clips of each seed.
+        labels: float64 (N, P) of each seed.
+        config: Of the run.
+    """
+    count = len(config.properties)
+    for seed, agents in enumerate(seeds):
+        for number, agent in enumerate(agents):
+            stack = {name: value.detach()[seed, number] for name, value in senders.items()}
+            hidden = _Hidden(stack["fc.weight"], stack["fc.bias"], count)
+            heads = stack["heads.weight"].view(-1, config.heads, config.vocab)
+            offsets = stack["heads.bias"].view(config.heads, config.vocab)
+            heads.zero_()
+            offsets.fill_(UNUSED)
+            for properties, own in _shares(config.heads, count):
+                scores = agent.of_clips[train[seed]][:, properties]
+                if len(properties) > 1:
+                    centres = kmeans2(scores, config.vocab, minit="++", seed=number)[0]
+                    symbols = [[[level] for level in range(len(centres))]]
+                else:
+                    centres = _levels(
+                        scores,
+                        labels[seed][train[seed]][:, properties],
+                        config.vocab,
+                        min(config.vocab ** len(own), hidden.room // count),
+                    )
+                    symbols = _digits(len(centres), len(own), config.vocab)
+                spacing = np.ptp(centres, axis=0).max() / max(1, len(centres) - 1)
+                sharpness = SHARPNESS / max(spacing**2, 1e-12)
+                for head, levels in zip(own, symbols, strict=True):
+                    for symbol, of_symbol in enumerate(levels):
+                        if of_symbol:
+                            hidden.write(
+                                heads[:, head, symbol],
+                                offsets[head, symbol : symbol + 1],
+                                properties,
+                                centres[of_symbol],
+                                sharpness,
+                            )
+
+
+class _Hidden:
+    """The layer over the scores, whose units pass a score on from some threshold upwards.
+
+    The first two units of a score pass it on with both signs, which is all of it; the others are
+    handed out as they are asked for.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, scores: int) -> None:
+        """Take the layer over: weight (P, hidden), bias (hidden,)."""
+        self.weight, self.bias, self.scores = weight, bias, scores
+        self.room = max(1, weight.shape[1] - 2 * scores)
+        self._thresholds: dict[tuple[int, float], int] = {}
+        for score in range(scores):
+            for unit, sign in ((2 * score, 1.0), (2 * score + 1, -1.0)):
+                self._set(unit, score, sign, 0.0)
+
+    def write(
+        self,
+        into: Tensor,
+        offset: Tensor,
+        scores: Sequence[int],
+        centres: Floats,
+        sharpness: float,
+    ) -> None:
+        """Write a symbol: the largest of sharpness * (2 c s - c c) over its centres (n, scores).
+
+        That is the nearness of the nearest centre, less what all symbols share.
+        """
+        first = centres[0]
+        offset[:] = -sharpness * float(first @ first)
+        for score, value in zip(scores, first, strict=True):
+            into[2 * score] = 2 * sharpness * value
+            into[2 * score + 1] = -2 * sharpness * value
+        for below, above in zip(centres[:-1, 0], centres[1:, 0], strict=True):
+            unit = self._unit(scores[0], float((below + above) / 2))
+            into[unit] = 2 * sharpness * (above - below)
+
+    def _unit(self, score: int, threshold: float) -> int:
+        """Return the unit that passes a score on from a threshold upwards."""
+        known = self._thresholds.setdefault(
+            (score, threshold), 2 * self.scores + len(self._thresholds)
+        )
+        self._set(known, score, 1.0, threshold)
+        return known
+
+    def _set(self, unit: int, score: int, sign: float, threshold: float) -> None:
+        self.weight[:, unit] = 0
+        self.weight[score, unit] = sign
+        self.bias[unit] = -sign * threshold
+
+
+def _shares(heads: int, properties: int) -> list[tuple[list[int], list[int]]]:
+    """Which heads tell which properties: pairs of properties and their heads.
+
+    >>> _shares(2, 2), _shares(4, 2)
+    ([([0], [0]), ([1], [1])], [([0], [0, 2]), ([1], [1, 3])])
+    >>> _shares(2, 1), _shares(1, 2)
+    ([([0], [0, 1])], [([0, 1], [0])])
+    """
+    if heads >= properties:
+        return [([p], list(range(p, heads, properties))) for p in range(properties)]
+    return [(list(range(head, properties, heads)), [head]) for head in range(heads)]
+
+
+def _levels(scores: Floats, labels: Floats, few: int, most: int) -> Floats:
+    """Return levels of a score (n, 1), ascending, (levels, 1).
+
+    The mean score of each value of the label where there are few values, else `most` levels of
+    equally many clips.
+    """
+    values = np.unique(labels)
+    if len(values) <= min(few, most):
+        levels = np.array([scores[labels[:, 0] == value].mean() for value in values])
+    else:
+        levels = np.quantile(scores, (np.arange(most) + 0.5) / most)
+    return np.unique(levels)[:, None]
+
+
+def _digits(levels: int, heads: int, vocab: int) -> list[list[list[int]]]:
+    """Return the levels that each symbol of each head stands for, in a reflected code.
+
+    Neighbouring levels differ in the symbol of one head; where a symbol is enough for each level,
+    every head tells it.
+
+    >>> _digits(4, 2, 2)
+    [[[0, 1], [2, 3]], [[0, 3], [1, 2]]]
+    >>> _digits(3, 1, 4)
+    [[[0], [1], [2], []]]
+    """
+    code: list[list[list[int]]] = [[[] for _ in range(vocab)] for _ in range(heads)]
+    if levels <= vocab:
+        return [[[level] if level < levels else [] for level in range(vocab)]] * heads
+    base = min(vocab, max(2, int(np.ceil(levels ** (1 / heads) - 1e-9))))
+    for level in range(levels):
+        for head in range(heads):
+            before, digit = divmod(level // base ** (heads - 1 - head), base)
+            code[head][base - 1 - digit if before % 2 else digit].append(level)
+    return code
