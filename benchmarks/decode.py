@@ -1,6 +1,7 @@
 """Time to decode given frames: ours, other decoders, and the least work that PyAV needs.
 
-    python benchmarks/decode.py [CLIP_OR_FOLDER ...] [--frames 8] [--rounds 7]
+    python benchmarks/decode.py [CLIP_OR_FOLDER ...] [--frames 8] [--rounds 7] [--threads 0]
+    python benchmarks/decode.py --long --threads 1 [--rounds 7]
 
 Needs the package installed (`make setup`); contestants that are not installed are left out. Takes
 about a minute, and ten seconds for each further clip, on two idle cores. Makes two 1080p H.264
@@ -14,6 +15,10 @@ returned other frames than those asked for.
 group, and drops the frames; `floor+rgb` converts the wanted ones as well, one conversion set up for
 all. Both decode each group after the other with FFmpeg's own threads, which is why ours can be
 faster.
+
+`--long` measures what opening costs in place of the 1080p clips: 8 frames of thirty minutes, 40
+clips of 8 frames out of them (ours is called for each, the others once), 8 frames of a day, of two
+minutes of 576i MPEG-2, and of MPEG-4 with B-frames in AVI. It makes these in half a minute.
 
 Expected: all targets met on an idle machine; the script says which were, and where not.
 """
@@ -30,14 +35,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from long_recordings import RECORDINGS
 
 from data.errors import HeliographError
 from data.video import probe, read
+from data.video.pyav import container
+
+Stretches = list[list[int]]  # for each clip of a file, the indices of its frames
+
+THREADS = 0  # of each contestant; 0 for one per core
 
 # Returns the frames, each (H, W, 3), in the order of the indices; None from the floor.
 Contestant = Callable[[Path, list[int]], Sequence[np.ndarray] | np.ndarray | None]
@@ -65,7 +77,7 @@ def make_clip(path: Path, *, gop: int, seconds: int = 10) -> Path:
 
 
 def ours(path: Path, indices: list[int]) -> np.ndarray:
-    return read(path, indices).frames
+    return read(path, indices, threads=THREADS).frames
 
 
 def pyav_seeks(path: Path, indices: list[int]) -> list[np.ndarray]:
@@ -75,6 +87,7 @@ def pyav_seeks(path: Path, indices: list[int]) -> list[np.ndarray]:
     frames = []
     with av.open(str(path)) as opened:
         stream = opened.streams.video[0]
+        stream.codec_context.thread_count = THREADS
         rate, base, start = stream.average_rate, stream.time_base, stream.start_time or 0
         for index in indices:
             target = start + round(index / rate / base)
@@ -103,13 +116,15 @@ def opencv_seeks(path: Path, indices: list[int]) -> list[np.ndarray]:
 def decord_batch(path: Path, indices: list[int]) -> np.ndarray:
     from decord import VideoReader
 
-    return VideoReader(str(path)).get_batch(indices).asnumpy()
+    return VideoReader(str(path), num_threads=THREADS).get_batch(indices).asnumpy()
 
 
-def torchcodec_batch(path: Path, indices: list[int]) -> np.ndarray:
+def torchcodec_batch(path: Path, indices: list[int], mode: str = "exact") -> np.ndarray:
     from torchcodec.decoders import VideoDecoder
 
-    video = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=0)
+    video = VideoDecoder(
+        str(path), dimension_order="NHWC", num_ffmpeg_threads=THREADS, seek_mode=mode
+    )
     return video.get_frames_at(indices).data.numpy()
 
 
@@ -137,7 +152,7 @@ def _needed_frames(path: Path, indices: list[int]) -> Iterator[tuple[int | None,
 
     with av.open(str(path)) as opened:
         stream = opened.streams.best("video")
-        stream.thread_type = "AUTO"
+        stream.thread_type, stream.thread_count = "AUTO", THREADS
         context = stream.codec_context
         packets = [packet for packet in opened.demux(stream) if packet.size]
         shown = [n for n, packet in enumerate(packets) if not packet.is_discard]
@@ -162,7 +177,8 @@ DECODERS: dict[str, Contestant] = {
     "decord": decord_batch,
     "torchcodec": torchcodec_batch,
 }
-OTHERS: dict[str, Contestant] = {**DECODERS, "floor": floor, "floor+rgb": floor_rgb}
+APPROXIMATE = {"tc approx": partial(torchcodec_batch, mode="approximate")}
+OTHERS: dict[str, Contestant] = {**DECODERS, **APPROXIMATE, "floor": floor, "floor+rgb": floor_rgb}
 CONTESTANTS: dict[str, Contestant] = {"ours": ours, **OTHERS}
 
 Row = dict[str, float]
@@ -184,12 +200,12 @@ class ContestantProcess:
     def __init__(self, name: str):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(name, theirs), daemon=True)
+        self.process = context.Process(target=_serve, args=(name, theirs, THREADS), daemon=True)
         self.process.start()
         theirs.close()
 
-    def take(self, path: Path, indices: list[int], check: bool = False) -> Reading:
-        self.connection.send((path, indices, check))
+    def take(self, path: Path, stretches: Stretches, check: bool = False) -> Reading:
+        self.connection.send((path, stretches, check))
         if not self.connection.poll(TRY_SECONDS):
             return Reading(error=f"takes more than {TRY_SECONDS} s")
         try:
@@ -203,20 +219,27 @@ class ContestantProcess:
         self.process.join()
 
 
-def _serve(name: str, connection: Connection) -> None:
+def _serve(name: str, connection: Connection, threads: int) -> None:
     """The process of a contestant: one clip after the other until its parent goes."""
+    global THREADS
+    THREADS = threads
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV's and FFmpeg's many error messages
     while True:
-        path, indices, check = connection.recv()
+        path, stretches, check = connection.recv()
+        container._LAST_INDEX.clear()  # ours would find the file of the last round opened
+        together = [index for stretch in stretches for index in stretch]
         began, cpu = time.perf_counter(), time.process_time()
         try:
-            frames = CONTESTANTS[name](path, indices)
+            if name == "ours":
+                frames = [frame for stretch in stretches for frame in ours(path, stretch)]
+            else:
+                frames = CONTESTANTS[name](path, together)
         except Exception as error:  # any failure of a contestant is reported in its note
             message = (str(error).strip().splitlines() or [type(error).__name__])[0][:80]
             connection.send(Reading(error=message))
             continue
         turn = Reading(seconds=time.perf_counter() - began, cpu=time.process_time() - cpu)
-        if check and frames is not None and not _same(frames, ours(path, indices)):
+        if check and frames is not None and not _same(frames, ours(path, together)):
             turn = replace(turn, note="other frames")
         del frames
         connection.send(turn)
@@ -231,7 +254,7 @@ def _same(theirs: Sequence[np.ndarray] | np.ndarray, expected: np.ndarray) -> bo
 
 
 def measure(
-    path: Path, indices: list[int], rounds: int, notes: dict[tuple[str, str], str]
+    path: Path, stretches: Stretches, rounds: int, notes: dict[tuple[str, str], str], label: str
 ) -> tuple[Row, Row]:
     """Median ratios by name, of time and of CPU time; `ours` is in milliseconds.
 
@@ -240,9 +263,9 @@ def measure(
     turns = {name: ContestantProcess(name) for name in CONTESTANTS}
     try:
         for name in list(turns):
-            first = turns[name].take(path, indices, check=True)
+            first = turns[name].take(path, stretches, check=True)
             if message := first.error or first.note:
-                notes[path.name, name] = message
+                notes[label, name] = message
             if first.error:
                 turns.pop(name).close()
         if "ours" not in turns:
@@ -251,7 +274,7 @@ def measure(
         rng = np.random.default_rng(0)
         for _ in range(rounds):
             for name in rng.permutation(list(turns)).tolist():
-                results[name].append(turns[name].take(path, indices))
+                results[name].append(turns[name].take(path, stretches))
     finally:
         for contestant in turns.values():
             contestant.close()
@@ -260,7 +283,7 @@ def measure(
     cpu: Row = {"ours": statistics.median(turn.cpu for turn in ours_readings) * 1e3}
     for name, theirs in results.items():
         if failed := next((turn.error for turn in theirs if turn.error), None):
-            notes[path.name, name] = failed
+            notes[label, name] = failed
             continue
         pairs = list(zip(theirs, ours_readings, strict=True))
         wall[name] = statistics.median(a.seconds / b.seconds for a, b in pairs)
@@ -307,33 +330,57 @@ def clips_in(given: list[Path]) -> list[Path]:
     return [path for found in files for path in found if path.is_file()]
 
 
+def rows(
+    folder: Path, given: list[Path], frames: int, *, long: bool
+) -> Iterator[tuple[str, Path, Stretches]]:
+    """Yield the label, the file and the frames of each row."""
+    if long:
+        for name, make in RECORDINGS.items():
+            path = make(folder / name)
+            shown = probe(path, decode=False).shown_frames
+            # Not to the very end: of a program stream torchcodec finds fewer frames than there are.
+            spread = np.linspace(0, 0.98 * shown, frames).astype(int).tolist()
+            yield name, path, [spread]
+            if name == next(iter(RECORDINGS)):
+                starts = np.linspace(0, 0.98 * shown - 120, 40).astype(int)
+                clips = [np.linspace(at, at + 119, frames).astype(int).tolist() for at in starts]
+                yield f"40 clips of {name}", path, clips
+    made = [] if long else [make_clip(folder / f"1080p_gop{gop}.mp4", gop=gop) for gop in (12, 250)]
+    for path in made + clips_in(given):
+        try:
+            shown = probe(path, decode=False).shown_frames
+            indices = np.linspace(0, shown - 1, frames).astype(int).tolist()
+            read(path, indices)
+        except HeliographError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        yield path.name, path, [indices]
+
+
 def main() -> None:
+    global THREADS
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, nargs="*", help="further clips, or folders of clips")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=0, help="of each decoder; 0: one per core")
+    parser.add_argument("--long", action="store_true", help="long recordings, made here")
     arguments = parser.parse_args()
+    THREADS = arguments.threads
     wall: dict[str, Row] = {}
     cpu: dict[str, Row] = {}
     notes: dict[tuple[str, str], str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        clips = [make_clip(Path(folder) / f"1080p_gop{gop}.mp4", gop=gop) for gop in (12, 250)]
-        for path in clips + clips_in(arguments.clips):
-            try:
-                shown = probe(path, decode=False).shown_frames
-                indices = np.linspace(0, shown - 1, arguments.frames).astype(int).tolist()
-                read(path, indices)
-            except HeliographError as error:
-                print(f"left out: {error}", file=sys.stderr)
-                continue
-            row, cpu_row = measure(path, indices, arguments.rounds, notes)
+        given = arguments.clips, arguments.frames
+        for label, path, stretches in rows(Path(folder), *given, long=arguments.long):
+            row, cpu_row = measure(path, stretches, arguments.rounds, notes, label)
             if row:
-                wall[path.name], cpu[path.name] = row, cpu_row
-            print(f"measured {path.name}", file=sys.stderr, flush=True)
+                wall[label], cpu[label] = row, cpu_row
+            print(f"measured {label}", file=sys.stderr, flush=True)
     with contextlib.suppress(BrokenPipeError):
         print(table(f"time, theirs / ours ({arguments.frames} frames)", wall, notes), end="\n\n")
         print(table("CPU time, theirs / ours", cpu, notes), end="\n\n")
-        print("\n".join(targets(wall)), end="\n\n")
+        print("\n".join(targets(cpu if arguments.long else wall)), end="\n\n")
         print("\n".join(f"- {name} on {clip}: {why}" for (clip, name), why in notes.items()))
 
 

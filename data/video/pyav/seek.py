@@ -13,15 +13,16 @@ import heapq
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from data.cores import available_cores
-from data.video.pyav.container import Container, decoder_options, slice_threads
+from data.video.pyav.container import TIMED_FORMATS, Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 MIN_PIXELS_PER_THREAD = 2_000_000
 # What FFmpeg's second thread, and each further one, adds to the speed of the first.
 THREAD_GAIN = 0.5
+
+# Fewer packets than this are read and left rather than sought past.
+WORTH_A_SEEK = 300
 
 FIELDS_REASON = "a field may be a packet of its own"
 
@@ -133,7 +137,7 @@ def _decode_segment(
 
 
 class _PacketSource:
-    """Packets by number, in growing order: from memory, from their places, or by reading again."""
+    """Packets by number, in growing order: from memory, from their places, or read again."""
 
     def __init__(self, container: Container) -> None:
         self.container, self.packet_index = container, container.packet_index
@@ -144,6 +148,9 @@ class _PacketSource:
         elif self.packet_index.packets is None:
             self.reopened = container.reopened(quick=True)
         self.numbered = enumerate(self.reopened.packets()) if self.reopened else iter(())
+        self.read = -1  # the number of the packet that was read last
+        # Matroska stores the time of each packet, so that it is the same after a seek.
+        self.may_seek = container.input.format.name == TIMED_FORMATS[1]
 
     def __enter__(self) -> _PacketSource:
         return self
@@ -163,12 +170,35 @@ class _PacketSource:
                 return self.packet_index.samples.packet(self.file, number, stream)
             except OSError as error:
                 raise SeekMismatch(f"a packet cannot be read ({error})") from None
+        if number > self.read + WORTH_A_SEEK and self.may_seek:
+            self._seek(number)
         for n, packet in self.numbered:
+            self.read = n
             if n == number and packet.pts == self.packet_index.pts[n]:
                 return packet
             if n >= number:
                 break
         raise SeekMismatch("reading the file again gives other packets")
+
+    def _seek(self, number: int) -> None:
+        """Go on at a packet near `number` and not after it, which is known by its time."""
+        import av
+
+        pts, reopened = self.packet_index.pts, self.reopened
+        assert reopened is not None
+        with suppress(av.error.FFmpegError):
+            reopened.input.seek(int(pts[number]), stream=reopened.stream)
+            packets = reopened.packets()
+            first = next(packets, None)
+            if first is not None:
+                found = np.flatnonzero(pts == first.pts).tolist()
+                if len(found) == 1 and self.read < found[0] <= number:
+                    self.numbered = chain([(found[0], first)], enumerate(packets, found[0] + 1))
+                    return
+        self.may_seek = False
+        reopened.input.close()
+        self.reopened = self.container.reopened(quick=True)
+        self.numbered = enumerate(self.reopened.packets())
 
 
 def find_segments(

@@ -48,6 +48,7 @@ class DecodeSession:
     mismatch: str = ""
     notes: tuple[str, ...] = ()
     strict: bool = True
+    _times: tuple[FullDecode | None, npt.NDArray[np.float64], str] | None = None
 
     def __post_init__(self) -> None:
         packet_index = self.container.packet_index
@@ -184,7 +185,12 @@ class DecodeSession:
         Raises:
             VideoError: There are neither usable timestamps nor a frame rate.
         """
-        stream, pts = self.container.stream, self.pts()
+        if self._times is None or self._times[0] is not self.full:
+            self._times = self.full, *self._find_times()
+        return self._times[1:]
+
+    def _find_times(self) -> tuple[npt.NDArray[np.float64], str]:
+        stream = self.container.stream
         if (steadied := self._steadied()) is not None:
             ticks, joints = steadied
             parts = f" of {len(joints) + 1:,} parts" if joints else ""
@@ -192,15 +198,19 @@ class DecodeSession:
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         if not rate:
             raise VideoError(self.container.path, "it has neither timestamps nor a frame rate")
-        seconds = np.array([index / rate for index in range(len(pts))], np.float64)
+        seconds = np.array([index / rate for index in range(self.shown_frames)], np.float64)
         return seconds, f"counted at {float(rate):.6g} per second"
 
     def _steadied(self) -> tuple[npt.NDArray[np.int64], list[int]] | None:
         """Return the times that `clock.steady` makes of the timestamps, if they are of any use."""
-        pts = self.pts()
-        if None in pts:
+        packet_index = self.container.packet_index
+        if self.full is None:
+            ticks = packet_index.pts[packet_index.order]
+        elif None in self.full.pts:
             return None
-        return steady(np.array(pts, np.int64), leaps=self.container.leaps)
+        else:
+            ticks = np.array(self.full.pts, np.int64)
+        return steady(ticks, leaps=self.container.leaps)
 
     def frames(self, indices: FrameIndices) -> Frames:
         """Decode the frames at `indices` with PyAV.

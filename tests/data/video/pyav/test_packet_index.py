@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from data.video import Limits, read
-from data.video.pyav import open_video, packet_index
+from data.video.pyav import open_video, packet_index, seek
+from tests.helpers import clips
 
 
 def test_large_files_are_read_again_instead_of_kept(clip_file, monkeypatch):
@@ -13,6 +14,27 @@ def test_large_files_are_read_again_instead_of_kept(clip_file, monkeypatch):
         monkeypatch.setattr(packet_index, "MAX_PACKET_BYTES", 0)
         np.testing.assert_array_equal(read(clip_file(name), [31, 2, 17]).frames, expected)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_long_matroska_is_sought_instead_of_read_again(late, clip_file, tmp_path, monkeypatch):
+    path = clips.remuxed(clip_file("h264_short_gop"), tmp_path / "long.mkv")
+    wanted = [55, 2, 31, 58]
+    expected = read(path, wanted).frames
+    monkeypatch.setattr(packet_index, "MAX_PACKETS", 10)
+    monkeypatch.setattr(seek, "WORTH_A_SEEK", 3)
+    go_to, sought = seek._PacketSource._seek, []
+
+    def counted(source, number):
+        sought.append(number)
+        if late:  # as if FFmpeg landed after the packet
+            last = list(source.reopened.packets())[-1]
+            monkeypatch.setattr(source.reopened, "packets", lambda: iter([last]))
+        go_to(source, number)
+
+    monkeypatch.setattr(seek._PacketSource, "_seek", counted)
+    np.testing.assert_array_equal(read(path, wanted, threads=1).frames, expected)
+    assert sought == ([24] if late else [24, 48])
 
 
 @pytest.mark.parametrize("name", ["h264_short_gop", "h264_transport", "vp9", "mpeg4"])
