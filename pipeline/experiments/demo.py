@@ -22,10 +22,7 @@ from pipeline.training import train
 PROPERTIES = ("elasticity", "friction")
 GRID = 5
 VIEW = AgentView(name="motion", frames=16, pool="motion3")
-ORACLE_EPOCHS = 50
-AXES = 64  # a few hundred clips are too few for 15 x 1008 numbers each
-SHRINKAGE = 1000.0  # of motion the strong axes say most: none is made as strong as they are
-PAIRINGS = 16  # each message is compared with many others: better in as many epochs
+PRESET = "ridge"  # a few hundred clips are too few for encoders of 15 x 1008 numbers each
 FEATURES = "motion.h5"
 NULL_SEEDS = 2  # with the three others they fill the five that are trained side by side
 FIRST = (
@@ -77,12 +74,9 @@ def _train(features: Path, out: Path, seeds: int, epochs: int) -> Run:
             features,
             out,
             properties=PROPERTIES,
+            preset=PRESET,
             seeds=range(seeds),
             vocab=5,
-            axes=AXES,
-            shrinkage=SHRINKAGE,
-            pairings=PAIRINGS,
-            oracle_epochs=ORACLE_EPOCHS,
             epochs=epochs,
             null_seeds=NULL_SEEDS,
             overwrite=True,

@@ -213,6 +213,35 @@ def cut_in_last_frame(source: Path, path: Path) -> Path:
     return _written(path, source.read_bytes()[:end])
 
 
+def _restarted_flv(path: Path) -> Path:
+    """An FLV whose clock goes back to zero after 30 frames."""
+    options = X264 | {"g": "10", "bf": "0"}
+    made = encode(path.with_suffix(".whole.flv"), rate=25, frames=60, options=options)
+
+    def edit(data: bytearray) -> None:
+        at = 13
+        while at + 11 < len(data):
+            size, time = (int.from_bytes(data[at + n : at + n + 3], "big") for n in (1, 4))
+            if data[at] == 9 and time >= 1200:
+                data[at + 4 : at + 7] = (time - 1200).to_bytes(3, "big")
+            at += 11 + size + 4
+
+    return patched(made, path, edit)
+
+
+def _m2ts(path: Path) -> Path:
+    """Joined transport streams of packets with a time code each, as camcorders write them."""
+    data = joined(path.with_suffix(".ts"), [5, 30], options=X264).read_bytes()
+    packets = (data[at : at + 188] for at in range(0, len(data), 188))
+    return _written(path, b"".join(bytes(4) + packet for packet in packets))
+
+
+def _joined_cuts(path: Path) -> Path:
+    cuts = [cut_at(_open_mpeg2(path), path.with_suffix(f".{n}{path.suffix}"), n) for n in (1, 2)]
+    return _written(path, b"".join(cut.read_bytes() for cut in cuts))
+
+
+HEVC = {"codec": "libx265", "options": {"x265-params": "log-level=none"}}
 VP8 = {"codec": "libvpx", "options": {"g": "12", "cpu-used": "8"}}
 MPEG2 = {"codec": "mpeg2video", "options": {"g": "12"}}
 
@@ -234,6 +263,17 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "restarted_vob": ("vob", lambda p: joined(p, [250, 0], format="vob", **MPEG2)),
     "restarted_webm": ("webm", lambda p: _restarted_clusters(p, **VP8)),
     "restarted_mkv": ("mkv", lambda p: _restarted_clusters(p, options=X264 | {"g": "10"})),
+    "restarted_hevc_ts": ("ts", lambda p: joined(p, [250, 0], **HEVC)),
+    "restarted_from_an_hour_mpg": ("mpg", lambda p: joined(p, [90_000, 0], **MPEG2)),
+    "restarted_flv": ("flv", _restarted_flv),
+    "restarted_ffv1_mkv": ("mkv", lambda p: _restarted_clusters(p, codec="ffv1")),
+    "restarted_mpeg4_mkv": (
+        "mkv",
+        lambda p: _restarted_clusters(p, codec="mpeg4", options={"g": "10", "bf": "2"}),
+    ),
+    "joined_cuts_ts": ("ts", _joined_cuts),
+    "joined_cuts_mpg": ("mpg", _joined_cuts),
+    "going_on_m2ts": ("m2ts", _m2ts),
     "going_on_ts": ("ts", lambda p: joined(p, [5, 30, 55], options=X264 | {"g": "12"})),
     "open_mpeg2_mkv": ("mkv", lambda p: cut_at(_open_mpeg2(p), p, 1)),
     "open_mpeg2_ts": ("ts", lambda p: cut_at(_open_mpeg2(p), p, 2)),

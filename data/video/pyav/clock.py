@@ -24,6 +24,7 @@ def find_joints(
     shown: npt.NDArray[np.bool_],
     entry: npt.NDArray[np.int8],
     *,
+    reordered: bool,
     leaps: bool,
 ) -> npt.NDArray[np.int64]:
     """Return the numbers of the packets at which the clock goes back, int64, growing.
@@ -35,9 +36,12 @@ def find_joints(
         pts: int64 (n,), the time of each packet, in file order.
         shown: (n,), whether a frame is shown for it.
         entry: int8 (n,), not 0 where decoding may start.
+        reordered: Whether packets are known that are shown before others that they follow. Where
+            there is neither such a packet nor an entry, each packet is a group of its own.
         leaps: Whether a leap ahead by half of a 33-bit clock is a joint too.
     """
-    starts = np.union1d([0], np.flatnonzero(entry))
+    in_order = not reordered and not entry.any()
+    starts = np.arange(len(pts)) if in_order else np.union1d([0], np.flatnonzero(entry))
     lowest = np.minimum.reduceat(np.where(shown, pts, np.iinfo(np.int64).max), starts)
     highest = np.maximum.reduceat(np.where(shown, pts, np.iinfo(np.int64).min), starts)
     of_frames = highest >= lowest  # groups in which something is shown

@@ -226,7 +226,7 @@ def read_packet_index(
     pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
     joints = np.zeros(0, np.int64)
     if not reading.pts_missing:
-        joints = find_joints(pts, facts.shown, facts.entry, leaps=leaps)
+        joints = _joints(pts, facts, leaps=leaps)
         _check_duration(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
@@ -289,7 +289,7 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
     facts = PacketFacts.joined(
         [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
     )
-    joints = find_joints(pts, facts.shown, facts.entry, leaps=False)
+    joints = _joints(pts, facts, leaps=False)
     _check_duration(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
@@ -326,6 +326,13 @@ def _all_whole(pts: npt.NDArray[np.int64], facts: PacketFacts) -> bool:
     known = bool(facts.whole.all()) and not facts.parameters
     # Pictures that lead the first keyframe may not be decodable, which no count shows of fields.
     return known and not (facts.entry[0] == OPEN_ENTRY and bool((pts < pts[0]).any()))
+
+
+def _joints(
+    pts: npt.NDArray[np.int64], facts: PacketFacts, *, leaps: bool
+) -> npt.NDArray[np.int64]:
+    reordered = bool(facts.bidirectional.any())
+    return find_joints(pts, facts.shown, facts.entry, reordered=reordered, leaps=leaps)
 
 
 def _check_duration(

@@ -1,5 +1,6 @@
 """Reading: frames are bit for bit those of a full sequential decode."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -67,6 +68,29 @@ def test_recordings_read_exactly_and_are_not_called_damaged(name, clip_file):
     info = probe(path, decoders=())
     assert info.damage == ()
     assert (np.diff(info.pts_seconds) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "seconds"),
+    [
+        ("01_restart_backwards.ts", 75, 2.96),
+        ("01_restart_backwards.webm", 75, 2.96),
+        ("02_opengop_start_mpeg2.mkv", 52, 2.04),
+        ("03_mjpeg_exif.avi", 20, 1.9),
+        ("04_latin1_tag.mp4", 25, 0.96),
+        ("05_opengop_h264_cut.mkv", 75, 2.96),
+        ("06_avi_dropped_mjpeg.avi", 40, 1.96),
+        ("07_ts_segments_cat.ts", 100, 3.96),
+        ("08_torchcodec_duplicate_times.webm", 50, 1.92),
+        ("09_raw.mjpeg", 50, 1.96),
+    ],
+)
+def test_small_videos_of_unusual_kinds(name, frames, seconds, shared):
+    path = shared / "cases" / "frames" / name
+    assert_exact(path, np.random.default_rng(6))
+    info = probe(path, decoders=())
+    assert (info.shown_frames, info.damage) == (frames, ())
+    assert info.duration_seconds == pytest.approx(seconds, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", REAL_CLIPS)
@@ -149,6 +173,18 @@ def test_frames_that_would_be_huge_once_resized_are_refused(tmp_path, name, code
     with pytest.raises(VideoError, match=f"{name}: its frames of {size[0]}x{size[1]} are .* long"):
         read(path, [0])
     assert len(read(path, [0], limits=Limits(aspect=70_000))) == 1
+
+
+def test_a_video_of_more_than_a_day_is_read_where_the_limit_is_lifted(tmp_path):
+    path = clips.encode(
+        tmp_path / "slow.mp4", codec="mpeg4", frames=26, rate=25, pts=[3600 * n for n in range(26)],
+        time_base=Fraction(1, 1),
+    )  # fmt: skip
+    with pytest.raises(VideoError, match=r"lasts 90,000 s, .* 86,400 s \(--max-duration lifts it"):
+        read(path, [0])
+    with Limits.set_to(duration=90_001).use():
+        batch, info = read_sampled(path, Sampling(frames=2))
+    assert (batch.pts_seconds[-1], info.shown_frames) == (90_000, 26)
 
 
 def test_limits_hold_before_memory_is_taken(clip_file):

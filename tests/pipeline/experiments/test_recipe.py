@@ -102,7 +102,11 @@ def test_a_holistic_control_is_checked_too():
         ("steps = 4", "still = true\nframes = 1", "views.moving: frames stands alone, without sti"),
         ("steps = 4", 'still = true\npool = "grid2+motion"', "nothing moves in one frame: still a"),
         ("steps = 4", 'weights = "random"', "weights are those of a backbone, which is missing"),
-        ("steps = 4", 'weights = "best"', "views.moving: no weights 'best': choose one of random"),
+        (
+            "steps = 4",
+            'weights = "best"',
+            "views.moving: no weights 'best': the only one is random",
+        ),
         ("compositionality.topsim", "luck", "measures: metrics.json has no luck"),
         ('"friction"]', '"colour"]', "two: no property 'colour': the scene has elasticity and "),
         ('name = "two"', 'name = "a/b"', "run 1: 'a/b' is no name of a folder"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from data.cache import read_ledger
 from pipeline.extraction import ExtractionSummary
 from tests.helpers.command import run
+from tests.helpers.films import make_film
 
 
 def test_the_slower_side_is_named():
@@ -53,3 +54,16 @@ def test_the_command_prints_the_totals_and_exits_with_3(folder, tmp_path, tiny):
     again = run(*words)
     assert again.exit_code == 3
     assert "0 clips extracted, 6 kept, 1 failed" in again.stderr
+
+
+def test_a_folder_named_like_a_video_and_a_broken_name_cost_themselves(tmp_path, tiny):
+    make_film(tmp_path / "a.mp4", 1)
+    make_film(tmp_path / "b\nc.mp4", 2)
+    (tmp_path / "disc.mp4").mkdir()
+    words = ["-o", tmp_path / "c.h5", "--backbone", "tiny", "--frames", 4]
+    shown = run("extract", *sorted(tmp_path.iterdir()), *words)
+    assert shown.exit_code == 3
+    assert "failed: disc.mp4: a folder, not a video file\n" in shown.stderr
+    assert "2 clips extracted, 0 kept, 1 failed in " in shown.stderr
+    ids = {line["clip"] for line in read_ledger(tmp_path / "c.h5") if line["outcome"] == "done"}
+    assert ids == {"a.mp4", r"b\nc.mp4"}

@@ -6,9 +6,13 @@ import pytest
 from data.video.pyav.clock import LEAP, duration, find_joints, steady
 
 
-def joints(pts: list[int], entry: list[int], *, leaps: bool = False) -> list[int]:
+def joints(
+    pts: list[int], entry: list[int], *, reordered: bool = False, leaps: bool = False
+) -> list[int]:
     shown = np.ones(len(pts), np.bool_)
-    found = find_joints(np.array(pts), shown, np.array(entry, np.int8), leaps=leaps)
+    found = find_joints(
+        np.array(pts), shown, np.array(entry, np.int8), reordered=reordered, leaps=leaps
+    )
     return found.tolist()
 
 
@@ -27,6 +31,11 @@ def test_groups_that_overlap_are_joints(pts, entry, expected):
     assert joints(pts, entry) == expected
 
 
+def test_without_entries_each_packet_is_a_group_unless_some_are_reordered():
+    assert joints([0, 1, 2, 0, 1], [0, 0, 0, 0, 0]) == [3]
+    assert joints([0, 2, 1, 3], [0, 0, 0, 0], reordered=True) == []
+
+
 def test_a_leap_of_hours_is_a_joint_of_a_clock_of_33_bits():
     assert joints([0, LEAP + 1, LEAP + 2], [2, 2, 0], leaps=True) == [1]
     assert joints([0, LEAP, LEAP + 2], [2, 2, 0], leaps=True) == []
@@ -35,7 +44,7 @@ def test_a_leap_of_hours_is_a_joint_of_a_clock_of_33_bits():
 def test_frames_that_are_not_shown_have_no_time():
     shown = np.array([True, True, False, True])
     entry = np.array([2, 0, 2, 2], np.int8)
-    assert not len(find_joints(np.array([5, 6, 0, 7]), shown, entry, leaps=False))
+    assert not len(find_joints(np.array([5, 6, 0, 7]), shown, entry, reordered=False, leaps=False))
 
 
 def test_the_parts_add_up():
