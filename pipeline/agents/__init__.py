@@ -15,6 +15,7 @@ from pipeline.agents.modules import (
     TemporalEncoder,
     build_sender,
     checkpoint_key,
+    logarithms,
 )
 from pipeline.agents.stacked import (
     AgentWindows,
@@ -57,6 +58,7 @@ __all__ = [
     "encode_shared",
     "fold_axes",
     "fresh_senders",
+    "logarithms",
     "message_text",
     "receiver_logits",
     "seeded",

@@ -44,16 +44,25 @@ class RidgeEncoder(nn.Module):
     """A linear score for each property from all the steps of a window, and a layer over the scores.
 
     The scores are made by ridge regression and stay as they are; `pipeline.training` sets them.
+    Where `scale` is above 0, they are of sign(x) log(1 + |x| / scale), each dimension with its own.
     """
+
+    scale: Tensor
 
     def __init__(self, hidden_dim: int, input_dim: int, n_frames: int, scores: int) -> None:
         super().__init__()
+        self.register_buffer("scale", torch.zeros(input_dim))
         self.scores = nn.Linear(n_frames * input_dim, scores)
         self.fc = nn.Sequential(nn.Linear(scores, hidden_dim), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, input_dim) -> (batch, hidden_dim)."""
-        return self.fc(self.scores(x.flatten(1)))
+        return self.fc(self.scores(logarithms(x, self.scale).flatten(1)))
+
+
+def logarithms(x: Tensor, scale: Tensor) -> Tensor:
+    """Return sign(x) log(1 + |x| / scale) of features (..., D), and x where scale (D,) is 0."""
+    return torch.where(scale > 0, x.sign() * torch.log1p(x.abs() / scale), x)
 
 
 class CompositionalSender(nn.Module):

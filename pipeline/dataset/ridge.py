@@ -151,7 +151,7 @@ def predict(
     Returns:
         float64 (n, T).
     """
-    best = _best_penalty(kernel, targets, train, objects, goodness)
+    best, _ = _best_penalty(kernel, targets, train, objects, goodness)
     return _solve(kernel, targets, train, clips, np.array([best]))[0]
 
 
@@ -162,7 +162,7 @@ def weights(
     *,
     objects: Numbers,
     goodness: Goodness,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, float]:
     """Return the regression that `predict` makes, as weights of the features themselves.
 
     Args:
@@ -173,10 +173,10 @@ def weights(
         goodness: Scores the predictions of a fold.
 
     Returns:
-        Weights float64 (F, T) and offsets (T,).
+        Weights float64 (F, T), offsets (T,), and how good its predictions of the folds are.
     """
     kernel = linear_kernel(features, train)
-    penalty = _best_penalty(kernel, targets, train, objects, goodness)
+    penalty, quality = _best_penalty(kernel, targets, train, objects, goodness)
     spectrum = _Spectrum.of(kernel[np.ix_(train, train)], targets[train])
     of_clips = spectrum.vectors @ spectrum.shrunk(np.array([penalty]))[0]  # (train, T)
     offset = spectrum.offset - spectrum.column @ of_clips
@@ -190,13 +190,13 @@ def weights(
         part = ((rows - mean) / scale).T @ of_clips / width / scale[:, None]
         offset = offset - mean @ part
         parts.append(np.ldexp(part, exponents[:, None]))
-    return np.concatenate(parts), offset
+    return np.concatenate(parts), offset, quality
 
 
 def _best_penalty(
     kernel: Floats, targets: Floats, train: Numbers, objects: Numbers, goodness: Goodness
-) -> float:
-    """Return the one of `PENALTIES` that `predict` takes."""
+) -> tuple[float, float]:
+    """Return the one of `PENALTIES` that `predict` takes, and its goodness over the folds."""
     folds = np.unique(objects[train], return_inverse=True)[1] % FOLDS
     totals = np.zeros(len(PENALTIES))
     for fold in range(FOLDS):
@@ -205,7 +205,8 @@ def _best_penalty(
             continue
         for number, values in enumerate(_solve(kernel, targets, inside, outside, PENALTIES)):
             totals[number] += len(outside) * np.nan_to_num(goodness(values, outside))
-    return float(PENALTIES[int(merge_ties(totals).argmax())])
+    best = int(merge_ties(totals).argmax())
+    return float(PENALTIES[best]), float(totals[best])
 
 
 def closeness(targets: Floats) -> Goodness:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from pipeline.agents import RidgeEncoder, Stack, agent_views
+from data.memory import require_memory
+from pipeline.agents import RidgeEncoder, Stack, agent_views, logarithms
 from pipeline.config import TrainConfig
-from pipeline.dataset import clip_blocks, ridge
+from pipeline.dataset import ridge
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -27,20 +28,27 @@ Numbers = NDArray[np.int64]
 SHARPNESS = 4.0
 """What the logits of two neighbouring levels differ by where one of them is."""
 
+SMALL = 0.03
+"""Of the root mean square of a dimension: what logarithms take for little."""
+
 UNUSED = -10.0
 """Logit of a symbol that no level has."""
 
 
 @dataclass(frozen=True)
 class RidgeScores:
-    """The scores of one agent in one seed: linear in its features, standardised over training.
+    """The scores of one agent in one seed: linear in its features, or in their logarithms.
+
+    They are standardised over the training clips.
 
     Attributes:
+        scale: Of the logarithms, float32 (D,); 0: the features as they are.
         weight: float64 (P, steps * D).
         bias: float64 (P,).
         of_clips: The scores of all clips, float64 (N, P).
     """
 
+    scale: NDArray[np.float32]
     weight: Floats
     bias: Floats
     of_clips: Floats
@@ -55,20 +63,35 @@ class RidgeScores:
     ) -> RidgeScores:
         """Regress the ranks of labels (N, P) on the features of each step, (N, D) each.
 
-        Penalties are chosen over folds of training objects, as for the baseline `ridge`.
+        Penalties are chosen over folds of training objects, as for the baseline `ridge`, and so is
+        whether the features or their logarithms are read: amounts of motion span decades.
         """
-        targets = ridge.relative_ranks(labels, train)
-        weight, bias = ridge.weights(
-            features, targets, train, objects=objects, goodness=ridge.closeness(targets)
+        require_memory(
+            4 * sum(step.size for step in features),
+            f"the logarithms of {len(labels):,} clips' features",
+            "take fewer clips, or fewer dimensions",
         )
-        scores = np.tile(bias, (len(labels), 1))
-        for number, step in enumerate(features):
-            part = weight.reshape(len(features), -1, weight.shape[-1])[number]
-            for where, block in clip_blocks(step):
-                scores[where] += block.astype(np.float64) @ part
-        mean, spread = scores[train].mean(0), scores[train].std(0)
-        spread = np.where(spread > 0, spread, 1)
-        return cls((weight / spread).T, (bias - mean) / spread, (scores - mean) / spread)
+        targets = ridge.relative_ranks(labels, train)
+        plain = np.zeros(features[0].shape[1], np.float32)
+        size = sum(np.square(step[train], dtype=np.float64).mean(0) for step in features)
+        scale = (SMALL * np.sqrt(size / len(features))).astype(np.float32)
+        found = []
+        for divisor in (plain, scale):
+            steps = [_logarithms(step, divisor) for step in features]
+            weight, bias, quality = ridge.weights(
+                steps, targets, train, objects=objects, goodness=ridge.closeness(targets)
+            )
+            scores = np.tile(bias, (len(labels), 1))
+            parts = weight.reshape(len(steps), -1, weight.shape[-1])
+            for step, part in zip(steps, parts, strict=True):
+                scores += step.astype(np.float64) @ part
+            mean, spread = scores[train].mean(0), scores[train].std(0)
+            spread = np.where(spread > 0, spread, 1)
+            kept = cls(
+                divisor, (weight / spread).T, (bias - mean) / spread, (scores - mean) / spread
+            )
+            found.append((quality, kept))
+        return max(found, key=lambda pair: pair[0])[1]
 
     def load_into(self, encoder: RidgeEncoder) -> None:
         """Set the scores of an encoder."""
@@ -78,6 +101,13 @@ class RidgeScores:
                 "bias": torch.from_numpy(self.bias).float(),
             }
         )
+        encoder.scale.copy_(torch.from_numpy(self.scale))
+
+
+def _logarithms(step: NDArray[np.generic], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `logarithms` of features (N, D)."""
+    values = torch.from_numpy(np.asarray(step, dtype=np.float32))
+    return logarithms(values, torch.from_numpy(scale)).numpy()
 
 
 def fit_scores(

@@ -145,7 +145,7 @@ def test_weights_are_those_of_the_predictions():
     parts = [part.astype(np.float32) for part in parts]
     targets, train = rng.normal(size=(40, 2)), np.arange(28)
     given = {"objects": np.arange(40) // 2, "goodness": ridge.closeness(targets)}
-    weights, offset = ridge.weights(parts, targets, train, **given)
+    weights, offset, _ = ridge.weights(parts, targets, train, **given)
     flat = np.concatenate([part.reshape(40, -1) for part in parts], axis=1).astype(np.float64)
     kernel = ridge.linear_kernel(parts, train)
     expected = ridge.predict(kernel, targets, train, np.arange(40), **given)

@@ -82,3 +82,9 @@ def test_features_that_were_made_otherwise_are_not_taken(tmp_path):
     for other in ({**view, "pool": "motion2"}, {**view, "steps": steps + 1}, {"steps": steps}):
         with pytest.raises(HeliographError, match="choose another --out"):
             seen(**other).has_all(target, range(count))
+
+
+def test_pixels_are_eyes_without_a_network():
+    eye = seen(backbone="pixels", pool="motion8", frames=9)
+    assert (eye.name, eye.steps, eye.frames) == ("pixels-motion8-8steps", 8, 9)
+    assert eye.load(device="cpu", hub_dir=None).dim == 64

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
+import backbones
 from data import cache
 from data.video import Sampling, read_sampled
 from pipeline.extraction import extract
 from pipeline.extraction.thumbnails import SIDE, thumbnails_of
+from tests.helpers.command import run
+from tests.helpers.films import make_film
 
 SAMPLING = Sampling(frames=4)
 
@@ -66,3 +70,26 @@ def test_a_cache_from_before_goes_on_and_its_own_clips_have_none(clips, tmp_path
 def without_any(features: cache.Features) -> cache.Features:
     columns = {name: getattr(features, name) for name in features.__dataclass_fields__}
     return cache.Features(**columns | {"thumbnails": np.empty((0, 0, 0, 0), np.uint8)})
+
+
+def test_a_frame_of_the_backbone_pixels_is_its_thumbnail():
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (2, 3, 3, 224, 224), dtype=np.uint8))
+    found = backbones.load("pixels", device="cpu").forward(pixels)
+    assert found.shape == (2, 3, 256)
+    for clip, features in zip(pixels, found.numpy(), strict=True):
+        thumbnails = thumbnails_of(clip.numpy()).reshape(3, 256)
+        assert np.abs(features * 255 - thumbnails).max() < 0.51  # they are rounded
+
+
+def test_a_cache_of_pixels_holds_its_thumbnails(tmp_path):
+    make_film(tmp_path / "film.mp4", 1)
+    words = ("extract", tmp_path / "film.mp4", "-o", tmp_path / "p.h5", "--backbone", "pixels")
+    shown = run(*words, "--frames", 4)
+    assert shown.exit_code == 0, shown.output
+    found = cache.load(tmp_path / "p.h5")
+    thumbnails = np.asarray(found.thumbnails).reshape(1, 4, 256)
+    assert np.abs(np.asarray(found.features) * 255.0 - thumbnails).max() < 0.7  # of float16
+    again = run("cache", "verify", tmp_path / "p.h5")
+    assert again.exit_code == 0
+    assert "pixels" in run("backbones").stdout

@@ -9,7 +9,14 @@ import torch
 from data import cache
 from data.cache import Features
 from data.errors import HeliographError
-from pipeline.agents import FastSender, build_sender, stack_senders, unstack_sender
+from pipeline.agents import (
+    FastSender,
+    RidgeEncoder,
+    build_sender,
+    logarithms,
+    stack_senders,
+    unstack_sender,
+)
 from pipeline.config import build_config
 from pipeline.dataset import build_examples
 from pipeline.evaluation import evaluate
@@ -47,7 +54,8 @@ def configured(*, preset, **settings):
 
 def started(config, scores, labels):
     """A sender whose heads start as quantisers of scores (N, P), and what it says of each clip."""
-    agent = RidgeScores(np.eye(scores.shape[1]), np.zeros(scores.shape[1]), scores)
+    count = scores.shape[1]
+    agent = RidgeScores(np.zeros(count, np.float32), np.eye(count), np.zeros(count), scores)
     sender = build_sender(
         input_dim=scores.shape[1],
         steps=1,
@@ -113,6 +121,21 @@ def test_agents_tell_combinations_that_they_never_saw(settings):
     config = configured(**QUICK | settings)
     results = list(fit(build_examples(grid(), config.properties), config, range(2)))
     assert np.mean([result.accuracy_last_epoch.together for result in results]) > 0.9
+
+
+def test_amounts_that_span_decades_are_read_by_their_logarithms():
+    rng = np.random.default_rng(0)
+    mass = np.repeat(np.arange(20.0), 5)
+    amounts = np.exp(mass[:, None] / 2 + rng.normal(size=(100, 6)) * 0.3).astype(np.float32)
+    signs = rng.normal(size=(100, 6)).astype(np.float32) + (mass[:, None] - 10).astype(np.float32)
+    objects, train = np.repeat(np.arange(20), 5), np.flatnonzero(np.arange(100) % 25 > 4)
+    for features, in_logs in ((amounts, True), (signs, False)):
+        scores = RidgeScores.fit([features], mass[:, None], objects, train)
+        assert (scores.scale > 0).all() == in_logs
+        encoder = RidgeEncoder(4, 6, 1, 1)
+        scores.load_into(encoder)
+        given = encoder.scores(logarithms(torch.from_numpy(features), encoder.scale))
+        np.testing.assert_allclose(given.detach().numpy(), scores.of_clips, atol=1e-4)
 
 
 def test_without_labels_that_mean_something_nothing_is_learned():
