@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -94,6 +95,10 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
         }  # fmt: skip
         if all(value is None for value in chosen.values()):
             return command(*arguments, **options)
+        for name, value in chosen.items():
+            if value is not None and math.isnan(value):
+                option = "--timeout" if name == "timeout" else f"--max-{name}"
+                raise click.UsageError(f"{option} must be a number, not {value}")
         from data.video import Limits
 
         try:

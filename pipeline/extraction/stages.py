@@ -99,6 +99,7 @@ class ExtractionJournal:
         self._progress_lock = threading.Lock()
         self._failures: deque[tuple[Clip, str, dict[str, Any]]] = deque()
         self._kept: set[str] = set()
+        self._notes: dict[str, list[str]] = {}  # of the files decoded so far, by their hash
 
     def report(self) -> None:
         """Call the progress callback, from one thread at a time."""
@@ -114,6 +115,8 @@ class ExtractionJournal:
         if kept:
             self._kept.add(clip.id)
             self.summary.kept += 1
+            for note in self._notes.get(source_sha256, ()):
+                self.summary.add_note(clip.id, note)
             self.report()
         return kept
 
@@ -131,7 +134,8 @@ class ExtractionJournal:
             )
         self.summary.done += 1
         self.summary.frames += len(frames.index)
-        for note in (*decoded.info.damage, *decoded.info.notes, *decoded.info.conditions):
+        self._notes[decoded.source_sha256] = _notes(decoded.info)
+        for note in self._notes[decoded.source_sha256]:
             self.summary.add_note(decoded.clip.id, note)
 
     def fail(self, clip: Clip, reason: str, details: Mapping[str, Any] | None = None) -> None:
@@ -372,12 +376,17 @@ class ShardWriter:
             self._journal.fail(decoded.clip, reason, details)
 
 
+def _notes(info: VideoInfo) -> list[str]:
+    """Return what is worth knowing about a file that is accepted."""
+    return [*info.damage, *info.notes, *info.conditions]
+
+
 def _stream_details(info: VideoInfo) -> dict[str, Any]:
     return {
         "claimed_frames": info.claimed_frames,
         "shown_frames": info.shown_frames,
         "bytes": info.bytes,
-        "notes": [*info.damage, *info.notes, *info.conditions],
+        "notes": _notes(info),
     }
 
 

@@ -128,7 +128,7 @@ def test_a_batch_equals_its_parts_to_the_bit(tiny) -> None:
 
 @pytest.mark.parametrize("frames", [1, 3, 0])
 def test_frames_that_do_not_fill_their_steps_are_refused(tiny, frames: int) -> None:
-    with pytest.raises(BackboneError, match=f"tiny reads 2 frames per step, and {frames} frames"):
+    with pytest.raises(BackboneError, match=f"tiny reads 2 frames per step, and {frames} frames?"):
         tiny().forward(torch.zeros(1, frames, 3, 28, 28, dtype=torch.uint8))
 
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # interlaced MPEG-4, and at damage in HEVC the threads often wait for one another for ever.
 NO_FRAME_THREADS = ("mpeg4", "hevc")
 
+# What FFmpeg can be told of them: its option is an int, and a larger number refuses every frame.
+MOST_PIXELS = 2**31 - 1
+
 FileKey = tuple[str, int, int, int, int, int]
 
 # Formats that store each frame's time, so that FFmpeg need not decode a few frames to guess it.
@@ -182,7 +185,7 @@ def open_video(
     if kind := identify_non_video(head):
         raise VideoError(path, kind)
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
-    options["max_pixels"] = str(limits.pixels)
+    options["max_pixels"] = str(min(limits.pixels, MOST_PIXELS))
     if quick:
         options["codec_whitelist"] = "none"  # holds only while FFmpeg analyses the first frames
     try:
@@ -270,7 +273,7 @@ def decoder_options(container: Container, *, strict: bool) -> dict[str, str]:
         strict: Stop at errors that FFmpeg would conceal, and give H.264 that does not say how far
             its frames are reordered all the room that its level allows.
     """
-    options = {"max_pixels": str(container.limits.pixels)}
+    options = {"max_pixels": str(min(container.limits.pixels, MOST_PIXELS))}
     if strict:
         codec = container.stream.codec_context.codec.canonical_name
         options |= {} if codec == "mjpeg" else {"err_detect": "explode"}

@@ -36,7 +36,7 @@ class TestMerge:
                 {"fingerprint": {"name": "fake", "weights": {"sha256": "cd", "revision": 1}}},
                 "fingerprint.weights.sha256 is 'ab' in one and 'cd' in the other",
             ),
-            ({"sampler": {"name": "uniform", "frames": 8}}, "sampler.frames is 6 in one and 8"),
+            ({"sampler": {"name": "uniform", "frames": 8}}, "--frames is 6 in one and 8"),
             ({"decoder": {"name": "pyav"}}, "decoder.ffmpeg is '8.0' in one and None"),
             (
                 {"features": np.zeros((7, 3, 4), np.float16)},

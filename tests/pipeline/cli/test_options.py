@@ -45,10 +45,19 @@ def test_a_limit_refuses_and_names_its_option(option, value, reason, film):
     assert CliRunner().invoke(main, ["probe", str(film)]).exit_code == 0
 
 
+@pytest.mark.parametrize("pixels", [2**31, 2**62, 10**23])
+def test_a_limit_above_what_ffmpeg_knows_lifts_it(pixels, film):
+    ended = CliRunner().invoke(main, ["probe", "--full", str(film), "--max-pixels", str(pixels)])
+    assert ended.exit_code == 0
+    assert "none found" in ended.output
+
+
 @pytest.mark.parametrize(
     ("option", "value", "word"),
     [
-        ("--timeout", "nan", "limit wall_seconds must be positive"),
+        ("--timeout", "nan", "--timeout must be a number, not nan"),
+        ("--max-memory", "nan", "--max-memory must be a number, not nan"),
+        ("--max-duration", "nan", "--max-duration must be a number, not nan"),
         ("--max-pixels", "0", "0 is not in the range x>=1"),
         ("--max-duration", "-1", "-1.0 is not in the range x>0"),
         ("--max-memory", "0.1", "0.1 is not in the range x>=0.5"),

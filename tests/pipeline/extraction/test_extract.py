@@ -12,6 +12,7 @@ from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling, read_sampled
 from pipeline.extraction import extract
+from tests.helpers.clips import encode
 
 SAMPLING = Sampling(frames=4)
 
@@ -47,6 +48,15 @@ def test_a_second_run_decodes_nothing(clips, tmp_path, tiny):
     again = extract(clips, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING)
     assert (again.done, again.kept, again.frames) == (0, 6, 0)
     assert again.bottleneck is None
+
+
+def test_what_is_noted_of_a_file_is_noted_of_every_clip_of_it(tmp_path, tiny):
+    film = encode(tmp_path / "0.mp4", codec="mpeg4", frames=20)
+    copies = [Path(shutil.copy(film, tmp_path / f"{number}.mp4")) for number in range(1, 5)]
+    same = [Clip(id=path.name, path=path) for path in (film, *copies)]
+    found = extract(same, tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING, workers=1)
+    assert found.kept > 0
+    assert {len(ids) for ids in found.conditions.values()} == {5}
 
 
 def test_progress_is_called_for_every_clip_also_for_kept_ones(clips, folder, tmp_path, tiny):

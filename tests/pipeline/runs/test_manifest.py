@@ -400,10 +400,11 @@ def test_links_of_a_run_without_a_manifest_are_not_followed(snapshot):
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("agents", 10**7, "which its model.safetensors of .* bytes cannot hold"),
-        ("heads", 10**9, "which its model.safetensors of .* bytes cannot hold"),
-        ("vocab", 10**12, "which its model.safetensors of .* bytes cannot hold"),
-        ("hidden_dim", 10**15, "which its model.safetensors of .* bytes cannot hold"),
+        ("agents", 10**6, "which its model.safetensors of .* bytes cannot hold"),
+        ("heads", 10**6, "which its model.safetensors of .* bytes cannot hold"),
+        ("vocab", 10**6, "which its model.safetensors of .* bytes cannot hold"),
+        ("hidden_dim", 10**6, "which its model.safetensors of .* bytes cannot hold"),
+        ("hidden_dim", 10**15, "hidden_dim must be at most 1,000,000"),
         ("hidden_dim", 127, "does not fit the configuration"),
         ("agents", float("inf"), "is not the configuration of a run"),
     ],
