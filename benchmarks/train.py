@@ -161,7 +161,8 @@ def train_wide(epochs: int, rounds: int, device: str) -> None:
         examples = made_examples(width)
 
         def spent(axes: int, examples: Examples = examples) -> float:
-            config = build_config("default", properties, **lengths, axes=axes, shrinkage=1000.0)
+            shrinkage = 1000.0 if axes else None
+            config = build_config("default", properties, **lengths, axes=axes, shrinkage=shrinkage)
             seconds = timed(lambda: list(fit(examples, config, seeds, device=device)))
             return 1000 * seconds / epochs / len(seeds)
 
