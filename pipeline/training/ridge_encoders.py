@@ -152,40 +152,47 @@ def quantise(
         labels: float64 (N, P) of each seed.
         config: Of the run.
     """
-    count = len(config.properties)
     for seed, agents in enumerate(seeds):
+        known = labels[seed][train[seed]]
         for number, agent in enumerate(agents):
             stack = {name: value.detach()[seed, number] for name, value in senders.items()}
-            hidden = _Hidden(stack["fc.weight"], stack["fc.bias"], count)
-            heads = stack["heads.weight"].view(-1, config.heads, config.vocab)
-            offsets = stack["heads.bias"].view(config.heads, config.vocab)
-            heads.zero_()
-            offsets.fill_(UNUSED)
-            for properties, own in _shares(config.heads, count):
-                scores = agent.of_clips[train[seed]][:, properties]
-                if len(properties) > 1:
-                    centres = kmeans2(scores, config.vocab, minit="++", seed=number)[0]
-                    symbols = [[[level] for level in range(len(centres))]]
-                else:
-                    centres = _levels(
-                        scores,
-                        labels[seed][train[seed]][:, properties],
-                        config.vocab,
-                        min(config.vocab ** len(own), hidden.room // count),
-                    )
-                    symbols = _digits(len(centres), len(own), config.vocab)
-                spacing = np.ptp(centres, axis=0).max() / max(1, len(centres) - 1)
-                sharpness = SHARPNESS / max(spacing**2, 1e-12)
-                for head, levels in zip(own, symbols, strict=True):
-                    for symbol, of_symbol in enumerate(levels):
-                        if of_symbol:
-                            hidden.write(
-                                heads[:, head, symbol],
-                                offsets[head, symbol : symbol + 1],
-                                properties,
-                                centres[of_symbol],
-                                sharpness,
-                            )
+            _quantise_agent(stack, agent.of_clips[train[seed]], known, config, draw=number)
+
+
+def _quantise_agent(
+    stack: Stack, scores: Floats, labels: Floats, config: TrainConfig, *, draw: int
+) -> None:
+    """Let the heads of one agent start as quantisers, in place.
+
+    Args:
+        stack: Its layers.
+        scores: Of the training clips, (n, P).
+        labels: Of the same clips, (n, P).
+        config: Of the run.
+        draw: Seeds the centres of heads that tell several properties.
+    """
+    count = len(config.properties)
+    hidden = _Hidden(stack["fc.weight"], stack["fc.bias"], count)
+    heads = stack["heads.weight"].view(-1, config.heads, config.vocab)
+    offsets = stack["heads.bias"].view(config.heads, config.vocab)
+    heads.zero_()
+    offsets.fill_(UNUSED)
+    for properties, own in _shares(config.heads, count):
+        shown = scores[:, properties]
+        if len(properties) > 1:
+            centres = kmeans2(shown, config.vocab, minit="++", seed=draw)[0]
+            symbols = [[[level] for level in range(len(centres))]]
+        else:
+            most = min(config.vocab ** len(own), hidden.room // count)
+            centres = _levels(shown, labels[:, properties], config.vocab, most)
+            symbols = _digits(len(centres), len(own), config.vocab)
+        spacing = np.ptp(centres, axis=0).max() / max(1, len(centres) - 1)
+        sharpness = SHARPNESS / max(spacing**2, 1e-12)
+        for head, levels in zip(own, symbols, strict=True):
+            for symbol, of_symbol in enumerate(levels):
+                if of_symbol:
+                    into, offset = heads[:, head, symbol], offsets[head, symbol : symbol + 1]
+                    hidden.write(into, offset, properties, centres[of_symbol], sharpness)
 
 
 class _Hidden:
