@@ -15,8 +15,8 @@ from data.video.colour import HDR, UNTAGGED
 from data.video.sampling import varies
 
 VARIES = (
-    "its frame rate varies by more than a tenth: the sampler uniform takes frames at equal numbers, "
-    "uniform-time at equal times"
+    "its frame rate varies by more than a tenth: the sampler uniform takes frames at equal "
+    "numbers, uniform-time at equal times"
 )
 
 
