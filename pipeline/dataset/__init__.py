@@ -22,6 +22,7 @@ from pipeline.dataset.sources import (
 )
 from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refuse_unknown_split
 from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
+from pipeline.dataset.window_ridge import WindowRidge
 
 __all__ = [
     "BLOCK_NUMBERS",
@@ -33,6 +34,7 @@ __all__ = [
     "RunInputs",
     "Split",
     "VideoJobs",
+    "WindowRidge",
     "as_tensor",
     "build_examples",
     "chance_bound",

@@ -18,7 +18,7 @@ from pipeline.agents import (
     unstack_sender,
 )
 from pipeline.config import build_config
-from pipeline.dataset import build_examples
+from pipeline.dataset import WindowRidge, build_examples
 from pipeline.evaluation import evaluate
 from pipeline.message import Speaker
 from pipeline.runs import Run
@@ -130,7 +130,8 @@ def test_amounts_that_span_decades_are_read_by_their_logarithms():
     signs = rng.normal(size=(100, 6)).astype(np.float32) + (mass[:, None] - 10).astype(np.float32)
     objects, train = np.repeat(np.arange(20), 5), np.flatnonzero(np.arange(100) % 25 > 4)
     for features, in_logs in ((amounts, True), (signs, False)):
-        scores = RidgeScores.fit([features], mass[:, None], objects, train)
+        shared = WindowRidge.fit([features[:, None]], mass[:, None], objects, train)
+        scores = RidgeScores.of(shared, 0, 1, train)
         assert (scores.scale > 0).all() == in_logs
         encoder = RidgeEncoder(4, 6, 1, 1)
         scores.load_into(encoder)
