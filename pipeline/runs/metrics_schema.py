@@ -103,7 +103,7 @@ class AccuracySpread(Spread):
 
 
 class NullAccuracy(AccuracySpread):
-    """The accuracy of seeds that learnt from shuffled labels, of all at once and of each."""
+    """The accuracy of seeds that learned from permuted labels, of all at once and of each."""
 
     properties: dict[str, AccuracySpread] = Field(default_factory=dict, description="by property")
 
@@ -265,7 +265,9 @@ class StructuralMetric(Spread):
     null_mean: Number = Field(description="when properties are permuted across objects")
     null_low: Number = Field(description="2.5 % of the null is below this")
     null_high: Number = Field(description="2.5 % of the null is above this")
-    p_value: Fraction = Field(description="of the mean, against that null; one-sided")
+    p_value: Fraction = Field(
+        description="of the mean, against that null; one-sided, to the side that is better"
+    )
     p_per_seed: list[Fraction] = Field(description="of each seed, against that null")
     codebook_mean: Number = Field(
         description="when whole messages are permuted: same content, arbitrary code"
@@ -282,7 +284,9 @@ class BinnedMetric(Record):
 
     mean: Number = Field(description="over seeds")
     null_mean: Number = Field(description="when properties are permuted across objects")
-    p_value: Fraction = Field(description="of the mean, against that null; one-sided")
+    p_value: Fraction = Field(
+        description="of the mean, against that null; one-sided, to the side that is better"
+    )
 
 
 class Selectivity(Record):
@@ -574,7 +578,8 @@ class RunMetrics(Record):
     )
     shuffled_labels: NullAccuracy | None = Field(
         default=None,
-        description="accuracy of the seeds that learnt from shuffled labels (train --null-seeds)",
+        description="accuracy of the seeds that learned from labels permuted by object "
+        "(train --null), about these labels",
     )
     baselines: dict[str, AccuracyEstimate | None] | None = Field(
         default=None,
