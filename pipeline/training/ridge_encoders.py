@@ -126,11 +126,19 @@ def quantise(
         known = labels[seed][train[seed]]
         for number, agent in enumerate(agents):
             stack = {name: value.detach()[seed, number] for name, value in senders.items()}
-            _quantise_agent(stack, agent.of_clips[train[seed]], known, config, draw=number)
+            alike = [
+                other
+                for other, scores in enumerate(agents)
+                if np.array_equal(scores.of_clips, agent.of_clips)
+            ]
+            place = (alike.index(number) + 0.5) / len(alike)
+            _quantise_agent(
+                stack, agent.of_clips[train[seed]], known, config, draw=number, place=place
+            )
 
 
 def _quantise_agent(
-    stack: Stack, scores: Floats, labels: Floats, config: TrainConfig, *, draw: int
+    stack: Stack, scores: Floats, labels: Floats, config: TrainConfig, *, draw: int, place: float
 ) -> None:
     """Let the heads of one agent start as quantisers, in place.
 
@@ -140,6 +148,8 @@ def _quantise_agent(
         labels: Of the same clips, (n, P).
         config: Of the run.
         draw: Seeds the centres of heads that tell several properties.
+        place: Of a level among the clips that share it, 0 to 1: agents of equal scores have
+            different ones, so that together they tell more levels.
     """
     count = len(config.properties)
     hidden = _Hidden(stack["fc.weight"], stack["fc.bias"], count)
@@ -154,7 +164,11 @@ def _quantise_agent(
             symbols = [[[level] for level in range(len(centres))]]
         else:
             most = min(config.vocab ** len(own), hidden.room // count)
-            centres = _levels(shown, labels[:, properties], config.vocab, most)
+            values = np.unique(labels[:, properties])
+            if config.agents == 1 and len(values) <= min(config.vocab, most):
+                centres = _means(shown, labels[:, properties])
+            else:  # part of a prediction is not near the mean of its label
+                centres = _levels(shown, most, place)
             symbols = _digits(len(centres), len(own), config.vocab)
         spacing = np.ptp(centres, axis=0).max() / max(1, len(centres) - 1)
         sharpness = SHARPNESS / max(spacing**2, 1e-12)
@@ -229,18 +243,15 @@ def _shares(heads: int, properties: int) -> list[tuple[list[int], list[int]]]:
     return [(list(range(head, properties, heads)), [head]) for head in range(heads)]
 
 
-def _levels(scores: Floats, labels: Floats, few: int, most: int) -> Floats:
-    """Return levels of a score (n, 1), ascending, (levels, 1).
+def _levels(scores: Floats, most: int, place: float) -> Floats:
+    """Return `most` levels of a score (n, 1), of equally many clips, ascending, (levels, 1)."""
+    return np.unique(np.quantile(scores, (np.arange(most) + place) / most))[:, None]
 
-    The mean score of each value of the label where there are few values, else `most` levels of
-    equally many clips.
-    """
+
+def _means(scores: Floats, labels: Floats) -> Floats:
+    """Return the mean score of each value of a label (n, 1), ascending, (values, 1)."""
     values = np.unique(labels)
-    if len(values) <= min(few, most):
-        levels = np.array([scores[labels[:, 0] == value].mean() for value in values])
-    else:
-        levels = np.quantile(scores, (np.arange(most) + 0.5) / most)
-    return np.unique(levels)[:, None]
+    return np.unique([scores[labels == value].mean() for value in values])[:, None]
 
 
 def _digits(levels: int, heads: int, vocab: int) -> list[list[list[int]]]:
