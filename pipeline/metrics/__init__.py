@@ -6,6 +6,7 @@ adding a module with a record adds the metric. Read no metric without what chanc
 `docs/metrics.md` for definitions.
 """
 
+from pipeline.metrics.concept_best_matching import Match, best_matches
 from pipeline.metrics.information import (
     adjusted_mutual_information,
     bin_property,
@@ -39,9 +40,11 @@ METRICS = known_metrics()
 __all__ = [
     "METRICS",
     "Assessment",
+    "Match",
     "Metric",
     "adjusted_mutual_information",
     "assess",
+    "best_matches",
     "bin_property",
     "bosdis_chaabouni2020",
     "bosdis_wmcp",

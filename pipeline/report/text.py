@@ -7,6 +7,7 @@ from typing import Any
 
 from data.wording import counted
 from pipeline.console import echo, echo_folded, echo_json, print_table
+from pipeline.metrics import METRICS
 from pipeline.report.summary import missing_baselines, transfer_notes
 from pipeline.runs import (
     AccuracyEstimate,
@@ -105,10 +106,15 @@ def structure_rows(metrics: RunMetrics) -> Table:
                 f"{entry.mean:.3f} ± {entry.std:.3f}",
                 f"{entry.null_mean:.3f}",
                 f"{entry.p_value:.3f}",
-                entry.verdict or "",
+                entry.verdict or _direction(name),
             ]
         )
     return columns, rows
+
+
+def _direction(name: str) -> str:
+    smaller = name in METRICS and METRICS[name].better == "smaller"
+    return "smaller is better" if smaller else ""
 
 
 def cause_rows(metrics: RunMetrics) -> Table:
