@@ -68,18 +68,16 @@ def test_the_best_dictionary_is_the_best_of_all(seed):
     assert found == pytest.approx(best / 24)
 
 
-class TestDictionary:
-    def test_a_planted_dictionary_is_found():
-        renamed = np.array([2, 0, 3, 1])[GRID[:, ::-1]]  # positions exchanged, symbols renamed
-        found = {
-            (one.position, one.symbol): (one.attribute, one.bin)
-            for one in best_matches(renamed, GRID)
-        }
-        symbols = {0: 2, 1: 0, 2: 3, 3: 1}
-        expected = {
-            (1 - prop, symbols[level]): (prop, level) for prop in range(2) for level in range(4)
-        }
-        assert found == expected
+def test_a_planted_dictionary_is_found():
+    renamed = np.array([2, 0, 3, 1])[GRID[:, ::-1]]  # positions exchanged, symbols renamed
+    found = {
+        (one.position, one.symbol): (one.attribute, one.bin) for one in best_matches(renamed, GRID)
+    }
+    symbols = {0: 2, 1: 0, 2: 3, 3: 1}
+    expected = {
+        (1 - prop, symbols[level]): (prop, level) for prop in range(2) for level in range(4)
+    }
+    assert found == expected
 
 
 def test_its_counts_are_those_of_clips():
