@@ -6,6 +6,7 @@ adding a module with a record adds the metric. Read no metric without what chanc
 `docs/metrics.md` for definitions.
 """
 
+from pipeline.metrics.concept_best_matching import Match, best_matches
 from pipeline.metrics.information import (
     adjusted_mutual_information,
     bin_property,
@@ -30,18 +31,34 @@ from pipeline.metrics.significance import (
     interval,
     p_value,
     permutation_null,
+    permuted_values,
 )
 from pipeline.metrics.topsim import topsim
+from pipeline.metrics.verdicts import (
+    NOT_TESTED,
+    UNDECIDED,
+    UNDEFINED,
+    VERDICTS,
+    Evidence,
+    own_leads,
+)
 
 METRICS = known_metrics()
 """Every metric of this package, by name."""
 
 __all__ = [
     "METRICS",
+    "NOT_TESTED",
+    "UNDECIDED",
+    "UNDEFINED",
+    "VERDICTS",
     "Assessment",
+    "Evidence",
+    "Match",
     "Metric",
     "adjusted_mutual_information",
     "assess",
+    "best_matches",
     "bin_property",
     "bosdis_chaabouni2020",
     "bosdis_wmcp",
@@ -55,9 +72,11 @@ __all__ = [
     "message_ids",
     "mutual_information",
     "number_objects",
+    "own_leads",
     "p_value",
     "permutation_null",
     "permutations",
+    "permuted_values",
     "posdis_chaabouni2020",
     "posdis_wmcp",
     "spearman",

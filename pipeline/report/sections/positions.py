@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.metrics import METRICS
+from pipeline.metrics import METRICS, VERDICTS
 from pipeline.report.charts import Axis
 from pipeline.report.sections.section import ReportContext, Section
 from pipeline.runs import RunMetrics
@@ -21,6 +21,8 @@ def build(context: ReportContext) -> Mapping[str, Any]:
         "most_information": max((max(one.information) for one in positions), default=0) or 1,
         "causal": causal(metrics),
         "structure": structure(metrics),
+        "own_positions": metrics.own_positions,
+        "verdicts": VERDICTS,
         "agreement": metrics.agreement and metrics.agreement.seeds,
     }
 
@@ -60,8 +62,10 @@ def structure(metrics: RunMetrics) -> list[dict[str, Any]]:
     axis = Axis(0.0, 1.0)
     rows = []
     for name, entry in (metrics.compositionality or {}).items():
-        title = METRICS[name].title if name in METRICS else name
-        row: dict[str, Any] = {"name": title, "metric": entry}
+        known = METRICS.get(name)
+        title = known.title if known else name
+        better = known.better if known else "larger"
+        row: dict[str, Any] = {"key": name, "name": title, "better": better, "metric": entry}
         if entry is not None:
             low, high = entry.interval
             values = {
