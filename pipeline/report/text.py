@@ -7,6 +7,7 @@ from typing import Any
 
 from data.wording import counted
 from pipeline.console import echo, echo_folded, echo_json, print_table
+from pipeline.metrics import METRICS
 from pipeline.report.summary import missing_baselines, transfer_notes
 from pipeline.runs import (
     AccuracyEstimate,
@@ -137,10 +138,15 @@ def structure_rows(metrics: RunMetrics) -> Table:
                 _spread_text(entry if entry.clips == "training" else entry.on_training_clips),
                 _decimals(nulls.mean if nulls else entry.null_mean),
                 _decimals(nulls.p_value if nulls else entry.p_value),
-                entry.verdict or "",
+                entry.verdict or _direction(name),
             ]
         )
     return columns, rows
+
+
+def _direction(name: str) -> str:
+    smaller = name in METRICS and METRICS[name].better == "smaller"
+    return "smaller is better" if smaller else ""
 
 
 def _spread_text(spread: Spread | None) -> str:
