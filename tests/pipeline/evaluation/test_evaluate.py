@@ -10,11 +10,13 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.structure import assess_messages
-from pipeline.metrics import METRICS, Metric
+from pipeline.metrics import METRICS, VERDICTS, Metric
+from pipeline.report import write_report
 from pipeline.report.text import structure_rows
 from pipeline.runs import Run, RunMetrics
 from pipeline.training import train
 from tests.helpers.command import run as run_command
+from tests.helpers.pages import read_page
 
 SHOWN: list[tuple[int, int, str]] = []
 """What `evaluate` shows while it computes `metrics`."""
@@ -128,6 +130,21 @@ def test_every_metric_stands_beside_training_clips_and_null_seeds(metrics):
     assert all(0.25 <= own.p_value <= 1 for own in metrics.own_positions.values())
 
 
+def test_tables_and_page_say_where_structure_was_measured(folder, metrics, tmp_path):
+    columns, rows = structure_rows(metrics)
+    assert columns[1:3] == ["held out", "training"]
+    own, entry = rows[1], metrics.compositionality["posdis_chaabouni2020"]
+    assert own[0] == "posdis_chaabouni2020"
+    assert own[1].startswith(f"{entry.mean:.3f}")
+    assert own[2].startswith(f"{entry.on_training_clips.mean:.3f}")
+    assert own[3:5] == [f"{entry.null_seeds.mean:.3f}", f"{entry.null_seeds.p_value:.3f}"]
+    words = read_page(write_report(folder / "run", tmp_path / "page.html").path).words
+    assert f"null seeds {entry.null_seeds.mean:.2f}" in words
+    assert f"on training clips {entry.on_training_clips.mean:.2f}" in words
+    assert f"{entry.verdict} : {VERDICTS[entry.verdict]}" in words
+    assert "held-out clips" in words
+
+
 def test_agents_that_can_be_told_from_their_controls(metrics):
     assert metrics.kept_receiver.properties["mass"].mean > 0.8
     assert metrics.baselines["ridge"].properties["mass"].mean > 0.9
@@ -236,7 +253,9 @@ def test_wrong_words_get_a_sentence(folder, words, code, sentence):
     assert "Traceback" not in shown.stderr
 
 
-def test_where_smaller_is_better_bins_ask_chance_for_small_values(compositional, monkeypatch):
+def test_where_smaller_is_better_chance_is_asked_for_small_values(
+    compositional, metrics, monkeypatch
+):
     errors = Metric(
         name="errors",
         title="Errors",
@@ -250,6 +269,8 @@ def test_where_smaller_is_better_bins_ask_chance_for_small_values(compositional,
     keys = assess_messages(compositional, permutations=20)
     assert keys["compositionality"]["errors"]["p_value"] == pytest.approx(1 / 21)
     assert keys["bins"]["errors"]["5"]["p_value"] == pytest.approx(1 / 21)
+    _, rows = structure_rows(metrics.with_keys(keys))
+    assert next(row for row in rows if row[0] == "errors")[-1] == "smaller is better"
 
 
 def test_a_new_metric_is_evaluated_stored_and_shown(compositional, metrics, monkeypatch):
