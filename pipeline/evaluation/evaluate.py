@@ -394,4 +394,5 @@ def _with_bins(
     n = min(permutations, MAX_PERMUTATIONS_OF_BINS)
     null = permutation_null(metric, tokens, bins, n=n, groups=objects).mean(1)
     mean = float(np.mean(metric(tokens, bins)))
-    return {"mean": mean, "null_mean": float(null.mean()), "p_value": p_value(mean, null)}
+    p = p_value(metric.sign * mean, metric.sign * null)
+    return {"mean": mean, "null_mean": float(null.mean()), "p_value": p}

@@ -250,7 +250,8 @@ class Assessment:
         null_mean: The mean of the permutation null.
         null_low: 2.5 % of the permutation null is below this.
         null_high: 2.5 % of the permutation null is above this.
-        p_value: Of the mean, with the permutation null.
+        p_value: Of the mean, with the permutation null; of so small a value where smaller is
+            better.
         p_per_seed: Of each seed, with the permutation null, (S,).
         low: The lower end of the 95 % bootstrap interval over objects.
         high: The upper end.
@@ -331,11 +332,14 @@ def assess(
     mean, null_mean = float(per_seed.mean()), null.mean(1)
     null_low, null_high = np.quantile(null_mean, [0.025, 0.975]).tolist()
     low, high = interval(mean, draws.mean(1), within=metric.range)
-    p = p_value(mean, null_mean)
+    p = p_value(metric.sign * mean, metric.sign * null_mean)
     codebook_mean = p_codebook = conclusion = None
     if metric.structural:
         codebook = codebook_null(metric, messages, bins, n=n_codebook, seed=seed).mean(1)
-        codebook_mean, p_codebook = float(codebook.mean()), p_value(mean, codebook)
+        codebook_mean, p_codebook = (
+            float(codebook.mean()),
+            p_value(metric.sign * mean, metric.sign * codebook),
+        )
         alpha = ALPHA / max(1, sum(own.structural for own in known_metrics().values()))
         conclusion = verdict(p, p_codebook, alpha=alpha) if bins.shape[-1] > 1 else "undefined"
     return Assessment(
@@ -347,7 +351,7 @@ def assess(
         null_low=null_low,
         null_high=null_high,
         p_value=p,
-        p_per_seed=np.asarray(p_value(per_seed, null)),
+        p_per_seed=np.asarray(p_value(metric.sign * per_seed, metric.sign * null)),
         low=low,
         high=high,
         codebook_mean=codebook_mean,

@@ -265,7 +265,9 @@ class StructuralMetric(Spread):
     null_mean: Number = Field(description="when properties are permuted across objects")
     null_low: Number = Field(description="2.5 % of the null is below this")
     null_high: Number = Field(description="2.5 % of the null is above this")
-    p_value: Fraction = Field(description="of the mean, against that null; one-sided")
+    p_value: Fraction = Field(
+        description="of the mean, against that null; one-sided, to the side that is better"
+    )
     p_per_seed: list[Fraction] = Field(description="of each seed, against that null")
     codebook_mean: Number = Field(
         description="when whole messages are permuted: same content, arbitrary code"
@@ -282,7 +284,9 @@ class BinnedMetric(Record):
 
     mean: Number = Field(description="over seeds")
     null_mean: Number = Field(description="when properties are permuted across objects")
-    p_value: Fraction = Field(description="of the mean, against that null; one-sided")
+    p_value: Fraction = Field(
+        description="of the mean, against that null; one-sided, to the side that is better"
+    )
 
 
 class Selectivity(Record):

@@ -211,6 +211,22 @@ def test_wrong_words_get_a_sentence(folder, words, code, sentence):
     assert "Traceback" not in shown.stderr
 
 
+def test_where_smaller_is_better_bins_ask_chance_for_small_values(compositional, monkeypatch):
+    errors = Metric(
+        name="errors",
+        title="Errors",
+        function=lambda tokens, attributes: float(np.mean(tokens[:, 0] != attributes[:, 0])),
+        definition="the share of clips whose first symbol is not the first property's bin",
+        chance="1 - 1 / bins",
+        source="this test",
+        better="smaller",
+    )
+    monkeypatch.setitem(METRICS, errors.name, errors)
+    keys = assess_messages(compositional, permutations=20)
+    assert keys["compositionality"]["errors"]["p_value"] == pytest.approx(1 / 21)
+    assert keys["bins"]["errors"]["5"]["p_value"] == pytest.approx(1 / 21)
+
+
 def test_a_new_metric_is_evaluated_stored_and_shown(compositional, metrics, monkeypatch):
     new = Metric(
         name="first_symbol",

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from pipeline import metrics
-from pipeline.metrics import METRICS, draw_objects, number_objects, significance
+from pipeline.metrics import METRICS, Metric, draw_objects, number_objects, significance
 from tests.helpers.codes import GRID, OBJECTS, STRUCTURAL, arbitrary_code, code_by_object
 
 ONE_NUMBER = [name for name, metric in METRICS.items() if not metric.per_position]
@@ -222,6 +222,19 @@ class TestAssess:
         assert found.null_low < found.null_mean < found.null_high < found.mean
         assert found.std == pytest.approx(0.0, abs=1e-12)
         assert found.per_seed.shape == (3,)
+
+    @pytest.mark.parametrize(("better", "p"), [("larger", 1.0), ("smaller", 0.01)])
+    def test_chance_is_asked_for_what_speaks_for_the_code(self, better, p):
+        errors = Metric(
+            name="errors", title="Errors", definition="the share of wrong first symbols",
+            function=lambda tokens, attributes: float(np.mean(tokens[:, 0] != attributes[:, 0])),
+            chance="3/4", source="this test", better=better,
+        )  # fmt: skip
+        found = significance.assess(errors, np.stack([GRID] * 2), GRID, groups=OBJECTS, n=99)
+        assert found.mean == 0.0
+        assert found.null_mean > 0.5
+        assert found.p_value == pytest.approx(p)
+        assert found.p_per_seed == pytest.approx([p, p])
 
     def test_random_messages_are_never_compositional(self):
         rng = np.random.default_rng(1)
