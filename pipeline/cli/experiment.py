@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import HeliographError
-from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, device, hub_dir, share_the_cores
+from pipeline.cli.options import (
+    PATH,
+    SOME_CLIPS_FAILED,
+    as_json,
+    device,
+    home,
+    hub_dir,
+    share_the_cores,
+)
 from pipeline.console import echo, echo_json, format_duration, log, print_table
 
 if TYPE_CHECKING:
@@ -153,7 +161,7 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
             raise click.UsageError(f"--features {text}: {asked} takes a feature file, not {name}")
         if name in files:
             raise click.UsageError(f"--features: two files for {name}, {files[name]} and {file}")
-        files[name] = Path(file)
+        files[name] = home(Path(file))
     return files
 
 

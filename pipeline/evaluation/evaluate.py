@@ -143,6 +143,7 @@ def evaluate(
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
     videos: Sequence[Path] | None = None,
+    moved: Mapping[str, Path] | None = None,
     progress: Progress | None = None,
 ) -> RunMetrics:
     """Evaluate a run folder and add the results to its `metrics.json`.
@@ -157,6 +158,7 @@ def evaluate(
         controls: Also train networks without a bottleneck and with a continuous one (minutes).
         videos: Also read the videos, for baselines on optical flow and on how clips are filed:
             manifests, folders or videos; none: the videos are looked for where they were.
+        moved: Where the caches of the run are now, by name, as for `pipeline.runs.load_inputs`.
         progress: Called with what is being done.
 
     Returns:
@@ -170,7 +172,7 @@ def evaluate(
     run.files.require_own("metrics.json")
     report = progress or (lambda _: None)
     report("reading the cache")
-    sources = load_inputs(run)
+    sources = load_inputs(run, moved)
     inputs = EvaluationInputs(
         run=run,
         sources=sources,
