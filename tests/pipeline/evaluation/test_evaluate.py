@@ -18,6 +18,9 @@ from pipeline.training import train
 from tests.helpers.command import run as run_command
 from tests.helpers.pages import read_page
 
+SHOWN: list[tuple[int, int, str]] = []
+"""What `evaluate` shows while it computes `metrics`."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, features):
@@ -65,7 +68,17 @@ def metrics(folder):
             on=[folder / "fall.h5", folder / "made.h5"],
             outcome=("outcome", "action"),
             controls=True,
+            show=lambda *step: SHOWN.append(step),
         )
+
+
+def test_what_is_shown_never_goes_back_and_ends_whole(metrics):
+    done = [step[0] for step in SHOWN]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert {step[1] for step in SHOWN} == {100}
+    assert SHOWN[-1] == (100, 100, "")
+    assert {"baseline ridge", "fresh receivers", "transfer"} <= {step[2] for step in SHOWN}
 
 
 def test_every_key_is_there(metrics):
