@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+<<<<<<< HEAD
 from pipeline.cli.options import (
     PATH,
     as_json,
@@ -14,11 +15,22 @@ from pipeline.cli.options import (
     reading_limits,
 )
 from pipeline.console import log
+=======
+from data.errors import InvalidValueError
+from pipeline.cli.options import PATH, HelpGroup, as_json, examples, reading_limits
+from pipeline.console import Loudness, ProgressBar, log, loudness
+>>>>>>> main
 
 HELP_ORDER = 70
+HELP_GROUP = HelpGroup.AGENTS
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph evaluate runs/ours",
+        "heliograph evaluate runs/ours --against random.h5 --controls",
+    )
+)
 @click.argument("run", type=PATH)
 @click.option(
     "--permutations",
@@ -91,6 +103,7 @@ def evaluate(
         raise click.UsageError("--outcome and --action go together")
     if clips and not videos:
         raise click.UsageError("--clips says where the videos are, which --videos reads")
+<<<<<<< HEAD
     metrics = stage(
         run,
         permutations=permutations,
@@ -102,4 +115,18 @@ def evaluate(
         moved=named_caches(moved, "--cache"),
         progress=log,
     )
+=======
+    with ProgressBar("hundredths of the evaluation") as bar:
+        metrics = stage(
+            run,
+            permutations=permutations,
+            against=_named(against),
+            on=on,
+            outcome=(outcome, action) if outcome and action else None,
+            controls=controls,
+            videos=clips if videos else None,
+            progress=None if bar.is_drawn and loudness() is Loudness.NORMAL else log,
+            show=bar.update,
+        )
+>>>>>>> main
     show_metrics(metrics, as_json)

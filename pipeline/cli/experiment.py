@@ -13,6 +13,7 @@ from data.errors import HeliographError
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
+<<<<<<< HEAD
     as_json,
     device,
     home,
@@ -20,16 +21,29 @@ from pipeline.cli.options import (
     share_the_cores,
 )
 from pipeline.console import echo, echo_json, format_duration, log, print_table
+=======
+    HelpGroup,
+    as_json,
+    device,
+    examples,
+    hub_dir,
+    share_the_cores,
+)
+from pipeline.console import echo, echo_json, format_duration, log, print_table, warn
+>>>>>>> main
 
 if TYPE_CHECKING:
     from pipeline.experiments import ExperimentResult, Recipe
 
 HELP_ORDER = 110
+HELP_GROUP = HelpGroup.PAPER
 EVERY = "all"
 SERVED = "phase87"  # by a feature file without a name, when all are run
 
 
-@click.command()
+@click.command(
+    epilog=examples("heliograph experiment --list", "heliograph experiment ramp --seeds 3")
+)
 @click.argument("name", required=False)
 @click.option(
     "--list", "list_them", is_flag=True, help="List the experiments, and do nothing else."
@@ -131,7 +145,7 @@ def experiment(
             failed.append(recipe.name)
     _show(done, as_json, several=True)
     if failed:
-        log(f"failed: {', '.join(failed)}")
+        warn(f"failed: {', '.join(failed)}")
         raise click.exceptions.Exit(SOME_CLIPS_FAILED if done else 1)
 
 
