@@ -6,20 +6,16 @@ from pathlib import Path
 
 import click
 
-<<<<<<< HEAD
 from pipeline.cli.options import (
     PATH,
+    HelpGroup,
     as_json,
+    examples,
     moved_caches,
     named_caches,
     reading_limits,
 )
-from pipeline.console import log
-=======
-from data.errors import InvalidValueError
-from pipeline.cli.options import PATH, HelpGroup, as_json, examples, reading_limits
 from pipeline.console import Loudness, ProgressBar, log, loudness
->>>>>>> main
 
 HELP_ORDER = 70
 HELP_GROUP = HelpGroup.AGENTS
@@ -103,30 +99,17 @@ def evaluate(
         raise click.UsageError("--outcome and --action go together")
     if clips and not videos:
         raise click.UsageError("--clips says where the videos are, which --videos reads")
-<<<<<<< HEAD
-    metrics = stage(
-        run,
-        permutations=permutations,
-        against=named_caches(against, "--against"),
-        on=on,
-        outcome=(outcome, action) if outcome and action else None,
-        controls=controls,
-        videos=clips if videos else None,
-        moved=named_caches(moved, "--cache"),
-        progress=log,
-    )
-=======
     with ProgressBar("hundredths of the evaluation") as bar:
         metrics = stage(
             run,
             permutations=permutations,
-            against=_named(against),
+            against=named_caches(against, "--against"),
             on=on,
             outcome=(outcome, action) if outcome and action else None,
             controls=controls,
             videos=clips if videos else None,
+            moved=named_caches(moved, "--cache"),
             progress=None if bar.is_drawn and loudness() is Loudness.NORMAL else log,
             show=bar.update,
         )
->>>>>>> main
     show_metrics(metrics, as_json)

@@ -13,24 +13,15 @@ from data.errors import HeliographError
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
-<<<<<<< HEAD
-    as_json,
-    device,
-    home,
-    hub_dir,
-    share_the_cores,
-)
-from pipeline.console import echo, echo_json, format_duration, log, print_table
-=======
     HelpGroup,
     as_json,
     device,
     examples,
+    home,
     hub_dir,
     share_the_cores,
 )
 from pipeline.console import echo, echo_json, format_duration, log, print_table, warn
->>>>>>> main
 
 if TYPE_CHECKING:
     from pipeline.experiments import ExperimentResult, Recipe

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-<<<<<<< HEAD
 from collections.abc import Callable, Sequence
-=======
-from collections.abc import Callable
 from enum import StrEnum
->>>>>>> main
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import click
 
-<<<<<<< HEAD
 from pipeline.cli.options import (
     PATH,
+    HelpGroup,
+    examples,
     moved_caches,
     named_caches,
     reading_limits,
 )
-=======
-from pipeline.cli.options import PATH, HelpGroup, examples, reading_limits
->>>>>>> main
 from pipeline.cli.outputs import overwrite, require_free
 from pipeline.console import echo, log
 
