@@ -462,6 +462,35 @@ class Outcome(Record):
     )
 
 
+class MessageEstimate(Record):
+    """What messages say of a property as a number, on the clips that each seed held out.
+
+    Every object is judged by the errors on other objects.
+    """
+
+    objects: Count = Field(description="how many held-out objects there are")
+    level: Fraction = Field(description="the chance that an interval ought to hold the true value")
+    coverage: Fraction = Field(
+        description="the share of clips whose true value is in its interval, objects weighing the "
+        "same; null where too few objects were held out"
+    )
+    error: Positive = Field(description="mean absolute error, in the unit of the label")
+    error_of_median: Positive = Field(
+        description="that of the median of the training clips, whatever the message"
+    )
+    right: Fraction = Field(
+        description="the share of clips that are in the third of training clips that is named, "
+        "objects weighing the same"
+    )
+    calibration_error_softmax: Fraction = Field(
+        description="expected calibration error (10 bins) of the mean softmax probability of a "
+        "message's symbols, read as the chance that the third is right"
+    )
+    calibration_error: Fraction = Field(
+        description="the same of the confidence that `heliograph message` gives"
+    )
+
+
 class Transfer(Record):
     """The agents on the clips of another cache, nothing retrained (evaluate --on)."""
 
@@ -646,6 +675,11 @@ class RunMetrics(Record):
         description="by label of the cache, read off messages and off raw features; absent where "
         "too few clips have the label",
         validation_alias=AliasChoices("probes", AliasPath("worth", "probes")),
+    )
+    estimates: dict[str, MessageEstimate] | None = Field(
+        default=None,
+        description="by property, how far the estimates of `heliograph message` err, and whether "
+        "their intervals and confidences hold; absent where no clip was held out",
     )
     outcome: Outcome | None = Field(
         default=None, description="an outcome predicted from messages and an action"

@@ -41,6 +41,7 @@ NAMES = (
     "history.csv",
     "messages.jsonl",
     "lexicon.json",
+    "readout.json",
     PAGE,
     "seeds",
     CONTROL,
