@@ -115,10 +115,10 @@ class PublishedAccuracy(AccuracySpread):
 
 
 class Estimate(AccuracySpread):
-    """A fraction over seeds with its bootstrap interval."""
+    """A fraction over seeds with its interval."""
 
     interval: tuple[Fraction, Fraction] = Field(
-        description="95 % bootstrap interval of the mean, objects and seeds drawn again"
+        description="95 % interval of the mean, for other objects and other seeds"
     )
 
 
@@ -142,12 +142,12 @@ class AccuracyEstimate(Estimate):
 
 
 class DifferenceEstimate(Spread):
-    """A difference of two fractions over seeds, paired, with its bootstrap interval."""
+    """A difference of two fractions over seeds, paired, with its interval."""
 
     mean: Signed = Field(description="over the seeds that have a value; null where none has")
     per_seed: list[Signed] = Field(description="in the order of `seeds`; null where not known")
     interval: tuple[Signed, Signed] = Field(
-        description="95 % bootstrap interval of the mean, objects and seeds drawn again"
+        description="95 % interval of the mean, for other objects and other seeds"
     )
 
 
