@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from data.video.colour import HDR, UNTAGGED
+from data.video.sampling import varies
+
+VARIES = (
+    "its frame rate varies by more than a tenth: the sampler uniform takes frames at equal "
+    "numbers, uniform-time at equal times"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ class VideoInfo:
     bit_depth: int | None = None
     colour: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def conditions(self) -> tuple[str, ...]:
         """What the recording is like that a network may see, or that its times depend on."""
         found = []
@@ -81,6 +88,8 @@ class VideoInfo:
             found.append("timestamps are no use: times are counted by the frame rate")
         elif _has_gaps(self.pts_seconds):
             found.append("there are gaps in the times, as of dropped frames")
+        if varies(self.pts_seconds):
+            found.append(VARIES)
         return tuple(found)
 
     @property

@@ -14,6 +14,8 @@ from data.errors import HeliographError
 from data.wording import counted
 
 MOST = 10**12  # more than any clip has, and what numpy can still describe
+CLOCK_TICK = 1e-3  # seconds: the coarsest clock that a container usually has, Matroska's
+PARTS = 10  # of a clip, whose frame rates are compared
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -26,13 +28,15 @@ class ClipTooShort(HeliographError):
 class Sampling:
     """A rule that picks `frames` frames of a clip; `name` is a key of `SAMPLERS`.
 
-    uniform    `linspace(0, n - 1, frames)` cut to integers, over the n shown frames
-    fps        one frame every 1/`fps` seconds from the first: the frame shown at that time
-    window     `frames` frames, every `stride`-th, around the middle of the clip
-    middle     frame n // 2, the paper's static feature (`frames` must be 1)
-    published  `uniform` over the frames that the *header claims*, as the paper's code does through
-               OpenCV: short clips repeat frames, and a frame that cannot be read is replaced by
-               the last one that could
+    uniform       `linspace(0, n - 1, frames)` cut to integers, over the n shown frames
+    uniform-time  the frames shown at `frames` equal times, from that of the first to that of the
+                  last; one that is shown for long may be taken more than once
+    fps           one frame every 1/`fps` seconds from the first: the frame shown at that time
+    window        `frames` frames, every `stride`-th, around the middle of the clip
+    middle        frame n // 2, the paper's static feature (`frames` must be 1)
+    published     `uniform` over the frames that the *header claims*, as the paper's code does
+                  through OpenCV: short clips repeat frames, and a frame that cannot be read is
+                  replaced by the last one that could
 
     `pad` repeats the last frame of a clip that is too short, as the paper does; without it such a
     clip raises `ClipTooShort`.
@@ -97,6 +101,34 @@ def _uniform(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     return np.linspace(0, n - 1, count).astype(np.int64)
 
 
+def _uniform_time(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
+    n, count = len(times), sampling.frames
+    _check_length(sampling, n, count)
+    if n < count:
+        return np.minimum(np.arange(count), n - 1)
+    usual = (times[-1] - times[0]) / max(n - 1, 1)
+    wanted = np.linspace(times[0], times[-1], count) + min(CLOCK_TICK, usual / 2)
+    return np.searchsorted(times, wanted, side="right") - 1
+
+
+def varies(times: Times) -> bool:
+    """Return whether the frame rate varies by over 10 %.
+
+    That is: of ten parts of equally many frames one lasts over 10 % longer or shorter than the
+    mean of the parts, and by more than a tick of a clock of milliseconds.
+
+    Args:
+        times: float64 (n,), times of shown frames in seconds, never decreasing.
+    """
+    edges = np.unique(np.linspace(0, max(len(times) - 1, 0), PARTS + 1).astype(np.int64))
+    if len(edges) < 3:
+        return False
+    frames = np.diff(edges)
+    usual = (times[-1] - times[0]) / frames.sum() * frames
+    differs = np.abs(np.diff(times[edges]) - usual)
+    return bool((differs > np.maximum(0.1 * usual, CLOCK_TICK)).any())
+
+
 def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
     assert sampling.fps is not None
     end = times[0] + (sampling.frames - 1) / sampling.fps
@@ -134,6 +166,7 @@ def _published(sampling: Sampling, times: Times, claimed: int | None) -> Indices
 
 SAMPLERS: dict[str, Callable[[Sampling, Times, int | None], Indices]] = {
     "uniform": _uniform,
+    "uniform-time": _uniform_time,
     "fps": _fps,
     "window": _window,
     "middle": _middle,

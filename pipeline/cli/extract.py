@@ -57,8 +57,8 @@ class DecoderName(click.ParamType):
 @click.option(
     "--sampler",
     default="uniform",
-    help="uniform (over the clip), fps, window (around its middle), middle (one frame), or "
-    "published: as the paper's code counts frames.",
+    help="uniform (over the clip, by number), uniform-time (by time), fps, window (around its "
+    "middle), middle (one frame), or published: as the paper's code counts frames.",
 )
 @click.option(
     "--frames",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +32,9 @@ class Metric:
         source: Paper, equation, code.
         undefined: When the value is NaN, null in `metrics.json`.
         range: The smallest and the largest possible value.
+        better: Whether a "larger" or a "smaller" value speaks for the code. P-values ask how often
+            chance is at least as good.
+        lies: What misleads it, in a sentence or two; "" where nothing is known.
         properties: The number of properties that the metric needs.
         structural: Whether it asks how messages are built. Only such a metric gets a codebook null
             and a verdict.
@@ -52,6 +55,8 @@ class Metric:
     source: str
     undefined: str = "never"
     range: tuple[float, float] = (0.0, 1.0)
+    better: Literal["larger", "smaller"] = "larger"
+    lies: str = ""
     properties: int = 1
     structural: bool = False
     per_position: bool = False
@@ -62,6 +67,11 @@ class Metric:
     def __repr__(self) -> str:
         """Return the name."""
         return f"Metric({self.name})"
+
+    @property
+    def sign(self) -> int:
+        """1 where larger is better, -1 where smaller is."""
+        return 1 if self.better == "larger" else -1
 
     def __call__(self, tokens: ArrayLike, attributes: ArrayLike, **weights: ArrayLike) -> Any:
         """Return the value for tokens (N, P), or the values (...) for leading axes (...)."""

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from data.video.frames import LimitExceeded
 from data.video.pyav.container import Container, decoder_options
-from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts, to_rgb
-
-
-@dataclass
-class FullDecode:
-    """A decode of the whole stream.
-
-    Attributes:
-        pts: The time of each frame shown, in ticks and in order; None for one without.
-        failures: The numbers of the packets that could not be decoded.
-        corrupt: The times of the frames that FFmpeg marks as corrupt, or conceals a fault in.
-        facts: What the frames tell about the stream.
-    """
-
-    pts: list[int | None] = field(default_factory=list)
-    failures: list[int] = field(default_factory=list)
-    corrupt: list[int | None] = field(default_factory=list)
-    facts: StreamFacts = field(default_factory=StreamFacts)
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing failed and nothing is corrupt."""
-        return not self.failures and not self.corrupt
+from data.video.pyav.frame_buffer import FrameBuffer, FullDecode, StreamFacts, to_rgb
 
 
 def decode_fully(
     container: Container, buffer: FrameBuffer | None = None, *, strict: bool = False
 ) -> FullDecode:
-    """Decode everything in order; indices count the frames in the order that FFmpeg shows them.
+    """Decode in order: everything, or up to the last frame that `buffer` wants.
+
+    Indices count the frames in the order that FFmpeg shows them.
 
     Frames in several threads are not used: what is concealed, and what is counted, would depend on
     how many, and at damage FFmpeg's threads now and then wait for ever.
@@ -59,7 +38,7 @@ def decode_fully(
         context.options = decoder_options(fresh, strict=strict)
         context.thread_type = "SLICE"
         finished, number = False, -1
-        while not finished:
+        while not finished and not (buffer is not None and buffer.complete):
             number += 1
             try:
                 packet = next(packets, None)

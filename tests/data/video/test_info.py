@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from data.video import describe, probe
+from data.video.info import VARIES
 from tests.helpers import clips
 
 
@@ -54,6 +55,14 @@ def test_what_a_recording_is_like_is_said(name, condition, clip_file):
     assert [found for found in info.conditions if found.startswith(condition)]
     assert info.to_json()["conditions"] == list(info.conditions)
     assert f"note       {condition}" in describe(info)
+
+
+def test_a_rate_that_varies_is_said_and_a_steady_one_is_not(tmp_path):
+    ticks = [*range(0, 40, 2), *range(40, 60)]  # half as fast at first
+    uneven = clips.encode(tmp_path / "uneven.mkv", pts=ticks, options={"bf": "0"})
+    assert VARIES in probe(uneven, decode=False).conditions
+    assert f"note       {VARIES}" in describe(probe(uneven, decode=False))
+    assert VARIES not in probe(clips.encode(tmp_path / "even.mkv"), decode=False).conditions
 
 
 def test_colour_tags_and_high_dynamic_range(clip_file, tmp_path):

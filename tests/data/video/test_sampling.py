@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.video import Sampling
-from data.video.sampling import SAMPLERS, ClipTooShort
+from data.video.sampling import SAMPLERS, ClipTooShort, varies
 
 TIMES = np.arange(10) / 10.0
 
@@ -84,7 +84,10 @@ def test_an_empty_clip_cannot_even_be_padded():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"name": "random"}, "no sampling 'random'; there are uniform, fps, window, middle, pub"),
+        (
+            {"name": "random"},
+            "no sampling 'random'; there are uniform, uniform-time, fps, window, middle, pub",
+        ),
         ({"frames": 0}, "frames must be at least 1, not 0"),
         ({"frames": 10**19}, "frames must be at most 1,000,000,000,000, not 1000"),
         ({"name": "window", "stride": 10**19}, "stride must be at most 1,000,"),
@@ -110,3 +113,47 @@ def test_describe_goes_through_json_and_back():
 def test_more_frames_than_memory_holds_are_refused_at_once(rule):
     with pytest.raises(ClipTooShort, match=r"the clip (has 9 frames|lasts 0.375 s), 1000000000000"):
         Sampling(frames=10**12, **rule).indices(np.arange(9) / 24)
+
+
+def test_uniform_time_picks_what_is_shown_at_equal_times():
+    slow_then_fast = np.array([0.0, 1.0, 2.0, 3.0, 3.25, 3.5, 3.75, 4.0])
+    by_time = Sampling(name="uniform-time", frames=5)
+    assert by_time.indices(slow_then_fast).tolist() == [0, 1, 2, 3, 7]
+    assert by_time.indices(slow_then_fast + 100.1).tolist() == [0, 1, 2, 3, 7]
+    assert Sampling(frames=5).indices(slow_then_fast).tolist() == [0, 1, 3, 5, 7]
+    shown_for_long = np.array([0.0, 0.1, 0.2, 10.0])
+    assert Sampling(name="uniform-time", frames=4).indices(shown_for_long).tolist() == [0, 2, 2, 3]
+
+
+@pytest.mark.parametrize("rate", [24, 25, 30000 / 1001, 60, 120, 1200])
+def test_uniform_time_is_the_same_on_a_clock_of_milliseconds(rate):
+    exact = np.arange(61) / rate
+    picked = Sampling(name="uniform-time", frames=13).indices(exact)
+    assert picked.tolist() == list(range(0, 61, 5))
+    if rate < 500:
+        rounded = np.round(exact, 3)
+        assert Sampling(name="uniform-time", frames=13).indices(rounded).tolist() == picked.tolist()
+
+
+def test_uniform_time_refuses_and_pads_as_uniform_does():
+    with pytest.raises(ClipTooShort, match="the clip has 10 frames, 11 are asked for"):
+        Sampling(name="uniform-time", frames=11).indices(TIMES)
+    padded = Sampling(name="uniform-time", frames=12, pad=True).indices(TIMES)
+    assert padded.tolist() == [*range(10), 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([0.04] * 100, False),
+        ([0.008, 0.009] * 50, False),  # 120 frames a second on a clock of milliseconds
+        ([0.04] * 50 + [0.05] * 50, True),
+        ([0.04] * 50 + [0.042] * 50, False),
+        ([0.033, 0.05] * 50, False),  # a pattern that repeats, as of films on television
+        ([0.04] * 99 + [2.0], True),
+        ([0.1], False),
+        ([], False),
+    ],
+)
+def test_a_rate_that_varies_by_over_a_tenth_is_noticed(steps, expected):
+    assert varies(np.concatenate([[3.0], 3.0 + np.cumsum(steps)])) is expected

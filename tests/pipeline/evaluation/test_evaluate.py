@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from data import cache
 from data.errors import HeliographError
 from pipeline.evaluation import evaluate
-from pipeline.evaluation.evaluate import assess_messages
+from pipeline.evaluation.structure import assess_messages
 from pipeline.metrics import METRICS, Metric
 from pipeline.report.text import structure_rows
 from pipeline.runs import Run, RunMetrics
@@ -44,6 +44,7 @@ def folder(tmp_path_factory, features):
         epochs=30,
         oracle_epochs=0,
         vocab=4,
+        null=3,
     )
     return folder
 
@@ -67,7 +68,6 @@ def metrics(folder):
 
 def test_every_key_is_there(metrics):
     others = {
-        "shuffled_labels",
         "control",
         "imported_from",
         "game",
@@ -101,6 +101,18 @@ def test_intervals_hold_their_means(metrics):
                 look(inner)
 
     look(metrics.to_json())
+
+
+def test_every_metric_stands_beside_training_clips_and_null_seeds(metrics):
+    for name, entry in metrics.compositionality.items():
+        assert entry.clips == "held out"
+        assert len(entry.on_training_clips.per_seed) == len(entry.per_seed) == 2
+        assert len(entry.null_seeds.per_seed) == 3
+        assert entry.null_seeds.p_value >= 0.25
+        if METRICS[name].structural:
+            assert entry.verdict in ("undecided", "no better than chance")
+    assert set(metrics.own_positions) == {"mass", "volume"}
+    assert all(0.25 <= own.p_value <= 1 for own in metrics.own_positions.values())
 
 
 def test_agents_that_can_be_told_from_their_controls(metrics):
@@ -209,6 +221,22 @@ def test_wrong_words_get_a_sentence(folder, words, code, sentence):
     assert shown.exit_code == code
     assert sentence in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_where_smaller_is_better_bins_ask_chance_for_small_values(compositional, monkeypatch):
+    errors = Metric(
+        name="errors",
+        title="Errors",
+        function=lambda tokens, attributes: float(np.mean(tokens[:, 0] != attributes[:, 0])),
+        definition="the share of clips whose first symbol is not the first property's bin",
+        chance="1 - 1 / bins",
+        source="this test",
+        better="smaller",
+    )
+    monkeypatch.setitem(METRICS, errors.name, errors)
+    keys = assess_messages(compositional, permutations=20)
+    assert keys["compositionality"]["errors"]["p_value"] == pytest.approx(1 / 21)
+    assert keys["bins"]["errors"]["5"]["p_value"] == pytest.approx(1 / 21)
 
 
 def test_a_new_metric_is_evaluated_stored_and_shown(compositional, metrics, monkeypatch):

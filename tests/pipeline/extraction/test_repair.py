@@ -12,6 +12,8 @@ from data import cache
 from data.clips import Clip
 from data.files import sha256_file
 from data.manifests import write_manifest
+from data.video.info import VARIES
+from tests.helpers.clips import encode
 from tests.helpers.command import run
 from tests.helpers.films import make_film
 
@@ -200,3 +202,21 @@ class TestRepair:
         shown = run("cache", "verify", target.with_name("whole.h5"), "--repair")
         assert shown.exit_code == 0
         assert "whole.h5 is sound" in shown.stderr
+
+
+def test_a_clip_sampled_by_time_is_sampled_by_time_again(tmp_path, tiny):
+    ticks = [*range(0, 40, 2), *range(40, 60)]  # half as fast at first
+    film = encode(tmp_path / "uneven.mkv", codec="mpeg4", frames=40, pts=ticks)
+    target = tmp_path / "c.h5"
+    options = ("--backbone", "tiny", "--frames", 4, "--sampler", "uniform-time")
+    shown = run("extract", film, "-o", target, *options)
+    assert f"note: 1 clip (uneven.mkv): {VARIES}" in shown.stderr
+    assert VARIES in cache.read_ledger(target)[-1]["notes"]
+    whole = cache.load(target)
+    assert whole.frame_index.tolist() == [[0, 9, 19, 39]]  # `uniform` would take 0, 13, 26, 39
+    flip(target, whole.features[0].tobytes())
+    assert run("cache", "verify", target, "--repair").exit_code == 0
+    assert cache.load(target).differences(whole) == []
+    shown = run("extract", film, "-o", target, *options[:-1], "uniform")
+    assert shown.exit_code == 1
+    assert "'uniform-time', and this run has 'uniform'" in shown.stderr
