@@ -40,7 +40,7 @@ class SpokenClips:
         labels: (N, properties); NaN where unknown.
         objects: Of each clip, (N,).
         train: The clips with every label that the agents were trained on.
-        held_out: Those that they were not trained on.
+        held_out: Those of objects that they were not trained on.
     """
 
     tokens: Numbers
@@ -59,12 +59,14 @@ class SpokenClips:
         known = np.isfinite(labels).all(axis=1)
         is_train = np.array([line["part"] == "train" for line in lines])
         objects = tuple(line["object"] or line["clip"] for line in lines)
+        trained = {objects[clip] for clip in np.flatnonzero(is_train).tolist()}
+        is_new = np.array([name not in trained for name in objects])
         return cls(
             tokens.reshape(len(lines), -1),
             labels,
             objects,
             np.flatnonzero(is_train & known),
-            np.flatnonzero(~is_train & known),
+            np.flatnonzero(is_new & known),
         )
 
 

@@ -65,6 +65,19 @@ def test_objects_weigh_the_same_however_many_clips_they_have():
     assert np.median(own.quantiles()) == 1
 
 
+def test_a_clip_set_aside_of_a_trained_object_bears_no_witness(spoken_run, monkeypatch):
+    lines = spoken_run.messages(0)
+    first = next(number for number, line in enumerate(lines) if line["part"] == "train")
+    assert lines[first]["object"] == lines[first + 1]["object"]
+    before = SpokenClips.of(spoken_run, 0)
+    changed = [dict(line) for line in lines]
+    changed[first]["part"] = "structure"
+    monkeypatch.setattr(type(spoken_run), "messages", lambda self, seed=None: changed)
+    after = SpokenClips.of(spoken_run, 0)
+    assert len(after.train) == len(before.train) - 1
+    assert after.held_out.tolist() == before.held_out.tolist()
+
+
 def test_edges_are_halfway_between_the_thirds():
     assert band_edges(np.array([0.0, 1.0])) == (0.5, 0.5)
     assert band_edges(np.array([1.0, 2.0, 2.0, 2.0, 3.0])) == (1.5, 2.5)  # the middle is one value
