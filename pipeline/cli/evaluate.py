@@ -8,17 +8,19 @@ from pathlib import Path
 import click
 
 from data.errors import InvalidValueError
-from pipeline.cli.options import (
-    PATH,
-    as_json,
-    reading_limits,
-)
+from pipeline.cli.options import PATH, HelpGroup, as_json, examples, reading_limits
 from pipeline.console import log
 
 HELP_ORDER = 70
+HELP_GROUP = HelpGroup.AGENTS
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph evaluate runs/ours",
+        "heliograph evaluate runs/ours --against random.h5 --controls",
+    )
+)
 @click.argument("run", type=PATH)
 @click.option(
     "--permutations",

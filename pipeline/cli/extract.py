@@ -12,8 +12,10 @@ from pipeline.cli.options import (
     PATH,
     PRECISION,
     SOME_CLIPS_FAILED,
+    HelpGroup,
     as_json,
     batch,
+    examples,
     model_options,
     pool,
     reading_limits,
@@ -23,6 +25,7 @@ from pipeline.cli.options import (
 from pipeline.console import ProgressBar, echo_json, log
 
 HELP_ORDER = 40
+HELP_GROUP = HelpGroup.FEATURES
 
 
 class DecoderName(click.ParamType):
@@ -45,7 +48,12 @@ class DecoderName(click.ParamType):
         return str(value)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph extract clips/ -o clips.h5",
+        "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
+    )
+)
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write or go on with (.h5).")
 @click.option("--backbone", default="dinov2_vits14", help="See `heliograph backbones`.")

@@ -12,16 +12,24 @@ from data.errors import HeliographError
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
+    HelpGroup,
     as_json,
+    examples,
     model_options,
     reading_limits,
 )
-from pipeline.console import echo, echo_json, log
+from pipeline.console import echo, echo_json, log, warn
 
 HELP_ORDER = 90
+HELP_GROUP = HelpGroup.AGENTS
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph message runs/ours clip.mp4",
+        "heliograph message runs/ours clips/ --json > messages.jsonl",
+    )
+)
 @click.argument("run", type=PATH)
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @model_options
@@ -47,7 +55,7 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
     for result in messages_for(speaker, clips):
         if isinstance(result, HeliographError):
             failed = True
-            log(f"failed: {result}")
+            warn(f"failed: {result}")
             continue
         if as_json:
             echo_json(result.to_json())
@@ -59,7 +67,7 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
                 log(reason)
         if result.distance is not None and result.distance.unfamiliar:
             unlike = f"{result.clip} is unlike anything in the training"
-            log(f"warning: {unlike}: do not trust its message")
+            warn(f"warning: {unlike}: do not trust its message")
     sys.exit(SOME_CLIPS_FAILED if failed else 0)
 
 

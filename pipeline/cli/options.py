@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.console import echo, log
+from pipeline.console import Loudness, echo, log, loudness, set_loudness
 
 if TYPE_CHECKING:
     from pipeline.runs import RunMetrics
@@ -143,7 +144,60 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
     return limited
 
 
-class InOrder(click.Group):
+class HelpGroup(StrEnum):
+    """Headings of the commands in `heliograph --help`."""
+
+    START = "Begin here"
+    FEATURES = "Videos and their features"
+    AGENTS = "Agents and their messages"
+    PAPER = "The paper's results"
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a command's help: commands that can be typed, one a line."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+
+
+class CommandGroup(click.Group):
+    """A group whose commands all take --quiet and --verbose."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant, with these two options."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, click.Group):
+            known = {parameter.name for parameter in command.params}
+            command.params += [option for option in _loudness() if option.name not in known]
+        return name, command, rest
+
+
+def _loudness() -> list[click.Option]:
+    def choose(ctx: click.Context, param: click.Parameter, chosen: bool) -> None:
+        if not chosen:
+            return
+        if loudness() is not Loudness.NORMAL:
+            raise click.UsageError("--quiet and --verbose exclude each other")
+        set_loudness(Loudness(param.name))
+
+    texts = {
+        "quiet": "No progress and no notes: only what went wrong.",
+        "verbose": "Also the time that has passed, and where errors are from.",
+    }
+    return [
+        click.Option(
+            [f"-{name[0]}", f"--{name}"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=choose,
+            help=text,
+        )
+        for name, text in texts.items()
+    ]
+
+
+class InOrder(CommandGroup):
     """Lists its commands in the order in which they were added, not by name."""
 
     def list_commands(self, context: click.Context) -> list[str]:

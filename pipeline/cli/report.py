@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import (
-    PATH,
-    reading_limits,
-)
+from pipeline.cli.options import PATH, HelpGroup, examples, reading_limits
 from pipeline.cli.outputs import overwrite, require_free
 from pipeline.console import echo, log
 
 HELP_ORDER = 100
+HELP_GROUP = HelpGroup.AGENTS
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph report runs/ours", "heliograph report runs/ours -o page.html --clips clips/"
+    )
+)
 @click.argument("run", type=PATH)
 @click.option("-o", "--out", type=PATH, help="Page to write.", show_default="RUN/report.html")
 @click.option(

@@ -35,7 +35,7 @@ MAX_EXACT_SEEDS = 16
 BOOTSTRAP_DRAWS = 10_000
 POWER = 0.8
 """The chance with which a difference is to be shown that `detectable` states."""
-BASELINES = ("majority", "pixels", "differences", "ridge")
+BASELINES = ("majority", "pixels", "differences", "quantised_ridge", "ridge")
 """Those that tell whether the clips of two runs are equally hard."""
 
 

@@ -27,9 +27,13 @@ FEATURES = "motion.h5"
 NULL_SEEDS = 2  # with the three others they fill the five that are trained side by side
 FIRST = (
     "chosen on validation",
+    "chance",
     "baseline: majority",
     "baseline: pixels",
     "baseline: differences",
+    "baseline: quantised_ridge",
+    "baseline: ridge",
+    "baseline: quantised_labels",
     "control: shuffled labels",
 )
 """Rows of the scores that come first."""

@@ -12,8 +12,10 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     shown = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 2)
     assert shown.exit_code == 0
     parts = (
-        "chosen on validation", "baseline: majority", "baseline: pixels", "baseline: differences",
-        "control: shuffled labels", "last epoch", "baseline: ridge", "video of a cell never seen",
+        "chosen on validation", "chance", "baseline: majority", "baseline: pixels",
+        "baseline: differences", "baseline: quantised_ridge", "baseline: ridge ",
+        "baseline: quantised_labels", "control: shuffled labels", "last epoch",
+        "video of a cell never seen",
     )  # fmt: skip
     places = [shown.stdout.index(part) for part in parts]
     assert places == sorted(places)

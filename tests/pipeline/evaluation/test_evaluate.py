@@ -223,7 +223,9 @@ def test_wrong_words_get_a_sentence(folder, words, code, sentence):
     assert "Traceback" not in shown.stderr
 
 
-def test_where_smaller_is_better_bins_ask_chance_for_small_values(compositional, monkeypatch):
+def test_where_smaller_is_better_chance_is_asked_for_small_values(
+    compositional, metrics, monkeypatch
+):
     errors = Metric(
         name="errors",
         title="Errors",
@@ -237,6 +239,8 @@ def test_where_smaller_is_better_bins_ask_chance_for_small_values(compositional,
     keys = assess_messages(compositional, permutations=20)
     assert keys["compositionality"]["errors"]["p_value"] == pytest.approx(1 / 21)
     assert keys["bins"]["errors"]["5"]["p_value"] == pytest.approx(1 / 21)
+    _, rows = structure_rows(metrics.with_keys(keys))
+    assert next(row for row in rows if row[0] == "errors")[-1] == "smaller is better"
 
 
 def test_a_new_metric_is_evaluated_stored_and_shown(compositional, metrics, monkeypatch):
