@@ -9,7 +9,7 @@ import click
 
 from data.errors import InvalidValueError
 from pipeline.cli.options import PATH, HelpGroup, as_json, examples, reading_limits
-from pipeline.console import log
+from pipeline.console import Loudness, ProgressBar, log, loudness
 
 HELP_ORDER = 70
 HELP_GROUP = HelpGroup.AGENTS
@@ -91,16 +91,18 @@ def evaluate(
         raise click.UsageError("--outcome and --action go together")
     if clips and not videos:
         raise click.UsageError("--clips says where the videos are, which --videos reads")
-    metrics = stage(
-        run,
-        permutations=permutations,
-        against=_named(against),
-        on=on,
-        outcome=(outcome, action) if outcome and action else None,
-        controls=controls,
-        videos=clips if videos else None,
-        progress=log,
-    )
+    with ProgressBar("hundredths of the evaluation") as bar:
+        metrics = stage(
+            run,
+            permutations=permutations,
+            against=_named(against),
+            on=on,
+            outcome=(outcome, action) if outcome and action else None,
+            controls=controls,
+            videos=clips if videos else None,
+            progress=None if bar.is_drawn and loudness() is Loudness.NORMAL else log,
+            show=bar.update,
+        )
     show_metrics(metrics, as_json)
 
 

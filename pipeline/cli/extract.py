@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.configuration import ConfiguredCommand
 from pipeline.cli.options import (
     PATH,
     PRECISION,
@@ -49,10 +50,11 @@ class DecoderName(click.ParamType):
 
 
 @click.command(
+    cls=ConfiguredCommand,
     epilog=examples(
         "heliograph extract clips/ -o clips.h5",
         "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
-    )
+    ),
 )
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Cache to write or go on with (.h5).")

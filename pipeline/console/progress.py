@@ -71,6 +71,11 @@ class ProgressBar:
         if self._live is not None:
             self._live.stop()
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is a bar, not lines."""
+        return self._live is not None
+
     def update(
         self, done: int, total: int, note: str = "", *, seconds_left: float | None = None
     ) -> None:

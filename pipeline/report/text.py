@@ -134,7 +134,7 @@ def structure_rows(metrics: RunMetrics) -> Table:
         rows.append(
             [
                 name,
-                "-" if entry.clips == "training" else _spread_text(entry),
+                _spread_text(entry if entry.clips == "held out" else None),
                 _spread_text(entry if entry.clips == "training" else entry.on_training_clips),
                 _decimals(nulls.mean if nulls else entry.null_mean),
                 _decimals(nulls.p_value if nulls else entry.p_value),
