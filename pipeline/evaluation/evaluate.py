@@ -148,6 +148,7 @@ def evaluate(
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
     videos: Sequence[Path] | None = None,
+    moved: Mapping[str, Path] | None = None,
     progress: Progress | None = None,
     show: Callable[[int, int, str], None] | None = None,
 ) -> RunMetrics:
@@ -163,6 +164,7 @@ def evaluate(
         controls: Also train networks without a bottleneck and with a continuous one (minutes).
         videos: Also read the videos, for baselines on optical flow and on how clips are filed:
             manifests, folders or videos; none: the videos are looked for where they were.
+        moved: Where the caches of the run are now, by name, as for `pipeline.runs.load_inputs`.
         progress: Called with what is being done.
         show: Called with how many hundredths are done, with 100, and what is being done.
 
@@ -185,7 +187,7 @@ def evaluate(
             show(100 * done // sum(part.share for part in parts), 100, step)
 
     report("reading the cache")
-    sources = load_inputs(run)
+    sources = load_inputs(run, moved)
     inputs = EvaluationInputs(
         run=run,
         sources=sources,
