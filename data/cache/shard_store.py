@@ -113,6 +113,7 @@ class ShardStore:
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
         """What `consolidate` has to say about clips that share an object now."""
+        self._forgiven: set[str] = set()  # videos that failed in earlier runs, and no more
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
         for written in (self.target, ledger_path(self.target)):
             require_own_file(written)  # now, and not after hours of extraction
@@ -344,6 +345,10 @@ class ShardStore:
             details["source_sha256"] = source_sha256
         append_to_ledger(self.target, clip, "failed", reason=reason, **details)
 
+    def forgive(self, clip: str) -> None:
+        """Forget that a clip failed in an earlier run: it is cut into windows now."""
+        self._forgiven.add(clip)
+
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
 
@@ -442,6 +447,8 @@ class ShardStore:
         """Return rows as one cache, with the failures of `clips` and of those before them."""
         given = {clip.id for clip in clips}
         failed = dict(self._existing.clips.failures) if self._existing else {}
+        for clip in self._forgiven:
+            failed.pop(clip, None)
         order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
         failed |= self._failures
         extracted = {row.clip.id for row in rows}

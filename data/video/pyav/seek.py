@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,14 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from data.cores import available_cores
+from data.video.frames import FrameIndices, Frames
 from data.video.pyav.container import TIMED_FORMATS, Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.packet import Packet
-    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 # A thread takes a millisecond to start and a little at each frame: it is not used for fewer pixels.
@@ -39,6 +40,8 @@ THREAD_GAIN = 0.5
 
 # Fewer packets than this are read and left rather than sought past.
 WORTH_A_SEEK = 300
+
+_TAKEN = -1  # in place of the index of a frame that has come
 
 FIELDS_REASON = "a field may be a packet of its own"
 
@@ -81,10 +84,16 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
             reformatter = VideoReformatter()
             for number in share:
                 packets = (source.packet(n) for n in segments[number].tolist())
-                facts[number] = _decode_segment(
-                    decoder, packets, index_of_pts, buffer, reformatter,
-                    may_be_fields=not packet_index.whole,
-                )  # fmt: skip
+                facts[number] = found = StreamFacts()
+                try:
+                    for index, frame in _segment_frames(
+                        decoder, packets, index_of_pts, found, may_be_fields=not packet_index.whole
+                    ):
+                        buffer.store(index, to_rgb(frame, decoder.path, reformatter))
+                except FrameSizeChanged:
+                    raise SeekMismatch("its frame size changes") from None
+                except MemoryError as error:
+                    raise SeekMismatch(ffmpeg_reason(error)) from None
 
         if len(decoders) == 1:
             decode(container, plan.shares[0])
@@ -99,19 +108,63 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
     return merged
 
 
-def _decode_segment(
+def stream_by_seeking(
+    container: Container, indices: FrameIndices, facts: StreamFacts
+) -> Iterator[tuple[int, Frames]]:
+    """Yield the frames at growing `indices` one after the other, each decoded once.
+
+    Memory holds one frame. What was yielded before an error is right.
+
+    Args:
+        container: The open file.
+        indices: Indices of shown frames, each larger than the one before it.
+        facts: What the decoded frames tell about the stream is added.
+
+    Raises:
+        SeekMismatch: As for `decode_by_seeking`.
+    """
+    from av.video.reformatter import VideoReformatter
+
+    packet_index, reformatter = container.packet_index, VideoReformatter()
+    numbers = packet_index.order[indices]
+    in_file = np.argsort(numbers)
+    wanted = numbers[in_file]
+    _set_threads(container, container.threads)
+    newest = -1
+    with _PacketSource(container) as source:
+        for first, last in find_segments(packet_index.pts, packet_index.entry, wanted):
+            begin, end = np.searchsorted(wanted, first), np.searchsorted(wanted, last, "right")
+            needed = ~packet_index.droppable[first : last + 1]
+            needed[wanted[begin:end] - first] = True
+            times = packet_index.pts[wanted[begin:end]].tolist()
+            index_of_pts = dict(zip(times, indices[in_file[begin:end]].tolist(), strict=True))
+            packets = (source.packet(n) for n in (first + np.flatnonzero(needed)).tolist())
+            for index, frame in _segment_frames(
+                container, packets, index_of_pts, facts, may_be_fields=not packet_index.whole
+            ):
+                if index <= newest:
+                    raise SeekMismatch("frames are decoded in another order than their timestamps")
+                newest = index
+                yield index, to_rgb(frame, container.path, reformatter)
+            if lost := sum(index != _TAKEN for index in index_of_pts.values()):
+                raise SeekMismatch(f"{lost:,} frames do not come")
+
+
+def _segment_frames(
     decoder: Container,
     packets: Iterable[Packet[VideoStream]],
     index_of_pts: dict[int, int],
-    buffer: FrameBuffer,
-    reformatter: VideoReformatter,
+    facts: StreamFacts,
     *,
     may_be_fields: bool,
-) -> StreamFacts:
-    """Decode one segment from its start, and store those of its frames that are wanted."""
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode one segment from its start; yield those of its frames that are wanted, with indices.
+
+    Each adds to `facts`, and is `_TAKEN` in `index_of_pts` from then on.
+    """
     import av
 
-    context, facts = decoder.stream.codec_context, StreamFacts()
+    context = decoder.stream.codec_context
     context.options = decoder_options(decoder, strict=True)
     latest: int | None = None
     try:
@@ -122,18 +175,16 @@ def _decode_segment(
                 latest = frame.pts
                 if (index := index_of_pts.get(latest)) is None:
                     continue
-                if frame.is_corrupt or index in buffer.filled:
+                if frame.is_corrupt or index == _TAKEN:
                     raise SeekMismatch("a frame is corrupt, or decoded twice")
+                index_of_pts[latest] = _TAKEN
                 if frame.interlaced_frame and may_be_fields:
                     raise SeekMismatch(FIELDS_REASON)
                 facts.add_frame(frame)
-                buffer.store(index, to_rgb(frame, decoder.path, reformatter))
+                yield index, frame
         context.flush_buffers()
     except (av.error.FFmpegError, MemoryError) as error:
         raise SeekMismatch(ffmpeg_reason(error)) from None
-    except FrameSizeChanged:
-        raise SeekMismatch("its frame size changes") from None
-    return facts
 
 
 class _PacketSource:
@@ -215,7 +266,9 @@ def find_segments(
     segments: list[tuple[int, int]] = []
     for number in wanted.tolist():
         first = 0
-        for candidate in entries[: np.searchsorted(entries, number, side="right")][::-1].tolist():
+        # Nearly always the nearest entry is the one.
+        for position in range(int(np.searchsorted(entries, number, side="right")) - 1, -1, -1):
+            candidate = int(entries[position])
             if entry[candidate] == CLOSED_ENTRY or pts[number] >= pts[candidate]:
                 first = candidate
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,13 @@ from data.video.pyav.container import Container, video_streams
 from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts
 from data.video.pyav.packet_index import first_group, leading_packets
 from data.video.pyav.packets import OPEN_ENTRY
-from data.video.pyav.seek import FIELDS_REASON, SeekMismatch, decode_by_seeking
-from data.video.pyav.sequential import FullDecode, decode_fully, first_facts
+from data.video.pyav.seek import (
+    FIELDS_REASON,
+    SeekMismatch,
+    decode_by_seeking,
+    stream_by_seeking,
+)
+from data.video.pyav.sequential import FullDecode, decode_fully, first_facts, stream_fully
 
 
 class FrameCountChanged(Exception):
@@ -242,6 +248,34 @@ class DecodeSession:
         if buffer.frames is None or not buffer.complete:
             raise VideoError(container.path, "it gives other frames each time it is decoded")
         return buffer.frames
+
+    def stream(self, indices: FrameIndices) -> Iterator[tuple[int, Frames]]:
+        """Yield the frames at growing `indices`, each uint8 (H, W, 3), as `frames` decodes them.
+
+        One pass over the file, in which a packet is decoded once at most, and memory holds one
+        frame. Where random access turns out not to be exact, the file is decoded whole once more.
+
+        Args:
+            indices: Indices of shown frames, each larger than the one before it.
+
+        Raises:
+            VideoError: As for `frames`.
+            FrameCountChanged: As for `frames`; what was yielded before is right.
+        """
+        self.check_indices(indices)
+        done = 0
+        if self.random_access:
+            try:
+                for numbered in stream_by_seeking(self.container, indices, self.facts):
+                    yield numbered
+                    done += 1
+                return
+            except SeekMismatch as mismatch:
+                self.mismatch, old_pts = str(mismatch), self.pts()
+                self.decode_fully()
+                if self.pts() != old_pts:
+                    raise FrameCountChanged from None
+        yield from stream_fully(self.container, indices[done:], StreamFacts(), strict=self.strict)
 
     def _new_buffer(self, indices: FrameIndices) -> FrameBuffer:
         return FrameBuffer(self.container.path, indices, limits=self.container.limits)
