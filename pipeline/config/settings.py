@@ -194,11 +194,12 @@ class TrainConfig(SettingsModel):
         "Let axes lie along the mean of the features, which of motion is how much moves, instead "
         "of at right angles to it.",
     )
-    null_seeds: int = setting(
+    null: int = setting(
         0,
         Group.CLIPS,
-        "A control: also train this many seeds, numbered after the others, on training labels in "
-        "another order. They are scored beside the run and are no part of it.",
+        "A control: also train this many seeds, numbered after the others, on labels that are "
+        "permuted by object. They are scored beside the run and are no part of it; the verdicts of "
+        "`evaluate` need 39 of them.",
         ge=0,
     )
 
@@ -243,7 +244,7 @@ class TrainConfig(SettingsModel):
     def to_json(self) -> dict[str, Any]:
         """Return the settings; those that older trainings lack only where they say something."""
         stored = super().to_json()
-        for name in ("keep_mean", "null_seeds", "encoder"):
+        for name in ("keep_mean", "null", "encoder"):
             if stored[name] == type(self).model_fields[name].default:
                 del stored[name]
         return stored
@@ -255,6 +256,7 @@ class TrainConfig(SettingsModel):
         Raises:
             HeliographError: a setting is unknown or wrong.
         """
+        stored = {_RENAMED.get(name, name): value for name, value in stored.items()}
         unknown = sorted(set(stored) - set(cls.model_fields))
         if unknown:
             raise HeliographError(
@@ -266,6 +268,7 @@ class TrainConfig(SettingsModel):
             raise HeliographError(str(error)) from None
 
 
+_RENAMED = {"null_seeds": "null"}  # settings that older runs have by another name
 _SYMBOLS = ("tau_start", "tau_end", "soft_epochs", "entropy_threshold", "entropy_bonus")
 IDLE_WITH: dict[str, tuple[str, Any]] = {
     **dict.fromkeys(("shrinkage", "standardise", "keep_mean"), ("axes", 0)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from data.errors import HeliographError
 from pipeline.dataset.splits import Split, split_clips
+from pipeline.metrics import permutations
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,24 @@ class Examples:
             raise HeliographError(f"{len(self.caches)} caches have no features of one shape")
         return self.caches[0]
 
+    @property
+    def labelled(self) -> np.ndarray:
+        """The clips that have every label, int64 ascending."""
+        return np.flatnonzero(~np.isnan(self.labels).any(axis=1))
+
+    def permuted(self, seed: int) -> Examples:
+        """Return the same clips with the labels of other objects: chance, with every leak in place.
+
+        Whole objects are exchanged, so that clips of one object still share their labels, in
+        training and in test.
+        """
+        labelled = self.labelled
+        objects = [self.objects[clip] for clip in labelled]
+        donors = labelled[permutations(len(labelled), n=1, seed=seed, groups=objects)[0]]
+        labels = self.labels.copy()
+        labels[labelled] = self.labels[donors]
+        return dataclasses.replace(self, labels=labels)
+
     def flat_features(self) -> np.ndarray:
         """Return all features of each clip laid end to end, cache after cache: (N, values)."""
         rows = [cache.reshape(len(cache), -1).astype(np.float32) for cache in self.caches]
@@ -56,7 +76,7 @@ class Examples:
 
     def split(self, rule: str, seed: int) -> Split:
         """Splits the clips that have every label; see `split_clips`."""
-        labelled = np.flatnonzero(~np.isnan(self.labels).any(axis=1))
+        labelled = self.labelled
         if not len(labelled):
             raise HeliographError("no clip has a value of every property of the run")
         objects = [self.objects[clip] for clip in labelled]

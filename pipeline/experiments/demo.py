@@ -78,7 +78,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int) -> Run:
             seeds=range(seeds),
             vocab=5,
             epochs=epochs,
-            null_seeds=NULL_SEEDS,
+            null=NULL_SEEDS,
             overwrite=True,
             progress=bar.update,
         )

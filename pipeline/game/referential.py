@@ -129,7 +129,7 @@ class ReferentialGame(Game):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        for name in ("shuffle_labels", "null_seeds"):
+        for name in ("shuffle_labels", "null"):
             if getattr(config, name):
                 raise InvalidValueError(
                     "the referential game learns from no labels: "

@@ -35,6 +35,7 @@ from data.lock import BusyError, Lock
 MANIFEST = "manifest.json"
 MANIFEST_LOCK = "manifest.lock"
 CONTROL = "control"
+NULL = "null"
 UNFINISHED = "unfinished"
 PAGE = "report.html"
 INCOMING = ".incoming"

@@ -103,7 +103,7 @@ class AccuracySpread(Spread):
 
 
 class NullAccuracy(AccuracySpread):
-    """The accuracy of seeds that learnt from shuffled labels, of all at once and of each."""
+    """The accuracy of seeds that learned from permuted labels, of all at once and of each."""
 
     properties: dict[str, AccuracySpread] = Field(default_factory=dict, description="by property")
 
@@ -578,7 +578,8 @@ class RunMetrics(Record):
     )
     shuffled_labels: NullAccuracy | None = Field(
         default=None,
-        description="accuracy of the seeds that learnt from shuffled labels (train --null-seeds)",
+        description="accuracy of the seeds that learned from labels permuted by object "
+        "(train --null), about these labels",
     )
     baselines: dict[str, AccuracyEstimate | None] | None = Field(
         default=None,

@@ -45,6 +45,8 @@ class SeedResult:
         accuracy_last_epoch: On test clips.
         accuracy_published_protocol: The best of several evaluations on the test clips themselves.
         skipped_batches: Batches whose loss was not finite.
+        labels: What a null seed learned from, (N, P): those of the clips, permuted by object; None
+            for a seed of the run.
         history: An entry for each evaluation during training.
     """
 
@@ -60,3 +62,4 @@ class SeedResult:
     accuracy_published_protocol: Accuracy | None
     skipped_batches: int
     history: list[HistoryRow] = field(default_factory=list)
+    labels: np.ndarray | None = None

@@ -9,6 +9,7 @@ messages.jsonl     the best seed's message for every clip of the cache
 lexicon.json       what the symbols of the best seed mean
 manifest.json      size and hash of every file: written last, checked by whatever reads the run
 seeds/<seed>/      model, messages and metrics of each seed
+null/<seed>/       with `--null` the messages of each null seed, and the labels it learned from
 control/           with `--control` a run folder of its own; its weights are in model.pt as well
 unfinished/        during training, states to resume from: see `pipeline.training.checkpoints`
 """
@@ -41,6 +42,7 @@ from pipeline.dataset import (
 from pipeline.game import Game, build_game
 from pipeline.runs.manifest import (
     CONTROL,
+    NULL,
     UNCHECKED,
     UNFINISHED,
     MissingFileError,
@@ -156,6 +158,14 @@ class Run:
     def of_seed(self, seed: int) -> Run:
         """Return the run whose model and messages are those of one seed."""
         return dataclasses.replace(self, folder=self.folder / "seeds" / str(seed))
+
+    @property
+    def null(self) -> tuple[Run, ...]:
+        """The null seeds that were trained beside it (`--null`), of which it has the messages."""
+        first = max(self.seeds) + 1
+        folders = [self.folder / NULL / str(first + n) for n in range(self.config.null)]
+        runs = [dataclasses.replace(self, folder=folder) for folder in folders]
+        return tuple(run for run in runs if run.has("messages.jsonl"))
 
     def control(self) -> Run | None:
         """Return the control that was trained with it (`--control`); None without one."""
@@ -418,6 +428,8 @@ def check(folder: Path) -> str:
                 read()
             except MissingFileError:  # commands say so where they need it
                 continue
+    for null in run.null:
+        null.messages()
     if run.has("metrics.json"):
         run.metrics()
     return identity

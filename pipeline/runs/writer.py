@@ -22,7 +22,7 @@ from pipeline.agents import build_channel, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
 from pipeline.game import Accuracy, build_game
-from pipeline.runs.manifest import RunFiles
+from pipeline.runs.manifest import NULL, RunFiles
 from pipeline.runs.metrics_schema import (
     SCORES,
     Leaks,
@@ -52,7 +52,7 @@ def write_run(
         config: What the seeds were trained with.
         inputs: The caches that they were trained on.
         results: Of every seed.
-        null: Of the seeds that learnt from shuffled labels: their accuracies are told.
+        null: Of the seeds that learned from permuted labels: accuracies and messages are kept.
         notes: Sentences to read together with the accuracies.
         leaks: What it was told to accept.
     """
@@ -69,6 +69,10 @@ def write_run(
         if place:
             metrics = _seed_metrics(result, config).to_json()
             files.write(place + "metrics.json", json_text(metrics))
+    for result in null:
+        assert result.labels is not None
+        text = _messages_text(features, config, result.labels, result)
+        files.write(f"{NULL}/{result.seed}/messages.jsonl", text)
     history = [row for result in results for row in result.history]
     files.write("history.csv", _history_text(history))
     metrics = summarise(config, results, notes=notes).to_json()
@@ -149,7 +153,7 @@ def summarise(
 
 
 def _null_accuracy(metrics: RunMetrics) -> NullAccuracy:
-    """Return the accuracy of the seeds that learnt from shuffled labels, from their summary."""
+    """Return the accuracy of the seeds that learned from permuted labels, from their summary."""
     score = "accuracy_test" if metrics.accuracy_test else "accuracy_last_epoch"
     each = {name: getattr(entry, score) for name, entry in metrics.properties.items()}
     return NullAccuracy(**dict(getattr(metrics, score)), properties=each)

@@ -22,9 +22,10 @@ from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
 from pipeline.training.checkpoints import TrainingCheckpointer
-from pipeline.training.trainer import MultiSeedTrainer
+from pipeline.training.trainer import MultiSeedTrainer, derived_seed
 
 SEEDS_PER_CHUNK = 5
+NULL_DRAWS = 100  # permutations that a null seed may need
 SEEDS_ON_A_GPU = 80  # where launching kernels is the cost, and chunks are not padded
 
 
@@ -40,21 +41,22 @@ def fit(
 ) -> Iterator[SeedResult]:
     """Train every seed; yield results in the order of the seeds, a chunk at a time.
 
-    The seeds of `null` come after the others; they learn from training labels in another order.
+    The seeds of `null` come after the others; each learns from labels permuted by object.
     `checkpointer` stores the states of unfinished chunks and returns those that are stored.
     Raises HeliographError where the clips cannot be split, or their labels leave nothing to
     compare.
     """
     torch_device, seeds = torch.device(device), [*seeds, *null]
-    for seed in seeds:
+    for seed in seeds[: len(seeds) - len(null)]:
         check_split(examples, config, seed, examples.split(config.split, seed))
+    examples_of = {seed: null_examples(examples, config, seed) for seed in null}
     size = SEEDS_PER_CHUNK if torch_device.type == "cpu" else SEEDS_ON_A_GPU
     width = size if torch_device.type == "cpu" else 0
     for number, start in enumerate(range(0, len(seeds), size)):
         chunk = seeds[start : start + size]
         with fast_float32(torch_device), _sentence_without_memory(config, chunk, torch_device):
             trainer = MultiSeedTrainer(
-                examples, config, chunk, width=width, device=torch_device, null=null
+                examples, config, chunk, width=width, device=torch_device, null=examples_of
             )
             if not config.refit or not all(len(split.validation) for split in trainer.splits):
                 _train(trainer, number, progress, checkpointer)
@@ -70,7 +72,7 @@ def fit(
                 width=width,
                 device=torch_device,
                 chosen=epochs,
-                null=null,
+                null=examples_of,
             )
             _train(refitted, 2 * number + 1, _part_of_two(progress, 1), checkpointer)
             for chose, result in zip(first, refitted.results(), strict=True):
@@ -140,6 +142,29 @@ def _train(
             checkpointer.save(number, trainer.state())
 
     trainer.run(progress, pause)
+
+
+def null_examples(examples: Examples, config: TrainConfig, seed: int) -> Examples:
+    """Return the clips with labels permuted by object, from which a null seed learns.
+
+    What a seed of the run may not have, it may not have either: the permutation is drawn again
+    where it leaves no grid, or nothing to compare.
+
+    Raises:
+        HeliographError: No permutation of many leaves anything.
+    """
+    for number in range(NULL_DRAWS):
+        permuted = examples.permuted(derived_seed(seed, number + 1))
+        try:
+            check_split(permuted, config, seed, permuted.split(config.split, seed))
+        except HeliographError as reason:
+            error = reason
+        else:
+            return permuted
+    raise HeliographError(
+        f"no labels permuted by object leave seed {seed} anything to learn ({error}): leave out "
+        "--null"
+    )
 
 
 def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split) -> None:

@@ -129,7 +129,7 @@ def train(
         seeds = range(seeds)
     if not seeds:
         raise InvalidValueError("a run needs at least one seed")
-    null = range(max(seeds) + 1, max(seeds) + 1 + config.null_seeds)
+    null = range(max(seeds) + 1, max(seeds) + 1 + config.null)
     examples = build_examples(
         inputs.caches, config.properties, " and ".join(map(str, paths.values()))
     )
@@ -146,7 +146,7 @@ def train(
     leaks = find_leaks(inputs.clips, examples, splits, same_content, allow_leaks=allow_leaks)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
-        parts = {CONTROL: holistic(config.replace(null_seeds=0)), "": config}
+        parts = {CONTROL: holistic(config.replace(null=0)), "": config}
     identities = {
         name: _identity(part, seeds, inputs, torch_device) for name, part in parts.items()
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class MultiSeedTrainer:
         width: int,
         device: torch.device,
         chosen: Sequence[int] = (),
-        null: Sequence[int] = (),
+        null: Mapping[int, Examples] = MappingProxyType({}),
     ) -> None:
         """Build the networks and optimisers of every seed.
 
@@ -59,15 +60,15 @@ class MultiSeedTrainer:
             width: Seeds that the kernels always see; the last one is repeated to fill it.
             device: To train on.
             chosen: The epoch that each seed keeps once its validation clips train too.
-            null: Seeds among them that learn from labels in another order.
+            null: Of seeds among them the same clips with other labels, which they learn from.
         """
         fill = max(0, width - len(seeds))
         self.real = len(seeds)
         self.seeds = [*seeds, *[seeds[-1]] * fill]
-        self.null = frozenset(null)
+        self.null = null
         self.chosen = tuple(chosen)
         # a split of its own for each, or padding would draw from the last seed's generator
-        self.splits = [examples.split(config.split, seed) for seed in self.seeds]
+        self.splits = [null.get(s, examples).split(config.split, s) for s in self.seeds]
         if chosen:
             self.splits = [split.joined() for split in self.splits]
         self.config = config
@@ -79,12 +80,16 @@ class MultiSeedTrainer:
         )
         self.channel = self.factory.channel
         require_training_memory(examples, config, len(self.seeds))
-        self.table = ClipTable.of(examples.labels, examples.objects)
+        table = ClipTable.of(examples.labels, examples.objects)
+        self.tables = [
+            ClipTable(null[seed].labels, table.objects) if seed in null else table
+            for seed in self.seeds
+        ]
         self.training_tables = [
-            ClipTable(_shuffled(examples.labels, split.train, seed), self.table.objects)
-            if config.shuffle_labels or seed in self.null
-            else self.table
-            for seed, split in zip(self.seeds, self.splits, strict=True)
+            ClipTable(_shuffled(own.labels, split.train, seed), own.objects)
+            if config.shuffle_labels
+            else own
+            for own, seed, split in zip(self.tables, self.seeds, self.splits, strict=True)
         ]
         self.axes = _axes(examples, self.splits, config)
         self.scores = self._ridge_scores(examples) if config.encoder == RIDGE else []
@@ -120,7 +125,7 @@ class MultiSeedTrainer:
                 self.game,
                 seed,
                 split,
-                self.table,
+                self.tables[n],
                 chosen_epoch=chosen[n] if chosen else None,
                 windows=self.receiver_windows and self.receiver_windows.of_seed(n),
             )
@@ -185,6 +190,7 @@ class MultiSeedTrainer:
                 accuracy_published_protocol=tracker.published,
                 skipped_batches=skipped[n],
                 history=tracker.history,
+                labels=tracker.table.labels if tracker.seed in self.null else None,
             )
 
     # --- a state to resume from ---
@@ -240,7 +246,7 @@ class MultiSeedTrainer:
     def _pretrain_encoders(self, progress: Callable[[int], None]) -> None:
         if not self.config.oracle_epochs:
             return
-        draws = [_derived(seed, 0) for seed in self.seeds]
+        draws = [derived_seed(seed, 0) for seed in self.seeds]
         others = [
             fresh_senders(self.factory, self.dims, self.windows.groups, draws, self.device)
             for _ in range(self.game.sides - 1)
@@ -264,7 +270,7 @@ class MultiSeedTrainer:
 
     def _reset_receivers(self, epoch: int) -> None:
         """Replace receivers and their optimisers by new ones: all of them, or the next in turn."""
-        draws = [_derived(seed, epoch) for seed in self.seeds]
+        draws = [derived_seed(seed, epoch) for seed in self.seeds]
         fresh = self.game.fresh_receivers(
             self.channel.message_size, self.factory, draws, self.device, self.dims
         )
@@ -331,7 +337,7 @@ class MultiSeedTrainer:
         shape = (config.agents, clips, config.heads, self.channel.noise_size)
         noise = torch.empty(batches, len(self.seeds), *shape)
         for n, seed in enumerate(self.seeds):
-            generator = torch.Generator().manual_seed(_derived(seed, -epoch))
+            generator = torch.Generator().manual_seed(derived_seed(seed, -epoch))
             for batch in noise:  # so that a seed's draws do not depend on the batches of others
                 self.channel.fill_noise(batch[n], generator)
         return noise.to(self.device)
@@ -366,7 +372,7 @@ class MultiSeedTrainer:
     @torch.no_grad()
     def _final_messages(self) -> np.ndarray:
         """Return the messages (S, N, A, ...) of all clips, in pieces as wide as a batch."""
-        everyone = torch.arange(len(self.table.labels), device=self.device)
+        everyone = torch.arange(len(self.tables[0].labels), device=self.device)
         width = self.game.sides * self.config.batch
         pieces = []
         for piece in everyone.split(width):
@@ -428,11 +434,11 @@ def _projected(features: np.ndarray, axes: Sequence[np.ndarray]) -> Tensor:
 def _shuffled(labels: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
     """Labels with the training clips' rows in another order: nothing left to learn."""
     shuffled = labels.copy()
-    shuffled[train] = labels[np.random.RandomState(_derived(seed, 1)).permutation(train)]
+    shuffled[train] = labels[np.random.RandomState(derived_seed(seed, 1)).permutation(train)]
     return shuffled
 
 
-def _derived(seed: int, number: int) -> int:
+def derived_seed(seed: int, number: int) -> int:
     """A seed of its own for each numbered use of a seed."""
     return int(np.random.SeedSequence([seed, number + 2**31]).generate_state(1)[0])
 

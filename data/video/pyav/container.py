@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.video.frames import Limits, VideoError
-from data.video.pyav import sample_tables
 from data.video.pyav.claims import check_claims, joined_segments, told_bytes
 from data.video.pyav.clock import WRAPPED_FORMATS
 from data.video.pyav.packet_index import PacketIndex, index_samples, read_packet_index
+from data.video.pyav.sample_tables import find_samples
 from data.video.pyav.sniffing import (
     FORMATS,
     check_regular_file,
@@ -123,17 +123,19 @@ class Container:
 
     def _indexed_samples(self) -> PacketIndex | None:
         """Return the index by the file's own table of its packets; None where it has to be read."""
-        if self.input.format.name != TIMED_FORMATS[0]:
-            return None
-        if len(self.stream.index_entries) < sample_tables.FEWEST_SAMPLES:
+        if self.input.format.name not in TIMED_FORMATS:
             return None
         with suppress(OSError):
             key = _file_key(self.path), self.stream.index, self.limits
             if key in _LAST_INDEX:
                 return _LAST_INDEX[key]
-            samples = sample_tables.read_sample_table(self.path, self.input, self.stream)
-            if samples is not None:
+            samples = find_samples(self.path, self.input.format.name, self.stream)
+            if samples is None:
+                return None
+            index = None
+            if samples.is_confirmed(self.input, self.stream):
                 index = index_samples(samples, self.stream, self.limits)
+            if index is not None:
                 _LAST_INDEX.clear()
                 _LAST_INDEX[key] = index
                 return index

@@ -268,8 +268,11 @@ def first_group(entry: npt.NDArray[np.int8]) -> int:
     return int(entries[1]) if len(entries) > 1 else len(entry)
 
 
-def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex:
+def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex | None:
     """Return the index of the packets in a file's own table, of which only the bytes are read.
+
+    None where the table has no decoding times, and packets are doubtful or are keyframes though it
+    calls them none, or the reverse: FFmpeg, which reads more of them, decides.
 
     Args:
         samples: The table.
@@ -289,6 +292,9 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
     facts = PacketFacts.joined(
         [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
     )
+    differs = facts.ambiguous | (samples.key != (facts.entry != NO_ENTRY))
+    if not samples.dated and bool(differs.any()):
+        return None
     joints = _joints(pts, facts, leaps=False)
     _check_duration(path, pts, joints, stream, limits)
     return PacketIndex(

@@ -104,8 +104,8 @@ def test_wrong_settings_are_refused():
         game(**UNKNOWN)
     with pytest.raises(InvalidValueError, match="learns from no labels"):
         game(shuffle_labels=True)
-    with pytest.raises(InvalidValueError, match="--null-seeds is no control"):
-        game(null_seeds=1)
+    with pytest.raises(InvalidValueError, match="--null is no control"):
+        game(null=1)
 
 
 @pytest.mark.parametrize("shapes", [((8, 6),), ((8, 6), (1, 5)), ((4, 6), (4, 6))])

@@ -14,6 +14,7 @@ from pipeline.game.comparison import paired
 from pipeline.runs import SeedResult
 from pipeline.training import fit
 from pipeline.training import trainer as chunk
+from pipeline.training.fit import null_examples
 from pipeline.training.optimizer import MaskedAdam, SeedAdam, clip_each
 
 SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3, "refit": False}
@@ -77,7 +78,7 @@ def test_the_agents_learn_what_is_there_to_learn(features):
     assert np.mean([r.accuracy_test.together for r in control]) < learnt - 0.15
 
 
-def test_null_seeds_learn_from_shuffled_labels_and_leave_the_others_as_they_are(features):
+def test_null_seeds_learn_from_permuted_labels_and_leave_the_others_as_they_are(features):
     examples = build_examples(features, ("mass",))
     config = build_config("default", ("mass",), **SMALL)
     own = list(fit(examples, config, [0, 1]))
@@ -85,9 +86,13 @@ def test_null_seeds_learn_from_shuffled_labels_and_leave_the_others_as_they_are(
     *beside, null = fit(examples, config, [0, 1], null=[2], progress=told.append)
     assert [one.seed for one in beside] == [0, 1]
     assert all(same(one, other) for one, other in zip(own, beside, strict=True))
-    (shuffled,) = fit(examples, config.replace(shuffle_labels=True), [2])
+    permuted = null_examples(examples, config, 2)
+    (alone,) = fit(permuted, config, [2])
     assert null.seed == 2
-    assert same(null, shuffled)
+    assert same(null, alone)
+    assert np.array_equal(null.labels, permuted.labels, equal_nan=True)
+    assert beside[0].labels is None
+    assert np.isin(permuted.labels[examples.labelled], examples.labels).all()
     assert not same(null, train(features, [2])[0])
     assert told[-1].seeds == (0, 1, 2)
     assert np.isnan(told[-1].validation).tolist() == [False, False, True]

@@ -59,7 +59,7 @@ def test_a_control_learns_as_long_as_the_published_ones_unless_told(cache_path, 
 def test_null_seeds_are_scored_beside_the_run_and_are_no_part_of_it(cache_path, tmp_path):
     settings = {"properties": ["mass", "volume"], "seeds": 2, "epochs": 2, "oracle_epochs": 2}
     plain = train([cache_path], tmp_path / "plain", **settings)
-    run = train([cache_path], tmp_path / "run", **settings, null_seeds=2)
+    run = train([cache_path], tmp_path / "run", **settings, null=2)
     assert run.seeds == (0, 1)
     assert sorted(path.name for path in (run.folder / "seeds").iterdir()) == ["0", "1"]
     metrics, control = run.metrics(), run.metrics().shuffled_labels
@@ -67,8 +67,19 @@ def test_null_seeds_are_scored_beside_the_run_and_are_no_part_of_it(cache_path, 
     assert set(control.properties) == {"mass", "volume"}
     assert metrics.accuracy_test == plain.metrics().accuracy_test
     assert [row[0] for row in score_rows(metrics)[1]].count("control: shuffled labels") == 1
-    assert "--null-seeds 2" in command_to_repeat(run)
-    with pytest.raises(HeliographError, match="null_seeds"):
+    for own in run.null:
+        lines, known = own.messages(), run.messages(0)
+        permuted, true = ([line["labels"] for line in some] for some in (lines, known))
+        assert permuted != true
+        for name in {line["object"] for line in lines}:  # an object's clips keep sharing labels
+            of_object = [new for new, line in zip(permuted, lines, strict=True)
+                         if line["object"] == name and new["mass"] is not None]  # fmt: skip
+            assert all(labels in true for labels in of_object)
+            assert len({labels["mass"] for labels in of_object}) <= 1
+        assert {"train", "validation", "test"} <= {line["part"] for line in lines}
+    assert len(run.null) == 2
+    assert "--null 2" in command_to_repeat(run)
+    with pytest.raises(HeliographError, match="null"):
         train([cache_path], tmp_path / "run", **settings, resume=True)
 
 

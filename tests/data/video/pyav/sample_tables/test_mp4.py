@@ -7,6 +7,7 @@ from data.video import Limits, VideoError, read, read_sampled
 from data.video.pyav import container, open_video, sample_tables
 from data.video.sampling import Sampling
 from tests.helpers import clips
+from tests.helpers.indexes import assert_equal, index_of, outcome
 
 TABLES = (
     "h264_short_gop", "h264_long_gop", "h264_open_gop", "h264_intra_refresh", "h264_vfr",
@@ -15,26 +16,13 @@ TABLES = (
 )  # fmt: skip
 
 
-def index_of(path, monkeypatch, *, tables: bool):
-    monkeypatch.setattr(sample_tables, "FEWEST_SAMPLES", 1 if tables else 1 << 62)
-    with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
-        return opened.packet_index
-
-
-def assert_equal(index, expected) -> None:
-    for name in ("pts", "key", "hidden", "entry", "droppable", "order"):
-        np.testing.assert_array_equal(getattr(index, name), getattr(expected, name), err_msg=name)
-    for name in ("doubt", "countable", "damage"):
-        assert getattr(index, name) == getattr(expected, name)
-
-
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_gives_the_index_and_the_frames_that_packets_give(name, clip_file, monkeypatch):
+def test_a_table_gives_the_index_and_the_frames_that_packets_give(name, clip_file):
     path = clip_file(name)
-    expected = index_of(path, monkeypatch, tables=False)
+    expected = index_of(path, tables=False)
     wanted = np.random.default_rng(0).integers(0, len(expected.order), 5)
     frames = read(path, wanted).frames
-    index = index_of(path, monkeypatch, tables=True)
+    index = index_of(path, tables=True)
     assert index.samples is not None
     assert index.packets is None
     assert_equal(index, expected)
@@ -42,11 +30,11 @@ def test_a_table_gives_the_index_and_the_frames_that_packets_give(name, clip_fil
 
 
 @pytest.mark.parametrize("name", ["edit_list", "h264_fragmented", "mjpeg_mov", "qtrle_alpha"])
-def test_what_is_unusual_is_left_to_the_packets(name, clip_file, monkeypatch):
+def test_what_is_unusual_is_left_to_the_packets(name, clip_file):
     path = clip_file(name)
-    index = index_of(path, monkeypatch, tables=True)
+    index = index_of(path, tables=True)
     assert index.samples is None
-    assert_equal(index, index_of(path, monkeypatch, tables=False))
+    assert_equal(index, index_of(path, tables=False))
 
 
 def test_few_packets_are_read_rather_than_their_table(clip_file):
@@ -54,14 +42,7 @@ def test_few_packets_are_read_rather_than_their_table(clip_file):
         assert opened.packet_index.samples is None
 
 
-def outcome(path, monkeypatch, *, tables: bool):
-    try:
-        return index_of(path, monkeypatch, tables=tables)
-    except VideoError as error:
-        return str(error)
-
-
-def test_damaged_tables_change_nothing(clip_file, tmp_path, monkeypatch):
+def test_damaged_tables_change_nothing(clip_file, tmp_path):
     """Whatever is written over a table: the index is that of the packets, or the same refusal."""
     rng, used = np.random.default_rng(0), 0
     for number in range(60):
@@ -74,8 +55,8 @@ def test_damaged_tables_change_nothing(clip_file, tmp_path, monkeypatch):
             data[place] = rng.choice([0, 1, 255, rng.integers(256)])
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(data)
-        expected = outcome(path, monkeypatch, tables=False)
-        found = outcome(path, monkeypatch, tables=True)
+        expected = outcome(path, tables=False)
+        found = outcome(path, tables=True)
         if isinstance(expected, str):
             assert found == expected
             continue
@@ -99,7 +80,7 @@ def test_a_file_that_is_cut_short_while_it_is_open(clip_file, tmp_path, monkeypa
             list(samples.batches(1000, 1 << 20))
 
 
-def test_parameters_that_change_in_mid_file_are_seen(tmp_path, monkeypatch):
+def test_parameters_that_change_in_mid_file_are_seen(tmp_path):
     """H.264 copied from two recordings into one MP4, whose header has the parameters of one."""
     parts = [
         clips.encode(tmp_path / f"{n}.ts", frames=12, options={"bf": "0", "refs": refs})
@@ -113,8 +94,8 @@ def test_parameters_that_change_in_mid_file_are_seen(tmp_path, monkeypatch):
         return True
 
     path = clips.remuxed(joined, tmp_path / "joined.mp4", change=counted)
-    expected = index_of(path, monkeypatch, tables=False)
-    index = index_of(path, monkeypatch, tables=True)
+    expected = index_of(path, tables=False)
+    index = index_of(path, tables=True)
     assert_equal(index, expected)
     assert len(index.pts) == 24
     assert index.samples is not None

@@ -14,22 +14,17 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from data.video.pyav.nal_units import PacketBytes
+from data.video.pyav.sample_tables.table import SampleTable, UnusualTable, read_at
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.packet import Packet
     from av.video.stream import VideoStream
 
-# Reading fewer packets is quicker than reading their tables, and shows more of the file.
-FEWEST_SAMPLES = 2_000
 # Entries that are compared with FFmpeg's.
 COMPARED = 4_000
 # The largest `moov` box that is read; a day at 60 frames a second has 100 MB.
@@ -46,103 +41,27 @@ _SAMPLE_ENTRIES = {
 }  # fmt: skip
 
 
-class _Unusual(Exception):
-    """Tables that are left to FFmpeg."""
-
-
-@dataclass(frozen=True)
-class SampleTable:
-    """The packets of a track in decoding order; all arrays have shape (n,).
-
-    Attributes:
-        path: The file.
-        position: int64, where each packet starts in the file, in growing order.
-        size: int32, its bytes.
-        pts: int64, when it is shown, in ticks of the stream's clock, as FFmpeg counts them.
-        key: Whether the table calls it a keyframe.
-    """
-
-    path: Path
-    position: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int32]
-    pts: npt.NDArray[np.int64]
-    key: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.position)
-
-    def batches(self, packets: int, size: int) -> Iterator[PacketBytes]:
-        """Yield all packets with their bytes, at most so many and so many bytes at a time.
-
-        Raises:
-            OSError: The file cannot be read, or has become shorter.
-        """
-        with open(self.path, "rb", buffering=0) as file:
-            first = 0
-            while first < len(self):
-                start = self.position[first : first + packets]
-                end = start + self.size[first : first + packets]
-                count = max(int(np.searchsorted(end, start[0] + size, side="right")), 1)
-                start, end = start[:count] - start[0], end[:count] - start[0]
-                data = _read_at(file.fileno(), int(self.position[first]), int(end[-1]))
-                yield PacketBytes(np.frombuffer(data, np.uint8), start, end)
-                first += count
-
-    def packet(self, file: int, number: int, stream: VideoStream) -> Packet[VideoStream]:
-        """Return one packet as FFmpeg's demuxer does.
-
-        Args:
-            file: The descriptor of the open file.
-            number: The number of the packet.
-            stream: Its stream.
-
-        Raises:
-            OSError: The file cannot be read, or has become shorter.
-        """
-        from av.packet import Packet
-
-        size = int(self.size[number])
-        packet: Any = Packet(size)
-        packet.update(_read_at(file, int(self.position[number]), size))
-        packet.pts, packet.dts = int(self.pts[number]), stream.index_entries[number].timestamp
-        packet.time_base, packet.stream = stream.time_base, stream
-        packet.is_keyframe = bool(self.key[number])
-        return cast("Packet[VideoStream]", packet)
-
-
-def read_sample_table(
-    path: Path, opened: InputContainer, stream: VideoStream
-) -> SampleTable | None:
-    """Return the sample table of a stream where it can be trusted, else None.
+def find_samples(path: Path, stream: VideoStream, fewest: int) -> SampleTable:
+    """Return the sample table of a stream; no packet is read.
 
     Args:
         path: The file.
-        opened: The open file, from which a packet or two are read for comparison.
         stream: Its stream.
-    """
-    import av
+        fewest: Fewest samples of a table that is read.
 
+    Raises:
+        UnusualTable: There are fewer, or the table is not simple, or not FFmpeg's.
+        OSError: The file cannot be read.
+    """
+    if len(stream.index_entries) < fewest:
+        raise UnusualTable
     try:
         track = _track(_read_moov(path), stream.id)
         table, dts = _table(path, track, len(stream.index_entries))
         _compare_entries(stream, table, dts)
-        del dts
-        return _compare_packets(opened, stream, table)
-    except (_Unusual, struct.error, ValueError, IndexError, OverflowError, KeyError):
-        return None
-    except (OSError, MemoryError, av.error.FFmpegError):
-        return None
-
-
-def _read_at(file: int, position: int, size: int) -> bytes:
-    parts, left = [], size
-    while left:
-        part = os.pread(file, left, position + size - left)
-        if not part:
-            raise OSError("the file has become shorter")
-        parts.append(part)
-        left -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    except (struct.error, ValueError, IndexError, OverflowError, KeyError):
+        raise UnusualTable from None
+    return table
 
 
 def _read_moov(path: Path) -> memoryview:
@@ -158,14 +77,14 @@ def _read_moov(path: Path) -> memoryview:
             if length == 0:
                 length = size - at
             if length < header or at + length > size or kind in (b"moof", b"mfra", b"sidx"):
-                raise _Unusual
+                raise UnusualTable
             if kind == b"moov":
                 if moov is not None or length > MAX_TABLE_BYTES:
-                    raise _Unusual
-                moov = _read_at(file.fileno(), at + header, length - header)
+                    raise UnusualTable
+                moov = read_at(file.fileno(), at + header, length - header)
             at += length
     if moov is None:
-        raise _Unusual
+        raise UnusualTable
     return memoryview(moov)
 
 
@@ -177,7 +96,7 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         if length == 1:
             length, header = struct.unpack_from(">Q", data, at + 8)[0], 16
         if length < header or at + length > len(data):
-            raise _Unusual
+            raise UnusualTable
         yield bytes(data[at + 4 : at + 8]), data[at + header : at + length]
         at += length
 
@@ -187,7 +106,7 @@ def _only(data: memoryview, *path: bytes) -> memoryview:
     for wanted in path:
         found = [content for kind, content in _boxes(data) if kind == wanted]
         if len(found) != 1:
-            raise _Unusual
+            raise UnusualTable
         data = found[0]
     return data
 
@@ -197,14 +116,14 @@ def _track(moov: memoryview, track_id: int) -> memoryview:
     tracks = []
     for kind, content in _boxes(moov):
         if kind == b"mvex":
-            raise _Unusual
+            raise UnusualTable
         if kind == b"trak":
             header = _only(content, b"tkhd")
             at = 20 if header[0] == 1 else 12
             if struct.unpack_from(">I", header, at)[0] == track_id:
                 tracks.append(content)
     if len(tracks) != 1:
-        raise _Unusual
+        raise UnusualTable
     return tracks[0]
 
 
@@ -216,17 +135,17 @@ def _table(
     for kind, content in _boxes(_only(track, b"mdia", b"minf", b"stbl")):
         grouped = kind == b"sbgp" and bytes(content[4:8]) in _UNUSUAL_GROUPS
         if kind in _UNUSUAL or grouped or (kind in boxes and kind not in (b"sbgp", b"sgpd")):
-            raise _Unusual
+            raise UnusualTable
         boxes[kind] = content
     descriptions = boxes[b"stsd"]
     if struct.unpack_from(">I", descriptions, 4)[0] != 1:
-        raise _Unusual
+        raise UnusualTable
     if bytes(descriptions[12:16]) not in _SAMPLE_ENTRIES:
-        raise _Unusual
+        raise UnusualTable
     size, position = _places(boxes, entries)
     end = position + size
     if bool((position[1:] < end[:-1]).any()) or end[-1] > path.stat().st_size:
-        raise _Unusual
+        raise UnusualTable
     del end
     duration = _runs(boxes[b"stts"], entries)
     dts = np.cumsum(duration, dtype=np.int64)
@@ -238,10 +157,10 @@ def _table(
     if b"stss" in boxes:
         numbers = _array(boxes[b"stss"], ">u4", 8, _count(boxes[b"stss"])).astype(np.int64)
         if not len(numbers) or numbers.min() < 1 or numbers.max() > entries:
-            raise _Unusual
+            raise UnusualTable
         key[:] = False
         key[numbers - 1] = True
-    return SampleTable(path, position, size, times, key), dts
+    return SampleTable(path, position, size, times, key, dated=True), dts
 
 
 def _count(box: memoryview, at: int = 4) -> int:
@@ -257,7 +176,7 @@ def _runs(box: memoryview, entries: int) -> npt.NDArray[np.int64]:
     """Return the values of a table of (count, value) runs, one for each of `entries` samples."""
     runs = _array(box, ">u4", 8, 2 * _count(box)).reshape(-1, 2).astype(np.int64)
     if runs[:, 0].sum() != entries or runs[:, 1].max(initial=0) >= LARGEST_TICKS:
-        raise _Unusual
+        raise UnusualTable
     return np.repeat(runs[:, 1], runs[:, 0])
 
 
@@ -267,15 +186,15 @@ def _places(
     """Return the size of each sample and where it is in the file."""
     one_size, count = struct.unpack_from(">II", boxes[b"stsz"], 4)
     if count != entries:
-        raise _Unusual
+        raise UnusualTable
     if one_size:
         size = np.full(entries, one_size, np.int64)
     else:
         size = _array(boxes[b"stsz"], ">u4", 12, entries).astype(np.int64)
     if size.min() < 1 or size.max() >= 1 << 31:
-        raise _Unusual
+        raise UnusualTable
     if (b"stco" in boxes) == (b"co64" in boxes):
-        raise _Unusual
+        raise UnusualTable
     if b"stco" in boxes:
         chunk = _array(boxes[b"stco"], ">u4", 8, _count(boxes[b"stco"])).astype(np.int64)
     else:
@@ -284,10 +203,10 @@ def _places(
     first, samples, description = runs.astype(np.int64).T
     lengths = np.diff(np.append(first, len(chunk) + 1))
     if first[0] != 1 or bool((lengths < 1).any()) or bool((description != 1).any()):
-        raise _Unusual
+        raise UnusualTable
     per_chunk = np.repeat(samples, lengths)
     if per_chunk.min() < 1 or per_chunk.max() > entries or per_chunk.sum() != entries:
-        raise _Unusual
+        raise UnusualTable
     before = np.cumsum(size) - size
     first_of_chunk = np.cumsum(per_chunk) - per_chunk
     position = before
@@ -296,7 +215,7 @@ def _places(
 
 
 def _check_edits(track: memoryview, first: int, last: int) -> None:
-    """Raise _Unusual unless the edit list, if there is one, shows every sample once.
+    """Raise UnusualTable unless the edit list, if there is one, shows every sample once.
 
     Args:
         track: The contents of the `trak` box.
@@ -309,13 +228,13 @@ def _check_edits(track: memoryview, first: int, last: int) -> None:
     wide = box[0] == 1
     edits = list(struct.iter_unpack(">Qqhh" if wide else ">Iihh", box[8:]))
     if len(edits) != _count(box) or not 1 <= len(edits) <= 2:
-        raise _Unusual
+        raise UnusualTable
     # An edit of nothing may come first: a start that is not at zero.
     if len(edits) == 2 and edits[0][1] != -1:
-        raise _Unusual
+        raise UnusualTable
     _, start, rate, fraction = edits[-1]
     if (rate, fraction) != (1, 0) or not 0 <= start <= first:
-        raise _Unusual
+        raise UnusualTable
     # Where the edit ends is in ticks of the film, which are coarser: FFmpeg's list is compared.
 
 
@@ -327,7 +246,7 @@ def _compared(entries: int) -> npt.NDArray[np.int64]:
 
 
 def _compare_entries(stream: VideoStream, table: SampleTable, dts: npt.NDArray[np.int64]) -> None:
-    """Raise _Unusual if FFmpeg has other entries, but for a constant time, or hides some."""
+    """Raise UnusualTable if FFmpeg has other entries, but for a constant time, or hides some."""
     entries = stream.index_entries
     shift = int(entries[0].timestamp) - int(dts[0])
     for number in _compared(len(table)).tolist():
@@ -335,35 +254,4 @@ def _compare_entries(stream: VideoStream, table: SampleTable, dts: npt.NDArray[n
         theirs = (entry.pos, entry.size, entry.timestamp - shift, bool(entry.flags & 1))
         mine = (table.position[number], table.size[number], dts[number], table.key[number])
         if theirs != mine or entry.is_discard:
-            raise _Unusual
-
-
-def _compare_packets(
-    opened: InputContainer, stream: VideoStream, table: SampleTable
-) -> SampleTable:
-    """Return the table with FFmpeg's times, after comparing the first packet and a late keyframe.
-
-    Raises:
-        _Unusual: FFmpeg gives other packets.
-    """
-    last_key = int(np.flatnonzero(table.key)[-1])
-    file = os.open(table.path, os.O_RDONLY)
-    try:
-        for number in sorted({0, last_key}):
-            if number:
-                opened.seek(int(table.pts[number]), stream=stream)
-            theirs = next((packet for packet in opened.demux(stream) if packet.size), None)
-            if theirs is None or theirs.pts is None:
-                raise _Unusual
-            if number == 0:
-                table.pts[:] += theirs.pts - int(table.pts[0])
-            mine = table.packet(file, number, stream)
-            if any(True for _ in theirs.iter_sidedata()) or theirs.is_discard:
-                raise _Unusual
-            if (theirs.pts, theirs.dts, theirs.pos) != (mine.pts, mine.dts, table.position[number]):
-                raise _Unusual
-            if theirs.is_keyframe != mine.is_keyframe or bytes(theirs) != bytes(mine):
-                raise _Unusual
-    finally:
-        os.close(file)
-    return table
+            raise UnusualTable

@@ -1,0 +1,47 @@
+"""Where the packets of long recordings are: by the tables of MP4, and the blocks of Matroska.
+
+PyAV gives packets one after the other, each an object, which decides how long a clip of hours takes
+to open. A table is used only where it is simple and FFmpeg agrees (`SampleTable.is_confirmed`); the
+rest is left to FFmpeg, packet by packet.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.video.pyav.sample_tables import matroska, mp4
+from data.video.pyav.sample_tables.table import SampleTable, UnusualTable
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
+# Reading fewer packets is quicker than reading their tables, and shows more of the file.
+FEWEST_SAMPLES = 2_000
+
+# By FFmpeg's name of the format.
+_FINDERS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": mp4.find_samples,
+    "matroska,webm": matroska.find_samples,
+}
+
+
+def find_samples(path: Path, form: str, stream: VideoStream) -> SampleTable | None:
+    """Return where the packets of a stream are, None where that is not simple; none is read.
+
+    Args:
+        path: The file.
+        form: FFmpeg's name of its format.
+        stream: Its stream.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    find = _FINDERS.get(form)
+    try:
+        return None if find is None else find(path, stream, FEWEST_SAMPLES)
+    except (UnusualTable, MemoryError):
+        return None
+
+
+__all__ = ["SampleTable", "find_samples"]
