@@ -49,8 +49,8 @@ def read_windows(
     """Read windows of a video; each has the frames that `read_sampled` reads of those seconds.
 
     They are read with PyAV, in one pass: no packet is decoded twice, and memory holds the frames of
-    the windows that overlap one of them, and what an open file takes. A window that cannot be read
-    by itself, such as one with too few frames, is an error of this window.
+    the windows that overlap one of them, and what an open file takes. A window that has too few
+    frames, or one in a damaged group of pictures, is an error of this window.
 
     Args:
         path: The video file.
@@ -136,7 +136,7 @@ def _in_one_pass(
     # The first frame that is needed from each window on: what is before it can go.
     needed = np.array([len(times) if isinstance(p, VideoError) else p.min() for p in picked])
     needed = np.minimum.accumulate(needed[::-1])[::-1]
-    held: dict[int, Frames] = {}
+    held: dict[int, Frames | VideoError] = {}
     stream, newest = session.stream(wanted), -1
     for window, indices, first in zip(list(windows), picked, needed.tolist(), strict=True):
         for index in [index for index in held if index < first]:
@@ -148,25 +148,36 @@ def _in_one_pass(
             newest, frame = next(stream)
             if newest >= first:
                 held[newest] = frame
-                _check_size(session, held, len(indices))
-        frames = [held[index] for index in indices.tolist()]
-        shapes = {frame.shape for frame in frames}
-        if len(shapes) > 1:
-            sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in sorted(shapes))
-            yield window, VideoError(path, f"its frames are of several sizes, {sizes}")
-            continue
-        yield window, FrameBatch(np.stack(frames), indices, times[indices])
+                if not isinstance(frame, VideoError):
+                    _check_size(session, frame, len(held) + len(indices))
+        frames = []
+        for index in indices.tolist():
+            if isinstance(frame := held[index], VideoError):
+                yield window, frame
+                break
+            frames.append(frame)
+        else:
+            yield window, _batch(path, frames, indices, times)
 
 
-def _check_size(session: DecodeSession, held: dict[int, Frames], more: int) -> None:
-    """Raise `VideoError` if the frames that overlapping windows need take too much memory."""
-    newest = next(reversed(held.values()))
-    count, limits = len(held) + more, session.container.limits
-    height, width = newest.shape[:2]
-    limits.check_frame_size(session.container.path, width, height)
-    if count * newest.nbytes > limits.batch_bytes:
+def _batch(
+    path: Path, frames: Sequence[Frames], indices: FrameIndices, times: npt.NDArray[np.float64]
+) -> FrameBatch | VideoError:
+    shapes = {frame.shape for frame in frames}
+    if len(shapes) > 1:
+        sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in sorted(shapes))
+        return VideoError(path, f"its frames are of several sizes, {sizes}")
+    return FrameBatch(np.stack(frames), indices, times[indices])
+
+
+def _check_size(session: DecodeSession, frame: Frames, count: int) -> None:
+    """Raise `VideoError` if so many frames as this one take more memory than is allowed."""
+    limits, path = session.container.limits, session.container.path
+    height, width = frame.shape[:2]
+    limits.check_frame_size(path, width, height)
+    if count * frame.nbytes > limits.batch_bytes:
         reason = (
             f"{counted(count, 'frame')} of {width}x{height} of windows that overlap take "
-            f"{count * newest.nbytes:,} bytes, the limit is {limits.batch_bytes:,}"
+            f"{count * frame.nbytes:,} bytes, the limit is {limits.batch_bytes:,}"
         )
-        raise LimitExceeded(session.container.path, reason, "--max-memory")
+        raise LimitExceeded(path, reason, "--max-memory")

@@ -14,6 +14,7 @@ from data.cache import Features, read_metadata
 from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling
+from data.windows import video_of
 from data.wording import counted
 from pipeline.extraction.extract import extract
 from pipeline.extraction.summary import ExtractionSummary

@@ -112,10 +112,10 @@ class ExtractionJournal:
         self._kept: set[str] = set()
         self._notes: dict[str, list[str]] = {}  # of the files decoded so far, by their hash
 
-    def expect_windows(self, video: Clip, count: int) -> None:
-        """Note that a video is so many clips: it did not fail, whatever it did in earlier runs."""
+    def cut(self, clip: Clip, source_sha256: str, count: int) -> None:
+        """Note that a clip is cut into so many windows."""
         with self._store_lock:
-            self._store.forgive(video.id)
+            self._store.cut(clip, source_sha256)
         self.summary.clips += count - 1
 
     def report(self) -> None:
@@ -252,7 +252,7 @@ class JobSource:
         """Return the windows whose features the store does not have."""
         object = self._objects[clip.id]
         self._cut[clip.id] = parts = [window_of(clip, w, object=object) for w in windows]
-        self._journal.expect_windows(clip, len(parts))
+        self._journal.cut(clip, source_sha256, len(parts))
         return [
             window
             for window, part in zip(windows, parts, strict=True)

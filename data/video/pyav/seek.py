@@ -47,7 +47,12 @@ FIELDS_REASON = "a field may be a packet of its own"
 
 
 class SeekMismatch(Exception):
-    """Random access did not give what the index promised; a full decode has to decide."""
+    """Random access did not give what the index promised; a full decode has to decide.
+
+    `lost` are the indices, in a stream, of the frames of its segment that have not come.
+    """
+
+    lost: tuple[int, ...] = ()
 
 
 def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
@@ -113,7 +118,8 @@ def stream_by_seeking(
 ) -> Iterator[tuple[int, Frames]]:
     """Yield the frames at growing `indices` one after the other, each decoded once.
 
-    Memory holds one frame. What was yielded before an error is right.
+    Memory holds one frame. What was yielded before an error is right; after it the frames beyond
+    those that the error names can be asked for.
 
     Args:
         container: The open file.
@@ -130,6 +136,7 @@ def stream_by_seeking(
     in_file = np.argsort(numbers)
     wanted = numbers[in_file]
     _set_threads(container, container.threads)
+    container.stream.codec_context.flush_buffers()  # after a segment that failed
     newest = -1
     with _PacketSource(container) as source:
         for first, last in find_segments(packet_index.pts, packet_index.entry, wanted):
@@ -139,15 +146,21 @@ def stream_by_seeking(
             times = packet_index.pts[wanted[begin:end]].tolist()
             index_of_pts = dict(zip(times, indices[in_file[begin:end]].tolist(), strict=True))
             packets = (source.packet(n) for n in (first + np.flatnonzero(needed)).tolist())
-            for index, frame in _segment_frames(
-                container, packets, index_of_pts, facts, may_be_fields=not packet_index.whole
-            ):
-                if index <= newest:
-                    raise SeekMismatch("frames are decoded in another order than their timestamps")
-                newest = index
-                yield index, to_rgb(frame, container.path, reformatter)
-            if lost := sum(index != _TAKEN for index in index_of_pts.values()):
-                raise SeekMismatch(f"{lost:,} frames do not come")
+            waiting = sorted(index_of_pts.values())
+            try:
+                for index, frame in _segment_frames(
+                    container, packets, index_of_pts, facts, may_be_fields=not packet_index.whole
+                ):
+                    if index <= newest or index != waiting[0]:
+                        raise SeekMismatch("a frame is missing, or in another order")
+                    newest = index
+                    yield index, to_rgb(frame, container.path, reformatter)
+                    del waiting[0]
+                if waiting:
+                    raise SeekMismatch(f"{len(waiting):,} frames do not come")
+            except SeekMismatch as mismatch:
+                mismatch.lost = tuple(waiting)
+                raise
 
 
 def _segment_frames(

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -93,15 +94,14 @@ def test_what_is_not_chosen_is_not_decoded(tmp_path, decoded):
 
 def test_a_stretch_is_cut_inside_it_and_a_partial_window_is_left_out(clip_file):
     path = clip_file("h264_short_gop")  # 40 frames, 24 a second
-    windows = Windows(every=0.5, span=0.5)
+    windows = Windows(every=0.5, span=0.75)
 
     def times(**stretch):
-        return [
-            read.window for read in read_windows(path, SAMPLING, windows, everything, **stretch)
-        ]
+        found = read_windows(path, SAMPLING, windows, everything, **stretch)
+        return [read.window for read in found]
 
-    assert times() == [(0, 0.5), (0.5, 1), (1, 1.5)]
-    assert times(start=1.25) == [(1.25, 2)]
+    assert times() == [(0, 0.75), (0.5, 1.25), (1, 1.75), (1.5, 2.25)]
+    assert times(start=1.5) == [(1.5, 2.25)]
     assert times(start=0.25, end=1.2) == [(0.25, 1)]
     assert times(end=99.0) == times()
     with pytest.raises(VideoError, match=r"it lasts 2\.500 s, and a window takes 3 s \(--span\)"):
@@ -134,6 +134,36 @@ def test_where_random_access_fails_the_rest_comes_from_the_start(clip_file, monk
     assert "decoded whole, without random access: for a test" in notes
     monkeypatch.setattr("data.video.pyav.session.stream_by_seeking", stream)
     assert_as_read_alone(path, found)
+
+
+@pytest.fixture
+def damaged(tmp_path) -> tuple[Path, Path]:
+    """Ten groups of pictures of a second each, and the same with a fault in the fifth."""
+    whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+    options = {"g": "24", "keyint_min": "24", "sc_threshold": "0", "bf": "0"}
+    clips.encode(whole, frames=240, options=options)
+    with av.open(str(whole)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+        begin, size = packets[100].pos, packets[100].size
+    content = bytearray(whole.read_bytes())
+    content[begin + 4 + size // 3 : begin + size] = b"\xff" * (size - 4 - size // 3)
+    broken.write_bytes(content)
+    return whole, broken
+
+
+def test_damage_costs_the_windows_that_need_it(damaged):
+    whole, broken = damaged
+    windows = Windows(every=0.5, span=1)
+    found = list(read_windows(broken, SAMPLING, windows, everything))
+    failed = [read.window.start for read in found if read.error is not None]
+    assert failed == [3.5, 4.0, 4.5]  # frames 96 to 119 are of one group, and 100 is broken
+    assert found[7].error.reason.startswith("damaged: ")
+    for read, sound in zip(found, read_windows(whole, SAMPLING, windows, everything), strict=True):
+        if read.error is None:
+            np.testing.assert_array_equal(read.batch.frames, sound.batch.frames)
+            assert read.batch.index.tolist() == sound.batch.index.tolist()
+    kept = read_windows(broken, SAMPLING, windows, everything, accept_damaged=True)
+    assert [read.error for read in kept] == [None] * 19
 
 
 def test_windows_that_overlap_in_too_much_memory_are_refused(clip_file):

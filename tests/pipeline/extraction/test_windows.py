@@ -58,14 +58,15 @@ def test_a_folder_is_cut_resumed_and_said(films, tmp_path, tiny):
     target = tmp_path / "c.h5"
     shown = run("extract", films, "-o", target, *OPTIONS)
     assert shown.exit_code == 3
-    assert "6 clips extracted, 0 kept, 2 failed" in shown.stderr
+    assert " kept, 2 failed in " in shown.stderr
     assert "failed: none.mp4: a text file, not a video" in shown.stderr
     assert "failed: 2.mp4: it lasts 0.480 s, and a window takes 1 s (--span)" in shown.stderr
     assert "note: 6 clips (0.mp4#000000-000001, " in shown.stderr
     found = cache.load(target)
     assert found.clip_id == [f"{n}.mp4{window}" for n in (0, 1) for window in IDS]
     assert set(found.object) == {"0.mp4"}, "windows of one content have one object"
-    entry = next(line for line in cache.read_ledger(target) if line["clip"] == found.clip_id[1])
+    lines = [line for line in cache.read_ledger(target) if line["outcome"] == "done"]
+    entry = next(line for line in lines if line["clip"].endswith(IDS[1]))
     assert (entry["start"], entry["end"], entry["decoded_frames"]) == (0.5, 1.5, 4)
     assert entry["notes"] == ["colour is not tagged: read as BT.601"]
 
@@ -75,6 +76,12 @@ def test_a_folder_is_cut_resumed_and_said(films, tmp_path, tiny):
     found = cache.load(target)
     assert found.clip_id[-1] == "2.mp4#000000-000001"
     assert [clip for clip, _ in found.failures] == ["none.mp4"]
+
+    encode(films / "1.mp4", codec="mpeg4", frames=31, rate=25)  # another film, and shorter
+    again = run("extract", films, "-o", target, *OPTIONS)
+    assert "1 clip extracted, 4 kept, 1 failed" in again.stderr
+    found = cache.load(target)
+    assert [clip for clip in found.clip_id if clip.startswith("1")] == ["1.mp4#000000-000001"]
     assert cache.verify(target) == []
 
 
@@ -86,9 +93,6 @@ def test_an_object_is_the_video_unless_a_table_says_so(films, tmp_path, tiny):
         Clip(id="cup", path=films / "2.mp4", object="cup 1", labels={"mass": 3.0}),
     ]
     write_manifest(rows[:2], films / "stretches.jsonl")
-    lines = (films / "stretches.jsonl").read_text().replace('"object": "early"', '"scenario": "x"')
-    lines = lines.replace('"object": "late"', '"scenario": "x"')
-    (films / "stretches.jsonl").write_text(lines)
     write_manifest(rows[2:], films / "cups.jsonl")
     target = tmp_path / "c.h5"
     options = ("--backbone", "tiny", "--frames", 2, "--every", 0.25)
@@ -97,9 +101,9 @@ def test_an_object_is_the_video_unless_a_table_says_so(films, tmp_path, tiny):
     found = cache.load(target)
     assert found.clip_id[0] == "early#000000-000000.25"
     assert found.clip_id[4:8][-1] == "late#000001.75-000002"
-    assert found.object == ["early"] * 8 + ["cup 1"] * 1
+    assert found.object == ["early"] * 8 + ["cup 1"] * 2
     assert np.isnan(found.labels["mass"][:8]).all()
-    assert found.labels["mass"][8] == 3.0
+    assert found.labels["mass"][8:].tolist() == [3.0, 3.0]
 
 
 def test_ids_do_not_depend_on_how_the_clips_are_shared_out(films, tmp_path, tiny):
