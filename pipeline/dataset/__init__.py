@@ -20,12 +20,21 @@ from pipeline.dataset.sources import (
     load_finite_cache,
     read_inputs,
 )
-from pipeline.dataset.splits import PAPER_CELLS, Split, folds_of, is_grid, refuse_unknown_split
+from pipeline.dataset.splits import (
+    PAPER_CELLS,
+    PARTS,
+    Split,
+    folds_of,
+    holds_out_cells,
+    is_grid,
+    refuse_unknown_split,
+)
 from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
 
 __all__ = [
     "BLOCK_NUMBERS",
     "PAPER_CELLS",
+    "PARTS",
     "CacheSource",
     "Examples",
     "Lookalike",
@@ -42,6 +51,7 @@ __all__ = [
     "energy_axes",
     "find_clips",
     "folds_of",
+    "holds_out_cells",
     "is_grid",
     "join_caches",
     "left_out_sentence",

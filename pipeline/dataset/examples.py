@@ -80,10 +80,4 @@ class Examples:
         if not len(labelled):
             raise HeliographError("no clip has a value of every property of the run")
         objects = [self.objects[clip] for clip in labelled]
-        split = split_clips(rule, objects, self.labels[labelled], seed)
-        return Split(
-            labelled[split.train],
-            labelled[split.validation],
-            labelled[split.test],
-            split.generator,
-        )
+        return split_clips(rule, objects, self.labels[labelled], seed).of_clips(labelled)

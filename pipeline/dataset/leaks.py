@@ -104,7 +104,7 @@ class Lookalikes:
             int64 (Q, 2) and float32 (Q,).
         """
         part = np.zeros(len(self.caches[0]), np.int8)
-        for number, own in enumerate((split.train, split.validation, split.test), 1):
+        for number, own in enumerate(split.parts().values(), 1):
             part[own] = number
         parts = part[self.pairs]  # (P, 2)
         asked = np.flatnonzero((parts > 0).all(axis=1) & (parts[:, 0] != parts[:, 1]))

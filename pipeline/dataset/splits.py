@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from data import levels as label_levels
 from data.errors import HeliographError, InvalidValueError
+
+PARTS = ("train", "validation", "test", "structure")
 
 # The paper's Latin square of a 5x5 grid (its `HOLDOUT_CELLS`): each row and each column once.
 PAPER_CELLS = ((0, 1), (1, 3), (2, 0), (3, 4), (4, 2))
@@ -20,26 +23,40 @@ class Split:
     """Clip numbers (int64, ascending) of each part, and the generator that drew them.
 
     The published recipe goes on to draw its training pairs from the same generator.
+
+    `structure` holds clips of the cells that are trained on, which nothing is trained or chosen on:
+    the structure of messages is measured there. The test cells of a grid, one in each row and
+    column, cannot show it, since there each property tells the other.
     """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     generator: np.random.RandomState
+    structure: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
-        together = np.concatenate([self.train, self.validation, self.test])
+        together = np.concatenate([*self.parts().values()])
         if len(np.unique(together)) < len(together):
             raise ValueError("a clip is in two parts of a split")
 
     def __repr__(self) -> str:
-        sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
+        sizes = ", ".join(f"{name}={len(clips)}" for name, clips in self.parts().items())
         return f"Split({sizes} clips)"
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """The clips of each part, by its name in `messages.jsonl`."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    def of_clips(self, clips: np.ndarray) -> Split:
+        """The same of clips with other numbers: `clips` holds the new number of each."""
+        parts = {name: clips[own] for name, own in self.parts().items()}
+        return Split(**parts, generator=self.generator)
 
     def joined(self) -> Split:
         """The same with the validation clips among the training ones."""
         train = np.sort(np.concatenate([self.train, self.validation]))
-        return Split(train, self.validation[:0], self.test, self.generator)
+        return dataclasses.replace(self, train=train, validation=self.validation[:0])
 
 
 def published(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
@@ -80,7 +97,9 @@ def by_cell(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
 def by_cell_validated(objects: Sequence[str], cells: np.ndarray, seed: int) -> Split:
     """Test cells as `by_cell`; for validation `size - 2` cells, drawn per seed.
 
-    They too are of different rows and columns, so that their clips differ in both properties.
+    They too are of different rows and columns, so that their clips differ in both properties. Of
+    each cell that is left a quarter of the clips, at least two, are set aside for structure: those
+    of whole objects first. Where such a cell has fewer than four clips, none are.
     """
     test = latin_square(cells)
     generator = np.random.RandomState(seed)
@@ -90,8 +109,27 @@ def by_cell_validated(objects: Sequence[str], cells: np.ndarray, seed: int) -> S
         drawn = generator.permutation(len(test))
     rows = generator.permutation(len(test))[: max(2, len(test) - 2)]
     validation = [(int(row), int(drawn[row])) for row in rows]
-    is_validation = _in_cells(cells, validation)
-    return _split(_in_cells(cells, test), is_validation, np.random.RandomState(seed))
+    is_validation, is_test = _in_cells(cells, validation), _in_cells(cells, test)
+    aside = _set_aside(objects, cells, np.flatnonzero(~is_test & ~is_validation), generator)
+    split = _split(is_test, is_validation, np.random.RandomState(seed))
+    return dataclasses.replace(split, train=np.setdiff1d(split.train, aside), structure=aside)
+
+
+def _set_aside(
+    objects: Sequence[str], cells: np.ndarray, trained: np.ndarray, generator: np.random.RandomState
+) -> np.ndarray:
+    """A quarter of the clips `trained` of each cell, ascending, drawn object by object."""
+    of_cell = np.unique(cells[trained], axis=0, return_inverse=True)[1].ravel()
+    if np.bincount(of_cell).min() < LEAST_OF_CELL:
+        return trained[:0]
+    _, numbers = np.unique(np.asarray(objects)[trained], return_inverse=True)
+    turn = generator.permutation(numbers.max() + 1)[numbers.ravel()]
+    order = np.lexsort((generator.random_sample(len(trained)), turn))  # object by object
+    drawn = []
+    for cell in range(of_cell.max() + 1):
+        own = order[of_cell[order] == cell]
+        drawn.append(own[: max(2, len(own) // 4)])
+    return np.sort(trained[np.concatenate(drawn)])
 
 
 def by_fold(objects: Sequence[str], folds: int, seed: int) -> Split:
@@ -126,6 +164,7 @@ def folds_of(name: str) -> int | None:
 
 
 FOLDS = 5
+LEAST_OF_CELL = 4  # clips of a trained cell of which some can be set aside
 
 SPLITS: dict[str, Callable[[Sequence[str], np.ndarray, int], Split]] = {
     "published": published,
@@ -158,6 +197,11 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
             f"the split {name!r} needs clips of two properties in every cell of a square grid"
         )
     return SPLITS[name](objects, levels(labels), seed)
+
+
+def holds_out_cells(name: str, labels: np.ndarray) -> bool:
+    """Whether the named rule holds out cells of a grid, not objects."""
+    return name.startswith("cells") or (name == "auto" and is_grid(labels))
 
 
 def refuse_unknown_split(name: str) -> None:

@@ -5,7 +5,7 @@ Positions are the heads of all agents side by side, agent by agent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +21,7 @@ from data.memory import require_memory
 from data.wording import counted
 from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import CONVOLUTION, TrainConfig
-from pipeline.dataset import Examples, Split, as_tensor, energy_axes, project, training_axes
+from pipeline.dataset import PARTS, Examples, Split, as_tensor, energy_axes, project, training_axes
 from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
 from pipeline.game import Answers, ClipTable, Game, build_game, compare_vectors
 from pipeline.runs import Run
@@ -65,9 +65,7 @@ class EvaluationContext:
     @classmethod
     def of(cls, run: Run, examples: Examples) -> EvaluationContext:
         """Return the context of a run."""
-        splits = tuple(examples.split(run.config.split, seed) for seed in run.seeds)
-        if run.config.refit:  # baselines learn from what the agents learned from
-            splits = tuple(split.joined() for split in splits)
+        splits = tuple(split_of(run, seed, examples) for seed in run.seeds)
         return EvaluationContext(
             run.config,
             run.seeds,
@@ -218,6 +216,29 @@ class MessageContext(EvaluationContext):
     def receiver(self, number: int) -> Stack:
         """The receiver of the seed with this number: a stack with axes (1, 1)."""
         return {name: value.detach()[number : number + 1] for name, value in self.receivers.items()}
+
+
+def split_of(run: Run, seed: int, examples: Examples) -> Split:
+    """Return the split that a seed was trained on, from its messages, where they name any part.
+
+    Older runs were split by older rules. What a refit trains on, its validation clips, is no
+    validation in its messages either.
+    """
+    lines = run.messages(seed) if run.has(f"seeds/{seed}/messages.jsonl") else []
+    known = recorded_split(lines) if len(lines) == len(examples) else None
+    if known is not None:
+        return known
+    split = examples.split(run.config.split, seed)
+    return split.joined() if run.config.refit else split
+
+
+def recorded_split(lines: Sequence[Mapping[str, Any]]) -> Split | None:
+    """Return the split that the lines of `messages.jsonl` name; None where they name none."""
+    parts = np.array([line["part"] or "" for line in lines])
+    if not (parts != "").any():
+        return None
+    clips = {name: np.flatnonzero(parts == name) for name in PARTS}
+    return Split(**clips, generator=np.random.RandomState(0))
 
 
 @contextmanager

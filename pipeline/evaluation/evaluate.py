@@ -41,14 +41,9 @@ from pipeline.evaluation.interventions import (
 from pipeline.evaluation.near_duplicates import score_without_near_duplicates
 from pipeline.evaluation.outcome_prediction import predict_outcome
 from pipeline.evaluation.probes import compression, probe, require_labels
+from pipeline.evaluation.structure import NullSeed, assess_messages
 from pipeline.evaluation.transfer import frames_of, read_other_cache, transfer
-from pipeline.metrics import METRICS, Metric, assess, bin_property, p_value, permutation_null
 from pipeline.runs import Run, RunMetrics, finish_move, load_inputs
-
-BINS = 5
-"""Properties are cut into fifths of the clips, the paper's rule for continuous properties."""
-OTHER_BINS = (3, 5, 8)
-MAX_PERMUTATIONS_OF_BINS = 200
 
 Progress = Callable[[str], None]
 
@@ -238,7 +233,10 @@ def _baselines(inputs: EvaluationInputs) -> dict[str, Any]:
 
 def _metrics(inputs: EvaluationInputs) -> dict[str, Any]:
     return assess_messages(
-        inputs.messages, permutations=inputs.permutations, progress=inputs.progress
+        inputs.messages,
+        NullSeed.all_of(inputs.run),
+        permutations=inputs.permutations,
+        progress=inputs.progress,
     )
 
 
@@ -345,54 +343,3 @@ PARTS = (
 
 A part whose key is new needs a field of `RunMetrics`.
 """
-
-# Metrics of messages
-
-
-def assess_messages(
-    context: MessageContext, *, permutations: int, progress: Progress = lambda _: None
-) -> dict[str, Any]:
-    """Assess every metric of all seeds' messages, over all labelled clips.
-
-    Returns:
-        `compositionality`: an `Assessment` of each metric, None where it needs more properties; and
-        `bins`: what each would be with the properties in other numbers of bins.
-    """
-    labelled = np.flatnonzero(~np.isnan(context.labels).any(axis=1))
-    tokens, labels = context.tokens[:, labelled], context.labels[labelled]
-    objects = np.asarray(context.objects)[labelled]
-    assessed: dict[str, Any] = {}
-    by_bins: dict[str, Any] = {}
-    for name, metric in METRICS.items():
-        if metric.per_position:
-            continue
-        progress(f"metric {name}")
-        if labels.shape[1] < metric.properties:
-            assessed[name] = by_bins[name] = None
-            continue
-        assessed[name] = assess(
-            metric, tokens, _binned(labels, BINS), groups=objects, n=permutations
-        ).to_json()
-        by_bins[name] = {
-            str(bins): _with_bins(metric, tokens, _binned(labels, bins), objects, permutations)
-            for bins in OTHER_BINS
-        }
-    return {"compositionality": assessed, "bins": by_bins}
-
-
-def _binned(labels: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    return np.stack([bin_property(column, bins=bins) for column in labels.T], axis=1)
-
-
-def _with_bins(
-    metric: Metric,
-    tokens: NDArray[np.int64],
-    bins: NDArray[np.int64],
-    objects: NDArray[np.str_],
-    permutations: int,
-) -> dict[str, float]:
-    n = min(permutations, MAX_PERMUTATIONS_OF_BINS)
-    null = permutation_null(metric, tokens, bins, n=n, groups=objects).mean(1)
-    mean = float(np.mean(metric(tokens, bins)))
-    p = p_value(metric.sign * mean, metric.sign * null)
-    return {"mean": mean, "null_mean": float(null.mean()), "p_value": p}

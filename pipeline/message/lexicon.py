@@ -1,8 +1,9 @@
 """What symbols mean: for each position and symbol a word, and the evidence for it.
 
 The lexicon is learnt from the training clips of the run's chosen seed and from their labels, which
-are in `messages.jsonl`, so it needs neither cache nor videos. Held-out clips only check it. `train`
-writes it to `lexicon.json`, `message` and `report` read it there.
+are in `messages.jsonl`, so it needs neither cache nor videos. Held-out clips, which nothing was
+trained or chosen on, only check it. `train` writes it to `lexicon.json`, `message` and `report`
+read it there.
 
 A position is about the property with which it shares most information above chance: by how many
 standard deviations its mutual information exceeds that of labels permuted across objects. The null
@@ -12,6 +13,12 @@ takes the largest excess over all positions and properties in each permutation (
 A symbol means low, middle or high (thirds of the training clips) where at least half of its clips
 are in that third. How surprising that is, given the objects of its clips, has its own p-value: one
 heavy object is little evidence for "heavy".
+
+Agents remember what they were trained on, noise too. A word is therefore sure only where it holds
+on held-out clips: at least half of those with its symbol are in its third, and the words of its
+position are right about more held-out clips than they are when the labels are permuted across
+objects. That null takes the largest excess over all positions in each permutation, so that one
+p-value holds for the whole lexicon.
 """
 
 from __future__ import annotations
@@ -81,9 +88,9 @@ class Meaning:
     held_out_share: float
 
     @property
-    def significant(self) -> bool:
-        """Whether its band beats chance at 5 %."""
-        return self.p_value <= ALPHA
+    def holds(self) -> bool:
+        """Whether its band beats chance at 5 %, and half of the held-out clips agree."""
+        return self.p_value <= ALPHA and self.held_out_share >= LEAST_SHARE
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Meaning:
@@ -107,6 +114,8 @@ class Position:
         information: Shared with each property of the run, in nats.
         chance: The same of permuted labels, on average.
         p_values: Of the information, by property.
+        held_out_information: As `information`, on held-out clips; NaN without any.
+        held_out_p: Of how many held-out clips its words are right about; NaN without any.
         about: The property; None where nothing is above chance.
         meanings: Of the symbols that training clips have, ascending.
     """
@@ -116,8 +125,14 @@ class Position:
     information: tuple[float, ...]
     chance: tuple[float, ...]
     p_values: tuple[float, ...]
+    held_out_information: tuple[float, ...]
+    held_out_p: float
     about: str | None
     meanings: tuple[Meaning, ...]
+
+    def is_sure(self, meaning: Meaning) -> bool:
+        """Whether the word of a symbol is more than chance, also on held-out clips."""
+        return meaning.holds and self.held_out_p <= ALPHA
 
     @property
     def name(self) -> str:
@@ -129,7 +144,7 @@ class Position:
         return next((meaning for meaning in self.meanings if meaning.symbol == symbol), None)
 
     def gloss(self, symbol: int) -> str:
-        """Return a word or two for a symbol; with "perhaps" where its evidence is chance."""
+        """Return a word or two for a symbol; with "perhaps" where it is not sure."""
         meaning = self.meaning(symbol)
         if meaning is None:
             return "never sent in training"
@@ -139,7 +154,7 @@ class Position:
         if meaning.band is None:
             return f"any {wording.name}"
         word = wording.adjective(meaning.band)
-        return word if meaning.significant else f"perhaps {word}"
+        return word if self.is_sure(meaning) else f"perhaps {word}"
 
     def sentence(self, symbol: int) -> str:
         """Return the gloss of a symbol with its evidence."""
@@ -160,11 +175,12 @@ class Position:
         """Return what `Lexicon.to_json` wrote."""
         rows = {
             name: tuple(map(_number, stored[name]))
-            for name in ("information", "chance", "p_values")
+            for name in ("information", "chance", "p_values", "held_out_information")
         }
         return cls(
             agent=_whole(stored["agent"]),
             head=_whole(stored["head"]),
+            held_out_p=_number(stored["held_out_p"]),
             about=stored["about"],
             meanings=tuple(Meaning.from_json(meaning) for meaning in stored["meanings"]),
             **rows,
@@ -232,7 +248,12 @@ class Lexicon:
         positions = tuple(Position.from_json(entry) for entry in stored["positions"])
         for position in positions:
             _one_of(properties, position.about)
-            rows = (position.information, position.chance, position.p_values)
+            rows = (
+                position.information,
+                position.chance,
+                position.p_values,
+                position.held_out_information,
+            )
             if any(len(row) != len(properties) for row in rows):
                 raise ValueError("a position has not a number for each property")
         thirds = {name: tuple(map(_number, stored["thirds"][name])) for name in properties}
@@ -260,6 +281,8 @@ def load_lexicon(run: Run) -> Lexicon | None:
     config = run.config
     heads = [(agent, head) for agent in range(config.agents) for head in range(config.heads)]
     try:
+        if any("held_out_p" not in entry for entry in stored["positions"]):
+            return learn_lexicon(run)  # of an older run, whose sure words were not checked
         lexicon = Lexicon.from_json(stored)
         if [(one.agent, one.head) for one in lexicon.positions] != heads:
             raise ValueError("its positions are not those of the run's agents")
@@ -297,7 +320,8 @@ def learn_lexicon(run: Run) -> Lexicon | None:
     objects = [line["object"] or line["clip"] for line in lines]
     known = ~np.isnan(labels).any(axis=1)
     is_train = np.array([line["part"] == "train" for line in lines])
-    train, held_out = np.flatnonzero(is_train & known), np.flatnonzero(~is_train & known)
+    is_unseen = np.array([line["part"] in ("test", "structure") for line in lines])
+    train, held_out = np.flatnonzero(is_train & known), np.flatnonzero(is_unseen & known)
     if not len(train):
         return None
     return build_lexicon(
@@ -305,7 +329,7 @@ def learn_lexicon(run: Run) -> Lexicon | None:
         labels[train],
         [objects[clip] for clip in train],
         properties,
-        held_out=(tokens[held_out], labels[held_out]),
+        held_out=(tokens[held_out], labels[held_out], [objects[clip] for clip in held_out]),
     )
 
 
@@ -333,7 +357,7 @@ def build_lexicon(
     objects: Sequence[str],
     properties: Sequence[str],
     *,
-    held_out: tuple[Integers, Floats] | None = None,
+    held_out: tuple[Integers, Floats, Sequence[str]] | None = None,
 ) -> Lexicon:
     """Return the lexicon of messages.
 
@@ -342,39 +366,50 @@ def build_lexicon(
         labels: (N, properties), without NaN.
         objects: Of each clip, (N,): the null permutes labels across objects.
         properties: Their names.
-        held_out: Tokens and labels of clips that were not trained on.
+        held_out: Tokens, labels and objects of clips that nothing was trained or chosen on.
     """
-    _, agents, heads = tokens.shape
+    heads = tokens.shape[2]
     symbols = tokens.reshape(len(tokens), -1)  # (N, P)
     thirds = [_thirds(column) for column in labels.T]
     bands = np.stack([_bands(c, t) for c, t in zip(labels.T, thirds, strict=True)], axis=1)
-    check = None
+    check: tuple[Integers, Integers] | None = None
+    unseen = np.full((symbols.shape[1], len(properties)), np.nan)
+    bins = np.stack([bin_property(column, bins=BINS) for column in labels.T], axis=1)
     if held_out is not None and len(held_out[0]):
         held_out_bands = [_bands(c, t) for c, t in zip(held_out[1].T, thirds, strict=True)]
         check = held_out[0].reshape(len(held_out[0]), -1), np.stack(held_out_bands, axis=1)
-    bins = np.stack([bin_property(column, bins=BINS) for column in labels.T], axis=1)
+        held_out_bins = [bin_property(column, bins=BINS) for column in held_out[1].T]
+        unseen = np.asarray(mutual_information(check[0], np.stack(held_out_bins, axis=1)))
     information, chance, excess, p_values = _above_chance(symbols, bins, objects)
-    positions = []
-    for number in range(agents * heads):
-        best = int(excess[number].argmax())
-        informs = p_values[number, best] <= ALPHA
-        positions.append(
-            Position(
-                agent=number // heads,
-                head=number % heads,
-                information=tuple(information[number].tolist()),
-                chance=tuple(chance[number].tolist()),
-                p_values=tuple(p_values[number].tolist()),
-                about=properties[best] if informs else None,
-                meanings=_meanings(
-                    symbols[:, number],
-                    labels[:, best] if informs else np.full(len(labels), np.nan),
-                    bands[:, best],
-                    objects,
-                    check and (check[0][:, number], check[1][:, best]),
-                ),
-            )
+    best = excess.argmax(1)  # (P,)
+    informs = p_values[np.arange(len(best)), best] <= ALPHA
+    meanings = [
+        _meanings(
+            symbols[:, number],
+            labels[:, own] if informs[number] else np.full(len(labels), np.nan),
+            bands[:, own],
+            objects,
+            check and (check[0][:, number], check[1][:, own]),
         )
+        for number, own in enumerate(best.tolist())
+    ]
+    held_out_p = np.full(len(best), np.nan)
+    if held_out is not None and check is not None:
+        held_out_p = _held_out_p(meanings, check[0], check[1][:, best], held_out[2])
+    positions = [
+        Position(
+            agent=number // heads,
+            head=number % heads,
+            information=tuple(information[number].tolist()),
+            chance=tuple(chance[number].tolist()),
+            p_values=tuple(p_values[number].tolist()),
+            held_out_information=tuple(unseen[number].tolist()),
+            held_out_p=float(held_out_p[number]),
+            about=properties[own] if informs[number] else None,
+            meanings=meanings[number],
+        )
+        for number, own in enumerate(best.tolist())
+    ]
     return Lexicon(
         properties=tuple(properties),
         positions=tuple(positions),
@@ -382,6 +417,35 @@ def build_lexicon(
         objects=len(set(objects)),
         thirds=dict(zip(properties, thirds, strict=True)),
     )
+
+
+def _held_out_p(
+    meanings: Sequence[tuple[Meaning, ...]],
+    symbols: Integers,
+    bands: Integers,
+    objects: Sequence[str],
+) -> Floats:
+    """Of the number of held-out clips that the words of each position are right about: p, (P,).
+
+    Args:
+        meanings: Of each position, learnt on training clips.
+        symbols: Of held-out clips, (N, P).
+        bands: Of the property that each position is about, (N, P).
+        objects: Of each clip, (N,).
+    """
+    said = np.full(symbols.shape, -1)  # the band that the word of each clip's symbol names
+    for number, of_position in enumerate(meanings):
+        for meaning in of_position:
+            if meaning.band is not None:
+                said[symbols[:, number] == meaning.symbol, number] = BANDS.index(meaning.band)
+    orders = permutations(len(symbols), n=PERMUTATIONS, groups=np.asarray(objects))
+    right = (said == bands).sum(0)  # (P,)
+    null = np.stack([(said == bands[order]).sum(0) for order in orders])  # (n, P)
+    deviation = null.std(0)
+    scale = np.where(deviation > 0, deviation, np.inf)
+    largest = ((null - null.mean(0)) / scale).max(1)
+    p_values = p_value((right - null.mean(0)) / scale, np.tile(largest[:, None], len(right)))
+    return np.where(deviation > 0, np.asarray(p_values), 1.0)
 
 
 def _above_chance(

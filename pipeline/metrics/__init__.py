@@ -30,15 +30,29 @@ from pipeline.metrics.significance import (
     interval,
     p_value,
     permutation_null,
+    permuted_values,
 )
 from pipeline.metrics.topsim import topsim
+from pipeline.metrics.verdicts import (
+    NOT_TESTED,
+    UNDECIDED,
+    UNDEFINED,
+    VERDICTS,
+    Evidence,
+    own_leads,
+)
 
 METRICS = known_metrics()
 """Every metric of this package, by name."""
 
 __all__ = [
     "METRICS",
+    "NOT_TESTED",
+    "UNDECIDED",
+    "UNDEFINED",
+    "VERDICTS",
     "Assessment",
+    "Evidence",
     "Metric",
     "adjusted_mutual_information",
     "assess",
@@ -55,9 +69,11 @@ __all__ = [
     "message_ids",
     "mutual_information",
     "number_objects",
+    "own_leads",
     "p_value",
     "permutation_null",
     "permutations",
+    "permuted_values",
     "posdis_chaabouni2020",
     "posdis_wmcp",
     "spearman",

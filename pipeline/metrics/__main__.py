@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from pipeline.metrics import METRICS, Metric
+from pipeline.metrics import METRICS, VERDICTS, Metric
 
 HEAD = """# Metrics of messages
 
@@ -33,8 +33,27 @@ No value means much without what chance gives:
   content stays and the code becomes arbitrary.
 - **Interval**: the pivotal 95 % bootstrap interval over objects (Davison and Hinkley 1997, section
   5.2).
-- **Verdict**, for structural metrics: "compositional" only where the metric beats both nulls, each
-  at 0.05 divided by the number of structural metrics.
+- **Null seeds** (`train --null 39`): seeds trained in the same way on labels permuted by object, so
+  that clips which can be recognised still can. The run's mean is compared with each of them; in a
+  null seed the largest of all metrics counts, so that several metrics are not several chances.
+
+Agents remember their training clips, of noise too. A metric is therefore computed for each seed on
+clips that nothing was trained or chosen on: those that the split sets aside for structure (of a
+grid, a quarter of each trained cell), else its test clips. Messages of seeds are never pooled. The
+value on training clips stands beside it. A grid without clips set aside (the paper's split; cells
+of fewer than four clips) has PosDis and BosDis over training clips, marked, and TopSim over its
+test cells: with one test cell in each row and column each property tells the other there, and a
+perfect code has a PosDis of 0.
+
+A **verdict**, of a structural metric, is one of these words:
+
+@VERDICTS@
+
+A property has a position of its own where the information of a position about it, less that about
+the property that comes closest, is larger than in null seeds (`own_positions`; the largest of the
+properties counts in a null seed). A PosDis or TopSim alone is satisfied by a code that tells one
+property and nothing of the other. The verdict is that of the run's seeds together; where one left
+out would turn it, or one more null seed, it is "undecided".
 
 Accuracies, areas under the ROC curve and rank correlations of predictions are not listed here; they
 are described with their keys. Read them beside the baselines, in this order: `majority` is chance;
@@ -53,7 +72,13 @@ def page() -> str:
     metrics = list(METRICS.values())
     reported = [metric for metric in metrics if not metric.per_position]
     tables = [metric for metric in metrics if metric.per_position]
-    lines = [HEAD, "## One number for a run of messages", "", *_overview(reported)]
+    words = [f"- {word}: {meaning}." for word, meaning in VERDICTS.items()]
+    lines = [
+        HEAD.replace("@VERDICTS@", "\n".join(words)),
+        "## One number for a run of messages",
+        "",
+        *_overview(reported),
+    ]
     for metric in reported:
         lines += _section(metric)
     lines += [

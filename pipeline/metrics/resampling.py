@@ -6,10 +6,12 @@ objects are known, whole objects are therefore permuted and drawn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.metrics.information import Integers
+from pipeline.metrics.information import Floats, Integers
 
 
 def permutations(clips: int, *, n: int, seed: int = 0, groups: ArrayLike | None = None) -> Integers:
@@ -33,13 +35,56 @@ def permutations(clips: int, *, n: int, seed: int = 0, groups: ArrayLike | None 
     if groups is None:
         return rng.permuted(np.tile(np.arange(clips), (n, 1)), axis=1)
     objects = number_objects(groups, clips)
+    turn = rng.random((n, clips))
+    donor = rng.permuted(np.tile(np.arange(objects.max() + 1), (n, 1)), axis=1)
+    return _given(objects, donor, turn)
+
+
+def permutations_within(
+    objects: Integers, parts: Sequence[Integers], *, n: int, seed: int = 0
+) -> list[Integers]:
+    """Return `n` permutations of each part of the clips, as `permutations` of it, but alike.
+
+    In a draw each object has a place among those that receive and one among those that give, which
+    are the same in every part; so parts of the same objects have the same permutation.
+
+    Args:
+        objects: The number of each clip's object, (N,).
+        parts: Clips of each part.
+        n: The number of permutations.
+        seed: Of the random numbers.
+
+    Returns:
+        For each part (n, its clips): positions in the part.
+    """
+    rng = np.random.default_rng(seed)
+    receiving, giving = rng.random((2, n, int(objects.max()) + 1))
+    turn = rng.random((n, len(objects)))
+    found = []
+    for part in parts:
+        names, own = np.unique(objects[part], return_inverse=True)
+        donor = np.empty((n, len(names)), np.int64)
+        receivers, givers = (np.argsort(key[:, names], axis=1) for key in (receiving, giving))
+        np.put_along_axis(donor, receivers, givers, axis=1)
+        found.append(_given(own.ravel(), donor, turn[:, part]))
+    return found
+
+
+def _given(objects: Integers, donor: Integers, turn: Floats) -> Integers:
+    """The clip from which each clip gets its attributes: (n, clips).
+
+    Args:
+        objects: The number of each clip's object, (clips,).
+        donor: The object that gives to each object, (n, G).
+        turn: Random numbers below 1, (n, clips), that order the clips of an object.
+    """
     sizes = np.bincount(objects)
     starts = np.cumsum(sizes) - sizes
-    index = np.empty(clips, dtype=np.int64)  # of each clip within its own object
-    index[np.argsort(objects, kind="stable")] = np.arange(clips) - np.repeat(starts, sizes)
-    shuffled = np.argsort(objects + rng.random((n, clips)), axis=1)  # (n, clips), object by object
-    donor = rng.permuted(np.tile(np.arange(len(sizes)), (n, 1)), axis=1)[:, objects]  # (n, clips)
-    return np.take_along_axis(shuffled, starts[donor] + index % sizes[donor], axis=1)
+    index = np.empty(len(objects), dtype=np.int64)  # of each clip within its own object
+    index[np.argsort(objects, kind="stable")] = np.arange(len(objects)) - np.repeat(starts, sizes)
+    shuffled = np.argsort(objects + turn, axis=1)  # (n, clips), object by object
+    giver = donor[:, objects]  # (n, clips)
+    return np.take_along_axis(shuffled, starts[giver] + index % sizes[giver], axis=1)
 
 
 def number_objects(groups: ArrayLike | None, clips: int) -> Integers:

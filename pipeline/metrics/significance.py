@@ -1,4 +1,4 @@
-"""Chance, bootstrap intervals and verdicts of metrics.
+"""Chance and bootstrap intervals of metrics.
 
 Three questions, kept apart:
 
@@ -9,24 +9,29 @@ Three questions, kept apart:
   never this one.
 - How much depends on these objects? Objects, not clips, are drawn again (`bootstrap`).
 
+None of them sees what training can make of noise: verdicts need null seeds (`verdicts.py`).
+
 Shapes as in `pipeline.metrics.information`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.metrics.information import Floats, check, message_ids, scalar
-from pipeline.metrics.metric import Metric, known_metrics, record_of
-from pipeline.metrics.resampling import draw_objects, number_objects, permutations
-
-ALPHA = 0.05
+from pipeline.metrics.information import Floats, Integers, check, message_ids, scalar
+from pipeline.metrics.metric import Metric, record_of
+from pipeline.metrics.resampling import (
+    draw_objects,
+    number_objects,
+    permutations,
+    permutations_within,
+)
 
 
 def permutation_null(
@@ -62,14 +67,66 @@ def permutation_null(
     """
     messages, bins = check(tokens, attributes)
     clips = messages.shape[-2]
-    draws = permutations(clips, n=n, seed=seed, groups=groups)
+    return _of_permutations(
+        metric, messages, bins, permutations(clips, n=n, seed=seed, groups=groups)
+    )
+
+
+def _of_permutations(
+    metric: Metric | Callable[..., Any], messages: Integers, bins: Integers, draws: Integers
+) -> Floats:
+    """The metric with the bins (N, A) of each draw of clips (n, N)."""
     record = record_of(metric)
     if record is None or not record.vectorised:
         return np.stack([np.asarray(metric(messages, bins[draw])) for draw in draws])
-    batch = max(1, 2**24 // clips**2)
+    batch = max(1, 2**24 // len(bins) ** 2)
     seeds = (None,) * (messages.ndim - 2)
-    permuted = (bins[draws[start : start + batch]] for start in range(0, n, batch))
+    permuted = (bins[draws[start : start + batch]] for start in range(0, len(draws), batch))
     return np.concatenate([record(messages, some[(slice(None), *seeds)]) for some in permuted])
+
+
+def permuted_values(
+    metric: Metric,
+    tokens: ArrayLike,
+    attributes: ArrayLike,
+    *,
+    clips: Sequence[Integers] | None = None,
+    groups: ArrayLike | None = None,
+    n: int = 1000,
+    seed: int = 0,
+) -> tuple[Floats, Floats]:
+    """Return a metric of each seed on clips of its own, and its permutation null.
+
+    The attributes of a seed's clips are permuted among these clips. What a draw does to an object
+    is the same for every seed that has it, as far as it can be, so that a mean over seeds has its
+    null too.
+
+    Args:
+        metric: A record of a metric that is one number.
+        tokens: int (S, N, P).
+        attributes: int (N, A).
+        clips: Of each seed; None: all N.
+        groups: The object of each clip, (N,).
+        n: The number of permutations.
+        seed: Of the random numbers.
+
+    Returns:
+        float64 (S,) and (n, S).
+    """
+    messages, bins = check(tokens, attributes)
+    parts = _of_each_seed(messages, clips)
+    objects = number_objects(groups, len(bins))
+    orders = permutations_within(objects, parts, n=n, seed=seed)
+    values = [float(metric(m[own], bins[own])) for m, own in zip(messages, parts, strict=True)]
+    null = [
+        _of_permutations(metric, m[own], bins[own], order)
+        for m, own, order in zip(messages, parts, orders, strict=True)
+    ]
+    return np.array(values), np.stack(null, axis=1)
+
+
+def _of_each_seed(messages: Integers, clips: Sequence[Integers] | None) -> Sequence[Integers]:
+    return [np.arange(messages.shape[1])] * len(messages) if clips is None else clips
 
 
 def codebook_null(
@@ -165,7 +222,17 @@ def bootstrap(
     """
     messages, bins = check(tokens, attributes)
     objects = number_objects(groups, messages.shape[-2])
-    draws = draw_objects(objects, n=n, seed=seed)  # (n, G)
+    return _of_objects(metric, messages, bins, objects, draw_objects(objects, n=n, seed=seed))
+
+
+def _of_objects(
+    metric: Metric | Callable[..., Any],
+    messages: Integers,
+    bins: Integers,
+    objects: Integers,
+    draws: Integers,
+) -> Floats:
+    """The metric of the clips of each draw of objects (n, G); NaN where it has none."""
     record = record_of(metric)
     if record is not None and record.bootstrap is not None:
         return np.asarray(record.bootstrap(messages, bins, objects=objects, draws=draws))
@@ -174,7 +241,7 @@ def bootstrap(
         rows = (np.repeat(np.arange(len(objects)), often) for often in weights)
         return np.stack([np.asarray(metric(messages[..., r, :], bins[r])) for r in rows])
     seeds = (slice(None), *(None,) * (messages.ndim - 2))
-    parts = np.array_split(weights, -(-n // 200))
+    parts = np.array_split(weights, -(-len(weights) // 200))
     return np.concatenate([record(messages, bins, weights=part[seeds]) for part in parts])
 
 
@@ -219,22 +286,6 @@ def interval(
     return scalar(np.minimum(low, centre)), scalar(np.maximum(high, centre))
 
 
-def verdict(p_chance: float, p_codebook: float, *, alpha: float = ALPHA) -> str:
-    """Return what a structural metric's two p-values allow to be claimed.
-
-    "compositional" only where the metric beats both nulls: what it gives when messages and
-    properties are unrelated, and what it gives for the same content in an arbitrary code.
-
-    >>> verdict(0.001, 0.005), verdict(0.001, 0.4), verdict(0.3, 0.3)
-    ('compositional', 'informative, not compositional', 'no better than chance')
-    """
-    if np.isnan(p_chance) or np.isnan(p_codebook):
-        return "undefined"
-    if p_chance > alpha:
-        return "no better than chance"
-    return "compositional" if p_codebook <= alpha else "informative, not compositional"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
     """The value of a metric with its chance and uncertainty. All but lists over seeds are floats.
@@ -257,7 +308,7 @@ class Assessment:
         high: The upper end.
         codebook_mean: The mean of the codebook null; None for a metric that is not structural.
         p_codebook: Of the mean, with the codebook null; None likewise.
-        verdict: See `verdict`; None likewise.
+        codebook: The codebook null of each seed, (n, S); None likewise.
     """
 
     metric: str
@@ -273,15 +324,15 @@ class Assessment:
     high: float
     codebook_mean: float | None
     p_codebook: float | None
-    verdict: str | None
+    codebook: Floats | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, arrays as lists, and both ends as `interval`; NaN stays NaN.
 
-        The name of the metric is left out: it is the key of the entry.
+        The name of the metric, which is the key of the entry, and single draws are left out.
         """
         values = vars(self) | {"interval": [self.low, self.high]}
-        left_out = ("metric", "low", "high")
+        left_out = ("metric", "low", "high", "codebook")
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in values.items()
@@ -295,21 +346,19 @@ def assess(
     attributes: ArrayLike,
     *,
     groups: ArrayLike | None = None,
+    clips: Sequence[Integers] | None = None,
     n: int = 1000,
     n_codebook: int = 200,
     seed: int = 0,
 ) -> Assessment:
-    """Return the value of a metric with its chance, uncertainty and verdict.
-
-    One attribute leaves nothing to compose: the verdict of a structural metric is then "undefined",
-    also where TopSim has a value. Several structural metrics are as many chances to be lucky, so
-    each must reach p <= 0.05 / their number.
+    """Return the value of a metric with its chance and uncertainty.
 
     Args:
         metric: A record of a metric that is one number (not `per_position`).
         tokens: int (S, N, P) or (N, P).
         attributes: int (N, A) or (N,).
         groups: The object of each clip, (N,), for permutations and bootstrap.
+        clips: Of each seed, those that count, (S,) arrays; None: all of them.
         n: The number of permutations and of bootstrap draws.
         n_codebook: The number of draws of the codebook null.
         seed: Of the random numbers.
@@ -319,29 +368,43 @@ def assess(
 
     >>> from pipeline.metrics import METRICS
     >>> square = [[i, j] for i in range(4) for j in range(4)]
-    >>> assess(METRICS["posdis_chaabouni2020"], square, square, n=99, n_codebook=99).verdict
-    'compositional'
+    >>> found = assess(METRICS["posdis_chaabouni2020"], square, square, n=99, n_codebook=99)
+    >>> found.mean, found.p_value, found.p_codebook
+    (1.0, 0.01, 0.01)
     """
     if metric.per_position:
         raise ValueError(f"{metric.name} is a table of positions, not one number")
     messages, bins = check(tokens, attributes)
     messages = messages.reshape(-1, *messages.shape[-2:])  # (S, N, P)
-    null = permutation_null(metric, messages, bins, n=n, seed=seed, groups=groups)  # (n, S)
-    draws = bootstrap(metric, messages, bins, n=n, seed=seed, groups=groups)  # (n, S)
-    per_seed = np.asarray(metric(messages, bins))
+    parts, objects = _of_each_seed(messages, clips), number_objects(groups, len(bins))
+    per_seed, null = permuted_values(
+        metric, messages, bins, clips=parts, groups=objects, n=n, seed=seed
+    )
+    drawn = draw_objects(objects, n=n, seed=seed)  # (n, G)
+    seeds = list(zip(messages, parts, strict=True))
+    with warnings.catch_warnings():  # a draw may have no clip of a seed
+        warnings.simplefilter("ignore", RuntimeWarning)
+        draws = np.stack(
+            [_of_objects(metric, m[own], bins[own], objects[own], drawn) for m, own in seeds], 1
+        )
+        for number, own in enumerate(parts):
+            draws[drawn[:, np.unique(objects[own])].sum(1) == 0, number] = np.nan
+        resampled = np.nanmean(draws, axis=1)  # (n,)
     mean, null_mean = float(per_seed.mean()), null.mean(1)
     null_low, null_high = np.quantile(null_mean, [0.025, 0.975]).tolist()
-    low, high = interval(mean, draws.mean(1), within=metric.range)
+    low, high = interval(mean, resampled, within=metric.range)
     p = p_value(metric.sign * mean, metric.sign * null_mean)
-    codebook_mean = p_codebook = conclusion = None
+    codebook = codebook_mean = p_codebook = None
     if metric.structural:
-        codebook = codebook_null(metric, messages, bins, n=n_codebook, seed=seed).mean(1)
-        codebook_mean, p_codebook = (
-            float(codebook.mean()),
-            p_value(metric.sign * mean, metric.sign * codebook),
-        )
-        alpha = ALPHA / max(1, sum(own.structural for own in known_metrics().values()))
-        conclusion = verdict(p, p_codebook, alpha=alpha) if bins.shape[-1] > 1 else "undefined"
+        codebook = np.stack(
+            [
+                codebook_null(metric, m[own], bins[own], n=n_codebook, seed=seed + number)
+                for number, (m, own) in enumerate(seeds)
+            ],
+            axis=1,
+        )  # (n, S)
+        codebook_mean = float(codebook.mean())
+        p_codebook = p_value(metric.sign * mean, metric.sign * codebook.mean(1))
     return Assessment(
         metric=metric.name,
         per_seed=per_seed,
@@ -356,5 +419,5 @@ def assess(
         high=high,
         codebook_mean=codebook_mean,
         p_codebook=p_codebook,
-        verdict=conclusion,
+        codebook=codebook,
     )

@@ -15,6 +15,7 @@ from pipeline.runs import (
     NullAccuracy,
     Outcome,
     RunMetrics,
+    Spread,
     percent,
 )
 
@@ -92,23 +93,38 @@ def gain_rows(metrics: RunMetrics) -> Table:
 
 
 def structure_rows(metrics: RunMetrics) -> Table:
-    """Return each structural metric of the messages next to its chance level."""
-    columns = ["structure of the messages", "mean over seeds", "by chance", "p", "verdict"]
+    """Return each metric of the messages next to its chance level.
+
+    Chance is that of null seeds where the run has some, else of permuted labels.
+    """
+    columns = ["structure of the messages", "held out", "training", "by chance", "p", "verdict"]
     rows = []
     for name, entry in (metrics.compositionality or {}).items():
         if entry is None:
-            rows.append([name, "-", "-", "-", "needs two properties"])
+            rows.append([name, "-", "-", "-", "-", "needs two properties"])
             continue
+        nulls = entry.null_seeds
         rows.append(
             [
                 name,
-                f"{entry.mean:.3f} ± {entry.std:.3f}",
-                f"{entry.null_mean:.3f}",
-                f"{entry.p_value:.3f}",
+                "-" if entry.clips == "training" else _spread_text(entry),
+                _spread_text(entry if entry.clips == "training" else entry.on_training_clips),
+                _decimals(nulls.mean if nulls else entry.null_mean),
+                _decimals(nulls.p_value if nulls else entry.p_value),
                 entry.verdict or "",
             ]
         )
     return columns, rows
+
+
+def _spread_text(spread: Spread | None) -> str:
+    if spread is None or spread.mean is None:
+        return "-"
+    return f"{spread.mean:.3f} ± {spread.std:.3f}"
+
+
+def _decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def cause_rows(metrics: RunMetrics) -> Table:

@@ -256,8 +256,38 @@ class Gains(Record):
     )
 
 
+class NullSeedValues(Spread):
+    """The values of a metric for seeds that learned from labels permuted by object."""
+
+    p_value: Fraction = Field(
+        description="of the run's mean, against these; corrected over metrics by the largest in "
+        "each null seed"
+    )
+
+
+class OwnPosition(Spread):
+    """How far a property has a position of its own, in nats, on the clips of its metrics."""
+
+    p_value: Fraction = Field(
+        description="of the mean, against null seeds; corrected over properties; null without"
+    )
+
+
 class StructuralMetric(Spread):
-    """A structural metric of all seeds' messages with its chance level."""
+    """A metric of each seed's messages with its chance level, on clips not trained on."""
+
+    clips: str | None = Field(
+        default=None,
+        description="`held out`: each seed's clips set aside for structure, else its test clips; "
+        "`training`: its training clips, where a grid has no others that can show structure; "
+        "absent in older files: all clips",
+    )
+    on_training_clips: Spread | None = Field(
+        default=None, description="the same on each seed's training clips, which it may remember"
+    )
+    null_seeds: NullSeedValues | None = Field(
+        default=None, description="the same of null seeds (train --null)"
+    )
 
     interval: tuple[Number, Number] = Field(
         description="95 % bootstrap interval of the mean over objects"
@@ -274,8 +304,9 @@ class StructuralMetric(Spread):
     )
     p_codebook: Fraction = Field(description="of the mean, against that null")
     verdict: str | None = Field(
-        description="compositional; informative, not compositional; no better than chance; or "
-        "undefined"
+        default=None,
+        description="of a structural metric: compositional; informative, not compositional; no "
+        "better than chance; undecided; not tested; or undefined",
     )
 
 
@@ -605,6 +636,11 @@ class RunMetrics(Record):
     compositionality: dict[str, StructuralMetric | None] | None = Field(
         default=None,
         description="by structural metric; null where it needs two properties",
+    )
+    own_positions: dict[str, OwnPosition] | None = Field(
+        default=None,
+        description="by property: of each position the information about it less that about the "
+        "closest other property, of the positions the largest; null for one property",
     )
     bins: dict[str, dict[str, BinnedMetric] | None] | None = Field(
         default=None,

@@ -34,7 +34,7 @@ class SeedResult:
 
     Attributes:
         seed: Its number.
-        split: The clips that it was trained, validated and tested on.
+        split: The clips that it was trained, validated and tested on, and those set aside.
         sender: The sender that is kept.
         receiver: The receiver that is kept.
         tokens: The message of every clip: int64 (N, agents, heads); on a continuous channel

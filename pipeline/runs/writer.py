@@ -217,8 +217,8 @@ def _messages_text(
 ) -> str:
     channel = build_channel(config)
     parts = np.full(len(features), "", dtype=object)
-    for name in ("train", "validation", "test"):
-        parts[getattr(result.split, name)] = name
+    for name, clips in result.split.parts().items():
+        parts[clips] = name
     lines = [
         json.dumps(
             {

@@ -10,7 +10,7 @@ import numpy as np
 from data.errors import HeliographError
 from data.wording import counted
 from pipeline.config import DISCRETE, RIDGE, TrainConfig
-from pipeline.dataset import Examples, RunInputs, Split, folds_of, is_grid
+from pipeline.dataset import Examples, RunInputs, Split, folds_of, holds_out_cells
 from pipeline.game import ClipTable, build_game
 
 
@@ -82,9 +82,7 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
                 f"{name} has one value per object, and objects are in both training and test "
                 f"(seed {_some(shared)}): it can be recalled from who the object is"
             )
-    cells = config.split.startswith("cells") or (
-        config.split == "auto" and is_grid(examples.labels[labelled])
-    )
+    cells = holds_out_cells(config.split, examples.labels[labelled])
     if not cells and len(set(objects[labelled])) == labelled.sum():
         notes.append(
             "every clip is an object of its own: where several clips show one thing, it is in "

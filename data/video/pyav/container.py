@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from data.video.frames import Limits, VideoError
 from data.video.pyav.claims import check_claims, joined_segments, told_bytes
 from data.video.pyav.clock import WRAPPED_FORMATS
-from data.video.pyav.packet_index import PacketIndex, index_samples, read_packet_index
+from data.video.pyav.frame_buffer import FullDecode
+from data.video.pyav.kept_index import KeptIndex, entry_for, read_entry, write_entry
+from data.video.pyav.packet_index import (
+    PacketIndex,
+    check_limits,
+    index_samples,
+    read_packet_index,
+)
 from data.video.pyav.sample_tables import find_samples
 from data.video.pyav.sniffing import (
     FORMATS,
@@ -60,6 +67,8 @@ class Container:
         threads: Threads of a decoder; 0 for one per core.
         quick: Whether FFmpeg opened it without decoding the first frames.
         most_packets: How many packets are read at most; None for all.
+        entry: Where its index is kept, if it can be.
+        decodes: Decodes of all of these packets, strict or not.
     """
 
     path: Path
@@ -70,6 +79,9 @@ class Container:
     threads: int
     quick: bool
     most_packets: int | None = None
+    entry: Path | None = None
+    decodes: dict[bool, FullDecode] = field(default_factory=dict)
+    _kept_decodes: set[bool] | None = None  # None where nothing is kept
 
     def __enter__(self) -> Container:
         return self
@@ -84,6 +96,9 @@ class Container:
         Raises:
             VideoError: There are no packets, they are encrypted, or they exceed the limits.
         """
+        if (kept := self._kept()) is not None:
+            check_limits(self.path, kept.pts, kept.joints, self.stream, self.limits)
+            return kept
         form, read = self.input.format.name, self._indexed_samples()
         if read is None:
             read = read_packet_index(
@@ -101,10 +116,29 @@ class Container:
             else:
                 damage.append(f"{corrupt:,} of {count:,} packets are marked corrupt")
         judged = replace(read, damage=tuple(damage), notes=tuple(notes), doubt=doubt)
-        if not cut_off:
-            return judged
-        self.most_packets = count - 1
-        return judged.without_last()
+        if cut_off:
+            self.most_packets = count - 1
+            judged = judged.without_last()
+        self.keep(judged)
+        return judged
+
+    def _kept(self) -> PacketIndex | None:
+        """Return the index that an earlier opening of the same file has kept."""
+        self.entry = entry_for(self.path, self.stream.index, self.limits)
+        kept = self.entry and read_entry(self.entry, self.path)
+        if not kept:
+            return None
+        self.most_packets, self.decodes = kept.most_packets, kept.decodes
+        self._kept_decodes = set(kept.decodes)
+        return kept.index
+
+    def keep(self, index: PacketIndex) -> None:
+        """Keep the index, and the decodes of the whole file, for its next opening."""
+        kept = KeptIndex(index, self.most_packets, self.decodes)
+        is_new = self._kept_decodes != set(self.decodes)
+        if self.entry is not None and is_new and kept.worth_keeping:
+            write_entry(self.entry, kept)
+            self._kept_decodes = set(self.decodes)
 
     @property
     def leaps(self) -> bool:
@@ -119,6 +153,7 @@ class Container:
     def leave_out_last(self) -> None:
         """Leave out the last packet of the stream from now on."""
         self.packet_index = self.packet_index.without_last()
+        self.decodes, self._kept_decodes = {}, None
         self.most_packets = len(self.packet_index.pts)
 
     def _indexed_samples(self) -> PacketIndex | None:

@@ -49,6 +49,28 @@ class StreamFacts:
         self.sizes |= later.sizes
 
 
+@dataclass
+class FullDecode:
+    """A decode of the whole stream.
+
+    Attributes:
+        pts: The time of each frame shown, in ticks and in order; None for one without.
+        failures: The numbers of the packets that could not be decoded.
+        corrupt: The times of the frames that FFmpeg marks as corrupt, or conceals a fault in.
+        facts: What the frames tell about the stream.
+    """
+
+    pts: list[int | None] = field(default_factory=list)
+    failures: list[int] = field(default_factory=list)
+    corrupt: list[int | None] = field(default_factory=list)
+    facts: StreamFacts = field(default_factory=StreamFacts)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing failed and nothing is corrupt."""
+        return not self.failures and not self.corrupt
+
+
 class FrameBuffer:
     """The output array for the frames at `indices`, filled in while they are decoded.
 

@@ -207,8 +207,7 @@ def read_packet_index(
     try:
         for packet in packets:
             if count == limits.frames:
-                reason = f"more than {limits.frames:,} frames, the limit"
-                raise LimitExceeded(path, reason, "--max-duration")
+                raise _too_many(path, limits)
             reading.batch.append(packet)
             reading.batch_bytes += packet.size
             count += 1
@@ -227,7 +226,7 @@ def read_packet_index(
     joints = np.zeros(0, np.int64)
     if not reading.pts_missing:
         joints = _joints(pts, facts, leaps=leaps)
-        _check_duration(path, pts, joints, stream, limits)
+        check_limits(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
         key=np.frombuffer(reading.key, np.bool_),
@@ -285,8 +284,7 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
     """
     path, pts = samples.path, samples.pts
     if len(samples) > limits.frames:
-        reason = f"more than {limits.frames:,} frames, the limit"
-        raise LimitExceeded(path, reason, "--max-duration")
+        raise _too_many(path, limits)
     extradata = stream.codec_context.extradata or b""
     parse = parser_for(stream.codec_context.codec.canonical_name, extradata)
     facts = PacketFacts.joined(
@@ -296,7 +294,7 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
     if not samples.dated and bool(differs.any()):
         return None
     joints = _joints(pts, facts, leaps=False)
-    _check_duration(path, pts, joints, stream, limits)
+    check_limits(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
         key=samples.key,
@@ -341,17 +339,25 @@ def _joints(
     return find_joints(pts, facts.shown, facts.entry, reordered=reordered, leaps=leaps)
 
 
-def _check_duration(
+def check_limits(
     path: Path,
     pts: npt.NDArray[np.int64],
     joints: npt.NDArray[np.int64],
     stream: VideoStream,
     limits: Limits,
 ) -> None:
+    """Raise LimitExceeded if a stream has more frames than the limits allow, or lasts longer."""
+    if len(pts) > limits.frames:
+        raise _too_many(path, limits)
     seconds = float(duration(pts, joints)) * float(stream.time_base or 0)
     if seconds > limits.seconds:
         reason = f"lasts {seconds:,.6g} s, the limit is {limits.seconds:,.10g} s"
         raise LimitExceeded(path, reason, "--max-duration")
+
+
+def _too_many(path: Path, limits: Limits) -> LimitExceeded:
+    reason = f"more than {limits.frames:,} frames, the limit"
+    return LimitExceeded(path, reason, "--max-duration")
 
 
 def _side_data(packets: list[Packet[VideoStream]]) -> Iterator[str]:

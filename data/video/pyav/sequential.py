@@ -4,43 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from data.video.frames import FrameIndices, Frames, LimitExceeded, VideoError
 from data.video.pyav.container import Container, decoder_options
-from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts, to_rgb
+from data.video.pyav.frame_buffer import FrameBuffer, FullDecode, StreamFacts, to_rgb
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
 
-@dataclass
-class FullDecode:
-    """A decode of the whole stream.
-
-    Attributes:
-        pts: The time of each frame shown, in ticks and in order; None for one without.
-        failures: The numbers of the packets that could not be decoded.
-        corrupt: The times of the frames that FFmpeg marks as corrupt, or conceals a fault in.
-        facts: What the frames tell about the stream.
-    """
-
-    pts: list[int | None] = field(default_factory=list)
-    failures: list[int] = field(default_factory=list)
-    corrupt: list[int | None] = field(default_factory=list)
-    facts: StreamFacts = field(default_factory=StreamFacts)
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing failed and nothing is corrupt."""
-        return not self.failures and not self.corrupt
-
-
 def decode_fully(
     container: Container, buffer: FrameBuffer | None = None, *, strict: bool = False
 ) -> FullDecode:
-    """Decode everything in order, as `decoded_frames` does.
+    """Decode in order, as `decoded_frames` does: everything, or up to what `buffer` wants last.
 
     Args:
         container: The open file; it is opened again for this.
@@ -57,6 +34,8 @@ def decode_fully(
     for index, frame in decoded_frames(container, result, strict=strict):
         if buffer is not None and index in wanted:
             buffer.store(index, to_rgb(frame, container.path, reformatter))
+            if buffer.complete:
+                break
     return result
 
 

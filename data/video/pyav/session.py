@@ -13,7 +13,7 @@ from data.video.frames import FrameIndices, Frames, VideoError
 from data.video.info import VideoInfo
 from data.video.pyav.clock import steady
 from data.video.pyav.container import Container, video_streams
-from data.video.pyav.frame_buffer import FrameBuffer, StreamFacts
+from data.video.pyav.frame_buffer import FrameBuffer, FullDecode, StreamFacts
 from data.video.pyav.packet_index import first_group, leading_packets
 from data.video.pyav.packets import OPEN_ENTRY
 from data.video.pyav.seek import (
@@ -22,7 +22,7 @@ from data.video.pyav.seek import (
     decode_by_seeking,
     stream_by_seeking,
 )
-from data.video.pyav.sequential import FullDecode, decode_fully, first_facts, stream_fully
+from data.video.pyav.sequential import decode_fully, first_facts, stream_fully
 
 
 class FrameCountChanged(Exception):
@@ -85,12 +85,10 @@ class DecodeSession:
             VideoError: Nothing can be decoded, or the file is damaged and damage is not accepted.
         """
         container = self.container
-        strict = decode_fully(container, strict=True)
-        full = strict if strict.clean else decode_fully(container)
+        strict, full = self._decoded()
         if self._is_cut_off(strict, full):
             container.leave_out_last()
-            strict = decode_fully(container, strict=True)
-            full = strict if strict.clean else decode_fully(container)
+            strict, full = self._decoded()
         packet_index = container.packet_index
         presented = packet_index.presented_frames
         damage, notes = list(packet_index.damage), []
@@ -119,11 +117,23 @@ class DecodeSession:
             )
         self.full, self.facts, self.damage = full, full.facts, tuple(damage)
         self.notes, self.strict = tuple(notes), full is strict
+        if not damage:
+            container.keep(packet_index)
         if packet_index.trusted and not self.mismatch:
             if full.facts.interlaced and not packet_index.whole:
                 self.mismatch = FIELDS_REASON
             elif full.pts != packet_index.pts[packet_index.order].tolist():
                 self.mismatch = "it shows other frames than its packets say"
+
+    def _decoded(self) -> tuple[FullDecode, FullDecode]:
+        """Return the strict decode, and the one that shows what is shown; kept ones if any."""
+        decodes = self.container.decodes
+        for strict in (True, False):
+            if strict or not decodes[True].clean:
+                kept = decodes.get(strict)
+                if kept is None or len(kept.pts) > self.container.limits.frames:
+                    decodes[strict] = decode_fully(self.container, strict=strict)
+        return decodes[True], decodes.get(False, decodes[True])
 
     def _is_cut_off(self, strict: FullDecode, full: FullDecode) -> bool:
         """Return whether the file ends in mid-frame: its last packet, and no other, is faulty."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.metrics import METRICS
+from pipeline.metrics import METRICS, VERDICTS
 from pipeline.report.charts import Axis
 from pipeline.report.sections.section import ReportContext, Section
 from pipeline.runs import RunMetrics
@@ -21,6 +21,8 @@ def build(context: ReportContext) -> Mapping[str, Any]:
         "most_information": max((max(one.information) for one in positions), default=0) or 1,
         "causal": causal(metrics),
         "structure": structure(metrics),
+        "own_positions": metrics.own_positions,
+        "verdicts": VERDICTS,
         "agreement": metrics.agreement and metrics.agreement.seeds,
     }
 

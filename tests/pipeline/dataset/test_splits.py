@@ -50,6 +50,43 @@ def test_held_out_cells_are_a_latin_square(size):
     assert not {objects[i] for i in split.test} & {objects[i] for i in split.validation}
 
 
+@pytest.mark.parametrize(("each", "aside"), [(3, 0), (4, 2), (6, 2), (12, 3)])
+def test_a_quarter_of_each_trained_cell_is_set_aside_for_structure(each, aside):
+    objects, labels = grid(5, each)
+    cells = levels(labels)
+    one, other = (split_clips("cells-validated", objects, labels, seed) for seed in (1, 2))
+    trained = np.unique(cells[one.train], axis=0)
+    assert len(trained) == 25 - 5 - 3
+    for cell in trained:
+        assert (cells[one.structure] == cell).all(1).sum() == aside
+        assert (cells[one.train] == cell).all(1).sum() == each - aside
+    everyone = np.concatenate(list(one.parts().values()))
+    assert sorted(everyone.tolist()) == list(range(len(objects)))
+    assert bool(aside) == (not np.array_equal(one.structure, other.structure))
+    assert len(split_clips("cells", objects, labels, 1).structure) == 0  # the paper's own
+    assert np.array_equal(one.joined().structure, one.structure)
+
+
+def test_one_cell_with_too_few_clips_leaves_none_aside():
+    objects, labels = grid(3, 4)
+    cells = levels(labels)
+    split = split_clips("cells-validated", objects, labels, 0)
+    short = split.train[0]
+    kept = np.arange(len(objects)) != short
+    less = split_clips("cells-validated", [o for o, k in zip(objects, kept, strict=True) if k],
+                       labels[kept], 0)  # fmt: skip
+    assert len(split.structure) == 2 * len(np.unique(cells[split.train], axis=0))
+    assert len(less.structure) == 0
+
+
+def test_whole_objects_are_set_aside_first():
+    cells = [(e, f) for e in range(3) for f in range(3) for _ in range(16)]
+    objects = [f"e{e}_f{f}_{number % 8}" for number, (e, f) in enumerate(cells)]
+    split = split_clips("cells-validated", objects, np.array(cells, float), 0)
+    aside, trained = ({objects[clip] for clip in own} for own in (split.structure, split.train))
+    assert not aside & trained
+
+
 def test_a_five_by_five_grid_holds_out_the_papers_cells():
     objects, labels = grid(5)
     split = split_clips("cells", objects, labels, 0)

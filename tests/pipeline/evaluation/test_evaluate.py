@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from data import cache
 from data.errors import HeliographError
 from pipeline.evaluation import evaluate
-from pipeline.evaluation.evaluate import assess_messages
+from pipeline.evaluation.structure import assess_messages
 from pipeline.metrics import METRICS, Metric
 from pipeline.report.text import structure_rows
 from pipeline.runs import Run, RunMetrics
@@ -44,6 +44,7 @@ def folder(tmp_path_factory, features):
         epochs=30,
         oracle_epochs=0,
         vocab=4,
+        null=3,
     )
     return folder
 
@@ -67,7 +68,6 @@ def metrics(folder):
 
 def test_every_key_is_there(metrics):
     others = {
-        "shuffled_labels",
         "control",
         "imported_from",
         "game",
@@ -101,6 +101,18 @@ def test_intervals_hold_their_means(metrics):
                 look(inner)
 
     look(metrics.to_json())
+
+
+def test_every_metric_stands_beside_training_clips_and_null_seeds(metrics):
+    for name, entry in metrics.compositionality.items():
+        assert entry.clips == "held out"
+        assert len(entry.on_training_clips.per_seed) == len(entry.per_seed) == 2
+        assert len(entry.null_seeds.per_seed) == 3
+        assert entry.null_seeds.p_value >= 0.25
+        if METRICS[name].structural:
+            assert entry.verdict in ("undecided", "no better than chance")
+    assert set(metrics.own_positions) == {"mass", "volume"}
+    assert all(0.25 <= own.p_value <= 1 for own in metrics.own_positions.values())
 
 
 def test_agents_that_can_be_told_from_their_controls(metrics):

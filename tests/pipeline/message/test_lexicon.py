@@ -28,9 +28,17 @@ def thirds(values: np.ndarray) -> np.ndarray:
     return np.where(values <= low, 0, np.where(values >= high, 2, 1))
 
 
-def one_position(symbols: np.ndarray, **more):
-    tokens = symbols[:, None, None]
-    return build_lexicon(tokens, masses()[:, None], objects(), ["mass"], **more)
+def unseen() -> list[str]:
+    """As many objects again, which nothing was learnt from."""
+    return [f"unseen_{name}" for name in objects()]
+
+
+def one_position(symbols: np.ndarray, held_out: np.ndarray | None = None):
+    """The lexicon of one position, checked on other objects that have its symbols, or others."""
+    tokens, labels = symbols[:, None, None], masses()[:, None]
+    said = symbols if held_out is None else held_out
+    check = said[:, None, None], labels, unseen()
+    return build_lexicon(tokens, labels, objects(), ["mass"], held_out=check)
 
 
 def test_a_symbol_for_each_third_means_that_third():
@@ -77,7 +85,7 @@ def test_one_object_is_no_evidence_however_many_clips_it_has():
     assert position.about == "mass"
     lonely = position.meaning(7)
     assert (lonely.share, lonely.objects) == (1.0, 1)
-    assert not lonely.significant
+    assert not position.is_sure(lonely)
     assert position.gloss(7) == "perhaps heavy"
     assert position.gloss(1) == "heavy"
 
@@ -96,20 +104,67 @@ def test_each_position_finds_its_own_property():
     other = rng.permutation(OBJECTS).astype(float).repeat(EACH)
     labels = np.stack([masses(), other], axis=1)
     tokens = np.stack([thirds(other), thirds(masses()), rng.integers(3, size=96)], axis=1)
-    lexicon = build_lexicon(tokens[:, :, None], labels, objects(), ["mass", "friction"])
+    tokens = tokens[:, :, None]
+    lexicon = build_lexicon(
+        tokens, labels, objects(), ["mass", "friction"], held_out=(tokens, labels, unseen())
+    )
     assert [one.about for one in lexicon.positions] == ["friction", "mass", None]
     assert lexicon.gloss([[0], [2], [1]]) == (("slippery",), ("heavy",), ("–",))
     assert lexicon.position(1, 0).information[0] > 0.7 > lexicon.position(1, 0).information[1]
 
 
-def test_held_out_clips_check_and_change_nothing():
+def test_a_word_that_does_not_hold_on_held_out_clips_is_not_sure():
     symbols = thirds(masses())
-    wrong = np.full((6, 1, 1), 2), np.full((6, 1), 10.0)
-    alone, checked = one_position(symbols), one_position(symbols, held_out=wrong)
-    heavy = checked.positions[0].meaning(2)
-    assert (heavy.held_out_clips, heavy.held_out_share) == (6, 0.0)
-    assert checked.positions[0].gloss(2) == alone.positions[0].gloss(2) == "heavy"
-    assert math.isnan(alone.positions[0].meaning(2).held_out_share)
+    rng = np.random.default_rng(0)
+    wrong = np.repeat(rng.integers(3, size=OBJECTS), EACH)  # of an object all the same
+    (checked,) = one_position(symbols, held_out=wrong).positions
+    assert checked.p_values[0] <= 0.01
+    assert checked.meaning(2).p_value <= 0.01
+    assert checked.held_out_p > 0.05
+    assert checked.held_out_information[0] < 0.6 < checked.information[0]
+    assert [checked.gloss(symbol) for symbol in (0, 2)] == ["perhaps light", "perhaps heavy"]
+    (holds,) = one_position(symbols).positions
+    assert holds.held_out_p == pytest.approx(0.001)
+    assert holds.held_out_information == holds.information
+    assert holds.gloss(2) == "heavy"
+
+
+def test_a_single_word_that_does_not_hold_is_not_sure():
+    symbols = thirds(masses())
+    held_out = symbols.copy()
+    held_out[:12] = 2  # three of the light objects are said to be heavy,
+    held_out[symbols == 2] = 1  # and none of the heavy ones
+    (position,) = one_position(symbols, held_out=held_out).positions
+    assert position.meaning(2).held_out_share == 0.0
+    assert position.gloss(2) == "perhaps heavy"
+
+
+def test_without_held_out_clips_no_word_is_sure():
+    tokens, labels = thirds(masses())[:, None, None], masses()[:, None]
+    (position,) = build_lexicon(tokens, labels, objects(), ["mass"]).positions
+    assert position.gloss(2) == "perhaps heavy"
+    assert math.isnan(position.held_out_p)
+    assert math.isnan(position.meaning(2).held_out_share)
+
+
+def test_what_agents_remember_of_noise_is_no_sure_word():
+    """Messages tell the training clips by heart, and nothing of others."""
+    rng = np.random.default_rng(3)
+    sure = perhaps = 0
+    for _ in range(12):
+        labels = rng.normal(size=(60, 2))
+        bands = np.stack([thirds(column) for column in labels.T], axis=1)
+        tokens = np.concatenate([bands[:40], rng.integers(3, size=(20, 2))])[:, None, :]
+        names = [f"o{number}" for number in range(60)]
+        lexicon = build_lexicon(
+            tokens[:40], labels[:40], names[:40], ["mass", "size"],
+            held_out=(tokens[40:], labels[40:], names[40:]),
+        )  # fmt: skip
+        words = [one.gloss(m.symbol) for one in lexicon.positions for m in one.meanings]
+        perhaps += any(word.startswith("perhaps") for word in words)
+        sure += any(not word.startswith(("perhaps", "any", "–")) for word in words)
+    assert perhaps == 12
+    assert sure <= 2
 
 
 def test_relabelling_symbols_relabels_meanings():
@@ -132,7 +187,10 @@ def test_it_is_json_without_nan():
     (position,) = stored["positions"]
     assert position["about"] == "mass"
     assert position["meanings"][2]["gloss"] == "heavy"
-    assert position["meanings"][2]["held_out_share"] is None
+    assert position["meanings"][2]["held_out_share"] == 1.0
+    tokens, labels = thirds(masses())[:, None, None], masses()[:, None]
+    unchecked = build_lexicon(tokens, labels, objects(), ["mass"]).to_json()["positions"][0]
+    assert unchecked["meanings"][2]["held_out_share"] is unchecked["held_out_p"] is None
 
 
 @pytest.fixture
@@ -167,6 +225,17 @@ def test_the_stored_lexicon_is_read_and_not_learnt_again(tmp_path, cache_path, m
     run = train(cache_path, tmp_path / "run", properties=["mass"], seeds=1, epochs=2)
     monkeypatch.setattr("pipeline.message.lexicon.learn_lexicon", None)
     assert load_lexicon(run).properties == ("mass",)
+
+
+def test_the_lexicon_of_an_older_run_is_learnt_again(tmp_path, cache_path):
+    run = train(cache_path, tmp_path / "run", properties=["mass"], seeds=1, epochs=2)
+    path = run.folder / "lexicon.json"
+    stored = json.loads(path.read_text())
+    older = json.loads(path.read_text())
+    for position in older["positions"]:
+        del position["held_out_p"], position["held_out_information"]
+    run.write("lexicon.json", json.dumps(older))
+    assert load_lexicon(Run.open(run.folder)).to_json() == stored
 
 
 def test_a_continuous_channel_has_no_lexicon(tmp_path, cache_path):

@@ -1,0 +1,150 @@
+"""Structure on clips that nothing was trained or chosen on, and verdicts from null seeds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data import cache
+from pipeline.dataset import Split
+from pipeline.evaluation import context as contexts
+from pipeline.evaluation.structure import NullSeed, assess_messages
+from pipeline.metrics import METRICS
+from pipeline.runs import RunMetrics
+from pipeline.runs.metrics_schema import StructuralMetric
+from pipeline.training import train
+from tests.pipeline.evaluation.conftest import compositional_meaning, make_message_context
+
+NAME = "posdis_chaabouni2020"
+EACH = 6
+CELLS = np.repeat(np.stack(np.divmod(np.arange(25), 5), axis=1), EACH, axis=0)
+NAMES = tuple(f"cell_{a}{b}" for a, b in CELLS)
+
+
+def grid_context(tokens, *, rule="cells-validated", structure=True, seeds=2):
+    """A grid whose split has clips set aside, or not; tokens of every clip, the same or by seed."""
+    made = make_message_context(
+        np.zeros((50, 2), int), compositional_meaning(), agents=2, seeds=seeds
+    )
+    return dataclasses.replace(
+        made,
+        config=made.config.replace(split=rule),
+        labels=CELLS.astype(float),
+        objects=NAMES,
+        splits=tuple(split_of(CELLS, structure) for _ in range(seeds)),
+        tokens=np.broadcast_to(tokens, (seeds, len(CELLS), 2)).copy(),
+    )
+
+
+def split_of(cells, structure=True):
+    """The diagonal tests; of each other cell two clips are set aside, and the others train."""
+    numbers = np.arange(len(cells))
+    of_cell = np.array([(cells[:clip] == cells[clip]).all(1).sum() for clip in numbers])
+    test = cells[:, 0] == cells[:, 1]
+    aside = ~test & (of_cell >= EACH - 2) & structure
+    return Split(
+        numbers[~test & ~aside], numbers[:0], numbers[test], np.random.RandomState(0),
+        numbers[aside],
+    )  # fmt: skip
+
+
+def null_seeds(count, structure=True):
+    """Seeds that say the labels they learned from of training clips, and noise of all others."""
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(count):
+        cells = np.repeat(CELLS[::EACH][rng.permutation(25)], EACH, axis=0)
+        split = split_of(cells, structure)
+        tokens = rng.integers(0, 5, cells.shape)
+        tokens[split.train] = cells[split.train]
+        found.append(NullSeed(tokens, cells.astype(float), split))
+    return found
+
+
+def verdicts(found):
+    return {
+        name: entry["verdict"]
+        for name, entry in found["compositionality"].items()
+        if METRICS[name].structural
+    }
+
+
+def remembered(context):
+    """Of every seed what it was trained on, and noise of the rest."""
+    tokens = np.random.default_rng(1).integers(0, 5, context.tokens.shape)
+    for said, split in zip(tokens, context.splits, strict=True):
+        said[split.train] = CELLS[split.train]
+    return dataclasses.replace(context, tokens=tokens)
+
+
+def test_what_agents_remember_counts_for_nothing():
+    found = assess_messages(remembered(grid_context(CELLS)), null_seeds(39), permutations=49)
+    entry = found["compositionality"][NAME]
+    assert entry["clips"] == "held out"
+    assert entry["on_training_clips"]["mean"] > 0.8  # the code of the clips it remembers
+    assert entry["mean"] < 0.4
+    assert set(verdicts(found).values()) <= {"no better than chance", "undecided"}
+
+
+def test_a_code_that_holds_is_compositional_among_39_null_seeds():
+    found = assess_messages(grid_context(CELLS), null_seeds(39), permutations=49)
+    words = verdicts(found)
+    assert (words[NAME], words["topsim"]) == ("compositional", "compositional")
+    entry = found["compositionality"][NAME]
+    assert entry["null_seeds"]["p_value"] == pytest.approx(1 / 40)
+    assert len(entry["null_seeds"]["per_seed"]) == 39
+    for own in found["own_positions"].values():
+        assert own["mean"] > 1.0
+        assert own["p_value"] == pytest.approx(1 / 40)
+    StructuralMetric.model_validate(entry)
+
+
+def test_without_null_seeds_nothing_is_tested():
+    found = assess_messages(grid_context(CELLS), permutations=19)
+    assert set(verdicts(found).values()) == {"not tested"}
+    assert "null_seeds" not in found["compositionality"][NAME]
+    assert {own["p_value"] for own in found["own_positions"].values()} == {None}
+
+
+def test_few_null_seeds_decide_nothing_for_a_code():
+    words = verdicts(assess_messages(grid_context(CELLS), null_seeds(5), permutations=19))
+    assert (words[NAME], words["topsim"]) == ("undecided", "undecided")
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"), [("cells", "not tested"), ("cells-validated", "undecided")]
+)
+def test_a_grid_without_clips_aside_is_measured_in_training_and_not_judged(rule, word):
+    context = grid_context(CELLS, rule=rule, structure=False)
+    found = assess_messages(context, null_seeds(39, structure=False), permutations=19)
+    assert set(verdicts(found).values()) == {word}
+    entries = found["compositionality"]
+    assert entries[NAME]["clips"] == "training"
+    assert entries[NAME]["mean"] == entries[NAME]["on_training_clips"]["mean"]
+    assert entries["topsim"]["clips"] == "held out"  # of the test cells
+
+
+def test_one_property_has_nothing_to_compose():
+    code = np.random.default_rng(0).integers(0, 5, (50, 2))
+    made = make_message_context(code, compositional_meaning(), labels=CELLS[::3, :1].astype(float))
+    found = assess_messages(made, permutations=19)
+    assert found["compositionality"]["topsim"]["verdict"] == "undefined"
+    assert found["compositionality"][NAME] is None
+    assert found["own_positions"] is None
+
+
+def test_a_run_is_read_by_the_parts_that_its_messages_name(tmp_path, features):
+    path = tmp_path / "made.h5"
+    cache.save(features, path)
+    run = train(path, tmp_path / "run", properties=["mass", "volume"], seeds=1, epochs=1, null=1)
+    lines = run.messages(0)
+    told = contexts.recorded_split(lines)
+    for name, clips in told.parts().items():
+        assert clips.tolist() == [n for n, line in enumerate(lines) if line["part"] == name]
+    (null,) = NullSeed.all_of(run)
+    assert null.tokens.shape == (len(lines), run.config.agents * run.config.heads)
+    assert null.split.train.size
+    assert contexts.recorded_split([{"part": None}] * 3) is None
+    moved = [line | {"part": "structure"} if line["part"] == "test" else line for line in lines]
+    assert contexts.recorded_split(moved).structure.tolist() == told.test.tolist()
+    assert isinstance(run.metrics(), RunMetrics)
