@@ -134,6 +134,20 @@ def test_damaged_windows_are_extracted_again_and_found_by_their_video(films, tmp
     assert cache.load(target).differences(whole) == []
 
 
+def test_labels_of_a_video_are_set_anew_for_its_windows(films, tmp_path, tiny):
+    target = tmp_path / "c.h5"
+    run("extract", films / "0.mp4", films / "1.mp4", "-o", target, *OPTIONS)
+    (films / "labels.csv").write_text("path,object,mass [g]\n0.mp4,cup,14\n")
+    shown = run("cache", "label", target, films / "labels.csv")
+    assert shown.exit_code == 0, shown.stderr
+    found = cache.load(target)
+    assert found.object == ["cup"] * 3 + ["0.mp4"] * 3
+    assert found.labels["mass"][:3].tolist() == [14.0] * 3
+    assert np.isnan(found.labels["mass"][3:]).all()
+    shown = run("cache", "label", target, films / "labels.csv", "--prune")
+    assert cache.load(target).clip_id == found.clip_id[:3]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
