@@ -457,7 +457,10 @@ class DecoderPool:
         return worker.fail(reason)
 
     def _receive(
-        self, worker: _Worker, waiting: deque[Window] | None, transform: Transform | None
+        self,
+        worker: _Worker,
+        waiting: deque[Window] | None = None,
+        transform: Transform | None = None,
     ) -> deque[Window] | Outcome | None:
         try:
             if isinstance(worker.job, WindowsJob):
