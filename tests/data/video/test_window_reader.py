@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -224,3 +225,27 @@ def test_a_video_that_cannot_be_read_is_one_error(tmp_path):
     with DecoderPool(workers=1) as pool:
         (outcome,) = pool.map([job])
     assert (outcome.window, outcome.error.reason) == (None, "a text file, not a video")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
+    path = clips.encode(
+        tmp_path / "hours.mp4", size=(64, 48), frames=7200, rate=1,
+        options={"g": "50", "preset": "ultrafast"},
+    )  # fmt: skip
+    windows = Windows(every=2, span=32)
+    tracemalloc.start()
+    try:
+        peaks = []
+        for number, read in enumerate(
+            read_windows(path, Sampling(frames=8), windows, everything, threads=1)
+        ):
+            assert read.error is None
+            if number % 500 == 499:
+                peaks.append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.reset_peak()
+    finally:
+        tracemalloc.stop()
+    assert len(peaks) == 7
+    frame = 64 * 48 * 3
+    assert max(peaks[1:]) - min(peaks[1:]) < 16 * frame, "of 7,200 frames"
