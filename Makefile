@@ -72,7 +72,7 @@ lint: setup
 
 docs: setup
 	$(BIN)/python -m tests.helpers.module_tree
-	$(BIN)/python -m pipeline.metrics > docs/metrics.md
+	$(BIN)/python -m pipeline.metrics docs
 	$(BIN)/python -m pipeline.runs.metrics_docs > docs/metrics_json.md
 
 clean:

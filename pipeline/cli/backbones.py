@@ -8,16 +8,14 @@ from typing import Any
 
 import click
 
-from pipeline.cli.options import (
-    as_json,
-    hub_dir,
-)
+from pipeline.cli.options import HelpGroup, as_json, examples, hub_dir
 from pipeline.console import echo, echo_json, log, print_table
 
 HELP_ORDER = 140
+HELP_GROUP = HelpGroup.FEATURES
 
 
-@click.command()
+@click.command(epilog=examples("heliograph backbones", "heliograph backbones --json"))
 @hub_dir
 @as_json
 def backbones(as_json: bool, hub_dir: Path | None) -> None:

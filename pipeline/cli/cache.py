@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,29 @@ from data.wording import counted
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
+    HelpGroup,
     InOrder,
     as_json,
+    examples,
     model_options,
     reading_limits,
     share_the_cores,
     workers,
 )
-from pipeline.cli.outputs import has_content, is_there, overwrite
+from pipeline.cli.outputs import cache_out, has_content, is_there, overwrite
 from pipeline.console import (
     ProgressBar,
     echo,
     echo_json,
+    format_size,
     log,
     print_table,
     some_clips,
 )
 
 HELP_ORDER = 50
+HELP_GROUP = HelpGroup.FEATURES
+RANGE = ("known", "unknown", "min", "max")  # what `cache info` says of every label
 
 
 @click.group(cls=InOrder)
@@ -39,28 +44,31 @@ def cache() -> None:
     """Inspect, check, join, import, export feature caches."""
 
 
-@cache.command()
+@cache.command(
+    epilog=examples("heliograph cache info clips.h5", "heliograph cache info clips.h5 --json")
+)
 @click.argument("path", type=PATH)
 @as_json
 def info(path: Path, as_json: bool) -> None:
-    """Say what a cache holds and how it came to be."""
+    """Say what a cache holds and how it came to be.
+
+    --json prints all of it; the table shortens numbers.
+    """
     from data import cache as store
 
     content = store.info(path)
     if as_json:
         echo_json(content)
         return
-    marks = {"fingerprint": ", as declared"} if content["fingerprint"].get("imported") else {}
-    rows = [
-        [name + marks.get(name, ""), _brief(value)]
-        for name, value in content.items()
-        if name != "failures"
-    ]
-    rows += [[f"failed: {one['clip']}", one["reason"]] for one in content["failures"]]
-    print_table(["", str(path)], rows, right=False)
+    print_table(["", content["path"]], list(_rows(content)), right=False)
 
 
-@cache.command()
+@cache.command(
+    epilog=examples(
+        "heliograph cache verify clips.h5",
+        "heliograph cache verify clips.h5 --repair --clips clips/",
+    )
+)
 @click.argument("path", type=PATH)
 @click.option("--repair", is_flag=True, help="Mend what is damaged, or extract it again.")
 @click.option(
@@ -125,7 +133,12 @@ def verify(
     log(f"{path} is sound")
 
 
-@cache.command()
+@cache.command(
+    epilog=examples(
+        "heliograph cache label clips.h5 clips.csv",
+        "heliograph cache label clips.h5 clips.csv --prune",
+    )
+)
 @click.argument("path", type=PATH, metavar="CACHE")
 @click.argument("table", type=PATH)
 @click.option("--prune", is_flag=True, help="Remove the clips that TABLE does not name.")
@@ -161,9 +174,14 @@ def label(path: Path, table: Path, prune: bool) -> None:
     log(f"{path}: {'labelled anew' if changed else 'nothing to change'}")
 
 
-@cache.command()
+@cache.command(
+    epilog=examples(
+        "heliograph cache merge first.h5 second.h5 -o both.h5",
+        "heliograph cache merge shards/*.h5 -o all.h5 --overwrite",
+    )
+)
 @click.argument("paths", nargs=-1, type=PATH, required=True)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+@cache_out("Cache to write")
 @overwrite
 def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Join caches that were made in the same way."""
@@ -175,9 +193,15 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
         log(f"{out}: {counted(store.info(out)['clips'], 'clip')}")
 
 
-@cache.command("import")
+@cache.command(
+    "import",
+    epilog=examples(
+        "heliograph cache import features.pt -o clips.h5",
+        "heliograph cache import a.pt -o a.h5 --backbone vjepa2_vitl --frames 16",
+    ),
+)
 @click.argument("path", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+@cache_out("Cache to write")
 @click.option("--backbone", help="Declare the backbone that the features came from.")
 @click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
 @click.option("--pool", metavar="OUTPUT", help="Declare the output, as of `extract --pool`.")
@@ -235,7 +259,12 @@ def import_(
         log(f"{out}: {features}")
 
 
-@cache.command()
+@cache.command(
+    epilog=examples(
+        "heliograph cache export clips.h5 -o clips.npz",
+        "heliograph cache export clips.h5 -o clips.pt --property mass",
+    )
+)
 @click.argument("path", type=PATH)
 @click.option(
     "-o", "--out", type=PATH, required=True, help="File to write: .pt, .npz or .safetensors."
@@ -262,5 +291,51 @@ def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
         log(str(out))
 
 
+def _rows(content: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield what `cache info` shows, a name and a text each: the content of its JSON, shortened."""
+    declared = ", as declared" if content["fingerprint"].get("imported") else ""
+    for name, value in content.items():
+        match name:
+            case "path":
+                pass
+            case "bytes":
+                yield ["size", f"{format_size(value)} ({counted(value, 'byte')})"]
+            case "labels":
+                yield from ([f"label: {label}", _label(facts)] for label, facts in value.items())
+            case "failures":
+                yield from ([f"failed: {one['clip']}", one["reason"]] for one in value)
+            case "fingerprint":
+                yield [name + declared, _brief(value)]
+            case _:
+                yield [name.replace("_", " "), _brief(value)]
+
+
+def _label(facts: dict[str, Any]) -> str:
+    """Return in words what is known of a label: `90 of 100 known, 0.1 to 12`."""
+    known, lowest, highest = facts["known"], facts["min"], facts["max"]
+    words = f"{known:,} of {known + facts['unknown']:,} known"
+    if isinstance(lowest, float) and isinstance(highest, float):
+        words += f", {lowest:.4g} to {highest:.4g}"
+    origin = [f"{key} {_brief(value)}" for key, value in facts.items() if key not in RANGE]
+    return ", ".join([words, *origin])
+
+
 def _brief(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """Return a value of JSON in one line of words; a key of what has no value is left out."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+        case dict():
+            facts = {key: _brief(each) for key, each in value.items() if each is not None}
+            nested = {key for key, each in value.items() if isinstance(each, dict)}
+            words = [f"{k} ({v})" if k in nested else f"{k} {v}" for k, v in facts.items()]
+            return ", ".join(words) or "none"
+        case list():
+            return " x ".join(map(_brief, value)) or "none"
+    return str(value)

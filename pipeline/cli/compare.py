@@ -6,16 +6,19 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import (
-    PATH,
-    as_json,
-)
+from pipeline.cli.options import PATH, HelpGroup, as_json, examples
 from pipeline.console import echo_json
 
 HELP_ORDER = 80
+HELP_GROUP = HelpGroup.AGENTS
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph compare runs/ours runs/theirs",
+        "heliograph compare runs/ours runs/theirs --json",
+    )
+)
 @click.argument("first", type=PATH, metavar="RUN")
 @click.argument("second", type=PATH, metavar="RUN")
 @as_json

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import (
-    PATH,
-    share_the_cores,
-)
+from pipeline.cli.options import PATH, HelpGroup, examples, share_the_cores
 
 HELP_ORDER = 10
+HELP_GROUP = HelpGroup.START
 
 
-@click.command()
+@click.command(
+    epilog=examples("heliograph demo", "heliograph demo --out runs/small --per-cell 4 --seeds 1")
+)
 @click.option("--out", type=PATH, default=Path("runs/demo"), help="Folder for all it makes.")
 @click.option("--per-cell", default=8, type=click.IntRange(1), help="Clips per grid cell.")
 @click.option("--seeds", default=3, type=click.IntRange(1), help="How many: seeds 0 .. N-1.")

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import (
-    hub_dir,
-)
+from pipeline.cli.options import HelpGroup, examples, hub_dir
 from pipeline.console import echo
 
 HELP_ORDER = 150
+HELP_GROUP = HelpGroup.START
 
 
-@click.command()
+@click.command(epilog=examples("heliograph doctor", "heliograph doctor --offline"))
 @hub_dir
 @click.option("--offline", is_flag=True, help="Make no network requests.")
 def doctor(hub_dir: Path | None, offline: bool) -> None:

@@ -10,18 +10,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import HeliographError
-from pipeline.cli.options import PATH, SOME_CLIPS_FAILED, as_json, device, hub_dir, share_the_cores
-from pipeline.console import echo, echo_json, format_duration, log, print_table
+from pipeline.cli.options import (
+    PATH,
+    SOME_CLIPS_FAILED,
+    HelpGroup,
+    as_json,
+    device,
+    examples,
+    home,
+    hub_dir,
+    share_the_cores,
+)
+from pipeline.console import echo, echo_json, format_duration, log, print_table, warn
 
 if TYPE_CHECKING:
     from pipeline.experiments import ExperimentResult, Recipe
 
 HELP_ORDER = 110
+HELP_GROUP = HelpGroup.PAPER
 EVERY = "all"
 SERVED = "phase87"  # by a feature file without a name, when all are run
 
 
-@click.command()
+@click.command(
+    epilog=examples("heliograph experiment --list", "heliograph experiment ramp --seeds 3")
+)
 @click.argument("name", required=False)
 @click.option(
     "--list", "list_them", is_flag=True, help="List the experiments, and do nothing else."
@@ -123,7 +136,7 @@ def experiment(
             failed.append(recipe.name)
     _show(done, as_json, several=True)
     if failed:
-        log(f"failed: {', '.join(failed)}")
+        warn(f"failed: {', '.join(failed)}")
         raise click.exceptions.Exit(SOME_CLIPS_FAILED if done else 1)
 
 
@@ -153,7 +166,7 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
             raise click.UsageError(f"--features {text}: {asked} takes a feature file, not {name}")
         if name in files:
             raise click.UsageError(f"--features: two files for {name}, {files[name]} and {file}")
-        files[name] = Path(file)
+        files[name] = home(Path(file))
     return files
 
 

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import (
-    PATH,
-    as_json,
-    show_run,
-)
+from pipeline.cli.options import PATH, HelpGroup, as_json, examples, show_run
 from pipeline.console import log
 
 HELP_ORDER = 160
+HELP_GROUP = HelpGroup.PAPER
 
 
-@click.command("import-checkpoint")
+@click.command(
+    "import-checkpoint",
+    epilog=examples(
+        "heliograph import-checkpoint phase54b.pt -o run --cache ramp.h5",
+        "heliograph import-checkpoint a.pt -o run --cache a.h5 --property mass",
+    ),
+)
 @click.argument("file", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="Run folder to make.")
 @click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of (.h5).")

@@ -11,7 +11,7 @@ import click
 from data.errors import HeliographError
 from data.files import atomic_write
 from data.wording import counted
-from pipeline.cli.options import PATH, as_json, reading_limits
+from pipeline.cli.options import PATH, CommandGroup, HelpGroup, as_json, examples, reading_limits
 from pipeline.cli.outputs import has_content, is_there, require_free
 from pipeline.console import ProgressBar, echo, echo_json, log
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 HELP_ORDER = 30
+HELP_GROUP = HelpGroup.FEATURES
 
 
-class DatasetCommands(click.Group):
+class DatasetCommands(CommandGroup):
     """One command for each dataset in `data/datasets`, and `check`."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -44,10 +45,12 @@ class DatasetCommands(click.Group):
 
 @click.command(cls=DatasetCommands)
 def index() -> None:
-    """Write a manifest of a dataset, or check a table of clips."""
+    """Write a manifest of a dataset, or check a table."""
 
 
-@click.command()
+@click.command(
+    epilog=examples("heliograph index check clips.csv", "heliograph index check clips.csv --json")
+)
 @click.argument("table", type=PATH)
 @as_json
 def check(table: Path, as_json: bool) -> None:
@@ -108,7 +111,13 @@ def _command(dataset: Dataset) -> click.Command:
     if dataset.measurements:
         run = reading_limits(run)
         params += reversed(run.__click_params__)  # type: ignore[attr-defined]
-    return click.Command(dataset.name, callback=run, params=params, help=dataset.summary)
+    shown = examples(
+        f"heliograph index {dataset.name} --describe",
+        f"heliograph index {dataset.name} ROOT -o clips.jsonl",
+    )
+    return click.Command(
+        dataset.name, callback=run, params=params, help=dataset.summary, epilog=shown
+    )
 
 
 def _flag(name: str, text: str) -> click.Option:

@@ -1,7 +1,8 @@
 """The `heliograph` command: one file of this package for each command, found by its name.
 
-A command is a module with a click command called like the file, and `HELP_ORDER`, its place in the
-list of commands. Each stage is a function elsewhere; commands are only its words.
+A command is a module with a click command called like the file, `HELP_ORDER`, its place in the list
+of commands, and `HELP_GROUP`, its heading there. Each stage is a function elsewhere; commands are
+only its words.
 
 stdout carries data, stderr carries logs and progress. Exit codes: 0 all done, 1 failed, 2 wrong
 usage, 3 done but some clips failed.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,13 +22,24 @@ from typing import Any
 import click
 
 from data.errors import HeliographError, InvalidValueError, OutOfMemoryError
-from pipeline.console import OutputError, flush_out, log, printable, show_log_of
+from pipeline.cli.options import CommandGroup, examples
+from pipeline.console import (
+    Loudness,
+    OutputError,
+    flush_out,
+    loudness,
+    printable,
+    set_loudness,
+    show_log_of,
+    warn,
+)
 
 GPU_ADVICE = {"batch": "a smaller --batch", "device": "another --device"}
+OTHERS = "Others"  # heading of commands without a `HELP_GROUP`
 MEMORY_ADVICE = {"batch": "a smaller --batch", "workers": "fewer --workers"}
 
 
-class Commands(click.Group):
+class Commands(CommandGroup):
     """Finds commands by their files, and turns errors that users can act on into a sentence."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -45,6 +58,23 @@ class Commands(click.Group):
         module = _module(file)
         return getattr(module, file) if hasattr(module, "HELP_ORDER") else None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group of commands, in the order in which they first appear."""
+        groups: dict[str, list[str]] = {}
+        for name in self.list_commands(ctx):
+            module = _module(name.replace("-", "_"))
+            groups.setdefault(getattr(module, "HELP_GROUP", OTHERS), []).append(name)
+        width = max(len(name) for names in groups.values() for name in names)
+        for heading, names in groups.items():
+            rows = []
+            for name in names:
+                command = self.get_command(ctx, name)
+                assert command is not None  # it has a file
+                help_width = formatter.width - formatter.current_indent - width - 4
+                rows.append((name.ljust(width), command.get_short_help_str(help_width)))
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; exit code 1 where stdout or stderr takes nothing more."""
         try:
@@ -55,11 +85,12 @@ class Commands(click.Group):
             try:
                 flush_out()
             except OutputError as error:
-                log(f"Error: {error}")
+                warn(f"Error: {error}")
                 sys.exit(1)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the words of the command line, or print the help."""
+        set_loudness(Loudness.NORMAL)
         with _sentences(self):
             return super().make_context(*args, **extra)
 
@@ -80,6 +111,9 @@ def _sentences(commands: Commands, context: click.Context | None = None) -> Iter
             vars(shown)["message"] = printable(shown.message)
         if shown is None or shown is error:
             raise
+        if loudness() is Loudness.VERBOSE:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                warn(line)
         raise shown from error
 
 
@@ -135,8 +169,19 @@ def _module(file: str) -> Any:
     return import_module(f"pipeline.cli.{file}")
 
 
-@click.group(cls=Commands, context_settings={"max_content_width": 100, "show_default": True})
-@click.version_option(package_name="heliograph")
+CONTEXT = {
+    "max_content_width": 100,
+    "show_default": True,
+    "help_option_names": ["-h", "--help"],
+}
+
+
+@click.group(
+    cls=Commands,
+    context_settings=CONTEXT,
+    epilog=examples("heliograph demo", "heliograph COMMAND --help"),
+)
+@click.version_option(None, "-V", "--version", package_name="heliograph")
 def main() -> None:
     """Turn raw video into short discrete messages about the physics in it."""
     for package in ("backbones", "data"):

@@ -14,18 +14,26 @@ from data.wording import counted
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
+    HelpGroup,
     as_json,
+    examples,
     model_options,
     reading_limits,
     windows,
     windows_of,
 )
-from pipeline.console import echo, echo_json, log, printable
+from pipeline.console import echo, echo_json, log, printable, warn
 
 HELP_ORDER = 90
+HELP_GROUP = HelpGroup.AGENTS
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph message runs/ours clip.mp4",
+        "heliograph message runs/ours clips/ --json > messages.jsonl",
+    )
+)
 @click.argument("run", type=PATH)
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @windows
@@ -65,7 +73,7 @@ def message(
     for result in messages_for(speaker, clips, windows=cut):
         if isinstance(result, HeliographError):
             failed = True
-            log(f"failed: {result}")
+            warn(f"failed: {result}")
             continue
         if as_json:
             echo_json(result.to_json())
@@ -80,9 +88,9 @@ def message(
         unfamiliar = result.distance is not None and result.distance.unfamiliar
         if unfamiliar and (timeline is None or as_json):  # a timeline marks it
             unlike = f"{result.clip} is unlike anything in the training"
-            log(f"warning: {unlike}: do not trust its message")
+            warn(f"warning: {unlike}: do not trust its message")
     if timeline is not None and timeline.unfamiliar:
-        log(
+        warn(
             f"warning: {counted(timeline.unfamiliar, 'window')} marked ? are unlike anything in "
             "the training: do not trust their messages"
         )

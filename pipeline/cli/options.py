@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.console import echo, log
+from pipeline.console import Loudness, echo, log, loudness, set_loudness
 
 if TYPE_CHECKING:
     from data.windows import Windows
@@ -19,7 +20,30 @@ if TYPE_CHECKING:
 
 SOME_CLIPS_FAILED = 3  # exit code
 
-PATH = click.Path(path_type=Path)
+
+class UserPath(click.Path):
+    """A path as a shell reads it: `~` is the user's home, where no such file is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        return home(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+def home(path: Path) -> Path:
+    """Return a path with the user's home in place of a leading `~`.
+
+    A shell does that for a word, but not in `--out=~/x` or in quotes. What exists as written wins;
+    a user whom the system does not know leaves the path as it is.
+    """
+    if not path.parts or not path.parts[0].startswith("~") or os.path.lexists(path.parts[0]):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+PATH = UserPath()
 
 DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
 device = click.option("--device", default="auto", help=DEVICES)
@@ -180,7 +204,60 @@ def windows_of(every: float | None, span: float | None) -> Windows | None:
         raise click.UsageError(f"--{error}") from error
 
 
-class InOrder(click.Group):
+class HelpGroup(StrEnum):
+    """Headings of the commands in `heliograph --help`."""
+
+    START = "Begin here"
+    FEATURES = "Videos and their features"
+    AGENTS = "Agents and their messages"
+    PAPER = "The paper's results"
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a command's help: commands that can be typed, one a line."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+
+
+class CommandGroup(click.Group):
+    """A group whose commands all take --quiet and --verbose."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant, with these two options."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, click.Group):
+            known = {parameter.name for parameter in command.params}
+            command.params += [option for option in _loudness() if option.name not in known]
+        return name, command, rest
+
+
+def _loudness() -> list[click.Option]:
+    def choose(ctx: click.Context, param: click.Parameter, chosen: bool) -> None:
+        if not chosen:
+            return
+        if loudness() is not Loudness.NORMAL:
+            raise click.UsageError("--quiet and --verbose exclude each other")
+        set_loudness(Loudness(param.name))
+
+    texts = {
+        "quiet": "No progress and no notes: only what went wrong.",
+        "verbose": "Also the time that has passed, and where errors are from.",
+    }
+    return [
+        click.Option(
+            [f"-{name[0]}", f"--{name}"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=choose,
+            help=text,
+        )
+        for name, text in texts.items()
+    ]
+
+
+class InOrder(CommandGroup):
     """Lists its commands in the order in which they were added, not by name."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -210,3 +287,25 @@ def show_run(metrics: RunMetrics, as_json: bool) -> None:
     if not as_json:
         for note in metrics.notes:
             log(f"note: {note}")
+
+
+moved_caches = click.option(
+    "--cache",
+    "moved",
+    multiple=True,
+    metavar="[NAME=]CACHE",
+    help="Where a cache of the run is now; repeatable.",
+    show_default="where it was, next to the run, or in it",
+)
+
+
+def named_caches(words: Sequence[str], option: str) -> dict[str, Path]:
+    """Return caches by name: `NAME=CACHE`; one without a name is called by its file's stem."""
+    caches: dict[str, Path] = {}
+    for word in words:
+        name, sign, path = word.partition("=")
+        name, cache = (name, Path(path)) if sign else (Path(word).stem, Path(word))
+        if not name or name in caches:
+            raise click.UsageError(f"{option} {word} needs a unique name: NAME=CACHE")
+        caches[name] = home(cache)
+    return caches

@@ -12,8 +12,10 @@ from pipeline.cli.options import (
     PATH,
     PRECISION,
     SOME_CLIPS_FAILED,
+    HelpGroup,
     as_json,
     batch,
+    examples,
     model_options,
     pool,
     reading_limits,
@@ -27,9 +29,15 @@ if TYPE_CHECKING:
     from pipeline.extraction import FeatureFileComparison
 
 HELP_ORDER = 120
+HELP_GROUP = HelpGroup.PAPER
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph phase87 phys101/ --scenario spring -o spring.pt",
+        "heliograph phase87 --compare mine.pt theirs.pt",
+    )
+)
 @click.argument("root", type=PATH, required=False)
 @click.option("--scenario", default="spring", help="spring, fall or ramp.")
 @click.option("-o", "--out", type=PATH, help="File to write (.pt).")
@@ -114,6 +122,7 @@ def phase87(
         output=pool,
         **where,
     )
+    log(f"{settings.backbone.name}, preprocessing: {settings.backbone.preprocess.name}")
     with ProgressBar("clips") as bar:
         summary = rebuild_feature_file(
             clips,

@@ -10,15 +10,18 @@ import click
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
+    HelpGroup,
     as_json,
+    examples,
     reading_limits,
 )
-from pipeline.console import echo, echo_json, log
+from pipeline.console import echo, echo_json, warn
 
 HELP_ORDER = 130
+HELP_GROUP = HelpGroup.FEATURES
 
 
-@click.command()
+@click.command(epilog=examples("heliograph probe clip.mp4", "heliograph probe clips/*.mp4 --full"))
 @click.argument("files", nargs=-1, type=PATH, required=True)
 @click.option(
     "--full", is_flag=True, help="Decode every frame: finds all damage, and compares decoders."
@@ -37,7 +40,7 @@ def probe(files: tuple[Path, ...], full: bool, as_json: bool) -> None:
     for found in probe_files(files, decode=full):
         if not isinstance(found, VideoInfo):
             failed = True
-            log(f"failed: {found}")
+            warn(f"failed: {found}")
             continue
         if as_json:
             echo_json(found.to_json())

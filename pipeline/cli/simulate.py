@@ -7,15 +7,19 @@ from typing import Any
 
 import click
 
-from pipeline.cli.options import (
-    PATH,
-)
+from pipeline.cli.options import PATH, HelpGroup, examples
 from pipeline.console import ProgressBar, echo, log
 
 HELP_ORDER = 20
+HELP_GROUP = HelpGroup.FEATURES
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "heliograph simulate ramp -o clips/",
+        "heliograph simulate collision -o clips/ --grid 4 --per-cell 2",
+    )
+)
 @click.argument("scene")
 @click.option("-o", "--out", type=PATH, required=True, help="Folder for clips and manifest.")
 @click.option("--grid", default=5, type=click.IntRange(2), help="Levels of each property.")

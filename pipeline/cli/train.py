@@ -8,23 +8,25 @@ from typing import Any
 import click
 
 from data.wording import counted
-from pipeline.cli.options import (
-    DEVICES,
-    JSON,
-    PATH,
-    show_run,
-)
+from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
 from pipeline.console import ProgressBar, log
 
 HELP_ORDER = 60
+HELP_GROUP = HelpGroup.AGENTS
 
 
 CHOSEN = "What to train"
 FOLDER = "Where it goes"
 
 
-@click.command(cls=SettingsCommand)
+@click.command(
+    cls=SettingsCommand,
+    epilog=examples(
+        "heliograph train clips.h5 -o runs/ours --property mass",
+        "heliograph train clips.h5 -o runs/ours --preset ridge --agents 4 --seeds 20",
+    ),
+)
 @click.argument("caches", type=str, nargs=-1, required=True, metavar="CACHE...")
 @grouped_option(
     "--property",
@@ -80,6 +82,14 @@ FOLDER = "Where it goes"
     "the run is marked.",
 )
 @grouped_option("-o", "--out", type=PATH, required=True, group=FOLDER, help="Run folder.")
+@grouped_option(
+    "--from",
+    "origin",
+    metavar="RUN",
+    expose_value=False,
+    group=CHOSEN,
+    help="Everything as in this run, its caches too, but for what is given here.",
+)
 @grouped_option(
     "--resume",
     is_flag=True,

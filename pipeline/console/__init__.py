@@ -1,19 +1,24 @@
 """What people see on a terminal or in a log: lines, progress and tables, of anything."""
 
 from pipeline.console.output import (
+    Loudness,
     OutputError,
     echo,
     echo_json,
     flush_out,
     log,
+    loudness,
     printable,
+    set_loudness,
     show_log_of,
     some_clips,
+    warn,
 )
 from pipeline.console.progress import ProgressBar, format_duration
-from pipeline.console.tables import echo_folded, print_table
+from pipeline.console.tables import echo_folded, format_size, print_table
 
 __all__ = [
+    "Loudness",
     "OutputError",
     "ProgressBar",
     "echo",
@@ -21,9 +26,13 @@ __all__ = [
     "echo_json",
     "flush_out",
     "format_duration",
+    "format_size",
     "log",
+    "loudness",
     "print_table",
     "printable",
+    "set_loudness",
     "show_log_of",
     "some_clips",
+    "warn",
 ]

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from enum import StrEnum
 from typing import Any, TextIO
 
 import click
@@ -20,6 +22,29 @@ from data.errors import HeliographError
 _ACTIVE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+
+class Loudness(StrEnum):
+    """How much is told on stderr."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
+
+
+_loudness = Loudness.NORMAL
+_began = time.monotonic()
+
+
+def set_loudness(chosen: Loudness) -> None:
+    """Choose how much is told on stderr from now on."""
+    global _loudness, _began
+    _loudness, _began = chosen, time.monotonic()
+
+
+def loudness() -> Loudness:
+    """Return how much is told on stderr."""
+    return _loudness
 
 
 class OutputError(HeliographError):
@@ -52,10 +77,25 @@ def echo(*cells: object, colour: str | None = None) -> None:
         OutputError: stdout takes nothing more.
     """
     line = "\t".join(map(printable, cells))
-    if colour is not None and sys.stdout is not None and sys.stdout.isatty():
+    if colour is not None and takes_colour(sys.stdout):
         word, space, rest = line.partition(" ")
         line = click.style(word, fg=colour) + space + rest
     write_out(f"{line}\n")
+
+
+def takes_colour(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal with colours, and its user wants them (`NO_COLOR`)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and not is_dumb()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether somebody sees what is written to a stream, line by line."""
+    return stream is not None and stream.isatty()
+
+
+def is_dumb() -> bool:
+    """Return whether terminals of this kind (`TERM`) move no cursor and have no colours."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 def echo_json(value: Any) -> None:
@@ -71,8 +111,19 @@ def echo_json(value: Any) -> None:
 
 
 def log(text: object) -> None:
-    """Print a line on stderr, made printable; work does not end because nobody can read it."""
-    _write_err(sys.stderr, f"{printable(text)}\n")
+    """Print a line on stderr, made printable, unless it is to be quiet.
+
+    Work does not end because nobody can read it.
+    """
+    if _loudness is not Loudness.QUIET:
+        warn(text)
+
+
+def warn(text: object) -> None:
+    """Print a line on stderr as `log` does, quiet or not: what failed, or must not be missed."""
+    passed = time.monotonic() - _began
+    clock = f"[{passed:7.1f} s] " if _loudness is Loudness.VERBOSE else ""
+    _write_err(sys.stderr, f"{clock}{printable(text)}\n")
 
 
 def some_clips(ids: Sequence[str], most: int = 3) -> str:
@@ -91,7 +142,7 @@ def show_log_of(package: str) -> None:
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            log(record.getMessage())
+            (warn if record.levelno >= logging.WARNING else log)(record.getMessage())
 
     logger = logging.getLogger(package)
     logger.handlers = [Lines()]

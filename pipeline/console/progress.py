@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
-from pipeline.console.output import Stderr, log, printable
+from pipeline.console.output import (
+    Loudness,
+    Stderr,
+    is_dumb,
+    is_terminal,
+    log,
+    loudness,
+    printable,
+)
 
-LOG_EVERY_SECONDS = 10.0
-BAR_WIDTH = 30  # characters; with title, counts and time a line fits into 80
+LOG_EVERY_SECONDS = 10.0  # at first; of a long stage a thirtieth of the time that it has taken
+LOG_AT_LEAST_EVERY_SECONDS = 300.0
+BAR_WIDTH = 30  # characters; with count and time left a line fits into 80
+REST_WIDTH = 50  # of a narrow terminal that is not for the bar
 
 
 class ProgressBar:
     """The progress of a stage, to be used in a `with` statement.
 
-    On a terminal it is a bar, with a note in the line below. Elsewhere, as in a log, it is a line
-    every ten seconds and one at the end.
+    On a terminal it is a bar, how many are done, the time left and the title, with a note in the
+    line below. What does not fit is cut at the end. Elsewhere, as in a log, on a terminal that
+    cannot redraw a line (`TERM=dumb`) and where the variable `CI` is set, it is a line every ten
+    seconds, later fewer, and one at the end.
     """
 
     def __init__(self, title: str) -> None:
         """Prepare the bar; `title` says what is counted."""
         self.title = printable(title)
-        self._console = Console(file=Stderr())
         self._began = self._last_line = time.monotonic()
         self._logged = -1  # how many were done when the last line was written
-        self._progress: _ProgressWithNote | None = None
-        self._task = TaskID(0)
+        self._console = Console(file=Stderr(), force_terminal=True, highlight=False)
+        self._live: Live | None = None
+        self._signs = ("#", "-")
+        self._done, self._total = 0, 0
+        self._left = self._note = ""
 
     def __enter__(self) -> ProgressBar:
         """Show the bar, on a terminal."""
-        if self._console.is_terminal:
-            self._progress = _ProgressWithNote(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(BAR_WIDTH),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[left]}"),
+        redraws = is_terminal(sys.stderr) and not is_dumb() and not os.environ.get("CI")
+        if redraws and loudness() is not Loudness.QUIET:
+            self._signs = _signs(getattr(sys.stderr, "encoding", None) or "utf-8")
+            self._live = Live(
                 console=self._console,
+                get_renderable=self._lines,
+                refresh_per_second=10,
+                redirect_stdout=is_terminal(sys.stdout),  # data for a file are not for it
             )
-            self._progress.start()
-            self._task = self._progress.add_task(self.title, total=None, left="")
+            self._live.start()
         return self
 
     def __exit__(
@@ -53,8 +68,13 @@ class ProgressBar:
         trace: TracebackType | None,
     ) -> None:
         """Leave the bar as it is."""
-        if self._progress is not None:
-            self._progress.stop()
+        if self._live is not None:
+            self._live.stop()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is a bar, not lines."""
+        return self._live is not None
 
     def update(
         self, done: int, total: int, note: str = "", *, seconds_left: float | None = None
@@ -68,29 +88,44 @@ class ProgressBar:
             seconds_left: None to estimate it from the pace so far.
         """
         now = time.monotonic()
+        passed = now - self._began
         if seconds_left is None and done:
-            seconds_left = (now - self._began) / done * (total - done)
+            seconds_left = passed / done * (total - done)
         left = (
             "" if seconds_left is None or done >= total else f"{format_duration(seconds_left)} left"
         )
-        if self._progress is not None:
-            self._progress.note = printable(note)
-            self._progress.update(self._task, completed=done, total=total, left=left)
-        elif done != self._logged and (done == total or now - self._last_line >= LOG_EVERY_SECONDS):
+        every = min(max(LOG_EVERY_SECONDS, passed / 30), LOG_AT_LEAST_EVERY_SECONDS)
+        if self._live is not None:
+            self._done, self._total, self._left, self._note = done, total, left, printable(note)
+        elif done != self._logged and (done == total or now - self._last_line >= every):
             self._last_line, self._logged = now, done
             log(", ".join(part for part in (f"{self.title}: {done}/{total}", left, note) if part))
 
+    def _lines(self) -> Group:
+        """Return what the terminal shows now."""
+        width = max(8, min(BAR_WIDTH, self._console.width - REST_WIDTH))
+        full = width * self._done // self._total if self._total else 0
+        whole, rest = self._signs
+        counts = f"{self._done}/{self._total}" if self._total else "..."
+        line = Text.assemble(
+            (whole * full, "green"),
+            (rest * (width - full), "dim"),
+            "  ".join(["", *filter(None, (counts, self._left, self.title))]),
+        )
+        lines = [line, Text(f"  {self._note}")] if self._note else [line]
+        for shown in lines:
+            shown.no_wrap, shown.overflow = True, "ellipsis"
+        return Group(*lines)
 
-class _ProgressWithNote(Progress):
-    """Rich's progress with a note in a line of its own, cut at the edge of the terminal."""
 
-    note = ""
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield the line with the bar and, if there is one, the note."""
-        yield from super().get_renderables()
-        if self.note:
-            yield Text(f"  {self.note}", no_wrap=True, overflow="ellipsis")
+def _signs(encoding: str) -> tuple[str, str]:
+    """Return what the finished part of a bar and the rest are drawn with, in an encoding."""
+    signs = ("━", "─")
+    try:
+        "".join(signs).encode(encoding)
+    except (UnicodeError, LookupError):
+        return "#", "-"
+    return signs
 
 
 def format_duration(seconds: float) -> str:

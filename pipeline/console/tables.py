@@ -5,19 +5,25 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data.wording import counted
 from pipeline.console.output import Stdout, echo, printable
 
 LOG_WIDTH = 100  # columns of a table that is not on a terminal
+GAP = 2  # blanks between columns
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
 ) -> None:
     """Print a table on stdout, its cells to the letter, made printable.
+
+    Cells are folded between words; the first of a row, a name that somebody may type, is never
+    folded. A table that does not fit into a terminal is a list: under each name a line a column.
 
     Args:
         columns: their heads.
@@ -27,21 +33,24 @@ def print_table(
     Raises:
         OutputError: stdout takes nothing more.
     """
-    console = Console(file=Stdout(), markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
-    rows = [[printable(cell) for cell in row] for row in rows]
-    # Names stay whole where there is room for them: other columns are folded first.
-    narrow_names = max((len(row[0]) for row in rows), default=0) <= console.width // 2
+    heads = [printable(column) for column in columns]
+    body = [[printable(cell) for cell in row] for row in rows]
+    by_column = [list(cells) for cells in zip(heads, *body, strict=True)]
+    natural = [max(map(cell_len, cells)) for cells in by_column]
+    least = natural[:1] + [max(map(_longest_word, cells)) for cells in by_column[1:]]
+    needed = sum(least) + GAP * (len(least) - 1)
+    console = _console()
+    if needed > console.width:
+        if console.is_terminal:
+            _print_list(heads, body)
+            return
+        console.width = needed + LOG_WIDTH // 2
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(
-            Text(printable(column)),
-            justify="right" if right and number else "left",
-            overflow="fold",
-            no_wrap=number == 0 and narrow_names,
-        )
-    for row in rows:
+    widths = _widths(least, natural, console.width - GAP * (len(least) - 1))
+    for number, (head, width) in enumerate(zip(heads, widths, strict=True)):
+        justify = "right" if right and number else "left"
+        table.add_column(Text(head), justify=justify, overflow="fold", width=width)  # type: ignore[arg-type]
+    for row in body:
         table.add_row(*map(Text, row))
     console.print(table)
 
@@ -52,9 +61,61 @@ def echo_folded(sentence: str) -> None:
     Raises:
         OutputError: stdout takes nothing more.
     """
-    console = Console(file=Stdout())
-    width = console.width if console.is_terminal else LOG_WIDTH
     for line in textwrap.wrap(
-        sentence, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        sentence,
+        _console().width,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     ):
         echo(line)
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes as people read it.
+
+    >>> [format_size(size) for size in (1, 999, 7_005_504, 41_200_000_000)]
+    ['1 byte', '999 bytes', '7.0 MB', '41.2 GB']
+    """
+    if size < 1000:
+        return counted(size, "byte")
+    exponent = min((len(str(size)) - 1) // 3, 5)
+    return f"{size / 1000**exponent:.1f} {'kMGTP'[exponent - 1]}B"
+
+
+def _console() -> Console:
+    """Return rich's console on stdout; what is no terminal has a fixed width, and no colours."""
+    stdout = Stdout()
+    console = Console(
+        file=stdout, markup=False, emoji=False, highlight=False, force_terminal=stdout.isatty()
+    )
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console
+
+
+def _print_list(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table as a list: the first cell of each row, the others with their heads below."""
+    for name, *cells in rows:
+        echo(name)
+        for head, cell in zip(heads[1:], cells, strict=True):
+            echo(f"  {head}: {cell}" if head else f"  {cell}")
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
+
+
+def _widths(least: Sequence[int], natural: Sequence[int], room: int) -> list[int]:
+    """Return the width of each column: what it needs, and a share of the room that is left.
+
+    >>> _widths([4, 2, 2], [4, 3, 30], room=20)
+    [4, 3, 13]
+    """
+    widths, left = list(least), room - sum(least)
+    by_want = sorted(range(len(least)), key=lambda number: natural[number] - least[number])
+    for place, number in enumerate(by_want):
+        more = min(natural[number] - least[number], left // (len(by_want) - place))
+        widths[number] += more
+        left -= more
+    return widths

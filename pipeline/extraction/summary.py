@@ -10,7 +10,7 @@ from typing import Any
 
 from data.errors import HeliographError
 from data.wording import counted
-from pipeline.console import ProgressBar, format_duration, log, some_clips
+from pipeline.console import ProgressBar, format_duration, log, some_clips, warn
 
 # A number that stands alone, as `4,000` or `5.5`, and not in a name such as `BT.601`.
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*\d|(?<![\w.])\d\b")
@@ -115,7 +115,7 @@ def progress_callback(bar: ProgressBar) -> Callable[[ExtractionSummary], None]:
 def print_failures(summary: ExtractionSummary) -> None:
     """Print the clips that failed, each with its reason, on stderr."""
     for clip, reason in summary.failed.items():
-        log(f"failed: {clip}: {reason}")
+        warn(f"failed: {clip}: {reason}")
 
 
 def print_summary(summary: ExtractionSummary) -> None:

@@ -6,6 +6,7 @@ adding a module with a record adds the metric. Read no metric without what chanc
 `docs/metrics.md` for definitions.
 """
 
+from pipeline.metrics.concept_best_matching import Match, best_matches
 from pipeline.metrics.information import (
     adjusted_mutual_information,
     bin_property,
@@ -53,9 +54,11 @@ __all__ = [
     "VERDICTS",
     "Assessment",
     "Evidence",
+    "Match",
     "Metric",
     "adjusted_mutual_information",
     "assess",
+    "best_matches",
     "bin_property",
     "bosdis_chaabouni2020",
     "bosdis_wmcp",

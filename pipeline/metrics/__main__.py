@@ -1,17 +1,23 @@
-"""The page `docs/metrics.md`, generated from the records of the metrics.
+"""The page `docs/metrics.md` and its pictures, generated from the records of the metrics.
 
-python -m pipeline.metrics > docs/metrics.md
+python -m pipeline.metrics docs    writes docs/metrics.md and docs/metrics/*.svg
+python -m pipeline.metrics         prints the page
 """
 
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
+
+import numpy as np
 
 from pipeline.metrics import METRICS, VERDICTS, Metric
+from pipeline.metrics.example_codes import EXAMPLE_CODES, MEANINGS, picture
 
 HEAD = """# Metrics of messages
 
-Generated from the records in `pipeline/metrics/` by `python -m pipeline.metrics`: do not edit.
+Generated from the records in `pipeline/metrics/` by `python -m pipeline.metrics docs`: do not edit.
 
 A metric compares the messages of all clips with their properties. `heliograph evaluate` reports
 each metric that is one number, for every seed and over seeds, under `compositionality` in
@@ -24,11 +30,14 @@ values keeps its values. `bins` in `metrics.json` has the same metrics for 3, 5 
 Information is in nats. A *position* is one symbol of a message: the heads of all agents next to
 each other.
 
+The pictures show small codes for 25 clips, one for each pair of the levels 0 to 4 of two
+properties: one that the metric is made for, and one that it should not like, and does.
+
 No value means much without what chance gives:
 
 - **Permutation null**: the properties are given to other objects, whole objects at a time, since
   clips of one object are alike whatever the messages mean. `p_value` is (1 + k) / (1 + n), with k
-  of n permutations at least as large.
+  of n permutations at least as good: as large, or as small where smaller is better.
 - **Codebook null**, for structural metrics: the distinct messages are exchanged, so that the
   content stays and the code becomes arbitrary.
 - **Interval**: the pivotal 95 % bootstrap interval over objects (Davison and Hinkley 1997, section
@@ -94,10 +103,12 @@ def page() -> str:
 
 def _overview(metrics: list[Metric]) -> list[str]:
     rows = [
-        f"| `{metric.name}` | {_range(metric)} | {metric.properties} | {metric.chance} |"
+        f"| `{metric.name}` | {_range(metric)} | {metric.better} | {metric.properties} | "
+        f"{metric.chance} |"
         for metric in metrics
     ]
-    return ["| metric | range | properties it needs | by chance |", "|---|---|---|---|", *rows, ""]
+    head = "| metric | range | better | properties it needs | by chance |"
+    return [head, "|---|---|---|---|---|", *rows, ""]
 
 
 def _section(metric: Metric) -> list[str]:
@@ -105,12 +116,58 @@ def _section(metric: Metric) -> list[str]:
         f"### {metric.title}: `{metric.name}`",
         "",
         f"- Definition: {metric.definition}",
-        f"- Range: {_range(metric)}",
+        f"- Range: {_range(metric)}, the {metric.better} the better",
         f"- By chance: {metric.chance}",
         f"- Null: {metric.undefined}",
+        *([f"- When it lies: {metric.lies}"] if metric.lies else []),
         f"- Source: {metric.source}",
         "",
+        *_shown(metric),
     ]
+
+
+def _shown(metric: Metric) -> list[str]:
+    """Return the picture of a metric and its caption; nothing without example codes."""
+    examples = _examples(metric)
+    if not examples:
+        return []
+    places = ("Left, a code that it likes", "Right, one that it should not like")
+    captions = [
+        f"{place}: {EXAMPLE_CODES[name].description}, {_value(metric, name)}."
+        for place, name in zip(places, examples, strict=False)
+    ]
+    shown = f"![{metric.title}: two codes](metrics/{metric.name}.svg)"
+    return [shown, "", " ".join(captions), ""]
+
+
+def _examples(metric: Metric) -> list[str]:
+    return [name for name in (metric.liked, metric.fooled) if name]
+
+
+def _value(metric: Metric, code: str) -> str:
+    """Return the value of a metric for an example code; of a table the largest."""
+    value = float(np.max(metric(EXAMPLE_CODES[code].tokens, MEANINGS)))
+    return f"up to {value:.2f}" if metric.per_position else f"{value:.2f}"
+
+
+def pictures() -> dict[str, str]:
+    """Return the pictures of `docs/metrics/`, SVG by name of the file."""
+    shown = {}
+    for metric in METRICS.values():
+        if examples := _examples(metric):
+            captions = [f"likes: {_value(metric, examples[0])}"]
+            captions += [f"should not: {_value(metric, name)}" for name in examples[1:]]
+            codes = [EXAMPLE_CODES[name] for name in examples]
+            shown[f"{metric.name}.svg"] = picture(zip(codes, captions, strict=True))
+    return shown
+
+
+def write(folder: Path) -> None:
+    """Write the page and its pictures into `docs/`."""
+    (folder / "metrics.md").write_text(page(), encoding="utf-8")
+    (folder / "metrics").mkdir(exist_ok=True)
+    for name, drawn in pictures().items():
+        (folder / "metrics" / name).write_text(drawn, encoding="utf-8")
 
 
 def _range(metric: Metric) -> str:
@@ -119,4 +176,7 @@ def _range(metric: Metric) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    if sys.argv[1:]:
+        write(Path(sys.argv[1]))
+    else:
+        print(page(), end="")

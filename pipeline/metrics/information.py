@@ -136,6 +136,17 @@ def joint_counts(
     return np.swapaxes(counts.reshape(*counts.shape[:-2], *split), -2, -3).astype(np.int64)
 
 
+def words_by_concepts(counts: Integers) -> Integers:
+    """Return tables (..., P, A, V, B) as one of words and concepts: (..., P V, A B).
+
+    A word is a symbol at a position, position by position; a concept is a bin of a property,
+    property by property.
+    """
+    *axes, positions, properties, symbols, bins = counts.shape
+    paired = np.swapaxes(counts, -2, -3)
+    return paired.reshape(*axes, positions * symbols, properties * bins)
+
+
 def _x_log_x(counts: Integers) -> Floats:
     table = np.arange(counts.max() + 1, dtype=np.float64)
     table[1:] *= np.log(table[1:])
@@ -303,6 +314,10 @@ MUTUAL_INFORMATION = Metric(
     source="Shannon 1948; the paper's code, wmcp/metrics.py",
     range=(0.0, np.inf),
     per_position=True,
+    lies="Few clips inflate it: symbols drawn at random share information with any property of "
+    "25 clips.",
+    liked="positional",
+    fooled="names",
     vectorised=True,
 )
 
@@ -318,5 +333,10 @@ ADJUSTED_MUTUAL_INFORMATION = Metric(
     "scikit-learn's adjusted_mutual_info_score",
     range=(-1.0, 1.0),
     per_position=True,
+    lies="It takes clips for independent: messages that name objects share information with "
+    "every property of the objects. It asks about one position and one property at a time, "
+    "and so finds some in a symbol that means a pair of levels.",
+    liked="positional",
+    fooled="quarters",
     vectorised=True,
 )

@@ -139,6 +139,10 @@ POSDIS_WMCP = Metric(
     undefined="for one property",
     properties=2,
     structural=True,
+    lies="It does not ask how much a position tells, only that it tells one property more than "
+    "another: a code that says almost nothing can have 1.",
+    liked="positional",
+    fooled="first levels",
     vectorised=True,
 )
 
@@ -153,6 +157,10 @@ POSDIS_CHAABOUNI2020 = Metric(
     undefined="for one property",
     properties=2,
     structural=True,
+    lies="Positions that never change are left out, and no property has to be told: a code about"
+    " one property alone can have 1. Few clips raise I1 and I2 alike.",
+    liked="positional",
+    fooled="one property",
     vectorised=True,
 )
 
@@ -168,6 +176,10 @@ BOSDIS_WMCP = Metric(
     undefined="for one property",
     properties=2,
     structural=True,
+    lies="As posdis_wmcp: it does not ask how much a symbol tells. Codes whose positions share "
+    "their symbols come out low, however plain they are.",
+    liked="any order",
+    fooled="first levels, by letters",
     vectorised=True,
 )
 
@@ -184,5 +196,9 @@ BOSDIS_CHAABOUNI2020 = Metric(
     undefined="for one property",
     properties=2,
     structural=True,
+    lies="As posdis_chaabouni2020: no property has to be told. Codes whose positions share their"
+    " symbols come out low, however plain they are.",
+    liked="any order",
+    fooled="one property",
     vectorised=True,
 )

@@ -35,6 +35,8 @@ class Metric:
         better: Whether a "larger" or a "smaller" value speaks for the code. P-values ask how often
             chance is at least as good.
         lies: What misleads it, in a sentence or two; "" where nothing is known.
+        liked: The code of `pipeline.metrics.example_codes` that shows what it is for; "": none.
+        fooled: The code there that it should not like, and does; "": none.
         properties: The number of properties that the metric needs.
         structural: Whether it asks how messages are built. Only such a metric gets a codebook null
             and a verdict.
@@ -57,6 +59,8 @@ class Metric:
     range: tuple[float, float] = (0.0, 1.0)
     better: Literal["larger", "smaller"] = "larger"
     lies: str = ""
+    liked: str = ""
+    fooled: str = ""
     properties: int = 1
     structural: bool = False
     per_position: bool = False

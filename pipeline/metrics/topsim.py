@@ -132,13 +132,18 @@ TOPSIM = Metric(
     title="TopSim",
     function=topsim,
     definition="Spearman's correlation between the L1 distance of binned properties and the "
-    "Hamming distance of messages, over every pair of clips; of more than 1,000 clips over 500,000 "
-    "pairs drawn with a fixed seed. 0 where all messages or all properties are the same.",
+    "Hamming distance of messages, over every pair of clips; of more than 1,000 clips over "
+    "500,000 pairs drawn with a fixed seed. 0 where all messages or all properties are the same.",
     chance="0",
     source="Brighton and Kirby 2006; distances as in the paper's code, wmcp/metrics.py, which "
     "always samples pairs",
     range=(-1.0, 1.0),
     structural=True,
+    lies="It asks for likeness, not for parts: one symbol for each region of the properties has "
+    "nearly as much as a position for each property. Agents that are trained on noise have "
+    "positive values on their training clips.",
+    liked="positional",
+    fooled="quarters",
     vectorised=True,
     bootstrap=topsim_resampled,
     recode=topsim_recoded,

@@ -8,6 +8,15 @@ GRID = np.repeat([[i, j] for i in range(4) for j in range(4)], 3, axis=0)
 OBJECTS = np.repeat(np.arange(16), 3)
 """The object of each clip of GRID."""
 
+PLANTED = {
+    "positions": GRID,
+    "positions exchanged": GRID[:, ::-1],
+    "each property twice": np.concatenate([GRID, GRID], axis=1),
+    "one property": GRID * [1, 0],
+    "nothing": GRID * 0,
+}
+"""Codes for the clips of GRID, (48, P)."""
+
 STRUCTURAL = (
     "posdis_wmcp",
     "posdis_chaabouni2020",
@@ -37,6 +46,13 @@ def arbitrary_code() -> np.ndarray:
     """Return messages (48, 2) that name each object of GRID by an arbitrary pair of symbols."""
     shuffled = np.random.default_rng(0).permutation(16)
     return np.stack(np.divmod(shuffled[GRID[:, 0] * 4 + GRID[:, 1]], 4), axis=1)
+
+
+def noisy_grid() -> tuple[np.ndarray, np.ndarray]:
+    """Return messages (3, 48, 2) that tell GRID but for a fifth of symbols, and noise alike."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 4, (3, 48, 2))
+    return np.where(rng.random((3, 48, 2)) < 0.2, noise, GRID), rng.integers(0, 4, (3, 48, 2))
 
 
 def code_by_object(

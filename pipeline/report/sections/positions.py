@@ -62,8 +62,10 @@ def structure(metrics: RunMetrics) -> list[dict[str, Any]]:
     axis = Axis(0.0, 1.0)
     rows = []
     for name, entry in (metrics.compositionality or {}).items():
-        title = METRICS[name].title if name in METRICS else name
-        row: dict[str, Any] = {"name": title, "metric": entry}
+        known = METRICS.get(name)
+        title = known.title if known else name
+        better = known.better if known else "larger"
+        row: dict[str, Any] = {"key": name, "name": title, "better": better, "metric": entry}
         if entry is not None:
             low, high = entry.interval
             values = {

@@ -22,6 +22,20 @@ def test_info_shows_names_to_the_letter(tmp_path):
         assert re.search(rf"failed: {re.escape(name)} +\[red\] too short", shown.stdout)
 
 
+def test_info_is_for_people_and_its_json_for_programs(tmp_path):
+    made = features(labels={"mass": np.array([1, np.nan, *5 * [2.5]])})
+    save(made, tmp_path / "c.h5")
+    shown = " ".join(run("cache", "info", tmp_path / "c.h5").stdout.split())
+    size = (tmp_path / "c.h5").stat().st_size
+    assert f"size {size / 1000:.1f} kB ({size:,} bytes)" in shown
+    assert "label: mass 6 of 7 known, 1 to 2.5" in shown
+    assert not set('{}"[]') & set(shown)
+    told = json.loads(run("cache", "info", tmp_path / "c.h5", "--json").stdout)
+    assert told["bytes"] == size
+    assert told["labels"]["mass"]["known"] == 6
+    assert told["fingerprint"] == made.fingerprint
+
+
 def test_export_names_the_clips_that_are_left_out(tmp_path):
     masses = np.array([1, np.nan, *5 * [1.0]])
     save(features(labels={"mass": masses}), tmp_path / "c.h5")

@@ -3,8 +3,11 @@
 import errno
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,8 +15,10 @@ import pytest
 import torch
 
 import pipeline.cli
+from data.cache import save
 from pipeline.cli import main
 from tests.helpers.command import run, run_process
+from tests.helpers.features import make_features
 
 
 def test_help_is_quick_because_it_loads_neither_models_nor_settings():
@@ -47,17 +52,98 @@ def test_a_new_file_adds_a_command(tmp_path, monkeypatch):
     )
     names = main.list_commands(click.Context(main))
     assert names[names.index("extract") + 1] == "say-hello"
+    assert "Others:\n  say-hello" in run("--help").output
     assert run("say-hello").stdout == "hello\n"
     assert run("options").exit_code == 2  # a file without a command
 
 
 def test_the_lists_of_commands_cut_no_sentence_short():
     for group in ((), ("cache",), ("index",)):
-        listed = run(*group, "--help").output.partition("Commands:")[2]
+        listed = run(*group, "--help").output.partition("--help")[2]
         assert listed
         assert "..." not in listed
     names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-6:]]
     assert names == ["info", "verify", "label", "merge", "import", "export"]
+
+
+def test_commands_are_listed_under_headings():
+    shown = run("--help").output
+    assert [line for line in shown.splitlines() if line[:1] not in ("", " ")] == [
+        "Usage: main [OPTIONS] COMMAND [ARGS]...", "Options:", "Begin here:",
+        "Videos and their features:", "Agents and their messages:", "The paper's results:",
+    ]  # fmt: skip
+
+
+def commands(group: click.Group = main, *words: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command that does something: `cache info` is one, `cache` none."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *words, name)
+        else:
+            yield (*words, name)
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_has_two_examples_that_it_understands(words, monkeypatch):
+    shown = run(*words, "-h").output
+    lines = [line.strip() for line in shown.partition("Examples:")[2].strip().splitlines()]
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 76
+    called = []
+    monkeypatch.setattr(
+        "pipeline.cli.index.write_index", lambda _, **options: called.append(options)
+    )
+    for line in lines:
+        command = main
+        program, *rest = shlex.split(line.partition(" > ")[0])
+        assert program == "heliograph"
+        assert tuple(rest[: len(words)]) == words
+        for name in words:
+            command = command.get_command(click.Context(command), name)
+        monkeypatch.setattr(command, "callback", lambda **options: called.append(options))
+        assert run(*rest).exit_code == 0, line
+    assert len(called) == 2
+
+
+def test_help_and_version_have_short_names():
+    assert run("-h").output == run("--help").output
+    assert run("cache", "info", "-h").output == run("cache", "info", "--help").output
+    assert run("-V").output == run("--version").output
+
+
+@pytest.fixture
+def imported_cache(tmp_path):
+    """A command that succeeds with a note, and the cache that it takes."""
+    path = tmp_path / "a.h5"
+    save(make_features(), path)
+    return path
+
+
+def test_quiet_leaves_results_and_errors(imported_cache):
+    assert run("cache", "verify", imported_cache).stderr == f"{imported_cache} is sound\n"
+    assert run("cache", "verify", imported_cache, "--quiet").stderr == ""
+    told = run("cache", "info", imported_cache, "--json")
+    assert run("cache", "info", imported_cache, "--json", "-q").stdout == told.stdout
+    shown = run("cache", "info", "gone.h5", "-q")
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert shown.stderr.startswith("Error: gone.h5")
+    shown = run("probe", "gone.mp4", "-q")
+    assert shown.stderr.startswith("failed: gone.mp4")
+    # and the next command of the process is as loud as ever
+    assert run("cache", "verify", imported_cache).stderr != ""
+
+
+def test_verbose_tells_times_and_where_an_error_is_from(imported_cache):
+    (line,) = run("cache", "verify", imported_cache, "-v").stderr.splitlines()
+    assert re.fullmatch(rf"\[ +\d+\.\d s\] {re.escape(str(imported_cache))} is sound", line)
+    *trace, last = run("cache", "info", "gone.h5", "--verbose").stderr.splitlines()
+    assert "Traceback (most recent call last):" in trace[0]
+    assert any("hdf5_reader.py" in line or "io.py" in line for line in trace)
+    assert last.startswith("Error: gone.h5")
+    shown = run("cache", "verify", imported_cache, "-q", "-v")
+    assert (shown.exit_code, "exclude each other" in shown.stderr) == (2, True)
 
 
 def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):

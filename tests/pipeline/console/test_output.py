@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 import pipeline
 from pipeline.console import (
+    Loudness,
     OutputError,
     ProgressBar,
     echo,
@@ -20,7 +20,9 @@ from pipeline.console import (
     log,
     print_table,
     printable,
+    set_loudness,
     show_log_of,
+    warn,
 )
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\x9b31m\r\n\t\x00\x7f\u202etxt.\u2066\u2069\u200e\u200f\u061c"
@@ -53,8 +55,11 @@ def test_every_way_to_print_is_printable(capsys):
 
 def test_a_bar_on_a_terminal_is_printable(monkeypatch):
     shown = io.StringIO()
-    terminal = Console(file=shown, width=200, force_terminal=True, color_system=None)
-    monkeypatch.setattr("pipeline.console.progress.Console", lambda file: terminal)
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
     with ProgressBar("[red]clips\u202e") as bar:
         bar.update(1, 2, "a\x9b2Jb\rc")
     assert r"[red]clips\u202e" in shown.getvalue()
@@ -139,3 +144,43 @@ def test_work_goes_on_where_nobody_reads_stderr():
     with open("/dev/full", "w") as full:
         ended = in_a_process(code, stderr=full)
     assert (ended.returncode, ended.stdout) == (0, "done\n")
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "coloured"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),  # as https://no-color.org has it
+        (True, {"TERM": "dumb"}, False),
+        (False, {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colours_are_for_terminals_whose_users_want_them(
+    monkeypatch, terminal, environment, coloured
+):
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", shown)
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    echo("ok  a sentence", colour="green")
+    print_table(["name"], [["a"]])
+    assert ("\x1b[32m" in shown.getvalue()) is coloured
+    assert ("\x1b[" in shown.getvalue()) is (coloured or (terminal and "NO_COLOR" in environment))
+
+
+def test_quiet_tells_only_what_went_wrong(capsys):
+    try:
+        set_loudness(Loudness.QUIET)
+        log("a note")
+        warn("a warning")
+        with ProgressBar("clips") as bar:
+            bar.update(1, 1)
+    finally:
+        set_loudness(Loudness.NORMAL)
+    log("a later note")
+    assert capsys.readouterr() == ("", "a warning\na later note\n")

@@ -2,11 +2,11 @@
 
 import io
 import re
+from contextlib import redirect_stderr
 
 import pytest
-from rich.console import Console
 
-from pipeline.console import ProgressBar, format_duration
+from pipeline.console import ProgressBar, echo, format_duration, log
 
 
 def test_a_log_has_a_line_every_so_often(capsys, monkeypatch):
@@ -31,33 +31,111 @@ def test_durations_are_short():
     ]
 
 
-def screen(monkeypatch: pytest.MonkeyPatch, *, width: int, note: str) -> list[str]:
-    """The lines that a terminal shows at the end."""
-    shown = io.StringIO()
-    terminal = Console(file=shown, width=width, force_terminal=True, legacy_windows=False)
-    monkeypatch.setattr("pipeline.console.progress.Console", lambda file: terminal)
-    with ProgressBar("clips") as bar:
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal, in an encoding."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+    def last_lines(self) -> list[str]:
+        """The lines that it shows at the end."""
+        last = self.getvalue().rpartition("\x1b[2K")[2]
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last).splitlines()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal of 80 columns."""
+    for name in ("CI", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    return Terminal()
+
+
+NOTE = "12300 done, 45 failed, 1234 frames/s, bottleneck: backbone"
+
+
+def show_bar(terminal: Terminal, title: str = "clips", note: str = NOTE) -> None:
+    with redirect_stderr(terminal), ProgressBar(title) as bar:
         bar.update(12345, 20600, note, seconds_left=4000)
-    last = shown.getvalue().rpartition("\x1b[2K")[2]
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last).splitlines()
 
 
-def test_a_bar_fits_into_80_columns_with_its_note_in_the_next_line(monkeypatch):
-    note = "12300 done, 45 failed, 1234 frames/s, bottleneck: backbone"
-    bar, below = screen(monkeypatch, width=80, note=note)
-    assert bar.startswith("clips ")
-    assert bar.split()[-5:] == ["12345/20600", "1", "h", "06", "min", "left"][-5:]
-    assert "12345/20600 1 h 06 min left" in bar
-    assert len(bar) <= 80
-    assert below == f"  {note}"
+def test_bar_count_and_time_left_come_first_and_the_note_is_below(terminal):
+    show_bar(terminal)
+    bar, below = terminal.last_lines()
+    assert bar.rstrip() == "━" * 17 + "─" * 13 + "  12345/20600  1 h 06 min left  clips"
+    assert below.rstrip() == f"  {NOTE}"
 
 
-def test_a_narrow_terminal_cuts_the_note_and_wraps_nothing(monkeypatch):
-    lines = screen(monkeypatch, width=60, note="12300 done, " * 10)
-    assert len(lines) == 2
-    assert all(len(line) <= 60 for line in lines)
-    assert lines[1].endswith("…")
+@pytest.mark.parametrize("columns", [24, 40, 60, 80])
+def test_title_and_note_are_cut_and_never_the_bar_with_its_counts(terminal, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show_bar(terminal, "3/12 vocab-8_heads-2_sender_lr-0.001_receivers-3", note="12300 done, " * 10)
+    bar, below = terminal.last_lines()
+    assert max(len(bar), len(below)) <= columns
+    assert re.match("━+─+  12345/20600" if columns > 24 else "━+─+  12345", bar)
+    assert bar.rstrip().endswith("…")
+    assert below.rstrip().endswith("…")
+    if columns >= 60:
+        assert "1 h 06 min left" in bar
 
 
-def test_without_a_note_a_bar_is_one_line(monkeypatch):
-    assert len(screen(monkeypatch, width=80, note="")) == 1
+def test_a_terminal_without_such_characters_gets_others(terminal):
+    terminal.encoding = "ascii"
+    show_bar(terminal)
+    assert terminal.last_lines()[0].startswith("#" * 17 + "-" * 13 + "  12345/20600")
+
+
+def test_no_color_takes_the_colours_and_leaves_the_bar(terminal, monkeypatch):
+    show_bar(terminal)
+    assert "\x1b[32m" in terminal.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    before = len(terminal.getvalue())
+    show_bar(terminal)
+    assert "\x1b[32m" not in terminal.getvalue()[before:]
+    assert "12345/20600" in terminal.getvalue()[before:]
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "unknown"}, {"CI": "true"}])
+def test_where_no_line_can_be_redrawn_there_are_lines(terminal, monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with redirect_stderr(terminal), ProgressBar("clips") as bar:
+        bar.update(1, 2)
+        bar.update(2, 2, "none failed")
+    assert terminal.getvalue() == "clips: 2/2, none failed\n"
+
+
+def test_a_pipe_has_lines_even_where_colours_are_forced(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with ProgressBar("clips") as bar:
+        bar.update(2, 2)
+    assert capsys.readouterr().err == "clips: 2/2\n"
+
+
+def test_what_is_printed_beside_a_bar_goes_where_it_belongs(terminal, capsys):
+    with redirect_stderr(terminal), ProgressBar("clips") as bar:
+        bar.update(1, 2)
+        echo("data")
+        log("a note")
+    assert capsys.readouterr().out == "data\n"  # stdout is no terminal here
+    assert "data" not in terminal.getvalue()
+    assert "a note" in terminal.getvalue()
+
+
+def test_a_log_of_days_has_fewer_lines(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.console.progress.time.monotonic", lambda: clock[0])
+    with ProgressBar("clips") as bar:
+        for second in range(1, 86401):
+            clock[0] = float(second)
+            bar.update(second, 86400)
+    assert len(capsys.readouterr().err.splitlines()) < 400
+
+
+def test_without_a_note_a_bar_is_one_line(terminal):
+    show_bar(terminal, note="")
+    assert len(terminal.last_lines()) == 1

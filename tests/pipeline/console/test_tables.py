@@ -1,10 +1,10 @@
 """Tables, on a terminal of 80 columns and in a pipe."""
 
 import io
-from typing import Any
+import re
+from collections.abc import Sequence
 
 import pytest
-from rich.console import Console
 
 from pipeline.console import echo_folded, print_table
 
@@ -15,16 +15,16 @@ ROWS = [
 ]
 
 
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
+def on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int, rows: Sequence[Sequence[str]] = ROWS
+) -> list[str]:
+    """The lines that a terminal of some columns shows."""
     shown = io.StringIO()
-
-    def terminal(**options: Any) -> Console:
-        return Console(width=width, force_terminal=True, color_system=None, **options)
-
-    monkeypatch.setattr("pipeline.console.tables.Console", terminal)
+    monkeypatch.setattr(shown, "isatty", lambda: True)
     monkeypatch.setattr("sys.stdout", shown)
-    print_table(COLUMNS, ROWS)
-    return shown.getvalue().splitlines()
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table(COLUMNS, rows)
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.getvalue().splitlines()]
 
 
 def test_names_stay_whole_in_80_columns(monkeypatch):
@@ -34,11 +34,25 @@ def test_names_stay_whole_in_80_columns(monkeypatch):
     assert firsts == ["name", "efficientnet_lite0", "dinov2_vits14"]
 
 
-def test_names_that_fill_the_terminal_are_folded(monkeypatch):
-    lines = on_a_terminal(monkeypatch, 30)
-    assert all(len(line) <= 30 for line in lines)
-    text = "".join(line.split()[0] for line in lines[1:] if line[0] != " ")
-    assert "efficientnet_lite0" in text
+@pytest.mark.parametrize("width", [46, 60, 80, 120])
+def test_cells_are_folded_between_words(monkeypatch, width):
+    lines = on_a_terminal(monkeypatch, width)
+    assert all(len(line) <= width for line in lines)
+    words = {word for row in [COLUMNS, *ROWS] for cell in row for word in cell.split()}
+    assert {word for line in lines for word in line.split()} == words
+
+
+def test_what_is_too_wide_for_a_terminal_becomes_a_list_and_no_name_is_folded(monkeypatch):
+    name = "a/very/long/path/of/a/clip/that/somebody/types.mp4"
+    assert on_a_terminal(monkeypatch, 40, [[name, "two words", "here"]]) == [
+        name, "  what it is: two words", "  weights: here",
+    ]  # fmt: skip
+
+
+def test_a_pipe_is_as_wide_as_its_names_need(capsys):
+    name = "n" * 120
+    print_table(COLUMNS, [[name, "two words", "here"]])
+    assert f"\n{name}  two words  here" in re.sub(" {3,}", "  ", capsys.readouterr().out)
 
 
 def test_in_a_pipe_there_are_no_colours_and_cells_are_to_the_letter(capsys):

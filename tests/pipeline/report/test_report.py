@@ -155,6 +155,8 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     assert f"heliograph evaluate {run.folder}" not in page.words
     assert "ridge regression on the raw features" in page.words
     assert "95 % interval over objects" in page.words
+    assert "TopSim, which says how far clips of unlike mass have unlike messages, is" in page.words
+    assert "Residual entropy (smaller is better) is" in page.words
     assert "No pixels, differences, first_frame: " in page.words
     assert not [text for text in page.text if re.search(r"[a-z%]\.[A-Z]", text)]  # no space lost
     found = run.metrics().interventions.resample.drop
