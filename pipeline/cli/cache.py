@@ -93,7 +93,8 @@ def verify(
     share_the_cores()
     from data import cache as store
 
-    problems = store.verify(path)
+    with ProgressBar("checked", may_be_quick=True) as bar:
+        problems = store.verify(path, bar.update)
     for problem in problems:
         echo(str(problem))
     mended = store.restore(path) if problems and repair else []

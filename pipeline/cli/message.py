@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,19 @@ from pipeline.cli.options import (
     windows,
     windows_of,
 )
-from pipeline.console import echo, echo_json, log, printable, warn
+from pipeline.console import (
+    echo,
+    echo_json,
+    is_terminal,
+    log,
+    print_record,
+    printable,
+    warn,
+)
 
 HELP_ORDER = 90
 HELP_GROUP = HelpGroup.AGENTS
+FACTS = ("message", "meaning", "sure", "clip")  # what the cells after the first are, on a terminal
 
 
 @click.command(
@@ -52,8 +62,10 @@ def message(
 
     CLIPS are videos, folders, manifests or caches. Prints a line a clip, its columns parted by
     tabs: the clip, its message, what that means by the lexicon of the run, how likely the agents
-    find each symbol (softmax at temperature 1), and whether the clip is like those of the training.
-    Refuses clips whose features would be made otherwise than those of the run.
+    find each symbol (softmax at temperature 1), whether the clip is like those of the training, and
+    an estimate of each property: an interval that holds for nine in ten clips of new objects, and
+    how likely the third (low, middle, high) is right. Refuses clips whose features would be made
+    otherwise than those of the run.
 
     With `--every` each video is cut into windows, and has a line for each: a timeline on a
     terminal, and elsewhere the same columns, with start and end of the window in seconds after
@@ -69,7 +81,7 @@ def message(
         log(speaker.run.unchecked)
     failed = False
     missing: set[str] = set()
-    timeline = Timeline() if cut and on_a_terminal() else None
+    timeline = Timeline() if cut and is_terminal(sys.stdout) else None
     for result in messages_for(speaker, clips, windows=cut):
         if isinstance(result, HeliographError):
             failed = True
@@ -80,7 +92,7 @@ def message(
         elif timeline is not None:
             timeline.add(result)
         else:
-            echo(*_cells(result))
+            _show(result)
         for reason in result.missing:
             if reason not in missing:
                 missing.add(reason)
@@ -95,11 +107,6 @@ def message(
             "the training: do not trust their messages"
         )
     sys.exit(SOME_CLIPS_FAILED if failed else 0)
-
-
-def on_a_terminal() -> bool:
-    """Return whether people read stdout, and not a program."""
-    return sys.stdout is not None and sys.stdout.isatty()
 
 
 class Timeline:
@@ -143,6 +150,17 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest // 100:02d}.{rest % 100:02d}"
 
 
+def _show(message: Any) -> None:
+    """Print a message: for people in two columns under the clip, for programs in one line."""
+    cells = _cells(message)
+    if not is_terminal(sys.stdout):
+        echo(*cells)
+        return
+    strange = message.distance is not None and message.distance.unfamiliar
+    facts = zip_longest(FACTS[: len(cells) - 1], cells[1:], fillvalue="")
+    print_record(cells[0], facts, colour="yellow" if strange else "cyan")
+
+
 def _cells(message: Any) -> list[str]:
     confidence = " | ".join(
         " ".join(f"{100 * p:.0f} %" for p in agent) for agent in message.confidence
@@ -153,5 +171,6 @@ def _cells(message: Any) -> list[str]:
         message.meaning or "-",
         confidence,
         str(message.distance or "-"),
+        " | ".join(map(str, message.readings or ())) or "-",
         *([] if message.window is None else map("{:.10g}".format, message.window)),
     ]
