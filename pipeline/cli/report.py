@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from data.errors import HeliographError
 from pipeline.cli.options import PATH, HelpGroup, examples, reading_limits
-from pipeline.cli.outputs import overwrite, require_free
+from pipeline.cli.outputs import has_content, overwrite, require_free
 from pipeline.console import echo, log
 
 HELP_ORDER = 100
@@ -28,9 +29,23 @@ HELP_GROUP = HelpGroup.AGENTS
     help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
     show_default="where they were",
 )
+@click.option(
+    "--corpus",
+    "corpus_path",
+    type=PATH,
+    metavar="FILE",
+    help="Write no page but the messages, to FILE (.jsonl), as ELCC has them: a list of integers a "
+    "line. What is known of the clips goes to FILE.labels.jsonl, line by line.",
+)
 @overwrite
 @reading_limits
-def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool) -> None:
+def report(
+    run: Path,
+    out: Path | None,
+    clips: tuple[Path, ...],
+    corpus_path: Path | None,
+    overwrite: bool,
+) -> None:
     """Write one self-contained HTML page about a RUN.
 
     On it: accuracies next to baselines, what each position carries, the lexicon with pictures of
@@ -40,6 +55,11 @@ def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool
     """
     from pipeline.report import is_page_of, open_run, page_path, write_report
 
+    if corpus_path is not None:
+        if out is not None or clips:
+            raise click.UsageError("--corpus writes no page: leave out --out and --clips")
+        _write_corpus(run, corpus_path, overwrite)
+        return
     opened, page = open_run(run), page_path(run, out)
     require_free(page, overwrite or is_page_of(page, opened))
     written = write_report(opened, out, clips=clips)
@@ -47,3 +67,27 @@ def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
     echo(written.path)
+
+
+def _write_corpus(run: Path, path: Path, overwrite: bool) -> None:
+    """Write messages and labels of a run, the messages last; print both paths."""
+    from data.files import as_bytes, atomic_write
+    from pipeline.report import corpus_of, labels_path, open_run
+
+    places = labels_path(path), path
+    messages, labels = corpus_of(open_run(run))
+    contents = as_bytes(labels), as_bytes(messages)
+    whole = list(zip(places, contents, strict=True))
+    for place, content in whole:
+        require_free(place, overwrite or _has(place, content), option="--corpus")
+    for place, content in whole:
+        atomic_write(place, content)
+    for place in reversed(places):
+        echo(place)
+
+
+def _has(path: Path, content: bytes) -> bool:
+    try:
+        return has_content(path, content)
+    except (HeliographError, OSError):
+        return False
