@@ -75,9 +75,61 @@ def avi_with_b_frames(path: Path) -> Path:
     )
 
 
+def _copied(path: Path, source: Path) -> Path:
+    """Write the packets of `source`, or of what `thirty_minutes` makes there, into another file."""
+    if not source.exists():
+        thirty_minutes(source)
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                out.mux(packet)
+    return path
+
+
+def in_matroska(path: Path) -> Path:
+    """The thirty minutes in Matroska."""
+    return _copied(path, path.with_suffix(".mp4"))
+
+
+def in_transport_stream(path: Path) -> Path:
+    """The thirty minutes in a transport stream."""
+    return _copied(path, path.with_suffix(".mp4"))
+
+
+def five_minutes(path: Path) -> Path:
+    """9,000 frames of 1080p in MP4."""
+    options = {"preset": "veryfast", "g": "250", "bf": "2", "crf": "28"}
+    return _repeated(
+        path, codec="libx264", size=(1920, 1080), rate=30, frames=250, times=36, options=options
+    )
+
+
+def high_speed(path: Path) -> Path:
+    """A minute of 640x480 at 240 frames a second, in MP4."""
+    options = {"preset": "veryfast", "g": "240", "bf": "2", "crf": "28"}
+    return _repeated(
+        path, codec="libx264", size=(640, 480), rate=240, frames=480, times=30, options=options
+    )
+
+
+def avi_of_h264(path: Path) -> Path:
+    """Two minutes of H.264 with B-frames in AVI, which has no times of showing."""
+    options = {"preset": "veryfast", "g": "250", "bf": "2", "crf": "28"}
+    return _repeated(
+        path, codec="libx264", size=(640, 480), rate=25, frames=600, times=5, options=options
+    )
+
+
 RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "30_minutes.mp4": thirty_minutes,
+    "30_minutes.mkv": in_matroska,
+    "30_minutes.ts": in_transport_stream,
     "24_hours.mp4": a_day,
+    "5_minutes_1080p.mp4": five_minutes,
+    "240_per_second.mp4": high_speed,
     "576i.mpg": interlaced,
     "b_frames.avi": avi_with_b_frames,
+    "h264_b_frames.avi": avi_of_h264,
 }

@@ -33,7 +33,7 @@ from pipeline.agents.stacked import (
     unstack_receiver,
     unstack_sender,
 )
-from pipeline.agents.windows import agent_views, agent_windows
+from pipeline.agents.windows import agent_views, agent_windows, window_of
 
 __all__ = [
     "CHANNELS",
@@ -72,4 +72,5 @@ __all__ = [
     "unstack_receiver",
     "unstack_sender",
     "values_text",
+    "window_of",
 ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 
 def agent_windows(steps: int, agents: int) -> list[range]:
@@ -55,3 +58,9 @@ AgentView(cache=0, window=range(4, 8))]
 def repeated_steps(steps: Sequence[int], cache: int) -> int:
     """The steps that agents see of a cache: a single one is repeated as long as the others last."""
     return steps[cache] if steps[cache] > 1 else max(steps)
+
+
+def window_of(caches: Sequence[NDArray[Any]], view: AgentView) -> NDArray[Any]:
+    """The features (N, steps, D) that an agent sees; of a static cache its one step, once."""
+    cache = caches[view.cache]
+    return cache[:, view.window.start : view.window.stop] if cache.shape[1] > 1 else cache

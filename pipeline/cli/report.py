@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
-from pipeline.cli.options import PATH, HelpGroup, examples, reading_limits
+from pipeline.cli.options import (
+    PATH,
+    HelpGroup,
+    examples,
+    moved_caches,
+    named_caches,
+    reading_limits,
+)
 from pipeline.cli.outputs import has_content, overwrite, require_free
 from pipeline.console import echo, log
 
@@ -37,6 +44,7 @@ HELP_GROUP = HelpGroup.AGENTS
     help="Write no page but the messages, to FILE (.jsonl), as ELCC has them: a list of integers a "
     "line. What is known of the clips goes to FILE.labels.jsonl, line by line.",
 )
+@moved_caches
 @overwrite
 @reading_limits
 def report(
@@ -44,6 +52,7 @@ def report(
     out: Path | None,
     clips: tuple[Path, ...],
     corpus_path: Path | None,
+    moved: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Write one self-contained HTML page about a RUN.
@@ -56,13 +65,13 @@ def report(
     from pipeline.report import is_page_of, open_run, page_path, write_report
 
     if corpus_path is not None:
-        if out is not None or clips:
-            raise click.UsageError("--corpus writes no page: leave out --out and --clips")
+        if out is not None or clips or moved:
+            raise click.UsageError("--corpus writes no page: leave out --out, --clips and --cache")
         _write_corpus(run, corpus_path, overwrite)
         return
     opened, page = open_run(run), page_path(run, out)
     require_free(page, overwrite or is_page_of(page, opened))
-    written = write_report(opened, out, clips=clips)
+    written = write_report(opened, out, clips=clips, moved=named_caches(moved, "--cache"))
     for note in written.notes:
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")

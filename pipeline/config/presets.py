@@ -34,7 +34,7 @@ _RIDGE: dict[str, Any] = {
     "tau_start": 1.0,
     "soft_epochs": 0,
     "pairings": 16,
-    "epochs": 80,
+    "epochs": 40,
     "refit": True,
 }
 

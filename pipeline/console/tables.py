@@ -44,7 +44,7 @@ def print_table(
         if console.is_terminal:
             _print_list(heads, body)
             return
-        console.width = needed
+        console.width = needed + LOG_WIDTH // 2
     table = Table(box=None, pad_edge=False, header_style="bold")
     widths = _widths(least, natural, console.width - GAP * (len(least) - 1))
     for number, (head, width) in enumerate(zip(heads, widths, strict=True)):

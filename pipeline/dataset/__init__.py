@@ -30,6 +30,7 @@ from pipeline.dataset.splits import (
     refuse_unknown_split,
 )
 from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
+from pipeline.dataset.window_ridge import WindowRidge
 
 __all__ = [
     "BLOCK_NUMBERS",
@@ -42,6 +43,7 @@ __all__ = [
     "RunInputs",
     "Split",
     "VideoJobs",
+    "WindowRidge",
     "as_tensor",
     "build_examples",
     "chance_bound",

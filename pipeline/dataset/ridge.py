@@ -151,49 +151,30 @@ def predict(
     Returns:
         float64 (n, T).
     """
-    best, _ = _best_penalty(kernel, targets, train, objects, goodness)
+    best, _ = best_penalty(kernel, targets, train, objects, goodness)
     return _solve(kernel, targets, train, clips, np.array([best]))[0]
 
 
-def weights(
-    features: Sequence[NDArray[np.generic]],
-    targets: Floats,
-    train: Numbers,
-    *,
-    objects: Numbers,
-    goodness: Goodness,
-) -> tuple[Floats, Floats, float]:
-    """Return the regression that `predict` makes, as weights of the features themselves.
+def feature_weights(features: NDArray[np.generic], of_clips: Floats) -> Floats:
+    """Return a regression on products of standardised features as weights of the features.
 
     Args:
-        features: Arrays (N, ...) of the same clips, whose F numbers a clip are laid end to end.
-        targets: As for `predict`, and so are the rest.
-        train: The training clips.
-        objects: The number of each clip's object.
-        goodness: Scores the predictions of a fold.
+        features: Of the n training clips, (n, F).
+        of_clips: What each training clip adds by its product, (n, T).
 
     Returns:
-        Weights float64 (F, T), offsets (T,), and how good its predictions of the folds are.
+        float64 (F, T).
     """
-    kernel = linear_kernel(features, train)
-    penalty, quality = _best_penalty(kernel, targets, train, objects, goodness)
-    spectrum = _Spectrum.of(kernel[np.ix_(train, train)], targets[train])
-    of_clips = spectrum.vectors @ spectrum.shrunk(np.array([penalty]))[0]  # (train, T)
-    offset = spectrum.offset - spectrum.column @ of_clips
-    parts, width = [], sum(part[:1].size for part in features)
-    for columns in column_blocks(features):
-        rows = np.asarray(columns, dtype=np.float32)[train]
-        exponents = _exponents(rows, np.arange(len(train)))
-        rows = np.ldexp(rows, exponents).astype(np.float64)
-        mean, scale = rows.mean(0), rows.std(0)
-        scale = np.where(scale > 0, scale, 1)
-        part = ((rows - mean) / scale).T @ of_clips / width / scale[:, None]
-        offset = offset - mean @ part
-        parts.append(np.ldexp(part, exponents[:, None]))
-    return np.concatenate(parts), offset, quality
+    rows = np.asarray(features, dtype=np.float32)
+    exponents = _exponents(rows, np.arange(len(rows)))
+    rows = np.ldexp(rows, exponents).astype(np.float64)
+    scale = rows.std(0)
+    scale = np.where(scale > 0, scale, 1)
+    weights = ((rows - rows.mean(0)) / scale).T @ of_clips / scale[:, None]
+    return np.asarray(np.ldexp(weights, exponents[:, None]))
 
 
-def _best_penalty(
+def best_penalty(
     kernel: Floats, targets: Floats, train: Numbers, objects: Numbers, goodness: Goodness
 ) -> tuple[float, float]:
     """Return the one of `PENALTIES` that `predict` takes, and its goodness over the folds."""
@@ -222,7 +203,7 @@ def _solve(
     kernel: Floats, targets: Floats, train: Numbers, clips: Numbers, penalties: Floats
 ) -> Floats:
     """Return predictions (penalties, n, T), by one eigendecomposition, the intercept free."""
-    spectrum = _Spectrum.of(kernel[np.ix_(train, train)], targets[train])
+    spectrum = Spectrum.of(kernel[np.ix_(train, train)], targets[train])
     across = kernel[np.ix_(clips, train)]
     across = across - across.mean(1, keepdims=True) - spectrum.column + spectrum.column.mean()
     coordinates = across @ spectrum.vectors  # (n, train)
@@ -230,7 +211,7 @@ def _solve(
 
 
 @dataclass(frozen=True)
-class _Spectrum:
+class Spectrum:
     """The centred kernel of n training clips by its eigenvectors, and the targets along them.
 
     Attributes:
@@ -248,7 +229,7 @@ class _Spectrum:
     coefficients: Floats
 
     @classmethod
-    def of(cls, inside: Floats, targets: Floats) -> _Spectrum:
+    def of(cls, inside: Floats, targets: Floats) -> Spectrum:
         """Decompose a kernel (n, n) of clips with targets (n, T)."""
         column, offset = inside.mean(0), targets.mean(0)
         centred = inside - column - column[:, None] + column.mean()

@@ -31,7 +31,7 @@ Numbers = NDArray[np.int64]
 MAX_EXACT_SEEDS = 16
 """Of up to this many seeds every pattern of signs is tried; of more, 2 ** 16 drawn."""
 BOOTSTRAP_DRAWS = 10_000
-BASELINES = ("majority", "pixels", "differences", "ridge")
+BASELINES = ("majority", "pixels", "differences", "quantised_ridge", "ridge")
 """Those that tell whether the clips of two runs are equally hard."""
 
 

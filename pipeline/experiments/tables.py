@@ -19,6 +19,8 @@ Table = tuple[list[str], list[list[str]]]
 ALL = "all at once"
 BASELINES = {
     "ridge": "ridge",
+    "quantised_ridge": "quantised ridge",
+    "quantised_labels": "labels quantised",
     "differences": "differences",
     "pixels": "pixels",
     "majority": "chance",

@@ -21,7 +21,9 @@ BASELINES = {
     "volume": "the object's volume alone",
     "scenario": "the scenario alone",
     "condition": "the recording's condition alone",
+    "quantised_ridge": "ridge regression that may send no more than the agents",
     "ridge": "ridge regression on the raw features",
+    "quantised_labels": "the true labels, through as many messages",
     "ridge_static": "ridge, middle time step alone",
     "ridge_shuffled_steps": "ridge, time steps shuffled",
     "clusters": "a code without learning: clusters of the raw features",
@@ -63,7 +65,8 @@ def headline(metrics: RunMetrics) -> Headline:
     chosen = metrics.accuracy_test is not None
     accuracy: Spread = metrics.accuracy_test or metrics.accuracy_last_epoch
     baselines = dict(metrics.baselines or {})
-    baselines.pop("majority", None)
+    for name in ("majority", "quantised_labels"):  # chance, and no predictor
+        baselines.pop(name, None)
     known = {
         name: baseline.mean
         for name, baseline in baselines.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.wording import counted
@@ -23,6 +23,10 @@ from pipeline.runs import (
 Table = tuple[list[str], list[list[str]]]
 Metrics = dict[str, Any]
 
+FIRST = ("majority", "pixels", "differences", "quantised_ridge")
+SECOND = ("ridge", "quantised_labels")
+"""Baselines of the headline: those before the accuracies of the agents, and those after."""
+
 SCORE_NAMES = {
     "accuracy_test": "chosen on validation",
     "accuracy_last_epoch": "last epoch, nothing chosen",
@@ -31,17 +35,28 @@ SCORE_NAMES = {
 
 
 def score_rows(metrics: RunMetrics) -> Table:
-    """Return accuracies on test clips, then the baselines: all properties at once, and each."""
+    """Return accuracies on test clips: all properties at once, and of each.
+
+    First the headline, from chance to what the code could carry; then all else.
+    """
     properties = list(metrics.properties)
     several = len(properties) != 1
     columns = ["accuracy on test clips", *(["all at once"] if several else []), *properties]
+    baselines = metrics.baselines or {}
     rows = []
+    if metrics.game is None:
+        chance = ["chance", *([f"{100 / 2 ** len(properties):.1f} %"] if several else [])]
+        rows.append([*chance, *["50.0 %"] * len(properties)])
+    for name in FIRST:
+        rows += _baseline_rows(name, baselines, properties, several)
     for score, name in SCORE_NAMES.items():
         if getattr(metrics, score) is None and metrics.game is not None:
             continue  # a game that the paper does not have
         cells = [percent(getattr(metrics, score))] if several else []
         each = (percent(getattr(own, score)) for own in metrics.properties.values())
         rows.append([name, *cells, *each])
+    for name in SECOND:
+        rows += _baseline_rows(name, baselines, properties, several)
     if metrics.game is not None and metrics.game.chance is not None:
         rows.append(["chance", f"{100 * metrics.game.chance:.1f} %"])
         if metrics.game.null_mean is not None:
@@ -51,6 +66,7 @@ def score_rows(metrics: RunMetrics) -> Table:
         f"{kind}: {name}": entry
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))
         for name, entry in (group or {}).items()
+        if name not in (*FIRST, *SECOND)
     }
     if metrics.shuffled_labels is not None and metrics.shuffled_labels.properties:
         entries["control: shuffled labels"] = metrics.shuffled_labels
@@ -70,6 +86,16 @@ def score_rows(metrics: RunMetrics) -> Table:
         if entry is not None:
             rows.append(_score_row(name, entry, properties, several))
     return columns, rows
+
+
+def _baseline_rows(
+    name: str,
+    baselines: Mapping[str, AccuracyEstimate | None],
+    properties: list[str],
+    several: bool,
+) -> list[list[str]]:
+    entry = baselines.get(name)
+    return [] if entry is None else [_score_row(f"baseline: {name}", entry, properties, several)]
 
 
 def _score_row(
@@ -110,7 +136,7 @@ def structure_rows(metrics: RunMetrics) -> Table:
         rows.append(
             [
                 name,
-                "-" if entry.clips == "training" else _spread_text(entry),
+                _spread_text(entry if entry.clips == "held out" else None),
                 _spread_text(entry if entry.clips == "training" else entry.on_training_clips),
                 _decimals(nulls.mean if nulls else entry.null_mean),
                 _decimals(nulls.p_value if nulls else entry.p_value),

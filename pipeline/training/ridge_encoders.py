@@ -1,9 +1,10 @@
 """Ridge encoders: the scores that senders read, and symbols that start as levels of the scores.
 
 A sender learns best where it starts from what a regression reads out of its features: it then has
-to find out only how to put that into symbols. Each agent gets, for each property, the ridge
-regression on its own steps; each of its heads starts as a quantiser of one score (or, with fewer
-heads than properties, of several at once), which training may change.
+to find out only how to put that into symbols. One ridge regression of each property is shared out
+over the agents: each gets what its own steps add, so that what they say adds up to the whole. Each
+of its heads starts as a quantiser of one score (or, with fewer heads than properties, of several at
+once), which training may change.
 """
 
 from __future__ import annotations
@@ -17,19 +18,15 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from data.memory import require_memory
-from pipeline.agents import RidgeEncoder, Stack, agent_views, logarithms
+from pipeline.agents import RidgeEncoder, Stack, agent_views, window_of
 from pipeline.config import TrainConfig
-from pipeline.dataset import ridge
+from pipeline.dataset import WindowRidge
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 SHARPNESS = 4.0
 """What the logits of two neighbouring levels differ by where one of them is."""
-
-SMALL = 0.03
-"""Of the root mean square of a dimension: what logarithms take for little."""
 
 UNUSED = -10.0
 """Logit of a symbol that no level has."""
@@ -54,44 +51,25 @@ class RidgeScores:
     of_clips: Floats
 
     @classmethod
-    def fit(
-        cls,
-        features: Sequence[NDArray[np.generic]],
-        labels: Floats,
-        objects: Numbers,
-        train: Numbers,
-    ) -> RidgeScores:
-        """Regress the ranks of labels (N, P) on the features of each step, (N, D) each.
+    def of(cls, shared: WindowRidge, window: int, steps: int, train: Numbers) -> RidgeScores:
+        """Return what a window adds to a regression, as scores of an agent.
 
-        Penalties are chosen over folds of training objects, as for the baseline `ridge`, and so is
-        whether the features or their logarithms are read: amounts of motion span decades.
+        Args:
+            shared: The regression.
+            window: The number of its window.
+            steps: That the agent sees: of a window of one step, that step again and again.
+            train: The training clips.
         """
-        require_memory(
-            4 * sum(step.size for step in features),
-            f"the logarithms of {len(labels):,} clips' features",
-            "take fewer clips, or fewer dimensions",
+        part, weights = shared.parts[window], shared.weights[window]
+        repeats = steps * len(shared.scales[window]) // len(weights)
+        spread = part[train].std(0)
+        spread = np.where(spread > 0, spread, 1)
+        return cls(
+            shared.scales[window],
+            np.tile(weights / repeats / spread, (repeats, 1)).T,
+            shared.biases[window] / spread,
+            part / spread,
         )
-        targets = ridge.relative_ranks(labels, train)
-        plain = np.zeros(features[0].shape[1], np.float32)
-        size = sum(np.square(step[train], dtype=np.float64).mean(0) for step in features)
-        scale = (SMALL * np.sqrt(size / len(features))).astype(np.float32)
-        found = []
-        for divisor in (plain, scale):
-            steps = [_logarithms(step, divisor) for step in features]
-            weight, bias, quality = ridge.weights(
-                steps, targets, train, objects=objects, goodness=ridge.closeness(targets)
-            )
-            scores = np.tile(bias, (len(labels), 1))
-            parts = weight.reshape(len(steps), -1, weight.shape[-1])
-            for step, part in zip(steps, parts, strict=True):
-                scores += step.astype(np.float64) @ part
-            mean, spread = scores[train].mean(0), scores[train].std(0)
-            spread = np.where(spread > 0, spread, 1)
-            kept = cls(
-                divisor, (weight / spread).T, (bias - mean) / spread, (scores - mean) / spread
-            )
-            found.append((quality, kept))
-        return max(found, key=lambda pair: pair[0])[1]
 
     def load_into(self, encoder: RidgeEncoder) -> None:
         """Set the scores of an encoder."""
@@ -104,12 +82,6 @@ class RidgeScores:
         encoder.scale.copy_(torch.from_numpy(self.scale))
 
 
-def _logarithms(step: NDArray[np.generic], scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `logarithms` of features (N, D)."""
-    values = torch.from_numpy(np.asarray(step, dtype=np.float32))
-    return logarithms(values, torch.from_numpy(scale)).numpy()
-
-
 def fit_scores(
     caches: Sequence[NDArray[np.generic]],
     config: TrainConfig,
@@ -119,13 +91,11 @@ def fit_scores(
 ) -> list[RidgeScores]:
     """Return the scores of every agent, from the features (N, T, D) of each cache."""
     views = agent_views([cache.shape[1] for cache in caches], config.agent_caches)
-    agents: dict[tuple[int, range], RidgeScores] = {}
-    for view in views:
-        if (view.cache, view.window) not in agents:
-            cache = caches[view.cache]
-            steps = [cache[:, step if cache.shape[1] > 1 else 0] for step in view.window]
-            agents[view.cache, view.window] = RidgeScores.fit(steps, labels, objects, train)
-    return [agents[view.cache, view.window] for view in views]
+    windows = [window_of(caches, view) for view in views]
+    shared = WindowRidge.fit(windows, labels, objects, train)
+    return [
+        RidgeScores.of(shared, number, len(view.window), train) for number, view in enumerate(views)
+    ]
 
 
 def score_tensors(seeds: Sequence[Sequence[RidgeScores]]) -> list[Tensor]:
@@ -156,11 +126,19 @@ def quantise(
         known = labels[seed][train[seed]]
         for number, agent in enumerate(agents):
             stack = {name: value.detach()[seed, number] for name, value in senders.items()}
-            _quantise_agent(stack, agent.of_clips[train[seed]], known, config, draw=number)
+            alike = [
+                other
+                for other, scores in enumerate(agents)
+                if np.array_equal(scores.of_clips, agent.of_clips)
+            ]
+            place = (alike.index(number) + 0.5) / len(alike)
+            _quantise_agent(
+                stack, agent.of_clips[train[seed]], known, config, draw=number, place=place
+            )
 
 
 def _quantise_agent(
-    stack: Stack, scores: Floats, labels: Floats, config: TrainConfig, *, draw: int
+    stack: Stack, scores: Floats, labels: Floats, config: TrainConfig, *, draw: int, place: float
 ) -> None:
     """Let the heads of one agent start as quantisers, in place.
 
@@ -170,6 +148,8 @@ def _quantise_agent(
         labels: Of the same clips, (n, P).
         config: Of the run.
         draw: Seeds the centres of heads that tell several properties.
+        place: Of a level among the clips that share it, 0 to 1: agents of equal scores have
+            different ones, so that together they tell more levels.
     """
     count = len(config.properties)
     hidden = _Hidden(stack["fc.weight"], stack["fc.bias"], count)
@@ -184,7 +164,11 @@ def _quantise_agent(
             symbols = [[[level] for level in range(len(centres))]]
         else:
             most = min(config.vocab ** len(own), hidden.room // count)
-            centres = _levels(shown, labels[:, properties], config.vocab, most)
+            values = np.unique(labels[:, properties])
+            if config.agents == 1 and len(values) <= min(config.vocab, most):
+                centres = _means(shown, labels[:, properties])
+            else:  # part of a prediction is not near the mean of its label
+                centres = _levels(shown, most, place)
             symbols = _digits(len(centres), len(own), config.vocab)
         spacing = np.ptp(centres, axis=0).max() / max(1, len(centres) - 1)
         sharpness = SHARPNESS / max(spacing**2, 1e-12)
@@ -259,18 +243,15 @@ def _shares(heads: int, properties: int) -> list[tuple[list[int], list[int]]]:
     return [(list(range(head, properties, heads)), [head]) for head in range(heads)]
 
 
-def _levels(scores: Floats, labels: Floats, few: int, most: int) -> Floats:
-    """Return levels of a score (n, 1), ascending, (levels, 1).
+def _levels(scores: Floats, most: int, place: float) -> Floats:
+    """Return `most` levels of a score (n, 1), of equally many clips, ascending, (levels, 1)."""
+    return np.unique(np.quantile(scores, (np.arange(most) + place) / most))[:, None]
 
-    The mean score of each value of the label where there are few values, else `most` levels of
-    equally many clips.
-    """
+
+def _means(scores: Floats, labels: Floats) -> Floats:
+    """Return the mean score of each value of a label (n, 1), ascending, (values, 1)."""
     values = np.unique(labels)
-    if len(values) <= min(few, most):
-        levels = np.array([scores[labels[:, 0] == value].mean() for value in values])
-    else:
-        levels = np.quantile(scores, (np.arange(most) + 0.5) / most)
-    return np.unique(levels)[:, None]
+    return np.unique([scores[labels == value].mean() for value in values])[:, None]
 
 
 def _digits(levels: int, heads: int, vocab: int) -> list[list[list[int]]]:

@@ -78,6 +78,8 @@ def unsupported_reason(session: DecodeSession) -> str | None:
     if not session.random_access:
         reason = packet_index.doubt or session.mismatch or "damage"
         return f"a stream that has to be decoded whole ({reason})"
+    if packet_index.rank is not None:
+        return "frames whose times do not tell their order"
     if bool(packet_index.hidden.any()):
         return "a stream with hidden frames"
     if bool((packet_index.entry == OPEN_ENTRY).any()):

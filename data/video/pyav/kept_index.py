@@ -46,7 +46,7 @@ _SAMPLES, _SAMPLE_BYTES = 18, 4096
 # Each is stored as the differences from one packet to the next, which are small and often equal.
 _STEPS = ("pts", "position", "size")
 _FLAGS = ("key", "hidden", "droppable")
-_FACTS = ("doubt", "whole", "countable", "notes")
+_FACTS = ("doubt", "whole", "countable", "notes", "timeless")
 
 
 @dataclass
@@ -173,6 +173,7 @@ def _packed(kept: KeptIndex) -> bytes:
         "most_packets": kept.most_packets,
         "facts": {name: getattr(index, name) for name in _FACTS},
         "joints": index.joints.tolist(),
+        "rank": None if index.rank is None else index.rank.tolist(),
         "samples": None if samples is None else [samples.dated, samples.seekable],
         "decodes": [[strict, _decode_values(full)] for strict, full in kept.decodes.items()],
     }
@@ -210,6 +211,7 @@ def _unpacked(content: bytes, path: Path) -> KeptIndex:
         corrupt=np.zeros(0, np.int64),
         joints=np.array(head["joints"], np.int64),
         samples=samples,
+        rank=None if head["rank"] is None else np.array(head["rank"], np.int64),
         **bits,
         **facts,
     )

@@ -17,6 +17,7 @@ from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.clock import duration, find_joints
 from data.video.pyav.nal_units import PacketBytes
 from data.video.pyav.packets import NO_ENTRY, OPEN_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.picture_structure import picture_order
 from data.video.pyav.sample_tables import SampleTable
 from data.video.pyav.sniffing import ffmpeg_reason
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 # up to this number, since each takes 900 bytes more than its own.
 MAX_PACKET_BYTES = 256 << 20
 MAX_PACKETS = 50_000
+
+# The time of a packet that has none.
+NO_TIME = -1
 
 # So much of it is parsed at a time.
 BATCH_PACKETS = 4096
@@ -48,6 +52,9 @@ class PacketIndex:
         droppable: Whether no other packet depends on the packet.
         packets: The packets; None where they are too large to keep, or were not read.
         samples: Where they are in the file, if its own table of them is used; else None.
+        rank: int64, the place of each packet in the order of showing, where its time does not tell
+            and the pictures do (H.264 in AVI); else None.
+        timeless: Whether no packet has a time.
         doubt: Why the shown frames are known only by decoding everything; None where each shown
             packet is one frame with a time of its own.
         whole: Whether each packet is known to be a frame, none a field.
@@ -72,6 +79,8 @@ class PacketIndex:
     joints: npt.NDArray[np.int64]
     notes: tuple[str, ...] = ()
     samples: SampleTable | None = None
+    rank: npt.NDArray[np.int64] | None = None
+    timeless: bool = False
 
     def without_last(self) -> PacketIndex:
         """Return the index without its last packet, which a cut-off file holds in part."""
@@ -81,6 +90,7 @@ class PacketIndex:
             self,
             **{name: getattr(self, name)[:count] for name in arrays},
             packets=None if self.packets is None else self.packets[:count],
+            rank=None if self.rank is None else self.rank[:count],
             corrupt=self.corrupt[self.corrupt < count],
             joints=self.joints[self.joints < count],
             notes=(*self.notes, "its last frame is cut off, and left out"),
@@ -101,6 +111,11 @@ class PacketIndex:
         """The number of packets that are shown."""
         return int((~self.hidden).sum())
 
+    @property
+    def clock(self) -> npt.NDArray[np.int64]:
+        """What tells the order of showing of each packet, int64 (n,): its time, or its rank."""
+        return self.pts if self.rank is None else self.rank
+
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
         """Packet numbers of the shown frames in presentation order, int64.
@@ -111,7 +126,7 @@ class PacketIndex:
         if len(self.joints):
             part = np.searchsorted(self.joints, shown, side="right")
             return shown[np.lexsort((self.pts[shown], part))]
-        return shown[np.argsort(self.pts[shown], kind="stable")]
+        return shown[np.argsort(self.clock[shown], kind="stable")]
 
 
 @dataclass
@@ -121,7 +136,7 @@ class _Reading:
     Attributes:
         parse: The parser of their bitstream.
         extradata: The container's description of the stream.
-        pts: The time of each packet, -1 for one without.
+        pts: The time of each packet, `NO_TIME` for one without.
         key: 1 for each packet that the container marks as a keyframe, else 0.
         hidden: 1 for each packet that the container does not present, else 0.
         facts: What the bitstream of the packets tells, batch by batch; of their parameter sets
@@ -163,7 +178,7 @@ class _Reading:
         self.pts_missing |= None in times
         if any(corrupt := [packet.is_corrupt for packet in batch]):
             self.corrupt += [len(self.pts) + n for n, marked in enumerate(corrupt) if marked]
-        self.pts.extend([-1 if time is None else time for time in times])
+        self.pts.extend([NO_TIME if time is None else time for time in times])
         self.key.extend([packet.is_keyframe for packet in batch])
         self.hidden.extend([packet.is_discard for packet in batch])
         joined = b"".join(batch)  # each is a buffer of its bytes
@@ -223,7 +238,10 @@ def read_packet_index(
     if reading.encrypted:
         raise VideoError(path, "its video stream is encrypted")
     pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
-    joints = np.zeros(0, np.int64)
+    joints, rank, whole = np.zeros(0, np.int64), None, _all_whole(pts, facts)
+    timeless = reading.pts_missing and bool((pts == NO_TIME).all())
+    if whole and reading.kept and (timeless or _in_coding_order(pts, facts)):
+        rank = picture_order(map(bytes, reading.kept), extradata) if codec == "h264" else None
     if not reading.pts_missing:
         joints = _joints(pts, facts, leaps=leaps)
         check_limits(path, pts, joints, stream, limits)
@@ -235,17 +253,19 @@ def read_packet_index(
         droppable=facts.droppable & (facts.layer == facts.layer.max()),
         packets=reading.kept,
         doubt=_reason_to_doubt(
-            pts,
+            pts if rank is None else rank,
             facts,
             joined=bool(len(joints)),
-            pts_missing=reading.pts_missing,
+            pts_missing=rank is None and reading.pts_missing,
             parameters_change=reading.parameters_change,
         ),
-        whole=_all_whole(pts, facts),
+        whole=whole,
         countable=not facts.ambiguous.any(),
         damage=tuple(damage),
         corrupt=np.array(reading.corrupt, np.int64),
         joints=joints,
+        rank=rank,
+        timeless=timeless,
     )
 
 
@@ -368,6 +388,11 @@ def _side_data(packets: list[Packet[VideoStream]]) -> Iterator[str]:
                 yield data.data_type
 
 
+def _in_coding_order(pts: npt.NDArray[np.int64], facts: PacketFacts) -> bool:
+    """Return whether times grow from packet to packet though frames are shown in another order."""
+    return bool((np.diff(pts) > 0).all()) and bool(facts.bidirectional.any())
+
+
 def _reason_to_doubt(
     pts: npt.NDArray[np.int64],
     facts: PacketFacts,
@@ -386,7 +411,7 @@ def _reason_to_doubt(
     growing = bool((np.diff(pts) > 0).all())
     if not growing and bool((np.diff(np.sort(pts, kind="stable")) == 0).any()):
         return "several packets with the same timestamp"
-    if growing and bool(facts.bidirectional.any()):
+    if _in_coding_order(pts, facts):
         return "timestamps in decoding order in a stream that is shown in another order"
     has_entry = facts.entry != NO_ENTRY
     if not has_entry[0] and bool(has_entry.any()):

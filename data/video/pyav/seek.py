@@ -24,6 +24,7 @@ import numpy.typing as npt
 from data.cores import available_cores
 from data.video.pyav.container import TIMED_FORMATS, Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
+from data.video.pyav.packet_index import NO_TIME
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
 
@@ -65,9 +66,9 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
     needed[wanted] = True
     segments = [
         first + np.flatnonzero(needed[first : last + 1])
-        for first, last in find_segments(packet_index.pts, packet_index.entry, np.sort(wanted))
+        for first, last in find_segments(packet_index.clock, packet_index.entry, np.sort(wanted))
     ]
-    index_of_pts = dict(zip(packet_index.pts[wanted].tolist(), indices.tolist(), strict=True))
+    index_of_pts = dict(zip(packet_index.clock[wanted].tolist(), indices.tolist(), strict=True))
     plan = plan_decoders(container, [len(segment) for segment in segments])
     facts: list[StreamFacts | None] = [None] * len(segments)
     with ExitStack() as opened:
@@ -162,6 +163,13 @@ class _PacketSource:
             os.close(self.file)
 
     def packet(self, number: int) -> Packet[VideoStream]:
+        """Return a packet, its time the index's clock."""
+        packet = self._packet(number)
+        if self.packet_index.rank is not None:
+            packet.pts = int(self.packet_index.rank[number])
+        return packet
+
+    def _packet(self, number: int) -> Packet[VideoStream]:
         if self.packet_index.packets is not None:
             return self.packet_index.packets[number]
         if self.packet_index.samples is not None and self.file is not None:
@@ -174,11 +182,15 @@ class _PacketSource:
             self._seek(number)
         for n, packet in self.numbered:
             self.read = n
-            if n == number and packet.pts == self.packet_index.pts[n]:
+            if n == number and self._has_time(packet, n):
                 return packet
             if n >= number:
                 break
         raise SeekMismatch("reading the file again gives other packets")
+
+    def _has_time(self, packet: Packet[VideoStream], number: int) -> bool:
+        time = NO_TIME if packet.pts is None else packet.pts
+        return time == int(self.packet_index.pts[number])
 
     def _seek(self, number: int) -> None:
         """Go on at a packet near `number` and not after it, which is known by its time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,13 +111,13 @@ class DecodeSession:
             )
         self.full, self.facts, self.damage = full, full.facts, tuple(damage)
         self.notes, self.strict = tuple(notes), full is strict
-        if not damage:
-            container.keep(packet_index)
         if packet_index.trusted and not self.mismatch:
             if full.facts.interlaced and not packet_index.whole:
                 self.mismatch = FIELDS_REASON
-            elif full.pts != packet_index.pts[packet_index.order].tolist():
+            elif full.pts != self._indexed_pts():
                 self.mismatch = "it shows other frames than its packets say"
+        if not self.random_access and not damage:
+            container.keep(replace(packet_index, doubt=packet_index.doubt or self.mismatch))
 
     def _decoded(self) -> tuple[FullDecode, FullDecode]:
         """Return the strict decode, and the one that shows what is shown; kept ones if any."""
@@ -183,7 +183,12 @@ class DecodeSession:
         """Return the ticks of each shown frame; None for a frame without a timestamp."""
         if self.full is not None:
             return self.full.pts
+        return self._indexed_pts()
+
+    def _indexed_pts(self) -> list[int | None]:
         packet_index = self.container.packet_index
+        if packet_index.timeless:
+            return [None] * len(packet_index.order)
         return list(packet_index.pts[packet_index.order].tolist())
 
     def times(self) -> tuple[npt.NDArray[np.float64], str]:
@@ -215,6 +220,8 @@ class DecodeSession:
         """Return the times that `clock.steady` makes of the timestamps, if they are of any use."""
         packet_index = self.container.packet_index
         if self.full is None:
+            if packet_index.timeless:
+                return None
             ticks = packet_index.pts[packet_index.order]
         elif None in self.full.pts:
             return None
@@ -316,6 +323,8 @@ class DecodeSession:
         explained = self.damage or packet_index.notes
         if stream.frames and stream.frames > presented and not explained:
             notes.append(f"header claims {stream.frames:,} frames, {presented:,} are shown")
+        if packet_index.rank is not None:
+            notes.append("its timestamps do not tell in which order frames are shown: pictures do")
         for reason in (self.mismatch, packet_index.doubt):
             if reason:
                 notes.append(f"decoded whole, without random access: {reason}")

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.agents import agent_views
+from pipeline.agents import agent_views, window_of
 from pipeline.config import TrainConfig
-from pipeline.dataset import Examples, RunInputs, Split, ridge
-from pipeline.evaluation.baselines import pixels
+from pipeline.dataset import Examples, RunInputs, Split, WindowRidge, ridge
+from pipeline.evaluation.baselines import bandwidth, pixels
 from pipeline.evaluation.baselines.recordings import Recordings, read_recordings
 from pipeline.evaluation.context import EvaluationContext
 from pipeline.evaluation.pair_scores import (
@@ -152,17 +152,37 @@ def condition(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floa
     return _group_means(inputs.condition, inputs.labels, split)
 
 
+def quantised_ridge(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+    """Predict by the regression that the agents' windows share, each part cut into cells."""
+    if not bandwidth.can_count(config):
+        return None
+    windows = agent_windows_of(inputs.caches, config)
+    shared = WindowRidge.fit(windows, inputs.labels, inputs.objects, split.train)
+    return bandwidth.quantised_ridge(shared, split, config)
+
+
 def ridge_whole(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats:
-    """Predict by ridge regression on the raw features, all time steps together."""
-    return _ridge(inputs.caches, inputs, split, config)
+    """Predict by ridge regression on the features, of all agents' windows or of all steps."""
+    choices = [inputs.caches, agent_windows_of(inputs.caches, config)]
+    return _best_ridge(choices if config.agents > 1 else choices[:1], inputs, split)
+
+
+def quantised_labels(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+    """Return the true labels, cut into as many cells as there are messages."""
+    if not bandwidth.can_count(config):
+        return None
+    return bandwidth.quantised_labels(inputs.labels, split, config)
 
 
 def ridge_static(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
     """Predict by ridge regression on the middle time step alone."""
     if not inputs.has_time:
         return None
-    middle = [features[:, features.shape[1] // 2] for features in inputs.caches]
-    return _ridge(middle, inputs, split, config)
+    steps = [features.shape[1] // 2 for features in inputs.caches]
+    middle = [
+        features[:, step : step + 1] for features, step in zip(inputs.caches, steps, strict=True)
+    ]
+    return _best_ridge([middle], inputs, split)
 
 
 def ridge_shuffled_steps(
@@ -177,14 +197,16 @@ def ridge_shuffled_steps(
         clips, steps, _ = features.shape
         order = rng.permuted(np.tile(np.arange(steps), (clips, 1)), axis=1)
         shuffled.append(np.take_along_axis(features, order[:, :, None], axis=1))
-    return _ridge(shuffled, inputs, split, config)
+    return _best_ridge([shuffled], inputs, split)
 
 
 BASELINES: dict[str, Baseline] = {
     "volume": volume,
     "scenario": scenario,
     "condition": condition,
+    "quantised_ridge": quantised_ridge,
     "ridge": ridge_whole,
+    "quantised_labels": quantised_labels,
     "ridge_static": ridge_static,
     "ridge_shuffled_steps": ridge_shuffled_steps,
 }
@@ -205,15 +227,12 @@ def score_baselines(
     config = context.config
     named = _pixel_ridges(inputs) | BASELINES | _agent_ridges(inputs, config)
     for name, features in inputs.other_features.items():
-        named[f"ridge_{name}"] = _ridge_on([features])
+        named[f"ridge_{name}"] = _ridge_of_steps([features])
     entries: dict[str, Any] = {"majority": score_majority(inputs, context)}
     accuracies: dict[str, Scores] = {}
     for name, baseline in named.items():
         progress(f"baseline {name}")
-        scores = [
-            baseline(inputs, Split(split.train, split.validation, test, split.generator), config)
-            for split, test in zip(context.splits, context.tests, strict=True)
-        ]
+        scores = _of_every_split(baseline, inputs, context)
         known = [values for values in scores if values is not None]
         if len(known) < len(scores):
             entries[name] = None
@@ -227,6 +246,20 @@ def score_baselines(
         "missing_baselines": missing,
         "gains": _gains(accuracies, config.properties),
     }
+
+
+def _of_every_split(
+    baseline: Baseline, inputs: BaselineInputs, context: EvaluationContext
+) -> list[Floats | None]:
+    """Return the scores of a baseline in each seed; seeds of equal splits have equal scores."""
+    found: dict[tuple[bytes, bytes], Floats | None] = {}
+    keys = []
+    for split, test in zip(context.splits, context.tests, strict=True):
+        keys.append((split.train.tobytes(), test.tobytes()))
+        if keys[-1] not in found:
+            part = Split(split.train, split.validation, test, split.generator)
+            found[keys[-1]] = baseline(inputs, part, context.config)
+    return [found[key] for key in keys]
 
 
 def score_majority(inputs: BaselineInputs, context: EvaluationContext) -> dict[str, Any]:
@@ -334,13 +367,40 @@ def _agent_ridges(inputs: BaselineInputs, config: TrainConfig) -> dict[str, Base
     """Return a ridge regression on the features of each agent, where there are several."""
     if config.agents < 2:
         return {}
-    views = agent_views([features.shape[1] for features in inputs.caches], config.agent_caches)
+    windows = agent_windows_of(inputs.caches, config)
     return {
-        f"ridge_agent_{agent}": _ridge_on(
-            [inputs.caches[view.cache][:, view.window.start : view.window.stop]]
-        )
-        for agent, view in enumerate(views)
+        f"ridge_agent_{agent}": _ridge_of_steps([window]) for agent, window in enumerate(windows)
     }
+
+
+def agent_windows_of(
+    caches: Sequence[NDArray[np.generic]], config: TrainConfig
+) -> list[NDArray[np.generic]]:
+    """Return the features (N, steps, D) that each agent sees."""
+    views = agent_views([features.shape[1] for features in caches], config.agent_caches)
+    return [window_of(caches, view) for view in views]
+
+
+def _ridge_of_steps(windows: Sequence[NDArray[np.generic]]) -> Baseline:
+    """Return a ridge regression on features (N, T, D) of time steps, or (N, ...) of one."""
+    stepwise = [
+        window if window.ndim == 3 else window.reshape(len(window), 1, -1) for window in windows
+    ]
+
+    def baseline(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
+        return _best_ridge([stepwise], inputs, split)
+
+    return baseline
+
+
+def _best_ridge(
+    choices: Sequence[Sequence[NDArray[np.generic]]], inputs: BaselineInputs, split: Split
+) -> Floats:
+    """Predict by the regression on those windows whose folds of training objects are the best."""
+    fitted = (
+        WindowRidge.fit(windows, inputs.labels, inputs.objects, split.train) for windows in choices
+    )
+    return max(fitted, key=lambda found: found.goodness).predictions[split.test]
 
 
 def _ridge_on(features: Sequence[NDArray[np.generic]]) -> Baseline:

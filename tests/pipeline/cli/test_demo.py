@@ -1,5 +1,7 @@
 """`heliograph demo`: everything, small."""
 
+import shutil
+
 import pytest
 
 from pipeline.runs import Run
@@ -12,8 +14,10 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     shown = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 2)
     assert shown.exit_code == 0
     parts = (
-        "chosen on validation", "baseline: majority", "baseline: pixels", "baseline: differences",
-        "control: shuffled labels", "last epoch", "baseline: ridge", "video of a cell never seen",
+        "chosen on validation", "chance", "baseline: majority", "baseline: pixels",
+        "baseline: differences", "baseline: quantised_ridge", "baseline: ridge ",
+        "baseline: quantised_labels", "control: shuffled labels", "last epoch",
+        "video of a cell never seen",
     )  # fmt: skip
     places = [shown.stdout.index(part) for part in parts]
     assert places == sorted(places)
@@ -31,6 +35,11 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     assert f"heliograph message {out / 'run'}" in shown.stdout
     again = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 1)
     assert again.exit_code == 0
+    shutil.copytree(out / "run", tmp_path / "mine" / "run")
+    (tmp_path / "mine" / "run" / "notes.txt").write_text("of days")
+    mine = run("demo", "--out", tmp_path / "mine", "--per-cell", 2)
+    assert mine.exit_code == 1
+    assert "is a run that the demo did not make" in mine.stderr
     other = run("demo", "--out", out, "--per-cell", 3)
     assert other.exit_code == 1
     assert "choose another --out" in other.stderr

@@ -134,19 +134,3 @@ def test_a_kernel_too_large_for_the_memory_is_a_sentence(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 50_000)
     with pytest.raises(OutOfMemoryError, match=r"^ridge regression on 40 clips takes .* free: "):
         ridge.linear_kernel(np.zeros((40, 3)), np.arange(30))
-
-
-def test_weights_are_those_of_the_predictions():
-    rng = np.random.default_rng(1)
-    parts = [
-        rng.normal(size=(40, 30)).astype(np.float32) * 10.0 ** rng.integers(-3, 3, 30),
-        rng.normal(size=(40, 2, 7)) * 1e15,
-    ]
-    parts = [part.astype(np.float32) for part in parts]
-    targets, train = rng.normal(size=(40, 2)), np.arange(28)
-    given = {"objects": np.arange(40) // 2, "goodness": ridge.closeness(targets)}
-    weights, offset, _ = ridge.weights(parts, targets, train, **given)
-    flat = np.concatenate([part.reshape(40, -1) for part in parts], axis=1).astype(np.float64)
-    kernel = ridge.linear_kernel(parts, train)
-    expected = ridge.predict(kernel, targets, train, np.arange(40), **given)
-    np.testing.assert_allclose(flat @ weights + offset, expected, atol=1e-4)

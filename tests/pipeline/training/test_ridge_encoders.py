@@ -18,7 +18,7 @@ from pipeline.agents import (
     unstack_sender,
 )
 from pipeline.config import build_config
-from pipeline.dataset import build_examples
+from pipeline.dataset import WindowRidge, build_examples
 from pipeline.evaluation import evaluate
 from pipeline.message import Speaker
 from pipeline.runs import Run
@@ -74,7 +74,7 @@ def started(config, scores, labels):
 def test_a_head_for_each_property_starts_with_the_nearest_level_of_its_score():
     labels = np.stack([np.repeat(np.arange(5.0), 20), np.tile(np.arange(5.0), 20)], axis=1)
     scores = (labels - 2) / 1.4 + np.random.default_rng(0).normal(size=labels.shape) * 0.2
-    symbols = started(build_config("ridge", ("a", "b"), vocab=6), scores, labels)
+    symbols = started(build_config("ridge", ("a", "b"), agents=1, vocab=6), scores, labels)
     centres = [[scores[labels[:, p] == value, p].mean() for value in range(5)] for p in range(2)]
     for p in range(2):
         nearest = np.abs(scores[:, [p]] - centres[p]).argmin(1)
@@ -100,7 +100,8 @@ def test_a_head_for_two_properties_starts_with_the_nearest_of_its_centres():
 
 def test_fewer_levels_than_symbols_leave_symbols_that_are_not_sent():
     labels = np.repeat([1.0, 2.0, 3.0], 10)[:, None]
-    symbols = started(build_config("ridge", ("mass",), heads=1, vocab=8), labels - 2, labels)
+    config = build_config("ridge", ("mass",), agents=1, heads=1, vocab=8)
+    symbols = started(config, labels - 2, labels)
     assert symbols[:, 0].tolist() == [0] * 10 + [1] * 10 + [2] * 10
 
 
@@ -114,6 +115,22 @@ def test_neighbouring_levels_differ_in_one_head():
         assert len(set(words)) == levels
         for one, other in pairwise(words):
             assert sum(a != b for a, b in zip(one, other, strict=True)) == 1
+
+
+def test_agents_of_one_window_share_out_the_levels():
+    """Two that see the same tell more together than either alone."""
+    scores = np.linspace(-1.7, 1.7, 400)[:, None]
+    config = build_config("ridge", ("mass",), agents=2, heads=1, vocab=4)
+    zero, one = np.zeros(1), np.ones((1, 1))
+    agents = [RidgeScores(zero.astype(np.float32), one, zero, scores)] * 2
+    sender = build_sender(input_dim=1, steps=1, agents=2, heads=1, vocab=4, scores=1, caches=(0, 0))
+    stack = stack_senders([sender], CPU)
+    quantise(stack, [agents], [np.arange(400)], [scores], config)
+    unstack_sender(stack, 0, sender)
+    for encoder in sender.encoders:
+        agents[0].load_into(encoder)
+    messages = sender(torch.from_numpy(scores).float().unsqueeze(1)).numpy().reshape(400, 2)
+    assert len(np.unique(messages, axis=0)) == 7
 
 
 @pytest.mark.parametrize("settings", [{}, {"agents": 1, "heads": 4}, {"agents": 4, "refit": True}])
@@ -130,7 +147,8 @@ def test_amounts_that_span_decades_are_read_by_their_logarithms():
     signs = rng.normal(size=(100, 6)).astype(np.float32) + (mass[:, None] - 10).astype(np.float32)
     objects, train = np.repeat(np.arange(20), 5), np.flatnonzero(np.arange(100) % 25 > 4)
     for features, in_logs in ((amounts, True), (signs, False)):
-        scores = RidgeScores.fit([features], mass[:, None], objects, train)
+        shared = WindowRidge.fit([features[:, None]], mass[:, None], objects, train)
+        scores = RidgeScores.of(shared, 0, 1, train)
         assert (scores.scale > 0).all() == in_logs
         encoder = RidgeEncoder(4, 6, 1, 1)
         scores.load_into(encoder)

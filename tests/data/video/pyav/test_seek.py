@@ -16,9 +16,7 @@ from tests.helpers import clips
 from tests.helpers.clips import CLIPS
 
 # By random access: those are fast, and a silent fall back to decoding everything would not be.
-SLOW_BUT_RIGHT = {
-    "h264_raw", "h264_avi", "h264_paff", "h264_paff_transport", "apng_alpha",
-}  # fmt: skip
+SLOW_BUT_RIGHT = {"h264_paff", "h264_paff_transport", "apng_alpha"}
 
 
 @pytest.mark.parametrize("name", CLIPS)

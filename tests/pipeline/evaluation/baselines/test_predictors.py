@@ -20,11 +20,13 @@ from tests.helpers.rounding import last_bits
 OBJECTS, EACH, STEPS, DIM = 30, 4, 5, 8
 
 
-def make_context(labels: np.ndarray, *, seeds: int = 3, agents: int = 1) -> EvaluationContext:
+def make_context(
+    labels: np.ndarray, *, seeds: int = 3, agents: int = 1, **settings: object
+) -> EvaluationContext:
     names = ("alpha", "beta")[: labels.shape[1]]
     objects = tuple(np.repeat([f"object_{i:02d}" for i in range(OBJECTS)], EACH).tolist())
     splits = tuple(split_clips("objects", objects, labels, seed) for seed in range(seeds))
-    config = build_config("default", names, agents=agents)
+    config = build_config("default", names, agents=agents, **settings)
     return EvaluationContext(config, tuple(range(seeds)), labels, objects, splits)
 
 

@@ -1,0 +1,186 @@
+"""Ridge regression shared out over windows of time steps: how they are read, what each adds.
+
+One regression reads all the windows, which weigh alike however wide they are, and its prediction is
+the sum of what each window adds. An agent that sees one window can thus say its part, and the parts
+of all agents together are the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.dataset import ridge
+from pipeline.dataset.blocks import column_blocks
+
+Floats = NDArray[np.float64]
+Numbers = NDArray[np.int64]
+Features = NDArray[np.generic]
+Vectors = NDArray[np.float32]
+
+SMALL = 0.03
+"""Of the root mean square of a dimension: what logarithms take for little."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a regression reads the steps of its windows.
+
+    Attributes:
+        logarithms: Whether of their logarithms, as amounts of motion span decades.
+        mean: Whether their mean alone, else every step.
+    """
+
+    logarithms: bool = False
+    mean: bool = False
+
+    def scale(self, window: Features, train: Numbers) -> Vectors:
+        """Return what the logarithms of each dimension are of multiples of, (D,); 0: of none."""
+        if not self.logarithms:
+            return np.zeros(window.shape[2], np.float32)
+        squares = sum(
+            np.square(np.asarray(window[train, step], np.float64)).mean(0)
+            for step in range(window.shape[1])
+        )
+        return np.asarray(SMALL * np.sqrt(squares / window.shape[1]), np.float32)
+
+    def vectors(self, window: Features, scale: Vectors) -> Iterator[Vectors]:
+        """Yield the vectors (N, D) of a window (N, T, D) that a regression reads."""
+        steps = (
+            logarithms(np.asarray(window[:, step], np.float32), scale)
+            for step in range(window.shape[1])
+        )
+        if not self.mean:
+            yield from steps
+            return
+        total = np.zeros((len(window), window.shape[2]))
+        for step in steps:
+            total += step
+        yield (total / window.shape[1]).astype(np.float32)
+
+    def kernel(self, windows: Sequence[Features], train: Numbers) -> Floats:
+        """Return the mean of the kernels (N, N) of several windows."""
+        total = np.zeros((len(windows[0]), len(windows[0])))
+        for window in windows:
+            scale = self.scale(window, train)
+            count = 1 if self.mean else window.shape[1]
+            for vectors in self.vectors(window, scale):
+                total += ridge.linear_kernel(vectors, train) / (count * len(windows))
+        return total
+
+
+def logarithms(values: Vectors, scale: Vectors) -> Vectors:
+    """Return sign(x) log(1 + |x| / scale) of values (N, D), and x where scale (D,) is 0."""
+    if not scale.any():
+        return values
+    divisor = np.where(scale > 0, scale, 1)
+    return np.where(scale > 0, np.sign(values) * np.log1p(np.abs(values) / divisor), values)
+
+
+def readings(windows: Sequence[Features]) -> list[Reading]:
+    """Return the readings to choose from: a mean only where a window has several steps."""
+    means = (False, True) if any(window.shape[1] > 1 for window in windows) else (False,)
+    return [Reading(logs, mean) for logs in (False, True) for mean in means]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowRidge:
+    """A regression of the ranks of P properties on W windows, and what each window adds to it.
+
+    Attributes:
+        reading: How it reads them.
+        scales: Of the logarithms, by window float32 (D,); 0: the features as they are.
+        weights: By window float64 (steps * D, P), of all steps end to end.
+        biases: By window float64 (P,): parts are 0 in the mean over training clips.
+        offset: Mean rank of the training clips, (P,).
+        parts: What each window adds, of all clips, by window float64 (N, P).
+        goodness: Of its predictions over folds of training objects; larger is better.
+    """
+
+    reading: Reading
+    scales: list[Vectors]
+    weights: list[Floats]
+    biases: list[Floats]
+    offset: Floats
+    parts: list[Floats]
+    goodness: float
+
+    def __repr__(self) -> str:
+        return f"WindowRidge({self.reading}, {len(self.parts)} windows)"
+
+    @property
+    def predictions(self) -> Floats:
+        """The ranks predicted of all clips, (N, P)."""
+        return np.asarray(sum(self.parts) + self.offset)
+
+    @classmethod
+    def fit(
+        cls, windows: Sequence[Features], labels: Floats, objects: Numbers, train: Numbers
+    ) -> WindowRidge:
+        """Regress the ranks of labels on windows; reading and penalty are those of the best folds.
+
+        Args:
+            windows: Features of the same N clips, (N, T, D) each.
+            labels: (N, P).
+            objects: The number of each clip's object, (N,).
+            train: The training clips.
+
+        Raises:
+            HeliographError: See `ridge.linear_kernel`.
+        """
+        ridge.require_kernel_memory(len(labels), 3)
+        targets = ridge.relative_ranks(labels, train)
+        goodness = ridge.closeness(targets)
+        best: tuple[float, float, Reading, Floats] | None = None
+        for reading in readings(windows):
+            kernel = reading.kernel(windows, train)
+            penalty, quality = ridge.best_penalty(kernel, targets, train, objects, goodness)
+            if best is None or quality > best[0]:
+                best = quality, penalty, reading, kernel
+        assert best is not None
+        quality, penalty, reading, kernel = best
+        spectrum = ridge.Spectrum.of(kernel[np.ix_(train, train)], targets[train])
+        of_clips = spectrum.vectors @ spectrum.shrunk(np.array([penalty]))[0] / len(windows)
+        scales = [reading.scale(window, train) for window in windows]
+        found = [
+            _shared(reading, window, scale, of_clips, train)
+            for window, scale in zip(windows, scales, strict=True)
+        ]
+        weights, biases, parts = (list(column) for column in zip(*found, strict=True))
+        return cls(reading, scales, weights, biases, spectrum.offset, parts, quality)
+
+
+def _shared(
+    reading: Reading, window: Features, scale: Vectors, of_clips: Floats, train: Numbers
+) -> tuple[Floats, Floats, Floats]:
+    """Return the weights, biases and parts of a window.
+
+    Args:
+        reading: Of the window.
+        window: (N, T, D).
+        scale: Of its logarithms.
+        of_clips: What each training clip adds by its likeness, (train, P).
+        train: The training clips.
+    """
+    steps, (count, width) = (
+        window.shape[1],
+        (1 if reading.mean else window.shape[1], window.shape[2]),
+    )
+    part, weights = np.zeros((len(window), of_clips.shape[1])), []
+    for vectors in reading.vectors(window, scale):
+        own = np.concatenate(
+            [
+                ridge.feature_weights(np.asarray(columns)[train], of_clips / (width * count))
+                for columns in column_blocks([vectors])
+            ]
+        )
+        part += vectors.astype(np.float64) @ own
+        weights.append(own)
+    if reading.mean:
+        weights = [weights[0] / steps] * steps
+    bias = -part[train].mean(0)
+    part = (part + bias)[ridge.first_equal_rows(window)]
+    return np.concatenate(weights), bias, part
