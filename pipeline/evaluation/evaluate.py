@@ -30,6 +30,7 @@ from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.baselines.predictors import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
 from pipeline.evaluation.controls import train_controls
+from pipeline.evaluation.estimates import score_estimates
 from pipeline.evaluation.fresh_receivers import score_fresh_receivers
 from pipeline.evaluation.game_scores import score_game
 from pipeline.evaluation.generalisation import score_generalisation
@@ -310,6 +311,11 @@ def _probes(inputs: EvaluationInputs) -> dict[str, Any]:
     }
 
 
+def _estimates(inputs: EvaluationInputs) -> dict[str, Any]:
+    scores = score_estimates(inputs.run, inputs.examples.caches)
+    return {"estimates": scores} if scores else {}
+
+
 def _outcome(inputs: EvaluationInputs) -> dict[str, Any]:
     if inputs.outcome is None:
         return {}
@@ -359,6 +365,7 @@ PARTS = (
     EvaluationPart("fresh receivers", _fresh_receivers, share=22),
     EvaluationPart("agreement", _agreement),
     EvaluationPart("probes", _probes, share=10),
+    EvaluationPart("estimates", _estimates, share=2),
     EvaluationPart("", _outcome, given=lambda inputs: inputs.outcome is not None),
     EvaluationPart("", _transfer, pairs=True, share=5, given=lambda inputs: bool(inputs.on)),
     EvaluationPart("", _controls, symbols=False, share=100, given=lambda inputs: inputs.controls),

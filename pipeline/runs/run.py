@@ -7,6 +7,7 @@ metrics.json       accuracies over seeds; `evaluate` adds to it
 history.csv        every evaluation of every seed during training
 messages.jsonl     the best seed's message for every clip of the cache
 lexicon.json       what the symbols of the best seed mean
+readout.json       numbers that its messages stand for, and how far these err
 manifest.json      size and hash of every file: written last, checked by whatever reads the run
 seeds/<seed>/      model, messages and metrics of each seed
 null/<seed>/       with `--null` the messages of each null seed, and the labels it learned from
@@ -263,6 +264,14 @@ class Run:
         """
         return self._read("lexicon.json", parse_object) if self.has("lexicon.json") else None
 
+    def readout(self) -> dict[str, Any] | None:
+        """Return what is in `readout.json`, as `pipeline.message` writes it; None without one.
+
+        Raises:
+            HeliographError: where it is damaged.
+        """
+        return self._read("readout.json", parse_object) if self.has("readout.json") else None
+
     def has(self, name: str) -> bool:
         """Return whether the run has this file."""
         return (self.folder / name).is_file()
@@ -421,6 +430,7 @@ def check(folder: Path) -> str:
     identity = files.identity
     run.history()
     run.lexicon()
+    run.readout()
     for name in (None, *run.seeds):
         of_seed = run if name is None else run.of_seed(name)
         for read in (of_seed.sender, of_seed.receiver, of_seed.messages):

@@ -252,6 +252,27 @@ DAMAGE = [
         edited("lexicon.json", lambda own: own["thirds"].update(mass=[1, "x"])),
         "lexicon.json is damaged: 'x' is no number",
     ),
+    ("message", written("readout.json", b"{"), "readout.json is damaged: "),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"].update(size={})),
+        "readout.json is damaged: it has no 'points'",
+    ),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"]["mass"]["points"].pop()),
+        "readout.json is damaged: its mass is not for the messages of the run",
+    ),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"]["mass"].update(reach=-1)),
+        "readout.json is damaged: the reach of its mass is -1",
+    ),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"]["mass"].update(offset=float("nan"))),
+        "readout.json is damaged: a number of its mass is not finite",
+    ),
     (
         "message",
         lambda folder: shutil.copy(
