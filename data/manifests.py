@@ -4,8 +4,10 @@ import json
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ VIDEO_SUFFIXES = (
 # These are as often no video: a folder does not give them, and says so.
 DOUBTFUL_SUFFIXES = (".apng", ".gif", ".ogg", ".ogx")
 _TIME_KEYS = ("start", "end")
+_URL = re.compile(r"(?i)(https?|ftp|rtsp|rtmp|s3|gs|file):/")
 _LOG = logging.getLogger(__name__)
 
 
@@ -37,7 +40,8 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
     without hidden ones, links followed (`data.files.walk`); their ids are relative to it, and a
     line of the log counts files that may be videos and are not taken (`.gif`). A folder that has a
     video file's name and holds none is one clip, which nobody can read. Any other file is a clip,
-    whatever its name; its id is its name, with as many parent folders as tell it from the others.
+    whatever its name; its id is its name. Ids that are the names of different files, in two folders
+    or in tables of two folders, get as many parent folders as tell one from the other.
 
     Raises:
         ClipError: A path does not exist, a line is wrong, a folder has no videos, the tables have
@@ -45,13 +49,11 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
         HeliographError: A folder cannot be read.
     """
     clips: list[Clip] = []
-    single = [path for path in map(Path, paths) if _is_single(path)]
-    names = iter(_distinct_names(single))
     for path in map(Path, paths):
         if not os.path.lexists(path):
-            raise ClipError(f"{path} does not exist")
+            raise ClipError(f"{path} does not exist{_hint(path)}")
         if _is_single(path):
-            clips.append(Clip(id=id_of_file(next(names)), path=path))
+            clips.append(Clip(id=id_of_file(path.name), path=path))
         elif path.is_dir():
             clips += _in_folder(path)
         else:
@@ -64,6 +66,7 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
             clips += table.clips
     if paths and not clips:
         raise ClipError(f"there are no clips in {', '.join(map(str, paths))}")
+    clips = _told_apart(clips)
     refuse_same_ids(clips)
     refuse_alike("object", ((clip.object, clip.id) for clip in clips if clip.has_object))
     return clips
@@ -112,6 +115,16 @@ def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
     return as_bytes("".join(lines))
 
 
+def _hint(path: Path) -> str:
+    """Return what is meant, perhaps, by a path that does not exist."""
+    text = str(path)
+    if _URL.match(text):
+        return ": it looks like an address; download the video, and name the file"
+    if "\\" in text and os.path.lexists(text.replace("\\", "/")):
+        return f": write it with slashes, {text.replace(chr(92), '/')}"
+    return ""
+
+
 def _is_single(path: Path) -> bool:
     suffix = path.suffix.lower()
     if path.is_dir():
@@ -143,17 +156,24 @@ def _in_folder(folder: Path) -> list[Clip]:
     return [Clip(id=id_of_file(name), path=path) for name, path in ids]
 
 
-def _distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Return the last parts of each path, as many as tell it from the others."""
-    parts = [Path(os.path.abspath(path)).parts[1:] for path in paths]
-    lengths = [1] * len(paths)
+def _told_apart(clips: list[Clip]) -> list[Clip]:
+    """Return clips with more of their paths in ids that are the names of different files.
+
+    The object of a clip that is the clip itself changes with its id.
+    """
     while True:
-        names = ["/".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]
-        counts = Counter(names)
-        longer = [
-            min(length + (counts[name] > 1), len(part))
-            for name, length, part in zip(names, lengths, parts, strict=True)
-        ]
-        if longer == lengths:
-            return names
-        lengths = longer
+        counts = Counter(clip.id for clip in clips)
+        longer = [_longer(clip) if counts[clip.id] > 1 else clip for clip in clips]
+        if longer == clips:
+            return clips
+        clips = longer
+
+
+def _longer(clip: Clip) -> Clip:
+    """Return a clip whose id ends its path with one more folder of the path before the id."""
+    parts = Path(os.path.abspath(clip.path)).parts[1:]
+    count = clip.id.count("/") + 1
+    if count >= len(parts) or id_of_file("/".join(parts[-count:])) != clip.id:
+        return clip
+    name = id_of_file("/".join(parts[-count - 1 :]))
+    return replace(clip, id=name, object=clip.object if clip.has_object else name)

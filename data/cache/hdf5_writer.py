@@ -18,7 +18,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,7 +32,10 @@ from data.cache.hdf5_reader import JSON_ATTRIBUTES, SCHEMA_VERSION, STRINGS, ide
 from data.cache.seal import USER_BLOCK, Seal
 from data.files import WriteError, replacing
 from data.screening import record
+from data.versions import package_versions
 
+WRITERS = ("heliograph", "h5py", "numpy")
+"""The packages that write a cache, whose versions are in it."""
 _PAGE = 1 << 16
 _PIECE = 1 << 24
 _ATTRIBUTE_LIMIT = 60_000  # HDF5 keeps an attribute within a 64 KiB object header
@@ -98,11 +100,6 @@ def _pieces(position: int, count: int) -> Iterator[tuple[int, int, int, int]]:
         stop = min(_PAGE, start + count - done)
         yield page, start, stop, done
         done += stop - start
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that write a cache."""
-    return {name: version(name) for name in ("heliograph", "h5py", "numpy")}
 
 
 def write_features(path: Path, clips: Features) -> Seal:
@@ -207,7 +204,7 @@ def _layout(path: Path, clips: Features, rows_per_block: int) -> tuple[_SparseFi
     image = _SparseFile()
     attributes = {name: _json(getattr(clips, name)) for name in JSON_ATTRIBUTES}
     if not clips.versions:
-        attributes["versions"] = _json(package_versions())
+        attributes["versions"] = _json(package_versions(*WRITERS))
     attributes["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     count, blocks = len(clips), -(-len(clips) // rows_per_block) if clips.features.size else 0
     text = np.dtype("S64")

@@ -8,7 +8,7 @@ from pathlib import Path
 from data.cache.errors import CacheError
 from data.cache.features import Features, row_sha256
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
-from data.cache.hdf5_writer import package_versions
+from data.cache.hdf5_writer import WRITERS
 from data.cache.joining import IDENTITY_FIELDS, require_same_make
 from data.cache.ledger import ledger_path
 from data.cache.parts import files_of_cache
@@ -16,6 +16,7 @@ from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_ro
 from data.cache.verification import is_intact, read_to_copy
 from data.duplicates import share_objects
 from data.files import remove_own_file, require_own_file
+from data.versions import package_versions
 
 
 def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
@@ -89,7 +90,7 @@ def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[
         tables[0].features.dtype,
         identity={name: getattr(tables[0], name) for name in IDENTITY_FIELDS},
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
-        versions=package_versions(),
+        versions=package_versions(*WRITERS),
     )
     return list(rows.values()), merged, notes
 

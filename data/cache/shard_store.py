@@ -35,7 +35,7 @@ from data.cache.hdf5_reader import (
     read_metadata,
     screen_all,
 )
-from data.cache.hdf5_writer import package_versions, write_cache
+from data.cache.hdf5_writer import WRITERS, write_cache
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import append_to_ledger, compact_ledger, ledger_path, read_ledger
 from data.cache.rows import (
@@ -62,6 +62,7 @@ from data.files import (
     version_of,
 )
 from data.lock import Lock
+from data.versions import package_versions
 
 _ANOTHER = "choose another output or remove it"
 
@@ -105,7 +106,7 @@ class ShardStore:
         self._identity = _as_json(
             {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
         )
-        self._versions = {**package_versions(), **(versions or {})}
+        self._versions = {**package_versions(*WRITERS), **(versions or {})}
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ class Problem:
         return f"{self.clip}: {self.reason}" if self.clip else self.reason
 
 
-def verify(path: Path | str) -> list[Problem]:
+def verify(path: Path | str, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
     """Return everything that is wrong with a cache, by clip where possible; empty if it is sound.
 
     The cache may be a folder of parts. Of one whose extraction was interrupted the shards are
@@ -50,6 +50,10 @@ def verify(path: Path | str) -> list[Problem]:
     Every byte is checked: the seal, each clip's features and thumbnails, numbers that are not
     finite, and clips that are done according to the ledger but missing. If an extraction replaces
     the file meanwhile, the new one is checked.
+
+    Args:
+        path: The cache.
+        progress: Called with how many clips, or parts of a folder, are checked, of how many.
 
     Raises:
         CacheError: There is no such file, or its ledger is damaged.
@@ -65,7 +69,8 @@ def verify(path: Path | str) -> list[Problem]:
     changing = path / INDEX if path.is_dir() else path
     while True:
         version = version_of(changing)
-        problems = _problems_of_parts(path) if path.is_dir() else _problems(path)
+        check = _problems_of_parts if path.is_dir() else _problems
+        problems = check(path, progress or (lambda *_: None))
         if version == version_of(changing):
             return problems
 
@@ -115,18 +120,19 @@ def _is_intact(path: Path, file: io.FileIO) -> bool:
     return content_sha256 == metadata.content_sha256
 
 
-def _problems_of_parts(folder: Path) -> list[Problem]:
+def _problems_of_parts(folder: Path, progress: Callable[[int, int], None]) -> list[Problem]:
     try:
         parts = read_index(folder).parts
     except CacheError as error:
         return [Problem(None, str(error))]
     problems = []
-    for part in parts:
+    for done, part in enumerate(parts, 1):
         for problem in _problems(part.path):
             where = f"{problem.reason} (in {part.path})" if problem.clip else problem.reason
             problems.append(replace(problem, reason=where))
         with _noted(problems):
             part.read()
+        progress(done, len(parts))
     if not problems:
         with _noted(problems):
             read_parts(folder, mapped=True)
@@ -158,18 +164,18 @@ def _problems_of_shards(path: Path) -> list[Problem]:
     return problems
 
 
-def _problems(path: Path) -> list[Problem]:
+def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None) -> list[Problem]:
     try:
         metadata = read_metadata(path)
     except DamagedCacheError as error:
         return [Problem(None, error.reason)]
     except CacheError as error:
         return [Problem(None, str(error))]
-    problems = [
-        Problem(clip, reason)
-        for number, clip in enumerate(metadata.clips.clip_id)
-        if (reason := _damage(path, metadata, number))
-    ]
+    problems = []
+    for number, clip in enumerate(metadata.clips.clip_id):
+        if reason := _damage(path, metadata, number):
+            problems.append(Problem(clip, reason))
+        progress(number + 1, len(metadata.clips.clip_id))
     damaged = any(problem.reason in _DAMAGED for problem in problems)
     with open_cache_file(path) as file:
         if not damaged and not _is_intact(path, file):

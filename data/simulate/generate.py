@@ -17,6 +17,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -232,13 +233,32 @@ def _make_clips(jobs: list[_ClipJob], workers: int) -> Iterator[tuple[_ClipJob, 
         min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_end_with_parent
     )
     with pool_of_processes as pool:
-        jobs_by_future = {pool.submit(_make_clip, job): job for job in jobs}
+        with _main_hidden():
+            jobs_by_future = {pool.submit(_make_clip, job): job for job in jobs}
         try:
             for future in as_completed(jobs_by_future):
                 yield jobs_by_future[future], future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Have processes start without the script that called this, which they do not need.
+
+    A script that does not guard its calls by `__name__ == "__main__"` would run again in each.
+    """
+    main = sys.modules["__main__"]
+    names = ("__file__", "__spec__")
+    before = {name: vars(main)[name] for name in names if name in vars(main)}
+    vars(main).update(dict.fromkeys(names))
+    try:
+        yield
+    finally:
+        for name in names:
+            del vars(main)[name]
+        vars(main).update(before)
 
 
 def _start_tracker() -> None:

@@ -23,7 +23,7 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
-from pipeline.cli.outputs import has_content, is_there, overwrite
+from pipeline.cli.outputs import cache_out, has_content, is_there, overwrite
 from pipeline.console import (
     ProgressBar,
     echo,
@@ -93,7 +93,8 @@ def verify(
     share_the_cores()
     from data import cache as store
 
-    problems = store.verify(path)
+    with ProgressBar("checked", may_be_quick=True) as bar:
+        problems = store.verify(path, bar.update)
     for problem in problems:
         echo(str(problem))
     mended = store.restore(path) if problems and repair else []
@@ -181,7 +182,7 @@ def label(path: Path, table: Path, prune: bool) -> None:
     )
 )
 @click.argument("paths", nargs=-1, type=PATH, required=True)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+@cache_out("Cache to write")
 @overwrite
 def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Join caches that were made in the same way."""
@@ -201,7 +202,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     ),
 )
 @click.argument("path", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write (.h5).")
+@cache_out("Cache to write")
 @click.option("--backbone", help="Declare the backbone that the features came from.")
 @click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
 @click.option("--pool", metavar="OUTPUT", help="Declare the output, as of `extract --pool`.")

@@ -1,4 +1,4 @@
-"""The `compare` command: two runs, seed by seed."""
+"""The `compare` command: two or more runs, seed by seed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,32 @@ HELP_GROUP = HelpGroup.AGENTS
 @click.command(
     epilog=examples(
         "heliograph compare runs/ours runs/theirs",
-        "heliograph compare runs/ours runs/theirs --json",
+        "heliograph compare runs/one runs/two runs/three --planned-seeds 40",
     )
 )
-@click.argument("first", type=PATH, metavar="RUN")
-@click.argument("second", type=PATH, metavar="RUN")
+@click.argument("runs", nargs=-1, type=PATH, metavar="RUN RUN...")
+@click.option(
+    "--planned-seeds",
+    type=click.IntRange(min=2),
+    help="Say what difference this many seeds would show, in place of those that the runs have.",
+)
 @as_json
-def compare(first: Path, second: Path, as_json: bool) -> None:
-    """Compare accuracies and protocols of two runs, by seed.
+def compare(runs: tuple[Path, ...], planned_seeds: int | None, as_json: bool) -> None:
+    """Compare accuracies and protocols of runs, by seed.
 
-    Differences are the second run's minus the first's.
+    Differences are the second run's minus the first's. Of more than two runs every two are
+    compared, with p-values corrected for their number (Holm). "Shown from" is the smallest true
+    difference that the seeds show in four of five trainings.
     """
+    if len(runs) < 2:
+        raise click.UsageError("it takes two runs at least to compare")
     from pipeline.evaluation import compare as stage
-    from pipeline.report import show_comparison
+    from pipeline.evaluation import compare_all
+    from pipeline.report import show_comparison, show_comparisons
 
-    comparison = stage(first, second)
-    if as_json:
-        echo_json(comparison)
-    else:
-        show_comparison(comparison)
+    if len(runs) > 2:
+        comparisons = compare_all(runs, planned_seeds=planned_seeds)
+        (echo_json if as_json else show_comparisons)(comparisons)
+        return
+    comparison = stage(*runs, planned_seeds=planned_seeds)
+    (echo_json if as_json else show_comparison)(comparison)

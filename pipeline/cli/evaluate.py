@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from data.errors import InvalidValueError
-from pipeline.cli.options import PATH, HelpGroup, as_json, examples, reading_limits
-from pipeline.console import log
+from pipeline.cli.options import (
+    PATH,
+    HelpGroup,
+    as_json,
+    examples,
+    moved_caches,
+    named_caches,
+    reading_limits,
+)
+from pipeline.console import Loudness, ProgressBar, log, loudness
 
 HELP_ORDER = 70
 HELP_GROUP = HelpGroup.AGENTS
@@ -62,6 +68,7 @@ HELP_GROUP = HelpGroup.AGENTS
     help="Where the videos are now, with --videos: a manifest, folder or file; repeatable.",
     show_default="where they were",
 )
+@moved_caches
 @reading_limits
 @as_json
 def evaluate(
@@ -74,6 +81,7 @@ def evaluate(
     controls: bool,
     videos: bool,
     clips: tuple[Path, ...],
+    moved: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Score a RUN against baselines and chance.
@@ -91,26 +99,17 @@ def evaluate(
         raise click.UsageError("--outcome and --action go together")
     if clips and not videos:
         raise click.UsageError("--clips says where the videos are, which --videos reads")
-    metrics = stage(
-        run,
-        permutations=permutations,
-        against=_named(against),
-        on=on,
-        outcome=(outcome, action) if outcome and action else None,
-        controls=controls,
-        videos=clips if videos else None,
-        progress=log,
-    )
+    with ProgressBar("hundredths of the evaluation") as bar:
+        metrics = stage(
+            run,
+            permutations=permutations,
+            against=named_caches(against, "--against"),
+            on=on,
+            outcome=(outcome, action) if outcome and action else None,
+            controls=controls,
+            videos=clips if videos else None,
+            moved=named_caches(moved, "--cache"),
+            progress=None if bar.is_drawn and loudness() is Loudness.NORMAL else log,
+            show=bar.update,
+        )
     show_metrics(metrics, as_json)
-
-
-def _named(against: Sequence[str]) -> dict[str, Path]:
-    """Return caches by name: `NAME=CACHE`, or a cache that is named by its file."""
-    caches: dict[str, Path] = {}
-    for word in against:
-        name, sign, path = word.partition("=")
-        name, cache = (name, Path(path)) if sign else (Path(word).stem, Path(word))
-        if not name or name in caches:
-            raise InvalidValueError(f"--against {word} needs a unique name: NAME=CACHE")
-        caches[name] = cache
-    return caches

@@ -17,6 +17,7 @@ from pipeline.cli.options import (
     as_json,
     device,
     examples,
+    home,
     hub_dir,
     share_the_cores,
 )
@@ -165,7 +166,7 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
             raise click.UsageError(f"--features {text}: {asked} takes a feature file, not {name}")
         if name in files:
             raise click.UsageError(f"--features: two files for {name}, {files[name]} and {file}")
-        files[name] = Path(file)
+        files[name] = home(Path(file))
     return files
 
 

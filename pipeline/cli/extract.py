@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.configuration import ConfiguredCommand
 from pipeline.cli.options import (
     PATH,
     PRECISION,
@@ -22,6 +23,7 @@ from pipeline.cli.options import (
     share_the_cores,
     workers,
 )
+from pipeline.cli.outputs import cache_out
 from pipeline.console import ProgressBar, echo_json, log
 
 HELP_ORDER = 40
@@ -49,13 +51,14 @@ class DecoderName(click.ParamType):
 
 
 @click.command(
+    cls=ConfiguredCommand,
     epilog=examples(
         "heliograph extract clips/ -o clips.h5",
         "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
-    )
+    ),
 )
 @click.argument("clips", nargs=-1, type=PATH, required=True)
-@click.option("-o", "--out", type=PATH, required=True, help="Cache to write or go on with (.h5).")
+@cache_out("Cache to write or go on with")
 @click.option("--backbone", default="dinov2_vits14", help="See `heliograph backbones`.")
 @pool
 @click.option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -19,7 +19,30 @@ if TYPE_CHECKING:
 
 SOME_CLIPS_FAILED = 3  # exit code
 
-PATH = click.Path(path_type=Path)
+
+class UserPath(click.Path):
+    """A path as a shell reads it: `~` is the user's home, where no such file is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        return home(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+def home(path: Path) -> Path:
+    """Return a path with the user's home in place of a leading `~`.
+
+    A shell does that for a word, but not in `--out=~/x` or in quotes. What exists as written wins;
+    a user whom the system does not know leaves the path as it is.
+    """
+    if not path.parts or not path.parts[0].startswith("~") or os.path.lexists(path.parts[0]):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+PATH = UserPath()
 
 DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
 device = click.option("--device", default="auto", help=DEVICES)
@@ -227,3 +250,25 @@ def show_run(metrics: RunMetrics, as_json: bool) -> None:
     if not as_json:
         for note in metrics.notes:
             log(f"note: {note}")
+
+
+moved_caches = click.option(
+    "--cache",
+    "moved",
+    multiple=True,
+    metavar="[NAME=]CACHE",
+    help="Where a cache of the run is now; repeatable.",
+    show_default="where it was, next to the run, or in it",
+)
+
+
+def named_caches(words: Sequence[str], option: str) -> dict[str, Path]:
+    """Return caches by name: `NAME=CACHE`; one without a name is called by its file's stem."""
+    caches: dict[str, Path] = {}
+    for word in words:
+        name, sign, path = word.partition("=")
+        name, cache = (name, Path(path)) if sign else (Path(word).stem, Path(word))
+        if not name or name in caches:
+            raise click.UsageError(f"{option} {word} needs a unique name: NAME=CACHE")
+        caches[name] = home(cache)
+    return caches

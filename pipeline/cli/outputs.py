@@ -6,14 +6,39 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from data.errors import HeliographError
 from data.files import open_regular, require_own_file
+from pipeline.cli.options import UserPath
 from pipeline.console import log
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
+
+CACHE_SUFFIXES = ("", ".h5", ".hdf5")
+
+
+class CachePath(UserPath):
+    """The path of a cache that is written: it does not have the name of another format."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path; a usage error for `features.npz`."""
+        path = super().convert(value, param, ctx)
+        if path.suffix.lower() not in CACHE_SUFFIXES:
+            self.fail(
+                f"a cache is an HDF5 file, so call {path} {path.with_suffix('.h5').name}; "
+                "`heliograph cache export` makes .npz, .pt and .safetensors of it",
+                param,
+                ctx,
+            )
+        return path
+
+
+def cache_out(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option --out of a command that writes a cache."""
+    return click.option("-o", "--out", type=CachePath(), required=True, help=f"{what} (.h5).")
 
 
 def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:

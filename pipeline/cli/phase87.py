@@ -122,6 +122,7 @@ def phase87(
         output=pool,
         **where,
     )
+    log(f"{settings.backbone.name}, preprocessing: {settings.backbone.preprocess.name}")
     with ProgressBar("clips") as bar:
         summary = rebuild_feature_file(
             clips,

@@ -15,7 +15,7 @@ from pipeline.cli.options import (
     examples,
     reading_limits,
 )
-from pipeline.console import echo, echo_json, warn
+from pipeline.console import ProgressBar, echo, echo_json, warn
 
 HELP_ORDER = 130
 HELP_GROUP = HelpGroup.FEATURES
@@ -37,15 +37,16 @@ def probe(files: tuple[Path, ...], full: bool, as_json: bool) -> None:
     from data.video import VideoInfo, describe, probe_files
 
     failed = False
-    for found in probe_files(files, decode=full):
-        if not isinstance(found, VideoInfo):
-            failed = True
-            warn(f"failed: {found}")
-            continue
-        if as_json:
-            echo_json(found.to_json())
-        else:
-            for line in describe(found).split("\n"):
-                echo(line)
+    with ProgressBar("files", may_be_quick=True) as bar:
+        for done, found in enumerate(probe_files(files, decode=full), 1):
+            if not isinstance(found, VideoInfo):
+                failed = True
+                warn(f"failed: {found}")
+            elif as_json:
+                echo_json(found.to_json())
+            else:
+                for line in describe(found).split("\n"):
+                    echo(line)
+            bar.update(done, len(files))
     if failed:
         sys.exit(SOME_CLIPS_FAILED if len(files) > 1 else 1)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import PATH, HelpGroup, examples, reading_limits
+from pipeline.cli.options import (
+    PATH,
+    HelpGroup,
+    examples,
+    moved_caches,
+    named_caches,
+    reading_limits,
+)
 from pipeline.cli.outputs import overwrite, require_free
 from pipeline.console import echo, log
 
@@ -28,9 +35,12 @@ HELP_GROUP = HelpGroup.AGENTS
     help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
     show_default="where they were",
 )
+@moved_caches
 @overwrite
 @reading_limits
-def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool) -> None:
+def report(
+    run: Path, out: Path | None, clips: tuple[Path, ...], moved: tuple[str, ...], overwrite: bool
+) -> None:
     """Write one self-contained HTML page about a RUN.
 
     On it: accuracies next to baselines, what each position carries, the lexicon with pictures of
@@ -42,7 +52,7 @@ def report(run: Path, out: Path | None, clips: tuple[Path, ...], overwrite: bool
 
     opened, page = open_run(run), page_path(run, out)
     require_free(page, overwrite or is_page_of(page, opened))
-    written = write_report(opened, out, clips=clips)
+    written = write_report(opened, out, clips=clips, moved=named_caches(moved, "--cache"))
     for note in written.notes:
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from data.errors import InvalidValueError
+from pipeline.cli.configuration import ConfiguredCommand
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -25,7 +26,7 @@ class GroupedOption(click.Option):
 grouped_option = functools.partial(click.option, cls=GroupedOption)
 
 
-class SettingsCommand(click.Command):
+class SettingsCommand(ConfiguredCommand):
     """A command with an option for each setting, its options under headings in the help.
 
     The options are made when they are needed first. Settings that only some games have need the
@@ -47,10 +48,28 @@ class SettingsCommand(click.Command):
         """Parse the words, with the options of games if there may be one among them."""
         known = {word for param in self.get_params(ctx) for word in _words_of(param)} - {"--game"}
         words = {word.partition("=")[0] for word in args if word.startswith("--")}
-        if words - known and not self.with_games:
+        if words - known:
+            self._add_games()
+        return super().parse_args(ctx, args)
+
+    def find_parameter(self, ctx: click.Context, key: str) -> click.Parameter | None:
+        """Return the parameter of a key in a file, with the options of games if need be."""
+        found = super().find_parameter(ctx, key)
+        if found is None:
+            self._add_games()
+            found = super().find_parameter(ctx, key)
+        return found
+
+    def values_of(self, origin: str) -> dict[str, Any]:
+        """Return the options that made a run."""
+        from pipeline.training import options_of_run
+
+        return options_of_run(origin)
+
+    def _add_games(self) -> None:
+        if not self.with_games:
             self.params += game_options()
             self.with_games = True
-        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group, in the order in which they first appear."""

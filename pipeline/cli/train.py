@@ -83,6 +83,14 @@ FOLDER = "Where it goes"
 )
 @grouped_option("-o", "--out", type=PATH, required=True, group=FOLDER, help="Run folder.")
 @grouped_option(
+    "--from",
+    "origin",
+    metavar="RUN",
+    expose_value=False,
+    group=CHOSEN,
+    help="Everything as in this run, its caches too, but for what is given here.",
+)
+@grouped_option(
     "--resume",
     is_flag=True,
     group=FOLDER,

@@ -36,9 +36,15 @@ class ProgressBar:
     seconds, later fewer, and one at the end.
     """
 
-    def __init__(self, title: str) -> None:
-        """Prepare the bar; `title` says what is counted."""
+    def __init__(self, title: str, *, may_be_quick: bool = False) -> None:
+        """Prepare the bar.
+
+        Args:
+            title: says what is counted.
+            may_be_quick: a log has no line of a stage that is over before the first is due.
+        """
         self.title = printable(title)
+        self._may_be_quick = may_be_quick
         self._began = self._last_line = time.monotonic()
         self._logged = -1  # how many were done when the last line was written
         self._console = Console(file=Stderr(), force_terminal=True, highlight=False)
@@ -71,6 +77,11 @@ class ProgressBar:
         if self._live is not None:
             self._live.stop()
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is a bar, not lines."""
+        return self._live is not None
+
     def update(
         self, done: int, total: int, note: str = "", *, seconds_left: float | None = None
     ) -> None:
@@ -92,7 +103,9 @@ class ProgressBar:
         every = min(max(LOG_EVERY_SECONDS, passed / 30), LOG_AT_LEAST_EVERY_SECONDS)
         if self._live is not None:
             self._done, self._total, self._left, self._note = done, total, left, printable(note)
-        elif done != self._logged and (done == total or now - self._last_line >= every):
+            return
+        ends = done == total and not (self._may_be_quick and self._logged < 0)
+        if done != self._logged and (ends or now - self._last_line >= every):
             self._last_line, self._logged = now, done
             log(", ".join(part for part in (f"{self.title}: {done}/{total}", left, note) if part))
 

@@ -44,7 +44,7 @@ def print_table(
         if console.is_terminal:
             _print_list(heads, body)
             return
-        console.width = needed
+        console.width = needed + LOG_WIDTH // 2
     table = Table(box=None, pad_edge=False, header_style="bold")
     widths = _widths(least, natural, console.width - GAP * (len(least) - 1))
     for number, (head, width) in enumerate(zip(heads, widths, strict=True)):
@@ -69,6 +69,27 @@ def echo_folded(sentence: str) -> None:
         break_on_hyphens=False,
     ):
         echo(line)
+
+
+def print_record(name: str, facts: Iterable[tuple[str, str]], *, colour: str = "cyan") -> None:
+    """Print a name on stdout and what is known of it below: a column of words, a column of facts.
+
+    Args:
+        name: never folded.
+        facts: a word and a text each; the text is folded between words.
+        colour: of the name, on a terminal.
+
+    Raises:
+        OutputError: stdout takes nothing more.
+    """
+    console = _console()
+    table = Table.grid(padding=(0, GAP))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for word, text in facts:
+        table.add_row(Text(f"  {printable(word)}"), Text(printable(text)))
+    console.print(Text(printable(name), style=f"bold {colour}"), soft_wrap=True)
+    console.print(table)
 
 
 def format_size(size: int) -> str:

@@ -1,10 +1,10 @@
 """Evaluation of runs: baselines, metrics with chance, interventions, probes, and comparisons.
 
 `evaluate` scores one run beyond what training measured, part by part (`evaluate.PARTS`); `compare`
-compares two runs seed by seed.
+compares two runs seed by seed, `compare_all` every two of several.
 """
 
-from pipeline.evaluation.compare_runs import compare
+from pipeline.evaluation.compare_runs import compare, compare_all
 from pipeline.evaluation.evaluate import evaluate
 
-__all__ = ["compare", "evaluate"]
+__all__ = ["compare", "compare_all", "evaluate"]

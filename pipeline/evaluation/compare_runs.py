@@ -1,13 +1,15 @@
-"""Comparison of two runs: paired differences of accuracies, and agreement of their messages.
+"""Comparison of runs: paired differences of accuracies, and agreement of their messages.
 
 Accuracies are paired by seed: a seed draws the same split in both runs, so that what the split adds
 cancels in the difference. That holds where both have the same clips and the same rule of splitting,
-and `paired_splits` says whether it does.
+and `paired_splits` says whether it does. Intervals and p-values are over seeds, for the clips that
+the runs have: how far other objects would change an accuracy, its own interval says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,74 @@ Numbers = NDArray[np.int64]
 MAX_EXACT_SEEDS = 16
 """Of up to this many seeds every pattern of signs is tried; of more, 2 ** 16 drawn."""
 BOOTSTRAP_DRAWS = 10_000
+POWER = 0.8
+"""The chance with which a difference is to be shown that `detectable` states."""
 BASELINES = ("majority", "pixels", "differences", "quantised_ridge", "ridge")
 """Those that tell whether the clips of two runs are equally hard."""
 
 
-def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
+def compare_all(
+    folders: Sequence[Path | str], *, planned_seeds: int | None = None
+) -> dict[str, Any]:
+    """Compare every two of several run folders.
+
+    Args:
+        folders: Three or more.
+        planned_seeds: As for `compare`.
+
+    Returns:
+        `runs`, and in `pairs` what `compare` returns of every two of them. Each difference of
+        accuracies also has `p_holm`: its p-value corrected for the number of pairs (Holm 1979).
+
+    Raises:
+        HeliographError: Two have no seed in common.
+    """
+    pairs = [
+        compare(*two, planned_seeds=planned_seeds)
+        for two in combinations(map(Run.open, folders), 2)
+    ]
+    questions: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for pair in pairs:
+        for question, difference in _differences(pair):
+            questions.setdefault(question, []).append(difference)
+    for differences in questions.values():
+        corrected = holm([difference["p_value"] for difference in differences])
+        for difference, p_value in zip(differences, corrected, strict=True):
+            difference["p_holm"] = p_value
+    return {"runs": [str(folder) for folder in folders], "pairs": pairs}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number by the step-down rule of Holm 1979.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values, np.float64)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(value) for value in corrected]
+
+
+def _differences(pair: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield the differences of accuracies of two runs, and what each is of."""
+    for score, entry in pair["scores"].items():
+        for name, own in {"": entry["together"], **entry["properties"]}.items():
+            if own is not None:
+                yield (score, name), own
+
+
+def compare(
+    first: Run | Path | str, second: Run | Path | str, *, planned_seeds: int | None = None
+) -> dict[str, Any]:
     """Compare two run folders; differences are the second's minus the first's.
+
+    Args:
+        first: A run.
+        second: Another.
+        planned_seeds: Of a training to come, for which `detectable` is stated; None: those that
+            the runs have in common.
 
     Returns:
         `features`: in words, where those of each run come from. `scores`: for each accuracy of
@@ -55,9 +119,10 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
     seeds = [seed for seed in runs[0].seeds if seed in runs[1].seeds]
     if not seeds:
         raise HeliographError(
-            f"{first} and {second} have no seed in common, and runs are compared seed by seed"
+            f"{runs[0].folder} and {runs[1].folder} have no seed in common, and runs are compared "
+            "seed by seed"
         )
-    return {
+    compared = {
         "runs": [str(run.folder) for run in runs],
         "unchecked": [str(run.folder) for run in runs if run.unchecked],
         "leaks": {
@@ -72,6 +137,9 @@ def compare(first: Path | str, second: Path | str) -> dict[str, Any]:
         "baselines": _compare_baselines(runs, seeds),
         "agreement": _compare_messages(runs, seeds),
     }
+    for _, difference in _differences(compared):
+        difference["detectable"] = detectable(difference["per_seed"], planned_seeds)
+    return compared
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
@@ -102,6 +170,29 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> dict[s
         "cohen_d": mean / deviation if deviation > 1e-12 else None,
         "p_value": float((flipped >= abs(mean) - 1e-12).mean()),
     }
+
+
+def detectable(gap: Sequence[float], seeds: int | None = None) -> float | None:
+    """Return the smallest true difference that so many seeds show with a chance of `POWER`.
+
+    By Student's t at 5 %, two-sided, from the deviation of the differences.
+
+    Args:
+        gap: Differences of several seeds.
+        seeds: How many there are to be; None: as many.
+
+    Returns:
+        A difference; None for fewer than two seeds, or differences that are all alike.
+
+    >>> round(detectable([-0.1, 0.0, 0.1]), 2), round(detectable([-0.1, 0.0, 0.1], seeds=20), 2)
+    (0.31, 0.07)
+    """
+    count = seeds or len(gap)
+    deviation = float(np.std(gap, ddof=1)) if len(gap) > 1 else 0.0
+    if count < 2 or deviation < 1e-12:
+        return None
+    reach = stdtrit(count - 1, 0.975) + stdtrit(count - 1, POWER)
+    return float(reach * deviation / np.sqrt(count))
 
 
 def _signs(count: int) -> Floats:

@@ -30,6 +30,7 @@ from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.baselines.predictors import BaselineInputs, score_baselines
 from pipeline.evaluation.context import EvaluationContext, MessageContext, one_thread
 from pipeline.evaluation.controls import train_controls
+from pipeline.evaluation.estimates import score_estimates
 from pipeline.evaluation.fresh_receivers import score_fresh_receivers
 from pipeline.evaluation.game_scores import score_game
 from pipeline.evaluation.interventions import (
@@ -121,12 +122,21 @@ class EvaluationPart:
             none.
         pairs: Whether it needs a game of pairs (True) or one of another kind (False); None: it
             suits every game.
+        share: Of the time that an evaluation without options takes, roughly, in hundredths.
+        given: Whether the options ask for it.
     """
 
     title: str
     compute: Callable[[EvaluationInputs], dict[str, Any]]
     symbols: bool = True
     pairs: bool | None = None
+    share: int = 1
+    given: Callable[[EvaluationInputs], bool] = lambda _: True
+
+    def is_due(self, inputs: EvaluationInputs) -> bool:
+        """Return whether it is part of the evaluation of a run."""
+        suits = self.pairs is None or self.pairs is inputs.run.game.pairs
+        return suits and (inputs.run.has_symbols or not self.symbols) and self.given(inputs)
 
 
 def evaluate(
@@ -138,7 +148,9 @@ def evaluate(
     outcome: tuple[str, str] | None = None,
     controls: bool = False,
     videos: Sequence[Path] | None = None,
+    moved: Mapping[str, Path] | None = None,
     progress: Progress | None = None,
+    show: Callable[[int, int, str], None] | None = None,
 ) -> RunMetrics:
     """Evaluate a run folder and add the results to its `metrics.json`.
 
@@ -152,7 +164,9 @@ def evaluate(
         controls: Also train networks without a bottleneck and with a continuous one (minutes).
         videos: Also read the videos, for baselines on optical flow and on how clips are filed:
             manifests, folders or videos; none: the videos are looked for where they were.
+        moved: Where the caches of the run are now, by name, as for `pipeline.runs.load_inputs`.
         progress: Called with what is being done.
+        show: Called with how many hundredths are done, with 100, and what is being done.
 
     Returns:
         The whole of `metrics.json`.
@@ -163,9 +177,17 @@ def evaluate(
     finish_move(Path(folder))
     run = Run.open(folder)
     run.files.require_own("metrics.json")
-    report = progress or (lambda _: None)
+    parts: list[EvaluationPart] = []
+    done = 0
+
+    def report(step: str) -> None:
+        if progress is not None:
+            progress(step)
+        if show is not None and parts:
+            show(100 * done // sum(part.share for part in parts), 100, step)
+
     report("reading the cache")
-    sources = load_inputs(run)
+    sources = load_inputs(run, moved)
     inputs = EvaluationInputs(
         run=run,
         sources=sources,
@@ -185,15 +207,16 @@ def evaluate(
     if run.unchecked:
         report(run.unchecked)
         entries["unchecked"] = True
-    for part in PARTS:
-        if part.symbols and not run.has_symbols:
-            continue
-        if part.pairs is not None and part.pairs is not run.game.pairs:
-            continue
+    parts = [part for part in PARTS if part.is_due(inputs)]
+    for part in parts:
         if part.title:
             report(part.title)
         entries |= part.compute(inputs)
-    return run.add_metrics(entries)
+        done += part.share
+    metrics = run.add_metrics(entries)
+    if show is not None:
+        show(100, 100, "")
+    return metrics
 
 
 def _features_of_clips(path: Path, clips: Features) -> NDArray[np.generic]:
@@ -286,6 +309,11 @@ def _probes(inputs: EvaluationInputs) -> dict[str, Any]:
     }
 
 
+def _estimates(inputs: EvaluationInputs) -> dict[str, Any]:
+    scores = score_estimates(inputs.run, inputs.examples.caches)
+    return {"estimates": scores} if scores else {}
+
+
 def _outcome(inputs: EvaluationInputs) -> dict[str, Any]:
     if inputs.outcome is None:
         return {}
@@ -327,17 +355,18 @@ def _controls(inputs: EvaluationInputs) -> dict[str, Any]:
 
 
 PARTS = (
-    EvaluationPart("", _baselines, symbols=False, pairs=True),
-    EvaluationPart("", _metrics),
-    EvaluationPart("interventions", _interventions, pairs=True),
-    EvaluationPart("game", _game, pairs=False),
+    EvaluationPart("", _baselines, symbols=False, pairs=True, share=58),
+    EvaluationPart("", _metrics, share=4),
+    EvaluationPart("interventions", _interventions, pairs=True, share=4),
+    EvaluationPart("game", _game, pairs=False, share=58),
     EvaluationPart("near-duplicates", _near_duplicates),
-    EvaluationPart("fresh receivers", _fresh_receivers),
+    EvaluationPart("fresh receivers", _fresh_receivers, share=22),
     EvaluationPart("agreement", _agreement),
-    EvaluationPart("probes", _probes),
-    EvaluationPart("", _outcome),
-    EvaluationPart("", _transfer, pairs=True),
-    EvaluationPart("", _controls, symbols=False),
+    EvaluationPart("probes", _probes, share=10),
+    EvaluationPart("estimates", _estimates, share=2),
+    EvaluationPart("", _outcome, given=lambda inputs: inputs.outcome is not None),
+    EvaluationPart("", _transfer, pairs=True, share=5, given=lambda inputs: bool(inputs.on)),
+    EvaluationPart("", _controls, symbols=False, share=100, given=lambda inputs: inputs.controls),
 )
 """The parts of every evaluation, in their order; those of an option that is not given add nothing.
 

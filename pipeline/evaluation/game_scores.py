@@ -109,6 +109,7 @@ def _permuted_position(
         np.mean([scores.per_seed for scores in draws], axis=0),
         np.mean([scores.drawn for scores in draws], axis=0),
         draws[0].weights,
+        np.mean([scores.influence for scores in draws], axis=0),
     )
 
 

@@ -245,15 +245,16 @@ def _selectivity(
         return None
     per_seed = np.stack([drop.per_seed[:, :-1] for drop in drops], axis=-2)  # (S, positions, P)
     drawn = np.stack([drop.drawn[:, :, :-1] for drop in drops], axis=-2)  # (n, S, positions, P)
+    influence = np.stack([drop.influence[:, :, :-1] for drop in drops], axis=-2)  # (G, S, ...)
 
     def separated(values: Floats, chosen: Bools) -> tuple[Floats, Floats]:
         inside = (values * chosen).sum(-1).mean(-1)
         return inside, (values * ~chosen).sum(-1).mean(-1) / (count - 1)
 
     chosen = carried[:, :, None] == np.arange(count)
-    pairs = separated(per_seed, chosen), separated(drawn, chosen)
-    columns = [np.stack([inside, others, inside - others], axis=-1) for inside, others in pairs]
-    scores = Scores(columns[0], columns[1], drops[0].weights, (-1.0, 1.0))
+    parts = [separated(values, chosen) for values in (per_seed, drawn, influence)]
+    columns = [np.stack([inside, others, inside - others], axis=-1) for inside, others in parts]
+    scores = Scores(columns[0], columns[1], drops[0].weights, columns[2], (-1.0, 1.0))
     assigned = rng.integers(count, size=(n, *carried.shape))[..., None] == np.arange(count)
     null = np.subtract(*separated(per_seed, assigned)).mean(-1)
     names = ("carried_property", "other_properties", "difference")

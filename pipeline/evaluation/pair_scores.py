@@ -1,10 +1,16 @@
 """Answers about pairs of test clips: how many are right, and how far to trust the number.
 
 A seed's answers are summed by pair of objects (`PairCounts`). From the counts of all seeds come the
-accuracy of each seed, its mean, and what the mean would have been with other objects and other
-seeds (`Resampler`): both are drawn again, with replacement and independently (Owen 2007, "The
-pigeonhole bootstrap"), because test objects are shared by the seeds and clips by their objects.
-Two results of one `Resampler` are drawn alike, so their difference is paired.
+accuracy of each seed, its mean, and an interval for other objects and other seeds. Test objects
+are shared by the seeds and clips by their objects, so the variance is that of what each object
+contributes to all seeds together (clustered by object, as in Liang and Zeger 1986), and what the
+seeds differ by beyond their objects. An accuracy has the score interval of Wilson 1927 with that
+variance, Student's t in place of z, and never fewer doubts than one wrong pair of objects would
+leave; a difference has its t interval. `benchmarks/coverage.py` measures how often they hold.
+
+`Resampler` also draws objects and seeds again, with replacement and independently (Owen 2007, "The
+pigeonhole bootstrap"). Two results of one `Resampler` are drawn alike, and their objects contribute
+to the difference: it is paired.
 
 Columns, everywhere: one for each property, then, for accuracies, one for "all at once".
 """
@@ -17,9 +23,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from pipeline.game import judge_pairs
-from pipeline.metrics import draw_objects, interval, merge_ties, number_objects
+from pipeline.metrics import draw_objects, merge_ties, number_objects
 from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
@@ -94,12 +101,14 @@ class Scores:
     """Accuracies of S seeds, or differences of them.
 
     `per_seed` is (S, columns), `drawn` (n, S, columns) the same in each of n bootstrap draws of
-    objects, and `weights` (n, S) says how often each seed was drawn.
+    objects, and `weights` (n, S) says how often each seed was drawn. `influence` (G, S, columns)
+    is what each of G test objects adds to the accuracy of a seed beyond its share.
     """
 
     per_seed: Floats
     drawn: Floats
     weights: NDArray[np.int64]
+    influence: Floats
     within: tuple[float, float] = (0.0, 1.0)
 
     def __repr__(self) -> str:
@@ -108,7 +117,11 @@ class Scores:
     def __sub__(self, other: Scores) -> Scores:
         """The paired difference: both must come from one `Resampler`."""
         return Scores(
-            self.per_seed - other.per_seed, self.drawn - other.drawn, self.weights, (-1.0, 1.0)
+            self.per_seed - other.per_seed,
+            self.drawn - other.drawn,
+            self.weights,
+            self.influence - other.influence,
+            (-1.0, 1.0),
         )
 
     @property
@@ -123,8 +136,41 @@ class Scores:
         return _share((np.nan_to_num(self.drawn) * known).sum(1), known.sum(1))
 
     def interval(self) -> Floats:
-        """Both ends of the 95 % interval of the mean over seeds: (columns, 2)."""
-        return np.stack(interval(self.mean, self.drawn_means(), within=self.within), axis=-1)
+        """Both ends of the 95 % interval of the mean over seeds: (columns, 2).
+
+        NaN where nothing was asked, or where there are fewer than two objects.
+        """
+        objects = len(self.influence)
+        if objects < 2:
+            return np.full((self.per_seed.shape[1], 2), np.nan)
+        variance, freedom = self._variance()
+        reach = stdtrit(freedom, 0.975)
+        if self.within == (0.0, 1.0):
+            return _score_interval(self.mean, variance, reach, objects)
+        half = reach * np.sqrt(variance)
+        return np.clip(np.stack([self.mean - half, self.mean + half], axis=-1), *self.within)
+
+    def _variance(self) -> tuple[Floats, Floats]:
+        """Return the variance of the mean and its degrees of freedom, (columns,) each.
+
+        These are those of the objects and of the seeds together (Satterthwaite 1946).
+        """
+        objects, seeds, _ = self.influence.shape
+        known = ~np.isnan(self.per_seed)
+        count = np.maximum(known.sum(0), 1)  # (columns,)
+        by_object = ((self.influence.sum(1) / count) ** 2).sum(0)
+        if seeds < 2:
+            return by_object, np.full(len(by_object), objects - 1.0)
+        freedom = np.maximum(count - 1, 1)
+        apart = np.where(known, self.per_seed - self.mean, 0.0)
+        own = self.influence - self.influence.mean(1, keepdims=True)
+        excess = (apart**2).sum(0) - (own**2).sum((0, 1))  # beyond what their objects explain
+        by_seed = np.maximum(excess, 0) / (count * freedom)
+        total = by_object + by_seed
+        squares = by_object**2 / (objects - 1) + by_seed**2 / freedom
+        return total, np.divide(
+            total**2, squares, out=np.full(len(total), objects - 1.0), where=squares > 0
+        )
 
     def to_json(self, column: int) -> dict[str, Any]:
         """One column as `metrics.json` states a fraction over seeds, with its `interval`."""
@@ -153,6 +199,7 @@ class Resampler:
         drawn = draw_objects(np.arange(len(tested)), n=n, seed=0)  # (n, tested objects)
         self._often = np.zeros((n, int(self.objects.max()) + 1))
         self._often[:, tested] = drawn
+        self._tested = tested
         self._seeds = draw_objects(np.arange(len(tests)), n=n, seed=1)  # (n, S)
 
     def __repr__(self) -> str:
@@ -164,7 +211,9 @@ class Resampler:
         if len(counts) != self._seeds.shape[1]:
             raise ValueError(f"{len(counts)} counts for {self._seeds.shape[1]} seeds")
         per_seed, drawn = [], []
-        for of_seed in counts:
+        columns = counts[0].right.shape[2]
+        influence = np.zeros((len(self._tested), len(counts), columns))
+        for number, of_seed in enumerate(counts):
             often = self._often[:, of_seed.objects]  # (n, G)
             pairs = often[:, :, None] * often[:, None]  # (n, G, G)
             same = np.arange(len(of_seed.objects))
@@ -174,7 +223,9 @@ class Resampler:
             )
             drawn.append(_share(right, asked))
             per_seed.append(_share(of_seed.right.sum((0, 1)), of_seed.asked.sum((0, 1))))
-        return Scores(np.stack(per_seed), np.stack(drawn, axis=1), self._seeds)
+            rows = np.searchsorted(self._tested, of_seed.objects)
+            influence[rows, number] = _influence(of_seed, per_seed[-1])
+        return Scores(np.stack(per_seed), np.stack(drawn, axis=1), self._seeds, influence)
 
     def score_pairs(
         self,
@@ -190,6 +241,29 @@ class Resampler:
                 for answers, part in zip(says_more, clips, strict=True)
             ]
         )
+
+
+def _influence(counts: PairCounts, accuracy: Floats) -> Floats:
+    """Return what each of G objects adds to the accuracy (columns,) of a seed: (G, columns).
+
+    Scaled for the accuracy being that of these objects, by the root of G / (G - 1).
+    """
+    excess = counts.right - np.nan_to_num(accuracy) * counts.asked  # (G, G, columns)
+    same = np.arange(len(excess))
+    rows = excess.sum(0) + excess.sum(1) - excess[same, same]
+    scale = np.sqrt(len(same) / max(len(same) - 1, 1))
+    return np.asarray(scale * rows / np.maximum(counts.asked.sum((0, 1)), 1))
+
+
+def _score_interval(mean: Floats, variance: Floats, reach: Floats, objects: int) -> Floats:
+    """Return the score interval of shares (columns,) with a variance of their own: (columns, 2)."""
+    chance = mean * (1 - mean)
+    doubt = np.divide(variance, chance, out=np.zeros_like(chance), where=chance > 1e-12)
+    width = reach**2 * np.maximum(doubt, 1 / objects**2)
+    centre = mean + width / 2
+    half = np.sqrt(width * np.maximum(chance, 0) + width**2 / 4)
+    ends = np.stack([centre - half, centre + half], axis=-1) / (1 + width)[:, None]
+    return np.clip(ends, 0.0, 1.0)
 
 
 def _share(right: Floats, asked: Floats) -> Floats:

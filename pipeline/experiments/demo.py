@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data import cache
 from data.clips import Clip
+from data.errors import HeliographError
 from data.simulate import contact_sheet
 from pipeline.console import ProgressBar, echo, log, print_table
 from pipeline.dataset import PAPER_CELLS
@@ -43,8 +44,12 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     """Make clips, extract, train, evaluate on held-out cells, and print messages.
 
     A second run in the same folder keeps the clips and features that are there, and trains anew.
+
+    Raises:
+        HeliographError: the folder holds a run that is not the demo's; or a stage fails.
     """
     began = time.monotonic()
+    _refuse_other_run(out)
     log(f"1/4 a puck slides down a ramp and bounces: {GRID**2 * per_cell} clips in {out / 'clips'}")
     clips = make_clips(out / "clips", "ramp", grid=GRID, per_cell=per_cell)
     contact_sheet(out / "clips" / "manifest.jsonl", out / "clips.png")
@@ -70,6 +75,19 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int) -> None:
     _print_messages(run, clips)
     write_report(run.folder)
     _print_next_steps(out, clips, time.monotonic() - began)
+
+
+def _refuse_other_run(out: Path) -> None:
+    """Raise HeliographError where the run that would be replaced is not one of the demo."""
+    folder = out / "run"
+    if not (folder / "config.json").exists():
+        return
+    source = Run.open(folder).sources[0].path
+    if source.name != FEATURES or source.parent.name != out.resolve().name:
+        raise HeliographError(
+            f"{folder} is a run that the demo did not make, and would be replaced: choose another "
+            "--out"
+        )
 
 
 def _train(features: Path, out: Path, seeds: int, epochs: int) -> Run:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from data import cache
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write, open_regular, sha256_file
 from data.interchange import import_features
+from data.versions import package_versions
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
@@ -156,7 +156,7 @@ def _about(
         "runs": {run.name: dict(run.settings) for run in recipe.trainings},
         "device": options.device,
         "cores": default_workers(),
-        "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
+        "versions": package_versions("heliograph", "torch", "numpy"),
         "recipe": recipe.text,
     }
 

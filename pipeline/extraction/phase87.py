@@ -61,6 +61,8 @@ def load_settings(
 ) -> FeatureFileSettings:
     """Load the backbone of a file and return its settings.
 
+    Its preprocessing is the paper's; of a backbone that has no such one, its own.
+
     Args:
         backbone: a name; None is V-JEPA 2 ViT-L, or DINOv2 ViT-S/14 if `static`.
         static: whether the file is the companion of single frames.
@@ -74,7 +76,9 @@ def load_settings(
         BackboneError: the code or weights of the backbone are missing.
     """
     name = backbone or (STATIC_BACKBONE if static else BACKBONE)
-    model = backbones.load(name, preprocess=PREPROCESS, precision=precision, output=output, **where)
+    known = backbones.find_entry(name).preprocessings
+    preprocess = PREPROCESS if PREPROCESS in known or not known else known[0]
+    model = backbones.load(name, preprocess=preprocess, precision=precision, output=output, **where)
     if static:
         if model.frames_spanned != 1:
             raise InvalidValueError(

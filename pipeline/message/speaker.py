@@ -4,6 +4,7 @@ speaker = load("runs/spring")
 message = speaker("new_clip.mp4")
 print(message)                    # 3-7 | 1-2
 message.gloss                     # (("heavy", "perhaps heavy"), ("light", "any mass"))
+message.readings                  # mass 118 g, 81–164 g at 90 %, heavy 74 %
 message.confidence                # probability of each symbol, softmax at temperature 1
 message.distance.unfamiliar       # whether the clip is unlike anything seen in training
 """
@@ -35,6 +36,7 @@ from pipeline.agents import FastSender, message_text
 from pipeline.dataset import BLOCK_NUMBERS, CacheSource, join_caches, load_finite_cache
 from pipeline.message.lexicon import Lexicon, load_lexicon
 from pipeline.message.novelty import Distance, NoveltyDetector, most_novel, thinned
+from pipeline.message.readout import Reading, Readout, load_readout
 from pipeline.runs import MissingFileError, Run, load_inputs
 
 
@@ -49,8 +51,9 @@ class Message:
             vocabulary at temperature 1.
         gloss: A word or two for each symbol, from the run's lexicon.
         distance: From the training clips.
-        missing: Why `gloss` or `distance` is None, a sentence each.
+        missing: Why `gloss`, `distance` or `readings` is None, or intervals are: a sentence each.
         unchecked: A sentence where the run has no manifest to check its files against.
+        readings: An estimate of each property of the run, with interval and confidence.
     """
 
     clip: str
@@ -60,6 +63,7 @@ class Message:
     distance: Distance | None = None
     missing: tuple[str, ...] = field(default=())
     unchecked: str = ""
+    readings: tuple[Reading, ...] | None = None
 
     def __str__(self) -> str:
         return message_text(self.tokens.tolist())
@@ -79,6 +83,7 @@ class Message:
             "gloss": self.gloss and [list(words) for words in self.gloss],
             "distance": self.distance and self.distance.to_json(),
             "missing": list(self.missing),
+            "estimates": self.readings and {own.name: own.to_json() for own in self.readings},
             **({"unchecked": self.unchecked} if self.unchecked else {}),
         }
 
@@ -152,7 +157,9 @@ class Speaker:
         if detectors:
             by_cache = [detector(part) for detector, part in zip(detectors, features, strict=True)]
             distances = [most_novel(of_clip) for of_clip in zip(*by_cache, strict=True)]
-        missing = tuple(reason for reason in (no_lexicon, no_distance) if reason)
+        readout, no_readout = self._readout
+        readings = readout.read(tokens) if readout else [None] * len(clips)
+        missing = tuple(reason for reason in (no_lexicon, no_distance, no_readout) if reason)
         for row, clip in enumerate(clips):
             gloss = lexicon.gloss(tokens[row].tolist()) if lexicon else None
             yield Message(
@@ -163,6 +170,7 @@ class Speaker:
                 distances[row],
                 missing,
                 self.run.unchecked,
+                readings[row],
             )
 
     def messages_for_caches(self, caches: Sequence[Features]) -> Iterator[Message]:
@@ -233,6 +241,17 @@ class Speaker:
         except MissingFileError as error:
             return None, f"no gloss: {error.path} is missing"
         return lexicon, "" if lexicon else "no gloss: no training clip has every label"
+
+    @cached_property
+    def _readout(self) -> tuple[Readout | None, str]:
+        """The run's readout; without one, or without intervals, also why."""
+        try:
+            readout = load_readout(self.run)
+        except MissingFileError as error:
+            return None, f"no estimates: {error.path} is missing"
+        if readout is None:
+            return None, "no estimates: no training clip has every label"
+        return readout, readout.missing
 
     @cached_property
     def _novelty(self) -> tuple[list[NoveltyDetector], str]:

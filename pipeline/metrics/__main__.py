@@ -41,7 +41,9 @@ No value means much without what chance gives:
 - **Codebook null**, for structural metrics: the distinct messages are exchanged, so that the
   content stays and the code becomes arbitrary.
 - **Interval**: the pivotal 95 % bootstrap interval over objects (Davison and Hinkley 1997, section
-  5.2).
+  5.2). In simulations with 25 objects it holds the true value of information 74 to 97 times in 100,
+  of Chaabouni's PosDis 76 to 90 times, of the paper's two ratios (`*_wmcp`) 11 to 71 times, with 60
+  objects 93 to 100, 88 to 100 and 25 to 98 times: do not read the ratios' intervals as 95 %.
 - **Null seeds** (`train --null 39`): seeds trained in the same way on labels permuted by object, so
   that clips which can be recognised still can. The run's mean is compared with each of them; in a
   null seed the largest of all metrics counts, so that several metrics are not several chances.

@@ -12,7 +12,14 @@ from pipeline.report.report import (
     write_report,
 )
 from pipeline.report.summary import interval_of
-from pipeline.report.text import p_text, score_rows, show_comparison, show_metrics, structure_rows
+from pipeline.report.text import (
+    p_text,
+    score_rows,
+    show_comparison,
+    show_comparisons,
+    show_metrics,
+    structure_rows,
+)
 
 __all__ = [
     "FOLDER",
@@ -23,6 +30,7 @@ __all__ = [
     "page_path",
     "score_rows",
     "show_comparison",
+    "show_comparisons",
     "show_metrics",
     "structure_rows",
     "template",

@@ -13,7 +13,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.files import as_bytes, atomic_write, open_regular
 from pipeline.console import printable
 from pipeline.dataset import RunInputs
@@ -57,7 +57,11 @@ class WrittenReport:
 
 
 def write_report(
-    folder: Run | Path | str, out: Path | str | None = None, *, clips: Sequence[Path] = ()
+    folder: Run | Path | str,
+    out: Path | str | None = None,
+    *,
+    clips: Sequence[Path] = (),
+    moved: Mapping[str, Path] | None = None,
 ) -> WrittenReport:
     """Write the page of a run, and its `lexicon.json` where an older run lacks it.
 
@@ -66,6 +70,7 @@ def write_report(
         out: The page; `report.html` in the run folder by default.
         clips: Manifests, folders or videos to take thumbnails from; by default the clips are looked
             for where they were when their features were made.
+        moved: Where the caches of the run are now, by name, as for `pipeline.runs.load_inputs`.
 
     Raises:
         HeliographError: for a run that cannot be read. Missing caches or videos only leave gaps,
@@ -77,7 +82,7 @@ def write_report(
     if is_inside:
         run.files.require_own(PAGE)
     lexicon = _lexicon(run)
-    inputs, notes = _inputs(run)
+    inputs, notes = _inputs(run, moved)
     thumbnails = Thumbnails()
     if lexicon is not None and inputs is not None:
         thumbnails = lexicon_thumbnails(run, lexicon, inputs, clips)
@@ -164,10 +169,12 @@ def _lexicon(run: Run) -> Lexicon | None:
     return load_lexicon(run) if run.has("lexicon.json") else write_lexicon(run)
 
 
-def _inputs(run: Run) -> tuple[RunInputs | None, list[str]]:
+def _inputs(run: Run, moved: Mapping[str, Path] | None) -> tuple[RunInputs | None, list[str]]:
     """The caches of a run; where they are missing, none and a sentence about it."""
     try:
-        return load_inputs(run), []
+        return load_inputs(run, moved), []
+    except InvalidValueError:
+        raise
     except HeliographError as error:
         return None, [f"Thumbnails and the failures of the extraction are missing: {error}."]
 

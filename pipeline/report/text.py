@@ -134,7 +134,7 @@ def structure_rows(metrics: RunMetrics) -> Table:
         rows.append(
             [
                 name,
-                "-" if entry.clips == "training" else _spread_text(entry),
+                _spread_text(entry if entry.clips == "held out" else None),
                 _spread_text(entry if entry.clips == "training" else entry.on_training_clips),
                 _decimals(nulls.mean if nulls else entry.null_mean),
                 _decimals(nulls.p_value if nulls else entry.p_value),
@@ -298,7 +298,7 @@ def outcome_line(outcome: Outcome) -> str:
 
 def comparison_rows(comparison: Metrics) -> Table:
     """Return the accuracies of two runs, paired by seed."""
-    columns = ["accuracy", "first", "second", "difference [95 %]", "d", "p"]
+    columns = ["accuracy", "first", "second", "difference [95 %]", "d", "p", "shown from"]
     rows = []
     for score, name in SCORE_NAMES.items():
         entries = comparison["scores"][score]["properties"]
@@ -321,7 +321,8 @@ def _comparison_row(name: str, own: Metrics) -> list[str]:
         f"{100 * own['second']:.1f} %",
         _points(own["difference"], own["interval"]),
         "-" if own["cohen_d"] is None else f"{own['cohen_d']:.2f}",
-        f"{own['p_value']:.3f}",
+        f"{own['p_value']:.3f}" + (f" ({own['p_holm']:.3f})" if "p_holm" in own else ""),
+        "-" if own.get("detectable") is None else f"{100 * own['detectable']:.1f}",
     ]
 
 
@@ -366,3 +367,13 @@ def show_comparison(comparison: Metrics) -> None:
     if comparison["agreement"] is not None:
         echo()
         print_table(*agreement_rows(comparison["agreement"]))
+
+
+def show_comparisons(comparisons: Metrics) -> None:
+    """Print the result of `compare_all` in brief, corrected p-values in brackets."""
+    for number, comparison in enumerate(comparisons["pairs"]):
+        if number:
+            echo()
+        show_comparison(comparison)
+    echo()
+    echo(f"p in brackets: corrected for {counted(len(comparisons['pairs']), 'pair')} (Holm)")

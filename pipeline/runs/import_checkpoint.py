@@ -37,6 +37,7 @@ from pipeline.runs.results import SeedResult
 from pipeline.runs.run import Run
 from pipeline.runs.writer import add_control, write_run
 
+_WRAPPERS = ("module.", "_orig_mod.")
 HOLISTIC_CLAMP = 15.0  # of the published holistic sender; it cannot be read off its weights
 UNKNOWN = (
     "imported from {}: which clips it was trained on is not in the file, so its accuracies are on "
@@ -147,7 +148,7 @@ def _read_agents(
                     f"{path}: {key}.{name} holds numbers that are NaN or infinite; such weights "
                     "say nothing, so take a checkpoint from before they did"
                 )
-        parts.append(state)
+        parts.append(_unwrapped(state))
     sender, receiver = parts
     several = [int(match[1]) for name in sender if (match := re.match(r"senders\.(\d+)\.", name))]
     prefix = "senders.0." if several else ""
@@ -159,10 +160,9 @@ def _read_agents(
             f"{path}: {checkpoint_key('sender', heads, vocab)} has no encoder"
         ) from None
     named = [name.removesuffix(".weight") for name in receiver if name.endswith(".weight")]
+    properties = tuple(n.removeprefix("heads.") for n in named if n.startswith("heads."))
     if "elast_head" in named:
         properties = PUBLISHED_PROPERTIES
-    else:
-        properties = tuple(n.removeprefix("heads.") for n in named if n.startswith("heads."))
     count = max(several) + 1 if several else 1
     if count * heads * vocab > sum(value.numel() for value in sender.values()):
         raise HeliographError(
@@ -172,6 +172,19 @@ def _read_agents(
     return CheckpointAgents(
         heads, vocab, count, dim, hidden_dim, kernel, properties, sender, receiver
     )
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights without the names that torch puts before those of a wrapped module.
+
+    `DataParallel` and `DistributedDataParallel` put `module.`, `torch.compile` puts `_orig_mod.`.
+    """
+    names = list(state)
+    while names and (
+        wrapper := next((w for w in _WRAPPERS if all(name.startswith(w) for name in names)), "")
+    ):
+        names = [name.removeprefix(wrapper) for name in names]
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _import_agents(

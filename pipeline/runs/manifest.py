@@ -51,7 +51,12 @@ UNCHECKED = (
     "with their hashes; a run that is trained again has one"
 )
 LARGEST_FILE = 2 << 30  # bytes
-LARGEST = {"config.json": 16 << 20, MANIFEST: 64 << 20, "lexicon.json": 64 << 20}
+LARGEST = {
+    "config.json": 16 << 20,
+    MANIFEST: 64 << 20,
+    "lexicon.json": 64 << 20,
+    "readout.json": 64 << 20,
+}
 ID_BYTES, CHECK_DIGITS = 16, 8
 MOST_KEPT_BYTES = 64 << 20  # of a file
 WAIT_SECONDS = 60.0
@@ -184,7 +189,7 @@ class RunFiles:
         if (self.root / "seeds").is_dir():
             folders += [path for path in (self.root / "seeds").iterdir() if path.is_dir()]
         for folder in folders:
-            for name in (*names, "history.csv", "lexicon.json"):
+            for name in (*names, "history.csv", "lexicon.json", "readout.json"):
                 path = folder / name
                 if os.path.lexists(path):
                     yield path.relative_to(self.root).as_posix()

@@ -115,10 +115,10 @@ class PublishedAccuracy(AccuracySpread):
 
 
 class Estimate(AccuracySpread):
-    """A fraction over seeds with its bootstrap interval."""
+    """A fraction over seeds with its interval."""
 
     interval: tuple[Fraction, Fraction] = Field(
-        description="95 % bootstrap interval of the mean, objects and seeds drawn again"
+        description="95 % interval of the mean, for other objects and other seeds"
     )
 
 
@@ -142,12 +142,12 @@ class AccuracyEstimate(Estimate):
 
 
 class DifferenceEstimate(Spread):
-    """A difference of two fractions over seeds, paired, with its bootstrap interval."""
+    """A difference of two fractions over seeds, paired, with its interval."""
 
     mean: Signed = Field(description="over the seeds that have a value; null where none has")
     per_seed: list[Signed] = Field(description="in the order of `seeds`; null where not known")
     interval: tuple[Signed, Signed] = Field(
-        description="95 % bootstrap interval of the mean, objects and seeds drawn again"
+        description="95 % interval of the mean, for other objects and other seeds"
     )
 
 
@@ -290,7 +290,8 @@ class StructuralMetric(Spread):
     )
 
     interval: tuple[Number, Number] = Field(
-        description="95 % bootstrap interval of the mean over objects"
+        description="95 % bootstrap interval of the mean over objects; that of the paper's two "
+        "ratios (`*_wmcp`) holds the truth less often, see docs/metrics.md"
     )
     null_mean: Number = Field(description="when properties are permuted across objects")
     null_low: Number = Field(description="2.5 % of the null is below this")
@@ -497,6 +498,35 @@ class Outcome(Record):
     )
 
 
+class MessageEstimate(Record):
+    """What messages say of a property as a number, on the clips that each seed held out.
+
+    Every object is judged by the errors on other objects.
+    """
+
+    objects: Count = Field(description="how many held-out objects there are")
+    level: Fraction = Field(description="the chance that an interval ought to hold the true value")
+    coverage: Fraction = Field(
+        description="the share of clips whose true value is in its interval, objects weighing the "
+        "same; null where too few objects were held out"
+    )
+    error: Positive = Field(description="mean absolute error, in the unit of the label")
+    error_of_median: Positive = Field(
+        description="that of the median of the training clips, whatever the message"
+    )
+    right: Fraction = Field(
+        description="the share of clips that are in the third of training clips that is named, "
+        "objects weighing the same"
+    )
+    calibration_error_softmax: Fraction = Field(
+        description="expected calibration error (10 bins) of the mean softmax probability of a "
+        "message's symbols, read as the chance that the third is right"
+    )
+    calibration_error: Fraction = Field(
+        description="the same of the confidence that `heliograph message` gives"
+    )
+
+
 class Transfer(Record):
     """The agents on the clips of another cache, nothing retrained (evaluate --on)."""
 
@@ -693,6 +723,11 @@ class RunMetrics(Record):
         description="by label of the cache, read off messages and off raw features; absent where "
         "too few clips have the label",
         validation_alias=AliasChoices("probes", AliasPath("worth", "probes")),
+    )
+    estimates: dict[str, MessageEstimate] | None = Field(
+        default=None,
+        description="by property, how far the estimates of `heliograph message` err, and whether "
+        "their intervals and confidences hold; absent where no clip was held out",
     )
     outcome: Outcome | None = Field(
         default=None, description="an outcome predicted from messages and an action"

@@ -42,6 +42,7 @@ NAMES = (
     "history.csv",
     "messages.jsonl",
     "lexicon.json",
+    "readout.json",
     PAGE,
     "seeds",
     NULL,

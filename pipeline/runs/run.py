@@ -7,6 +7,7 @@ metrics.json       accuracies over seeds; `evaluate` adds to it
 history.csv        every evaluation of every seed during training
 messages.jsonl     the best seed's message for every clip of the cache
 lexicon.json       what the symbols of the best seed mean
+readout.json       numbers that its messages stand for, and how far these err
 manifest.json      size and hash of every file: written last, checked by whatever reads the run
 seeds/<seed>/      model, messages and metrics of each seed
 null/<seed>/       with `--null` the messages of each null seed, and the labels it learned from
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 
 from data import screening
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.files import version_of
 from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
 from pipeline.config import RIDGE, TrainConfig
@@ -263,6 +264,14 @@ class Run:
         """
         return self._read("lexicon.json", parse_object) if self.has("lexicon.json") else None
 
+    def readout(self) -> dict[str, Any] | None:
+        """Return what is in `readout.json`, as `pipeline.message` writes it; None without one.
+
+        Raises:
+            HeliographError: where it is damaged.
+        """
+        return self._read("readout.json", parse_object) if self.has("readout.json") else None
+
     def has(self, name: str) -> bool:
         """Return whether the run has this file."""
         return (self.folder / name).is_file()
@@ -356,7 +365,7 @@ def _open(folder: Path, files: RunFiles) -> Run:
                 f"{folder} holds no run yet, but an unfinished training: the same `heliograph "
                 f"train ... -o {shlex.quote(str(folder))}` with --resume goes on with it"
             ) from None
-        raise HeliographError(f"{folder} is no run: it has no config.json") from None
+        raise HeliographError(f"{folder} is no run: {_what_it_is(folder)}") from None
     except BROKEN as error:
         raise HeliographError(
             f"{path} is not the configuration of a run: {reason_of(error)}"
@@ -421,6 +430,7 @@ def check(folder: Path) -> str:
     identity = files.identity
     run.history()
     run.lexicon()
+    run.readout()
     for name in (None, *run.seeds):
         of_seed = run if name is None else run.of_seed(name)
         for read in (of_seed.sender, of_seed.receiver, of_seed.messages):
@@ -435,18 +445,29 @@ def check(folder: Path) -> str:
     return identity
 
 
-def load_inputs(run: Run) -> RunInputs:
+def load_inputs(run: Run, moved: Mapping[str, Path] | None = None) -> RunInputs:
     """Return the caches of a run, joined; each is loaded once, and is what was loaded in training.
+
+    One that is not where it was is looked for next to the run, and in it: of a run that was copied
+    together with its caches, they are found.
+
+    Args:
+        run: What was trained on them.
+        moved: Where caches are now, by name; the only cache of a run may have any name.
 
     Raises:
         HeliographError: where one is gone or has changed.
     """
-    for source in run.sources:
-        if not source.path.is_file():
-            raise HeliographError(
-                f"the cache that {run.folder} was trained on is gone: {source.path}"
-            )
-    paths = {source.name: source.path for source in run.sources}
+    names = [source.name for source in run.sources]
+    moved = dict(moved or {})
+    if len(moved) == len(names) == 1:
+        moved = dict.fromkeys(names, *moved.values())
+    if unknown := [name for name in moved if name not in names]:
+        raise InvalidValueError(
+            f"no cache of {run.folder} is called {unknown[0]!r}: they are {', '.join(names)}; "
+            f"name this one as --cache {names[0]}={moved[unknown[0]]}"
+        )
+    paths = {s.name: moved.get(s.name) or _find_cache(run, s) for s in run.sources}
     inputs = read_inputs(paths, sources=run.sources, run=str(run.folder))
     united, shared = unite_objects(inputs)
     if not shared.united or not run.has("messages.jsonl"):
@@ -455,6 +476,41 @@ def load_inputs(run: Run) -> RunInputs:
     objects = {line["clip"]: line["object"] or "" for line in run.messages()}
     known = [objects.get(clip) for clip in inputs.clips.clip_id]
     return united if known == list(united.clips.object) else inputs
+
+
+def _find_cache(run: Run, source: CacheSource) -> Path:
+    """Return where a cache of a run is: where it was, next to the run, or in it."""
+    places = (source.path, run.folder.parent / source.path.name, run.folder / source.path.name)
+    for path in places:
+        if path.is_file():
+            return path
+    raise HeliographError(
+        f"the cache that {run.folder} was trained on is gone: {source.path}; put it next to the "
+        "run, or say where it is with --cache"
+    )
+
+
+def _what_it_is(folder: Path) -> str:
+    """Return why something is no run, and what to do with what it is instead."""
+    if (folder / "sweep.csv").is_file():
+        cells = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        more = ", ..." * (len(cells) > 3)
+        return f"it is a sweep, whose runs are in it: {', '.join(cells[:3])}{more}"
+    if folder.is_file():
+        if folder.suffix in (".h5", ".hdf5"):
+            return (
+                f"it is a cache, so train on it: heliograph train {shlex.quote(str(folder))} -o RUN"
+            )
+        return "it is a file, and a run is a folder"
+    if not folder.exists():
+        return "there is no such folder"
+    if (folder / "experiment.json").is_file():
+        return f"it is an experiment, whose runs are in {folder / 'runs'}"
+    if (folder / "run" / "config.json").is_file():
+        return f"its run is {folder / 'run'}"
+    if (folder / "manifest.jsonl").is_file():
+        return "it is a folder of clips, so extract their features first"
+    return "it has no config.json"
 
 
 def json_text(content: Mapping[str, Any]) -> str:

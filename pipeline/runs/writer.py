@@ -8,7 +8,6 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from data.cache import Features
+from data.versions import package_versions
 from pipeline.agents import build_channel, checkpoint_key
 from pipeline.config import TrainConfig
 from pipeline.dataset import CacheSource, RunInputs, folds_of
@@ -93,7 +93,7 @@ def description(
         "config": config.to_json(),
         "seeds": list(seeds),
         "caches": [source.to_json() for source in sources],
-        "versions": {name: version(name) for name in ("heliograph", "torch", "numpy")},
+        "versions": package_versions("heliograph", "torch", "numpy"),
     }
 
 

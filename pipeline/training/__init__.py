@@ -1,6 +1,7 @@
 """Training: caches in, a run folder out; and a grid of runs with one command."""
 
 from pipeline.training.fit import fit
+from pipeline.training.recreation import options_of_run
 from pipeline.training.settings import group_game_settings, known_settings, setting_choices
 from pipeline.training.sweep import show_sweep, split_words, sweep
 from pipeline.training.train import train
@@ -9,6 +10,7 @@ __all__ = [
     "fit",
     "group_game_settings",
     "known_settings",
+    "options_of_run",
     "setting_choices",
     "show_sweep",
     "split_words",

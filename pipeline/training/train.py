@@ -15,7 +15,7 @@ from data.errors import HeliographError, InvalidValueError
 from data.files import sha256_file
 from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
 from pipeline.dataset import RunInputs, build_examples, left_out_sentence, read_inputs
-from pipeline.message import write_lexicon
+from pipeline.message import write_lexicon, write_readout
 from pipeline.runs import (
     CONTROL,
     MOST_SEEDS,
@@ -198,6 +198,7 @@ def train(
                     new / name, part, inputs, own, null=shuffled, notes=caveats, leaks=leaks
                 )
                 write_lexicon(runs[name])
+                write_readout(runs[name])
             if control:
                 add_control(runs[""], runs[CONTROL])
             for run in runs.values():

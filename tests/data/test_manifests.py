@@ -157,15 +157,57 @@ class TestFiles:
         with pytest.raises(ClipError, match=r"gone\.mp4 does not exist"):
             list_clips([tmp_path / "gone.mp4"])
 
+    @pytest.mark.parametrize(
+        ("given", "hint"),
+        [
+            ("https://example.org/a.mp4", "it looks like an address; download the video"),
+            ("S3://bucket/a.mp4", "it looks like an address"),
+            (r"f\x.mp4", "write it with slashes, f/x.mp4"),
+            (r"f\gone.mp4", "does not exist"),
+        ],
+    )
+    def test_what_is_meant_is_said(self, given, hint, tmp_path, monkeypatch):
+        touch(tmp_path / "f/x.mp4")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ClipError, match=hint):
+            list_clips([given])
+
     def test_the_order_is_that_of_the_arguments(self, tmp_path):
         touch(tmp_path / "f/x.mp4", tmp_path / "z.mp4", tmp_path / "a.mp4")
         given = [tmp_path / "z.mp4", tmp_path / "f", tmp_path / "a.mp4"]
         assert [clip.id for clip in list_clips(given)] == ["z.mp4", "x.mp4", "a.mp4"]
 
-    def test_one_id_in_a_folder_and_outside_names_both(self, tmp_path):
+    def test_names_that_are_in_two_folders_get_their_folders(self, tmp_path):
+        touch(*(tmp_path / name for name in ("f/x.mp4", "f/a/z.mp4", "g/x.mp4", "g/a/z.mp4")))
+        clips = list_clips([tmp_path / "f", tmp_path / "g", tmp_path / "g" / "a"])
+        assert [clip.id for clip in clips] == [
+            "f/a/z.mp4",
+            "f/x.mp4",
+            "g/a/z.mp4",
+            "g/x.mp4",
+            "z.mp4",
+        ]
+        assert [clip.object for clip in clips] == [clip.id for clip in clips]
+        assert [clip.id for clip in list_clips([tmp_path / "f" / "x.mp4", tmp_path / "g"])] == [
+            "f/x.mp4", "a/z.mp4", "g/x.mp4",
+        ]  # fmt: skip
+
+    def test_and_so_do_those_of_two_tables(self, tmp_path):
+        for folder in "fg":
+            touch(tmp_path / folder / "x.mp4")
+            write(tmp_path / folder / "m.csv", "path,object", "x.mp4,ball")
+        clips = list_clips([tmp_path / "f/m.csv", tmp_path / "g/m.csv"])
+        assert [(clip.id, clip.object) for clip in clips] == [
+            ("f/x.mp4", "ball"),
+            ("g/x.mp4", "ball"),
+        ]
+
+    def test_an_id_that_a_table_gives_is_kept(self, tmp_path):
         touch(tmp_path / "f/x.mp4", tmp_path / "g/x.mp4")
-        with pytest.raises(ClipError, match=r"'x.mp4': .*f/x\.mp4 and .*g/x\.mp4"):
-            list_clips([tmp_path / "f", tmp_path / "g"])
+        for folder in "fg":
+            write(tmp_path / folder / "m.csv", "path,id", "x.mp4,one")
+        with pytest.raises(ClipError, match=r"two clips have the id 'one': .*f/x\.mp4 and .*g/x"):
+            list_clips([tmp_path / "f/m.csv", tmp_path / "g/m.csv"])
 
 
 class TestManifests:

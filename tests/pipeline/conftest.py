@@ -6,7 +6,9 @@ import pytest
 
 from data import cache
 from data.cache import Features
+from pipeline.runs import Run
 from tests.helpers.features import make_features
+from tests.helpers.spoken_runs import train_on_made_objects
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,9 @@ def cache_path(features: Features, tmp_path: Path) -> Path:
     path = tmp_path / "made.h5"
     cache.save(features, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def spoken_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run about mass and size, whose messages tell both; no test changes it."""
+    return train_on_made_objects(tmp_path_factory.mktemp("spoken"))

@@ -15,7 +15,8 @@ from tests.robustness.zygote import End, Zygote
 
 USER_BLOCK = 512
 TIMES = re.compile(
-    rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(\+00:00| ?UTC|Z)?|\"(stages|seconds)\": [^\n]*"
+    rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(\+00:00| ?UTC|Z)?"
+    rb"|\"(stages|seconds)\": ({[^}]*}|[^\n]*)|<h3>Time: [^<]*</h3>\s*<dl [^\n]*"
     rb"|\"id\": \"[0-9a-f]{40}\"|<meta name=\"heliograph-run\"[^>]*>|\"report\.html\": {[^}]*}"
 )
 """What two equal runs differ in: times, the id of a run, and with it the hash of its page."""

@@ -176,3 +176,11 @@ print(missed)
         monkeypatch.setattr(verification, "_damage", meanwhile)
         assert verify(path) == []
         assert len(looked) == 6 + 18
+
+
+def test_progress_is_told_clip_by_clip(tmp_path):
+    save(features(), tmp_path / "c.h5")
+    seen = []
+    assert verify(tmp_path / "c.h5", lambda done, of: seen.append((done, of))) == []
+    count = len(features())
+    assert seen == [(done, count) for done in range(1, count + 1)]

@@ -355,3 +355,22 @@ def test_a_failing_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path, monkeyp
 def test_importing_the_simulator_loads_no_torch() -> None:
     code = "import sys, data.simulate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
+    script = tmp_path / "made.py"
+    script.write_text(
+        "print('once')\n"
+        "from data.simulate import simulate\n"
+        "simulate('ramp', 'clips', grid=2, per_cell=1, size=32, fps=8, seconds=0.5, workers=2,\n"
+        "         pictures=False)\n"
+        "import __main__\n"
+        "print(__main__.__file__)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    shown = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.split() == ["once", str(script)]
+    assert len(list((tmp_path / "clips").rglob("*.mp4"))) == 4

@@ -1,5 +1,7 @@
 """`heliograph demo`: everything, small."""
 
+import shutil
+
 import pytest
 
 from pipeline.runs import Run
@@ -33,6 +35,11 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     assert f"heliograph message {out / 'run'}" in shown.stdout
     again = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 1)
     assert again.exit_code == 0
+    shutil.copytree(out / "run", tmp_path / "mine" / "run")
+    (tmp_path / "mine" / "run" / "notes.txt").write_text("of days")
+    mine = run("demo", "--out", tmp_path / "mine", "--per-cell", 2)
+    assert mine.exit_code == 1
+    assert "is a run that the demo did not make" in mine.stderr
     other = run("demo", "--out", out, "--per-cell", 3)
     assert other.exit_code == 1
     assert "choose another --out" in other.stderr

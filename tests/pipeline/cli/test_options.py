@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from data.cache import save
 from pipeline.cli.main import main
+from pipeline.cli.options import home, named_caches
 from tests.helpers.clips import encode
+from tests.helpers.command import run
 
 LIMITS = ("--max-duration", "--max-pixels", "--max-memory", "--timeout")
 DECODING = (
@@ -67,3 +70,29 @@ def test_a_limit_that_is_none_is_a_wrong_option(option, value, word, film):
     ended = CliRunner().invoke(main, ["probe", str(film), option, value])
     assert ended.exit_code == 2
     assert word in ended.stderr
+
+
+class TestTheHomeOfAUser:
+    @pytest.fixture(autouse=True)
+    def there(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "work").mkdir()
+        monkeypatch.chdir(tmp_path / "work")
+
+    @pytest.mark.parametrize("words", [["--out=~/c.pt"], ["-o", "~/c.pt"]])
+    def test_in_a_word_of_the_command_line(self, words, tmp_path, features):
+        save(features, tmp_path / "made.h5")
+        shown = run("cache", "export", "~/made.h5", *words)
+        assert shown.exit_code == 0, shown.stderr
+        assert (tmp_path / "c.pt").is_file()
+        assert not list((tmp_path / "work").iterdir())
+
+    def test_in_a_cache_with_a_name(self, tmp_path):
+        assert named_caches(["a=~/c.h5", "~/d.h5"], "--on") == {
+            "a": tmp_path / "c.h5", "d": tmp_path / "d.h5",
+        }  # fmt: skip
+
+    def test_a_name_that_begins_so_is_kept(self, tmp_path):
+        (tmp_path / "work" / "~").mkdir()
+        assert home(Path("~/x")) == Path("~/x")
+        assert home(Path("~nobody_of_this_name/x")) == Path("~nobody_of_this_name/x")

@@ -123,3 +123,15 @@ def test_damage_outside_of_what_is_read_is_no_equal_content(tmp_path):
     with open(tmp_path / "all.h5", "r+b") as file:
         file.write(b"H")
     assert run(*words).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["extract", "."], ["cache", "merge", "a.h5"], ["cache", "import", "a.pt"]]
+)
+@pytest.mark.parametrize("name", ["x.npz", "x.PT", "x.safetensors", "x.csv", "x.mp4"])
+def test_a_cache_does_not_have_the_name_of_another_format(words, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = run(*words, "-o", name)
+    assert shown.exit_code == 2
+    assert f"a cache is an HDF5 file, so call {name} x.h5" in shown.stderr
+    assert not list(tmp_path.iterdir())

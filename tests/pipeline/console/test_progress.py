@@ -126,6 +126,18 @@ def test_what_is_printed_beside_a_bar_goes_where_it_belongs(terminal, capsys):
     assert "a note" in terminal.getvalue()
 
 
+def test_a_log_has_no_line_of_what_is_over_in_no_time(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.console.progress.time.monotonic", lambda: clock[0])
+    for seconds, lines in ((2, []), (12, ["files: 1/2, 12 s left", "files: 2/2"])):
+        clock[0] = 0.0
+        with ProgressBar("files", may_be_quick=True) as bar:
+            for done in (1, 2):
+                clock[0] += seconds
+                bar.update(done, 2)
+        assert capsys.readouterr().err.splitlines() == lines
+
+
 def test_a_log_of_days_has_fewer_lines(capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("pipeline.console.progress.time.monotonic", lambda: clock[0])

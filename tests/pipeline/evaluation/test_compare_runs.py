@@ -9,8 +9,8 @@ import pytest
 
 from data import cache
 from data.errors import HeliographError
-from pipeline.evaluation import compare
-from pipeline.evaluation.compare_runs import paired_difference
+from pipeline.evaluation import compare, compare_all
+from pipeline.evaluation.compare_runs import detectable, holm, paired_difference
 from pipeline.runs import Run
 from pipeline.training import train
 from tests.helpers.command import run
@@ -57,6 +57,22 @@ def test_twenty_seeds_are_drawn_and_still_never_below_the_observed_pattern():
     assert 0 < found["p_value"] < 1e-4
 
 
+def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
+    assert holm([0.02, 0.5, 0.01, 0.9]) == pytest.approx([0.06, 1.0, 0.04, 1.0])
+    assert holm([0.04]) == [0.04]
+
+
+def test_what_is_detectable_is_detected_four_times_in_five():
+    rng = np.random.default_rng(0)
+    gaps = 0.05 * rng.standard_normal((400, 10))
+    true = detectable((gaps[0] / gaps[0].std(ddof=1) * 0.05).tolist())
+    t = (gaps + true).mean(1) / (gaps.std(1, ddof=1) / np.sqrt(10))
+    assert (t > 2.262).mean() == pytest.approx(0.8, abs=0.05)
+    assert detectable([0.1]) is None
+    assert detectable([0.1, 0.1]) is None
+    assert detectable([0.0, 0.1], seeds=40) < detectable([0.0, 0.1], seeds=10)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, features):
     """Three runs: of mass on seeds 0 and 1, of mass on seeds 1 and 2, of mass and volume on 1."""
@@ -82,6 +98,24 @@ def test_a_run_next_to_itself_and_next_to_another(runs):
     assert both["agreement"]["runs"]["adjusted_mutual_information"] == pytest.approx(1)
     assert len(both["agreement"]["agents"]) == 2
     assert both["agreement"]["seeds"] == [None, None]
+
+
+def test_several_runs_are_compared_by_twos(runs):
+    folders = [runs[name].folder for name in ("one", "two", "both")]
+    found = compare_all(folders, planned_seeds=20)
+    assert [pair["runs"] for pair in found["pairs"]] == [
+        [str(folders[first]), str(folders[second])] for first, second in ((0, 1), (0, 2), (1, 2))
+    ]
+    for pair in found["pairs"]:
+        mass = pair["scores"]["accuracy_last_epoch"]["properties"]["mass"]
+        assert mass["p_value"] <= mass["p_holm"] <= 1
+        assert mass["detectable"] is None  # of one seed
+    shown = run("compare", *map(str, folders)).stdout
+    assert "shown from" in shown
+    assert shown.endswith("p in brackets: corrected for 3 pairs (Holm)\n")
+    alone = run("compare", str(folders[0]))
+    assert alone.exit_code == 2
+    assert "it takes two runs at least to compare" in alone.stderr
 
 
 def test_runs_without_a_common_seed_are_refused(runs, tmp_path):

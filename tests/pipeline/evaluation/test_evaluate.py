@@ -10,11 +10,16 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.structure import assess_messages
-from pipeline.metrics import METRICS, Metric
+from pipeline.metrics import METRICS, VERDICTS, Metric
+from pipeline.report import write_report
 from pipeline.report.text import structure_rows
 from pipeline.runs import Run, RunMetrics
 from pipeline.training import train
 from tests.helpers.command import run as run_command
+from tests.helpers.pages import read_page
+
+SHOWN: list[tuple[int, int, str]] = []
+"""What `evaluate` shows while it computes `metrics`."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,17 @@ def metrics(folder):
             on=[folder / "fall.h5", folder / "made.h5"],
             outcome=("outcome", "action"),
             controls=True,
+            show=lambda *step: SHOWN.append(step),
         )
+
+
+def test_what_is_shown_never_goes_back_and_ends_whole(metrics):
+    done = [step[0] for step in SHOWN]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert {step[1] for step in SHOWN} == {100}
+    assert SHOWN[-1] == (100, 100, "")
+    assert {"baseline ridge", "fresh receivers", "transfer"} <= {step[2] for step in SHOWN}
 
 
 def test_every_key_is_there(metrics):
@@ -113,6 +128,21 @@ def test_every_metric_stands_beside_training_clips_and_null_seeds(metrics):
             assert entry.verdict in ("undecided", "no better than chance")
     assert set(metrics.own_positions) == {"mass", "volume"}
     assert all(0.25 <= own.p_value <= 1 for own in metrics.own_positions.values())
+
+
+def test_tables_and_page_say_where_structure_was_measured(folder, metrics, tmp_path):
+    columns, rows = structure_rows(metrics)
+    assert columns[1:3] == ["held out", "training"]
+    own, entry = rows[1], metrics.compositionality["posdis_chaabouni2020"]
+    assert own[0] == "posdis_chaabouni2020"
+    assert own[1].startswith(f"{entry.mean:.3f}")
+    assert own[2].startswith(f"{entry.on_training_clips.mean:.3f}")
+    assert own[3:5] == [f"{entry.null_seeds.mean:.3f}", f"{entry.null_seeds.p_value:.3f}"]
+    words = read_page(write_report(folder / "run", tmp_path / "page.html").path).words
+    assert f"null seeds {entry.null_seeds.mean:.2f}" in words
+    assert f"on training clips {entry.on_training_clips.mean:.2f}" in words
+    assert f"{entry.verdict} : {VERDICTS[entry.verdict]}" in words
+    assert "held-out clips" in words
 
 
 def test_agents_that_can_be_told_from_their_controls(metrics):

@@ -111,7 +111,8 @@ def test_kept_receivers_score_a_perfect_code_perfectly(compositional):
     for entry in found["properties"].values():
         assert entry["mean"] == 1
         assert entry["auc"]["mean"] == 1
-        assert entry["auc"]["interval"] == [1, 1]
+        low, high = entry["auc"]["interval"]
+        assert 0.9 < low < high == 1  # nothing was wrong, which is no proof that nothing can be
         assert min(entry["spearman"]["per_seed"]) > 0.97
 
 

@@ -404,3 +404,11 @@ def small_vjepa2(monkeypatch, tmp_path):
     """Options that load a small random V-JEPA 2 of the authors' code."""
     pytest.importorskip("einops")
     return small(monkeypatch, vjepa2.REPOSITORY, "vjepa2_vit_large", tmp_path / "vjepa2.pt")
+
+
+def test_a_backbone_without_the_papers_preprocessing_takes_its_own_and_says_so(root, tmp_path):
+    out = tmp_path / "spring.pt"
+    shown = run("phase87", root, "-o", out, "--backbone", "pixels")
+    assert shown.exit_code == 0, shown.stderr
+    assert "pixels, preprocessing: official" in shown.stderr
+    assert_like_the_papers(out, (4, 8, 256))

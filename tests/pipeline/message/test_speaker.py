@@ -132,6 +132,7 @@ def test_a_message_is_json_and_text():
         "clip": "a.mp4", "message": "3-7 | 1-2", "tokens": [[3, 7], [1, 2]],
         "confidence": [[0.9, 0.5], [1.0, 0.25]],
         "gloss": [["heavy", "any mass"], ["perhaps light", "–"]], "distance": None, "missing": [],
+        "estimates": None,
     }  # fmt: skip
 
 
@@ -162,7 +163,10 @@ def test_features_of_another_shape_are_refused(run, speaker):
 def test_a_message_has_its_gloss_and_its_distance(run, speaker, clips):
     said = speaker(clips[0].path)
     assert said.gloss == load_lexicon(run).gloss(said.tokens.tolist())
-    assert said.missing == ()
+    (few,) = said.missing
+    assert few.startswith("no intervals of the estimates: 4 objects held out by the seeds of the")
+    assert [one.name for one in said.readings] == ["brightness"]
+    assert said.readings[0].interval is said.readings[0].confidence is None
     lines = {line["clip"]: line for line in run.messages()}
     found = list(speaker.messages_for_caches([cache.load(run.source.path)]))
     for one in found:
@@ -185,6 +189,8 @@ def test_a_clip_unlike_anything_seen_is_said_to_be_so(run, clips, tmp_path):
     assert unknown[4].startswith("unlike anything seen")
     assert "warning: strange.mp4 is unlike anything" in shown.stderr
     assert "warning: 1.mp4" not in shown.stderr
+    assert len(known) == 6
+    assert known[5].startswith("brightness ")
 
 
 def test_without_its_cache_a_run_still_speaks_and_says_what_is_missing(tiny, clips, tmp_path):
@@ -193,17 +199,21 @@ def test_without_its_cache_a_run_still_speaks_and_says_what_is_missing(tiny, cli
     said = message.load(run.folder, device="cpu")(clips[0].path)
     assert said.distance is None
     assert said.gloss is not None
-    assert said.missing == (
+    assert said.missing[:1] == (
         f"no distance from the training clips: the cache that {run.folder} was trained on is "
         f"gone: {run.source.path}",
     )
     (run.folder / "messages.jsonl").unlink()
     said = message.load(run.folder, device="cpu")(clips[0].path)
     assert said.gloss is not None  # it is in lexicon.json
+    assert said.readings is not None  # they are made by readout.json
     (run.folder / "lexicon.json").unlink()
+    (run.folder / "readout.json").unlink()
     said = message.load(run.folder, device="cpu")(clips[0].path)
     assert said.gloss is None
     assert "no gloss" in said.missing[0]
+    assert said.readings is None
+    assert said.missing[2] == f"no estimates: {run.folder / 'messages.jsonl'} is missing"
     assert said.tokens.shape == said.confidence.shape == (2, 2)
 
 

@@ -177,3 +177,18 @@ def test_an_unfinished_training_is_not_replaced_unasked(cache_path, tmp_path):
     (tmp_path / "run" / "unfinished").mkdir(parents=True)
     with pytest.raises(HeliographError, match="holds an unfinished training"):
         import_checkpoint(tmp_path / "odd.pt", tmp_path / "run", cache_path=cache_path)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_a_wrapped_module_are_those_of_the_module(wrapper, parts, grid, tmp_path):
+    plain = import_checkpoint(
+        save_pt(parts, tmp_path / "plain.pt"), tmp_path / "plain", cache_path=grid
+    )
+    wrapped = {
+        key: {wrapper + name: value for name, value in state.items()}
+        for key, state in parts.items()
+    }
+    path = save_pt(wrapped, tmp_path / "wrapped.pt")
+    assert list(import_checkpoint(path, tmp_path / "wrapped", cache_path=grid).messages()) == list(
+        plain.messages()
+    )

@@ -136,6 +136,7 @@ TOP = [
     "history.csv",
     "messages.jsonl",
     "lexicon.json",
+    "readout.json",
 ]
 
 

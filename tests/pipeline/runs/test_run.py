@@ -252,6 +252,27 @@ DAMAGE = [
         edited("lexicon.json", lambda own: own["thirds"].update(mass=[1, "x"])),
         "lexicon.json is damaged: 'x' is no number",
     ),
+    ("message", written("readout.json", b"{"), "readout.json is damaged: "),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"].update(size={})),
+        "readout.json is damaged: it has no 'points'",
+    ),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"]["mass"]["points"].pop()),
+        "readout.json is damaged: its mass is not for the messages of the run",
+    ),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"]["mass"].update(reach=-1)),
+        "readout.json is damaged: the reach of its mass is -1",
+    ),
+    (
+        "message",
+        edited("readout.json", lambda own: own["properties"]["mass"].update(offset=float("nan"))),
+        "readout.json is damaged: a number of its mass is not finite",
+    ),
     (
         "message",
         lambda folder: shutil.copy(
@@ -410,3 +431,77 @@ def test_the_run_of_a_seed_shares_what_was_read(run):
         first = opened.messages(1)
         assert opened.of_seed(1).messages() is first
     assert reads[run.folder / "seeds" / "1" / "messages.jsonl"] == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        ("c.h5", "it is a cache, so train on it"),
+        ("notes.txt", "it is a file, and a run is a folder"),
+        ("sweep/sweep.csv sweep/a/config.json sweep/b/config.json", "whose runs are in it: a, b"),
+        ("out/experiment.json", "it is an experiment, whose runs are in"),
+        ("demo/run/config.json", "its run is"),
+        ("clips/manifest.jsonl", "it is a folder of clips, so extract their features first"),
+        ("", "there is no such folder"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "report", "message"])
+def test_what_is_given_for_a_run_is_named(made, sentence, command, tmp_path):
+    for name in made.split():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    given = tmp_path / (made.split() or ["gone"])[0].split("/")[0]
+    shown = run_command(command, given, *[given] * (command == "message"))
+    assert shown.exit_code == 1
+    assert f"{given} is no run: " in shown.stderr
+    assert sentence in shown.stderr
+
+
+class TestACacheThatWasMoved:
+    @pytest.fixture
+    def run(self, cache_path, tmp_path) -> Run:
+        made = train(cache_path, tmp_path / "run", properties=["mass"], **SMALL)
+        (tmp_path / "there").mkdir()
+        return made
+
+    @pytest.mark.parametrize("place", ["there", "there/run"])
+    def test_next_to_the_run_or_in_it_it_is_found(self, place, run, cache_path, tmp_path):
+        shutil.move(run.folder, tmp_path / "there" / "run")
+        shutil.move(cache_path, tmp_path / place / cache_path.name)
+        metrics = evaluate(tmp_path / "there" / "run", permutations=10)
+        assert metrics.to_json()["baselines"]
+        assert not [n for n in write_report(tmp_path / "there" / "run").notes if "gone" in n]
+
+    @pytest.mark.parametrize("command", ["evaluate", "report"])
+    def test_elsewhere_it_is_named(self, command, run, cache_path, tmp_path):
+        moved = tmp_path / "there" / "other.h5"
+        shutil.move(cache_path, moved)
+        if command == "evaluate":
+            shown = run_command(command, run.folder, "--permutations", "10")
+            assert shown.exit_code == 1
+            assert "is gone" in shown.stderr
+            assert "--cache" in shown.stderr
+            words = ("--permutations", "10", "--cache", moved)
+        else:
+            words = ("--cache", f"{cache_path.stem}={moved}")
+        shown = run_command(command, run.folder, *words)
+        assert shown.exit_code == 0, shown.stderr
+        assert "missing" not in shown.stderr
+
+    def test_a_cache_of_other_content_is_refused(self, run, cache_path, tmp_path, features):
+        cache_path.unlink()
+        cache.save(features.select(range(20)), tmp_path / cache_path.name)
+        with pytest.raises(HeliographError, match="has changed since"):
+            evaluate(run.folder)
+
+    def test_a_name_that_no_cache_of_the_run_has(self, run, tmp_path, features):
+        paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+        for path in paths:
+            cache.save(features, path)
+        both = train(paths, tmp_path / "both", agents=["a", "b"], properties=["mass"], **SMALL)
+        shown = run_command("evaluate", both.folder, "--cache", f"c={paths[0]}")
+        assert shown.exit_code == 2
+        assert (
+            f"is called 'c': they are a, b; name this one as --cache a={paths[0]}" in shown.stderr
+        )

@@ -81,7 +81,8 @@ def test_a_run_folder_holds_what_the_design_says(cache_path, tmp_path, features)
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     own = {"model.safetensors", "model.pt", "metrics.json", "messages.jsonl"}
     seeds = {f"seeds/{seed}/{name}" for seed in (0, 1) for name in own}
-    assert names == {"config.json", "history.csv", "lexicon.json", "manifest.json", *own, *seeds}
+    learnt = {"lexicon.json", "readout.json"}
+    assert names == {"config.json", "history.csv", "manifest.json", *learnt, *own, *seeds}
 
     lines = [json.loads(line) for line in (out / "messages.jsonl").read_text().splitlines()]
     assert [line["clip"] for line in lines] == list(features.clip_id)
