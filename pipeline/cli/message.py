@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from pipeline.cli.options import (
     model_options,
     reading_limits,
 )
-from pipeline.console import echo, echo_json, log, warn
+from pipeline.console import echo, echo_json, is_terminal, log, print_record, warn
 
 HELP_ORDER = 90
 HELP_GROUP = HelpGroup.AGENTS
+FACTS = ("message", "meaning", "sure", "clip")  # what the cells after the first are, on a terminal
 
 
 @click.command(
@@ -60,7 +62,7 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
         if as_json:
             echo_json(result.to_json())
         else:
-            echo(*_cells(result))
+            _show(result)
         for reason in result.missing:
             if reason not in missing:
                 missing.add(reason)
@@ -69,6 +71,17 @@ def message(run: Path, clips: tuple[Path, ...], as_json: bool, **where: Any) -> 
             unlike = f"{result.clip} is unlike anything in the training"
             warn(f"warning: {unlike}: do not trust its message")
     sys.exit(SOME_CLIPS_FAILED if failed else 0)
+
+
+def _show(message: Any) -> None:
+    """Print a message: for people in two columns under the clip, for programs in one line."""
+    cells = _cells(message)
+    if not is_terminal(sys.stdout):
+        echo(*cells)
+        return
+    strange = message.distance is not None and message.distance.unfamiliar
+    facts = zip_longest(FACTS[: len(cells) - 1], cells[1:], fillvalue="")
+    print_record(cells[0], facts, colour="yellow" if strange else "cyan")
 
 
 def _cells(message: Any) -> list[str]:

@@ -6,6 +6,7 @@ from pipeline.console.output import (
     echo,
     echo_json,
     flush_out,
+    is_terminal,
     log,
     loudness,
     printable,
@@ -15,7 +16,7 @@ from pipeline.console.output import (
     warn,
 )
 from pipeline.console.progress import ProgressBar, format_duration
-from pipeline.console.tables import echo_folded, format_size, print_table
+from pipeline.console.tables import echo_folded, format_size, print_record, print_table
 
 __all__ = [
     "Loudness",
@@ -27,8 +28,10 @@ __all__ = [
     "flush_out",
     "format_duration",
     "format_size",
+    "is_terminal",
     "log",
     "loudness",
+    "print_record",
     "print_table",
     "printable",
     "set_loudness",

@@ -71,6 +71,27 @@ def echo_folded(sentence: str) -> None:
         echo(line)
 
 
+def print_record(name: str, facts: Iterable[tuple[str, str]], *, colour: str = "cyan") -> None:
+    """Print a name on stdout and what is known of it below: a column of words, a column of facts.
+
+    Args:
+        name: never folded.
+        facts: a word and a text each; the text is folded between words.
+        colour: of the name, on a terminal.
+
+    Raises:
+        OutputError: stdout takes nothing more.
+    """
+    console = _console()
+    table = Table.grid(padding=(0, GAP))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for word, text in facts:
+        table.add_row(Text(f"  {printable(word)}"), Text(printable(text)))
+    console.print(Text(printable(name), style=f"bold {colour}"), soft_wrap=True)
+    console.print(table)
+
+
 def format_size(size: int) -> str:
     """Return a number of bytes as people read it.
 
