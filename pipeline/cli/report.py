@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from data.errors import HeliographError
 from pipeline.cli.options import (
     PATH,
     HelpGroup,
@@ -14,7 +15,7 @@ from pipeline.cli.options import (
     named_caches,
     reading_limits,
 )
-from pipeline.cli.outputs import overwrite, require_free
+from pipeline.cli.outputs import has_content, overwrite, require_free
 from pipeline.console import echo, log
 
 HELP_ORDER = 100
@@ -35,11 +36,24 @@ HELP_GROUP = HelpGroup.AGENTS
     help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
     show_default="where they were",
 )
+@click.option(
+    "--corpus",
+    "corpus_path",
+    type=PATH,
+    metavar="FILE",
+    help="Write no page but the messages, to FILE (.jsonl), as ELCC has them: a list of integers a "
+    "line. What is known of the clips goes to FILE.labels.jsonl, line by line.",
+)
 @moved_caches
 @overwrite
 @reading_limits
 def report(
-    run: Path, out: Path | None, clips: tuple[Path, ...], moved: tuple[str, ...], overwrite: bool
+    run: Path,
+    out: Path | None,
+    clips: tuple[Path, ...],
+    corpus_path: Path | None,
+    moved: tuple[str, ...],
+    overwrite: bool,
 ) -> None:
     """Write one self-contained HTML page about a RUN.
 
@@ -50,6 +64,11 @@ def report(
     """
     from pipeline.report import is_page_of, open_run, page_path, write_report
 
+    if corpus_path is not None:
+        if out is not None or clips or moved:
+            raise click.UsageError("--corpus writes no page: leave out --out, --clips and --cache")
+        _write_corpus(run, corpus_path, overwrite)
+        return
     opened, page = open_run(run), page_path(run, out)
     require_free(page, overwrite or is_page_of(page, opened))
     written = write_report(opened, out, clips=clips, moved=named_caches(moved, "--cache"))
@@ -57,3 +76,27 @@ def report(
         log(note)
     log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
     echo(written.path)
+
+
+def _write_corpus(run: Path, path: Path, overwrite: bool) -> None:
+    """Write messages and labels of a run, the messages last; print both paths."""
+    from data.files import as_bytes, atomic_write
+    from pipeline.report import corpus_of, labels_path, open_run
+
+    places = labels_path(path), path
+    messages, labels = corpus_of(open_run(run))
+    contents = as_bytes(labels), as_bytes(messages)
+    whole = list(zip(places, contents, strict=True))
+    for place, content in whole:
+        require_free(place, overwrite or _has(place, content), option="--corpus")
+    for place, content in whole:
+        atomic_write(place, content)
+    for place in reversed(places):
+        echo(place)
+
+
+def _has(path: Path, content: bytes) -> bool:
+    try:
+        return has_content(path, content)
+    except (HeliographError, OSError):
+        return False

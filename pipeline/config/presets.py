@@ -5,7 +5,7 @@
 (`lr=3e-4`); `default` is ours: an epoch chosen on validation objects; for one property, leading
 principal axes of the features, each message compared with many others, and a second training with
 the validation objects (what each is worth: benchmarks/RESULTS.md); `ridge` has senders whose
-encoders are ridge regressions and whose symbols start as levels of their scores.
+encoders share out one ridge regression and whose symbols start as levels of their parts of it.
 """
 
 from __future__ import annotations

@@ -185,8 +185,8 @@ class TrainConfig(SettingsModel):
     encoder: Literal["convolution", "ridge"] = setting(
         CONVOLUTION,
         Group.ENCODERS,
-        "convolution (learned with the messages; paper) or ridge (a score for each property by "
-        "ridge regression on the agent's steps, which stays; symbols start as levels of it). Ours.",
+        "convolution (learned with the messages; paper) or ridge (what the agent's steps add to a "
+        "ridge regression of each property, which stays; symbols start as levels of it). Ours.",
     )
     keep_mean: bool = setting(
         False,

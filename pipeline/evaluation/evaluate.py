@@ -33,6 +33,7 @@ from pipeline.evaluation.controls import train_controls
 from pipeline.evaluation.estimates import score_estimates
 from pipeline.evaluation.fresh_receivers import score_fresh_receivers
 from pipeline.evaluation.game_scores import score_game
+from pipeline.evaluation.generalisation import score_generalisation
 from pipeline.evaluation.interventions import (
     add_noise,
     intervene,
@@ -267,6 +268,7 @@ def _interventions(inputs: EvaluationInputs) -> dict[str, Any]:
     with one_thread():
         return {
             "kept_receiver": score_kept_receivers(inputs.messages),
+            "generalisation": score_generalisation(inputs.messages),
             "interventions": intervene(inputs.messages),
             "silenced_agents": silence_agents(inputs.messages),
             "noise": add_noise(inputs.messages),

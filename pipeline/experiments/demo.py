@@ -98,7 +98,7 @@ def _train(features: Path, out: Path, seeds: int, epochs: int) -> Run:
             properties=PROPERTIES,
             preset=PRESET,
             seeds=range(seeds),
-            vocab=5,
+            vocab=8,
             epochs=epochs,
             null=NULL_SEEDS,
             overwrite=True,

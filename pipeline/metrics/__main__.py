@@ -73,6 +73,12 @@ no network, and what agents have above them the network added; `ridge` is what t
 without the limits of a message. Where `first_frame` or `shortcuts` are good, accuracies say little
 about motion.
 
+The **generalisation gap** (`generalisation` in `metrics.json`) is the accuracy of the kept
+receivers on pairs of training clips minus that on pairs of test clips, with a bootstrap interval
+over objects and seeds. It is between -1 and 1, and small where nothing is remembered that does not
+hold elsewhere. It lies where agents learned nothing: then it is 0, too. Read it beside the
+accuracy.
+
 Wherever predictions are compared, values that differ by no more than
 1e-9 of the largest one are a tie, and a tie counts half.
 """

@@ -3,6 +3,7 @@
 `write_report` writes the page, whose parts are in `sections`; `show_metrics` prints the tables.
 """
 
+from pipeline.report.corpus import corpus_of, labels_path
 from pipeline.report.report import (
     FOLDER,
     is_page_of,
@@ -23,8 +24,10 @@ from pipeline.report.text import (
 
 __all__ = [
     "FOLDER",
+    "corpus_of",
     "interval_of",
     "is_page_of",
+    "labels_path",
     "open_run",
     "p_text",
     "page_path",

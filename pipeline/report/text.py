@@ -74,6 +74,8 @@ def score_rows(metrics: RunMetrics) -> Table:
         name = "receiver kept, without test clips that look like training clips"
         entries[name] = metrics.without_near_duplicates.kept_receiver
         entries = {name: entries.pop(name), **entries}
+    if metrics.generalisation is not None:
+        entries["receiver kept, on training clips"] = metrics.generalisation.training
     if metrics.fresh_receivers is not None:
         entries["new receivers on frozen messages"] = metrics.fresh_receivers.accuracy
     for path, other in (metrics.transfer or {}).items():

@@ -245,6 +245,15 @@ class WithoutNearDuplicates(Record):
     )
 
 
+class Generalisation(Record):
+    """Accuracy on clips that the agents were trained on, and what of it is lost on others."""
+
+    training: AccuracyEstimate = Field(
+        description="as `kept_receiver`, on training clips; of more than 400 of a seed, 400 drawn"
+    )
+    gap: AccuracyDifference = Field(description="`training` minus `kept_receiver`")
+
+
 class Gains(Record):
     """What time adds to a baseline."""
 
@@ -688,6 +697,11 @@ class RunMetrics(Record):
         description="accuracy of the receiver that each seed kept, with auc and spearman (a clip's "
         "score: the share of the other clips that it exceeds by the answers)",
         validation_alias=AliasChoices("kept_receiver", "agents"),
+    )
+    generalisation: Generalisation | None = Field(
+        default=None,
+        description="the gap between trained and held-out clips; null where a seed has no training "
+        "clips",
     )
     without_near_duplicates: WithoutNearDuplicates | None = Field(
         default=None,

@@ -95,6 +95,9 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
         rest = part(metrics.without_near_duplicates.kept_receiver)
         label = "the kept receiver, without test clips that look like training clips"
         candidates.append((label, "own", "", rest))
+    if metrics.generalisation is not None:
+        trained = part(metrics.generalisation.training)
+        candidates.append(("the kept receiver, on training clips", "control", "", trained))
     if metrics.fresh_receivers is not None:
         fresh = part(metrics.fresh_receivers.accuracy)
         candidates.append(("new receivers on frozen messages", "fresh", "", fresh))

@@ -18,7 +18,7 @@ from data.files import sha256_file
 from pipeline.console import printable
 from pipeline.evaluation import evaluate
 from pipeline.message import load_lexicon
-from pipeline.report import write_report
+from pipeline.report import score_rows, write_report
 from pipeline.report.provenance import command_to_repeat
 from pipeline.report.sections.accuracy import panels
 from pipeline.report.sections.positions import causal
@@ -157,6 +157,9 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     assert "95 % interval over objects" in page.words
     assert "TopSim, which says how far clips of unlike mass have unlike messages, is" in page.words
     assert "Residual entropy (smaller is better) is" in page.words
+    assert "the kept receiver, on training clips" in page.words
+    _, rows = score_rows(run.metrics())
+    assert "receiver kept, on training clips" in [row[0] for row in rows]
     assert "No pixels, differences, first_frame: " in page.words
     assert not [text for text in page.text if re.search(r"[a-z%]\.[A-Z]", text)]  # no space lost
     found = run.metrics().interventions.resample.drop

@@ -27,7 +27,7 @@ from pipeline.training.ridge_encoders import RidgeScores, _digits, quantise
 from tests.helpers.features import make_features
 
 CPU = torch.device("cpu")
-QUICK = {"preset": "ridge", "epochs": 10, "refit": False, "vocab": 5}
+QUICK = {"preset": "ridge", "epochs": 25, "refit": False, "vocab": 5}
 
 
 def grid(levels: int = 5, each: int = 6, steps: int = 4, seed: int = 0) -> Features:

@@ -1,0 +1,49 @@
+"""The gap between clips that the agents were trained on and clips that they were not.
+
+Accuracy on training clips has memory in it. Both are those of the receiver that each seed kept; the
+objects are drawn again for both at once, so the interval of the difference allows for objects that
+both share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
+from pipeline.evaluation.pair_scores import Resampler, Scores
+
+
+def score_generalisation(context: MessageContext) -> dict[str, Any] | None:
+    """Return the accuracy on training clips, and by how much it exceeds that on test clips.
+
+    Of more than `MAX_TEST_CLIPS` training clips of a seed, as many are drawn. None where a seed has
+    no training clips, as of an imported checkpoint.
+    """
+    rng = np.random.default_rng(0)
+    trained = [
+        split.train
+        if len(split.train) <= MAX_TEST_CLIPS
+        else np.sort(rng.choice(split.train, MAX_TEST_CLIPS, replace=False))
+        for split in context.splits
+    ]
+    if not all(map(len, trained)):
+        return None
+    both = [np.concatenate(clips) for clips in zip(trained, context.tests, strict=True)]
+    resampler = Resampler(context.objects, both)
+    on_training, on_test = (_score(context, resampler, clips) for clips in (trained, context.tests))
+    properties = context.config.properties
+    return {
+        "training": on_training.by_property(properties),
+        "gap": (on_training - on_test).by_property(properties),
+    }
+
+
+def _score(context: MessageContext, resampler: Resampler, clips: list[NDArray[np.int64]]) -> Scores:
+    answers = [
+        compare_clips(context.receiver(number), context.tokens[number, own], context.config.vocab)
+        for number, own in enumerate(clips)
+    ]
+    return resampler.score_pairs(answers, context.labels, clips, context.config.tie_margins)
