@@ -26,7 +26,7 @@ class MatchedWord:
         agent: Of the word, from 0.
         head: Of the agent, from 0.
         symbol: Of the word.
-        property: Of the concept.
+        about: The property of the concept.
         band: Of the property: "low", "middle" or "high".
         together: Training clips that have both.
         word_clips: Training clips that have the word.
@@ -36,7 +36,7 @@ class MatchedWord:
     agent: int
     head: int
     symbol: int
-    property: str
+    about: str
     band: str
     together: int
     word_clips: int
@@ -45,7 +45,7 @@ class MatchedWord:
     @property
     def concept(self) -> str:
         """The concept in a word or two."""
-        return wording_for(self.property).adjective(self.band)
+        return wording_for(self.about).adjective(self.band)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], properties: Sequence[str]) -> MatchedWord:
@@ -55,10 +55,10 @@ class MatchedWord:
             KeyError, TypeError or ValueError: for anything else.
         """
         fields = {name: stored[name] for name in cls.__dataclass_fields__}
-        numbers = (fields[name] for name in fields if name not in ("property", "band"))
+        numbers = (fields[name] for name in fields if name not in ("about", "band"))
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError("a matched word has a count that is no whole number")
-        if fields["property"] not in properties or fields["band"] not in BANDS:
+        if fields["about"] not in properties or fields["band"] not in BANDS:
             raise ValueError("a word is matched to nothing that the run knows")
         return cls(**fields)
 
@@ -83,7 +83,7 @@ def matched_words(
             agent=one.position // heads,
             head=one.position % heads,
             symbol=one.symbol,
-            property=properties[one.attribute],
+            about=properties[one.attribute],
             band=BANDS[one.bin],
             together=one.together,
             word_clips=one.word_clips,

@@ -18,7 +18,7 @@ def planted() -> np.ndarray:
 
 def test_planted_words_are_matched_to_their_concepts():
     found = matched_words(planted(), BANDS, PROPERTIES, heads=1)
-    words = {(one.agent, one.symbol): (one.property, one.band) for one in found}
+    words = {(one.agent, one.symbol): (one.about, one.band) for one in found}
     bands = {4: "low", 1: "middle", 3: "high"}
     assert words == {
         (1 - place, symbol): (name, band)
@@ -26,7 +26,7 @@ def test_planted_words_are_matched_to_their_concepts():
         for symbol, band in bands.items()
     }
     assert all(one.together == one.word_clips == one.concept_clips for one in found)
-    rough = next(one for one in found if (one.property, one.band) == ("friction", "high"))
+    rough = next(one for one in found if (one.about, one.band) == ("friction", "high"))
     assert rough.concept == "rough"
 
 
@@ -39,7 +39,7 @@ def test_positions_are_heads_of_agents():
 def test_the_lexicon_keeps_its_dictionary():
     objects = [f"object_{number // 3}" for number in range(48)]
     lexicon = build_lexicon(planted()[:, :, None], GRID.astype(float), objects, PROPERTIES)
-    assert {one.property for one in lexicon.dictionary} == set(PROPERTIES)
+    assert {one.about for one in lexicon.dictionary} == set(PROPERTIES)
     assert lexicon.match(1, 0, lexicon.dictionary[-1].symbol) is not None
     assert lexicon.match(0, 0, 7) is None
     stored = lexicon.to_json()
@@ -50,7 +50,7 @@ def test_the_lexicon_keeps_its_dictionary():
 
 @pytest.mark.parametrize(
     "change",
-    [{"symbol": -1}, {"together": "3"}, {"head": True}, {"property": "mass"}, {"band": "huge"}],
+    [{"symbol": -1}, {"together": "3"}, {"head": True}, {"about": "mass"}, {"band": "huge"}],
 )
 def test_other_entries_are_refused(change):
     entry = vars(matched_words(planted(), BANDS, PROPERTIES, heads=1)[0])
