@@ -63,3 +63,14 @@ def test_fields_and_packets_without_a_picture_have_no_order(clip_file):
     assert picture_order([*packets, b"\0\0\1\x09\xf0"], extradata) is None
     assert picture_order([*packets, packets[-1]], extradata) is None
     assert picture_order(packets, b"") is None
+
+
+def test_a_stream_of_frames_is_in_the_order_of_pictures(tmp_path, monkeypatch):
+    path = encode(tmp_path / "groups.avi", frames=60, options=LONG)
+    monkeypatch.setattr(session, "decode_fully", lambda *given, **named: pytest.fail("whole"))
+    indices = np.arange(5, 50, 3)
+    with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
+        decoded = DecodeSession(opened, accept_damaged=False)
+        numbers, frames = zip(*decoded.stream(indices), strict=True)
+        assert list(numbers) == indices.tolist()
+        np.testing.assert_array_equal(np.stack(frames), decoded.frames(indices))
