@@ -140,11 +140,11 @@ def stream_by_seeking(
     container.stream.codec_context.flush_buffers()  # after a segment that failed
     newest = -1
     with _PacketSource(container) as source:
-        for first, last in find_segments(packet_index.pts, packet_index.entry, wanted):
+        for first, last in find_segments(packet_index.clock, packet_index.entry, wanted):
             begin, end = np.searchsorted(wanted, first), np.searchsorted(wanted, last, "right")
             needed = ~packet_index.droppable[first : last + 1]
             needed[wanted[begin:end] - first] = True
-            times = packet_index.pts[wanted[begin:end]].tolist()
+            times = packet_index.clock[wanted[begin:end]].tolist()
             index_of_pts = dict(zip(times, indices[in_file[begin:end]].tolist(), strict=True))
             packets = (source.packet(n) for n in (first + np.flatnonzero(needed)).tolist())
             waiting = sorted(index_of_pts.values())

@@ -200,9 +200,9 @@ def test_without_its_cache_a_run_still_speaks_and_says_what_is_missing(tiny, cli
     said = message.load(run.folder, device="cpu")(clips[0].path)
     assert said.distance is None
     assert said.gloss is not None
-    assert said.missing[:1] == (
+    assert said.missing[0].startswith(
         f"no distance from the training clips: the cache that {run.folder} was trained on is "
-        f"gone: {run.source.path}",
+        f"gone: {run.source.path}"
     )
     (run.folder / "messages.jsonl").unlink()
     said = message.load(run.folder, device="cpu")(clips[0].path)
