@@ -3,12 +3,13 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data.duplicates import Stretch, share_objects
 from data.errors import HeliographError
+from data.windows import Window, video_of
 
 _TIME_FIELDS = ("start", "end")
 
@@ -72,8 +73,40 @@ class Clip:
 
     @property
     def has_object(self) -> bool:
-        """Whether an object was given, so that it is not just the clip itself."""
-        return self.object != self.id
+        """Whether an object was given: it is not just the clip itself, or the window's video."""
+        return self.object not in (self.id, video_of(self.id))
+
+
+def window_of(clip: Clip, window: Window, *, object: str) -> Clip:
+    """Return a window of a clip as a clip of its own, with the clip's labels.
+
+    Args:
+        clip: The video, or a stretch of one.
+        window: Seconds of the video's file.
+        object: The object of all windows of the video.
+    """
+    return replace(clip, id=window.id(clip.id), start=window.start, end=window.end, object=object)
+
+
+def objects_of_videos(clips: Sequence[Clip]) -> dict[str, str]:
+    """Return for each clip, by its id, the object that its windows have.
+
+    It is the clip's object. Clips of one file for which none was given have one together, the id of
+    the first of them, or that of another clip whose seconds they share: the windows of one video
+    never meet in training and test unless a table says so.
+    """
+    stretches = _stretches(clips)
+    ids: dict[str, list[str]] = {}
+    for stretch in stretches:
+        ids.setdefault(stretch.source, []).append(stretch.clip)
+    shared = share_objects(stretches).objects
+    alone: dict[str, str] = {}  # of clips of a file without an object: the first one's id
+    return {
+        stretch.clip: alone.setdefault(stretch.source, stretch.clip)
+        if object in ids[stretch.source]
+        else object
+        for stretch, object in zip(stretches, shared, strict=True)
+    }
 
 
 def id_of_file(name: str) -> str:
@@ -87,8 +120,19 @@ def refuse_contradictions(clips: Sequence[Clip]) -> None:
     Raises:
         ClipError: Two do; the message has the file, both ids and both objects.
     """
+    shared = share_objects(_stretches(clips))
+    for contradiction in shared.contradictions:
+        others = len(shared.contradictions) - 1
+        more = f", and so in {others} more clip{'s' * (others > 1)}" if others else ""
+        raise ClipError(
+            f"{clips[contradiction.numbers[0]].path}: {contradiction}{more}: give them one object"
+        )
+
+
+def _stretches(clips: Sequence[Clip]) -> list[Stretch]:
+    """Return clips as stretches of their files, links followed."""
     paths = {clip.path: os.path.realpath(clip.path) for clip in clips}
-    shared = share_objects(
+    return [
         Stretch(
             clip.id,
             clip.object,
@@ -97,13 +141,7 @@ def refuse_contradictions(clips: Sequence[Clip]) -> None:
             math.nan if clip.end is None else clip.end,
         )
         for clip in clips
-    )
-    for contradiction in shared.contradictions:
-        others = len(shared.contradictions) - 1
-        more = f", and so in {others} more clip{'s' * (others > 1)}" if others else ""
-        raise ClipError(
-            f"{clips[contradiction.numbers[0]].path}: {contradiction}{more}: give them one object"
-        )
+    ]
 
 
 def _is_text(text: str) -> bool:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from data.windows import video_of
+
 FRAME_SECONDS = 1 / 24
 """Stretches that share no more than about one frame touch, and do not overlap."""
 
@@ -32,8 +34,8 @@ class Stretch:
 
     @property
     def has_object(self) -> bool:
-        """Whether an object was given, so that it is not just the clip itself."""
-        return self.object not in ("", self.clip)
+        """Whether an object was given: it is not just the clip itself, or the window's video."""
+        return self.object not in ("", self.clip, video_of(self.clip))
 
     def overlaps(self, other: "Stretch") -> bool:
         """Return whether two clips share more than one frame, or most of the shorter one."""

@@ -12,7 +12,8 @@ from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import read_metadata
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.shard_store import ShardStore
-from data.clips import Clip
+from data.clips import Clip, objects_of_videos, window_of
+from data.windows import Window, video_of
 from data.wording import counted
 
 
@@ -33,6 +34,8 @@ class LabelChanges:
 
 def label(path: Path | str, clips: Sequence[Clip], *, prune: bool = False) -> LabelChanges:
     """Set objects, scenarios, labels and units of a cache to what clips say, found by id.
+
+    What is said of a clip that the cache has windows of, and not the clip, is said of these.
 
     Features and keys stay as they are. Where nothing changes the file is not touched.
 
@@ -57,9 +60,28 @@ def label(path: Path | str, clips: Sequence[Clip], *, prune: bool = False) -> La
     identity = {name: getattr(made, name) for name in IDENTITY_FIELDS}
     with ShardStore(path, **identity) as store:
         before = store.clips or made
+        clips = _with_windows(before, clips)
         _require_fitting(path, before, clips)
         store.relabel(clips, prune=prune)
         return describe_changes(before, store.clips or before, clips)
+
+
+def _with_windows(before: Features, clips: Sequence[Clip]) -> list[Clip]:
+    """Return clips, in place of each that the cache has windows of only these windows."""
+    rows: dict[str, list[int]] = {}
+    for row, clip_id in enumerate(before.clip_id):
+        if video := video_of(clip_id):
+            rows.setdefault(video, []).append(row)
+    known = set(before.clip_id)
+    objects = objects_of_videos(clips) if rows else {}
+    found: list[Clip] = []
+    for clip in clips:
+        if clip.id in known or clip.id not in rows:
+            found.append(clip)
+            continue
+        windows = (Window(float(before.start[n]), float(before.end[n])) for n in rows[clip.id])
+        found += [window_of(clip, window, object=objects[clip.id]) for window in windows]
+    return found
 
 
 def describe_changes(before: Features, after: Features, clips: Sequence[Clip]) -> LabelChanges:

@@ -63,6 +63,7 @@ from data.files import (
 )
 from data.lock import Lock
 from data.versions import package_versions
+from data.windows import video_of
 
 _ANOTHER = "choose another output or remove it"
 
@@ -114,6 +115,7 @@ class ShardStore:
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
         """What `consolidate` has to say about clips that share an object now."""
+        self._cut: dict[str, str] = {}  # clips that are cut into windows -> hash of their file
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
         for written in (self.target, ledger_path(self.target)):
             require_own_file(written)  # now, and not after hours of extraction
@@ -345,6 +347,13 @@ class ShardStore:
             details["source_sha256"] = source_sha256
         append_to_ledger(self.target, clip, "failed", reason=reason, **details)
 
+    def cut(self, clip: Clip, source_sha256: str) -> None:
+        """Note that a clip is cut into windows.
+
+        That it failed in an earlier run is forgotten, and so are its windows of another file.
+        """
+        self._cut[clip.id] = source_sha256
+
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
 
@@ -432,7 +441,12 @@ class ShardStore:
         earlier: dict[str, CacheRow] = {}
         if self._existing:
             earlier = {row.clip.id: row for row in self._earlier_rows(self._existing)}
-        rows = [row for clip, row in earlier.items() if clip not in given]
+        rows = [
+            row
+            for clip, row in earlier.items()
+            if clip not in given
+            and self._cut.get(video_of(clip), row.source_sha256) == row.source_sha256
+        ]
         rows += self._given_rows(clips, earlier)
         if self._existing and self._in_place:
             indices = {clip: index for index, clip in enumerate(self._existing.clips.clip_id)}
@@ -443,6 +457,8 @@ class ShardStore:
         """Return rows as one cache, with the failures of `clips` and of those before them."""
         given = {clip.id for clip in clips}
         failed = dict(self._existing.clips.failures) if self._existing else {}
+        for clip in self._cut:
+            failed.pop(clip, None)
         order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
         failed |= self._failures
         extracted = {row.clip.id for row in rows}

@@ -8,13 +8,14 @@ the reference, and another decoder either returns the frames of the reference or
 """
 
 from data.video.backends import DECODERS, Backend, CannotAgree, decoder_record
-from data.video.decoder_pool import KILLED, DecoderPool, Job, Outcome
+from data.video.decoder_pool import KILLED, DecoderPool, Job, Outcome, WindowsJob
 from data.video.frames import FrameBatch, Limits, VideoError
 from data.video.info import VideoInfo, describe
 from data.video.probing import probe_files
 from data.video.pyav import check_regular_file
 from data.video.reader import probe, read, read_sampled
 from data.video.sampling import SAMPLERS, Sampling
+from data.video.window_reader import WindowFrames, read_windows
 
 __all__ = [
     "DECODERS",
@@ -30,6 +31,8 @@ __all__ = [
     "Sampling",
     "VideoError",
     "VideoInfo",
+    "WindowFrames",
+    "WindowsJob",
     "check_regular_file",
     "decoder_record",
     "describe",
@@ -37,4 +40,5 @@ __all__ = [
     "probe_files",
     "read",
     "read_sampled",
+    "read_windows",
 ]

@@ -26,12 +26,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +40,10 @@ from data.errors import HeliographError
 from data.video.frames import FrameBatch, Frames, Limits, VideoError
 from data.video.info import VideoInfo
 from data.video.sampling import Sampling
+from data.windows import Window, Windows
+
+if TYPE_CHECKING:
+    from data.video.window_reader import Choose, WindowFrames
 
 POLL_SECONDS = 0.2  # time between checks for a timeout
 KILLED = "the decoder was killed (signal 9, SIGKILL), as systems do where memory runs out"
@@ -83,6 +88,35 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowsJob(Job):
+    """One video to read with `data.video.window_reader.read_windows`, whose arguments these are.
+
+    Attributes:
+        windows: How it is cut.
+        choose: As for `read_windows`; called in a thread of this process. None is all windows.
+    """
+
+    windows: Windows
+    choose: Choose | None = None
+
+    def read_windows(self, threads: int, choose: Choose) -> Iterator[WindowFrames]:
+        """Do the job, in a worker."""
+        from data.video.window_reader import read_windows
+
+        return read_windows(
+            self.path,
+            self.sampling,
+            self.windows,
+            choose,
+            start=self.start,
+            end=self.end,
+            accept_damaged=self.accept_damaged,
+            limits=self.limits,
+            threads=threads,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProbeJob:
     """One file to look at with `data.video.probe`, whose arguments these are."""
 
@@ -105,8 +139,12 @@ class ProbeJob:
 class Outcome:
     """The outcome of a job: frames and `info`, or `error`. A `ProbeJob` has no frames.
 
+    A `WindowsJob` has an outcome for each window that was chosen, in order; or a single one, with
+    an error and no window, where the video cannot be cut.
+
     Attributes:
         job: The job.
+        window: The window that this is of.
         batch: The frames, where `map` has no `transform`.
         result: What `transform` returned.
         info: What is known about the file.
@@ -115,6 +153,7 @@ class Outcome:
     """
 
     job: Job | ProbeJob
+    window: Window | None = None
     batch: FrameBatch | None = None
     result: Any = None
     info: VideoInfo | None = None
@@ -156,7 +195,9 @@ class _Worker:
 
     def submit(self, job: Job | ProbeJob) -> None:
         self.job, self.started = job, time.monotonic()
-        self.connection.send(job)
+        # What the caller keeps with a job need not be what another process can be sent.
+        job = replace(job, tag=None)
+        self.connection.send(replace(job, choose=None) if isinstance(job, WindowsJob) else job)
 
     def timed_out(self) -> bool:
         assert self.job is not None
@@ -168,7 +209,7 @@ class _Worker:
         job, (error, shape, index, pts_seconds, info) = self.job, self.connection.recv()
         seconds = time.monotonic() - self.started
         if error is not None:
-            return Outcome(job=job, error=error, seconds=seconds)
+            return Outcome(job=job, error=error, info=info, seconds=seconds)
         if shape is None:
             return Outcome(job=job, info=info, seconds=seconds)
         frames = self._frames(shape)
@@ -181,6 +222,36 @@ class _Worker:
         if frames.nbytes > KEPT_BYTES:
             self.view = None
             os.ftruncate(self.shared, 0)
+        return outcome
+
+    def receive_window(
+        self, waiting: deque[Window] | None, transform: Transform | None
+    ) -> deque[Window] | Outcome | None:
+        """Return the next answer to a `WindowsJob`; EOFError or OSError if the process has ended.
+
+        First the windows that were chosen, of those that there are; then an outcome for each, in
+        order; at last None. An error without a window ends the job at any time.
+
+        Args:
+            waiting: The chosen windows that have not come; None before they are chosen.
+            transform: As for `receive`.
+        """
+        assert isinstance(self.job, WindowsJob)
+        kind = self.connection.recv()
+        if kind == "windows":
+            windows = self.connection.recv()
+            chosen = windows if self.job.choose is None else list(self.job.choose(windows))
+            self.connection.send(chosen)
+            return deque(chosen)
+        if kind == "end":
+            return None
+        outcome = self.receive(transform)
+        if kind == "window":
+            assert waiting is not None
+            with contextlib.suppress(OSError):  # that it has ended is noticed at the next window
+                self.connection.send(True)  # the memory may be written to again
+            outcome = replace(outcome, window=waiting.popleft())
+        self.started = time.monotonic()
         return outcome
 
     def _frames(self, shape: tuple[int, ...]) -> Frames:
@@ -318,8 +389,7 @@ class DecoderPool:
                     job = next(jobs, None)
                 if job is None:
                     break
-                outcome = self._run(job, transform, stop)
-                if outcome is not None:
+                for outcome in self._run(job, transform, stop):
                     started = time.monotonic()
                     outcomes.put(outcome)
                     with self._lock:
@@ -331,19 +401,33 @@ class DecoderPool:
 
     def _run(
         self, job: Job | ProbeJob, transform: Transform | None, stop: threading.Event
-    ) -> Outcome | None:
-        """Return the outcome of a job; None if nobody waits for it any more."""
+    ) -> Iterator[Outcome]:
+        """Yield the outcomes of a job; none any more once nobody waits for them."""
         worker = self._assign(job)
-        while not worker.connection.poll(POLL_SECONDS):
-            if stop.is_set():
+        waiting: deque[Window] | None = None  # windows that have been chosen and have not come
+        while True:
+            outcome: deque[Window] | Outcome | None
+            if worker.connection.poll(POLL_SECONDS):
+                outcome = self._receive(worker, waiting, transform)
+            elif stop.is_set():
                 self._discard(worker)
-                return None
-            if worker.timed_out():
+                return
+            elif worker.timed_out():
                 longest = f"{job.limits.wall_seconds:g} s"
-                return self._discard(worker, f"{TIMEOUT}: it takes more than {longest} (--timeout)")
-        outcome = self._receive(worker, transform)
-        worker.job = None
-        return outcome
+                reason = f"{TIMEOUT}: it takes more than {longest} (--timeout)"
+                outcome = self._discard(worker, reason)
+            else:
+                continue
+            if isinstance(outcome, deque):
+                waiting = outcome
+            elif outcome is not None and outcome.window is not None:
+                yield outcome
+            else:
+                worker.job = None
+                if outcome is not None:
+                    for window in [None] if waiting is None else waiting:
+                        yield replace(outcome, window=window)
+                return
 
     def _assign(self, job: Job | ProbeJob) -> _Worker:
         """Give the job to an idle worker or a new one, and return it."""
@@ -372,8 +456,15 @@ class DecoderPool:
             self.workers.remove(worker)
         return worker.fail(reason)
 
-    def _receive(self, worker: _Worker, transform: Transform | None = None) -> Outcome:
+    def _receive(
+        self,
+        worker: _Worker,
+        waiting: deque[Window] | None = None,
+        transform: Transform | None = None,
+    ) -> deque[Window] | Outcome | None:
         try:
+            if isinstance(worker.job, WindowsJob):
+                return worker.receive_window(waiting, transform)
             return worker.receive(transform)
         except (EOFError, OSError):
             return self._discard(worker, worker.exit_reason())

@@ -6,14 +6,18 @@ import contextlib
 import mmap
 import os
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
 from data.errors import HeliographError
 from data.processes import end_with_parent
-from data.video.decoder_pool import Job, ProbeJob
-from data.video.frames import Frames, Limits, VideoError
+from data.video.decoder_pool import Job, ProbeJob, WindowsJob
+from data.video.frames import FrameBatch, Frames, Limits, VideoError
+from data.video.info import VideoInfo
+from data.windows import Window
 
 
 def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
@@ -32,24 +36,65 @@ def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
             return
         _limit_memory(job.limits)
         try:
+            if isinstance(job, WindowsJob):
+                _serve_windows(job, connection, shared_frames, threads)
+                continue
             batch, info = job.read(threads)
             if batch is not None:
                 shared_frames.write(batch.frames)
+        except _ParentGone:
+            return
         except HeliographError as error:
-            connection.send((error, None, None, None, None))
+            failure: HeliographError = error
         except MemoryError:
             reason = "reading it takes more memory than is allowed (--max-memory)"
-            too_large = VideoError(job.path, reason)
-            connection.send((too_large, None, None, None, None))
+            failure = VideoError(job.path, reason)
         except Exception as error:  # whatever a file provokes costs this clip
             line = str(error).strip().partition("\n")[0][:200]
             reason = f"the decoder failed ({type(error).__name__}{': ' * bool(line)}{line})"
-            connection.send((VideoError(job.path, reason), None, None, None, None))
+            failure = VideoError(job.path, reason)
         else:
-            if batch is None:
-                connection.send((None, None, None, None, info))
-                continue
-            connection.send((None, batch.frames.shape, batch.index, batch.pts_seconds, info))
+            connection.send(_answer(batch, info))
+            continue
+        if isinstance(job, WindowsJob):
+            connection.send("error")
+        connection.send((failure, None, None, None, None))
+
+
+class _ParentGone(Exception):
+    """Nobody waits for the windows of a job any more."""
+
+
+def _serve_windows(
+    job: WindowsJob, connection: Connection, shared_frames: SharedFrames, threads: int
+) -> None:
+    """Read the windows of a video; `_Worker.receive_window` takes what is sent here."""
+
+    def asked(*question: Any) -> Any:
+        try:
+            for part in question:
+                connection.send(part)
+            return connection.recv()
+        except (EOFError, OSError):
+            raise _ParentGone from None
+
+    def choose(windows: Sequence[Window]) -> Sequence[Window]:
+        chosen: Sequence[Window] = asked("windows", windows)
+        return chosen
+
+    for read in job.read_windows(threads, choose):
+        if read.batch is not None:
+            shared_frames.write(read.batch.frames)
+        answer = _answer(read.batch, read.info)
+        asked("window", (read.error, *answer[1:]))
+    connection.send("end")
+
+
+def _answer(batch: FrameBatch | None, info: VideoInfo | None) -> tuple[Any, ...]:
+    """Return what `_Worker.receive` takes: the frames are in shared memory already."""
+    if batch is None:
+        return None, None, None, None, info
+    return None, batch.frames.shape, batch.index, batch.pts_seconds, info
 
 
 class SharedFrames:

@@ -107,10 +107,10 @@ def read_sampled(
     with open_video(path, limits=limits, threads=threads, quick=True) as container:
         session = DecodeSession(container, accept_damaged=accept_damaged)
         try:
-            indices = _sampled_indices(session, sampling, start, end)
+            indices = sampled_indices(session, sampling, start, end)
             frames = backend.read(session, indices, "auto")
         except FrameCountChanged:
-            indices = _sampled_indices(session, sampling, start, end)
+            indices = sampled_indices(session, sampling, start, end)
             frames = backend.read(session, indices, "auto")
         except CannotAgree as error:
             batch, info = read_sampled(
@@ -171,7 +171,7 @@ def _backend(name: str, device: str) -> Backend:
     return backend
 
 
-def _sampled_indices(
+def sampled_indices(
     session: DecodeSession, sampling: Sampling, start: float | None, end: float | None
 ) -> FrameIndices:
     """Return the indices that are sampled among the frames shown at `start` <= time < `end`."""

@@ -6,10 +6,8 @@ may be given several times is a list, and KEY=VALUE a table: `tie_margin = {mass
 
 from __future__ import annotations
 
-import difflib
 import json
 import textwrap
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +76,8 @@ class ConfiguredCommand(click.Command):
             param = self.find_parameter(ctx, key)
             if param is None or param.name is None:
                 names = {_key(known) for known in self.get_params(ctx)} - APART
+                import difflib
+
                 near = difflib.get_close_matches(key.replace("-", "_"), names, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"see {ctx.command_path} --help"
                 raise click.UsageError(f"{place}: there is no option {key!r}: {hint}")
@@ -115,6 +115,8 @@ def read_config(path: Path) -> dict[str, Any]:
         UnsafeFileError: it is no ordinary file.
         OSError: it cannot be read.
     """
+    import tomllib
+
     with open_regular(path, follow_links=True) as file:
         content = file.read()
     try:

@@ -21,6 +21,8 @@ from pipeline.cli.options import (
     pool,
     reading_limits,
     share_the_cores,
+    windows,
+    windows_of,
     workers,
 )
 from pipeline.cli.outputs import cache_out
@@ -84,6 +86,7 @@ class DecoderName(click.ParamType):
     type=click.IntRange(1),
     help="Frames from one to the next, for `--sampler window`.",
 )
+@windows
 @click.option("--pad", is_flag=True, help="Repeat the last frame of clips that are too short.")
 @click.option("--decoder", default="pyav", type=DecoderName(), help="Decoder of the clips.")
 @click.option("--accept-damaged", is_flag=True, help="Keep damaged clips instead of failing them.")
@@ -109,6 +112,8 @@ def extract(
     frames: int | None,
     fps: float | None,
     stride: int,
+    every: float | None,
+    span: float | None,
     pad: bool,
     decoder: str,
     accept_damaged: bool,
@@ -121,6 +126,7 @@ def extract(
     """Extract features of CLIPS into a cache.
 
     CLIPS are videos, folders and manifests. A second run goes on where the first one stopped.
+    With `--every` each clip is cut into windows, and each of these is a clip of the cache.
     """
     share_the_cores()
     import backbones
@@ -134,6 +140,9 @@ def extract(
         sampling = Sampling(name=sampler, frames=frames, fps=fps, stride=stride, pad=pad)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    cut = windows_of(every, span)
+    if cut and decoder != "pyav":
+        raise click.UsageError(f"--every reads with the decoder pyav, not with {decoder}")
     found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():
@@ -147,6 +156,7 @@ def extract(
             out,
             backbone=model,
             sampling=sampling,
+            windows=cut,
             decoder=decoder,
             accept_damaged=accept_damaged,
             dtype=dtype,

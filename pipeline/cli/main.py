@@ -105,6 +105,8 @@ def _sentences(commands: Commands, context: click.Context | None = None) -> Iter
     """Have click print a sentence, with the right exit code, for an error that users can act on."""
     try:
         yield
+    except (click.exceptions.Exit, click.Abort):
+        raise  # no error: looking for its kind would load the backbones
     except Exception as error:
         shown = _click_error(error) or _machine_error(error, commands, context)
         if shown is not None:

@@ -15,6 +15,7 @@ import click
 from pipeline.console import Loudness, echo, log, loudness, set_loudness
 
 if TYPE_CHECKING:
+    from data.windows import Windows
     from pipeline.runs import RunMetrics
 
 SOME_CLIPS_FAILED = 3  # exit code
@@ -165,6 +166,42 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         limited = option(limited)
     return limited
+
+
+def windows(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that cut long videos into windows; `windows_of` takes them."""
+    for option in (
+        click.option(
+            "--span",
+            type=click.FLOAT,
+            metavar="SECONDS",
+            help="Length of a window, with --every.",
+            show_default="as --every",
+        ),
+        click.option(
+            "--every",
+            type=click.FLOAT,
+            metavar="SECONDS",
+            help="Cut each clip into windows that begin at such intervals.",
+            show_default="whole clips",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def windows_of(every: float | None, span: float | None) -> Windows | None:
+    """Return how the options `--every` and `--span` cut clips; None without `--every`."""
+    from data.windows import Windows
+
+    if every is None:
+        if span is not None:
+            raise click.UsageError("--span is the length of the windows of --every: give that, too")
+        return None
+    try:
+        return Windows(every=every, span=every if span is None else span)
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
 
 
 class HelpGroup(StrEnum):

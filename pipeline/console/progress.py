@@ -6,10 +6,7 @@ import os
 import sys
 import time
 from types import TracebackType
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from pipeline.console.output import (
     Loudness,
@@ -20,6 +17,10 @@ from pipeline.console.output import (
     loudness,
     printable,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.live import Live
 
 LOG_EVERY_SECONDS = 10.0  # at first; of a long stage a thirtieth of the time that it has taken
 LOG_AT_LEAST_EVERY_SECONDS = 300.0
@@ -47,7 +48,7 @@ class ProgressBar:
         self._may_be_quick = may_be_quick
         self._began = self._last_line = time.monotonic()
         self._logged = -1  # how many were done when the last line was written
-        self._console = Console(file=Stderr(), force_terminal=True, highlight=False)
+        self._console: Console | None = None
         self._live: Live | None = None
         self._signs = ("#", "-")
         self._done, self._total = 0, 0
@@ -57,6 +58,10 @@ class ProgressBar:
         """Show the bar, on a terminal."""
         redraws = is_terminal(sys.stderr) and not is_dumb() and not os.environ.get("CI")
         if redraws and loudness() is not Loudness.QUIET:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._console = Console(file=Stderr(), force_terminal=True, highlight=False)
             self._signs = _signs(getattr(sys.stderr, "encoding", None) or "utf-8")
             self._live = Live(
                 console=self._console,
@@ -111,6 +116,10 @@ class ProgressBar:
 
     def _lines(self) -> Group:
         """Return what the terminal shows now."""
+        from rich.console import Group
+        from rich.text import Text
+
+        assert self._console is not None  # there is a terminal
         width = max(8, min(BAR_WIDTH, self._console.width - REST_WIDTH))
         full = width * self._done // self._total if self._total else 0
         whole, rest = self._signs

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from data.wording import counted
 from pipeline.console.output import Stdout, echo, printable
+
+if TYPE_CHECKING:  # rich is loaded where a table is printed
+    from rich.console import Console
 
 LOG_WIDTH = 100  # columns of a table that is not on a terminal
 GAP = 2  # blanks between columns
@@ -33,6 +32,10 @@ def print_table(
     Raises:
         OutputError: stdout takes nothing more.
     """
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
     heads = [printable(column) for column in columns]
     body = [[printable(cell) for cell in row] for row in rows]
     by_column = [list(cells) for cells in zip(heads, *body, strict=True)]
@@ -82,6 +85,9 @@ def print_record(name: str, facts: Iterable[tuple[str, str]], *, colour: str = "
     Raises:
         OutputError: stdout takes nothing more.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     console = _console()
     table = Table.grid(padding=(0, GAP))
     table.add_column(style="dim", no_wrap=True)
@@ -106,6 +112,8 @@ def format_size(size: int) -> str:
 
 def _console() -> Console:
     """Return rich's console on stdout; what is no terminal has a fixed width, and no colours."""
+    from rich.console import Console
+
     stdout = Stdout()
     console = Console(
         file=stdout, markup=False, emoji=False, highlight=False, force_terminal=stdout.isatty()
@@ -124,6 +132,8 @@ def _print_list(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _longest_word(text: str) -> int:
+    from rich.cells import cell_len
+
     return max(map(cell_len, text.split()), default=0)
 
 

@@ -23,6 +23,7 @@ from data.cache import ShardStore, describe_changes
 from data.clips import Clip, refuse_contradictions
 from data.cores import available_cores
 from data.video import DecoderPool, Sampling, decoder_record
+from data.windows import Windows
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -41,6 +42,7 @@ def extract(
     *,
     backbone: Backbone,
     sampling: Sampling,
+    windows: Windows | None = None,
     decoder: str = "pyav",
     accept_damaged: bool = False,
     dtype: str = "float16",
@@ -65,7 +67,8 @@ def extract(
         target: the `.h5` file; until it is written, shards are in `<target>.parts`.
         backbone: gives (steps, dim) per clip.
         sampling: its frames must make steps of the backbone.
-        decoder: a key of `data.video.DECODERS`.
+        windows: how each clip is cut into clips of their own; None: it is not.
+        decoder: a key of `data.video.DECODERS`; windows are read by the reference alone.
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
@@ -100,7 +103,7 @@ def extract(
         store.require_one_unit(clips)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
-        source = JobSource(clips, journal, settings, repair or {})
+        source = JobSource(clips, journal, settings, repair or {}, windows)
         writer = ShardWriter(journal, np.dtype(dtype))
         try:
             with BackboneBatcher(backbone, writer, journal, batch) as batcher:
@@ -112,6 +115,7 @@ def extract(
             writer.finish()
         journal.record_failures()
         journal.report()
+        clips = source.clips()
         if not (repair and summary.interrupted):  # otherwise clips still to come would be dropped
             before = store.clips
             store.consolidate(clips)

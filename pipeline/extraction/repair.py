@@ -14,6 +14,7 @@ from data.cache import Features, read_metadata
 from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling
+from data.windows import video_of
 from data.wording import counted
 from pipeline.extraction.extract import extract
 from pipeline.extraction.summary import ExtractionSummary
@@ -87,6 +88,12 @@ def _clips_to_extract(
     for clip_id in damaged:
         entry, row = ledger.get(clip_id, {}), rows.get(clip_id)
         clip = sources.get(clip_id) or (_clip_of(entry) if "path" in entry else None)
+        if video := sources.get(video_of(clip_id)):
+            clip = Clip(id=clip_id, path=video.path)
+            if row is not None and len(table.start):
+                clip = replace(clip, start=float(table.start[row]), end=float(table.end[row]))
+            elif "start" in entry:
+                clip = replace(clip, start=entry["start"], end=entry["end"])
         if clip is None:
             unknown.append(clip_id)
             continue

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,20 @@ import torch
 
 from backbones import Backbone, BackboneError, GpuError, machine_error
 from data.cache import ShardStore
-from data.clips import Clip
+from data.clips import Clip, objects_of_videos, window_of
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file, version_of
-from data.video import KILLED, FrameBatch, Job, Outcome, VideoError, VideoInfo, check_regular_file
+from data.video import (
+    KILLED,
+    FrameBatch,
+    Job,
+    Outcome,
+    VideoError,
+    VideoInfo,
+    WindowsJob,
+    check_regular_file,
+)
+from data.windows import Window, Windows
 from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.thumbnails import thumbnails_of
 
@@ -101,6 +112,12 @@ class ExtractionJournal:
         self._kept: set[str] = set()
         self._notes: dict[str, list[str]] = {}  # of the files decoded so far, by their hash
 
+    def cut(self, clip: Clip, source_sha256: str, count: int) -> None:
+        """Note that a clip is cut into so many windows."""
+        with self._store_lock:
+            self._store.cut(clip, source_sha256)
+        self.summary.clips += count - 1
+
     def report(self) -> None:
         """Call the progress callback, from one thread at a time."""
         with self._progress_lock:
@@ -160,7 +177,10 @@ class ExtractionJournal:
 
 
 class JobSource:
-    """Jobs for the decoders, one for each clip whose features the store does not have."""
+    """Jobs for the decoders, one for each clip whose features the store does not have.
+
+    With windows each clip is a video that becomes many clips, from one job.
+    """
 
     def __init__(
         self,
@@ -168,6 +188,7 @@ class JobSource:
         journal: ExtractionJournal,
         settings: Mapping[str, Any],
         expected_sha256: Mapping[str, str],
+        windows: Windows | None = None,
     ) -> None:
         """Prepare the jobs.
 
@@ -176,11 +197,16 @@ class JobSource:
             journal: of this extraction.
             settings: fields of `data.video.Job` that all jobs have.
             expected_sha256: id of a clip -> hash that its file must have; others may have any.
+            windows: how each clip is cut; None: it is not.
         """
         self._clips = clips
         self._journal = journal
         self._settings = settings
         self._expected_sha256 = expected_sha256
+        self._windows = windows
+        self._objects = {} if windows is None else objects_of_videos(clips)
+        self._cut: dict[str, list[Clip]] = {}  # the windows of each clip that could be cut
+        self._info: dict[str, VideoInfo] = {}  # what is known of its file
         self._closed = False
 
     def close(self) -> None:
@@ -202,28 +228,54 @@ class JobSource:
             if self._expected_sha256.get(clip.id, source_sha256) != source_sha256:
                 reason = f"{clip.path} is another file than the one that it was extracted from"
                 self._journal.fail(clip, reason)
+                continue
+            fields = {
+                "path": clip.path,
+                "start": clip.start,
+                "end": clip.end,
+                "tag": (clip, source_sha256, version),
+                **self._settings,
+            }
+            if self._windows is not None:
+                choose = partial(self._choose, clip, source_sha256)
+                yield WindowsJob(windows=self._windows, choose=choose, **fields)
             elif not self._journal.keep(clip, source_sha256):
-                yield Job(
-                    path=clip.path,
-                    start=clip.start,
-                    end=clip.end,
-                    tag=(clip, source_sha256, version),
-                    **self._settings,
-                )
+                yield Job(**fields)
+
+    def clips(self) -> list[Clip]:
+        """Return the clips of the cache: those given, windows in place of each that was cut."""
+        return [part for clip in self._clips for part in self._cut.get(clip.id, [clip])]
+
+    def _choose(
+        self, clip: Clip, source_sha256: str, windows: Sequence[Window]
+    ) -> Sequence[Window]:
+        """Return the windows whose features the store does not have."""
+        object = self._objects[clip.id]
+        self._cut[clip.id] = parts = [window_of(clip, w, object=object) for w in windows]
+        self._journal.cut(clip, source_sha256, len(parts))
+        return [
+            window
+            for window, part in zip(windows, parts, strict=True)
+            if not self._closed and not self._journal.keep(part, source_sha256)
+        ]
 
     def result(self, outcome: Outcome) -> DecodedClip | None:
         """Return the decoded clip of a job; None, recorded in the journal, if it failed."""
         clip, source_sha256, version = outcome.job.tag
+        info = outcome.info
+        if outcome.window is not None:
+            if info is not None:
+                self._info[clip.id] = info
+            info = self._info.get(clip.id)
+            clip = window_of(clip, outcome.window, object=self._objects[clip.id])
         error = outcome.error or outcome.result
-        if isinstance(outcome.result, ClipPixels) and outcome.info is not None:
+        if isinstance(outcome.result, ClipPixels) and info is not None:
             if version_of(clip.path) == version:
-                return DecodedClip(
-                    clip, source_sha256, outcome.result, outcome.info, outcome.seconds
-                )
+                return DecodedClip(clip, source_sha256, outcome.result, info, outcome.seconds)
             error = VideoError(clip.path, "the file changed while it was read")
         details = {"source_sha256": source_sha256, "seconds": round(outcome.seconds, 4)}
-        if outcome.info is not None:
-            details |= _stream_details(outcome.info)
+        if info is not None:
+            details |= _stream_details(info)
         self._journal.fail(clip, _reason(error), details)
         return None
 

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
+from pipeline.message.matching import MatchedWord, matched_words
 from pipeline.message.wording import BANDS, wording_for
 from pipeline.metrics import (
     bin_property,
@@ -197,6 +198,7 @@ class Lexicon:
         clips: Training clips with every label.
         objects: Their objects.
         thirds: By property two values: up to the first is low, from the second on high.
+        dictionary: Words matched one to one to thirds; empty in older lexicons.
     """
 
     properties: tuple[str, ...]
@@ -204,6 +206,7 @@ class Lexicon:
     clips: int
     objects: int
     thirds: Mapping[str, tuple[float, float]]
+    dictionary: tuple[MatchedWord, ...] = ()
 
     def __repr__(self) -> str:
         about = ", ".join(position.about or "nothing" for position in self.positions)
@@ -216,6 +219,12 @@ class Lexicon:
     def position(self, agent: int, head: int) -> Position:
         """Return the position of an agent's head; both count from 0."""
         return self._by_head[agent, head]
+
+    def match(self, agent: int, head: int, symbol: int) -> MatchedWord | None:
+        """Return what a symbol is matched to; None for one that is left over."""
+        word = (agent, head, symbol)
+        words = (one for one in self.dictionary if (one.agent, one.head, one.symbol) == word)
+        return next(words, None)
 
     def gloss(self, tokens: Sequence[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
         """Return a word or two for every symbol of a message (agents, heads)."""
@@ -263,6 +272,9 @@ class Lexicon:
             clips=_whole(stored["clips"]),
             objects=_whole(stored["objects"]),
             thirds={name: (low, high) for name, (low, high) in thirds.items()},
+            dictionary=tuple(
+                MatchedWord.from_json(entry, properties) for entry in stored.get("dictionary", ())
+            ),
         )
 
 
@@ -416,6 +428,7 @@ def build_lexicon(
         clips=len(tokens),
         objects=len(set(objects)),
         thirds=dict(zip(properties, thirds, strict=True)),
+        dictionary=matched_words(symbols, bands, properties, heads=heads),
     )
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -30,7 +31,8 @@ from data.clips import Clip, id_of_file
 from data.differences import Difference, first_difference
 from data.errors import HeliographError
 from data.manifests import list_clips
-from data.video import DecoderPool, Job, Sampling, VideoError
+from data.video import DecoderPool, FrameBatch, Job, Outcome, Sampling, VideoError, WindowsJob
+from data.windows import Window, Windows
 from data.wording import counted
 from pipeline.agents import FastSender, message_text
 from pipeline.dataset import BLOCK_NUMBERS, CacheSource, join_caches, load_finite_cache
@@ -54,6 +56,7 @@ class Message:
         missing: Why `gloss`, `distance` or `readings` is None, or intervals are: a sentence each.
         unchecked: A sentence where the run has no manifest to check its files against.
         readings: An estimate of each property of the run, with interval and confidence.
+        window: The seconds of the video that the message is for; None for a whole clip.
     """
 
     clip: str
@@ -64,6 +67,7 @@ class Message:
     missing: tuple[str, ...] = field(default=())
     unchecked: str = ""
     readings: tuple[Reading, ...] | None = None
+    window: Window | None = None
 
     def __str__(self) -> str:
         return message_text(self.tokens.tolist())
@@ -85,6 +89,7 @@ class Message:
             "missing": list(self.missing),
             "estimates": self.readings and {own.name: own.to_json() for own in self.readings},
             **({"unchecked": self.unchecked} if self.unchecked else {}),
+            **({} if self.window is None else self.window._asdict()),
         }
 
 
@@ -123,11 +128,56 @@ class Speaker:
             HeliographError: where the video cannot be read, or where its features would be made
                 otherwise than those that the run was trained on.
         """
-        if not isinstance(clip, Clip):
-            clip = Clip(id=id_of_file(Path(clip).name), path=Path(clip))
+        clip = _as_clip(clip)
         features = [steps[None] for steps in self.features(clip)]
         (message,) = self.messages([clip.id], features)
         return message
+
+    def windows(self, clip: Clip | Path | str, windows: Windows) -> Iterator[Message | VideoError]:
+        """Yield the message for each window of a video, in one pass over its file.
+
+        A window that cannot be read gives its error, which names it.
+
+        Raises:
+            HeliographError: as calling the speaker does, or there is no window.
+        """
+        clip = _as_clip(clip)
+        with ExitStack() as opened:
+            passes = []
+            for backbone, sampling in self.feature_extractors:
+                pool = opened.enter_context(DecoderPool(workers=1))
+                job = WindowsJob(
+                    path=clip.path,
+                    sampling=sampling,
+                    windows=windows,
+                    start=clip.start,
+                    end=clip.end,
+                )
+                passes.append((backbone, opened.enter_context(closing(pool.map([job])))))
+            yield from self._in_windows(clip, passes)
+
+    def _in_windows(
+        self, clip: Clip, passes: Sequence[tuple[backbones.Backbone, Iterator[Outcome]]]
+    ) -> Iterator[Message | VideoError]:
+        """Yield the message for each window, given what each backbone's decoder reads of it."""
+        for outcomes in zip(*(outcomes for _, outcomes in passes), strict=True):
+            window = outcomes[0].window
+            error = next((outcome.error for outcome in outcomes if outcome.error), None)
+            if window is None:
+                assert error is not None
+                raise error
+            if error is not None:
+                reason = error.reason if isinstance(error, VideoError) else str(error)
+                yield VideoError(window.id(str(clip.path)), reason)
+                continue
+            features = [
+                _steps(backbone, source, outcome.batch)[None]
+                for (backbone, _), source, outcome in zip(
+                    passes, self.run.sources, outcomes, strict=True
+                )
+            ]
+            for message in self.messages([window.id(clip.id)], features):
+                yield replace(message, window=window)
 
     def infer(
         self, features: NDArray[Any] | Sequence[NDArray[Any]]
@@ -208,9 +258,7 @@ class Speaker:
             if outcome.batch is None:
                 assert outcome.error is not None
                 raise outcome.error
-            pixels = backbone.preprocess(outcome.batch.frames)[None]
-            steps = backbone.forward(pixels, reproducible=False)[0]  # nothing is stored
-            features.append(steps.numpy().astype(source.dtype))
+            features.append(_steps(backbone, source, outcome.batch))
         return features
 
     @cached_property
@@ -274,8 +322,15 @@ class Speaker:
             return [], f"no distance from the training clips: {error}"
 
 
-def messages_for(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | HeliographError]:
+def messages_for(
+    speaker: Speaker, paths: Sequence[Path], *, windows: Windows | None = None
+) -> Iterator[Message | HeliographError]:
     """Yield messages for videos, folders, manifests and caches; for a clip that fails its error.
+
+    Args:
+        speaker: Who speaks.
+        paths: What names clips.
+        windows: How each video is cut into clips; None: it is not.
 
     Raises:
         HeliographError: what concerns every clip (a run on imported features, a cache of another
@@ -293,7 +348,10 @@ def messages_for(speaker: Speaker, paths: Sequence[Path]) -> Iterator[Message | 
         _ = speaker.feature_extractors  # what it raises concerns every clip
     for clip in clips:
         try:
-            yield speaker(clip)
+            if windows is None:
+                yield speaker(clip)
+            else:
+                yield from speaker.windows(clip, windows)
         except VideoError as error:
             yield error
 
@@ -317,6 +375,23 @@ def load(
         HeliographError: for a folder that is no run, or a run with a continuous channel.
     """
     return Speaker(Run.open(run), device=device, weights=weights, hub_dir=hub_dir)
+
+
+def _as_clip(clip: Clip | Path | str) -> Clip:
+    """Return a video that is given by its path as a clip."""
+    if isinstance(clip, Clip):
+        return clip
+    return Clip(id=id_of_file(Path(clip).name), path=Path(clip))
+
+
+def _steps(
+    backbone: backbones.Backbone, source: CacheSource, batch: FrameBatch | None
+) -> NDArray[Any]:
+    """Return features (steps, dim) of a clip's frames, in the precision of a run's cache."""
+    assert batch is not None
+    pixels = backbone.preprocess(batch.frames)[None]
+    steps = backbone.forward(pixels, reproducible=False)[0]  # nothing is stored
+    return steps.numpy().astype(source.dtype)
 
 
 def _fitting(source: CacheSource, caches: Sequence[Features], folder: Path) -> Features:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.cores import available_cores
+from data.video.frames import FrameIndices, Frames
 from data.video.pyav.container import TIMED_FORMATS, Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
 from data.video.pyav.packet_index import NO_TIME
@@ -29,8 +30,8 @@ from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.packet import Packet
-    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 # A thread takes a millisecond to start and a little at each frame: it is not used for fewer pixels.
@@ -41,11 +42,18 @@ THREAD_GAIN = 0.5
 # Fewer packets than this are read and left rather than sought past.
 WORTH_A_SEEK = 300
 
+_TAKEN = -1  # in place of the index of a frame that has come
+
 FIELDS_REASON = "a field may be a packet of its own"
 
 
 class SeekMismatch(Exception):
-    """Random access did not give what the index promised; a full decode has to decide."""
+    """Random access did not give what the index promised; a full decode has to decide.
+
+    `lost` are the indices, in a stream, of the frames of its segment that have not come.
+    """
+
+    lost: tuple[int, ...] = ()
 
 
 def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
@@ -82,10 +90,16 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
             reformatter = VideoReformatter()
             for number in share:
                 packets = (source.packet(n) for n in segments[number].tolist())
-                facts[number] = _decode_segment(
-                    decoder, packets, index_of_pts, buffer, reformatter,
-                    may_be_fields=not packet_index.whole,
-                )  # fmt: skip
+                facts[number] = found = StreamFacts()
+                try:
+                    for index, frame in _segment_frames(
+                        decoder, packets, index_of_pts, found, may_be_fields=not packet_index.whole
+                    ):
+                        buffer.store(index, to_rgb(frame, decoder.path, reformatter))
+                except FrameSizeChanged:
+                    raise SeekMismatch("its frame size changes") from None
+                except MemoryError as error:
+                    raise SeekMismatch(ffmpeg_reason(error)) from None
 
         if len(decoders) == 1:
             decode(container, plan.shares[0])
@@ -100,19 +114,71 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
     return merged
 
 
-def _decode_segment(
+def stream_by_seeking(
+    container: Container, indices: FrameIndices, facts: StreamFacts
+) -> Iterator[tuple[int, Frames]]:
+    """Yield the frames at growing `indices` one after the other, each decoded once.
+
+    Memory holds one frame. What was yielded before an error is right; after it the frames beyond
+    those that the error names can be asked for.
+
+    Args:
+        container: The open file.
+        indices: Indices of shown frames, each larger than the one before it.
+        facts: What the decoded frames tell about the stream is added.
+
+    Raises:
+        SeekMismatch: As for `decode_by_seeking`.
+    """
+    from av.video.reformatter import VideoReformatter
+
+    packet_index, reformatter = container.packet_index, VideoReformatter()
+    numbers = packet_index.order[indices]
+    in_file = np.argsort(numbers)
+    wanted = numbers[in_file]
+    _set_threads(container, container.threads)
+    container.stream.codec_context.flush_buffers()  # after a segment that failed
+    newest = -1
+    with _PacketSource(container) as source:
+        for first, last in find_segments(packet_index.clock, packet_index.entry, wanted):
+            begin, end = np.searchsorted(wanted, first), np.searchsorted(wanted, last, "right")
+            needed = ~packet_index.droppable[first : last + 1]
+            needed[wanted[begin:end] - first] = True
+            times = packet_index.clock[wanted[begin:end]].tolist()
+            index_of_pts = dict(zip(times, indices[in_file[begin:end]].tolist(), strict=True))
+            packets = (source.packet(n) for n in (first + np.flatnonzero(needed)).tolist())
+            waiting = sorted(index_of_pts.values())
+            try:
+                for index, frame in _segment_frames(
+                    container, packets, index_of_pts, facts, may_be_fields=not packet_index.whole
+                ):
+                    if index <= newest or index != waiting[0]:
+                        raise SeekMismatch("a frame is missing, or in another order")
+                    newest = index
+                    yield index, to_rgb(frame, container.path, reformatter)
+                    del waiting[0]
+                if waiting:
+                    raise SeekMismatch(f"{len(waiting):,} frames do not come")
+            except SeekMismatch as mismatch:
+                mismatch.lost = tuple(waiting)
+                raise
+
+
+def _segment_frames(
     decoder: Container,
     packets: Iterable[Packet[VideoStream]],
     index_of_pts: dict[int, int],
-    buffer: FrameBuffer,
-    reformatter: VideoReformatter,
+    facts: StreamFacts,
     *,
     may_be_fields: bool,
-) -> StreamFacts:
-    """Decode one segment from its start, and store those of its frames that are wanted."""
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode one segment from its start; yield those of its frames that are wanted, with indices.
+
+    Each adds to `facts`, and is `_TAKEN` in `index_of_pts` from then on.
+    """
     import av
 
-    context, facts = decoder.stream.codec_context, StreamFacts()
+    context = decoder.stream.codec_context
     context.options = decoder_options(decoder, strict=True)
     latest: int | None = None
     try:
@@ -123,18 +189,16 @@ def _decode_segment(
                 latest = frame.pts
                 if (index := index_of_pts.get(latest)) is None:
                     continue
-                if frame.is_corrupt or index in buffer.filled:
+                if frame.is_corrupt or index == _TAKEN:
                     raise SeekMismatch("a frame is corrupt, or decoded twice")
+                index_of_pts[latest] = _TAKEN
                 if frame.interlaced_frame and may_be_fields:
                     raise SeekMismatch(FIELDS_REASON)
                 facts.add_frame(frame)
-                buffer.store(index, to_rgb(frame, decoder.path, reformatter))
+                yield index, frame
         context.flush_buffers()
     except (av.error.FFmpegError, MemoryError) as error:
         raise SeekMismatch(ffmpeg_reason(error)) from None
-    except FrameSizeChanged:
-        raise SeekMismatch("its frame size changes") from None
-    return facts
 
 
 class _PacketSource:
@@ -227,7 +291,9 @@ def find_segments(
     segments: list[tuple[int, int]] = []
     for number in wanted.tolist():
         first = 0
-        for candidate in entries[: np.searchsorted(entries, number, side="right")][::-1].tolist():
+        # Nearly always the nearest entry is the one.
+        for position in range(int(np.searchsorted(entries, number, side="right")) - 1, -1, -1):
+            candidate = int(entries[position])
             if entry[candidate] == CLOSED_ENTRY or pts[number] >= pts[candidate]:
                 first = candidate
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +16,13 @@ from data.video.pyav.container import Container, video_streams
 from data.video.pyav.frame_buffer import FrameBuffer, FullDecode, StreamFacts
 from data.video.pyav.packet_index import first_group, leading_packets
 from data.video.pyav.packets import OPEN_ENTRY
-from data.video.pyav.seek import FIELDS_REASON, SeekMismatch, decode_by_seeking
-from data.video.pyav.sequential import decode_fully, first_facts
+from data.video.pyav.seek import (
+    FIELDS_REASON,
+    SeekMismatch,
+    decode_by_seeking,
+    stream_by_seeking,
+)
+from data.video.pyav.sequential import decode_fully, first_facts, stream_fully
 
 
 class FrameCountChanged(Exception):
@@ -259,6 +265,58 @@ class DecodeSession:
         if buffer.frames is None or not buffer.complete:
             raise VideoError(container.path, "it gives other frames each time it is decoded")
         return buffer.frames
+
+    def stream(self, indices: FrameIndices) -> Iterator[tuple[int, Frames | VideoError]]:
+        """Yield the frames at growing `indices`, each uint8 (H, W, 3), as `frames` decodes them.
+
+        One pass over the file, in which a packet is decoded once at most, and memory holds one
+        frame. Where random access turns out not to be exact, the file is decoded whole once more.
+        Damage that shows only now costs the wanted frames of its group of pictures: each of these
+        is the error that says so, and the groups after it are read as if they were alone.
+
+        Args:
+            indices: Indices of shown frames, each larger than the one before it.
+
+        Raises:
+            VideoError: As for `frames`, but for such damage.
+            FrameCountChanged: As for `frames`; what was yielded before is right.
+        """
+        self.check_indices(indices)
+        done = 0
+        damaged: VideoError | None = None
+        while self.random_access:
+            try:
+                for numbered in stream_by_seeking(self.container, indices[done:], self.facts):
+                    yield numbered
+                    done += 1
+                return
+            except SeekMismatch as mismatch:
+                if damaged is None:
+                    damaged = self._damage_behind(mismatch)
+                if damaged is not None:
+                    yield from ((index, damaged) for index in mismatch.lost)
+                    done += len(mismatch.lost)
+        yield from stream_fully(self.container, indices[done:], StreamFacts(), strict=self.strict)
+
+    def _damage_behind(self, mismatch: SeekMismatch) -> VideoError | None:
+        """Decode everything, since random access failed; return the damage if that is why.
+
+        Raises:
+            FrameCountChanged: It is not, and the file shows other frames than its packets say.
+            VideoError: There is damage, and the packets are not those that they were.
+        """
+        old_pts, packets = self.pts(), len(self.container.packet_index.pts)
+        self.mismatch = str(mismatch)
+        try:
+            self.decode_fully()
+        except VideoError as error:
+            if not mismatch.lost or len(self.container.packet_index.pts) != packets:
+                raise
+            self.mismatch = ""
+            return error
+        if self.pts() != old_pts:
+            raise FrameCountChanged
+        return None
 
     def _new_buffer(self, indices: FrameIndices) -> FrameBuffer:
         return FrameBuffer(self.container.path, indices, limits=self.container.limits)

@@ -25,7 +25,7 @@ def test_help_is_quick_because_it_loads_neither_models_nor_settings():
     code = (
         "import sys; from click.testing import CliRunner; from pipeline.cli import main; "
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0; "
-        "print({'torch', 'av', 'h5py', 'pydantic'} & set(sys.modules))"
+        "print({'torch', 'av', 'h5py', 'pydantic', 'backbones', 'rich'} & set(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.stdout.strip() == "set()", shown.stderr

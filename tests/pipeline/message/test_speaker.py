@@ -16,6 +16,7 @@ from data.clips import Clip
 from data.errors import HeliographError
 from data.manifests import list_clips, write_manifest
 from data.video import Sampling
+from data.windows import Windows
 from pipeline.cli.message import message as command
 from pipeline.extraction import extract
 from pipeline.message import Message, load_lexicon
@@ -199,9 +200,9 @@ def test_without_its_cache_a_run_still_speaks_and_says_what_is_missing(tiny, cli
     said = message.load(run.folder, device="cpu")(clips[0].path)
     assert said.distance is None
     assert said.gloss is not None
-    assert said.missing[:1] == (
+    assert said.missing[0].startswith(
         f"no distance from the training clips: the cache that {run.folder} was trained on is "
-        f"gone: {run.source.path}",
+        f"gone: {run.source.path}"
     )
     (run.folder / "messages.jsonl").unlink()
     said = message.load(run.folder, device="cpu")(clips[0].path)
@@ -368,3 +369,66 @@ def test_ctrl_c_keeps_what_is_done(tiny, clips, tmp_path):
     assert [clip.id for clip in list_clips([clips[0].path.parents[1]])] == list(
         cache.load(target).clip_id
     )
+
+
+def test_a_long_video_has_a_message_for_each_window_as_if_it_were_a_clip(run, speaker, tmp_path):
+    film = make_video(tmp_path / "long.mp4", 60, frames=48)
+    said = list(speaker.windows(film, Windows(every=1, span=2)))
+    assert [one.clip for one in said] == [
+        "long.mp4#000000-000002", "long.mp4#000001-000003", "long.mp4#000002-000004",
+    ]  # fmt: skip
+    for one in said:
+        alone = speaker(Clip(id="x", path=film, start=one.window.start, end=one.window.end))
+        assert one.tokens.tolist() == alone.tokens.tolist()
+        assert one.confidence.tolist() == alone.confidence.tolist()
+        assert (one.gloss, one.missing) == (alone.gloss, alone.missing)
+        assert one.to_json()["start"] == one.window.start
+        assert one.to_json()["end"] == one.window.end
+        assert "start" not in alone.to_json()
+
+
+def test_a_timeline_piped_has_the_times_after_the_columns_of_today(run, tmp_path):
+    film = make_video(tmp_path / "long.mp4", 60, frames=48)
+    words = [str(run.folder), str(film), "--device", "cpu"]
+    whole = CliRunner().invoke(command, words).stdout.rstrip("\n").split("\t")
+    shown = CliRunner().invoke(command, [*words, "--every", "2"])
+    rows = [line.split("\t") for line in shown.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["long.mp4#000000-000002", "long.mp4#000002-000004"]
+    assert {len(row) for row in rows} == {len(whole) + 2}
+    assert [row[-2:] for row in rows] == [["0", "2"], ["2", "4"]]
+    printed = CliRunner().invoke(command, [*words, "--every", "2", "--json"]).stdout.splitlines()
+    assert [json.loads(line)["start"] for line in printed] == [0.0, 2.0]
+
+
+def test_a_timeline_on_a_terminal_fits_80_columns(run, tmp_path, monkeypatch):
+    name = "long" * 20 + ".mp4"
+    film = make_video(tmp_path / name, 250, frames=48)
+    monkeypatch.setattr("pipeline.cli.message.is_terminal", lambda stream: True)
+    monkeypatch.setattr(Message, "meaning", "light, of middle brightness | " * 3)
+    words = [str(run.folder), str(film), "--device", "cpu", "--every", "2", "--span", "1.5"]
+    shown = CliRunner().invoke(command, words)
+    heading, *lines = shown.stdout.splitlines()
+    assert heading == name
+    assert [line.split()[0] for line in lines] == [
+        "0:00:00.00-0:00:01.50", "0:00:02.00-0:00:03.50",
+    ]  # fmt: skip
+    assert all(len(line) == 80 and line.endswith("...") for line in lines)
+
+
+def test_a_video_without_a_window_and_a_window_without_frames_fail_alone(run, clips, tmp_path):
+    film = make_video(tmp_path / "long.mp4", 60, frames=48)
+    words = [str(run.folder), str(clips[0].path), str(film), "--device", "cpu"]
+    shown = CliRunner().invoke(command, [*words, "--every", "2"])
+    assert shown.exit_code == 3
+    assert "it lasts 1.000 s, and a window takes 2 s (--span)" in shown.stderr
+    assert len(shown.stdout.splitlines()) == 2
+    shown = CliRunner().invoke(command, [*words, "--every", "2", "--span", "0.5"])
+    assert shown.exit_code == 3
+    assert f"{film}#000002-000002.5: the clip has 6 frames, 8 are asked for" in shown.stderr
+
+
+def test_a_cache_is_not_cut(run):
+    words = [str(run.folder), str(run.source.path), "--every", "2"]
+    shown = CliRunner().invoke(command, words)
+    assert shown.exit_code == 2
+    assert "--every cuts videos, and " in shown.stderr

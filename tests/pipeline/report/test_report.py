@@ -158,6 +158,7 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     assert "TopSim, which says how far clips of unlike mass have unlike messages, is" in page.words
     assert "Residual entropy (smaller is better) is" in page.words
     assert "the kept receiver, on training clips" in page.words
+    assert "best match “" in page.words
     _, rows = score_rows(run.metrics())
     assert "receiver kept, on training clips" in [row[0] for row in rows]
     assert "No pixels, differences, first_frame: " in page.words
