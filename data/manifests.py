@@ -14,6 +14,7 @@ from typing import Any
 from data.clips import Clip, ClipError, id_of_file
 from data.files import as_bytes, atomic_write, walk
 from data.tables import TABLE_SUFFIXES, read_table, refuse_alike, refuse_same_ids
+from data.windows import video_of
 
 # A folder gives the files with these names: one row for each format that is read, as
 # `data.video.pyav.sniffing.FORMATS` has them, and their streams without a container last.
@@ -172,8 +173,10 @@ def _told_apart(clips: list[Clip]) -> list[Clip]:
 def _longer(clip: Clip) -> Clip:
     """Return a clip whose id ends its path with one more folder of the path before the id."""
     parts = Path(os.path.abspath(clip.path)).parts[1:]
-    count = clip.id.count("/") + 1
-    if count >= len(parts) or id_of_file("/".join(parts[-count:])) != clip.id:
+    file = video_of(clip.id) or clip.id
+    count = file.count("/") + 1
+    if count >= len(parts) or id_of_file("/".join(parts[-count:])) != file:
         return clip
     name = id_of_file("/".join(parts[-count - 1 :]))
-    return replace(clip, id=name, object=clip.object if clip.has_object else name)
+    objects = {file: name, clip.id: name + clip.id.removeprefix(file)}
+    return replace(clip, id=objects[clip.id], object=objects.get(clip.object, clip.object))

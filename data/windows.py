@@ -8,7 +8,7 @@ from typing import NamedTuple
 LEAST_SECONDS = 1e-3
 MOST_WINDOWS = 1_000_000
 """Windows of one video: those of a day, one every tenth of a second."""
-_ID = re.compile(r"(?P<video>.+)#\d{6,}(\.\d{1,6})?-\d{6,}(\.\d{1,6})?", re.DOTALL)
+_ID = re.compile(r"(?P<video>.+)#\d{6,}(\.\d{1,6})?-(\d{6,}(\.\d{1,6})?)?", re.DOTALL)
 
 
 class Window(NamedTuple):
@@ -60,6 +60,18 @@ class Windows:
             start + number * self.every for number in range(self.count(start, end, slack=slack))
         )
         return [Window(round(begin, 6), round(begin + self.span, 6)) for begin in starts]
+
+
+def stretch_id(video: str, start: float | None, end: float | None) -> str:
+    """Return the id of a stretch of a video that a table names; of all of it the video's own.
+
+    >>> stretch_id("cam.mp4", None, 2.5), stretch_id("cam.mp4", 3, None)
+    ('cam.mp4#000000-000002.5', 'cam.mp4#000003-')
+    """
+    if start is None and end is None:
+        return video
+    first, last = _plain(start or 0), "" if end is None else _plain(end)
+    return f"{video}#{first}-{last}"
 
 
 def video_of(clip: str) -> str:

@@ -27,6 +27,7 @@ from data.tables.names import (
 )
 from data.tables.summary import LABEL, LEFT_OUT, Column, TableSummary
 from data.values import suspicious_values
+from data.windows import stretch_id
 
 _NESTED = ("labels", "units")  # keys of a row of JSON that hold values by label
 _ABSENT = object()  # the value of a label that a row of JSON does not have
@@ -87,19 +88,27 @@ class _Reading:
         if twice := [label.column for label in labels if names[label.name] > 1]:
             self._refuse(f"two columns are one label: {twice[0]!r} and {twice[1]!r}; remove one")
         ids, objects, scenarios = map(self._texts, ("id", "object", "scenario"))
-        clips = []
+        paths = []
         for row in range(len(self.cells)):
             with self._at(row):
-                path = self._clip_path(row)
+                paths.append(self._clip_path(row))
+        rows_of = Counter(path for path, given in zip(paths, ids, strict=True) if not given)
+        clips = []
+        for row, path in enumerate(paths):
+            with self._at(row):
                 values = {label.name: label.values[row] for label in labels}
                 values = {name: value for name, value in values.items() if value is not _ABSENT}
+                name = id_of_file(path)
+                several = rows_of[path] > 1 and not ids[row]  # stretches of one video
                 clips.append(
                     Clip(
-                        id=ids[row] or id_of_file(path),
+                        id=stretch_id(name, starts[row], ends[row])
+                        if several
+                        else ids[row] or name,
                         path=self.path.parent / path,
                         start=starts[row],
                         end=ends[row],
-                        object=objects[row],
+                        object=objects[row] or name * several,
                         scenario=scenarios[row],
                         labels=values,
                         units={name: unit for name, unit in units.items() if name in values},

@@ -202,6 +202,33 @@ class TestFiles:
             ("g/x.mp4", "ball"),
         ]
 
+    def test_stretches_of_one_video_are_clips_of_one_object(self, tmp_path):
+        rows = ("path,start,end", "x.mp4,0,2.5", "x.mp4,2.5,4", "x.mp4,7,", "y.mp4,1,2")
+        for folder in "fg":
+            touch(tmp_path / folder / "x.mp4", tmp_path / folder / "y.mp4")
+            write(tmp_path / folder / "m.csv", *rows)
+        clips = list_clips([tmp_path / "f/m.csv"])
+        assert [(clip.id, clip.object) for clip in clips] == [
+            ("x.mp4#000000-000002.5", "x.mp4"),
+            ("x.mp4#000002.5-000004", "x.mp4"),
+            ("x.mp4#000007-", "x.mp4"),
+            ("y.mp4", "y.mp4"),
+        ]
+        both = list_clips([tmp_path / "f/m.csv", tmp_path / "g/m.csv"])
+        assert [(clip.id, clip.object) for clip in both[:3:2]] == [
+            ("f/x.mp4#000000-000002.5", "f/x.mp4"),
+            ("f/x.mp4#000007-", "f/x.mp4"),
+        ]
+        assert len({clip.object for clip in both}) == 4
+        write(tmp_path / "f/m.csv", "path,start,end,object", "x.mp4,0,2,a", "x.mp4,2,4,b")
+        assert [clip.object for clip in list_clips([tmp_path / "f/m.csv"])] == ["a", "b"]
+
+    def test_the_same_stretch_twice_is_refused(self, tmp_path):
+        touch(tmp_path / "x.mp4")
+        write(tmp_path / "m.csv", "path,start,end", "x.mp4,0,2", "x.mp4,0,2")
+        with pytest.raises(ClipError, match=r"two clips have the id 'x.mp4#000000-000002'"):
+            list_clips([tmp_path / "m.csv"])
+
     def test_an_id_that_a_table_gives_is_kept(self, tmp_path):
         touch(tmp_path / "f/x.mp4", tmp_path / "g/x.mp4")
         for folder in "fg":

@@ -66,8 +66,8 @@ class FrameCoding:
     frames_only: bool
     frame_number_bits: int
     planes: bool
-    order_bits: int
-    in_order: bool
+    order_bits: int = 0
+    in_order: bool = False
 
     def is_frame(self, slice_unit: bytes) -> bool:
         """Return whether a slice is known to be part of a frame, not of a field.

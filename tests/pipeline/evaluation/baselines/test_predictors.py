@@ -156,8 +156,8 @@ def test_features_that_know_nothing_are_at_chance(alpha, other_rounding):
     same = np.broadcast_to(noise()[:1], noise().shape)
     baselines = score_baselines(inputs_of(context, same), context)["baselines"]
     for name in ("ridge", "ridge_static"):
-        assert baselines[name]["mean"] == 0.5
-        assert baselines[name]["interval"] == [0.5, 0.5]
+        assert set(baselines[name]["per_seed"]) == {baselines[name]["mean"]} == {0.5}
+        assert sum(baselines[name]["interval"]) == pytest.approx(1)  # about a half, however wide
 
 
 def test_conditions_whose_means_differ_in_the_last_bit_are_a_tie():
