@@ -22,6 +22,7 @@ WITHOUT_SOURCE = {
     "data/cache/test_thumbnails.py": "thumbnails through everything that copies a cache",
     "pipeline/extraction/test_duplicates.py": "clips of equal content in an extraction",
     "pipeline/extraction/test_outputs.py": "outputs of backbones in every command",
+    "pipeline/extraction/test_windows.py": "windows of long videos, from the command to the cache",
     "data/video/test_mutations.py": "files of many containers, mutated",
     "data/video/test_nasty.py": "every decoder on hostile files",
     "data/video/test_random_places.py": "every decoder on real videos and recordings",
@@ -97,7 +98,15 @@ def test_each_contract_is_broken_by_a_wrong_import(house, contract, path, line):
 
 def test_benchmarks_use_the_doors_unless_they_measure_what_is_behind_them():
     files, scripts = modules(ROOT, *PACKAGES), modules(ROOT, "benchmarks")
-    measured = ("backbone_speed", "carry_over", "decode", "hub_parity", "load", "simulate")
+    measured = (
+        "backbone_speed",
+        "carry_over",
+        "coverage",
+        "decode",
+        "hub_parity",
+        "load",
+        "simulate",
+    )
     behind = {f"benchmarks.{name}" for name in measured}
     closed = {name: path for name, path in scripts.items() if name not in behind}
     assert len(closed) + len(behind) == len(scripts)
