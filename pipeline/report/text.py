@@ -298,6 +298,12 @@ def outcome_line(outcome: Outcome) -> str:
     return f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
 
 
+OVER_SEEDS = (
+    "intervals (none for fewer than three seeds) and p are over seeds, for the clips that the runs "
+    "have: how far other objects would change an accuracy, its own interval says (evaluate)"
+)
+
+
 def comparison_rows(comparison: Metrics) -> Table:
     """Return the accuracies of two runs, paired by seed."""
     columns = ["accuracy", "first", "second", "difference [95 %]", "d", "p", "shown from"]
@@ -358,6 +364,7 @@ def show_comparison(comparison: Metrics) -> None:
     columns, rows = comparison_rows(comparison)
     if rows:
         print_table(columns, rows)
+        echo_folded(OVER_SEEDS)
     else:
         echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"

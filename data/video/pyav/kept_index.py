@@ -4,9 +4,10 @@
 
 The key is a hash of what the system says of the file (device, inode, size, times), of samples of
 its bytes, of this code, FFmpeg's version and the limits: a file that is written to, replaced or
-copied is opened anew. An entry holds a hash of itself; one that does not fit is made again. Only
-what was found sound is kept. The folder holds 4,096 entries and 256 MB at most; those that were not
-used for longest go first. Where it cannot be written, files are opened anew each time.
+copied is opened anew. An entry holds a hash of its content and its name; one that does not fit is
+made again. Only what was found sound is kept. The folder holds 4,096 entries and 256 MB at most;
+those that were not used for longest go first. Where it cannot be written, files are opened anew
+each time.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def entry_for(path: Path, stream: int, limits: Limits) -> Path | None:
         return None
     try:
         status = os.stat(path)
-        if abs(time.time() - max(status.st_mtime, status.st_ctime)) < SETTLED_SECONDS:
+        ages = (abs(time.time() - changed) for changed in (status.st_mtime, status.st_ctime))
+        if min(ages) < SETTLED_SECONDS:
             return None
         with open(path, "rb", buffering=0) as file:
             starts = np.linspace(0, max(status.st_size - _SAMPLE_BYTES, 0), _SAMPLES)
@@ -124,7 +126,7 @@ def read_entry(entry: Path, path: Path) -> KeptIndex | None:
                 return None
             content = file.read(MOST_ENTRY_BYTES)
         body = content[_HASH_BYTES:]
-        if hashlib.sha256(body).digest() != content[:_HASH_BYTES]:
+        if _digest(entry, body) != content[:_HASH_BYTES]:
             return None
         kept = _unpacked(zlib.decompress(body), path)
         os.utime(entry)
@@ -142,8 +144,13 @@ def write_entry(entry: Path, kept: KeptIndex) -> None:
         os.makedirs(entry.parent, mode=0o700, exist_ok=True)
         with replacing(entry) as file:
             os.fchmod(file.fileno(), 0o600)
-            file.write(hashlib.sha256(body).digest() + body)
+            file.write(_digest(entry, body) + body)
         _make_room(entry.parent)
+
+
+def _digest(entry: Path, body: bytes) -> bytes:
+    """Return the hash of an entry, its name included: under another name it fits no more."""
+    return hashlib.sha256(entry.name.encode() + body).digest()
 
 
 def _make_room(folder: Path) -> None:

@@ -50,6 +50,8 @@ class BaselineInputs:
         thumbnails: The clips' frames, small and grey, uint8 (N, F, h, w) of each cache that counts.
         no_thumbnails: Why there are none, a phrase; "" where there are some.
         recordings: What the clips' videos show; None where they were not asked for.
+        shared_by_agents: The regression on the agents' windows of each split, by its training
+            clips: two baselines have it.
     """
 
     caches: Sequence[NDArray[np.generic]]
@@ -62,6 +64,7 @@ class BaselineInputs:
     thumbnails: Sequence[pixels.Pixels] = ()
     no_thumbnails: str = ""
     recordings: Recordings | None = None
+    shared_by_agents: dict[bytes, WindowRidge] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shapes = " and ".join(str(features.shape) for features in self.caches)
@@ -156,15 +159,15 @@ def quantised_ridge(inputs: BaselineInputs, split: Split, config: TrainConfig) -
     """Predict by the regression that the agents' windows share, each part cut into cells."""
     if not bandwidth.can_count(config):
         return None
-    windows = agent_windows_of(inputs.caches, config)
-    shared = WindowRidge.fit(windows, inputs.labels, inputs.objects, split.train)
-    return bandwidth.quantised_ridge(shared, split, config)
+    return bandwidth.quantised_ridge(_shared_by_agents(inputs, split, config), split, config)
 
 
 def ridge_whole(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats:
     """Predict by ridge regression on the features, of all agents' windows or of all steps."""
-    choices = [inputs.caches, agent_windows_of(inputs.caches, config)]
-    return _best_ridge(choices if config.agents > 1 else choices[:1], inputs, split)
+    found = [_fit(inputs.caches, inputs, split)]
+    if config.agents > 1:
+        found.append(_shared_by_agents(inputs, split, config))
+    return max(found, key=lambda fit: fit.goodness).predictions[split.test]
 
 
 def quantised_labels(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
@@ -182,7 +185,7 @@ def ridge_static(inputs: BaselineInputs, split: Split, config: TrainConfig) -> F
     middle = [
         features[:, step : step + 1] for features, step in zip(inputs.caches, steps, strict=True)
     ]
-    return _best_ridge([middle], inputs, split)
+    return _fit(middle, inputs, split).predictions[split.test]
 
 
 def ridge_shuffled_steps(
@@ -197,7 +200,7 @@ def ridge_shuffled_steps(
         clips, steps, _ = features.shape
         order = rng.permuted(np.tile(np.arange(steps), (clips, 1)), axis=1)
         shuffled.append(np.take_along_axis(features, order[:, :, None], axis=1))
-    return _best_ridge([shuffled], inputs, split)
+    return _fit(shuffled, inputs, split).predictions[split.test]
 
 
 BASELINES: dict[str, Baseline] = {
@@ -388,19 +391,24 @@ def _ridge_of_steps(windows: Sequence[NDArray[np.generic]]) -> Baseline:
     ]
 
     def baseline(inputs: BaselineInputs, split: Split, config: TrainConfig) -> Floats | None:
-        return _best_ridge([stepwise], inputs, split)
+        return _fit(stepwise, inputs, split).predictions[split.test]
 
     return baseline
 
 
-def _best_ridge(
-    choices: Sequence[Sequence[NDArray[np.generic]]], inputs: BaselineInputs, split: Split
-) -> Floats:
-    """Predict by the regression on those windows whose folds of training objects are the best."""
-    fitted = (
-        WindowRidge.fit(windows, inputs.labels, inputs.objects, split.train) for windows in choices
-    )
-    return max(fitted, key=lambda found: found.goodness).predictions[split.test]
+def _fit(
+    windows: Sequence[NDArray[np.generic]], inputs: BaselineInputs, split: Split
+) -> WindowRidge:
+    return WindowRidge.fit(windows, inputs.labels, inputs.objects, split.train)
+
+
+def _shared_by_agents(inputs: BaselineInputs, split: Split, config: TrainConfig) -> WindowRidge:
+    """Return the regression on all agents' windows, which is fitted once for each split."""
+    key = split.train.tobytes()
+    if key not in inputs.shared_by_agents:
+        windows = agent_windows_of(inputs.caches, config)
+        inputs.shared_by_agents[key] = _fit(windows, inputs, split)
+    return inputs.shared_by_agents[key]
 
 
 def _ridge_on(features: Sequence[NDArray[np.generic]]) -> Baseline:

@@ -1,12 +1,20 @@
 """Clips made for these tests, once per session."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from data.video.pyav import kept_index
 from tests.helpers.clips import CLIPS
 from tests.helpers.recordings import RECORDINGS
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open every clip anew, whether or not the tests before took until it is old enough to keep."""
+    monkeypatch.setattr(kept_index, "SETTLED_SECONDS", math.inf)
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,7 @@ def find_samples(path: Path, stream: VideoStream, fewest: int) -> SampleTable:
     with open(path, "rb", buffering=0) as file:
         try:
             blocks = _Blocks(file.fileno(), stream)
+            pts = blocks.pts()
         except (IndexError, OverflowError):
             raise UnusualTable from None
     if len(blocks.position) < fewest:
@@ -71,7 +72,7 @@ def find_samples(path: Path, stream: VideoStream, fewest: int) -> SampleTable:
         path,
         position=np.frombuffer(blocks.position, np.int64),
         size=np.frombuffer(blocks.size, np.int32),
-        pts=blocks.pts(),
+        pts=pts,
         key=np.frombuffer(blocks.flags, np.uint8) & _KEY != 0,
         seekable=blocks.cues,
     )

@@ -105,6 +105,32 @@ def test_a_file_that_was_just_written_is_not_kept(clip_file, tmp_path, monkeypat
     assert not entries()
 
 
+def test_a_file_that_was_just_written_may_say_that_it_was_written_in_the_future(
+    clip_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(kept_index, "SETTLED_SECONDS", 3600.0)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip_file("h264_short_gop").read_bytes())
+    os.utime(path, (4e9, 4e9))
+    opened(path)
+    assert not entries()
+
+
+def test_the_entry_of_another_file_is_none_of_this_one(clip_file, tmp_path):
+    """Not even where somebody who may write to the folder has moved it there."""
+    paths = [tmp_path / "one.mp4", tmp_path / "other.mp4"]
+    for path, name in zip(paths, ("h264_short_gop", "h264_no_b"), strict=True):
+        path.write_bytes(clip_file(name).read_bytes())
+    opened(paths[0])
+    (entry,) = entries()
+    index, _, frames = opened(paths[1])
+    (other,) = set(entries()) - {entry}
+    os.replace(entry, other)
+    again, _, frames_again = opened(paths[1])
+    assert_equal(again, index)
+    np.testing.assert_array_equal(frames_again, frames)
+
+
 @pytest.mark.parametrize("content", [b"", b"x" * 500, "flipped", "shortened", "link", "others"])
 def test_an_entry_that_is_not_what_was_written_is_made_again(content, clip_file, tmp_path):
     path = clip_file("h264_short_gop")

@@ -92,6 +92,16 @@ def test_what_is_unusual_is_left_to_the_packets(name, clip_file, tmp_path):
     assert_equal(index, index_of(path, tables=False))
 
 
+@pytest.mark.parametrize("start", [2**63 - 1, 2**63, 2**64 - 1])
+def test_times_that_no_clock_has_are_left_to_the_packets(start, clip_file, tmp_path):
+    source, path = clip_file("h264_open_gop_mkv"), tmp_path / "late.mkv"
+    data = grouped(source.read_bytes(), blocks_of(source))
+    path.write_bytes(data.replace(b"\xe7\x81\0", b"\xe7\x88" + start.to_bytes(8, "big"), 1))
+    found, expected = (outcome(path, tables=tables) for tables in (True, False))
+    assert getattr(found, "samples", None) is None
+    assert found == expected if isinstance(expected, str) else not assert_equal(found, expected)
+
+
 def test_few_blocks_are_left_to_the_packets(clip_file):
     with open_video(clip_file("vp9"), limits=Limits(), quick=True) as opened:
         assert opened.packet_index.samples is None
