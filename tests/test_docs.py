@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.metrics import METRICS
 from tests.helpers.module_tree import PAGE, renewed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,13 @@ def test_the_walks_name_functions_that_exist():
         for part in name.split("."):
             assert part in names_in(body), f"{file} has no {name}"
             body = names_in(body)[part]
+
+
+def test_the_glossary_has_every_metric_that_is_reported():
+    words = re.findall(r"^\| ([^|]+?) \|", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    reported = [name for name, metric in METRICS.items() if not metric.per_position]
+    named = [name.replace("_", " ") for name in reported]
+    assert [name for name in named if not name.startswith(tuple(words))] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

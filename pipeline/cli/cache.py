@@ -324,7 +324,7 @@ def _label(facts: dict[str, Any]) -> str:
 def _brief(value: Any) -> str:
     """Return a value of JSON in one line of words; a key of what has no value is left out."""
     match value:
-        case None:
+        case None | "":
             return "none"
         case bool():
             return "yes" if value else "no"
@@ -333,7 +333,7 @@ def _brief(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case dict():
-            facts = {key: _brief(each) for key, each in value.items() if each is not None}
+            facts = {key or "(none)": _brief(v) for key, v in value.items() if v is not None}
             nested = {key for key, each in value.items() if isinstance(each, dict)}
             words = [f"{k} ({v})" if k in nested else f"{k} {v}" for k, v in facts.items()]
             return ", ".join(words) or "none"

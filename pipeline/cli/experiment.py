@@ -21,7 +21,7 @@ from pipeline.cli.options import (
     hub_dir,
     share_the_cores,
 )
-from pipeline.console import echo, echo_json, format_duration, log, print_table, warn
+from pipeline.console import echo, echo_folded, echo_json, format_duration, log, print_table, warn
 
 if TYPE_CHECKING:
     from pipeline.experiments import ExperimentResult, Recipe
@@ -193,7 +193,7 @@ def _show_list(recipes: list[Recipe], as_json: bool) -> None:
 
 def _show(results: list[ExperimentResult], as_json: bool, *, several: bool = False) -> None:
     """Print the tables of every experiment, and on stderr where the rest is."""
-    from pipeline.experiments import accuracy_table, measure_tables, paper_sources
+    from pipeline.experiments import accuracy_table, measure_notes, measure_tables, paper_sources
 
     if as_json:
         results_json = [result.to_json() for result in results]
@@ -207,6 +207,8 @@ def _show(results: list[ExperimentResult], as_json: bool, *, several: bool = Fal
             for table in measure_tables(result.lines):
                 echo()
                 print_table(*table)
+            for note in measure_notes(result.lines):
+                echo_folded(note)
             for number, place in enumerate(paper_sources(result.lines), 1):
                 echo(f"({number}) {place}")
         took = format_duration(sum(result.seconds.values()))

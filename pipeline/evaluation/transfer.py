@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from pipeline.dataset import (
     CacheSource,
     Examples,
     RunInputs,
+    Split,
     build_examples,
     clip_blocks,
     load_finite_cache,
     ridge,
 )
 from pipeline.evaluation.baselines import pixels
+from pipeline.evaluation.baselines.predictors import BaselineInputs, ridge_whole
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import Resampler
 from pipeline.game import beyond_margin
@@ -56,6 +58,12 @@ def read_other_cache(run: Run, path: Path) -> tuple[Examples, Features]:
         )
     return others, clips
 
+
+Predictor = Callable[[MessageContext, Examples, Sequence[NDArray[np.generic]]], list[Floats]]
+"""Returns scores (n, properties) of n clips of another cache, for each seed of a run.
+
+It is given the N clips of the run, and features (N + n, ...) of these and of those to predict.
+"""
 
 Shown = Mapping[str, tuple[list[pixels.Pixels], list[pixels.Pixels]]]
 """By baseline, what the N clips of a run and the M of another cache show without a network."""
@@ -144,15 +152,15 @@ def transfer(
     Returns:
         `accuracy` is over all labelled clips (at most 400, drawn with a fixed seed), `new_objects`
         over those whose object was not in the seed's training, None where a seed has none; `ridge`
-        is the baseline fitted on the run's training clips that predicts the same clips as
-        `accuracy`; so are those of `frames`, None where it lacks them.
+        is the baseline of that name, fitted on the run's training clips, that predicts the same
+        clips as `accuracy`; so are those of `frames`, None where it lacks them.
     """
 
     def baseline(
-        own: Sequence[NDArray[np.generic]], other: Sequence[NDArray[np.generic]]
+        own: Sequence[NDArray[np.generic]], other: Sequence[NDArray[np.generic]], predict: Predictor
     ) -> dict[str, Any]:
         both = [np.concatenate([a, b[labelled]]) for a, b in zip(own, other, strict=True)]
-        predictions = _predict_by_ridge(context, examples, both)
+        predictions = predict(context, examples, both)
         return _score(context, others, [exceeds(values) for values in predictions], every)
 
     labelled = np.flatnonzero(~np.isnan(others.labels).any(axis=1))
@@ -177,9 +185,12 @@ def transfer(
         "known_messages": _share_known(context, tokens, labelled),
         "accuracy": _score_agents(context, others, tokens, every),
         "new_objects": _score_agents(context, others, tokens, new) if comparable else None,
-        **{name: baseline(*frames[name]) if name in frames else None for name in CARRIED},
+        **{
+            name: baseline(*frames[name], _predict_by_pixels) if name in frames else None
+            for name in CARRIED
+        },
         "missing_baselines": dict(missing),
-        "ridge": baseline(examples.caches, others.caches),
+        "ridge": baseline(examples.caches, others.caches, _predict_by_features),
     }
 
 
@@ -224,25 +235,34 @@ def _score(
     return scores.by_property(context.config.properties)
 
 
-def _predict_by_ridge(
+def _predict_by_features(
     context: MessageContext, examples: Examples, features: Sequence[NDArray[np.generic]]
 ) -> list[Floats]:
-    """Predict clips of the other cache by ridge regression on the run's training clips.
+    """Predict clips of the other cache as the baseline `ridge` does the run's test clips."""
+    asked, objects, labels = _with_asked(context, examples, features)
+    nameless = [""] * len(objects)
+    inputs = BaselineInputs(
+        caches=features, labels=labels, objects=objects, scenario=nameless, condition=nameless
+    )
+    return [
+        ridge_whole(
+            inputs, Split(split.train, split.validation, asked, split.generator), context.config
+        )
+        for split in context.splits
+    ]
 
-    Args:
-        context: Of the run.
-        examples: The N clips of the run.
-        features: Of each cache (N + n, ...), of the run's clips and of those to predict.
-    """
-    asked = np.arange(len(examples.labels), len(features[0]))
-    objects = np.concatenate([context.resampler.objects, np.full(len(asked), -1)])
+
+def _predict_by_pixels(
+    context: MessageContext, examples: Examples, frames: Sequence[NDArray[np.generic]]
+) -> list[Floats]:
+    """Predict clips of the other cache by ridge regression on what frames show."""
+    asked, objects, labels = _with_asked(context, examples, frames)
     predictions = []
     for split in context.splits:
-        ranks = np.zeros((len(objects), examples.labels.shape[1]))
-        ranks[: len(examples.labels)] = ridge.relative_ranks(examples.labels, split.train)
+        ranks = ridge.relative_ranks(labels, split.train)
         predictions.append(
             ridge.predict(
-                ridge.linear_kernel(features, split.train),
+                ridge.linear_kernel(frames, split.train),
                 ranks,
                 split.train,
                 asked,
@@ -251,3 +271,18 @@ def _predict_by_ridge(
             )
         )
     return predictions
+
+
+def _with_asked(
+    context: MessageContext, examples: Examples, features: Sequence[NDArray[np.generic]]
+) -> tuple[Numbers, Numbers, Floats]:
+    """Return the numbers of the clips to predict, objects (N + n,) and labels (N + n, P).
+
+    The clips to predict are of no known object (-1) and have no labels (NaN).
+    """
+    known, total = examples.labels.shape[0], len(features[0])
+    labels = np.full((total, examples.labels.shape[1]), np.nan)
+    labels[:known] = examples.labels
+    objects = np.full(total, -1)
+    objects[:known] = context.resampler.objects
+    return np.arange(known, total), objects, labels

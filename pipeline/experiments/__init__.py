@@ -8,7 +8,7 @@ from pipeline.experiments.runner import (
     require_features,
     run_experiment,
 )
-from pipeline.experiments.tables import accuracy_table, measure_tables, paper_sources
+from pipeline.experiments.tables import accuracy_table, measure_notes, measure_tables, paper_sources
 
 __all__ = [
     "NAMES",
@@ -17,6 +17,7 @@ __all__ = [
     "RunOptions",
     "accuracy_table",
     "find",
+    "measure_notes",
     "measure_tables",
     "paper_sources",
     "require_features",

@@ -10,7 +10,13 @@ from markupsafe import Markup
 from data.wording import counted
 from pipeline.console import format_duration
 from pipeline.experiments.recipe import Recipe
-from pipeline.experiments.tables import ResultRow, accuracy_table, measure_tables, paper_sources
+from pipeline.experiments.tables import (
+    ResultRow,
+    accuracy_table,
+    measure_notes,
+    measure_tables,
+    paper_sources,
+)
 from pipeline.report import FOLDER, template
 
 
@@ -26,6 +32,7 @@ def render(
         style=Markup((FOLDER / "report.css").read_text()),
         accuracies=accuracy_table(rows),
         measures=measure_tables(rows),
+        notes=measure_notes(rows),
         paper_sources=paper_sources(rows),
         runs=dict.fromkeys((row.setting, row.run) for row in rows),
         facts=_facts(recipe, about),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.experiments.recipe import ACCURACY, PaperNumber
+from pipeline.metrics import COVERAGE, NOT_TESTED
 from pipeline.report import interval_of, p_text
 from pipeline.runs import SCORES, AccuracyEstimate, Estimate, Record, RunMetrics, Spread
 
@@ -229,6 +230,18 @@ def measure_tables(lines: Sequence[ResultRow]) -> list[Table]:
         ("structure of the messages", [line for line in others if _plain(line)]),
     )
     return [_measures(title, others, notes) for title, others in parts if others]
+
+
+def measure_notes(lines: Sequence[ResultRow]) -> list[str]:
+    """Return sentences below the tables of measures: what intervals hold, what is not tested."""
+    structure = [line for line in lines if line.measure.startswith("compositionality.")]
+    notes = [COVERAGE] if any(line.over == "objects" for line in structure) else []
+    if any(line.verdict == NOT_TESTED for line in structure):
+        notes.append(
+            "Not tested: there are no null seeds, so nothing is claimed of the structure. A copy "
+            "of the recipe with `null = 39` under [train] trains 39 with each run."
+        )
+    return notes
 
 
 def _measures(title: str, lines: Sequence[ResultRow], notes: Sequence[str]) -> Table:

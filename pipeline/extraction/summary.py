@@ -35,8 +35,8 @@ class ExtractionSummary:
         label_changes: what the tables of the clips changed for clips that the cache had.
         unnamed: clips of the cache that the tables do not name, if there are tables.
         notes: sentences about what was changed in the table of the clips.
-        conditions: what was noted about clips that were extracted -> their ids. Numbers in a
-            sentence are left out, so that one is said of many clips.
+        conditions: what was noted about clips that were extracted -> their ids. A sentence in
+            which only numbers differ from clip to clip is said once, with N in their place.
     """
 
     target: Path
@@ -57,7 +57,14 @@ class ExtractionSummary:
     def add_note(self, clip: str, note: str) -> None:
         """Add what was noted about a clip, unless it only says how it was decoded."""
         if not note.startswith(HOW_DECODED):
-            ids = self.conditions.setdefault(_NUMBER.sub("N", note), [])
+            shape = _NUMBER.sub("N", note)
+            said = next((one for one in self.conditions if _NUMBER.sub("N", one) == shape), note)
+            if said != note:
+                note = shape
+                self.conditions = {
+                    shape if one == said else one: ids for one, ids in self.conditions.items()
+                }
+            ids = self.conditions.setdefault(note, [])
             if clip not in ids[-1:]:
                 ids.append(clip)
 

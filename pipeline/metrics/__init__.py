@@ -26,6 +26,7 @@ from pipeline.metrics.metric import Metric, known_metrics
 from pipeline.metrics.ranking import exceeds, merge_ties, spearman
 from pipeline.metrics.resampling import draw_objects, number_objects, permutations
 from pipeline.metrics.significance import (
+    COVERAGE,
     Assessment,
     assess,
     interval,
@@ -47,6 +48,7 @@ METRICS = known_metrics()
 """Every metric of this package, by name."""
 
 __all__ = [
+    "COVERAGE",
     "METRICS",
     "NOT_TESTED",
     "UNDECIDED",

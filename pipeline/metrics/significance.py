@@ -33,6 +33,14 @@ from pipeline.metrics.resampling import (
     permutations_within,
 )
 
+COVERAGE = (
+    "In simulations with 25 objects the 95 % interval holds the true value of information 74 to 97 "
+    "times in 100, of Chaabouni's PosDis 76 to 90 times, of the paper's two ratios (*_wmcp) 11 to "
+    "71 times, with 60 objects 93 to 100, 88 to 100 and 25 to 98 times: do not read the ratios' "
+    "intervals as 95 %."
+)
+"""How often `interval` holds, as it is said wherever intervals of metrics are shown."""
+
 
 def permutation_null(
     metric: Metric | Callable[..., Any],

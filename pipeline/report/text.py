@@ -298,6 +298,12 @@ def outcome_line(outcome: Outcome) -> str:
     return f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
 
 
+OVER_SEEDS = (
+    "intervals (none for fewer than three seeds) and p are over seeds, for the clips that the runs "
+    "have: how far other objects would change an accuracy, its own interval says (evaluate)"
+)
+
+
 def comparison_rows(comparison: Metrics) -> Table:
     """Return the accuracies of two runs, paired by seed."""
     columns = ["accuracy", "first", "second", "difference [95 %]", "d", "p", "shown from"]
@@ -353,6 +359,13 @@ def agreement_rows(agreement: Metrics) -> Table:
 
 def show_comparison(comparison: Metrics) -> None:
     """Print the result of `compare` in brief."""
+    _show_pair(comparison)
+    if comparison_rows(comparison)[1]:
+        echo()
+        echo_folded(OVER_SEEDS)
+
+
+def _show_pair(comparison: Metrics) -> None:
     for run, origins in zip(comparison["runs"], comparison["features"], strict=True):
         echo(f"{run}: {'; '.join(origins)}")
     columns, rows = comparison_rows(comparison)
@@ -376,6 +389,8 @@ def show_comparisons(comparisons: Metrics) -> None:
     for number, comparison in enumerate(comparisons["pairs"]):
         if number:
             echo()
-        show_comparison(comparison)
+        _show_pair(comparison)
     echo()
+    if any(comparison_rows(comparison)[1] for comparison in comparisons["pairs"]):
+        echo_folded(OVER_SEEDS)
     echo(f"p in brackets: corrected for {counted(len(comparisons['pairs']), 'pair')} (Holm)")

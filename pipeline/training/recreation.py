@@ -26,8 +26,8 @@ def options_of_run(folder: Path | str) -> dict[str, Any]:
         raise HeliographError(f"{run.folder} has other seeds than 0 .. N-1, which no option gives")
     usual = build_config(
         config.preset, config.properties, **(CONTROLLED if control is not None else {})
-    ).to_json()
-    stored = config.to_json()
+    ).model_dump(mode="json")
+    stored = config.model_dump(mode="json")  # all: `to_json` leaves some out where they are usual
     changed = {
         name: stored[name]
         for name in known_settings()

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from data.cache import Features, ShardStore, read_ledger
-from data.cache.hdf5_writer import package_versions
+from data.cache.hdf5_writer import WRITERS
 from data.clips import Clip
+from data.versions import package_versions
 
 MADE_WITH = {
     "fingerprint": {"name": "fake", "weights": {"sha256": "ab"}},
@@ -94,6 +95,6 @@ def features(
         "source_sha256": [f"{seed:032x}{number:032x}" for number in range(count)],
         "key": [f"{seed:032d}{number:032d}" for number in range(count)],
         "failures": [(f"{prefix}/short.mp4", "7 of 8 frames")],
-        "versions": package_versions(),
+        "versions": package_versions(*WRITERS),
     }
     return Features(**{**values, **changes})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.metrics import METRICS, VERDICTS
+from pipeline.metrics import COVERAGE, METRICS, VERDICTS
 from pipeline.report.charts import Axis
 from pipeline.report.sections.section import ReportContext, Section
 from pipeline.runs import RunMetrics
@@ -23,6 +23,7 @@ def build(context: ReportContext) -> Mapping[str, Any]:
         "structure": structure(metrics),
         "own_positions": metrics.own_positions,
         "verdicts": VERDICTS,
+        "coverage": COVERAGE,
         "agreement": metrics.agreement and metrics.agreement.seeds,
     }
 

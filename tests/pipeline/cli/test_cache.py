@@ -36,6 +36,13 @@ def test_info_is_for_people_and_its_json_for_programs(tmp_path):
     assert told["fingerprint"] == made.fingerprint
 
 
+def test_info_says_of_how_many_clips_the_scenario_is_not_known(tmp_path):
+    scenarios = ["", "", "", "", "", "ramp", "ramp"]
+    save(features(scenario=scenarios), tmp_path / "c.h5")
+    shown = run("cache", "info", tmp_path / "c.h5").stdout
+    assert re.search(r"^scenarios +\(none\) 5, ramp 2 *$", shown, re.MULTILINE)
+
+
 def test_export_names_the_clips_that_are_left_out(tmp_path):
     masses = np.array([1, np.nan, *5 * [1.0]])
     save(features(labels={"mass": masses}), tmp_path / "c.h5")

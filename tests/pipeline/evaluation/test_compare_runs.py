@@ -164,6 +164,7 @@ def test_the_command_prints_both_ways(runs):
     assert shown.exit_code == 0
     assert "2 seeds in common, the same test clips in each" in shown.stdout
     assert "best relabelling" in shown.stdout
+    assert "intervals (none for fewer than three seeds) and p are over seeds" in shown.stdout
     assert "all at once" not in shown.stdout  # one property: it would say the same twice
     shown = run(*words, "--json")
     assert json.loads(shown.stdout)["scores"]["accuracy_test"]["together"]["difference"] == 0
@@ -189,3 +190,4 @@ def test_accuracies_of_different_games_are_not_compared(runs, tmp_path, features
     shown = run("compare", referential.folder, runs["one"].folder)
     assert shown.exit_code == 0
     assert "no accuracy in common: other properties, or another game" in shown.stdout
+    assert "are over seeds" not in shown.stdout

@@ -10,7 +10,7 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.structure import assess_messages
-from pipeline.metrics import METRICS, VERDICTS, Metric
+from pipeline.metrics import COVERAGE, METRICS, VERDICTS, Metric
 from pipeline.report import write_report
 from pipeline.report.text import structure_rows
 from pipeline.runs import Run, RunMetrics
@@ -133,8 +133,8 @@ def test_every_metric_stands_beside_training_clips_and_null_seeds(metrics):
 def test_tables_and_page_say_where_structure_was_measured(folder, metrics, tmp_path):
     columns, rows = structure_rows(metrics)
     assert columns[1:3] == ["held out", "training"]
-    own, entry = rows[1], metrics.compositionality["posdis_chaabouni2020"]
-    assert own[0] == "posdis_chaabouni2020"
+    name = "posdis_chaabouni2020"
+    own, entry = next(row for row in rows if row[0] == name), metrics.compositionality[name]
     assert own[1].startswith(f"{entry.mean:.3f}")
     assert own[2].startswith(f"{entry.on_training_clips.mean:.3f}")
     assert own[3:5] == [f"{entry.null_seeds.mean:.3f}", f"{entry.null_seeds.p_value:.3f}"]
@@ -143,6 +143,7 @@ def test_tables_and_page_say_where_structure_was_measured(folder, metrics, tmp_p
     assert f"on training clips {entry.on_training_clips.mean:.2f}" in words
     assert f"{entry.verdict} : {VERDICTS[entry.verdict]}" in words
     assert "held-out clips" in words
+    assert COVERAGE in words
 
 
 def test_agents_that_can_be_told_from_their_controls(metrics):

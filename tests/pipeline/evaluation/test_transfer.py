@@ -11,13 +11,15 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.dataset import CacheSource, RunInputs, build_examples
 from pipeline.evaluation import evaluate, transfer
+from pipeline.evaluation.baselines.predictors import BaselineInputs, ridge_whole
 from pipeline.report.summary import transfer_notes
 from pipeline.report.text import score_rows
 from pipeline.training import train
 from tests.helpers.features import make_features
 
 
-def test_the_ridge_baseline_does_not_depend_on_the_last_bit(compositional, request):
+@pytest.mark.parametrize("predict", [transfer._predict_by_features, transfer._predict_by_pixels])
+def test_the_ridge_baselines_do_not_depend_on_the_last_bit(compositional, request, predict):
     """Each three clips of the other cache look the same, so many predictions are equal."""
     ours, theirs = make_features(objects=25, each=2), make_features(objects=9, each=1, seed=3)
     theirs = replace(theirs, features=theirs.features[np.arange(9) // 3])
@@ -26,13 +28,34 @@ def test_the_ridge_baseline_does_not_depend_on_the_last_bit(compositional, reque
     rows = [np.concatenate([examples[0].features, examples[1].features[clips]])]
 
     def accuracy():
-        predictions = transfer._predict_by_ridge(compositional, examples[0], rows)
+        predictions = predict(compositional, examples[0], rows)
         answers = [transfer.exceeds(values) for values in predictions]
         return transfer._score(compositional, examples[1], answers, [clips] * 3)
 
     exact = accuracy()
     request.getfixturevalue("other_rounding")
     assert accuracy() == exact
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+def test_the_ridge_baseline_reads_other_clips_as_it_reads_test_clips(compositional, logarithms):
+    """The other cache has the run's own test clips once more, of features that span decades."""
+    rng = np.random.default_rng(0)
+    told = compositional.labels[:, None] + 0.1 * rng.normal(size=(50, 3, 2))
+    features = (np.exp(3 * told) if logarithms else told).astype(np.float32)
+    clips = make_features(objects=25, each=2)
+    examples = replace(
+        build_examples(clips, ("mass", "volume")), caches=(features,), labels=compositional.labels
+    )
+    inputs = BaselineInputs(
+        caches=[features], labels=compositional.labels, objects=compositional.resampler.objects,
+        scenario=[], condition=[],
+    )  # fmt: skip
+    both = [np.concatenate([features, features])]
+    found = transfer._predict_by_features(compositional, examples, both)
+    for split, values in zip(compositional.splits, found, strict=True):
+        expected = ridge_whole(inputs, split, compositional.config)
+        np.testing.assert_allclose(values[split.test], expected, atol=1e-9)
 
 
 def inputs_of(clips, frames, **more):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from data import cache
-from pipeline.experiments import NAMES, accuracy_table, measure_tables
-from pipeline.experiments.recipe import PaperNumber
+from pipeline.experiments import NAMES, accuracy_table, find, measure_notes, measure_tables
+from pipeline.experiments.recipe import PaperNumber, parse
 from pipeline.experiments.tables import ALL, result_rows
 from pipeline.runs import Outcome, RunMetrics
 from pipeline.runs.metrics_schema import AboveMedian
@@ -275,6 +275,31 @@ def test_lines_and_tables_say_what_metrics_say():
         "1 (2)",
     ]
     assert ours[2] == ["  PosDis", "-", "-", "-", "-", "-"]
+    assert measure_notes(lines) == []  # an interval over seeds, and a verdict
+
+
+def test_notes_say_what_intervals_of_structure_hold_and_how_verdicts_are_had():
+    structure = {
+        "interval": [0.1, 0.5], "null_mean": 0.05, "null_low": 0.0, "null_high": 0.1,
+        "p_value": 0.0001, "p_per_seed": [0.1, 0.1], "verdict": "not tested",
+        "codebook_mean": 0.0, "p_codebook": 0.01,
+    }  # fmt: skip
+    each = dict.fromkeys(
+        ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol"), score(0.6)
+    )
+    stored = each | {
+        "properties": {"a": each},
+        "compositionality": {"topsim": score(0.3) | structure},
+    }
+    metrics = with_outcome(stored, ratio=0.9)
+    measures = {"compositionality.topsim": "TopSim"}
+    lines = result_rows("s", "runs/s", metrics, measures=measures, paper={})
+    coverage, untested = measure_notes(lines)
+    assert "do not read the ratios' intervals as 95 %" in coverage
+    assert "`null = 39` under [train]" in untested
+    assert measure_notes(lines[:3]) == []
+    with_nulls = find("ramp").text.replace("[train]", "[train]\nnull = 39")
+    assert {one.config().null for one in parse(with_nulls, "mine", "mine").trainings} == {39}
 
 
 def test_columns_that_nothing_fills_are_left_out():

@@ -36,6 +36,21 @@ def test_notes_that_differ_in_numbers_are_counted_together():
     }
 
 
+def test_notes_keep_the_numbers_that_all_clips_share():
+    summary = ExtractionSummary(Path("x"), 4)
+    shared = "of 2 video streams FFmpeg's best, 3, is read"
+    for clip in ("a#0", "a#1"):
+        summary.add_note(clip, shared)
+    summary.add_note("a#1", "2 frames are damaged")
+    assert summary.conditions == {shared: ["a#0", "a#1"], "2 frames are damaged": ["a#1"]}
+    for clip in ("b", "c"):
+        summary.add_note(clip, shared.replace("3", "0"))
+    assert list(summary.conditions.items()) == [
+        ("of N video streams FFmpeg's best, N, is read", ["a#0", "a#1", "b", "c"]),
+        ("2 frames are damaged", ["a#1"]),
+    ]
+
+
 def test_the_command_prints_the_totals_and_exits_with_3(folder, tmp_path, tiny):
     words = ["extract", folder, "-o", tmp_path / "c.h5", "--backbone", "tiny", "--frames", 4]
     shown = run(*words, "--json")

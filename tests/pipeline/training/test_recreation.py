@@ -48,6 +48,25 @@ def test_what_is_given_beside_it_goes_before(tmp_path):
     assert f'\ncaches = ["{tmp_path / "c.h5"}"]\n' in printed
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"preset": "default", "null": 2},
+        {"preset": "default", "keep_mean": True},
+        {"preset": "default", "encoder": "ridge", "axes": 0},
+        {"preset": "ridge", "encoder": "convolution"},  # as models have it, but not this preset
+    ],
+    ids=["null", "keep_mean", "ridge", "convolution"],
+)
+def test_settings_that_a_folder_may_leave_out_are_known(setting, tmp_path):
+    cache.save(make_features(), tmp_path / "c.h5")
+    first = tmp_path / "first"
+    train(
+        [tmp_path / "c.h5"], first, properties=["mass"], seeds=1, device="cpu", epochs=1, **setting
+    )
+    assert setting.items() <= options_of_run(first).items()
+
+
 def test_what_is_no_run_is_a_sentence(tmp_path):
     shown = run("train", "--from", tmp_path, "-o", tmp_path / "x")
     assert shown.exit_code == 1
