@@ -115,7 +115,7 @@ class ShardStore:
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
         """What `consolidate` has to say about clips that share an object now."""
-        self._cut: dict[str, str] = {}  # clips that are cut into windows -> hash of their file
+        self._videos: dict[str, str] = {}  # clips that are cut, or failed -> hash of their file
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
         for written in (self.target, ledger_path(self.target)):
             require_own_file(written)  # now, and not after hours of extraction
@@ -338,12 +338,13 @@ class ShardStore:
         """Record that a clip could not be extracted, and why.
 
         Without `source_sha256` (its file could not be read) features that `target` has of it stay:
-        nothing shows that they are out of date.
+        nothing shows that they are out of date. With it the clip's windows of another file go.
         """
         self._failures[clip.id] = reason
         self._keys.pop(clip.id, None)
         if source_sha256 is not None:
             self._outdated.add(clip.id)
+            self._videos[clip.id] = source_sha256
             details["source_sha256"] = source_sha256
         append_to_ledger(self.target, clip, "failed", reason=reason, **details)
 
@@ -352,7 +353,7 @@ class ShardStore:
 
         That it failed in an earlier run is forgotten, and so are its windows of another file.
         """
-        self._cut[clip.id] = source_sha256
+        self._videos[clip.id] = source_sha256
 
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
@@ -445,7 +446,7 @@ class ShardStore:
             row
             for clip, row in earlier.items()
             if clip not in given
-            and self._cut.get(video_of(clip), row.source_sha256) == row.source_sha256
+            and self._videos.get(video_of(clip), row.source_sha256) == row.source_sha256
         ]
         rows += self._given_rows(clips, earlier)
         if self._existing and self._in_place:
@@ -457,7 +458,7 @@ class ShardStore:
         """Return rows as one cache, with the failures of `clips` and of those before them."""
         given = {clip.id for clip in clips}
         failed = dict(self._existing.clips.failures) if self._existing else {}
-        for clip in self._cut:
+        for clip in self._videos:
             failed.pop(clip, None)
         order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
         failed |= self._failures

@@ -24,6 +24,7 @@ from data.clips import Clip, refuse_contradictions
 from data.cores import available_cores
 from data.video import DecoderPool, Sampling, decoder_record
 from data.windows import Windows
+from pipeline.console import some_clips
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -126,6 +127,11 @@ def extract(
                     summary.unnamed = changes.unnamed
             for clip, reason in store.contradictions.items():
                 journal.withdraw(clip, reason)
+            if store.clips and (others := source.cut_otherwise(store.clips.clip_id)):
+                summary.notes.append(
+                    f"the cache also has {some_clips(others)}: windows of the same videos, that an "
+                    "earlier run cut otherwise"
+                )
             if store.object_note:
                 summary.notes.append(store.object_note)
     return summary

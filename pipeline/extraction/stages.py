@@ -34,7 +34,7 @@ from data.video import (
     WindowsJob,
     check_regular_file,
 )
-from data.windows import Window, Windows
+from data.windows import Window, Windows, video_of
 from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.thumbnails import thumbnails_of
 
@@ -116,7 +116,7 @@ class ExtractionJournal:
         """Note that a clip is cut into so many windows."""
         with self._store_lock:
             self._store.cut(clip, source_sha256)
-        self.summary.clips += count - 1
+            self.summary.clips += count - 1
 
     def report(self) -> None:
         """Call the progress callback, from one thread at a time."""
@@ -129,11 +129,12 @@ class ExtractionJournal:
         """Return whether the store has a clip's features already; if so they count as kept."""
         with self._store_lock:
             kept = self._store.is_done(clip, source_sha256)
+            if kept:
+                self._kept.add(clip.id)
+                self.summary.kept += 1
+                for note in self._notes.get(source_sha256, ()):
+                    self.summary.add_note(clip.id, note)
         if kept:
-            self._kept.add(clip.id)
-            self.summary.kept += 1
-            for note in self._notes.get(source_sha256, ()):
-                self.summary.add_note(clip.id, note)
             self.report()
         return kept
 
@@ -245,6 +246,11 @@ class JobSource:
     def clips(self) -> list[Clip]:
         """Return the clips of the cache: those given, windows in place of each that was cut."""
         return [part for clip in self._clips for part in self._cut.get(clip.id, [clip])]
+
+    def cut_otherwise(self, known: Sequence[str]) -> list[str]:
+        """Return those of the ids that are windows of a clip that was cut, and not these ones."""
+        cut = {part.id for parts in self._cut.values() for part in parts}
+        return [one for one in known if video_of(one) in self._cut and one not in cut]
 
     def _choose(
         self, clip: Clip, source_sha256: str, windows: Sequence[Window]

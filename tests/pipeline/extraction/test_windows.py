@@ -86,6 +86,35 @@ def test_a_folder_is_cut_resumed_and_said(films, tmp_path, tiny):
     assert cache.verify(target) == []
 
 
+def test_windows_of_a_file_that_is_another_now_go_though_it_fails(films, tmp_path, tiny):
+    target = tmp_path / "c.h5"
+    run("extract", films, "-o", target, *OPTIONS)
+    (films / "0.mp4").write_text("no film any more")
+    (films / "1.mp4").unlink()
+    again = run("extract", films / "0.mp4", films / "2.mp4", "-o", target, *OPTIONS)
+    assert "failed: 0.mp4: a text file, not a video" in again.stderr
+    found = cache.load(target)
+    assert found.clip_id == [f"1.mp4{window}" for window in IDS]
+    assert "0.mp4" in dict(found.failures)
+    (films / "1.mp4").mkdir()  # nothing shows that its windows are out of date
+    run("extract", films / "1.mp4", "-o", target, *OPTIONS)
+    found = cache.load(target)
+    assert found.clip_id == [f"1.mp4{window}" for window in IDS]
+    assert cache.verify(target) == []
+
+
+def test_windows_of_another_cut_stay_and_are_named(films, tmp_path, tiny):
+    target, film = tmp_path / "c.h5", films / "0.mp4"
+    assert "cut otherwise" not in run("extract", film, "-o", target, *OPTIONS).stderr
+    assert "cut otherwise" not in run("extract", film, "-o", target, *OPTIONS).stderr
+    shown = run("extract", film, "-o", target, *OPTIONS[:-4], "--every", 0.7, "--span", 1)
+    assert (
+        "note: 2 clips (0.mp4#000000.5-000001.5, 0.mp4#000001-000002) of before stay in the "
+        in (shown.stderr)
+    )
+    assert len(cache.load(target)) == 4  # the first window is the same
+
+
 def test_an_object_is_the_video_unless_a_table_says_so(films, tmp_path, tiny):
     (films / "1.mp4").unlink()
     rows = [
