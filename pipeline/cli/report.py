@@ -70,6 +70,7 @@ def report(
         _write_corpus(run, corpus_path, overwrite)
         return
     opened, page = open_run(run), page_path(run, out)
+    opened.files.require_not_of_run(page)
     require_free(page, overwrite or is_page_of(page, opened))
     written = write_report(opened, out, clips=clips, moved=named_caches(moved, "--cache"))
     for note in written.notes:
@@ -84,10 +85,12 @@ def _write_corpus(run: Path, path: Path, overwrite: bool) -> None:
     from pipeline.report import corpus_of, labels_path, open_run
 
     places = labels_path(path), path
-    messages, labels = corpus_of(open_run(run))
+    opened = open_run(run)
+    messages, labels = corpus_of(opened)
     contents = as_bytes(labels), as_bytes(messages)
     whole = list(zip(places, contents, strict=True))
     for place, content in whole:
+        opened.files.require_not_of_run(place)
         require_free(place, overwrite or _has(place, content), option="--corpus")
     for place, content in whole:
         atomic_write(place, content)

@@ -213,7 +213,11 @@ class Readout:
             if reach is not None and not 0 <= float(reach) < math.inf:
                 raise ValueError(f"the reach of its {name} is {reach!r}")
             scale = own["logarithm"], own["positive"]
-            if type(own["objects"]) is not int or any(type(flag) is not bool for flag in scale):
+            if (
+                type(own["objects"]) is not int
+                or own["objects"] < 0
+                or any(type(flag) is not bool for flag in scale)
+            ):
                 raise ValueError(f"its {name} has no number of objects, or no scale")
             properties[str(name)] = PropertyReadout(
                 logarithm=own["logarithm"],

@@ -359,12 +359,18 @@ def agreement_rows(agreement: Metrics) -> Table:
 
 def show_comparison(comparison: Metrics) -> None:
     """Print the result of `compare` in brief."""
+    _show_pair(comparison)
+    if comparison_rows(comparison)[1]:
+        echo()
+        echo_folded(OVER_SEEDS)
+
+
+def _show_pair(comparison: Metrics) -> None:
     for run, origins in zip(comparison["runs"], comparison["features"], strict=True):
         echo(f"{run}: {'; '.join(origins)}")
     columns, rows = comparison_rows(comparison)
     if rows:
         print_table(columns, rows)
-        echo_folded(OVER_SEEDS)
     else:
         echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
@@ -383,6 +389,8 @@ def show_comparisons(comparisons: Metrics) -> None:
     for number, comparison in enumerate(comparisons["pairs"]):
         if number:
             echo()
-        show_comparison(comparison)
+        _show_pair(comparison)
     echo()
+    if any(comparison_rows(comparison)[1] for comparison in comparisons["pairs"]):
+        echo_folded(OVER_SEEDS)
     echo(f"p in brackets: corrected for {counted(len(comparisons['pairs']), 'pair')} (Holm)")

@@ -239,6 +239,14 @@ class RunFiles:
                     f"Hugging Face hub; copy the run with `{copy}`, and use the copy"
                 )
 
+    def require_not_of_run(self, path: Path) -> None:
+        """Raise HeliographError where a path is a file that the run is made of; its page is not."""
+        made_of = {MANIFEST, *(self._names() if self.entries is None else self.entries)} - {PAGE}
+        if path.resolve() in {(self.root / name).resolve() for name in made_of}:
+            raise HeliographError(
+                f"{path} is not replaced: {self.root} is made of it; choose another place"
+            )
+
     def _allows(self, name: str, content: bytes) -> bool:
         if self.entries is None:
             return True

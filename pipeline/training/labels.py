@@ -28,7 +28,11 @@ def describe_labels(inputs: RunInputs, config: TrainConfig) -> list[str]:
     common = np.all(list(known.values()), axis=0)
     sentences = []
     if not common.all():
-        lacking = [f"{(~own).sum()} lack {name}" for name, own in known.items() if not own.all()]
+        lacking = [
+            f"{missing} {'lacks' if missing == 1 else 'lack'} {name}"
+            for name, own in known.items()
+            if (missing := int((~own).sum()))
+        ]
         what = f"{'both ' if len(names) == 2 else ''}{_listed(names)}"
         sentences.append(
             f"{common.sum()} of {count} clips have {what}; {', '.join(lacking)}: a clip that lacks "

@@ -4,9 +4,16 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 
 from pipeline.message import load
-from pipeline.message.readout import PropertyReadout, Reading, learn_readout, load_readout
+from pipeline.message.readout import (
+    PropertyReadout,
+    Reading,
+    Readout,
+    learn_readout,
+    load_readout,
+)
 from pipeline.runs import Run
 from tests.helpers.command import run as run_command
 
@@ -83,3 +90,16 @@ def test_an_estimate_of_what_is_never_negative_is_not(spoken_run):
     assert (low.value, low.interval) == (0.0, (0.0, 1.0))
     assert high.interval == (0.0, 1.5)
     assert low.band == "low"
+
+
+@pytest.mark.parametrize("objects", [-1, 12.5, True, None])
+def test_a_number_of_objects_that_is_none_is_damage(objects):
+    made = PropertyReadout(
+        logarithm=False, offset=0.0, points=((0.0, 0.5),), edges=(1.0, 2.0), positive=True,
+        reach=2.0, errors=(0.0,), objects=12,
+    )  # fmt: skip
+    stored = Readout(properties={"size": made}, seeds=(0,)).to_json()
+    assert Readout.from_json(stored, shape=(1, 2)).to_json() == stored
+    stored["properties"]["size"]["objects"] = objects
+    with pytest.raises(ValueError, match="no number of objects"):
+        Readout.from_json(stored, shape=(1, 2))

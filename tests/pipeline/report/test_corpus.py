@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import json
+import shutil
 
 import pytest
 
@@ -46,6 +47,29 @@ def test_what_is_there_is_not_replaced_by_accident(run, tmp_path):
     assert "choose another --corpus, or insist with --overwrite" in shown.stderr
     assert (tmp_path / "a.labels.jsonl").read_text() == "mine\n"
     assert command(*words, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--corpus", "messages.jsonl"), ("--corpus", "seeds/0/messages.jsonl"),
+     ("--out", "metrics.json"), ("--out", "manifest.json")],
+)  # fmt: skip
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_run_is_never_written_over_by_what_is_made_of_it(
+    run, tmp_path, option, name, has_manifest
+):
+    shutil.copytree(run.folder, tmp_path / "run")
+    target = tmp_path / "run" / name
+    if not has_manifest:
+        (tmp_path / "run" / "manifest.json").unlink()
+        if name == "manifest.json":
+            return
+    before = target.read_bytes()
+    there = f"{tmp_path}/run/../run/{name}"
+    shown = command("report", str(tmp_path / "run"), option, there, "--overwrite")
+    assert shown.exit_code == 1
+    assert "is not replaced" in shown.stderr
+    assert target.read_bytes() == before
 
 
 @pytest.mark.parametrize(
