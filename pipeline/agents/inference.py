@@ -69,6 +69,8 @@ def _axes(layer: nn.Module) -> Tensor | None:
     """
     weight = layer.get_parameter("weight").detach().permute(1, 0, 2).flatten(1)  # (inputs, ...)
     most = len(weight) // 4
+    if not most:  # so few inputs that there is nothing to save
+        return None
     sketch = torch.randn(weight.shape[1], most, generator=torch.Generator().manual_seed(0))
     directions, sizes, _ = torch.linalg.svd(weight @ sketch, full_matrices=False)
     rank = int((sizes > NEGLIGIBLE * sizes[0]).sum())

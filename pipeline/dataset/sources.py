@@ -174,6 +174,11 @@ def _load_known(path: Path, source: CacheSource | None, run: str) -> Features:
         if is_older
         else features.content_sha256 == source.content_sha256
     )
+    if not same and path.name != source.path.name:
+        raise HeliographError(
+            f"{path} is not the cache that {run} was trained on: that is {source.path}, "
+            "wherever it lies now"
+        )
     if not same:
         raise HeliographError(f"{path} has changed since {run} was trained on it")
     return features

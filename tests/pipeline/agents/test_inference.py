@@ -10,12 +10,13 @@ from pipeline.agents.inference import CLIPS_AT_ONCE
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 @pytest.mark.parametrize(("agents", "heads"), [(1, 1), (1, 2), (2, 2), (3, 1)])
-def test_the_logits_are_the_senders_but_for_rounding(steps, agents, heads):
+@pytest.mark.parametrize("dim", [1, 3, 10])
+def test_the_logits_are_the_senders_but_for_rounding(steps, agents, heads, dim):
     torch.manual_seed(steps)
     sender = build_sender(
-        input_dim=10, steps=steps, agents=agents, heads=heads, vocab=5, hidden_dim=16
+        input_dim=dim, steps=steps, agents=agents, heads=heads, vocab=5, hidden_dim=16
     ).eval()
-    features = torch.randn(7, steps, 10)
+    features = torch.randn(7, steps, dim)
     expected = sender.logits(features).detach().reshape(7, agents, heads, 5)
     assert torch.allclose(FastSender(sender)([features]), expected, atol=1e-5)
 

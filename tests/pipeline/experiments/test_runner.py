@@ -25,7 +25,7 @@ note = "Not the paper's scene."
 [clips]
 scene = "collision"
 grid = 3
-per_cell = 5
+per_cell = 6
 seconds = 1.0
 [views.moving]
 steps = 4
@@ -82,8 +82,8 @@ def test_a_recipe_from_video_to_page_and_again(tmp_path):
         assert part in shown.stdout
     out = tmp_path / "out"
     folder = out / "small"
-    features = cache.load(out / "features" / "collision-3x3x5-1s-mapped-grid1+motion2-4steps.h5")
-    assert features.features.shape == (45, 4, 3 + 12)
+    features = cache.load(out / "features" / "collision-3x3x6-1s-mapped-grid1+motion2-4steps.h5")
+    assert features.features.shape == (54, 4, 3 + 12)
     assert features.sampler["frames"] == 10
     with open(folder / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -495,6 +495,16 @@ class TestACacheThatWasMoved:
         with pytest.raises(HeliographError, match="has changed since"):
             evaluate(run.folder)
 
+    def test_quite_another_cache_is_not_said_to_have_changed(
+        self, run, cache_path, tmp_path, features
+    ):
+        other = tmp_path / "other.h5"
+        cache.save(features.select(range(20)), other)
+        shown = run_command("evaluate", run.folder, "--cache", other)
+        assert shown.exit_code == 1
+        assert f"{other} is not the cache that {run.folder} was trained on" in shown.stderr
+        assert f"that is {cache_path}, " in shown.stderr
+
     def test_a_name_that_no_cache_of_the_run_has(self, run, tmp_path, features):
         paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
         for path in paths:
