@@ -1,5 +1,5 @@
 # make setup   a virtual environment in .venv with everything installed
-# make demo    raw video to messages, on clips that it makes itself (90 s, after the install)
+# make demo    raw video to messages, on clips that it makes itself (100 s, after the install)
 # make test    the tests (about 7 minutes on two cores)
 # make lint    ruff, mypy and import-linter
 #

@@ -18,7 +18,7 @@ HELP_GROUP = HelpGroup.START
 @click.option("--out", type=PATH, default=Path("runs/demo"), help="Folder for all it makes.")
 @click.option("--per-cell", default=8, type=click.IntRange(1), help="Clips per grid cell.")
 @click.option("--seeds", default=3, type=click.IntRange(1), help="How many: seeds 0 .. N-1.")
-@click.option("--epochs", default=40, type=click.IntRange(1), help="Epochs of each training.")
+@click.option("--epochs", default=25, type=click.IntRange(1), help="Epochs of each training.")
 def demo(out: Path, per_cell: int, seeds: int, epochs: int) -> None:
     """Raw video to messages, on clips that it makes itself."""
     share_the_cores()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -110,22 +111,18 @@ def _train(features: Path, out: Path, seeds: int, epochs: int) -> Run:
 
 
 def _print_messages(run: Run, clips: list[Clip]) -> None:
-    """Print the messages of some clips of the held-out cells, from their video files."""
+    """Print messages of held-out cells, from their videos: what they tell, and what is true."""
     held_out = [f"e{row}_f{column}" for row, column in PAPER_CELLS]
     shown = [next(clip for clip in clips if clip.object == cell) for cell in held_out]
     speaker = Speaker(run)
-    print_table(
-        ["video of a cell never seen", "message", "options", *PROPERTIES],
-        [
-            [
-                clip.id,
-                str(message),
-                message.meaning,
-                *(f"{clip.labels[name]:.2f}" for name in PROPERTIES),
-            ]
-            for clip, message in ((clip, speaker(clip)) for clip in shown)
-        ],
-    )
+    rows = []
+    for clip in shown:
+        message = speaker(clip)
+        told = {own.name: f"{own.value:.2f}" for own in message.readings or ()}
+        pairs = ((told.get(name, "-"), f"{clip.labels[name]:.2f}") for name in PROPERTIES)
+        rows.append([clip.id, str(message), *itertools.chain.from_iterable(pairs)])
+    heads = itertools.chain.from_iterable((f"{name} told", "true") for name in PROPERTIES)
+    print_table(["video of a cell never seen", "message", *heads], rows)
 
 
 def _print_next_steps(out: Path, clips: list[Clip], seconds: float) -> None:
