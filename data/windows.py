@@ -23,7 +23,7 @@ class Window(NamedTuple):
         >>> Window(2.0, 4.5).id("a/cam.mp4")
         'a/cam.mp4#000002-000004.5'
         """
-        return f"{video}#{_plain(self.start)}-{_plain(self.end)}"
+        return stretch_id(video, self.start, self.end)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,3 +38,13 @@ def assert_equal(index: PacketIndex, expected: PacketIndex) -> None:
         np.testing.assert_array_equal(getattr(index, name), getattr(expected, name), err_msg=name)
     for name in ("doubt", "countable", "damage", "whole", "notes"):
         assert getattr(index, name) == getattr(expected, name)
+
+
+def tables_are_used_alike(path: Path) -> bool:
+    """Assert that tables give what packets give, an index or a refusal; return whether they did."""
+    expected, found = outcome(path, tables=False), outcome(path, tables=True)
+    if isinstance(expected, str) or isinstance(found, str):
+        assert found == expected
+        return False
+    assert_equal(found, expected)
+    return found.samples is not None

@@ -1,14 +1,24 @@
 """Records of metrics: found by their files, complete, and the same however they are called."""
 
 import dataclasses
+import doctest
+import importlib
 
 import numpy as np
 import pytest
 
 from pipeline import metrics
-from pipeline.metrics import METRICS, Metric
+from pipeline.metrics import METRICS, Metric, assess
 from pipeline.metrics.metric import discover_metrics, record_of
-from tests.helpers.codes import STRUCTURAL, random_code
+from tests.helpers.codes import (
+    GRID,
+    OBJECTS,
+    PLANTED,
+    STRUCTURAL,
+    arbitrary_code,
+    noisy_grid,
+    random_code,
+)
 
 NEW = """
 import numpy as np
@@ -144,3 +154,39 @@ class TestInvariance:
         values = METRICS[name](tokens, draws[:, None])
         for draw, some in enumerate(draws):
             np.testing.assert_allclose(values[draw], METRICS[name](tokens, some), atol=1e-13)
+
+
+FIELD_METRICS = {
+    "concept_best_matching": ("concept_best_matching", (1.0, 1.0, 0.5, 0.625, 0.25)),
+    "context_independence": ("context_independence", (1.0, 1.0, 1.0, 0.625, 0.25)),
+    "residual_entropy": ("residual_entropy", (0.0, 0.0, 0.0, 0.5, 1.0)),
+    "tree_reconstruction_error": ("tree_reconstruction", (0.0, 0.0, 0.0, 0.0, 1.0)),
+}
+"""The module of each metric of the field, and its values of `KNOWN_CODES`."""
+KNOWN_CODES = (
+    "positions", "positions exchanged", "each property twice", "one property", "nothing",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELD_METRICS)
+class TestMetricsOfTheField:
+    def test_doctests(self, name):
+        module, _ = FIELD_METRICS[name]
+        result = doctest.testmod(importlib.import_module(f"pipeline.metrics.{module}"))
+        assert result.attempted > 0
+        assert result.failed == 0
+
+    @pytest.mark.parametrize("number", range(len(KNOWN_CODES)), ids=KNOWN_CODES)
+    def test_planted_codes_have_known_values(self, name, number):
+        _, values = FIELD_METRICS[name]
+        found = METRICS[name](PLANTED[KNOWN_CODES[number]], GRID)
+        assert found == pytest.approx(values[number], abs=1e-12)
+
+    def test_a_noisy_code_beats_chance_and_noise_does_not(self, name):
+        noisy, noise = noisy_grid()
+        assert assess(METRICS[name], noisy, GRID, groups=OBJECTS, n=99).p_value == 0.01
+        assert assess(METRICS[name], noise, GRID, groups=OBJECTS, n=99).p_value > 0.05
+
+    def test_parts_are_better_than_an_arbitrary_code(self, name):
+        metric = METRICS[name]
+        assert metric.sign * (metric(GRID, GRID) - metric(arbitrary_code(), GRID)) > 0.2

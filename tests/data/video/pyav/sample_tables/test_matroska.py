@@ -8,7 +8,7 @@ from data.video import Limits, read
 from data.video.pyav import open_video, sample_tables
 from data.video.pyav.sample_tables import matroska
 from tests.helpers import clips
-from tests.helpers.indexes import assert_equal, index_of, outcome
+from tests.helpers.indexes import assert_equal, index_of, outcome, tables_are_used_alike
 from tests.helpers.recordings import cut_at
 
 BLOCKS = (
@@ -131,13 +131,7 @@ def test_damaged_heads_of_blocks_change_nothing(clip_file, tmp_path):
         data[at] = rng.choice([0, 1, 255, rng.integers(256), data[at] ^ 1 << rng.integers(8)])
         path = tmp_path / f"{number}.mkv"
         path.write_bytes(data)
-        expected = outcome(path, tables=False)
-        found = outcome(path, tables=True)
-        if isinstance(expected, str):
-            assert found == expected
-            continue
-        assert_equal(found, expected)
-        used += found.samples is not None
+        used += tables_are_used_alike(path)
     assert used > 5
 
 

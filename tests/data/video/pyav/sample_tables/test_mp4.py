@@ -7,7 +7,7 @@ from data.video import Limits, VideoError, read, read_sampled
 from data.video.pyav import container, open_video, sample_tables
 from data.video.sampling import Sampling
 from tests.helpers import clips
-from tests.helpers.indexes import assert_equal, index_of, outcome
+from tests.helpers.indexes import assert_equal, index_of, tables_are_used_alike
 
 TABLES = (
     "h264_short_gop", "h264_long_gop", "h264_open_gop", "h264_intra_refresh", "h264_vfr",
@@ -55,13 +55,7 @@ def test_damaged_tables_change_nothing(clip_file, tmp_path):
             data[place] = rng.choice([0, 1, 255, rng.integers(256)])
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(data)
-        expected = outcome(path, tables=False)
-        found = outcome(path, tables=True)
-        if isinstance(expected, str):
-            assert found == expected
-            continue
-        assert_equal(found, expected)
-        used += found.samples is not None
+        used += tables_are_used_alike(path)
     assert used > 5
 
 
