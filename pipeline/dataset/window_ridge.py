@@ -13,8 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import ridge
 from pipeline.dataset.blocks import column_blocks
+from pipeline.dataset.ridge import (
+    Spectrum,
+    best_penalty,
+    closeness,
+    feature_weights,
+    first_equal_rows,
+    linear_kernel,
+    relative_ranks,
+    require_kernel_memory,
+)
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -68,7 +77,7 @@ class Reading:
             scale = self.scale(window, train)
             count = 1 if self.mean else window.shape[1]
             for vectors in self.vectors(window, scale):
-                total += ridge.linear_kernel(vectors, train) / (count * len(windows))
+                total += linear_kernel(vectors, train) / (count * len(windows))
         return total
 
 
@@ -129,20 +138,20 @@ class WindowRidge:
             train: The training clips.
 
         Raises:
-            HeliographError: See `ridge.linear_kernel`.
+            HeliographError: See `linear_kernel`.
         """
-        ridge.require_kernel_memory(len(labels), 3)
-        targets = ridge.relative_ranks(labels, train)
-        goodness = ridge.closeness(targets)
+        require_kernel_memory(len(labels), 3)
+        targets = relative_ranks(labels, train)
+        goodness = closeness(targets)
         best: tuple[float, float, Reading, Floats] | None = None
         for reading in readings(windows):
             kernel = reading.kernel(windows, train)
-            penalty, quality = ridge.best_penalty(kernel, targets, train, objects, goodness)
+            penalty, quality = best_penalty(kernel, targets, train, objects, goodness)
             if best is None or quality > best[0]:
                 best = quality, penalty, reading, kernel
         assert best is not None
         quality, penalty, reading, kernel = best
-        spectrum = ridge.Spectrum.of(kernel[np.ix_(train, train)], targets[train])
+        spectrum = Spectrum.of(kernel[np.ix_(train, train)], targets[train])
         of_clips = spectrum.vectors @ spectrum.shrunk(np.array([penalty]))[0] / len(windows)
         scales = [reading.scale(window, train) for window in windows]
         found = [
@@ -173,7 +182,7 @@ def _shared(
     for vectors in reading.vectors(window, scale):
         own = np.concatenate(
             [
-                ridge.feature_weights(np.asarray(columns)[train], of_clips / (width * count))
+                feature_weights(np.asarray(columns)[train], of_clips / (width * count))
                 for columns in column_blocks([vectors])
             ]
         )
@@ -182,5 +191,5 @@ def _shared(
     if reading.mean:
         weights = [weights[0] / steps] * steps
     bias = -part[train].mean(0)
-    part = (part + bias)[ridge.first_equal_rows(window)]
+    part = (part + bias)[first_equal_rows(window)]
     return np.concatenate(weights), bias, part
