@@ -33,19 +33,18 @@ def of_this_version(stored: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("baselines", "missing_baselines"):
         if isinstance(content.get(name), Mapping):
             content[name] = {_from_1(key): value for key, value in content[name].items()}
-    match content.get("interventions"):
-        case {"positions": list(positions)} as interventions:
-            counted = [_each_from_1(position) for position in positions]
-            content["interventions"] = {**interventions, "positions": counted}
-    match content.get("agreement"):
-        case {"agents": list(pairs)} as agreement:
-            counted = [
-                {**pair, "agents": _each_from_1(pair.get("agents"))}
-                if isinstance(pair, Mapping)
-                else pair
-                for pair in pairs
-            ]
-            content["agreement"] = {**agreement, "agents": counted}
+    interventions, agreement = content.get("interventions"), content.get("agreement")
+    if isinstance(interventions, Mapping) and isinstance(interventions.get("positions"), list):
+        places = [_each_from_1(place) for place in interventions["positions"]]
+        content["interventions"] = {**interventions, "positions": places}
+    if isinstance(agreement, Mapping) and isinstance(agreement.get("agents"), list):
+        pairs = [
+            {**pair, "agents": _each_from_1(pair.get("agents"))}
+            if isinstance(pair, Mapping)
+            else pair
+            for pair in agreement["agents"]
+        ]
+        content["agreement"] = {**agreement, "agents": pairs}
     return content | {"schema_version": VERSION}
 
 

@@ -423,8 +423,8 @@ def check(folder: Path) -> str:
     run = _open(folder, files)
     identity = files.identity
     run.history()
-    for name in ("lexicon.json", "readout.json"):
-        run.stored_object(name)
+    run.stored_object("lexicon.json")
+    run.stored_object("readout.json")
     for name in (None, *run.seeds):
         of_seed = run if name is None else run.of_seed(name)
         for read in (of_seed.sender, of_seed.receiver, of_seed.messages):
