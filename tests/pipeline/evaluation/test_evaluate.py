@@ -230,7 +230,7 @@ def test_the_command_prints_tables(folder, tmp_path):
         "baseline: ridge_blind",
         "new receivers on frozen messages",
         "all time steps over the middle one",
-        "agent 1, head 0",
+        "agent 2, position 1",
         "drop of the property that a position carries",
         "outcome (not trained on)",
         "bits a message",
