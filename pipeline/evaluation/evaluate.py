@@ -189,8 +189,8 @@ def evaluate(
             progress(step)
         if show is not None and parts:
             part, whole = parts[finished], sum(part.share for part in parts)
-            done = sum(part.share for part in parts[:finished])
-            done += part.share * min(reported / part.steps, 1)
+            before = sum(part.share for part in parts[:finished])
+            done = before + part.share * min(reported / part.steps, 1)
             show(int(100 * done / whole), 100, step)
         reported += 1
 
