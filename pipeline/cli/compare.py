@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import PATH, HelpGroup, as_json, examples
 from pipeline.console import echo_json
 
@@ -22,7 +23,7 @@ HELP_GROUP = HelpGroup.AGENTS
 @click.argument("runs", nargs=-1, type=PATH, metavar="RUN RUN...")
 @click.option(
     "--planned-seeds",
-    type=click.IntRange(min=2),
+    type=WholeNumber(min=2),
     help="Say what difference this many seeds would show, in place of those that the runs have.",
 )
 @as_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.numbers import RealNumber, WholeNumber
 from pipeline.console import Loudness, echo, log, loudness, set_loudness
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ PRECISION = "auto (bf16 on a GPU that has it; for motion, and elsewhere, fp32), 
 batch = click.option(
     "--batch",
     default=16,
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Clips that a GPU takes at once; a CPU takes as many as it has cores.",
 )
 
 workers = click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Processes that decode.",
     show_default="one per core, 16 at most",
 )
@@ -120,10 +120,6 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
         }  # fmt: skip
         if all(value is None for value in chosen.values()):
             return command(*arguments, **options)
-        for name, value in chosen.items():
-            if value is not None and math.isnan(value):
-                option = "--timeout" if name == "timeout" else f"--max-{name}"
-                raise click.UsageError(f"{option} must be a number, not {value}")
         from data.video import Limits
 
         try:
@@ -133,7 +129,7 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
         with limits.use():
             return command(*arguments, **options)
 
-    positive = click.FloatRange(0, min_open=True)
+    positive = RealNumber(0, min_open=True)
     for option in (
         click.option(
             "--timeout",
@@ -144,14 +140,14 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--max-memory",
-            type=click.FloatRange(0.5),
+            type=RealNumber(0.5),
             metavar="GIB",
             help="Most memory of a process that decodes; frames may take half of it.",
             show_default="16",
         ),
         click.option(
             "--max-pixels",
-            type=click.IntRange(1),
+            type=WholeNumber(1),
             metavar="NUMBER",
             help="Most pixels of a frame.",
             show_default="8192 x 8192",
@@ -173,14 +169,14 @@ def windows(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--span",
-            type=click.FLOAT,
+            type=RealNumber(),
             metavar="SECONDS",
             help="Length of a window, with --every.",
             show_default="as --every",
         ),
         click.option(
             "--every",
-            type=click.FLOAT,
+            type=RealNumber(),
             metavar="SECONDS",
             help="Cut each clip into windows that begin at such intervals.",
             show_default="whole clips",

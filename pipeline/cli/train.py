@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from data.wording import counted
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
 from pipeline.console import ProgressBar, log
@@ -46,7 +47,7 @@ FOLDER = "Where it goes"
 @grouped_option(
     "--seeds",
     default=10,
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     group=CHOSEN,
     help="How many: seeds 0 .. N-1.",
 )
