@@ -97,7 +97,7 @@ def evaluate(
     from pipeline.report import show_metrics
 
     if (outcome is None) != (action is None):
-        raise click.UsageError("--outcome and --action go together")
+        raise click.UsageError("--outcome and --action go together: give both, or neither")
     if clips and not videos:
         raise click.UsageError("--clips says where the videos are, which --videos reads")
     with ProgressBar("evaluation", in_percent=True) as bar:

@@ -175,7 +175,7 @@ def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):
         (["cache", "import", "gone.pt", "-o", "x.h5"], 1, "gone.pt"),
         (["simulate", "odd", "-o", "out"], 2, "no scene 'odd'"),
         (["probe", "gone.mp4"], 1, "gone.mp4"),
-        (["sing"], 2, "No such command"),
+        (["sing"], 2, "there is no command 'sing'"),
     ],
 )
 def test_wrong_input_gets_a_sentence(words, code, sentence, tmp_path, monkeypatch):

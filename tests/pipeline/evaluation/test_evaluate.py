@@ -210,7 +210,7 @@ def test_wrong_caches_get_one_sentence(folder, features, tmp_path, options, sent
     if "sha256" not in sentence:
         assert sentence in str(error.value)
     else:
-        assert "its backbone is 'vjepa2_vitl', the run's None" in str(error.value)
+        assert "its backbone is 'vjepa2_vitl', the run's not known" in str(error.value)
     assert "\n" not in str(error.value)
     assert (folder / "run" / "metrics.json").read_bytes() == before
 
