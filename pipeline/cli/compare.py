@@ -12,6 +12,8 @@ from pipeline.console import echo_json
 HELP_ORDER = 80
 HELP_GROUP = HelpGroup.AGENTS
 
+MOST_PLANNED_SEEDS = 1_000_000
+
 
 @click.command(
     epilog=examples(
@@ -22,7 +24,7 @@ HELP_GROUP = HelpGroup.AGENTS
 @click.argument("runs", nargs=-1, type=PATH, metavar="RUN RUN...")
 @click.option(
     "--planned-seeds",
-    type=click.IntRange(min=2),
+    type=click.IntRange(2, MOST_PLANNED_SEEDS),
     help="Say what difference this many seeds would show, in place of those that the runs have.",
 )
 @as_json

@@ -151,5 +151,14 @@ def curves(
     return Curves(title, what, x, y, drawn, _points(list(at_epoch.items()), x, y), summary)
 
 
+def dots(x: Floats, y: Floats) -> str:
+    """Return an SVG path that draws dots in a box of 100 x 100, y downwards given upwards.
+
+    >>> dots(np.array([0.0, 12.345]), np.array([100.0, 50.0]))
+    'M0 0h0M12.3 50h0'
+    """
+    return "".join(f"M{round(a, 1):g} {round(100 - b, 1):g}h0" for a, b in zip(x, y, strict=True))
+
+
 def _points(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
     return " ".join(f"{x.at(a):g},{round(100 - y.at(b), 2):g}" for a, b in points)
