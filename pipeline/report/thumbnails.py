@@ -21,7 +21,7 @@ from PIL import Image
 
 from data.cache import Features
 from data.clips import Clip
-from data.video import DecoderPool, FrameBatch
+from data.video import DecoderPool, FrameBatch, Job, Sampling
 from pipeline.agents import agent_views
 from pipeline.dataset import RunInputs, find_clips, video_jobs
 from pipeline.message import Lexicon, Meaning, Position
@@ -148,10 +148,11 @@ def choose_moving(lines: Sequence[Mapping[str, Any]], pictured: Sequence[str]) -
     """
     first = set(pictured)
     seen: Counter[tuple[bool, str]] = Counter()
-    turns: list[tuple[bool, int, bool, int, str]] = []
+    turns: list[tuple[bool, bool, int, int, str]] = []
     for number, line in enumerate(lines):
-        kind = line["part"] != "test", line["message"]
-        turns.append((kind[0], seen[kind], line["clip"] not in first, number, line["clip"]))
+        is_other, clip = line["part"] != "test", line["clip"]
+        kind = is_other, line["message"]
+        turns.append((is_other, is_other and clip not in first, seen[kind], number, clip))
         seen[kind] += 1
     return [clip for *_, clip in sorted(turns)[:MAX_MOVING]]
 
@@ -244,6 +245,36 @@ def make_pictures(
                 made.moving[outcome.job.tag] = moving_picture(small, seconds_of(outcome.batch))
                 room -= len(made.moving[outcome.job.tag])
     return made
+
+
+def scene_pictures(
+    clips: Sequence[Clip], *, number: int = 4, frames: int = 12, side: int = 168
+) -> list[tuple[str, str]]:
+    """Return moving pictures of a few clips, from the first to the last, by id.
+
+    A clip that cannot be read has none.
+    """
+    chosen = np.linspace(0, len(clips) - 1, min(number, len(clips))).round().astype(int)
+    sampling = Sampling(frames=frames, pad=True)
+    jobs = [
+        Job(
+            path=clips[n].path,
+            sampling=sampling,
+            start=clips[n].start,
+            end=clips[n].end,
+            tag=clips[n].id,
+        )
+        for n in chosen
+    ]
+    with DecoderPool(workers=1) as pool:
+        return [
+            (
+                outcome.job.tag,
+                moving_picture(shrink(outcome.batch.frames), seconds_of(outcome.batch), side),
+            )
+            for outcome in pool.map(jobs)
+            if outcome.batch is not None
+        ]
 
 
 def seconds_of(batch: FrameBatch) -> float:

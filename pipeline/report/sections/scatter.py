@@ -37,7 +37,8 @@ def build(context: ReportContext) -> Mapping[str, Any]:
         for place in range(symbols.shape[1])
         for name in run.config.properties
     ][:MAX_STRIPS]
-    maps, explained = [], ()
+    maps: list[dict[str, Any]] = []
+    explained: tuple[float, ...] = ()
     places = None if context.inputs is None else principal_axes(context.inputs, shown)
     if places is not None:
         axes, explained = places
