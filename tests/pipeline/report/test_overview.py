@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from data import cache
+from data.cache import Features
 from pipeline.evaluation import evaluate
 from pipeline.report import list_runs
 from tests.helpers.command import run
@@ -13,9 +15,11 @@ from tests.helpers.pages import read_page
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, cache_path: Path) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, features: Features) -> Path:
     """A folder with a sweep of two runs and a third run, evaluated."""
     folder = tmp_path_factory.mktemp("runs")
+    cache_path = tmp_path_factory.mktemp("cache") / "made.h5"
+    cache.save(features, cache_path)
     brief = ("--property", "mass", "--seeds", "2", "--epochs", "2")
     done = run("train", cache_path, "-o", folder / "sweep", *brief, "--sweep", "vocab=3,5")
     assert done.exit_code == 0, done.stderr
