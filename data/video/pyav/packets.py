@@ -305,3 +305,20 @@ def parser_for(codec: str, extradata: bytes) -> PacketParser:
         length_size = (extradata[21] & 3) + 1 if configured and len(extradata) > 21 else 0
         return partial(_hevc, length_size=length_size)
     return PARSERS.get(codec, _unknown)
+
+
+def facts_of(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
+    """Return what packets tell, of their parameter sets only those that are not the container's.
+
+    Args:
+        packets: The packets.
+        parse: The parser of their codec.
+        extradata: The container's description of the stream.
+    """
+    facts = parse(packets)
+    facts.parameters = {
+        number: sets
+        for number, sets in facts.parameters.items()
+        if not all(item in extradata for item in sets)
+    }
+    return facts
