@@ -205,8 +205,8 @@ def _unpacked(content: bytes, path: Path) -> KeptIndex:
     bits = {name: flags >> bit & 1 == 1 for bit, name in enumerate(_FLAGS)}
     samples = None
     if places is not None:
-        of_packets = arrays["position"], arrays["size"].astype(np.int32), arrays["pts"], bits["key"]
-        samples = restored(path, of_packets, places)
+        size = arrays["size"].astype(np.int32)
+        samples = restored(path, arrays | {"size": size, "key": bits["key"]}, places)
     facts: Mapping[str, Any] = head["facts"] | {"notes": tuple(head["facts"]["notes"])}
     index = PacketIndex(
         pts=arrays["pts"],

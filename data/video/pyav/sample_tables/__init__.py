@@ -7,7 +7,6 @@ rest is left to FFmpeg, packet by packet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ def find_samples(path: Path, form: str, stream: VideoStream) -> SampleTable | No
         return None
 
 
-def restored(path: Path, arrays: Sequence[Any], values: list[int]) -> SampleTable:
+def restored(path: Path, arrays: dict[str, Any], values: list[int]) -> SampleTable:
     """Return a table as it was.
 
     Args:
@@ -56,9 +55,9 @@ def restored(path: Path, arrays: Sequence[Any], values: list[int]) -> SampleTabl
         values: Its `values`.
     """
     if len(values) == 2:
-        return SampleTable(path, *arrays, dated=bool(values[0]), seekable=bool(values[1]))
+        return SampleTable(path, **arrays, dated=bool(values[0]), seekable=bool(values[1]))
     pid, length, end = values
-    return TransportTable(path, *arrays, pid=pid, length=length, end=end)
+    return TransportTable(path, **arrays, pid=pid, length=length, end=end)
 
 
 __all__ = ["SampleTable", "find_samples", "restored"]

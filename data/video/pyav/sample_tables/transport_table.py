@@ -88,9 +88,9 @@ def rows_of(data: bytes, length: int) -> Rows:
     return np.frombuffer(data, np.uint8, count * length).reshape(count, length)[:, :PACKET_BYTES]
 
 
-def pids_of(rows: Rows) -> npt.NDArray[np.uint16]:
+def pids_of(rows: Rows) -> npt.NDArray[np.int16]:
     """Return the number of the stream of each transport packet."""
-    return (rows[:, 1].astype(np.uint16) & 0x1F) << 8 | rows[:, 2]
+    return (rows[:, 1].astype(np.int16) & 0x1F) << 8 | rows[:, 2]
 
 
 class Shares:
