@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from data.video.pyav.nal_units import Bytes, NalUnits, PacketBytes, Places, nal_units
 from data.video.pyav.packets import NO_ENTRY, PacketFacts
+from data.video.pyav.picture_structure import FRAME
 from data.video.pyav.sample_tables.table import UnusualTable
 
 Flags = npt.NDArray[np.bool_]
@@ -166,7 +167,7 @@ def _mpeg2(packets: PacketBytes, units: NalUnits, facts: PacketFacts, first: Pla
     ordered = (len(pictures) == len(packets)) & (pictures[picture] < slices[place])
     begins = np.isin(kind[first], (_PICTURE, _SEQUENCE, _GROUP))
     key = data[np.minimum(units.start[pictures] + 2, len(data) - 1)] >> 3 & 7 == 1
-    if bool(late.any()) or not bool((ordered & begins & facts.whole).all()):
+    if bool(late.any()) or not bool((ordered & begins & (facts.structure == FRAME)).all()):
         raise UnusualTable
     return key
 

@@ -143,7 +143,7 @@ class _Packets:
     def __init__(self, transport: _Transport, stream: VideoStream) -> None:
         codec = stream.codec_context
         self._codec, self._extradata = codec.codec.canonical_name, codec.extradata or b""
-        self._parse = parser_for(self._codec, self._extradata)
+        self._parse = parser_for(self._codec, self._extradata, counts=False)
         self._pid, self._filled = stream.id, -1
         self._tables: dict[int, Rows] = {}
         # Of the packet whose end is not read yet: its bytes, and how many it says it has, if any.
