@@ -156,3 +156,26 @@ def test_a_wrapped_clock_that_started_anew_does_not_last_a_day(clip_file):
     assert info.duration_seconds == pytest.approx(1.96)
     limits = Limits(seconds=3)
     assert len(read(clip_file("restarted_from_an_hour_ts"), [49], limits=limits)) == 1
+
+
+@pytest.mark.parametrize("name", ["late_h264_ts", "late_h264_mkv", "late_mpeg2_mpg"])
+def test_a_recording_that_began_in_mid_group_is_counted_from_its_first_shown_frame(name, clip_file):
+    info = probe(clip_file(name), decoders=())
+    assert info.damage == ()
+    assert any("pictures need earlier ones, and are not shown" in note for note in info.notes)
+
+
+def test_a_first_keyframe_that_is_none_is_damage(clip_file, tmp_path):
+    """The container says that it is one."""
+
+    def spoil(n, packet):
+        if n == 0:
+            content = bytearray(bytes(packet))
+            at = content.index(b"\x65", 4)
+            content[at] = 0x41
+            packet.update(bytes(content))
+        return True
+
+    path = clips.remuxed(clip_file("h264_short_gop"), tmp_path / "a.mp4", change=spoil)
+    with pytest.raises(VideoError, match="damaged: header claims 60 frames, 60 are presented"):
+        read(path, [0])
