@@ -310,7 +310,6 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "open_hevc_mkv": ("mkv", lambda p: cut_at(_open_hevc(p), p, 1)),
     "open_hevc_mp4": ("mp4", lambda p: cut_at(_open_hevc(p), p, 2)),
     "late_h264_ts": ("ts", lambda p: _late(p, options=X264 | {"g": "12", "bf": "2"})),
-    "late_h264_mkv": ("mkv", lambda p: _late(p, options=X264 | {"g": "12", "bf": "0"})),
     "late_mpeg2_ts": ("ts", lambda p: _late(p, **MPEG2)),
     "late_mpeg2_mpg": ("mpg", lambda p: _late(p, codec="mpeg2video", options={"bf": "2"})),
     "spliced_hevc_mkv": ("mkv", _spliced_hevc),

@@ -163,13 +163,13 @@ class DecodeSession:
         return min(failures, default=last) >= last and corrupt <= {int(pts[-1]), *without_time}
 
     def _starts_late(self, strict: FullDecode, full: FullDecode) -> bool:
-        """Return whether a recording was begun in mid-group, and is whole from its first start on.
+        """Return whether a broadcast was recorded from mid-group on, and is whole from then on.
 
-        Where the container calls one of the pictures before that a keyframe, they are damaged.
+        Other containers are written from a keyframe on, so that a lack of one is damage.
         """
         packet_index = self.container.packet_index
         late = packets_before_start(packet_index.pts, packet_index.entry)
-        if not len(late) or packet_index.key[late].any():
+        if not self.container.leaps or not len(late):
             return False
         missing = self._missing(full)
         return (
