@@ -37,6 +37,7 @@ class Claim(StrictModel):
     run: str | None = None
     retest: str | None = None
     sees: str | None = None
+    other: str | None = None
     options: dict[str, Any] = Field({})
     measures: dict[str, str] = Field({})
     needs: str | None = None
@@ -66,6 +67,8 @@ class Claim(StrictModel):
             yield "which run is asked? run is missing"
         if self.experiment is None and self.run is not None and self.run not in runs:
             yield f"no run {self.run!r}: there are {', '.join(runs)}"
+        if self.other is not None and self.other not in runs:
+            yield f"no other run {self.other!r}: there are {', '.join(runs)}"
         if self.sees is not None and self.sees not in views:
             yield f"no view {self.sees!r} to see: there are {', '.join(views) or 'none'}"
         for path in self.measures:

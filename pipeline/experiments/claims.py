@@ -24,13 +24,14 @@ from pipeline.experiments.tables import Table, measured_rows, value_text
 from pipeline.runs import BROKEN, Run
 
 MOST_BYTES = 16 << 20
+REPOSITORY = "https://github.com/TomekKaszynski/emergent-physics-comm"
 COMMIT = "ca36be0"
 """Of the paper's repository, to which `holds` and `file` refer."""
 FOLDER = "claims"
 PAGE = "claims.md"
 INTRODUCTION = """\
 What the paper (arXiv 2604.03266), its specification and its model cards say; what their repository,
-[TomekKaszynski/emergent-physics-comm](https://github.com/TomekKaszynski/emergent-physics-comm),
+[TomekKaszynski/emergent-physics-comm]({repository}),
 holds at commit `{commit}`; and what was measured here. The clips are made, not those of the paper:
 a number here says whether a claim holds for agents of its kind on other clips, not whether its own
 number is right. Intervals are 95 %, over test objects and seeds. The page is written by
@@ -129,7 +130,12 @@ def _entry(
     """Return what was measured before, or measure it."""
     assert claim.retest is not None
     file = folder / FOLDER / f"{claim.name}.json"
+    options = dict(claim.options)
     asked = {"retest": claim.retest, "run": run.id, "sees": claim.sees, "options": claim.options}
+    if claim.other is not None:
+        other = Run.open(folder / "runs" / claim.other)
+        options["other"] = other
+        asked["other"] = other.id
     with suppress(OSError, HeliographError, *BROKEN):
         with open_regular(file) as opened:
             kept = json.loads(opened.read(MOST_BYTES))
@@ -137,7 +143,7 @@ def _entry(
             return dict(kept["entry"])
     with stage(f"claim {claim.name}"):
         others = {} if claim.sees is None else {claim.sees: caches[claim.sees]}
-        entry = retest(claim.retest, run, others=others, **claim.options)
+        entry = retest(claim.retest, run, others=others, **options)
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, json.dumps(asked | {"entry": entry}, indent=1) + "\n")
     return json.loads(json.dumps(entry))
@@ -152,7 +158,8 @@ def _command(name: str, folder: Path) -> str:
 
 def claims_page(title: str, results: Sequence[ClaimResult], folder: Path) -> str:
     """Return the page in Markdown: a table of all claims, then what was measured of each."""
-    made = INTRODUCTION.format(commit=COMMIT, command=_command(folder.name, folder))
+    command = _command(folder.name, folder)
+    made = INTRODUCTION.format(repository=REPOSITORY, commit=COMMIT, command=command)
     head = ["claim", "the paper or its card says", "its repository holds", "measured here"]
     rows = [
         [
@@ -185,7 +192,9 @@ def markdown_table(table: Table) -> str:
 
 
 def _file(claim: Claim) -> str:
-    return ", ".join(f"`{name.strip()}`" for name in claim.file.split(","))
+    """Return links to the files of the paper's repository that a claim names."""
+    names = [name.strip() for name in claim.file.split(",")]
+    return ", ".join(f"[{name}]({REPOSITORY}/blob/{COMMIT}/{name})" for name in names)
 
 
 def _anchor(title: str) -> str:

@@ -2,8 +2,8 @@
 
 A newcomer sees the clips through another cache (another backbone, or another output of the same)
 and takes the place of one agent. It alone learns, as in phase 104 of the paper: Adam, pairs of
-training clips, symbols by Gumbel-softmax at temperature 1. The other agents send what they sent,
-and each seed keeps its receiver. Next to its curve over steps stand
+training clips, symbols by Gumbel-softmax at temperature 1; gradients are not clipped. The other
+agents send what they sent, and each seed keeps its receiver. Next to its curve over steps stand
 
 - the agent that it replaces (`before`), and silence in its place (`silent`);
 - the newcomer before its first step (untrained);

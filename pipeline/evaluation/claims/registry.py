@@ -10,7 +10,7 @@ from typing import Any
 from data.discovery import find_records
 from data.errors import HeliographError
 from pipeline.evaluation.claims.retest import Retest, RetestInputs
-from pipeline.runs import Run
+from pipeline.runs import Run, without_nan
 
 
 @cache
@@ -48,4 +48,6 @@ def retest(
             f"of clips, and its game is {run.config.game} with the channel {run.config.channel}"
         )
     inputs = RetestInputs(run=run, others=others or {}, moved=moved or {}, options=options)
-    return retests()[name].compute(inputs)
+    entry = without_nan(retests()[name].compute(inputs))
+    assert isinstance(entry, dict)
+    return entry

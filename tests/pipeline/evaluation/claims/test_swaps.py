@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from data.errors import HeliographError
+from pipeline.evaluation import retest
 from pipeline.evaluation.claims.swaps import SWAPS, rename, swap_senders
+from pipeline.training import train
 
 
 def with_tokens(context, tokens):
@@ -50,6 +52,16 @@ def test_one_agent_of_another_seed_costs_its_own_property(compositional):
     assert first["properties"]["beta"]["mean"] == 1
 
 
+def test_senders_of_another_run_are_those_of_the_same_seed(compositional):
+    tokens = compositional.tokens.copy()
+    tokens[1] = tokens[1][:, ::-1]
+    found = swap_senders(compositional, tokens)
+    assert found["of"] == "another run"
+    swapped = found["swapped"]["per_seed"]
+    assert swapped[0] == swapped[2] == 1 > swapped[1]
+    assert found["renamed"]["mean"] == 1
+
+
 def test_renaming_goes_by_the_clips_that_are_compared():
     said = np.array([[0, 1], [1, 1], [2, 0], [0, 0]])
     names = np.array([2, 0, 1])
@@ -70,3 +82,18 @@ def test_it_is_said_in_a_sentence_and_shown_whole(compositional):
     columns, rows = SWAPS.table(entry)
     assert rows[-1][0] == "agent 2 of another seed"
     assert all(len(row) == len(columns) for row in rows)
+
+
+def test_another_run_must_send_such_messages(spoken_run, tmp_path):
+    same = retest("swaps", spoken_run, other=spoken_run)
+    assert same["drop"]["mean"] == same["drop_renamed"]["mean"] == 0
+    made = spoken_run.folder.parent / "made.h5"
+    others = {"properties": ["mass"], "preset": "ridge", "split": "objects"}
+    other = train(made, tmp_path / "mass", seeds=4, epochs=1, **others)
+    with pytest.raises(HeliographError, match="which are for properties"):
+        retest("swaps", spoken_run, other=other)
+    one = train(
+        made, tmp_path / "one", seeds=1, epochs=1, **others | {"properties": ["mass", "size"]}
+    )
+    with pytest.raises(HeliographError, match="lacks seeds of"):
+        retest("swaps", spoken_run, other=one)
