@@ -99,7 +99,7 @@ def evaluate(
         raise click.UsageError("--outcome and --action go together")
     if clips and not videos:
         raise click.UsageError("--clips says where the videos are, which --videos reads")
-    with ProgressBar("hundredths of the evaluation") as bar:
+    with ProgressBar("evaluation", in_percent=True) as bar:
         metrics = stage(
             run,
             permutations=permutations,
@@ -109,7 +109,9 @@ def evaluate(
             controls=controls,
             videos=clips if videos else None,
             moved=named_caches(moved, "--cache"),
-            progress=None if bar.is_drawn and loudness() is Loudness.NORMAL else log,
+            progress=log if loudness() is Loudness.VERBOSE else None,
             show=bar.update,
         )
+    if metrics.unchecked:
+        log(f"note: {run} has no manifest.json by which its files could be checked")
     show_metrics(metrics, as_json)

@@ -37,14 +37,16 @@ class ProgressBar:
     seconds, later fewer, and one at the end.
     """
 
-    def __init__(self, title: str, *, may_be_quick: bool = False) -> None:
+    def __init__(self, title: str, *, may_be_quick: bool = False, in_percent: bool = False) -> None:
         """Prepare the bar.
 
         Args:
-            title: says what is counted.
+            title: says what is counted, or in percent what is done.
             may_be_quick: a log has no line of a stage that is over before the first is due.
+            in_percent: show percent of the total in place of the two numbers.
         """
         self.title = printable(title)
+        self._in_percent = in_percent
         self._may_be_quick = may_be_quick
         self._began = self._last_line = time.monotonic()
         self._logged = -1  # how many were done when the last line was written
@@ -82,11 +84,6 @@ class ProgressBar:
         if self._live is not None:
             self._live.stop()
 
-    @property
-    def is_drawn(self) -> bool:
-        """Whether it is a bar, not lines."""
-        return self._live is not None
-
     def update(
         self, done: int, total: int, note: str = "", *, seconds_left: float | None = None
     ) -> None:
@@ -112,7 +109,13 @@ class ProgressBar:
         ends = done == total and not (self._may_be_quick and self._logged < 0)
         if done != self._logged and (ends or now - self._last_line >= every):
             self._last_line, self._logged = now, done
-            log(", ".join(part for part in (f"{self.title}: {done}/{total}", left, note) if part))
+            counts = f"{self.title}: {self._counts(done, total)}"
+            log(", ".join(part for part in (counts, left, note) if part))
+
+    def _counts(self, done: int, total: int) -> str:
+        if not total:
+            return "..."
+        return f"{100 * done // total} %" if self._in_percent else f"{done}/{total}"
 
     def _lines(self) -> Group:
         """Return what the terminal shows now."""
@@ -123,7 +126,7 @@ class ProgressBar:
         width = max(8, min(BAR_WIDTH, self._console.width - REST_WIDTH))
         full = width * self._done // self._total if self._total else 0
         whole, rest = self._signs
-        counts = f"{self._done}/{self._total}" if self._total else "..."
+        counts = self._counts(self._done, self._total)
         line = Text.assemble(
             (whole * full, "green"),
             (rest * (width - full), "dim"),

@@ -80,11 +80,17 @@ def _matched(table: Floats) -> float:
 
 
 def agent_agreement(tokens: Numbers) -> list[dict[str, Any]]:
-    """Return the mean `agreement` over seeds of each two agents; tokens (S, N, agents, heads)."""
+    """Return the mean `agreement` over seeds of each two agents.
+
+    Agents are numbered from 1.
+
+    Args:
+        tokens: (S, N, agents, heads).
+    """
     entries = []
     for first, second in combinations(range(tokens.shape[2]), 2):
         per_seed = [agreement(seed[:, first], seed[:, second]) for seed in tokens]
-        entries.append({"agents": [first, second]} | mean_agreement(per_seed))
+        entries.append({"agents": [first + 1, second + 1]} | mean_agreement(per_seed))
     return entries
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.agents import AgentWindows, Stack, encode, sender_logits
+from pipeline.evaluation.adam import Adam
 from pipeline.evaluation.context import CPU, EvaluationContext
 
 STEPS = 300
@@ -48,11 +49,9 @@ def _train(context: EvaluationContext, name: str) -> dict[str, Any]:
     senders, _ = game.init_agents(context.factory, dims, windows.groups, seeds, CPU)
     size, send = CONTROLS[name](context)
     receivers = game.fresh_receivers(size, context.factory, seeds, CPU, dims, count=1)
-    adam = torch.optim.Adam(
-        [
-            {"params": list(senders.values()), "lr": SENDER_RATE},
-            {"params": list(receivers.values()), "lr": RECEIVER_RATE},
-        ]
+    optimisers = (
+        Adam(senders.values(), lr=SENDER_RATE),
+        Adam(receivers.values(), lr=RECEIVER_RATE),
     )
     rng, count = np.random.default_rng(0), context.rounds_per_step(ROUNDS)
     train = [split.train for split in context.splits]
@@ -61,9 +60,9 @@ def _train(context: EvaluationContext, name: str) -> dict[str, Any]:
         messages = send(senders, windows.gather(rounds.described), windows)
         predicted = game.predict(receivers, messages, rounds, receiver_windows)
         loss = game.round_losses(predicted, rounds).sum()
-        adam.zero_grad()
         (loss / count).backward()
-        adam.step()
+        for adam in optimisers:
+            adam.step()
     with torch.no_grad():
         every = torch.arange(len(context.labels)).expand(len(seeds), -1)
         messages = send(senders, windows.gather(every), windows)  # (S, N, size)

@@ -124,6 +124,7 @@ class EvaluationPart:
         pairs: Whether it needs a game of pairs (True) or one of another kind (False); None: it
             suits every game.
         share: Of the time that an evaluation without options takes, roughly, in hundredths.
+        steps: How many steps it reports, roughly.
         given: Whether the options ask for it.
     """
 
@@ -132,6 +133,7 @@ class EvaluationPart:
     symbols: bool = True
     pairs: bool | None = None
     share: int = 1
+    steps: int = 1
     given: Callable[[EvaluationInputs], bool] = lambda _: True
 
     def is_due(self, inputs: EvaluationInputs) -> bool:
@@ -179,13 +181,18 @@ def evaluate(
     run = Run.open(folder)
     run.files.require_own("metrics.json")
     parts: list[EvaluationPart] = []
-    done = 0
+    finished, reported = 0, 0  # parts, and steps of the one that is at work
 
     def report(step: str) -> None:
+        nonlocal reported
         if progress is not None:
             progress(step)
         if show is not None and parts:
-            show(100 * done // sum(part.share for part in parts), 100, step)
+            part, whole = parts[finished], sum(part.share for part in parts)
+            before = sum(part.share for part in parts[:finished])
+            done = before + part.share * min(reported / part.steps, 1)
+            show(int(100 * done / whole), 100, step)
+        reported += 1
 
     report("reading the cache")
     sources = load_inputs(run, moved)
@@ -204,16 +211,14 @@ def evaluate(
         progress=report,
     )
     require_labels(sources.clips.labels, outcome or ())
-    entries: dict[str, Any] = {}
-    if run.unchecked:
-        report(run.unchecked)
-        entries["unchecked"] = True
+    entries: dict[str, Any] = {"unchecked": True} if run.unchecked else {}
     parts = [part for part in PARTS if part.is_due(inputs)]
     for part in parts:
+        reported = 0
         if part.title:
             report(part.title)
         entries |= part.compute(inputs)
-        done += part.share
+        finished += 1
     metrics = run.add_metrics(entries)
     if show is not None:
         show(100, 100, "")
@@ -357,8 +362,8 @@ def _controls(inputs: EvaluationInputs) -> dict[str, Any]:
 
 
 PARTS = (
-    EvaluationPart("", _baselines, symbols=False, pairs=True, share=58),
-    EvaluationPart("", _metrics, share=4),
+    EvaluationPart("", _baselines, symbols=False, pairs=True, share=58, steps=15),
+    EvaluationPart("", _metrics, share=4, steps=9),
     EvaluationPart("interventions", _interventions, pairs=True, share=4),
     EvaluationPart("game", _game, pairs=False, share=58),
     EvaluationPart("near-duplicates", _near_duplicates),

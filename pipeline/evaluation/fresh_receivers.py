@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.agents import AgentWindows, Stack
+from pipeline.evaluation.adam import Adam
 from pipeline.evaluation.context import CPU, MessageContext, one_hot_tokens, one_thread
 from pipeline.evaluation.pair_scores import Scores
 
@@ -115,13 +115,12 @@ def _train(
     stack = game.fresh_receivers(
         messages.shape[-1], context.factory, [0] * len(messages), CPU, dims, RECEIVERS
     )
-    adam = torch.optim.Adam(list(stack.values()), lr=LEARNING_RATE)
+    adam = Adam(stack.values(), lr=LEARNING_RATE)
     lists = np.arange(len(messages))[:, None]
     for _ in range(STEPS):
         rounds = game.sample(rng, train, count, context.table).tensors()
         predicted = game.predict(stack, messages[lists, rounds.described], rounds, windows)
         loss = game.round_losses(predicted, rounds).sum()
-        adam.zero_grad()
         (loss / count).backward()
         adam.step()
     return stack

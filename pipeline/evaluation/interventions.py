@@ -120,7 +120,7 @@ def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> di
     carried = carried_properties(context)
     properties = context.config.properties
     entry: dict[str, Any] = {
-        "positions": [list(position) for position in context.positions],
+        "positions": [[agent + 1, head + 1] for agent, head in context.positions],
         "accuracy_intact": before.by_property(properties),
         "carried_property": [[properties[number] for number in own] for own in carried],
     }

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from data.errors import InvalidValueError
 from pipeline.dataset import ridge
+from pipeline.evaluation.adam import Adam
 from pipeline.evaluation.context import MessageContext, one_thread
 from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs
 from pipeline.metrics import entropy, exceeds, message_entropy, spearman
@@ -221,10 +222,9 @@ def _predict_by_mlp(kernels: Sequence[Floats], columns: Floats, context: Message
     x, y = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(targets)
     weight = torch.from_numpy((known & trained[:, :, None]).astype(np.float32))
     layers = _new_layers(len(inputs), x.shape[2], columns.shape[1])
-    adam = torch.optim.AdamW(layers, lr=MLP_RATE, weight_decay=MLP_DECAY)
+    adam = Adam(layers, lr=MLP_RATE, decay=MLP_DECAY)
     for _ in range(MLP_STEPS):
         loss = ((_forward(layers, x) - y) ** 2 * weight).sum((1, 2)) / weight.sum((1, 2))
-        adam.zero_grad()
         loss.sum().backward()
         adam.step()
     with torch.no_grad():

@@ -54,7 +54,10 @@ class MatchedWord:
         Raises:
             KeyError, TypeError or ValueError: for anything else.
         """
-        fields = {name: stored[name] for name in cls.__dataclass_fields__}
+        agent, head = place_of(stored)
+        fields = {
+            name: stored[name] for name in cls.__dataclass_fields__ if name not in ("agent", "head")
+        } | {"agent": agent, "head": head}
         numbers = (fields[name] for name in fields if name not in ("about", "band"))
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError("a matched word has a count that is no whole number")
@@ -91,3 +94,32 @@ def matched_words(
         )
         for one in best_matches(symbols, bands)
     )
+
+
+def number_place(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of `lexicon.json` with its agent and position from 1, for its indices.
+
+    >>> number_place({"agent": 0, "head": 1, "symbol": 3})
+    {'agent': 1, 'position': 2, 'symbol': 3}
+    """
+    rest = {name: value for name, value in entry.items() if name not in ("agent", "head")}
+    return {"agent": entry["agent"] + 1, "position": entry["head"] + 1, **rest}
+
+
+def place_of(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the indices of agent and head of an entry of `lexicon.json`.
+
+    Older files have the indices themselves, and call that of the position `head`.
+
+    Raises:
+        KeyError or ValueError: they are missing, or no numbers.
+
+    >>> place_of({"agent": 1, "position": 2}), place_of({"agent": 0, "head": 1})
+    ((0, 1), (0, 1))
+    """
+    first = 0 if "head" in entry else 1
+    numbers = entry["agent"], entry["head" if "head" in entry else "position"]
+    if not all(type(number) is int and number >= first for number in numbers):
+        raise ValueError("an agent or a position has a number that there is not")
+    agent, position = numbers
+    return agent - first, position - first

@@ -16,7 +16,6 @@ confidence is the share of those errors that leave the value in the third that i
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import HeliographError
 from data.wording import counted
 from pipeline.message.calibration import (
     LEAST_OBJECTS,
@@ -40,8 +38,9 @@ from pipeline.message.calibration import (
     to_scores,
     witnesses_of,
 )
+from pipeline.message.learnt_files import load_learnt, write_learnt
 from pipeline.message.wording import BANDS, numeral, wording_for
-from pipeline.runs import BROKEN, Run, reason_of
+from pipeline.runs import Run
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -240,25 +239,19 @@ def load_readout(run: Run) -> Readout | None:
     Raises:
         HeliographError: for a run with a continuous channel, and for a damaged file.
     """
-    stored = run.readout()
-    if stored is None:
-        return learn_readout(run)
-    config = run.config
-    try:
-        readout = Readout.from_json(stored, shape=(config.agents * config.heads, config.vocab))
-        if tuple(readout.properties) != config.properties:
-            raise ValueError("its properties are not those of the run")
-    except BROKEN as error:
-        path = run.folder / "readout.json"
-        raise HeliographError(f"{path} is damaged: {reason_of(error)}") from error
-    return readout
+    return load_learnt(run, "readout.json", _parse, learn_readout)
 
 
 def write_readout(run: Run) -> Readout | None:
     """Learn the readout of a run and write `readout.json`; None where there is none to learn."""
-    readout = learn_readout(run) if run.has_symbols else None
-    if readout is not None:
-        run.write("readout.json", json.dumps(readout.to_json(), indent=1) + "\n")
+    return write_learnt(run, "readout.json", learn_readout)
+
+
+def _parse(stored: Mapping[str, Any], run: Run) -> Readout:
+    config = run.config
+    readout = Readout.from_json(stored, shape=(config.agents * config.heads, config.vocab))
+    if tuple(readout.properties) != config.properties:
+        raise ValueError("its properties are not those of the run")
     return readout
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 
 from data.wording import counted
-from pipeline.runs import RunMetrics, Spread
+from pipeline.runs import AGENT_BASELINE, RunMetrics, Spread
 
 BASELINES = {
     "majority": "always the likelier answer",
@@ -114,11 +114,11 @@ def interval_of(spread: Spread) -> tuple[float, float, str]:
 def baseline_name(key: str) -> str:
     """Return what a baseline is, in words.
 
-    >>> baseline_name("ridge_agent_0"), baseline_name("random_weights")
+    >>> baseline_name("ridge_agent_1"), baseline_name("random_weights")
     ("ridge, agent 1's time window alone", 'random weights')
     """
-    if key.startswith("ridge_agent_"):
-        return f"ridge, agent {int(key.removeprefix('ridge_agent_')) + 1}'s time window alone"
+    if key.startswith(AGENT_BASELINE):
+        return f"ridge, agent {key.removeprefix(AGENT_BASELINE)}'s time window alone"
     return BASELINES.get(key, key.replace("_", " "))
 
 

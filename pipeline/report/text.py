@@ -169,10 +169,10 @@ def cause_rows(metrics: RunMetrics) -> Table:
     columns = ["drop when permuted, in points", *metrics.properties]
     rows = [
         [
-            f"agent {agent}, head {head}",
+            f"agent {agent}, position {position}",
             *(f"{_points(drop, ends)}, {p_text(p)}" for drop, ends, p in zip(*cells, strict=True)),
         ]
-        for (agent, head), *cells in zip(
+        for (agent, position), *cells in zip(
             metrics.interventions.positions,
             resample.drop,
             resample.interval,

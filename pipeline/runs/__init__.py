@@ -25,6 +25,7 @@ from pipeline.runs.metrics_schema import (
     has_key,
     percent,
 )
+from pipeline.runs.metrics_versions import AGENT_BASELINE
 from pipeline.runs.replacement import (
     finish_move,
     held,
@@ -37,6 +38,7 @@ from pipeline.runs.run import BROKEN, MOST_SEEDS, Run, load_inputs, without_nan
 from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
+    "AGENT_BASELINE",
     "BROKEN",
     "CONTROL",
     "MOST_SEEDS",

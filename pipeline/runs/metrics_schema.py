@@ -29,6 +29,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from pipeline.runs.metrics_versions import VERSION, of_this_version
+
 SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
 
@@ -379,7 +381,9 @@ class SymbolEdits(Record):
 class Interventions(Record):
     """What the symbols of each position cause; on at most 80 test clips of each seed."""
 
-    positions: list[tuple[int, int]] = Field(description="agent and head of each, from 0")
+    positions: list[tuple[int, int]] = Field(
+        description="of each the agent and the position in its message, both from 1"
+    )
     accuracy_intact: AccuracyEstimate = Field(description="before any change")
     carried_property: list[list[str]] = Field(
         description="of each seed and position, the property with which it shares most information "
@@ -434,7 +438,7 @@ class ProtocolAgreement(Record):
 class AgentAgreement(ProtocolAgreement):
     """How alike the protocols of two agents are, mean over seeds."""
 
-    agents: tuple[int, int] = Field(description="the two agents, from 0")
+    agents: tuple[int, int] = Field(description="the two agents, from 1")
 
 
 class Agreement(Record):
@@ -591,6 +595,11 @@ class GameScores(Record):
 class RunMetrics(Record):
     """The whole of `metrics.json`."""
 
+    schema_version: int = Field(
+        default=VERSION,
+        description="2; files without it are of version 1, in which agents and positions are "
+        "numbered from 0, also in the names `ridge_agent_N`",
+    )
     seeds: list[int] = Field(
         default_factory=list, description="the seeds, in the order of every `per_seed`"
     )
@@ -663,13 +672,13 @@ class RunMetrics(Record):
         "known of the recording. Ridge regressions on the features, or on their logarithms, of "
         "every step or of the mean over steps, whichever folds of training objects find best: "
         "`ridge`, of all steps or of the agents' windows; `ridge_static`, the middle time step "
-        "alone; `ridge_shuffled_steps`; `ridge_agent_N`, the window of one agent; `ridge_NAME`, "
-        "those of `--against`. What may be sent as the agents' messages: `quantised_ridge`, one "
-        "regression on the agents' windows, of which each agent sends a level of its part for each "
-        "property, together as many combinations as it has messages; `quantised_labels`, the true "
-        "labels cut into the levels that all agents' messages tell: no predictor, but the most "
-        "that they could carry. In a game about no property: `other_trial`, the features of "
-        "another trial of the object in place of a message, "
+        "alone; `ridge_shuffled_steps`; `ridge_agent_N`, the window of agent N, from 1; "
+        "`ridge_NAME`, those of `--against`. What may be sent as the agents' messages: "
+        "`quantised_ridge`, one regression on the agents' windows, of which each agent sends a "
+        "level of its part for each property, together as many combinations as it has messages; "
+        "`quantised_labels`, the true labels cut into the levels that all agents' messages tell: "
+        "no predictor, but the most that they could carry. In a game about no property: "
+        "`other_trial`, the features of another trial of the object in place of a message, "
         "`pixels`, `differences` and `first_frame` those of its frames, and `clusters`, a code "
         "without learning",
     )
@@ -782,7 +791,7 @@ class RunMetrics(Record):
         if missing:
             raise ValueError(f"it has no {missing[0]!r}")
         try:
-            metrics = cls.model_validate(stored, extra="ignore")
+            metrics = cls.model_validate(of_this_version(stored), extra="ignore")
         except ValidationError as error:
             raise ValueError(_phrase(error)) from error
         for entry in (metrics, *metrics.properties.values()):

@@ -256,21 +256,15 @@ class Run:
         """
         return self._read("history.csv", parse_history) if self.has("history.csv") else []
 
-    def lexicon(self) -> dict[str, Any] | None:
-        """Return what is in `lexicon.json`, as `pipeline.message` writes it; None without one.
+    def stored_object(self, name: str) -> dict[str, Any] | None:
+        """Return the JSON object in a file of the run, `lexicon.json` or `readout.json`.
+
+        None without the file.
 
         Raises:
             HeliographError: where it is damaged.
         """
-        return self._read("lexicon.json", parse_object) if self.has("lexicon.json") else None
-
-    def readout(self) -> dict[str, Any] | None:
-        """Return what is in `readout.json`, as `pipeline.message` writes it; None without one.
-
-        Raises:
-            HeliographError: where it is damaged.
-        """
-        return self._read("readout.json", parse_object) if self.has("readout.json") else None
+        return self._read(name, parse_object) if self.has(name) else None
 
     def has(self, name: str) -> bool:
         """Return whether the run has this file."""
@@ -429,8 +423,8 @@ def check(folder: Path) -> str:
     run = _open(folder, files)
     identity = files.identity
     run.history()
-    run.lexicon()
-    run.readout()
+    run.stored_object("lexicon.json")
+    run.stored_object("readout.json")
     for name in (None, *run.seeds):
         of_seed = run if name is None else run.of_seed(name)
         for read in (of_seed.sender, of_seed.receiver, of_seed.messages):

@@ -31,6 +31,7 @@ from pipeline.runs.metrics_schema import (
     SeedMetrics,
     Spread,
 )
+from pipeline.runs.metrics_versions import VERSION
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import SCHEMA_VERSION, Run, json_text
 
@@ -132,6 +133,7 @@ def summarise(
     published = accuracies["accuracy_published_protocol"]
     return RunMetrics.model_validate(
         {
+            "schema_version": VERSION,
             "seeds": [result.seed for result in results],
             **accuracies,
             "accuracy_published_protocol": published and published | {"selected_on_test": True},

@@ -39,7 +39,7 @@ def _parts(run: Run) -> dict[str, Callable[[], Any]]:
         "metrics": lambda: run.metrics().to_json(),
         "messages": lambda: run.messages(),
         "history": lambda: [repr(row) for row in run.history()],
-        "lexicon": lambda: run.lexicon(),
+        "lexicon": lambda: run.stored_object("lexicon.json"),
         "answers": lambda: [_text(answer) for answer in messages_for(load(run), _caches(run))],
     }
     for seed in run.seeds:

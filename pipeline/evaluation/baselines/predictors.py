@@ -29,7 +29,7 @@ from pipeline.evaluation.pair_scores import (
 )
 from pipeline.game import beyond_margin
 from pipeline.metrics import exceeds, spearman
-from pipeline.runs import Spread
+from pipeline.runs import AGENT_BASELINE, Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -372,7 +372,8 @@ def _agent_ridges(inputs: BaselineInputs, config: TrainConfig) -> dict[str, Base
         return {}
     windows = agent_windows_of(inputs.caches, config)
     return {
-        f"ridge_agent_{agent}": _ridge_of_steps([window]) for agent, window in enumerate(windows)
+        f"{AGENT_BASELINE}{agent}": _ridge_of_steps([window])
+        for agent, window in enumerate(windows, 1)
     }
 
 

@@ -17,6 +17,8 @@ def build(context: ReportContext) -> Mapping[str, Any]:
 def number_rows(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the path and the text of every value; the numbers of single seeds are left out.
 
+    Records in a list are numbered from 1.
+
     >>> list(number_rows({"a": Spread(mean=0.5, std=0.1, per_seed=[0.4, 0.6]), "b": [1, 2.5]}))
     [('a', '0.5 ± 0.1'), ('b', '1, 2.5')]
     """
@@ -33,7 +35,7 @@ def number_rows(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         for name, item in value.items():
             yield from number_rows(item, f"{start}{name}")
     elif _holds_records(value):
-        for number, item in enumerate(value):
+        for number, item in enumerate(value, 1):
             yield from number_rows(item, f"{start}{number}")
     else:
         yield path, _text(value)

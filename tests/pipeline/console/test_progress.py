@@ -151,3 +151,16 @@ def test_a_log_of_days_has_fewer_lines(capsys, monkeypatch):
 def test_without_a_note_a_bar_is_one_line(terminal):
     show_bar(terminal, note="")
     assert len(terminal.last_lines()) == 1
+
+
+def test_a_stage_of_uneven_parts_is_told_in_percent(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.console.progress.time.monotonic", lambda: clock[0])
+    with ProgressBar("evaluation", in_percent=True) as bar:
+        for second, done in ((0, 0), (12, 30), (40, 100)):
+            clock[0] = float(second)
+            bar.update(done, 100, "probes" if done < 100 else "")
+    assert capsys.readouterr().err.splitlines() == [
+        "evaluation: 30 %, 28 s left, probes",
+        "evaluation: 100 %",
+    ]

@@ -54,7 +54,7 @@ def test_agents_and_seeds_within_a_run():
         [symbols, 3 - symbols], axis=2
     )  # the second agent has other symbols for the same
     (pair,) = agent_agreement(tokens)
-    assert pair["agents"] == [0, 1]
+    assert pair["agents"] == [1, 2]
     assert pair["matched"] == 1
     between = seed_agreement(tokens)
     assert between is not None

@@ -77,6 +77,8 @@ def test_what_is_shown_never_goes_back_and_ends_whole(metrics):
     assert done == sorted(done)
     assert done[0] == 0
     assert {step[1] for step in SHOWN} == {100}
+    baselines = {step[0] for step in SHOWN if step[2].startswith("baseline")}
+    assert len(baselines) > 5  # the longest part is told in steps
     assert SHOWN[-1] == (100, 100, "")
     assert {"baseline ridge", "fresh receivers", "transfer"} <= {step[2] for step in SHOWN}
 
@@ -228,7 +230,7 @@ def test_the_command_prints_tables(folder, tmp_path):
         "baseline: ridge_blind",
         "new receivers on frozen messages",
         "all time steps over the middle one",
-        "agent 1, head 0",
+        "agent 2, position 1",
         "drop of the property that a position carries",
         "outcome (not trained on)",
         "bits a message",

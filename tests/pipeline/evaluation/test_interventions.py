@@ -19,7 +19,7 @@ from pipeline.evaluation.interventions import (
 
 def test_in_a_compositional_code_each_position_causes_its_own_property(compositional):
     found = intervene(compositional)
-    assert found["positions"] == [[0, 0], [1, 0]]
+    assert found["positions"] == [[1, 1], [2, 1]]
     assert found["accuracy_intact"]["mean"] == 1
     assert found["carried_property"] == [["alpha", "beta"]] * 3
     for kind in KINDS:

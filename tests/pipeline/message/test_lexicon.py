@@ -221,6 +221,21 @@ def test_what_is_written_is_read_again(tmp_path, features, cache_path):
     assert json.loads((run.folder / "lexicon.json").read_text()) == stored
 
 
+def test_a_lexicon_whose_places_were_counted_from_0_is_read(tmp_path, cache_path, monkeypatch):
+    run = train(cache_path, tmp_path / "run", properties=["mass"], seeds=1, epochs=2)
+    path = run.folder / "lexicon.json"
+    stored = json.loads(path.read_text())
+    places = [(agent, head) for agent in (1, 2) for head in (1, 2)]
+    assert [(one["agent"], one["position"]) for one in stored["positions"]] == places
+    older = json.loads(path.read_text())
+    for entry in (*older["positions"], *older["dictionary"]):
+        entry["agent"] -= 1
+        entry["head"] = entry.pop("position") - 1
+    run.write("lexicon.json", json.dumps(older))
+    monkeypatch.setattr("pipeline.message.lexicon.learn_lexicon", None)
+    assert load_lexicon(Run.open(run.folder)).to_json() == stored
+
+
 def test_the_stored_lexicon_is_read_and_not_learnt_again(tmp_path, cache_path, monkeypatch):
     run = train(cache_path, tmp_path / "run", properties=["mass"], seeds=1, epochs=2)
     monkeypatch.setattr("pipeline.message.lexicon.learn_lexicon", None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.message.lexicon import Lexicon, build_lexicon
-from pipeline.message.matching import MatchedWord, matched_words
+from pipeline.message.matching import MatchedWord, matched_words, number_place
 from tests.helpers.codes import GRID
 
 PROPERTIES = ("elasticity", "friction")
@@ -44,15 +44,26 @@ def test_the_lexicon_keeps_its_dictionary():
     assert lexicon.match(0, 0, 7) is None
     stored = lexicon.to_json()
     assert Lexicon.from_json(stored).dictionary == lexicon.dictionary
+    places = {(entry["agent"], entry["position"]) for entry in stored["dictionary"]}
+    assert places <= {(1, 1), (2, 1)}  # numbered from 1
     older = {key: value for key, value in stored.items() if key != "dictionary"}
     assert Lexicon.from_json(older).dictionary == ()
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"symbol": -1}, {"together": "3"}, {"head": True}, {"about": "mass"}, {"band": "huge"}],
+    [
+        {"symbol": -1},
+        {"together": "3"},
+        {"position": True},
+        {"position": 0},
+        {"agent": 0},
+        {"head": -1},
+        {"about": "mass"},
+        {"band": "huge"},
+    ],
 )
 def test_other_entries_are_refused(change):
-    entry = vars(matched_words(planted(), BANDS, PROPERTIES, heads=1)[0])
-    with pytest.raises(ValueError, match="matched"):
+    entry = number_place(vars(matched_words(planted(), BANDS, PROPERTIES, heads=1)[0]))
+    with pytest.raises(ValueError, match=r"matched|an agent or a position"):
         MatchedWord.from_json(entry | change, PROPERTIES)

@@ -129,6 +129,6 @@ def test_the_lexicon_is_written_beside_the_page(filmed):
     write_report(filmed.folder)
     stored = json.loads((filmed.folder / "lexicon.json").read_text())
     assert stored == json.loads(json.dumps(load_lexicon(filmed).to_json()))
-    assert [(one["agent"], one["head"]) for one in stored["positions"]] == [
-        (0, 0), (0, 1), (1, 0), (1, 1),
+    assert [(one["agent"], one["position"]) for one in stored["positions"]] == [
+        (1, 1), (1, 2), (2, 1), (2, 2),
     ]  # fmt: skip

@@ -169,7 +169,7 @@ def read(folder: Path) -> None:
     run = Run.open(folder)
     run.sender()
     run.metrics()
-    run.lexicon()
+    run.stored_object("lexicon.json")
 
 
 # Changes

@@ -14,6 +14,7 @@ HALF = {"mean": 0.5, "std": 0.1, "per_seed": [0.4, 0.6]}
 ESTIMATE = HALF | {"interval": [0.3, 0.7]}
 BY_PROPERTY = ESTIMATE | {"properties": {"mass": ESTIMATE}}
 MINIMAL = {
+    "schema_version": 2,
     "seeds": [0, 1],
     "accuracy_test": None,
     "accuracy_last_epoch": HALF,
@@ -110,6 +111,71 @@ def test_older_names_are_understood():
         "kept_receiver", "fresh_receivers", "silenced_agents", "compression", "probes",
     }  # fmt: skip
     assert read(metrics.to_json()) == metrics
+
+
+def version_1() -> dict:
+    """Metrics as they were written before they had a version: agents and positions from 0."""
+    agreement = {"adjusted_mutual_information": 0.1, "matched": 0.5, "matched_by_chance": 0.4}
+    drops = {
+        "drop": [[0.1], [0.2]],
+        "interval": [[[0.0, 0.2]], [[0.1, 0.3]]],
+        "per_seed": [[[0.1], [0.2]]] * 2,
+        "drop_together": [0.1, 0.2],
+        "interval_together": [[0.0, 0.2], [0.1, 0.3]],
+        "targeted": None,
+    }
+    older = MINIMAL | {
+        "baselines": {"ridge": BY_PROPERTY, "ridge_agent_0": BY_PROPERTY, "ridge_agent_1": None},
+        "missing_baselines": {"ridge_agent_1": "no frames"},
+        "agreement": {"agents": [agreement | {"agents": [0, 1]}], "seeds": None},
+        "interventions": {
+            "positions": [[0, 0], [0, 1]],
+            "accuracy_intact": BY_PROPERTY,
+            "carries": [["mass", "mass"]] * 2,
+            **dict.fromkeys(("zero", "resample", "scramble", "swap"), drops),
+            "edits": {"flip_rate": [[0.1], [0.2]], "per_seed": [[[0.1], [0.2]]] * 2},
+        },
+    }
+    del older["schema_version"]
+    sizes = {"folder": "control", "heads": 1, "vocab": 64}
+    return older | {"control": older | sizes}
+
+
+def test_agents_and_positions_of_an_older_file_are_numbered_from_1():
+    older = version_1()
+    metrics = read(copy.deepcopy(older))
+    for own in (metrics, metrics.control):
+        assert own.schema_version == 2
+        assert list(own.baselines) == ["ridge", "ridge_agent_1", "ridge_agent_2"]
+        assert own.missing_baselines == {"ridge_agent_2": "no frames"}
+        assert own.interventions.positions == [(1, 1), (1, 2)]
+        assert own.agreement.agents[0].agents == (1, 2)
+    assert older == version_1()  # what was parsed is left as it is
+    again = read(json.loads(json.dumps(metrics.to_json())))
+    assert again == metrics
+    assert again.with_keys({"notes": ["a"]}).interventions.positions == [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("agreement", {"agents": [[0, 1]], "seeds": None}),
+        ("agreement", {"agents": [{"agents": "01"}], "seeds": None}),
+        ("interventions", {"positions": [3]}),
+        ("baselines", []),
+        ("control", {}),
+    ],
+)
+def test_an_older_file_of_other_types_is_refused_with_a_phrase(key, value):
+    older = version_1() | {key: value}
+    with pytest.raises(ValueError, match=rf"its {key}"):
+        read(older)
+
+
+@pytest.mark.parametrize("version", [3, 0, "2", True, None])
+def test_a_newer_version_is_refused(version):
+    with pytest.raises(ValueError, match=r"its schema version is .*, and this Heliograph reads 1"):
+        read(MINIMAL | {"schema_version": version})
 
 
 def test_a_path_leads_to_a_value_by_newer_and_older_names():

@@ -83,9 +83,9 @@ def test_each_agent_is_given_its_own_window(alpha):
     features = noise(0.1)
     features[:, :2] += alpha[:, :, None] / OBJECTS  # seen in the first window alone
     found = score_baselines(inputs_of(context, features), context)["baselines"]
-    assert found["ridge_agent_0"]["mean"] > 0.9
-    assert found["ridge_agent_1"]["mean"] < 0.65
-    entry = found["ridge_agent_0"]["properties"]["alpha"]
+    assert found["ridge_agent_1"]["mean"] > 0.9
+    assert found["ridge_agent_2"]["mean"] < 0.65
+    entry = found["ridge_agent_1"]["properties"]["alpha"]
     assert entry["auc"]["mean"] > 0.95
     assert all(value > 0.9 or np.isnan(value) for value in entry["auc"]["per_seed"])
     assert entry["spearman"]["mean"] > 0.9
