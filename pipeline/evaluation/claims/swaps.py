@@ -142,8 +142,8 @@ def _tokens_of(inputs: RetestInputs, other: Run) -> Numbers:
     for name in ("agents", "heads", "vocab", "properties"):
         if getattr(mine, name) != getattr(theirs, name):
             raise HeliographError(
-                f"{other.folder} cannot send to the receivers of {inputs.run.folder}, which are for "
-                f"{name} {getattr(mine, name)!r}, not {getattr(theirs, name)!r}"
+                f"{other.folder} cannot send to the receivers of {inputs.run.folder}, which are "
+                f"for {name} {getattr(mine, name)!r}, not {getattr(theirs, name)!r}"
             )
     if not set(inputs.run.seeds) <= set(other.seeds):
         raise HeliographError(f"{other.folder} lacks seeds of {inputs.run.folder}")

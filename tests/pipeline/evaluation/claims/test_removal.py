@@ -5,16 +5,15 @@ import pytest
 
 from data.errors import HeliographError
 from pipeline.evaluation.claims.removal import REMOVAL, remove_agents
+from tests.pipeline.evaluation.conftest import (
+    compositional_meaning,
+    grid_labels,
+    make_message_context,
+)
 
 
 @pytest.fixture(scope="module")
 def left():
-    from tests.pipeline.evaluation.conftest import (
-        compositional_meaning,
-        grid_labels,
-        make_message_context,
-    )
-
     context = make_message_context(grid_labels()[0].astype(int), compositional_meaning(), agents=2)
     return remove_agents(context, orders=20)
 

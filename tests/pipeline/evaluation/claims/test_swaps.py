@@ -35,7 +35,7 @@ def test_seeds_with_names_of_their_own_do_not_until_these_are_renamed(compositio
     assert own[0] == own[2] == 1
     assert swapped[0] == swapped[2] < 0.8  # one of the two others is understood
     assert renamed[0] == renamed[2] == 1
-    assert own[1] < 0.6
+    assert own[1] < 0.75
     assert swapped[1] == 1
 
 
@@ -90,7 +90,7 @@ def test_another_run_must_send_such_messages(spoken_run, tmp_path):
     made = spoken_run.folder.parent / "made.h5"
     others = {"properties": ["mass"], "preset": "ridge", "split": "objects"}
     other = train(made, tmp_path / "mass", seeds=4, epochs=1, **others)
-    with pytest.raises(HeliographError, match="which are for properties"):
+    with pytest.raises(HeliographError, match="for properties"):
         retest("swaps", spoken_run, other=other)
     one = train(
         made, tmp_path / "one", seeds=1, epochs=1, **others | {"properties": ["mass", "size"]}
