@@ -28,6 +28,7 @@ from pipeline.agents import AgentFactory, AgentWindows, Stack, agent_windows, se
 from pipeline.agents import fresh_senders as new_senders
 from pipeline.config import CONVOLUTION
 from pipeline.dataset import Examples, energy_axes, load_finite_cache, match, project, training_axes
+from pipeline.evaluation.adam import Adam
 from pipeline.evaluation.claims.retest import Retest, RetestInputs, Table, cell, share_text
 from pipeline.evaluation.context import CPU, MAX_AXES, MessageContext, one_hot_tokens, one_thread
 from pipeline.evaluation.pair_scores import Scores
@@ -68,11 +69,11 @@ def onboard(
         progress: Called with steps done, all steps, and what is being done.
 
     Returns:
-        Accuracies `before` and `silent`; the `curve`, for each of some steps that of the newcomer
-        (`accuracy`), what it is `above_silent` and above the agent `before` it, and that of the
-        `permuted` one; and `enough`, for each seed the first of these steps at which `ENOUGH` of
-        the accuracy before is reached, None where it never is, whether silence alone reaches it,
-        and the permuted newcomer's first step.
+        The number of the `agent`, from 1; accuracies `before` and `silent`; the `curve`, for each
+        of some steps that of the newcomer (`accuracy`), what it is `above_silent` and above the
+        agent `before` it, and that of the `permuted` one; and `enough`, for each seed the first of
+        these steps at which `ENOUGH` of the accuracy before is reached, None where it never is,
+        whether silence alone reaches it, and the permuted newcomer's first step.
     """
     properties, size = context.config.properties, len(context.seeds)
     newcomers = _Newcomers.of(context, features, agent, seed)
@@ -101,7 +102,7 @@ def onboard(
         )
     asked = ENOUGH * before.per_seed[:, -1]
     return {
-        "agent": agent,
+        "agent": agent + 1,
         "agents": context.config.agents,
         "seeds": size,
         "before": before.by_property(properties),
@@ -139,7 +140,7 @@ class _Newcomers:
     mine: NDArray[np.bool_]
     tables: list[ClipTable]
     stack: Stack
-    adam: torch.optim.Adam
+    adam: Adam
     rng: np.random.Generator
     noise: torch.Generator
 
@@ -175,7 +176,7 @@ class _Newcomers:
             mine=mine,
             tables=tables,
             stack=stack,
-            adam=torch.optim.Adam(list(stack.values()), lr=config.sender_lr),
+            adam=Adam(stack.values(), lr=config.sender_lr),
             rng=np.random.default_rng(seed),
             noise=torch.Generator().manual_seed(seed),
         )
@@ -196,7 +197,6 @@ class _Newcomers:
         }
         predicted = context.game.predict(receivers, messages.flatten(2), rounds, None)
         loss = context.game.round_losses(predicted, rounds).sum()
-        self.adam.zero_grad()
         (loss / config.batch).backward()
         self.adam.step()
 
@@ -299,7 +299,7 @@ def _sentence(entry: dict[str, Any]) -> str:
     )
     return (
         f"{share_text(entry['before'])} before, {share_text(entry['silent'])} with silence in the "
-        f"place of agent {entry['agent'] + 1} of {entry['agents']}; the newcomer (sees "
+        f"place of agent {entry['agent']} of {entry['agents']}; the newcomer (sees "
         f"{entry['sees']}) has {share_text(curve[0]['accuracy'])} untrained, "
         f"{share_text(curve[early]['accuracy'])} after {early} steps and "
         f"{share_text(curve[last]['accuracy'])} after {last}, with permuted labels "

@@ -29,7 +29,7 @@ def test_a_newcomer_joins_and_nothing_is_written(spoken_run, other):
     for part in ("agent before", "silence", "permuted, %", "(sees other)", "agent 2 of 2"):
         assert part in " ".join(shown.stdout.split())
     entry = json.loads(run(*words, "--agent", 1, "--json").stdout)
-    assert entry["agent"] == 0
+    assert entry["agent"] == 1
     assert [row["step"] for row in entry["curve"]] == [0, 1, 2, 5, 10, 20, 50, 60]
     learned = entry["curve"][-1]
     assert learned["accuracy"]["mean"] > learned["permuted"]["mean"]
