@@ -4,12 +4,21 @@ import numpy as np
 import pytest
 
 from data.errors import HeliographError
+from pipeline.evaluation import fresh_receivers
 from pipeline.evaluation.claims.removal import REMOVAL, remove_agents
 from tests.pipeline.evaluation.conftest import (
     compositional_meaning,
     grid_labels,
     make_message_context,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """New receivers learn for a third of their steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fresh_receivers, "STEPS", 100)
+        yield
 
 
 @pytest.fixture(scope="module")
