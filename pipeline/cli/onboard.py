@@ -25,7 +25,7 @@ HELP_GROUP = HelpGroup.AGENTS
     "--agent",
     type=click.IntRange(1),
     help="The agent whose place it takes, counted from 1.",
-    show_default="the second, as in the paper, where there are two",
+    show_default="the one whose silence costs most on training clips",
 )
 @click.option(
     "--steps",
@@ -43,9 +43,10 @@ def onboard(
     moved: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Let a new sender join a RUN whose receivers and other agents are frozen.
+    """Let a new sender join the frozen agents of a RUN.
 
-    The newcomer sees the same clips through another CACHE: of another backbone, or of another
+    The newcomer learns to be understood by receivers that do not learn. It sees the same clips
+    through another CACHE: of another backbone, or of another
     output. Its accuracy is shown over steps, next to the agent that it replaces, silence in its
     place, and a newcomer that learns from labels of other objects. Nothing is written.
     """

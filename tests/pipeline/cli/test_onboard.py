@@ -26,7 +26,7 @@ def test_a_newcomer_joins_and_nothing_is_written(spoken_run, other):
     words = ("onboard", spoken_run.folder, other, "--steps", 60)
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
-    for part in ("agent before", "silence", "permuted, %", "(sees other)", "agent 2 of 2"):
+    for part in ("agent before", "silence", "permuted, %", "(sees other)", "of 2; the newcomer"):
         assert part in " ".join(shown.stdout.split())
     entry = json.loads(run(*words, "--agent", 1, "--json").stdout)
     assert entry["agent"] == 1

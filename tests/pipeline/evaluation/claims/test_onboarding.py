@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipeline.evaluation.claims.onboarding import ONBOARDING, SHOWN, onboard
+from pipeline.evaluation.claims.onboarding import ONBOARDING, SHOWN, most_needed, onboard
 from tests.pipeline.evaluation.conftest import (
     compositional_meaning,
     grid_labels,
@@ -81,6 +81,7 @@ def test_where_nobody_listens_to_an_agent_silence_is_enough(context_of, telling)
     meaning[1, :, 0] = np.arange(5) - 2
     tokens = np.repeat(levels, 2, axis=1)
     context = context_of(tokens, meaning, labels=levels.astype(float), agents=2)
+    assert most_needed(context) == 1
     enough = onboard(context, telling, agent=0, steps=1)["enough"]
     assert enough["silent"] == [True] * 3
     assert enough["newcomer"] == enough["permuted"] == [0] * 3
