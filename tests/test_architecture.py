@@ -39,6 +39,7 @@ WITHOUT_SOURCE = {
     "test_docs.py": "docs/",
     "test_lowest_versions.py": "tests/helpers/lowest_versions.py",
     "test_doctests.py": "every docstring",
+    "test_readme.py": "README.md and the pages that it sends a reader to",
 }
 
 
