@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from tests.helpers.clips import X264, encode, patched, remuxed
+from tests.helpers.fields import h264_fields, mpeg2_fields, stamped
 
 TAG = "a tag of any kind"
 
@@ -241,6 +242,10 @@ def _joined_cuts(path: Path) -> Path:
     return _written(path, b"".join(cut.read_bytes() for cut in cuts))
 
 
+def _raw(path: Path) -> Path:
+    return path.with_suffix(".raw")
+
+
 HEVC = {"codec": "libx265", "options": {"x265-params": "log-level=none"}}
 VP8 = {"codec": "libvpx", "options": {"g": "12", "cpu-used": "8"}}
 MPEG2 = {"codec": "mpeg2video", "options": {"g": "12"}}
@@ -289,6 +294,17 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "duration_ivf": ("ivf", _duration_for_count),
     "no_durations_mp4": ("mp4", lambda p: without_durations(p, bf="0")),
     "no_durations_reordered_mp4": ("mp4", without_durations),
+    "fields_h264": ("h264", h264_fields),
+    "fields_h264_ts": ("ts", lambda p: stamped(h264_fields(_raw(p)), p, packets=2)),
+    "fields_h264_mkv": ("mkv", lambda p: stamped(h264_fields(_raw(p)), p, packets=2)),
+    "fields_h264_avi": ("avi", lambda p: stamped(h264_fields(_raw(p)), p, packets=2)),
+    "fields_h264_mp4": (
+        "mp4",
+        lambda p: stamped(h264_fields(_raw(p)), p, packets=2, joined=True),
+    ),
+    "fields_mpeg2": ("m2v", mpeg2_fields),
+    "fields_mpeg2_ts": ("ts", lambda p: stamped(mpeg2_fields(_raw(p)), p, packets=1)),
+    "fields_mpeg2_vob": ("vob", lambda p: stamped(mpeg2_fields(_raw(p)), p, packets=1)),
     "duplicate_times": ("mkv", _duplicate_times),
     "multipart_mjpeg": ("bin", lambda p: _written(p, multipart(_raw_jpegs(p)))),
 }

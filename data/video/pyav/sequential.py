@@ -91,7 +91,7 @@ def decoded_frames(
 
     with container.reopened(quick=False) as fresh:
         context, packets = fresh.stream.codec_context, fresh.packets()
-        context.options = decoder_options(fresh, strict=strict)
+        context.options = decoder_options(fresh, container.packet_index, strict=strict)
         context.thread_type = "SLICE"
         finished, number = False, -1
         while not finished:
