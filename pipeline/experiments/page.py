@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from data.wording import counted
 from pipeline.console import format_duration
+from pipeline.experiments.claims import ClaimResult
 from pipeline.experiments.recipe import Recipe
 from pipeline.experiments.tables import (
     ResultRow,
@@ -25,6 +26,7 @@ def render(
     rows: Sequence[ResultRow],
     about: Mapping[str, Any],
     seconds: Mapping[str, float],
+    claims: Sequence[ClaimResult] = (),
 ) -> str:
     """Return the page as text; it loads nothing from anywhere."""
     return template("experiment.html").render(
@@ -34,6 +36,7 @@ def render(
         measures=measure_tables(rows),
         notes=measure_notes(rows),
         paper_sources=paper_sources(rows),
+        claims=claims,
         runs=dict.fromkeys((row.setting, row.run) for row in rows),
         facts=_facts(recipe, about),
         stages=[(name, format_duration(stage)) for name, stage in seconds.items()],

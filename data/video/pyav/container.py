@@ -174,8 +174,6 @@ class Container:
 
     def _indexed_samples(self) -> PacketIndex | None:
         """Return the index by the file's own table of its packets; None where it has to be read."""
-        if self.input.format.name not in TIMED_FORMATS:
-            return None
         with suppress(OSError):
             key = _file_key(self.path), self.stream.index, self.limits
             if key in _LAST_INDEX:
@@ -185,7 +183,7 @@ class Container:
                 return None
             index = None
             if samples.is_confirmed(self.input, self.stream):
-                index = index_samples(samples, self.stream, self.limits)
+                index = index_samples(samples, self.stream, self.limits, leaps=self.leaps)
             if index is not None:
                 _LAST_INDEX.clear()
                 _LAST_INDEX[key] = index

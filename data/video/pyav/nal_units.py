@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,11 @@ class PacketBytes:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @cached_property
+    def coded_units(self) -> NalUnits:
+        """The units that the start code 0 0 1 stands before (Annex B)."""
+        return _units_by_code(self)
 
     def packet(self, number: int) -> bytes:
         """Return the bytes of one packet."""
@@ -74,7 +80,7 @@ def nal_units(packets: PacketBytes, length_size: int, *, shortest: int = 1) -> N
         length_size: Bytes of the length before each unit; 0 for start codes (Annex B).
         shortest: Fewest bytes of a unit that is returned.
     """
-    units = _units_by_length(packets, length_size) if length_size else _units_by_code(packets)
+    units = _units_by_length(packets, length_size) if length_size else packets.coded_units
     long_enough = units.end - units.start >= shortest
     if bool(long_enough.all()):
         return units

@@ -16,7 +16,14 @@ import numpy.typing as npt
 from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.clock import duration, find_joints
 from data.video.pyav.nal_units import PacketBytes
-from data.video.pyav.packets import NO_ENTRY, OPEN_ENTRY, PacketFacts, PacketParser, parser_for
+from data.video.pyav.packets import (
+    NO_ENTRY,
+    OPEN_ENTRY,
+    PacketFacts,
+    PacketParser,
+    facts_of,
+    parser_for,
+)
 from data.video.pyav.picture_structure import (
     BOTH_FIELDS,
     BOTTOM_FIELD,
@@ -200,7 +207,8 @@ class _Reading:
         self.hidden.extend([packet.is_discard for packet in batch])
         joined = b"".join(batch)  # each is a buffer of its bytes
         sizes = [packet.size for packet in batch]
-        self.facts.append(_facts(PacketBytes.joined(joined, sizes), self.parse, self.extradata))
+        together = PacketBytes.joined(joined, sizes)
+        self.facts.append(facts_of(together, self.parse, self.extradata))
         self.kept_bytes += len(joined)
         if self.kept is not None:
             self.kept += batch
@@ -325,16 +333,19 @@ def first_group(entry: npt.NDArray[np.int8]) -> int:
     return int(entries[1]) if len(entries) > 1 else len(entry)
 
 
-def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex | None:
+def index_samples(
+    samples: SampleTable, stream: VideoStream, limits: Limits, *, leaps: bool = False
+) -> PacketIndex | None:
     """Return the index of the packets in a file's own table, of which only the bytes are read.
 
-    None where the table has no decoding times, and packets are doubtful or are keyframes though it
-    calls them none, or the reverse: FFmpeg, which reads more of them, decides.
+    None where the table has no decoding times, and packets are doubtful or are keyframes though the
+    file calls them none, or the reverse: FFmpeg, which reads more of them, decides.
 
     Args:
         samples: The table.
         stream: The stream.
         limits: Limits on reading it.
+        leaps: As of `read_packet_index`.
 
     Raises:
         VideoError: They exceed the limits.
@@ -343,16 +354,19 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
     path = samples.path
     if len(samples) > limits.frames:
         raise _too_many(path, limits)
-    extradata = stream.codec_context.extradata or b""
-    parse = parser_for(stream.codec_context.codec.canonical_name, extradata, counts=False)
-    facts = PacketFacts.joined(
-        [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
-    )
-    differs = facts.ambiguous | (samples.key != (facts.entry != NO_ENTRY))
-    if not samples.dated and bool(differs.any()):
-        return None
+    facts = samples.facts
+    if facts is None:
+        extradata = stream.codec_context.extradata or b""
+        parse = parser_for(stream.codec_context.codec.canonical_name, extradata, counts=False)
+        batches = samples.batches(BATCH_PACKETS, BATCH_BYTES)
+        facts = PacketFacts.joined([facts_of(batch, parse, extradata) for batch in batches])
+        differs = facts.ambiguous | (samples.key != (facts.entry != NO_ENTRY))
+        if not samples.dated and bool(differs.any()):
+            return None
     pts, second, whole = _joined_fields(samples.pts, facts)
-    joints = _joints(pts, facts, leaps=False)
+    if samples.facts is not None and _in_coding_order(pts, facts, second):
+        return None
+    joints = _joints(pts, facts, leaps=leaps)
     check_limits(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
@@ -374,17 +388,6 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
         samples=samples,
         fields=_has_fields(facts),
     )
-
-
-def _facts(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
-    """Return what packets tell, of their parameter sets only those that are not in `extradata`."""
-    facts = parse(packets)
-    facts.parameters = {
-        number: sets
-        for number, sets in facts.parameters.items()
-        if not all(item in extradata for item in sets)
-    }
-    return facts
 
 
 def _joined_fields(

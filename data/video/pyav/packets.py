@@ -424,3 +424,20 @@ def parser_for(codec: str, extradata: bytes, *, counts: bool) -> PacketParser:
     if codec in ("h264", "hevc"):
         return (_H264 if codec == "h264" else _Hevc)(extradata, counts=counts)
     return PARSERS.get(codec, _unknown)
+
+
+def facts_of(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
+    """Return what packets tell, of their parameter sets only those that are not the container's.
+
+    Args:
+        packets: The packets.
+        parse: The parser of their codec.
+        extradata: The container's description of the stream.
+    """
+    facts = parse(packets)
+    facts.parameters = {
+        number: sets
+        for number, sets in facts.parameters.items()
+        if not all(item in extradata for item in sets)
+    }
+    return facts
