@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from data.wording import counted
 from pipeline.console import format_duration
+from pipeline.experiments.claims import ClaimResult
 from pipeline.experiments.figures import accuracy_panels, measure_panels
 from pipeline.experiments.recipe import Recipe
 from pipeline.experiments.tables import (
@@ -26,6 +27,7 @@ def render(
     rows: Sequence[ResultRow],
     about: Mapping[str, Any],
     seconds: Mapping[str, float],
+    claims: Sequence[ClaimResult] = (),
     scene: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the page as text; it loads nothing from anywhere.
@@ -35,6 +37,7 @@ def render(
         rows: Its numbers.
         about: What it was run with.
         seconds: How long each stage took.
+        claims: What was measured beside the runs.
         scene: Ids of clips, and pictures of them as data URIs.
     """
     return template("experiment.html").render(
@@ -47,6 +50,7 @@ def render(
         measures=measure_tables(rows),
         notes=measure_notes(rows),
         paper_sources=paper_sources(rows),
+        claims=claims,
         runs=dict.fromkeys((row.setting, row.run) for row in rows),
         facts=_facts(recipe, about),
         stages=[(name, format_duration(stage)) for name, stage in seconds.items()],

@@ -6,12 +6,14 @@
     OUT/NAME/table.csv, table.json       every number, in long form
     OUT/NAME/experiment.json             what was run, and how long each stage took
     OUT/NAME/report.html                 the tables on a page, with links to the runs
+    OUT/NAME/claims.md                   claims of a recipe, next to what is measured
 
 What exists is kept: a second run continues, to the same bits, where the first one stopped.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +32,7 @@ from data.versions import package_versions
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
+from pipeline.experiments.claims import PAGE, ClaimResult, claims_page, measure_claims
 from pipeline.experiments.page import render
 from pipeline.experiments.recipe import PaperNumber, Recipe, RunRecipe
 from pipeline.experiments.tables import ResultRow, as_csv, result_rows
@@ -66,6 +69,7 @@ class ExperimentResult:
     folder: Path
     lines: tuple[ResultRow, ...]
     seconds: Mapping[str, float]  # of each stage, when it last had something to do
+    claims: tuple[ClaimResult, ...] = ()
 
     def __repr__(self) -> str:
         return f"ExperimentResult({self.recipe.name}, {len(self.lines)} lines)"
@@ -77,7 +81,7 @@ class ExperimentResult:
             "folder": str(self.folder),
             "seconds": dict(self.seconds),
             "lines": [line.to_json() for line in self.lines],
-        }
+        } | ({"claims": [claim.to_json() for claim in self.claims]} if self.claims else {})
 
 
 def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> ExperimentResult:
@@ -108,6 +112,10 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
                 paper=paper,
             )
         result = ExperimentResult(recipe, folder, tuple(lines), stages.seconds)
+        _publish(result, stages.about, scene)
+    if recipe.claims:
+        claims = tuple(measure_claims(recipe.claims, folder, caches, stages))
+        result = dataclasses.replace(result, claims=claims)
         _publish(result, stages.about, scene)
     return result
 
@@ -313,7 +321,8 @@ def _publish(
     atomic_write(
         result.folder / "table.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     )
-    atomic_write(
-        result.folder / "report.html",
-        render(result.recipe, result.lines, about, result.seconds, scene),
-    )
+    page = render(result.recipe, result.lines, about, result.seconds, result.claims, scene)
+    atomic_write(result.folder / "report.html", page)
+    if result.claims:
+        text = claims_page(result.recipe.title, result.claims, result.folder)
+        atomic_write(result.folder / PAGE, text)

@@ -312,6 +312,21 @@ def leading_packets(
     return np.flatnonzero(pts[: first_group(entry)] < pts[0])
 
 
+def packets_before_start(
+    pts: npt.NDArray[np.int64], entry: npt.NDArray[np.int8]
+) -> npt.NDArray[np.int64]:
+    """Return the numbers of the packets, int64, that cannot be decoded where no entry is the first.
+
+    They are those in front of it, and those after it that are shown before it.
+    """
+    entries = np.flatnonzero(entry != NO_ENTRY)
+    if not len(entries) or not entries[0]:
+        return np.zeros(0, np.int64)
+    first = int(entries[0])
+    leading = first + leading_packets(pts[first:], entry[first:])
+    return np.concatenate([np.arange(first), leading])
+
+
 def first_group(entry: npt.NDArray[np.int8]) -> int:
     """Return the number of packets before the second entry."""
     entries = np.flatnonzero(entry != NO_ENTRY)
