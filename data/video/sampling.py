@@ -16,6 +16,7 @@ from data.wording import counted
 MOST = 10**12  # more than any clip has, and what numpy can still describe
 CLOCK_TICK = 1e-3  # seconds: the coarsest clock that a container usually has, Matroska's
 PARTS = 10  # of a clip, whose frame rates are compared
+WAY_OUT = "`extract` takes fewer with --frames, or repeats the last with --pad"
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -92,7 +93,9 @@ class Sampling:
 def _check_length(sampling: Sampling, n: int, needed: int) -> None:
     """Check before an array is allocated, which may be far longer than any clip."""
     if n < needed and not sampling.pad:
-        raise ClipTooShort(f"the clip has {counted(n, 'frame')}, {needed} are asked for")
+        raise ClipTooShort(
+            f"the clip has {counted(n, 'frame')}, {needed} are asked for ({WAY_OUT})"
+        )
 
 
 def _uniform(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
@@ -143,7 +146,7 @@ def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
         raise ClipTooShort(
             f"the clip lasts {shown:.3f} s, {sampling.frames} {noun} at "
             f"{sampling.fps:g} per second {verb} more than "
-            f"{end - times[0]:.3f} s"
+            f"{end - times[0]:.3f} s ({WAY_OUT})"
         )
     wanted = times[0] + np.arange(sampling.frames) / sampling.fps
     return np.searchsorted(times, wanted + tolerance, side="right") - 1

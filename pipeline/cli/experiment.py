@@ -212,5 +212,9 @@ def _show(results: list[ExperimentResult], as_json: bool, *, several: bool = Fal
                 echo_folded(note)
             for number, place in enumerate(paper_sources(result.lines), 1):
                 echo(f"({number}) {place}")
+            for claim in result.claims:
+                echo()
+                echo_folded(f"{claim.claim.title}. Said: {claim.claim.says}")
+                echo_folded(f"  measured: {claim.sentence}")
         took = format_duration(sum(result.seconds.values()))
         log(f"{result.folder / 'report.html'}: {took} of work in all")

@@ -35,8 +35,9 @@ def test_every_command_explains_itself():
     context = click.Context(main)
     names = main.list_commands(context)
     assert names == [
-        "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "compare", "message",
-        "report", "experiment", "phase87", "probe", "backbones", "doctor", "import-checkpoint",
+        "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "onboard", "compare",
+        "message", "report", "experiment", "phase87", "probe", "backbones", "doctor",
+        "import-checkpoint",
     ]  # fmt: skip
     for name in names:
         shown = run(name, "--help")

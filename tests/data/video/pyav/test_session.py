@@ -156,3 +156,29 @@ def test_a_wrapped_clock_that_started_anew_does_not_last_a_day(clip_file):
     assert info.duration_seconds == pytest.approx(1.96)
     limits = Limits(seconds=3)
     assert len(read(clip_file("restarted_from_an_hour_ts"), [49], limits=limits)) == 1
+
+
+@pytest.mark.parametrize("name", ["late_h264_ts", "late_mpeg2_ts", "late_mpeg2_mpg"])
+def test_a_recording_that_began_in_mid_group_is_counted_from_its_first_shown_frame(name, clip_file):
+    info = probe(clip_file(name), decoders=())
+    assert info.damage == ()
+    assert any("pictures need earlier ones, and are not shown" in note for note in info.notes)
+
+
+def test_a_first_keyframe_that_is_none_is_damage(clip_file, tmp_path):
+    """The container begins with one."""
+
+    path = clip_file("h264_short_gop")
+    with av.open(str(path)) as opened:
+        first = next(packet for packet in opened.demux(video=0))
+        at, end = first.pos, first.pos + first.size
+
+    def spoil(data: bytearray) -> None:
+        unit = at
+        while unit < end:
+            data[unit + 4] = {0x65: 0x41}.get(data[unit + 4], data[unit + 4])
+            unit += 4 + int.from_bytes(data[unit : unit + 4], "big")
+
+    spoilt = clips.patched(path, tmp_path / "a.mp4", spoil)
+    with pytest.raises(VideoError, match="damaged: header claims 60 frames, 60 are presented"):
+        read(spoilt, [0])
