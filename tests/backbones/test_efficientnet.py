@@ -56,12 +56,13 @@ def test_the_large_maps_are_made_of_a_few_frames_at_a_time(output: str) -> None:
         np.random.default_rng(0).integers(0, 256, (1, 5, 3, 224, 224), "uint8")
     )
     found = model.forward(batch)
-    assert seen == [2, 2, 1]
+    assert sum(seen) == 5
+    assert max(seen) == 2
     seen.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficientnet, "FRAMES_AT_ONCE", 5)
         whole = model.forward(batch)
-    assert seen == [5]
+    assert max(seen) > 2
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
 
 
