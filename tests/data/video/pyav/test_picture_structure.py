@@ -1,6 +1,8 @@
 """Frames and fields: what parameter sets and slice headers tell, and what is read at random."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,8 @@ from tests.helpers.decoding import sequential
 
 
 def session_of(path) -> DecodeSession:
-    return DecodeSession(open_video(path, limits=Limits(), quick=True), accept_damaged=False)
+    opened = open_video(path, limits=Limits(), threads=2, quick=True)
+    return DecodeSession(opened, accept_damaged=False)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +203,7 @@ def test_groups_with_a_time_of_their_own_keep_random_access(clip_file):
 
 # The order of pictures whose times do not tell it: as a decode from the start shows them.
 LONG = X264 | {"g": "12", "bf": "3", "b-pyramid": "normal", "refs": "4"}
+X265 = "log-level=none:pools=1:keyint=12:min-keyint=12"
 RECORDINGS = {
     "groups.avi": LONG,
     "groups.h264": LONG,
@@ -207,12 +211,20 @@ RECORDINGS = {
     "one_group.avi": LONG | {"g": "600"},
     "interlaced.avi": LONG | {"flags": "+ildct+ilme"},
     "in_order.h264": X264 | {"bf": "0"},
+    "closed.hevc": {"x265-params": f"{X265}:open-gop=0"},
+    "open.hevc": {"x265-params": f"{X265}:open-gop=1:b-pyramid=1:bframes=8"},
+    "interlaced.hevc": {"x265-params": f"{X265}:interlace=tff:temporal-layers=1"},
 }
+
+
+def recorded(path: Path, **options: Any) -> Path:
+    codec = "libx265" if path.suffix == ".hevc" else "libx264"
+    return encode(path, codec=codec, options=RECORDINGS[path.name], **options)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_frames_and_times_are_those_of_a_whole_decode(name, tmp_path, monkeypatch):
-    path = encode(tmp_path / name, frames=150, options=RECORDINGS[name])
+    path = recorded(tmp_path / name, frames=150)
     indices = np.array([149, 3, 70, 11, 12, 13, 148, 0], np.int64)
     with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
         whole = DecodeSession(opened, accept_damaged=True)
