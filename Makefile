@@ -1,47 +1,55 @@
-# make setup   a virtual environment in .venv with everything installed
 # make demo    raw video to messages, on clips that it makes itself (100 s, after the install)
+# make setup   the command, in a virtual environment (.venv)
 # make test    the tests (about 7 minutes on two cores)
 # make lint    ruff, mypy and import-linter
 #
+# make setup EXTRAS=embedded,flow   with other extras of setup.cfg
+# make develop     what tests and lint need, too
 # make test-unit   the quick tests (under 40 seconds)
 # make test-slow   the tests that take long
 # make test-soak   kills, mutations, faults and coverage in full numbers
 # make test-lowest the quick tests and a real extraction on the lowest versions that setup.cfg allows
-# make docs        the generated pages of docs/, again
+# make docs        the generated pages and pictures of docs/, again
+# make lock        constraints.txt, the versions that all of these install, from the newest ones
 
 PYTHON ?= python3
+EXTRAS ?= embedded
+# Where the CPU wheels of torch are, for machines without an NVIDIA driver; empty: take the default ones
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+NEWEST := .venv-newest
 # Processes that share the files of the default tests
 WORKERS ?= 2
 # Further words for pytest: make test PYTEST="-x --durations=20"
 PYTEST ?=
+# The run of which `make docs` makes pictures, if it is there
+DEMO ?= runs/demo
+INSTALL = @$(PYTHON) tools/install.py $(VENV) --cpu-index '$(CPU_INDEX)' --extras
 
-.PHONY: setup demo test test-unit test-slow test-soak test-lowest lint docs clean
+.PHONY: setup develop demo test test-unit test-slow test-soak test-lowest lint docs lock clean
 
-setup: $(VENV)/installed
+setup:
+	$(INSTALL) $(EXTRAS)
 
-$(VENV)/installed: setup.cfg pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Heliograph needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
-	$(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV): up to 6 GB of packages, a few minutes"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,test,lint]'
-	touch $@
+develop:
+	$(INSTALL) embedded,test,lint
 
-demo: setup
+demo:
+	$(INSTALL) embedded
 	$(BIN)/heliograph demo --out runs/demo
 
-test: setup
+test: develop
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 
-test-unit: setup
+test-unit: develop
 	$(BIN)/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)
 
-test-slow: setup
+test-slow: develop
 	$(BIN)/python -m pytest -m "slow and not soak" $(PYTEST)
 
-test-soak: setup
+test-soak: develop
 	$(BIN)/python -m pytest -m soak $(PYTEST)
 
 # uv resolves the floors itself; pip gets them as constraints. Up to 6 GB, in an environment of its own.
@@ -64,16 +72,26 @@ $(LOWEST)/installed: setup.cfg pyproject.toml
 	fi
 	touch $@
 
-lint: setup
+lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: setup
+docs: develop
 	$(BIN)/python -m tests.helpers.module_tree
 	$(BIN)/python -m pipeline.metrics docs
 	$(BIN)/python -m pipeline.runs.metrics_docs > docs/metrics_json.md
+	if test -d $(DEMO)/run; then $(BIN)/python -m tools.pictures $(DEMO); fi
+
+lock:
+	rm -rf $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade setuptools
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[embedded,flow,tensorboard,test,lint]'
+	head -2 constraints.txt > $(NEWEST)/constraints.txt
+	$(NEWEST)/bin/python -m pip freeze --all --exclude-editable --exclude pip >> $(NEWEST)/constraints.txt
+	mv $(NEWEST)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) $(LOWEST) runs *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) runs *.egg-info

@@ -79,6 +79,8 @@ INTEGRATION: tuple[str, ...] = (
     "test_architecture.py",
     "test_docs.py",
     "test_doctests.py",
+    "test_readme.py",
+    "tools/",
 )
 """Folders and files below tests/ whose tests are integration tests: `make test-unit` leaves them
 out. What belongs here follows from `pytest --durations=100` on an idle machine."""

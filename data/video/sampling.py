@@ -16,6 +16,7 @@ from data.wording import counted
 MOST = 10**12  # more than any clip has, and what numpy can still describe
 CLOCK_TICK = 1e-3  # seconds: the coarsest clock that a container usually has, Matroska's
 PARTS = 10  # of a clip, whose frame rates are compared
+WAY_OUT = "`extract` takes fewer with --frames, or repeats the last with --pad"
 Times = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -50,16 +51,18 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
-            raise ValueError(f"no sampling {self.name!r}; there are {', '.join(SAMPLERS)}")
+            raise ValueError(f"no sampling {self.name!r}: choose one of {', '.join(SAMPLERS)}")
         for name, count in (("frames", self.frames), ("stride", self.stride)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count}")
             if count > MOST:
                 raise ValueError(f"{name} must be at most {MOST:,}, not {count}")
         if self.stride != 1 and self.name != "window":
-            raise ValueError(f"stride belongs to the sampling window, not to {self.name}")
-        if (self.fps is not None) != (self.name == "fps"):
-            raise ValueError("the sampling fps needs a rate, and no other sampling takes one")
+            raise ValueError(f"a stride (--stride) is for the sampling window, not for {self.name}")
+        if self.fps is None and self.name == "fps":
+            raise ValueError("the sampling fps needs a rate (--fps), in frames per second")
+        if self.fps is not None and self.name != "fps":
+            raise ValueError(f"a rate (--fps) is for the sampling fps, not for {self.name}")
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise ValueError(f"fps must be a positive number, not {self.fps}")
         if self.name == "middle" and self.frames != 1:
@@ -90,7 +93,9 @@ class Sampling:
 def _check_length(sampling: Sampling, n: int, needed: int) -> None:
     """Check before an array is allocated, which may be far longer than any clip."""
     if n < needed and not sampling.pad:
-        raise ClipTooShort(f"the clip has {counted(n, 'frame')}, {needed} are asked for")
+        raise ClipTooShort(
+            f"the clip has {counted(n, 'frame')}, {needed} are asked for ({WAY_OUT})"
+        )
 
 
 def _uniform(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
@@ -141,7 +146,7 @@ def _fps(sampling: Sampling, times: Times, claimed: int | None) -> Indices:
         raise ClipTooShort(
             f"the clip lasts {shown:.3f} s, {sampling.frames} {noun} at "
             f"{sampling.fps:g} per second {verb} more than "
-            f"{end - times[0]:.3f} s"
+            f"{end - times[0]:.3f} s ({WAY_OUT})"
         )
     wanted = times[0] + np.arange(sampling.frames) / sampling.fps
     return np.searchsorted(times, wanted + tolerance, side="right") - 1

@@ -109,9 +109,11 @@ def _cut(
     count = windows.count(first, last, slack=usual / 2)
     if not count:
         what = "it lasts" if start is None and end is None else "there are"
+        option = "--every" if windows.span == windows.every else "--span"
         raise VideoError(
             path,
-            f"{what} {max(last - first, 0):.3f} s, and a window takes {windows.span:g} s (--span)",
+            f"{what} {max(last - first, 0):.3f} s, and a window takes {windows.span:g} s: "
+            f"try a smaller {option}",
         )
     if count > MOST_WINDOWS:
         raise VideoError(

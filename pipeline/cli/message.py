@@ -79,7 +79,7 @@ def message(
     speaker = load(run, **where)
     if speaker.run.unchecked:
         log(speaker.run.unchecked)
-    failed = False
+    failed = done = False
     missing: set[str] = set()
     timeline = Timeline() if cut and is_terminal(sys.stdout) else None
     for result in messages_for(speaker, clips, windows=cut):
@@ -87,6 +87,7 @@ def message(
             failed = True
             warn(f"failed: {result}")
             continue
+        done = True
         if as_json:
             echo_json(result.to_json())
         elif timeline is not None:
@@ -106,7 +107,8 @@ def message(
             f"warning: {counted(timeline.unfamiliar, 'window')} marked ? are unlike anything in "
             "the training: do not trust their messages"
         )
-    sys.exit(SOME_CLIPS_FAILED if failed else 0)
+    if failed:
+        sys.exit(SOME_CLIPS_FAILED if done else 1)
 
 
 class Timeline:

@@ -36,11 +36,11 @@ def probe(files: tuple[Path, ...], full: bool, as_json: bool) -> None:
     """
     from data.video import VideoInfo, describe, probe_files
 
-    failed = False
+    failed = 0
     with ProgressBar("files", may_be_quick=True) as bar:
         for done, found in enumerate(probe_files(files, decode=full), 1):
             if not isinstance(found, VideoInfo):
-                failed = True
+                failed += 1
                 warn(f"failed: {found}")
             elif as_json:
                 echo_json(found.to_json())
@@ -49,4 +49,4 @@ def probe(files: tuple[Path, ...], full: bool, as_json: bool) -> None:
                     echo(line)
             bar.update(done, len(files))
     if failed:
-        sys.exit(SOME_CLIPS_FAILED if len(files) > 1 else 1)
+        sys.exit(SOME_CLIPS_FAILED if failed < len(files) else 1)

@@ -85,7 +85,8 @@ def sweep(
 ) -> list[Cell]:
     """Train every cell of the grid that is not finished yet, and write `sweep.csv`.
 
-    An error in one cell leaves the others alone; if every cell fails, the first error is raised.
+    An error in one cell leaves the others alone; if every cell fails, the first error is raised and
+    nothing is written.
 
     Args:
         caches: as `train` takes them.
@@ -119,9 +120,10 @@ def sweep(
             log(f"{folder.name}: {error}")
             first_error = first_error or error
             cells.append(Cell(folder, given, None, str(error)))
-            if len(cells) == len(grid) and not any(cell.run for cell in cells):
-                raise (first_error or error) from None
-        _write_table(out / "sweep.csv", cells)
+        if any(cell.run for cell in cells):
+            _write_table(out / "sweep.csv", cells)
+    if first_error and not any(cell.run for cell in cells):
+        raise first_error
     return cells
 
 
@@ -138,6 +140,8 @@ def parse_axis(word: str) -> tuple[str, list[str]]:
         raise InvalidValueError(
             f"--sweep has no key {key!r}: the keys are {', '.join(sorted(KEYS))}"
         )
+    if not text:
+        raise InvalidValueError(f"--sweep {word} names no values: --sweep {key}=A,B,C")
     for value in values:
         try:
             KEYS[key](value)

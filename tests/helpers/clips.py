@@ -254,7 +254,7 @@ def with_cover(path: Path, *, frames: int, first: bool = False) -> Path:
     return path
 
 
-def _bits(*codes: tuple[str, int]) -> str:
+def bits_of(*codes: tuple[str, int]) -> str:
     """Bits of H.264 syntax elements: `u3` is a number of 3 bits, `ue` and `se` are Exp-Golomb."""
     text = ""
     for kind, value in codes:
@@ -266,7 +266,7 @@ def _bits(*codes: tuple[str, int]) -> str:
     return text
 
 
-def _bytes_of(bits: str) -> bytes:
+def bytes_of(bits: str) -> bytes:
     bits += "0" * (-len(bits) % 8)
     return int(bits, 2).to_bytes(len(bits) // 8, "big")
 
@@ -288,18 +288,18 @@ def _h264_fields(path: Path, *, frames: int = 24) -> Path:
         ("ue", 0), ("ue", 0), flag, flag, ("ue", 0), ("ue", 0), ("ue", 0), flag, ("u2", 0),
         ("se", 0), ("se", 0), ("se", 0), ("u1", 1), flag, flag, ("u1", 1),
     ]  # fmt: skip
-    units = [b"\x67" + _bytes_of(_bits(*sequence)), b"\x68" + _bytes_of(_bits(*picture_set))]
+    units = [b"\x67" + bytes_of(bits_of(*sequence)), b"\x68" + bytes_of(bits_of(*picture_set))]
     for number in range(frames):
         for bottom in (0, 1):
             idr = number == 0 and not bottom
             slice_header = [("ue", 0), ("ue", 7), ("ue", 0), ("u4", number % 16), ("u1", 1)]
             slice_header += [("u1", bottom), *([("ue", 0), ("u2", 0)] if idr else [flag])]
-            bits = _bits(*slice_header, ("se", 0), ("ue", 1))
+            bits = bits_of(*slice_header, ("se", 0), ("ue", 1))
             unit = b"\x65" if idr else b"\x61"
             for block in (0, 1):
                 grey = 40 + 5 * number + 20 * (bottom ^ block)
                 unit += (
-                    _bytes_of(bits + _bits(("ue", 25))) + bytes([grey]) * 256 + bytes([128]) * 128
+                    bytes_of(bits + bits_of(("ue", 25))) + bytes([grey]) * 256 + bytes([128]) * 128
                 )
                 bits = ""
             units.append(unit + b"\x80")

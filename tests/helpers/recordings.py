@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from tests.helpers.clips import X264, encode, patched, remuxed
+from tests.helpers.fields import h264_fields, mpeg2_fields, stamped
 
 TAG = "a tag of any kind"
 
@@ -151,6 +152,29 @@ def _open_hevc(path: Path) -> Path:
     return encode(path.with_suffix(".whole.mkv"), codec="libx265", frames=60, options=options)
 
 
+def _late(path: Path, **options: Any) -> Path:
+    """A recording that began in the middle of a group of pictures, as of a broadcast."""
+    made = encode(path.with_suffix(f".whole{path.suffix}"), rate=25, frames=50, **options)
+    return remuxed(made, path, change=lambda n, _: n >= 5)
+
+
+def _spliced_hevc(path: Path) -> Path:
+    """HEVC whose later starts are marked as splices: their leading pictures are not shown."""
+
+    def splice(n: int, packet: Any) -> bool:
+        content, at = bytearray(bytes(packet)), 0
+        while at < len(content):
+            if n and content[at + 4] >> 1 & 63 == 21:  # a CRA picture becomes a BLA picture
+                content[at + 4] = 16 << 1
+            at += 4 + int.from_bytes(content[at : at + 4], "big")
+        packet.update(bytes(content))
+        return True
+
+    spliced = path.with_suffix(".spliced.mkv")
+    remuxed(_open_hevc(path), spliced, change=splice)
+    return spliced.rename(path) if path.suffix == ".mkv" else remuxed(spliced, path)
+
+
 def _dropped_frames(path: Path, codec: str, pixels: str) -> Path:
     """An AVI whose recorder wrote an empty chunk for each frame that it dropped."""
     kept = [n for n in range(50) if n % 5 != 3]
@@ -241,6 +265,10 @@ def _joined_cuts(path: Path) -> Path:
     return _written(path, b"".join(cut.read_bytes() for cut in cuts))
 
 
+def _raw(path: Path) -> Path:
+    return path.with_suffix(".raw")
+
+
 HEVC = {"codec": "libx265", "options": {"x265-params": "log-level=none"}}
 VP8 = {"codec": "libvpx", "options": {"g": "12", "cpu-used": "8"}}
 MPEG2 = {"codec": "mpeg2video", "options": {"g": "12"}}
@@ -281,6 +309,11 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "open_h264_mp4": ("mp4", lambda p: cut_at(_open_h264(p), p, 2)),
     "open_hevc_mkv": ("mkv", lambda p: cut_at(_open_hevc(p), p, 1)),
     "open_hevc_mp4": ("mp4", lambda p: cut_at(_open_hevc(p), p, 2)),
+    "late_h264_ts": ("ts", lambda p: _late(p, options=X264 | {"g": "12", "bf": "2"})),
+    "late_mpeg2_ts": ("ts", lambda p: _late(p, **MPEG2)),
+    "late_mpeg2_mpg": ("mpg", lambda p: _late(p, codec="mpeg2video", options={"bf": "2"})),
+    "spliced_hevc_mkv": ("mkv", _spliced_hevc),
+    "spliced_hevc_ts": ("ts", _spliced_hevc),
     "dropped_mjpeg_avi": ("avi", lambda p: _dropped_frames(p, "mjpeg", "yuvj420p")),
     "dropped_mpeg4_avi": ("avi", lambda p: _dropped_frames(p, "mpeg4", "yuv420p")),
     "piped_avi": ("avi", lambda p: _piped(p, "avi", codec="mpeg4")),
@@ -289,6 +322,17 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "duration_ivf": ("ivf", _duration_for_count),
     "no_durations_mp4": ("mp4", lambda p: without_durations(p, bf="0")),
     "no_durations_reordered_mp4": ("mp4", without_durations),
+    "fields_h264": ("h264", h264_fields),
+    "fields_h264_ts": ("ts", lambda p: stamped(h264_fields(_raw(p)), p, packets=2)),
+    "fields_h264_mkv": ("mkv", lambda p: stamped(h264_fields(_raw(p)), p, packets=2)),
+    "fields_h264_avi": ("avi", lambda p: stamped(h264_fields(_raw(p)), p, packets=2)),
+    "fields_h264_mp4": (
+        "mp4",
+        lambda p: stamped(h264_fields(_raw(p)), p, packets=2, joined=True),
+    ),
+    "fields_mpeg2": ("m2v", mpeg2_fields),
+    "fields_mpeg2_ts": ("ts", lambda p: stamped(mpeg2_fields(_raw(p)), p, packets=1)),
+    "fields_mpeg2_vob": ("vob", lambda p: stamped(mpeg2_fields(_raw(p)), p, packets=1)),
     "duplicate_times": ("mkv", _duplicate_times),
     "multipart_mjpeg": ("bin", lambda p: _written(p, multipart(_raw_jpegs(p)))),
 }

@@ -22,6 +22,7 @@ from data.video.pyav.packet_index import (
     index_samples,
     read_packet_index,
 )
+from data.video.pyav.packets import OPEN_ENTRY
 from data.video.pyav.sample_tables import find_samples
 from data.video.pyav.sniffing import (
     FORMATS,
@@ -69,6 +70,7 @@ class Container:
         most_packets: How many packets are read at most; None for all.
         entry: Where its index is kept, if it can be.
         decodes: Decodes of all of these packets, strict or not.
+        runs_in: Whether decoding begins before an open start (`seek.find_segments`).
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Container:
     most_packets: int | None = None
     entry: Path | None = None
     decodes: dict[bool, FullDecode] = field(default_factory=dict)
+    runs_in: bool = False
     _kept_decodes: set[bool] | None = None  # None where nothing is kept
 
     def __enter__(self) -> Container:
@@ -107,7 +110,9 @@ class Container:
         claims = check_claims(self.path, self.bytes, form, self.stream, read.pts)
         damage, notes, doubt = [*read.damage, *claims.damage], [*claims.notes], read.doubt
         count, corrupt = len(read.pts), len(read.corrupt)
-        cut_off = self.may_be_cut and count > 1 and read.corrupt.tolist() == [count - 1]
+        of_last = set(range(read.last_frame, count))
+        cut_off = self.may_be_cut and len(of_last) < count and bool(corrupt)
+        cut_off = cut_off and set(read.corrupt.tolist()) <= of_last
         if corrupt and not cut_off:
             breaks = joined_segments(self.path, self.stream.id) if form == "mpegts" else None
             if breaks is not None and corrupt <= breaks:
@@ -117,7 +122,7 @@ class Container:
                 damage.append(f"{corrupt:,} of {count:,} packets are marked corrupt")
         judged = replace(read, damage=tuple(damage), notes=tuple(notes), doubt=doubt)
         if cut_off:
-            self.most_packets = count - 1
+            self.most_packets = read.last_frame
             judged = judged.without_last()
         self.keep(judged)
         return judged
@@ -140,6 +145,17 @@ class Container:
             write_entry(self.entry, kept)
             self._kept_decodes = set(self.decodes)
 
+    def run_in(self) -> bool:
+        """Begin before open starts from now on; return whether that is new, and of any use.
+
+        H.264 may name pictures before such a start, to forget them; FFmpeg calls their lack a
+        fault, which no frame has.
+        """
+        index, new = self.packet_index, not self.runs_in
+        h264 = self.stream.codec_context.codec.canonical_name == "h264"
+        self.runs_in = h264 and bool((index.entry[1:] == OPEN_ENTRY).any())
+        return self.runs_in and new
+
     @property
     def leaps(self) -> bool:
         """Whether a leap ahead by half of a 33-bit clock is one back."""
@@ -158,8 +174,6 @@ class Container:
 
     def _indexed_samples(self) -> PacketIndex | None:
         """Return the index by the file's own table of its packets; None where it has to be read."""
-        if self.input.format.name not in TIMED_FORMATS:
-            return None
         with suppress(OSError):
             key = _file_key(self.path), self.stream.index, self.limits
             if key in _LAST_INDEX:
@@ -169,7 +183,7 @@ class Container:
                 return None
             index = None
             if samples.is_confirmed(self.input, self.stream):
-                index = index_samples(samples, self.stream, self.limits)
+                index = index_samples(samples, self.stream, self.limits, leaps=self.leaps)
             if index is not None:
                 _LAST_INDEX.clear()
                 _LAST_INDEX[key] = index
@@ -302,11 +316,14 @@ def slice_threads(context: Any, threads: int) -> int:
     return 2 if threads == 1 and context.codec.canonical_name == "hevc" else threads
 
 
-def decoder_options(container: Container, *, strict: bool) -> dict[str, str]:
+def decoder_options(
+    container: Container, packet_index: PacketIndex, *, strict: bool
+) -> dict[str, str]:
     """Return options of the decoder; none of them changes a pixel of an intact stream.
 
     Args:
         container: The open file.
+        packet_index: Its packets.
         strict: Stop at errors that FFmpeg would conceal, and give H.264 that does not say how far
             its frames are reordered all the room that its level allows.
     """
@@ -314,5 +331,7 @@ def decoder_options(container: Container, *, strict: bool) -> dict[str, str]:
     if strict:
         codec = container.stream.codec_context.codec.canonical_name
         options |= {} if codec == "mjpeg" else {"err_detect": "explode"}
+        if codec == "mpeg2video" and packet_index.fields:
+            options |= {"ec": "0"}  # counts the field that is still to come as an error
         options |= {"strict": "1"} if codec == "h264" else {}
     return options

@@ -33,7 +33,7 @@ from data.screening import own_record
 from data.video.frames import Limits
 from data.video.pyav.frame_buffer import FullDecode, StreamFacts
 from data.video.pyav.packet_index import PacketIndex
-from data.video.pyav.sample_tables import SampleTable
+from data.video.pyav.sample_tables import restored
 
 MOST_ENTRIES = 4096
 MOST_BYTES = 256 << 20
@@ -46,8 +46,8 @@ _HASH_BYTES = 32
 _SAMPLES, _SAMPLE_BYTES = 18, 4096
 # Each is stored as the differences from one packet to the next, which are small and often equal.
 _STEPS = ("pts", "position", "size")
-_FLAGS = ("key", "hidden", "droppable")
-_FACTS = ("doubt", "whole", "countable", "notes", "timeless")
+_FLAGS = ("key", "hidden", "droppable", "second")
+_FACTS = ("doubt", "whole", "countable", "notes", "timeless", "fields")
 
 
 @dataclass
@@ -181,7 +181,7 @@ def _packed(kept: KeptIndex) -> bytes:
         "facts": {name: getattr(index, name) for name in _FACTS},
         "joints": index.joints.tolist(),
         "rank": None if index.rank is None else index.rank.tolist(),
-        "samples": None if samples is None else [samples.dated, samples.seekable],
+        "samples": None if samples is None else samples.values,
         "decodes": [[strict, _decode_values(full)] for strict, full in kept.decodes.items()],
     }
     steps = [np.diff(array, prepend=array[:1] * 0).astype(np.int64) for array in arrays]
@@ -205,10 +205,8 @@ def _unpacked(content: bytes, path: Path) -> KeptIndex:
     bits = {name: flags >> bit & 1 == 1 for bit, name in enumerate(_FLAGS)}
     samples = None
     if places is not None:
-        samples = SampleTable(
-            path, arrays["position"], arrays["size"].astype(np.int32), arrays["pts"], bits["key"],
-            *places,
-        )  # fmt: skip
+        size = arrays["size"].astype(np.int32)
+        samples = restored(path, arrays | {"size": size, "key": bits["key"]}, places)
     facts: Mapping[str, Any] = head["facts"] | {"notes": tuple(head["facts"]["notes"])}
     index = PacketIndex(
         pts=arrays["pts"],

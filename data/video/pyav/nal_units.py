@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,11 @@ class PacketBytes:
     def __len__(self) -> int:
         return len(self.start)
 
+    @cached_property
+    def coded_units(self) -> NalUnits:
+        """The units that the start code 0 0 1 stands before (Annex B)."""
+        return _units_by_code(self)
+
     def packet(self, number: int) -> bytes:
         """Return the bytes of one packet."""
         return self.data[self.start[number] : self.end[number]].tobytes()
@@ -60,7 +66,8 @@ class NalUnits:
         found: dict[int, tuple[bytes, ...]] = {}
         for unit in np.flatnonzero(chosen).tolist():
             number = int(self.packet[unit])
-            content = packets.data[self.start[unit] : self.end[unit]].tobytes()
+            # A unit never ends with zeros: those belong to the next start code.
+            content = packets.data[self.start[unit] : self.end[unit]].tobytes().rstrip(b"\0")
             found[number] = (*found.get(number, ()), content)
         return found
 
@@ -73,7 +80,7 @@ def nal_units(packets: PacketBytes, length_size: int, *, shortest: int = 1) -> N
         length_size: Bytes of the length before each unit; 0 for start codes (Annex B).
         shortest: Fewest bytes of a unit that is returned.
     """
-    units = _units_by_length(packets, length_size) if length_size else _units_by_code(packets)
+    units = _units_by_length(packets, length_size) if length_size else packets.coded_units
     long_enough = units.end - units.start >= shortest
     if bool(long_enough.all()):
         return units
@@ -126,6 +133,60 @@ def _units_by_code(packets: PacketBytes) -> NalUnits:
     return NalUnits(packet, code + 3, end)
 
 
+class HeaderBits:
+    """The first 64 bits of many headers, from which numbers are taken, all headers at once.
+
+    Bytes that keep start codes out of a NAL unit are left out.
+    """
+
+    def __init__(self, data: Bytes, start: Places, end: Places) -> None:
+        """Start at the first bit of each header.
+
+        Args:
+            data: uint8, the bytes.
+            start: int64 (m,), where the headers start.
+            end: int64 (m,), where their units end.
+        """
+        place = start[:, None] + np.arange(12)
+        first = np.where(place < end[:, None], data[np.minimum(place, len(data) - 1)], 0)
+        escaped = (first[:, :-2] == 0) & (first[:, 1:-1] == 0) & (first[:, 2:] == 3)
+        for number in np.flatnonzero(escaped.any(1)).tolist():
+            plain = first[number].tobytes().replace(b"\0\0\3", b"\0\0")[:8]
+            first[number, :8] = np.frombuffer(plain, np.uint8)
+        eight = np.ascontiguousarray(first[:, :8])
+        self._bits = eight.view(">u8").reshape(-1).astype(np.uint64)
+        self._left = np.minimum(8 * (end - start), 64)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether each header held what was taken from it, (m,)."""
+        return self._left >= 0
+
+    def read(self, count: int | Places) -> Places:
+        """Take numbers of `count` bits, int64 (m,); of no bits it is 0."""
+        count = np.minimum(count, 64)
+        shift = (64 - np.maximum(count, 1)).astype(np.uint64)
+        value = np.where(count > 0, self._bits >> shift, 0).astype(np.int64)
+        self._skip(count)
+        return value
+
+    def code(self, where: npt.NDArray[np.bool_] | None = None) -> Places:
+        """Take ue(v) codes, int64 (m,), from the headers `where`; an se(v) code is as long."""
+        zeros = _leading_zeros(self._bits)
+        count = 2 * zeros + 1
+        if where is not None:
+            count = np.where(where, count, 0)
+        shift = (63 - np.minimum(2 * zeros, 63)).astype(np.uint64)
+        value = (self._bits >> shift).astype(np.int64) - 1
+        self._skip(count)
+        return value
+
+    def _skip(self, count: Places) -> None:
+        self._left = self._left - count
+        rest = self._bits << np.minimum(count, 63).astype(np.uint64)
+        self._bits = np.where(count < 64, rest, 0).astype(np.uint64)
+
+
 def slice_types(data: Bytes, start: Places, end: Places) -> Places:
     """Return the type of each slice of H.264, int64 (m,): 0 to 4 for P, B, I, SP, SI; -1 unknown.
 
@@ -134,21 +195,13 @@ def slice_types(data: Bytes, start: Places, end: Places) -> Places:
         start: int64 (m,), where the slice headers start, after the byte of the NAL unit.
         end: int64 (m,), where the slices end.
     """
-    # Two ue(v) codes: first_mb_in_slice, slice_type.
-    window = np.zeros(len(start), np.uint64)
-    last = len(data) - 1
-    for place in range(8):
-        byte = np.where(start + place < end, data[np.minimum(start + place, last)], 0)
-        window = window << np.uint64(8) | byte.astype(np.uint64)
-    first_bits = 2 * _leading_zeros(window) + 1
-    rest = window << np.minimum(first_bits, 63).astype(np.uint64)
-    bits = 2 * _leading_zeros(rest) + 1
-    code = (rest >> (64 - np.minimum(bits, 64)).astype(np.uint64)).astype(np.int64)
-    types = (code - 1) % 5
-    held = 8 * np.minimum(end - start, 8)
-    for number in np.flatnonzero(first_bits + bits > held).tolist():  # of damage, or empty
+    bits = HeaderBits(data, start, end)
+    bits.code()  # first_mb_in_slice
+    types = bits.code() % 5
+    for number in np.flatnonzero(~bits.known).tolist():  # of damage, or empty
         stop = min(int(end[number]), int(start[number]) + 16)
-        codes = _exp_golomb(data[start[number] : stop].tobytes(), 2)
+        plain = data[start[number] : stop].tobytes().replace(b"\0\0\3", b"\0\0")
+        codes = _exp_golomb(plain, 2)
         types[number] = codes[1] % 5 if len(codes) == 2 else -1
     return types
 

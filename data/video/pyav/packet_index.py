@@ -16,8 +16,21 @@ import numpy.typing as npt
 from data.video.frames import LimitExceeded, Limits, VideoError
 from data.video.pyav.clock import duration, find_joints
 from data.video.pyav.nal_units import PacketBytes
-from data.video.pyav.packets import NO_ENTRY, OPEN_ENTRY, PacketFacts, PacketParser, parser_for
-from data.video.pyav.picture_structure import picture_order
+from data.video.pyav.packets import (
+    NO_ENTRY,
+    OPEN_ENTRY,
+    PacketFacts,
+    PacketParser,
+    facts_of,
+    parser_for,
+)
+from data.video.pyav.picture_structure import (
+    BOTH_FIELDS,
+    BOTTOM_FIELD,
+    TOP_FIELD,
+    picture_order,
+    second_fields,
+)
 from data.video.pyav.sample_tables import SampleTable
 from data.video.pyav.sniffing import ffmpeg_reason
 
@@ -32,6 +45,8 @@ MAX_PACKETS = 50_000
 
 # The time of a packet that has none.
 NO_TIME = -1
+
+LEADING_NOTE = "its first {:,} pictures need earlier ones, and are not shown"
 
 # So much of it is parsed at a time.
 BATCH_PACKETS = 4096
@@ -50,6 +65,7 @@ class PacketIndex:
         hidden: Whether the packet is decoded but not shown (edit lists, reference-only frames).
         entry: int8, where decoding may start (`data.video.pyav.packets`).
         droppable: Whether no other packet depends on the packet.
+        second: Whether it completes the frame that the packet before it begins: both are fields.
         packets: The packets; None where they are too large to keep, or were not read.
         samples: Where they are in the file, if its own table of them is used; else None.
         rank: int64, the place of each packet in the order of showing, where its time does not tell
@@ -57,10 +73,12 @@ class PacketIndex:
         timeless: Whether no packet has a time.
         doubt: Why the shown frames are known only by decoding everything; None where each shown
             packet is one frame with a time of its own.
-        whole: Whether each packet is known to be a frame, none a field.
+        whole: Whether each packet is known to be a frame, or one of the two fields of one.
+        fields: Whether there is a frame that is coded as two fields.
         countable: Whether fewer frames than shown packets mean that frames are lost.
         damage: One sentence per damage.
-        corrupt: int64, the numbers of the packets that FFmpeg marks as corrupt.
+        corrupt: int64, the numbers of the packets that FFmpeg marks as corrupt, and that of the
+            last one where it is a JPEG without an end.
         joints: int64, the numbers of the packets at which the clock goes back.
         notes: What is worth knowing and is not damage.
     """
@@ -70,6 +88,7 @@ class PacketIndex:
     hidden: npt.NDArray[np.bool_]
     entry: npt.NDArray[np.int8]
     droppable: npt.NDArray[np.bool_]
+    second: npt.NDArray[np.bool_]
     packets: list[Packet[VideoStream]] | None
     doubt: str | None
     whole: bool
@@ -81,11 +100,12 @@ class PacketIndex:
     samples: SampleTable | None = None
     rank: npt.NDArray[np.int64] | None = None
     timeless: bool = False
+    fields: bool = False
 
     def without_last(self) -> PacketIndex:
-        """Return the index without its last packet, which a cut-off file holds in part."""
-        count = len(self.pts) - 1
-        arrays = ("pts", "key", "hidden", "entry", "droppable")
+        """Return the index without its last frame, which a cut-off file holds in part."""
+        count = self.last_frame
+        arrays = ("pts", "key", "hidden", "entry", "droppable", "second")
         return replace(
             self,
             **{name: getattr(self, name)[:count] for name in arrays},
@@ -95,6 +115,11 @@ class PacketIndex:
             joints=self.joints[self.joints < count],
             notes=(*self.notes, "its last frame is cut off, and left out"),
         )
+
+    @property
+    def last_frame(self) -> int:
+        """The number of the packet with which the last frame begins."""
+        return len(self.pts) - 1 - int(self.second[-1])
 
     @property
     def at_hand(self) -> bool:
@@ -146,6 +171,7 @@ class _Reading:
         kept: All packets; None once they are too large to keep.
         kept_bytes: Bytes of all packets.
         pts_missing: Whether a packet has no time.
+        latest: The last two packets.
         corrupt: The numbers of packets that FFmpeg marks as corrupt.
         parameters_change: Whether the container changes the decoder's parameters.
         encrypted: Whether a packet is encrypted.
@@ -162,6 +188,7 @@ class _Reading:
     kept: list[Packet[VideoStream]] | None = field(default_factory=list)
     kept_bytes: int = 0
     pts_missing: bool = False
+    latest: list[Packet[VideoStream]] = field(default_factory=list)
     corrupt: list[int] = field(default_factory=list)
     parameters_change: bool = False
     encrypted: bool = False
@@ -183,12 +210,14 @@ class _Reading:
         self.hidden.extend([packet.is_discard for packet in batch])
         joined = b"".join(batch)  # each is a buffer of its bytes
         sizes = [packet.size for packet in batch]
-        self.facts.append(_facts(PacketBytes.joined(joined, sizes), self.parse, self.extradata))
+        together = PacketBytes.joined(joined, sizes)
+        self.facts.append(facts_of(together, self.parse, self.extradata))
         self.kept_bytes += len(joined)
         if self.kept is not None:
             self.kept += batch
             if self.kept_bytes > MAX_PACKET_BYTES or len(self.kept) > MAX_PACKETS:
                 self.kept = None
+        self.latest = [*self.latest, *batch][-2:]
         self.batch, self.batch_bytes = [], 0
 
 
@@ -216,7 +245,7 @@ def read_packet_index(
 
     codec = stream.codec_context.codec.canonical_name
     extradata = stream.codec_context.extradata or b""
-    reading = _Reading(parser_for(codec, extradata), extradata)
+    reading = _Reading(parser_for(codec, extradata, counts=True), extradata)
     damage: list[str] = []
     count = 0
     try:
@@ -237,12 +266,16 @@ def read_packet_index(
     reading.parse_batch()
     if reading.encrypted:
         raise VideoError(path, "its video stream is encrypted")
-    pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
-    joints, rank, whole = np.zeros(0, np.int64), None, _all_whole(pts, facts)
-    timeless = reading.pts_missing and bool((pts == NO_TIME).all())
-    if whole and reading.kept and (timeless or _in_coding_order(pts, facts)):
-        rank = picture_order(map(bytes, reading.kept), extradata) if codec == "h264" else None
-    if not reading.pts_missing:
+    if codec == "mjpeg" and [_has_end(bytes(jpeg)) for jpeg in reading.latest] == [True, False]:
+        reading.corrupt.append(count - 1)  # which no decoder reports
+    raw_pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
+    pts, second, whole = _joined_fields(raw_pts, facts)
+    timeless = reading.pts_missing and bool((raw_pts == NO_TIME).all())
+    pts_missing = reading.pts_missing and bool((raw_pts == NO_TIME)[~second].any())
+    joints, rank = np.zeros(0, np.int64), None
+    if whole and facts.counts is not None and (timeless or _in_coding_order(pts, facts, second)):
+        rank = picture_order(facts.counts, second)
+    if not pts_missing:
         joints = _joints(pts, facts, leaps=leaps)
         check_limits(path, pts, joints, stream, limits)
     return PacketIndex(
@@ -251,12 +284,14 @@ def read_packet_index(
         hidden=np.frombuffer(reading.hidden, np.bool_) | ~facts.shown,
         entry=facts.entry,
         droppable=facts.droppable & (facts.layer == facts.layer.max()),
+        second=second,
         packets=reading.kept,
         doubt=_reason_to_doubt(
             pts if rank is None else rank,
             facts,
+            second,
             joined=bool(len(joints)),
-            pts_missing=rank is None and reading.pts_missing,
+            pts_missing=rank is None and pts_missing,
             parameters_change=reading.parameters_change,
         ),
         whole=whole,
@@ -264,9 +299,16 @@ def read_packet_index(
         damage=tuple(damage),
         corrupt=np.array(reading.corrupt, np.int64),
         joints=joints,
+        notes=_notes(pts if rank is None else rank, facts),
         rank=rank,
         timeless=timeless,
+        fields=_has_fields(facts),
     )
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Return whether there is an end behind the start of a JPEG's last scan."""
+    return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
 
 
 def leading_packets(
@@ -281,39 +323,61 @@ def leading_packets(
     return np.flatnonzero(pts[: first_group(entry)] < pts[0])
 
 
+def packets_before_start(
+    pts: npt.NDArray[np.int64], entry: npt.NDArray[np.int8]
+) -> npt.NDArray[np.int64]:
+    """Return the numbers of the packets, int64, that cannot be decoded where no entry is the first.
+
+    They are those in front of it, and those after it that are shown before it.
+    """
+    entries = np.flatnonzero(entry != NO_ENTRY)
+    if not len(entries) or not entries[0]:
+        return np.zeros(0, np.int64)
+    first = int(entries[0])
+    leading = first + leading_packets(pts[first:], entry[first:])
+    return np.concatenate([np.arange(first), leading])
+
+
 def first_group(entry: npt.NDArray[np.int8]) -> int:
     """Return the number of packets before the second entry."""
     entries = np.flatnonzero(entry != NO_ENTRY)
     return int(entries[1]) if len(entries) > 1 else len(entry)
 
 
-def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> PacketIndex | None:
+def index_samples(
+    samples: SampleTable, stream: VideoStream, limits: Limits, *, leaps: bool = False
+) -> PacketIndex | None:
     """Return the index of the packets in a file's own table, of which only the bytes are read.
 
-    None where the table has no decoding times, and packets are doubtful or are keyframes though it
-    calls them none, or the reverse: FFmpeg, which reads more of them, decides.
+    None where the table has no decoding times, and packets are doubtful or are keyframes though the
+    file calls them none, or the reverse: FFmpeg, which reads more of them, decides.
 
     Args:
         samples: The table.
         stream: The stream.
         limits: Limits on reading it.
+        leaps: As of `read_packet_index`.
 
     Raises:
         VideoError: They exceed the limits.
         OSError: The file cannot be read.
     """
-    path, pts = samples.path, samples.pts
+    path = samples.path
     if len(samples) > limits.frames:
         raise _too_many(path, limits)
-    extradata = stream.codec_context.extradata or b""
-    parse = parser_for(stream.codec_context.codec.canonical_name, extradata)
-    facts = PacketFacts.joined(
-        [_facts(batch, parse, extradata) for batch in samples.batches(BATCH_PACKETS, BATCH_BYTES)]
-    )
-    differs = facts.ambiguous | (samples.key != (facts.entry != NO_ENTRY))
-    if not samples.dated and bool(differs.any()):
+    facts = samples.facts
+    if facts is None:
+        extradata = stream.codec_context.extradata or b""
+        parse = parser_for(stream.codec_context.codec.canonical_name, extradata, counts=False)
+        batches = samples.batches(BATCH_PACKETS, BATCH_BYTES)
+        facts = PacketFacts.joined([facts_of(batch, parse, extradata) for batch in batches])
+        differs = facts.ambiguous | (samples.key != (facts.entry != NO_ENTRY))
+        if not samples.dated and bool(differs.any()):
+            return None
+    pts, second, whole = _joined_fields(samples.pts, facts)
+    if samples.facts is not None and _in_coding_order(pts, facts, second):
         return None
-    joints = _joints(pts, facts, leaps=False)
+    joints = _joints(pts, facts, leaps=leaps)
     check_limits(path, pts, joints, stream, limits)
     return PacketIndex(
         pts=pts,
@@ -321,35 +385,62 @@ def index_samples(samples: SampleTable, stream: VideoStream, limits: Limits) -> 
         hidden=~facts.shown,
         entry=facts.entry,
         droppable=facts.droppable & (facts.layer == facts.layer.max()),
+        second=second,
         packets=None,
         doubt=_reason_to_doubt(
-            pts, facts, joined=bool(len(joints)), pts_missing=False, parameters_change=False
+            pts, facts, second, joined=bool(len(joints)), pts_missing=False, parameters_change=False
         ),
-        whole=_all_whole(pts, facts),
+        whole=whole,
         countable=not facts.ambiguous.any(),
         damage=(),
         corrupt=np.zeros(0, np.int64),
         joints=joints,
+        notes=_notes(pts, facts),
         samples=samples,
+        fields=_has_fields(facts),
     )
 
 
-def _facts(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
-    """Return what packets tell, of their parameter sets only those that are not in `extradata`."""
-    facts = parse(packets)
-    facts.parameters = {
-        number: sets
-        for number, sets in facts.parameters.items()
-        if not all(item in extradata for item in sets)
-    }
-    return facts
+def _joined_fields(
+    pts: npt.NDArray[np.int64], facts: PacketFacts
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], bool]:
+    """Find the packets that are fields, of which two are one frame.
 
+    In `facts` the second one is no start, is not shown, and is droppable where the first one is.
 
-def _all_whole(pts: npt.NDArray[np.int64], facts: PacketFacts) -> bool:
-    """Return whether each packet is known to be a frame, by parameters that are the container's."""
-    known = bool(facts.whole.all()) and not facts.parameters
+    Args:
+        pts: int64 (n,), the time of each packet.
+        facts: What the packets tell.
+
+    Returns:
+        The times, those of second fields that of the first; which packets are second fields, (n,);
+        and whether each packet is known to be a frame or one of its fields, by parameters that are
+        the container's.
+    """
+    second = None if facts.parameters else second_fields(facts.structure, facts.number)
+    if second is None:
+        return pts, np.zeros(len(pts), np.bool_), False
+    if bool(second.any()):
+        other = np.flatnonzero(second)
+        first, pts = other - 1, pts.copy()
+        pts[other] = pts[first]
+        facts.shown[other], facts.entry[other] = False, NO_ENTRY
+        facts.droppable[first] &= facts.droppable[other]
+        facts.droppable[other] = facts.droppable[first]
     # Pictures that lead the first keyframe may not be decodable, which no count shows of fields.
-    return known and not (facts.entry[0] == OPEN_ENTRY and bool((pts < pts[0]).any()))
+    leading = facts.entry[0] == OPEN_ENTRY and bool((pts < pts[0])[facts.shown].any())
+    return pts, second, not leading
+
+
+def _has_fields(facts: PacketFacts) -> bool:
+    return bool(np.isin(facts.structure, (TOP_FIELD, BOTTOM_FIELD, BOTH_FIELDS)).any())
+
+
+def _notes(pts: npt.NDArray[np.int64], facts: PacketFacts) -> tuple[str, ...]:
+    """Return what is worth knowing of pictures that are left out at the start."""
+    leading = leading_packets(pts, facts.entry)
+    count = int((~facts.shown[leading]).sum())
+    return (LEADING_NOTE.format(count),) if count else ()
 
 
 def _joints(
@@ -388,14 +479,17 @@ def _side_data(packets: list[Packet[VideoStream]]) -> Iterator[str]:
                 yield data.data_type
 
 
-def _in_coding_order(pts: npt.NDArray[np.int64], facts: PacketFacts) -> bool:
-    """Return whether times grow from packet to packet though frames are shown in another order."""
-    return bool((np.diff(pts) > 0).all()) and bool(facts.bidirectional.any())
+def _in_coding_order(
+    pts: npt.NDArray[np.int64], facts: PacketFacts, second: npt.NDArray[np.bool_]
+) -> bool:
+    """Return whether times grow from frame to frame though they are shown in another order."""
+    return bool((np.diff(pts[~second]) > 0).all()) and bool(facts.bidirectional.any())
 
 
 def _reason_to_doubt(
     pts: npt.NDArray[np.int64],
     facts: PacketFacts,
+    second: npt.NDArray[np.bool_],
     *,
     joined: bool,
     pts_missing: bool,
@@ -408,15 +502,17 @@ def _reason_to_doubt(
         return "packets without a timestamp"
     if joined:
         return "the clock goes back in mid-file"
-    growing = bool((np.diff(pts) > 0).all())
-    if not growing and bool((np.diff(np.sort(pts, kind="stable")) == 0).any()):
+    of_frames = pts[~second]
+    growing = bool((np.diff(of_frames) > 0).all())
+    if not growing and bool((np.diff(np.sort(of_frames, kind="stable")) == 0).any()):
         return "several packets with the same timestamp"
-    if _in_coding_order(pts, facts):
+    if _in_coding_order(pts, facts, second):
         return "timestamps in decoding order in a stream that is shown in another order"
     has_entry = facts.entry != NO_ENTRY
     if not has_entry[0] and bool(has_entry.any()):
         return "it starts in the middle of a group of pictures"
-    if len(leading_packets(pts, facts.entry)):
+    leading = leading_packets(pts, facts.entry)
+    if bool(facts.shown[leading].any()):
         return "it starts with pictures that may need earlier ones"
     # Parameters must be the same wherever decoding starts, and change nowhere else.
     changed = facts.parameters

@@ -18,17 +18,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data.video.pyav.hevc_parameters import slice_coding
 from data.video.pyav.nal_units import (
     PacketBytes,
     nal_units,
     recovers_at_once,
     slice_types,
 )
-from data.video.pyav.picture_structure import FrameCoding, frame_coding
+from data.video.pyav.picture_structure import (
+    BOTH_FIELDS,
+    BOTTOM_FIELD,
+    FRAME,
+    TOP_FIELD,
+    UNKNOWN,
+    Counts,
+    frame_coding,
+)
 
 CLOSED_ENTRY = 2
 OPEN_ENTRY = 1
@@ -47,9 +57,11 @@ class PacketFacts:
         layer: int8, its temporal layer.
         bidirectional: Whether it may be shown before packets that it follows in the file.
         ambiguous: Whether only decoding it tells if it is exactly one frame.
-        whole: Whether it is known to be a frame; others may be fields, two of them one frame.
+        structure: int8, whether it is a frame, a field or both (`picture_structure.FRAME` ...).
+        number: uint8, low bits of a field's frame's number.
         parameters: Its parameter sets, which later packets may use, by the numbers of the packets
             that have any.
+        counts: How the pictures count, which tells the order of showing; None where not known.
     """
 
     entry: npt.NDArray[np.int8]
@@ -58,8 +70,10 @@ class PacketFacts:
     layer: npt.NDArray[np.int8]
     bidirectional: npt.NDArray[np.bool_]
     ambiguous: npt.NDArray[np.bool_]
-    whole: npt.NDArray[np.bool_]
+    structure: npt.NDArray[np.int8]
+    number: npt.NDArray[np.uint8]
     parameters: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
+    counts: Counts | None = None
 
     @classmethod
     def of(cls, count: int) -> PacketFacts:
@@ -71,7 +85,8 @@ class PacketFacts:
             layer=np.zeros(count, np.int8),
             bidirectional=np.zeros(count, np.bool_),
             ambiguous=np.zeros(count, np.bool_),
-            whole=np.zeros(count, np.bool_),
+            structure=np.full(count, UNKNOWN, np.int8),
+            number=np.zeros(count, np.uint8),
         )
 
     @classmethod
@@ -82,64 +97,151 @@ class PacketFacts:
         for part in parts:
             parameters |= {first + number: sets for number, sets in part.parameters.items()}
             first += len(part.entry)
-        names = ("entry", "droppable", "shown", "layer", "bidirectional", "ambiguous", "whole")
+        names = (
+            "entry", "droppable", "shown", "layer", "bidirectional", "ambiguous", "structure",
+            "number",
+        )  # fmt: skip
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        return cls(**arrays, parameters=parameters)
+        counts = [part.counts for part in parts if part.counts is not None]
+        return cls(
+            **arrays,
+            parameters=parameters,
+            counts=Counts.joined(counts) if len(counts) == len(parts) else None,
+        )
 
 
-def _h264(packets: PacketBytes, length_size: int, coding: FrameCoding | None) -> PacketFacts:
-    facts, units = PacketFacts.of(len(packets)), nal_units(packets, length_size)
-    head = packets.data[units.start]
-    kind = head & 31
-    is_slice = (kind >= 1) & (kind <= 5)
-    slices = units.packet[is_slice]
-    facts.ambiguous[:] = True
-    facts.ambiguous[slices] = False
-    if coding is not None and coding.frames_only:
-        facts.whole[slices] = True
-    elif coding is not None:
-        for unit in np.flatnonzero(is_slice)[np.unique(slices, return_index=True)[1]].tolist():
-            start, end = int(units.start[unit]), int(units.end[unit])
-            first_bytes = packets.data[start : min(end, start + 80)].tobytes()
-            facts.whole[units.packet[unit]] = coding.is_frame(first_bytes)
-    facts.droppable[:] = True
-    facts.droppable[units.packet[is_slice & (head & 0x60 != 0)]] = False
-    predicted = np.flatnonzero((kind == 1) | (kind == 2))
-    types = slice_types(packets.data, units.start[predicted] + 1, units.end[predicted])
-    facts.bidirectional[units.packet[predicted[types == 1]]] = True
-    idr = np.zeros(len(packets), np.bool_)
-    idr[units.packet[kind == 5]] = True
-    for unit in np.flatnonzero((kind == 6) & ~idr[units.packet]).tolist():
-        if recovers_at_once(packets.data, int(units.start[unit]), int(units.end[unit])):
-            facts.entry[units.packet[unit]] = OPEN_ENTRY
-    facts.entry[idr] = CLOSED_ENTRY
-    is_parameters = (kind == 7) | (kind == 8) | (kind == 13) | (kind == 15)
-    facts.parameters = units.contents(packets, is_parameters)
-    return facts
+class _H264:
+    """The parser of H.264."""
+
+    def __init__(self, extradata: bytes, *, counts: bool) -> None:
+        configured = extradata.startswith(b"\1") and len(extradata) > 4  # an avcC box
+        self.length_size = (extradata[4] & 3) + 1 if configured else 0
+        self.coding, self.counts = frame_coding(extradata), counts
+
+    def __call__(self, packets: PacketBytes) -> PacketFacts:
+        facts, units = PacketFacts.of(len(packets)), nal_units(packets, self.length_size)
+        head = packets.data[units.start]
+        kind = head & 31
+        is_slice = (kind >= 1) & (kind <= 5)
+        slices = units.packet[is_slice]
+        facts.ambiguous[:] = True
+        facts.ambiguous[slices] = False
+        facts.droppable[:] = True
+        facts.droppable[units.packet[is_slice & (head & 0x60 != 0)]] = False
+        predicted = np.flatnonzero((kind == 1) | (kind == 2))
+        types = slice_types(packets.data, units.start[predicted] + 1, units.end[predicted])
+        facts.bidirectional[units.packet[predicted[types == 1]]] = True
+        idr = np.zeros(len(packets), np.bool_)
+        idr[units.packet[kind == 5]] = True
+        for unit in np.flatnonzero((kind == 6) & ~idr[units.packet]).tolist():
+            if recovers_at_once(packets.data, int(units.start[unit]), int(units.end[unit])):
+                facts.entry[units.packet[unit]] = OPEN_ENTRY
+        facts.entry[idr] = CLOSED_ENTRY
+        is_parameters = (kind == 7) | (kind == 8) | (kind == 13) | (kind == 15)
+        facts.parameters = units.contents(packets, is_parameters)
+        if self.coding is not None and self.coding.frames_only and not self.counts:
+            facts.structure[slices] = FRAME
+        elif self.coding is not None:
+            found = self.coding.pictures(packets, units)
+            facts.structure, facts.number = found.structure, found.number
+            if self.counts and (self.coding.order_bits or self.coding.in_order):
+                bits = self.coding.order_bits
+                facts.counts = Counts(found.low, idr, ~facts.droppable, bits)
+        return facts
 
 
-def _hevc(packets: PacketBytes, length_size: int) -> PacketFacts:
-    facts, units = PacketFacts.of(len(packets)), nal_units(packets, length_size, shortest=2)
-    kind = packets.data[units.start] >> 1 & 63
-    pictures = np.flatnonzero(kind < 32)
-    first_of_packet, position = np.unique(units.packet[pictures], return_index=True)
-    first = pictures[position]
-    picture_kind = kind[first]
-    no_reference = (picture_kind < 16) & (picture_kind & 1 == 0)
-    closed = (picture_kind == 19) | (picture_kind == 20)
-    open_or_closed = (picture_kind >= 16) & (picture_kind <= 21)
-    facts.ambiguous[:] = True
-    facts.ambiguous[first_of_packet] = False
-    facts.entry[first_of_packet] = np.where(
-        closed, CLOSED_ENTRY, np.where(open_or_closed, OPEN_ENTRY, NO_ENTRY)
-    )
-    facts.droppable[first_of_packet] = no_reference
-    facts.layer[first_of_packet] = (packets.data[units.start[first] + 1] & 7).astype(np.int8) - 1
-    facts.bidirectional[first_of_packet] = no_reference | (
-        (picture_kind >= 6) & (picture_kind <= 9)
-    )
-    facts.parameters = units.contents(packets, (kind >= 32) & (kind <= 34))
-    return facts
+class _Hevc:
+    """The parser of HEVC, which remembers what the start was that pictures follow."""
+
+    def __init__(self, extradata: bytes, *, counts: bool) -> None:
+        configured = extradata.startswith(b"\1") and len(extradata) > 21  # an hvcC box
+        self.length_size = (extradata[21] & 3) + 1 if configured else 0
+        self.coding, self.counts = slice_coding(extradata), counts
+        self.ended = True  # whether the sequence before has ended
+        self.fresh = False  # whether the latest start has nothing before it
+        self.begun = False  # whether there was a picture
+        self.begun = False  # whether there was a picture
+
+    def __call__(self, packets: PacketBytes) -> PacketFacts:
+        facts, units = (
+            PacketFacts.of(len(packets)),
+            nal_units(packets, self.length_size, shortest=2),
+        )
+        kind = packets.data[units.start] >> 1 & 63
+        pictures = np.flatnonzero(kind < 32)
+        first_of_packet, position = np.unique(units.packet[pictures], return_index=True)
+        first = pictures[position]
+        picture_kind = kind[first]
+        no_reference = (picture_kind < 16) & (picture_kind & 1 == 0)
+        leading = (picture_kind >= 6) & (picture_kind <= 9)
+        starts = (picture_kind >= 16) & (picture_kind <= 21)
+        idr = (picture_kind == 19) | (picture_kind == 20)
+        facts.ambiguous[:] = True
+        facts.ambiguous[first_of_packet] = False
+        facts.structure[first_of_packet] = FRAME
+        facts.entry[first_of_packet] = np.where(
+            idr, CLOSED_ENTRY, np.where(starts, OPEN_ENTRY, NO_ENTRY)
+        )
+        facts.droppable[first_of_packet] = no_reference
+        layer = (packets.data[units.start[first] + 1] & 7).astype(np.int8) - 1
+        facts.layer[first_of_packet] = layer
+        facts.bidirectional[first_of_packet] = no_reference | leading
+        facts.parameters = units.contents(packets, (kind >= 32) & (kind <= 34))
+        fresh = self._fresh(kind, pictures, first, picture_kind)
+        skipped = (picture_kind >= 8) & (picture_kind <= 9) & fresh
+        facts.shown[first_of_packet] = ~skipped
+        # A start may drop what waits to be shown, which decoding from it does not tell.
+        third = np.minimum(units.start[first] + 2, len(packets.data) - 1)
+        drops = starts & fresh & (packets.data[third] & 0x40 != 0)
+        drops[:1] &= self.begun
+        self.begun |= len(first) > 0
+        drops[:1] &= self.begun
+        self.begun |= len(first) > 0
+        facts.ambiguous[first_of_packet] |= drops
+        if self.coding is not None and (self.counts or self.coding.hides):
+            low, shown = self.coding.read(
+                packets.data, units.start[first], units.end[first], picture_kind
+            )
+            facts.shown[first_of_packet] &= shown
+            if self.counts:
+                count, bits = len(packets), self.coding.order_bits
+                restarts, anchors = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+                facts.counts = Counts(np.full(count, -1, np.int32), restarts, anchors, bits)
+                facts.counts.low[first_of_packet] = low
+                restarts[first_of_packet] = starts & fresh
+                anchors[first_of_packet] = (layer == 0) & ~no_reference & ~leading
+        return facts
+
+    def _fresh(
+        self,
+        kind: npt.NDArray[Any],
+        pictures: npt.NDArray[np.int64],
+        first: npt.NDArray[np.int64],
+        picture_kind: npt.NDArray[Any],
+    ) -> npt.NDArray[np.bool_]:
+        """Return whether the start that each picture follows, or is, has nothing before it.
+
+        Args:
+            kind: The type of each NAL unit.
+            pictures: int64, the numbers of the units that hold pictures.
+            first: int64 (m,), of these the first of each packet.
+            picture_kind: (m,), their types.
+        """
+        ends = np.flatnonzero((kind == 36) | (kind == 37))
+        starts = np.flatnonzero((picture_kind >= 16) & (picture_kind <= 21))
+        of_start = np.zeros(len(starts) + 1, np.bool_)
+        of_start[0] = self.fresh
+        for number, start in enumerate(starts.tolist(), 1):
+            at = int(first[start])
+            before = int(np.searchsorted(pictures, at)) - 1
+            since = int(pictures[before]) if before >= 0 else -1
+            ended = bool(((ends > since) & (ends < at)).any()) or (since < 0 and self.ended)
+            of_start[number] = picture_kind[start] != 21 or ended  # 21 is a CRA picture
+        fresh = of_start[np.searchsorted(starts, np.arange(len(first)), side="right")]
+        self.fresh = bool(of_start[-1])
+        last = int(pictures[-1]) if len(pictures) else -1
+        self.ended = bool((ends > last).any()) or (last < 0 and self.ended)
+        return fresh
 
 
 def _vp8(packets: PacketBytes) -> PacketFacts:
@@ -169,7 +271,8 @@ class _Picture:
     entry: int = NO_ENTRY
     bidirectional: bool = False
     ambiguous: bool = False
-    whole: bool = False
+    structure: int = UNKNOWN
+    number: int = 0
     parameters: tuple[bytes, ...] = ()
 
 
@@ -185,7 +288,8 @@ def _one_by_one(packets: PacketBytes, parse: Callable[[bytes], _Picture]) -> Pac
     facts.entry[:] = [picture.entry for picture in pictures]
     facts.bidirectional[:] = [picture.bidirectional for picture in pictures]
     facts.ambiguous[:] = [picture.ambiguous for picture in pictures]
-    facts.whole[:] = [picture.whole for picture in pictures]
+    facts.structure[:] = [picture.structure for picture in pictures]
+    facts.number[:] = [picture.number for picture in pictures]
     facts.parameters = {n: p.parameters for n, p in enumerate(pictures) if p.parameters}
     return facts
 
@@ -229,7 +333,7 @@ def _mpeg4(data: bytes) -> _Picture:
     return _Picture(
         entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
         bidirectional=kind == 2,
-        whole=True,
+        structure=FRAME,
         parameters=(headers,) if layers else (),
     )
 
@@ -240,13 +344,32 @@ def _mpeg2(data: bytes) -> _Picture:
         return _AMBIGUOUS
     kind = data[at + 5] >> 3 & 7
     starts = kind == 1 and data.startswith(b"\0\0\1\xb3")  # with a sequence header of its own
-    extension = data.find(b"\0\0\1\xb5", at + 4, at + 32)
-    coding = extension >= 0 and len(data) > extension + 6 and data[extension + 4] >> 4 == 8
+    structure = _mpeg2_structure(data, at)
+    if structure in (TOP_FIELD, BOTTOM_FIELD):
+        other = data.find(b"\0\0\1\0", at + 4)
+        if other >= 0:  # the other field of the frame, or more than that
+            both = {structure, _mpeg2_structure(data, other)} == {TOP_FIELD, BOTTOM_FIELD}
+            alone = data.find(b"\0\0\1\0", other + 4) < 0
+            same = _mpeg2_number(data, at) == _mpeg2_number(data, other)
+            structure = BOTH_FIELDS if both and alone and same else UNKNOWN
     return _Picture(
         entry=OPEN_ENTRY if starts else NO_ENTRY,
         bidirectional=kind == 3,
-        whole=coding and data[extension + 6] & 3 == 3,  # picture_structure: 1 and 2 are fields
+        structure=structure,
+        number=_mpeg2_number(data, at) & 255,
     )
+
+
+def _mpeg2_number(data: bytes, picture: int) -> int:
+    """Return the temporal_reference of the picture whose start code is at `picture`."""
+    return int.from_bytes(data[picture + 4 : picture + 6], "big") >> 6
+
+
+def _mpeg2_structure(data: bytes, picture: int) -> int:
+    """Return the picture_structure of a picture, which has the values of `PacketFacts`."""
+    at = data.find(b"\0\0\1\xb5", picture + 4, picture + 32)
+    coding = at >= 0 and len(data) > at + 6 and data[at + 4] >> 4 == 8
+    return data[at + 6] & 3 if coding else UNKNOWN
 
 
 def _mjpeg(data: bytes) -> _Picture:
@@ -289,19 +412,32 @@ PARSERS.update(dict.fromkeys(INTRA_ONLY, _intra))
 PARSERS.update(dict.fromkeys(("ffv1", "gif", "qtrle"), _in_order))
 
 
-def parser_for(codec: str, extradata: bytes) -> PacketParser:
-    """Return the parser of a codec's packets.
+def parser_for(codec: str, extradata: bytes, *, counts: bool) -> PacketParser:
+    """Return the parser of a codec's packets, which are given to it in their order.
 
     Args:
         codec: FFmpeg's name of the codec.
         extradata: The container's description of the stream, which says how long the length before
             each NAL unit is; where it does not, start codes separate the units.
+        counts: Whether to find out how pictures count, where their times may not tell their order.
     """
-    configured = extradata.startswith(b"\1")  # avcC and hvcC begin with a version
-    if codec == "h264":
-        length_size = (extradata[4] & 3) + 1 if configured and len(extradata) > 4 else 0
-        return partial(_h264, length_size=length_size, coding=frame_coding(extradata))
-    if codec == "hevc":
-        length_size = (extradata[21] & 3) + 1 if configured and len(extradata) > 21 else 0
-        return partial(_hevc, length_size=length_size)
+    if codec in ("h264", "hevc"):
+        return (_H264 if codec == "h264" else _Hevc)(extradata, counts=counts)
     return PARSERS.get(codec, _unknown)
+
+
+def facts_of(packets: PacketBytes, parse: PacketParser, extradata: bytes) -> PacketFacts:
+    """Return what packets tell, of their parameter sets only those that are not the container's.
+
+    Args:
+        packets: The packets.
+        parse: The parser of their codec.
+        extradata: The container's description of the stream.
+    """
+    facts = parse(packets)
+    facts.parameters = {
+        number: sets
+        for number, sets in facts.parameters.items()
+        if not all(item in extradata for item in sets)
+    }
+    return facts

@@ -1,33 +1,36 @@
-"""What packets of H.264 are: frames, or fields that are packets of their own; and their order.
+"""What packets of H.264 are: frames, or fields of which two are one frame; and their order.
 
-Source: ITU-T H.264, 7.3.2.1.1 (sequence parameter sets), 7.3.3 (slice headers) and 8.2.1.1 (order).
+Source: ITU-T H.264, 7.3.2.1.1 (sequence parameter sets), 7.3.3 (slice headers) and 8.2.1.1 (order);
+for the order of HEVC ITU-T H.265, 8.3.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from data.video.pyav.nal_units import PacketBytes, nal_units
+from data.video.pyav.nal_units import HeaderBits, NalUnits, PacketBytes
+
+# What a packet holds: a frame, one of its fields, both one after the other, or what is not known.
+UNKNOWN, TOP_FIELD, BOTTOM_FIELD, FRAME, BOTH_FIELDS = 0, 1, 2, 3, 4
 
 _IDR = 5
-_BATCH_PACKETS = 4096
 
 # Profiles whose parameter sets say how chroma is sampled.
 _CHROMA_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 
 
-class _Bits:
+class Bits:
     """Bits read one after the other; beyond the end it raises EOFError."""
 
     def __init__(self, data: bytes) -> None:
         self.value, self.left = int.from_bytes(data, "big"), 8 * len(data)
 
     def read(self, count: int) -> int:
+        """Return a number of `count` bits."""
         self.left -= count
         if self.left < 0:
             raise EOFError
@@ -41,13 +44,38 @@ class _Bits:
         return (1 << zeros) - 1 + self.read(zeros)
 
     def skip_codes(self, count: int) -> None:
+        """Leave out codes."""
         for _ in range(count):
             self.code()
 
 
-def _without_escapes(unit: bytes) -> bytes:
+def without_escapes(unit: bytes) -> bytes:
     """Return a NAL unit without the bytes that keep start codes out of it."""
     return unit.replace(b"\0\0\3", b"\0\0")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How packets count their pictures, which tells the order of showing; all arrays are (n,).
+
+    Attributes:
+        low: int32, the low bits of a picture's place in the order of output; -1 where unknown.
+        restarts: Whether a picture starts a new count, and is shown after all before it.
+        anchors: Whether the next picture counts on from this one.
+        bits: How many low bits there are; 0 where pictures are shown in decoding order.
+    """
+
+    low: npt.NDArray[np.int32]
+    restarts: npt.NDArray[np.bool_]
+    anchors: npt.NDArray[np.bool_]
+    bits: int
+
+    @classmethod
+    def joined(cls, parts: Sequence[Counts]) -> Counts:
+        """Return the counts of the packets of all `parts`, one part after the other."""
+        names = ("low", "restarts", "anchors")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**arrays, bits=parts[0].bits)
 
 
 @dataclass(frozen=True)
@@ -69,39 +97,100 @@ class FrameCoding:
     order_bits: int = 0
     in_order: bool = False
 
-    def is_frame(self, slice_unit: bytes) -> bool:
-        """Return whether a slice is known to be part of a frame, not of a field.
+    def pictures(self, packets: PacketBytes, units: NalUnits) -> Pictures:
+        """Return what the headers of the slices that begin a picture tell.
 
         Args:
-            slice_unit: The first bytes of its NAL unit, 64 or more, or all of them.
+            packets: The packets.
+            units: Their NAL units.
         """
-        if self.frames_only:
-            return True
-        bits = _Bits(_without_escapes(slice_unit)[1:64])
-        try:
-            bits.skip_codes(3)  # first_mb_in_slice, slice_type, pic_parameter_set_id
-            bits.read(2 * self.planes + self.frame_number_bits)
-            return not bits.read(1)
-        except EOFError:
-            return False
+        count, kind = len(packets), packets.data[units.start] & 31
+        slices = np.flatnonzero((kind == 1) | (kind == 2) | (kind == _IDR))
+        of_packet = units.packet[slices]
+        begins = np.ones(len(slices), np.bool_)  # the first of its packet, or of its picture
+        begins[1:] = of_packet[1:] != of_packet[:-1]
+        second_byte = np.minimum(units.start[slices] + 1, len(packets.data) - 1)
+        begins |= packets.data[second_byte] >= 128  # first_mb_in_slice 0
+        first, of_packet = slices[begins], of_packet[begins]
+        bits = HeaderBits(packets.data, units.start[first] + 1, units.end[first])
+        for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
+            bits.code()
+        bits.read(2 * self.planes)
+        number = bits.read(self.frame_number_bits)
+        field = np.zeros(len(first), np.int64)
+        if not self.frames_only:
+            field = bits.read(1)
+        bottom = bits.read(field)
+        structure = np.where(field == 0, FRAME, TOP_FIELD + bottom)
+        structure = np.where(bits.known, structure, UNKNOWN)
+        bits.code(where=kind[first] == _IDR)  # idr_pic_id
+        low = bits.read(self.order_bits)
+        found = Pictures(
+            np.zeros(count, np.int8), np.zeros(count, np.uint8), np.full(count, -1, np.int32)
+        )
+        leads = np.ones(len(first), np.bool_)
+        leads[1:] = of_packet[1:] != of_packet[:-1]
+        of_lead = of_packet[leads]
+        found.structure[of_lead] = FRAME if self.frames_only else structure[leads]
+        found.number[of_lead] = number[leads] & 255
+        if self.order_bits:
+            found.low[of_lead] = np.where(bits.known, low, -1)[leads]
+        # Both fields of a frame in one packet, or something else.
+        several = np.bincount(of_packet, minlength=count)
+        fields = (several > 1) & (found.structure != FRAME)
+        found.structure[fields] = UNKNOWN
+        pair = np.flatnonzero(leads)[(several[of_lead] == 2) & fields[of_lead]]
+        is_frame = (
+            (structure[pair] + structure[pair + 1] == FRAME)
+            & (structure[pair] * structure[pair + 1] == TOP_FIELD * BOTTOM_FIELD)
+            & (number[pair] == number[pair + 1])
+        )
+        found.structure[of_packet[pair[is_frame]]] = BOTH_FIELDS
+        return found
 
-    def order_count(self, slice_unit: bytes) -> int | None:
-        """Return the low bits of a frame's place in the order of output; None for a field's.
 
-        Args:
-            slice_unit: As of `is_frame`.
-        """
-        bits = _Bits(_without_escapes(slice_unit)[1:64])
-        try:
-            bits.skip_codes(3)
-            bits.read(2 * self.planes + self.frame_number_bits)
-            if not self.frames_only and bits.read(1):
-                return None
-            if slice_unit[0] & 31 == _IDR:
-                bits.code()  # idr_pic_id
-            return bits.read(self.order_bits)
-        except EOFError:
-            return None
+@dataclass(frozen=True)
+class Pictures:
+    """What the first picture of each of n packets is; all arrays have shape (n,).
+
+    Attributes:
+        structure: int8, `FRAME`, `BOTH_FIELDS`, `TOP_FIELD`, `BOTTOM_FIELD` or `UNKNOWN`.
+        number: uint8, low bits of the frame's number, which both its fields have.
+        low: int32, as of `Counts`.
+    """
+
+    structure: npt.NDArray[np.int8]
+    number: npt.NDArray[np.uint8]
+    low: npt.NDArray[np.int32]
+
+
+def second_fields(
+    structure: npt.NDArray[np.int8], number: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_] | None:
+    """Return which packets are the second field of the frame that the packet before begins, (n,).
+
+    None where a packet is of unknown structure, or a field has no other one next to it.
+
+    Args:
+        structure: int8 (n,), as of `Pictures`.
+        number: uint8 (n,), as of `Pictures`.
+    """
+    if not structure.all():
+        return None
+    fields = np.flatnonzero(structure < FRAME)
+    second = np.zeros(len(structure), np.bool_)
+    if len(fields) % 2:
+        return None
+    first, other = fields[::2], fields[1::2]
+    paired = (
+        (other == first + 1)
+        & (structure[first] + structure[other] == FRAME)
+        & (number[first] == number[other])
+    )
+    if not bool(paired.all()):
+        return None
+    second[other] = True
+    return second
 
 
 def frame_coding(extradata: bytes) -> FrameCoding | None:
@@ -130,17 +219,29 @@ def _sequence_sets(extradata: bytes) -> Iterator[bytes]:
         yield from (unit for unit in units if unit and unit[0] & 31 == 7)
 
 
+def _skip_scaling(bits: Bits, size: int) -> None:
+    """Leave out a scaling list of `size` numbers (7.3.2.1.1.1)."""
+    last = scale = 8
+    for _ in range(size):
+        if scale:
+            code = bits.code()
+            scale = (last + (code + 1 >> 1) * (1 if code & 1 else -1)) % 256
+        last = scale or last
+
+
 def _frame_coding(unit: bytes) -> FrameCoding:
-    data = _without_escapes(unit)
-    profile, bits, planes = data[1], _Bits(data[4:]), False
+    data = without_escapes(unit)
+    profile, bits, planes = data[1], Bits(data[4:]), False
     bits.code()  # seq_parameter_set_id
     if profile in _CHROMA_PROFILES:
         chroma = bits.code()
         planes = chroma == 3 and bool(bits.read(1))
         bits.skip_codes(2)  # bit depths
         bits.read(1)
-        if bits.read(1):  # scaling matrices: FFmpeg knows them, this does not
-            raise EOFError
+        if bits.read(1):
+            for size in (*[16] * 6, *[64] * (6 if chroma == 3 else 2)):
+                if bits.read(1):
+                    _skip_scaling(bits, size)
     frame_number_bits = bits.code() + 4
     order, order_bits = bits.code(), 0
     if order == 0:
@@ -155,59 +256,41 @@ def _frame_coding(unit: bytes) -> FrameCoding:
     return FrameCoding(bool(bits.read(1)), frame_number_bits, planes, order_bits, order == 2)
 
 
-def picture_order(packets: Iterable[bytes], extradata: bytes) -> npt.NDArray[np.int64] | None:
+def picture_order(counts: Counts, second: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:
     """Return the place of each packet in the order in which the frames are shown.
 
     Args:
-        packets: What is in each packet, a whole frame, in decoding order.
-        extradata: The container's description of the stream.
+        counts: How the packets count.
+        second: (n,), whether a packet completes the frame that the one before it begins.
 
     Returns:
-        int64 (n,), each number up to n once; None where the packets do not tell.
+        int64 (n,), each number up to that of the frames once, a second field's that of the first;
+        None where the packets do not tell.
     """
-    coding = frame_coding(extradata)
-    if coding is not None and coding.in_order:
-        return np.arange(sum(1 for _ in packets))
-    if coding is None or not coding.order_bits:
+    frame = np.cumsum(~second) - 1
+    if not counts.bits:
+        return frame
+    if bool((counts.low < 0).any()):
         return None
-    length_size = (extradata[4] & 3) + 1 if extradata.startswith(b"\1") else 0
-    whole, period, high, low = 1 << coding.order_bits, -1, 0, 0
-    places: list[tuple[int, int]] = []  # the number of the IDR picture before, the count after it
-    for unit in _first_slices(iter(packets), length_size):
-        count = coding.order_count(unit) if unit else None
-        if count is None:
-            return None
-        if unit[0] & 31 == _IDR:
-            period, high, low = period + 1, 0, 0
+    whole, period, high, low = 1 << counts.bits, -1, 0, 0
+    places: list[tuple[int, int]] = []  # the number of the restart before, the count after it
+    columns = (counts.low, counts.restarts, counts.anchors, second)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for count, restarts, anchors, completes in rows:
+        if restarts and not completes:
+            period, high, low = period + 1, 0, count
         step = high
         if count < low and low - count >= whole // 2:
             step += whole
         elif count > low and count - low > whole // 2:
             step -= whole
-        places.append((period, step + count))
-        if unit[0] & 0x60:  # a picture that others refer to
+        if not completes:
+            places.append((period, step + count))
+        if anchors:
             high, low = step, count
     if len(set(places)) < len(places):
         return None
     order = np.lexsort(np.array(places, np.int64).T[::-1])
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    return rank
-
-
-def _first_slices(packets: Iterator[bytes], length_size: int) -> Iterator[bytes]:
-    """Yield the first bytes of each packet's first slice; none of a packet without one."""
-    while batch := list(islice(packets, _BATCH_PACKETS)):
-        sizes = [len(packet) for packet in batch]
-        together = PacketBytes.joined(b"".join(batch), sizes)
-        units = nal_units(together, length_size)
-        kind = together.data[units.start] & 31
-        slices = np.flatnonzero((kind >= 1) & (kind <= _IDR))
-        numbers, first = np.unique(units.packet[slices], return_index=True)
-        found = dict(zip(numbers.tolist(), slices[first].tolist(), strict=True))
-        for number in range(len(batch)):
-            if (unit := found.get(number)) is None:
-                yield b""
-                continue
-            start = int(units.start[unit])
-            yield together.data[start : min(int(units.end[unit]), start + 80)].tobytes()
+    return rank[frame]

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,8 @@ from data.cores import available_cores
 from data.video.frames import FrameIndices, Frames
 from data.video.pyav.container import TIMED_FORMATS, Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
-from data.video.pyav.packet_index import NO_TIME
-from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY
+from data.video.pyav.packet_index import NO_TIME, PacketIndex
+from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY, OPEN_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ THREAD_GAIN = 0.5
 
 # Fewer packets than this are read and left rather than sought past.
 WORTH_A_SEEK = 300
+
+# So many packets hold all pictures that H.264 can refer to: 16 frames, each of two fields.
+RUN_IN_PACKETS = 34
 
 _TAKEN = -1  # in place of the index of a frame that has come
 
@@ -70,14 +73,11 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
     packet_index = container.packet_index
     indices = np.array(sorted(buffer.positions), np.int64)
     wanted = packet_index.order[indices]
-    needed = ~packet_index.droppable
-    needed[wanted] = True
-    segments = [
-        first + np.flatnonzero(needed[first : last + 1])
-        for first, last in find_segments(packet_index.clock, packet_index.entry, np.sort(wanted))
-    ]
+    in_file = np.sort(wanted)
+    segments = find_segments(packet_index, in_file, run_in=container.runs_in)
+    needed = [_needed(packet_index, in_file, segment) for segment in segments]
     index_of_pts = dict(zip(packet_index.clock[wanted].tolist(), indices.tolist(), strict=True))
-    plan = plan_decoders(container, [len(segment) for segment in segments])
+    plan = plan_decoders(container, [len(numbers) for numbers in needed])
     facts: list[StreamFacts | None] = [None] * len(segments)
     with ExitStack() as opened:
         decoders = [container]
@@ -86,14 +86,20 @@ def decode_by_seeking(container: Container, buffer: FrameBuffer) -> StreamFacts:
         source = opened.enter_context(_PacketSource(container))
 
         def decode(decoder: Container, share: list[int]) -> None:
-            _set_threads(decoder, plan.threads)
+            _set_threads(decoder, plan.threads, fields=packet_index.fields)
             reformatter = VideoReformatter()
             for number in share:
-                packets = (source.packet(n) for n in segments[number].tolist())
+                packets = (source.packet(n) for n in needed[number].tolist())
+                run_in = RunIn.of(packet_index, segments[number], needed[number])
                 facts[number] = found = StreamFacts()
                 try:
                     for index, frame in _segment_frames(
-                        decoder, packets, index_of_pts, found, may_be_fields=not packet_index.whole
+                        decoder,
+                        packets,
+                        index_of_pts,
+                        found,
+                        run_in,
+                        packet_index,
                     ):
                         buffer.store(index, to_rgb(frame, decoder.path, reformatter))
                 except FrameSizeChanged:
@@ -136,21 +142,25 @@ def stream_by_seeking(
     numbers = packet_index.order[indices]
     in_file = np.argsort(numbers)
     wanted = numbers[in_file]
-    _set_threads(container, container.threads)
-    container.stream.codec_context.flush_buffers()  # after a segment that failed
+    _set_threads(container, container.threads, fields=packet_index.fields)
     newest = -1
     with _PacketSource(container) as source:
-        for first, last in find_segments(packet_index.clock, packet_index.entry, wanted):
-            begin, end = np.searchsorted(wanted, first), np.searchsorted(wanted, last, "right")
-            needed = ~packet_index.droppable[first : last + 1]
-            needed[wanted[begin:end] - first] = True
+        for segment in find_segments(packet_index, wanted, run_in=container.runs_in):
+            begin, end = np.searchsorted(wanted, [segment.first, segment.last + 1])
+            numbers = _needed(packet_index, wanted[begin:end], segment)
+            run_in = RunIn.of(packet_index, segment, numbers)
             times = packet_index.clock[wanted[begin:end]].tolist()
             index_of_pts = dict(zip(times, indices[in_file[begin:end]].tolist(), strict=True))
-            packets = (source.packet(n) for n in (first + np.flatnonzero(needed)).tolist())
+            packets = (source.packet(n) for n in numbers.tolist())
             waiting = sorted(index_of_pts.values())
             try:
                 for index, frame in _segment_frames(
-                    container, packets, index_of_pts, facts, may_be_fields=not packet_index.whole
+                    container,
+                    packets,
+                    index_of_pts,
+                    facts,
+                    run_in,
+                    packet_index,
                 ):
                     if index <= newest or index != waiting[0]:
                         raise SeekMismatch("a frame is missing, or in another order")
@@ -169,8 +179,8 @@ def _segment_frames(
     packets: Iterable[Packet[VideoStream]],
     index_of_pts: dict[int, int],
     facts: StreamFacts,
-    *,
-    may_be_fields: bool,
+    run_in: RunIn,
+    packet_index: PacketIndex,
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Decode one segment from its start; yield those of its frames that are wanted, with indices.
 
@@ -179,11 +189,19 @@ def _segment_frames(
     import av
 
     context = decoder.stream.codec_context
-    context.options = decoder_options(decoder, strict=True)
+    context.options = decoder_options(decoder, packet_index, strict=True)
     latest: int | None = None
     try:
-        for packet in (*packets, None):
-            for frame in context.decode(packet):
+        for number, packet in enumerate((*packets, None)):
+            try:
+                frames = context.decode(packet)
+            except av.error.FFmpegError:
+                if number >= run_in.packets:
+                    raise
+                continue
+            for frame in frames:
+                if run_in.packets and (frame.pts is None or frame.pts < run_in.until):
+                    continue
                 if frame.pts is None or (latest is not None and frame.pts <= latest):
                     raise SeekMismatch("frames are decoded in another order than their timestamps")
                 latest = frame.pts
@@ -192,13 +210,14 @@ def _segment_frames(
                 if frame.is_corrupt or index == _TAKEN:
                     raise SeekMismatch("a frame is corrupt, or decoded twice")
                 index_of_pts[latest] = _TAKEN
-                if frame.interlaced_frame and may_be_fields:
+                if frame.interlaced_frame and not packet_index.whole:
                     raise SeekMismatch(FIELDS_REASON)
                 facts.add_frame(frame)
                 yield index, frame
-        context.flush_buffers()
     except (av.error.FFmpegError, MemoryError) as error:
         raise SeekMismatch(ffmpeg_reason(error)) from None
+    finally:
+        context.flush_buffers()
 
 
 class _PacketSource:
@@ -253,6 +272,8 @@ class _PacketSource:
         raise SeekMismatch("reading the file again gives other packets")
 
     def _has_time(self, packet: Packet[VideoStream], number: int) -> bool:
+        if self.packet_index.second[number]:  # which has the time of the first field here
+            return True
         time = NO_TIME if packet.pts is None else packet.pts
         return time == int(self.packet_index.pts[number])
 
@@ -277,18 +298,73 @@ class _PacketSource:
         self.numbered = enumerate(self.reopened.packets())
 
 
-def find_segments(
-    pts: npt.NDArray[np.int64], entry: npt.NDArray[np.int8], wanted: npt.NDArray[np.int64]
-) -> list[tuple[int, int]]:
-    """Return the (first, last) packet of each segment to decode for the packets `wanted`.
+class Segment(NamedTuple):
+    """Packets that are decoded one after the other.
+
+    Attributes:
+        begin: The number of the first one.
+        first: The number of the start from which on frames may be wanted; those before it only
+            leave the decoder as a decode from the start does.
+        last: The number of the last one.
+    """
+
+    begin: int
+    first: int
+    last: int
+
+
+class RunIn(NamedTuple):
+    """How much of a segment comes before its first frame.
+
+    Attributes:
+        packets: How many of its packets, in which faults are no damage.
+        until: The time of the first frame.
+    """
+
+    packets: int
+    until: int
+
+    @classmethod
+    def of(
+        cls, packet_index: PacketIndex, segment: Segment, needed: npt.NDArray[np.int64]
+    ) -> RunIn:
+        """Return that of a segment of which the packets `needed` are decoded."""
+        packets = int(np.searchsorted(needed, segment.first))
+        return cls(packets, int(packet_index.clock[segment.first]))
+
+
+def _needed(
+    packet_index: PacketIndex, wanted: npt.NDArray[np.int64], segment: Segment
+) -> npt.NDArray[np.int64]:
+    """Return the packets of a segment, int64, without those that no packet `wanted` depends on.
 
     Args:
-        pts: int64 (n,), the time of each packet.
-        entry: int8 (n,), where decoding may start (`data.video.pyav.packets`).
-        wanted: int64, packet numbers in growing order.
+        packet_index: The packets.
+        wanted: int64, packet numbers in growing order, also of other segments.
+        segment: The segment.
     """
+    begin, end = segment.begin, segment.last + 1
+    needed = ~packet_index.droppable[begin:end]
+    inside = np.searchsorted(wanted, [begin, end])
+    needed[wanted[inside[0] : inside[1]] - begin] = True
+    second = np.flatnonzero(packet_index.second[begin:end])
+    needed[second] = needed[second - 1]
+    return begin + np.flatnonzero(needed)
+
+
+def find_segments(
+    packet_index: PacketIndex, wanted: npt.NDArray[np.int64], *, run_in: bool = False
+) -> list[Segment]:
+    """Return the segments to decode for the packets `wanted`.
+
+    Args:
+        packet_index: The packets.
+        wanted: int64, packet numbers in growing order, none of a second field.
+        run_in: Begin before an open start, so early that no picture before it is missed.
+    """
+    pts, entry, second = packet_index.clock, packet_index.entry, packet_index.second
     entries = np.flatnonzero(entry != NO_ENTRY)
-    segments: list[tuple[int, int]] = []
+    segments: list[Segment] = []
     for number in wanted.tolist():
         first = 0
         # Nearly always the nearest entry is the one.
@@ -297,9 +373,14 @@ def find_segments(
             if entry[candidate] == CLOSED_ENTRY or pts[number] >= pts[candidate]:
                 first = candidate
                 break
-        while segments and first <= segments[-1][1]:
-            first = min(first, segments.pop()[0])
-        segments.append((first, number))
+        begin = first
+        if run_in and entry[first] == OPEN_ENTRY:
+            early = entries[entries <= max(first - RUN_IN_PACKETS, 0)]
+            begin = int(early[-1]) if len(early) else 0
+        while segments and begin <= segments[-1].last:
+            begin, first = min((begin, first), segments.pop()[:2])
+        last = number + int(number + 1 < len(second) and second[number + 1])
+        segments.append(Segment(begin, first, last))
     return segments
 
 
@@ -354,7 +435,8 @@ def balance(lengths: list[int], count: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def _set_threads(decoder: Container, threads: int) -> None:
+def _set_threads(decoder: Container, threads: int, *, fields: bool) -> None:
     context = decoder.stream.codec_context
     if not context.is_open:
-        context.thread_count = slice_threads(context, threads)
+        # In several threads a field alone would count as a frame, or as an error.
+        context.thread_count = 1 if fields else slice_threads(context, threads)

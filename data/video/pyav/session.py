@@ -14,7 +14,12 @@ from data.video.info import VideoInfo
 from data.video.pyav.clock import steady
 from data.video.pyav.container import Container, video_streams
 from data.video.pyav.frame_buffer import FrameBuffer, FullDecode, StreamFacts
-from data.video.pyav.packet_index import first_group, leading_packets
+from data.video.pyav.packet_index import (
+    LEADING_NOTE,
+    first_group,
+    leading_packets,
+    packets_before_start,
+)
 from data.video.pyav.packets import OPEN_ENTRY
 from data.video.pyav.seek import (
     FIELDS_REASON,
@@ -69,14 +74,24 @@ class DecodeSession:
     def _ends_whole(self) -> bool:
         """Return whether the last packet of a file that may be cut off is a whole frame."""
         packet_index = self.container.packet_index
-        if not self.container.may_be_cut or packet_index.hidden[-1]:
+        last_frame = packet_index.last_frame
+        if not self.container.may_be_cut or packet_index.hidden[last_frame]:
             return True
-        last = np.flatnonzero(packet_index.order == len(packet_index.pts) - 1)
+        last = np.flatnonzero(packet_index.order == last_frame)
         try:
-            decode_by_seeking(self.container, self._new_buffer(last))
+            self._decode_by_seeking(self._new_buffer(last))
         except SeekMismatch:
             return False
         return True
+
+    def _decode_by_seeking(self, buffer: FrameBuffer) -> StreamFacts:
+        """Decode by seeking; where that fails at open starts, once more from before them."""
+        try:
+            return decode_by_seeking(self.container, buffer)
+        except SeekMismatch:
+            if not self.container.run_in():
+                raise
+            return decode_by_seeking(self.container, buffer)
 
     def decode_fully(self) -> None:
         """Find out what the file shows by decoding all of it.
@@ -94,11 +109,14 @@ class DecodeSession:
         damage, notes = list(packet_index.damage), []
         lost = presented - len(full.pts)
         concealed = len(strict.failures) - len(full.failures)
-        if full.failures:
+        if self._starts_late(strict, full):
+            concealed = 0
+            notes.append(LEADING_NOTE.format(lost))
+        elif full.failures:
             damage.append(f"{len(full.failures):,} packets cannot be decoded")
         elif lost > 0 and packet_index.countable and not full.facts.interlaced:
             if self._are_leading(full):
-                notes.append(f"its first {lost:,} pictures need earlier ones, and are not shown")
+                notes.append(LEADING_NOTE.format(lost))
             else:
                 damage.append(f"{lost:,} frames do not decode")
         if full.corrupt:
@@ -137,20 +155,43 @@ class DecodeSession:
 
     def _is_cut_off(self, strict: FullDecode, full: FullDecode) -> bool:
         """Return whether the file ends in mid-frame: its last packet, and no other, is faulty."""
-        pts = self.container.packet_index.pts
-        last = len(pts) - 1
+        pts, last = self.container.packet_index.pts, self.container.packet_index.last_frame
         if not self.container.may_be_cut or last < 1 or strict.clean:
             return False
         failures, corrupt = [*strict.failures, *full.failures], {*strict.corrupt, *full.corrupt}
         without_time = {None} if strict.failures else set()
         return min(failures, default=last) >= last and corrupt <= {int(pts[-1]), *without_time}
 
+    def _starts_late(self, strict: FullDecode, full: FullDecode) -> bool:
+        """Return whether a broadcast was recorded from mid-group on, and is whole from then on.
+
+        Other containers are written from a keyframe on, so that a lack of one is damage.
+        """
+        packet_index = self.container.packet_index
+        late = packets_before_start(packet_index.pts, packet_index.entry)
+        if not self.container.leaps or not len(late):
+            return False
+        return (
+            self._are_among(full, late)
+            and not full.corrupt
+            and {*strict.failures, *full.failures} <= set(late.tolist())
+        )
+
+    def _are_among(self, full: FullDecode, packets: npt.NDArray[np.int64]) -> bool:
+        """Return whether all frames that do not decode, each known by its time, are of `packets`.
+
+        Where parts of a file have the same times, it is not known which frames these are.
+        """
+        packet_index = self.container.packet_index
+        missing = set(packet_index.pts[packet_index.order].tolist()) - set(full.pts)
+        lost = packet_index.presented_frames - len(full.pts)
+        return len(missing) == lost and missing <= set(packet_index.pts[packets].tolist())
+
     def _are_leading(self, full: FullDecode) -> bool:
         """Return whether every frame that does not decode is shown before the start it follows."""
         packet_index = self.container.packet_index
         leading = leading_packets(packet_index.pts, packet_index.entry)
-        missing = set(packet_index.pts[packet_index.order].tolist()) - set(full.pts)
-        return missing <= set(packet_index.pts[leading].tolist())
+        return self._are_among(full, leading)
 
     def _is_open_start(self, strict: FullDecode, full: FullDecode) -> bool:
         """Return whether what FFmpeg finds wrong is only that pictures before the start are gone.
@@ -253,7 +294,7 @@ class DecodeSession:
         buffer = self._new_buffer(indices)
         if self.random_access:
             try:
-                self.facts = decode_by_seeking(container, buffer)
+                self.facts = self._decode_by_seeking(buffer)
             except SeekMismatch as mismatch:
                 self.mismatch, old_pts = str(mismatch), self.pts()
                 self.decode_fully()
@@ -291,6 +332,8 @@ class DecodeSession:
                     done += 1
                 return
             except SeekMismatch as mismatch:
+                if self.container.run_in():
+                    continue
                 if damaged is None:
                     damaged = self._damage_behind(mismatch)
                 if damaged is not None:
@@ -336,7 +379,7 @@ class DecodeSession:
         stream, context = container.stream, container.stream.codec_context
         times, times_from = self.times()
         entries = np.union1d([0], np.flatnonzero(packet_index.entry))
-        gop_lengths = np.diff(np.append(entries, len(packet_index.pts)))
+        gop_lengths = np.add.reduceat((~packet_index.second).astype(np.int64), entries)
         return VideoInfo(
             path=container.path,
             bytes=container.bytes,

@@ -105,7 +105,7 @@ def test_a_stretch_is_cut_inside_it_and_a_partial_window_is_left_out(clip_file):
     assert times(start=1.5) == [(1.5, 2.25)]
     assert times(start=0.25, end=1.2) == [(0.25, 1)]
     assert times(end=99.0) == times()
-    with pytest.raises(VideoError, match=r"it lasts 2\.500 s, and a window takes 3 s \(--span\)"):
+    with pytest.raises(VideoError, match="a window takes 3 s: try a smaller --span"):
         list(read_windows(path, SAMPLING, Windows(every=2, span=3), everything))
     with pytest.raises(VideoError, match=r"there are 0\.400 s, and a window takes 0\.75 s"):
         list(read_windows(path, SAMPLING, windows, everything, start=1.0, end=1.4))

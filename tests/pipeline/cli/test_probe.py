@@ -20,3 +20,12 @@ def test_only_full_decodes_every_frame(tmp_path):
     assert full["decodable_frames"] == 30
     assert full["agreement"]
     assert not any(note.startswith("not decoded") for note in full["notes"])
+
+
+def test_where_no_file_can_be_read_the_command_has_failed(tmp_path):
+    film = encode(tmp_path / "film.mp4", codec="mpeg4", frames=3)
+    others = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for other in others:
+        other.write_text("no video")
+    assert CliRunner().invoke(main, ["probe", *map(str, others)]).exit_code == 1
+    assert CliRunner().invoke(main, ["probe", *map(str, others), str(film)]).exit_code == 3

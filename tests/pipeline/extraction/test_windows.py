@@ -61,7 +61,10 @@ def test_a_folder_is_cut_resumed_and_said(films, tmp_path, tiny):
     assert shown.exit_code == 3
     assert " kept, 2 failed in " in shown.stderr
     assert "failed: none.mp4: a text file, not a video" in shown.stderr
-    assert "failed: 2.mp4: it lasts 0.480 s, and a window takes 1 s (--span)" in shown.stderr
+    assert (
+        "failed: 2.mp4: it lasts 0.480 s, and a window takes 1 s: try a smaller --span"
+        in shown.stderr
+    )
     assert re.search(r"note: 6 clips \(\d\.mp4#00000.*\): colour is not tagged", shown.stderr)
     found = cache.load(target)
     assert found.clip_id == [f"{n}.mp4{window}" for n in (0, 1) for window in IDS]

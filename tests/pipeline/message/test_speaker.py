@@ -420,11 +420,23 @@ def test_a_video_without_a_window_and_a_window_without_frames_fail_alone(run, cl
     words = [str(run.folder), str(clips[0].path), str(film), "--device", "cpu"]
     shown = CliRunner().invoke(command, [*words, "--every", "2"])
     assert shown.exit_code == 3
-    assert "it lasts 1.000 s, and a window takes 2 s (--span)" in shown.stderr
+    assert "it lasts 1.000 s, and a window takes 2 s: try a smaller --every" in shown.stderr
     assert len(shown.stdout.splitlines()) == 2
     shown = CliRunner().invoke(command, [*words, "--every", "2", "--span", "0.5"])
     assert shown.exit_code == 3
-    assert f"{film}#000002-000002.5: the clip has 6 frames, 8 are asked for" in shown.stderr
+    assert f"{film}#000002-000002.5: the clip has 6 frames, 8 are asked for (" in shown.stderr
+
+
+def test_where_no_clip_has_a_message_the_command_has_failed(run, clips, tmp_path):
+    short = make_video(tmp_path / "short.mp4", 60, frames=1)
+    words = [str(run.folder), str(short), "--device", "cpu"]
+    shown = CliRunner().invoke(command, words)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert (
+        "the clip has 1 frame, 8 are asked for (`extract` takes fewer with --frames, or repeats "
+        "the last with --pad)"
+    ) in shown.stderr
+    assert CliRunner().invoke(command, [*words, str(clips[0].path)]).exit_code == 3
 
 
 def test_a_cache_is_not_cut(run):

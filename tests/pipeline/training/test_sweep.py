@@ -47,9 +47,18 @@ def test_a_cell_that_fails_is_named_and_leaves_the_others_alone(cache_path, tmp_
     assert "split-kfold-9: 14 objects are too few for 9 folds" in shown.stderr
     rows = list(csv.DictReader((tmp_path / "grid" / "sweep.csv").open()))
     assert [bool(row["error"]) for row in rows] == [False, True]
-    shown = sweep(cache_path, tmp_path / "none", "--sweep", "split=kfold-2,kfold-9")
+
+
+def test_where_every_cell_fails_the_table_of_before_stays(cache_path, tmp_path):
+    table = tmp_path / "grid" / "sweep.csv"
+    shown = sweep(cache_path, table.parent, "--sweep", "split=kfold-2,kfold-9")
     assert shown.exit_code == 2
-    assert "2 folds leave none" in shown.stderr
+    assert "kfold-2 leaves no fold" in shown.stderr
+    assert not table.exists()
+    sweep(cache_path, table.parent, "--sweep", "vocab=2,3")
+    written = table.read_bytes()
+    assert sweep(cache_path, table.parent, "--sweep", "split=kfold-2,kfold-9").exit_code == 2
+    assert table.read_bytes() == written
 
 
 @pytest.mark.parametrize(

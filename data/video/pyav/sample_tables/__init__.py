@@ -1,4 +1,4 @@
-"""Where the packets of long recordings are: by the tables of MP4, and the blocks of Matroska.
+"""Where the packets of long recordings are: tables of MP4, blocks of Matroska, transport packets.
 
 PyAV gives packets one after the other, each an object, which decides how long a clip of hours takes
 to open. A table is used only where it is simple and FFmpeg agrees (`SampleTable.is_confirmed`); the
@@ -8,10 +8,11 @@ rest is left to FFmpeg, packet by packet.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from data.video.pyav.sample_tables import matroska, mp4
+from data.video.pyav.sample_tables import matroska, mp4, transport
 from data.video.pyav.sample_tables.table import SampleTable, UnusualTable
+from data.video.pyav.sample_tables.transport_table import TransportTable
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -23,6 +24,7 @@ FEWEST_SAMPLES = 2_000
 _FINDERS = {
     "mov,mp4,m4a,3gp,3g2,mj2": mp4.find_samples,
     "matroska,webm": matroska.find_samples,
+    "mpegts": transport.find_samples,
 }
 
 
@@ -44,4 +46,18 @@ def find_samples(path: Path, form: str, stream: VideoStream) -> SampleTable | No
         return None
 
 
-__all__ = ["SampleTable", "find_samples"]
+def restored(path: Path, arrays: dict[str, Any], values: list[int]) -> SampleTable:
+    """Return a table as it was.
+
+    Args:
+        path: The file.
+        arrays: Its `position`, `size`, `pts` and `key`.
+        values: Its `values`.
+    """
+    if len(values) == 2:
+        return SampleTable(path, **arrays, dated=bool(values[0]), seekable=bool(values[1]))
+    pid, length, end = values
+    return TransportTable(path, **arrays, pid=pid, length=length, end=end)
+
+
+__all__ = ["SampleTable", "find_samples", "restored"]

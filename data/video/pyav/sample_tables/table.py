@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.video.pyav.nal_units import PacketBytes
+from data.video.pyav.packets import PacketFacts
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Packets at the start of a file that are compared with FFmpeg's.
 COMPARED_PACKETS = 3
+# What FFmpeg may say beside a packet: nothing that changes it.
+USUAL_SIDE_DATA = {"mpegts_stream_id"}
 
 
 class UnusualTable(Exception):
@@ -39,6 +42,7 @@ class SampleTable:
         key: Whether the table calls it a keyframe.
         dated: Whether FFmpeg's own table has the decoding time of each packet.
         seekable: Whether FFmpeg can seek in the file without reading it.
+        facts: What the bitstream of the packets tells, where finding them took reading it.
     """
 
     path: Path
@@ -48,9 +52,15 @@ class SampleTable:
     key: npt.NDArray[np.bool_]
     dated: bool = False
     seekable: bool = True
+    facts: PacketFacts | None = None
 
     def __len__(self) -> int:
         return len(self.position)
+
+    @property
+    def values(self) -> list[int]:
+        """What is no array in it, for `sample_tables.restored`."""
+        return [self.dated, self.seekable]
 
     def batches(self, packets: int, size: int) -> Iterator[PacketBytes]:
         """Yield all packets with their bytes, at most so many and so many bytes at a time.
@@ -64,10 +74,27 @@ class SampleTable:
                 start = self.position[first : first + packets]
                 end = start + self.size[first : first + packets]
                 count = max(int(np.searchsorted(end, start[0] + size, side="right")), 1)
-                start, end = start[:count] - start[0], end[:count] - start[0]
-                data = read_at(file.fileno(), int(self.position[first]), int(end[-1]))
-                yield PacketBytes(np.frombuffer(data, np.uint8), start, end)
+                yield self._read(file.fileno(), first, first + count)
                 first += count
+
+    def _read(self, file: int, first: int, last: int) -> PacketBytes:
+        """Return the packets from `first` to `last`, which is not one of them."""
+        start = self.position[first:last] - self.position[first]
+        end = start + self.size[first:last]
+        data = read_at(file, int(self.position[first]), int(end[-1]))
+        return PacketBytes(np.frombuffer(data, np.uint8), start, end)
+
+    def content(self, file: int, number: int) -> bytes:
+        """Return the bytes of one packet.
+
+        Args:
+            file: The descriptor of the open file.
+            number: The number of the packet.
+
+        Raises:
+            OSError: The file cannot be read, or has become shorter.
+        """
+        return read_at(file, int(self.position[number]), int(self.size[number]))
 
     def packet(self, file: int, number: int, stream: VideoStream) -> Packet[VideoStream]:
         """Return one packet as FFmpeg's demuxer does.
@@ -82,9 +109,7 @@ class SampleTable:
         """
         from av.packet import Packet
 
-        size = int(self.size[number])
-        packet: Any = Packet(size)
-        packet.update(read_at(file, int(self.position[number]), size))
+        packet: Any = Packet(self.content(file, number))
         packet.pts = int(self.pts[number])
         packet.dts = stream.index_entries[number].timestamp if self.dated else None
         packet.time_base, packet.stream = stream.time_base, stream
@@ -126,11 +151,9 @@ class SampleTable:
 
     def _is_packet(self, number: int, theirs: Packet[VideoStream], file: int) -> bool:
         mine = self.packet(file, number, theirs.stream)
-        unusual = (
-            theirs.is_discard or theirs.is_corrupt or any(True for _ in theirs.iter_sidedata())
-        )
+        unusual = {data.data_type for data in theirs.iter_sidedata()} - USUAL_SIDE_DATA
         return (
-            not unusual
+            not (unusual or theirs.is_discard or theirs.is_corrupt)
             and (mine.pts, mine.is_keyframe) == (theirs.pts, theirs.is_keyframe)
             and (not self.dated or mine.dts == theirs.dts)
             and bytes(mine) == bytes(theirs)

@@ -11,9 +11,9 @@ from data.video import Limits, VideoError, probe, read
 from data.video.pyav import DecodeSession, container, kept_index, open_video, sample_tables, session
 from tests.helpers.indexes import assert_equal
 
-# Found by tables, by blocks, decoded whole: without times, with fields, twice as it starts open.
+# Found by tables, by blocks, of fields, decoded whole: twice as it starts open, with joints.
 KINDS = (
-    "h264_short_gop", "vp9", "hevc_open_gop", "h264_paff", "h264_paff_transport", "open_h264_mkv",
+    "h264_short_gop", "vp9", "hevc_open_gop", "fields_h264_mp4", "fields_h264_mkv", "open_h264_mkv",
     "restarted_webm", "duplicate_times",
 )  # fmt: skip
 

@@ -1,9 +1,17 @@
 """NAL units of several packets at once, and the codes in their headers."""
 
+import re
+
 import numpy as np
 import pytest
 
-from data.video.pyav.nal_units import PacketBytes, nal_units, recovers_at_once, slice_types
+from data.video.pyav.nal_units import (
+    HeaderBits,
+    PacketBytes,
+    nal_units,
+    recovers_at_once,
+    slice_types,
+)
 
 
 def contents(units, packets) -> list[tuple[int, bytes]]:
@@ -45,13 +53,18 @@ def code(value: int) -> str:
     return "0" * (len(bits) - 1) + bits
 
 
+def escaped(data: bytes) -> bytes:
+    """Return what is in a NAL unit with the bytes that keep start codes out of it."""
+    return re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", data)
+
+
 @pytest.mark.parametrize("first", [0, 1, 7, 36_863, 2**31 - 2, 2**40])
 def test_the_type_of_a_slice(first):
     for value in range(10):
         bits = code(first) + code(value) + "1"
         data = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
         for tail in (b"", b"\xff" * 20):
-            both = np.frombuffer(data + tail, np.uint8)
+            both = np.frombuffer(escaped(data) + tail, np.uint8)
             found = slice_types(both, np.array([0]), np.array([len(both)]))
             assert found.tolist() == [value % 5]
 
@@ -68,3 +81,28 @@ def test_a_recovery_point_after_other_messages():
         assert recovers_at_once(sei, 0, len(sei))
     late = np.frombuffer(b"\x06\x06\x01\x44\x80", np.uint8)
     assert not recovers_at_once(late, 0, len(late))
+
+
+def test_numbers_of_many_headers_at_once():
+    """Of each header: a code, three bits, then four bits or none, then a code again."""
+    rng = np.random.default_rng(0)
+    headers, expected = [], []
+    for number in range(200):
+        first, three, some, last = (int(rng.integers(0, top)) for top in (300, 8, 16, 2000))
+        more = number % 3 > 0
+        bits = code(first) + f"{three:03b}" + more * f"{some:04b}" + code(last) + "1"
+        bits = "0" * 16 * (number % 5 == 0) + bits  # bits that take escapes
+        bits += "0" * (-len(bits) % 8)
+        headers.append(escaped(int(bits, 2).to_bytes(len(bits) // 8, "big")))
+        expected.append((first, three, more * some, last))
+    end = np.cumsum([len(header) for header in headers])
+    start = end - [len(header) for header in headers]
+    found = HeaderBits(np.frombuffer(b"".join(headers), np.uint8), start, end)
+    found.read(np.where(np.arange(200) % 5 == 0, 16, 0))
+    more = np.where(np.arange(200) % 3 > 0, 4, 0)
+    values = found.code(), found.read(3), found.read(more), found.code()
+    assert list(zip(*(value.tolist() for value in values), strict=True)) == expected
+    assert found.known.all()
+    found.read(32)
+    assert not found.known.any()
+    assert found.code(where=np.zeros(200, bool)).shape == (200,)

@@ -1,17 +1,36 @@
 """Frames and fields: what parameter sets and slice headers tell, and what is read at random."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from data.video import Limits, VideoError, read
 from data.video.pyav import DecodeSession, open_video, session
-from data.video.pyav.picture_structure import FrameCoding, frame_coding, picture_order
+from data.video.pyav.nal_units import PacketBytes, nal_units
+from data.video.pyav.packets import parser_for
+from data.video.pyav.picture_structure import (
+    BOTH_FIELDS,
+    BOTTOM_FIELD,
+    FRAME,
+    TOP_FIELD,
+    UNKNOWN,
+    FrameCoding,
+    frame_coding,
+    picture_order,
+    second_fields,
+)
 from data.video.pyav.sequential import decode_fully
+from tests.helpers import recordings
 from tests.helpers.clips import X264, encode
+from tests.helpers.decoding import sequential
 
 
 def session_of(path) -> DecodeSession:
-    return DecodeSession(open_video(path, limits=Limits(), quick=True), accept_damaged=False)
+    opened = open_video(path, limits=Limits(), threads=2, quick=True)
+    return DecodeSession(opened, accept_damaged=False)
 
 
 @pytest.mark.parametrize(
@@ -31,9 +50,62 @@ def test_interlaced_frames_are_found_without_decoding_everything(name, clip_file
 
 
 @pytest.mark.parametrize("name", ["h264_paff", "h264_paff_transport"])
-def test_fields_are_no_frames(name, clip_file):
-    with open_video(clip_file(name), limits=Limits(), quick=True) as container:
-        assert not container.packet_index.whole
+def test_two_packets_of_fields_are_one_frame(name, clip_file, monkeypatch):
+    whole, _, _ = sequential(clip_file(name))
+    monkeypatch.setattr(session, "decode_fully", lambda *given, **named: pytest.fail("whole"))
+    read_by = session_of(clip_file(name))
+    index = read_by.container.packet_index
+    assert index.second.tolist() == [False, True] * 24
+    assert index.whole
+    wanted = np.array([23, 0, 7, 8])
+    np.testing.assert_array_equal(read_by.frames(wanted), np.stack(whole)[wanted])
+    assert read_by.facts.interlaced
+    numbers, frames = zip(*read_by.stream(np.arange(2, 24, 5)), strict=True)
+    np.testing.assert_array_equal(np.stack(frames), np.stack(whole)[list(numbers)])
+    assert read_by.info().longest_gop == 24
+
+
+FIELDS = [name for name in recordings.RECORDINGS if name.startswith("fields_")]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_are_read_at_random_as_a_decode_from_the_start_shows_them(
+    name, clip_file, monkeypatch
+):
+    whole, _, _ = sequential(clip_file(name))
+    assert len(whole) == 27
+    assert len({frame.tobytes() for frame in whole}) > 20
+    monkeypatch.setattr(session, "decode_fully", lambda *given, **named: pytest.fail("whole"))
+    for wanted in ([26], [3], [0], [25, 1, 13, 12], range(27)):
+        read_by = session_of(clip_file(name))
+        frames = read_by.frames(np.array(wanted))
+        np.testing.assert_array_equal(frames, np.stack([whole[index] for index in wanted]))
+        assert (read_by.shown_frames, read_by.random_access) == (27, True)
+    numbers, frames = zip(*read_by.stream(np.arange(2, 27, 7)), strict=True)
+    np.testing.assert_array_equal(np.stack(frames), np.stack([whole[n] for n in numbers]))
+
+
+@pytest.mark.parametrize("name", ["fields_h264", "fields_h264_ts", "fields_mpeg2"])
+def test_a_damaged_field_is_noticed(name, clip_file, tmp_path):
+    """Whichever of the two of a frame it is."""
+    data = clip_file(name).read_bytes()
+    slices = [found.end() for found in re.finditer(b"\0\0\1[\x41\x61\2]", data)]
+    path = tmp_path / clip_file(name).name
+    for place in (slices[9], slices[10]):
+        spoilt = bytearray(data)
+        spoilt[place + 1 : place + 9] = b"\1" * 8
+        path.write_bytes(spoilt)
+        with pytest.raises(VideoError, match="damaged"):
+            session_of(path).frames(np.arange(27))
+
+
+def test_a_frame_of_which_a_field_is_cut_off_is_left_out(clip_file, tmp_path):
+    whole, _, _ = sequential(clip_file("fields_h264_ts"))
+    path = recordings.cut_in_last_frame(clip_file("fields_h264_ts"), tmp_path / "cut.ts")
+    with open_video(path, limits=Limits(), quick=True) as opened:
+        read_by = DecodeSession(opened, accept_damaged=False)
+        np.testing.assert_array_equal(read_by.frames(np.arange(25)), np.stack(whole[:25]))
+        assert "its last frame is cut off, and left out" in read_by.info().notes
 
 
 def test_what_parameter_sets_tell(clip_file):
@@ -52,33 +124,71 @@ def test_what_parameter_sets_tell(clip_file):
     assert frame_coding(b"\0\0\1" + one + b"\0\0\1" + other) is None
 
 
-@pytest.mark.parametrize("escaped", [False, True])
-def test_the_flag_of_a_field_comes_after_the_number_of_its_frame(escaped):
-    bits = 16 if escaped else 4
-    coding = FrameCoding(frames_only=False, frame_number_bits=bits, planes=False)
-    for field in (0, 1):
-        # first_mb 0, type 0, parameter set 0, then 0 as the frame's number
-        text = ("111" + "0" * bits + str(field) + "1").ljust(32, "0")
-        data = b"\x41" + int(text, 2).to_bytes(4, "big")
-        if escaped:
-            data = b"\x41" + bytes(8) + b"\0"  # no code ends
-            assert not coding.is_frame(data)
-            continue
-        assert coding.is_frame(data) == (not field)
-    assert not coding.is_frame(b"\x41")
-    assert FrameCoding(frames_only=True, frame_number_bits=4, planes=False).is_frame(b"\x41")
+def pictures_of(coding: FrameCoding, *units: bytes) -> tuple[list[int], list[int], list[int]]:
+    """Return structure, number and count of a packet of each of `units`."""
+    packets = [b"\0\0\1" + unit for unit in units]
+    together = PacketBytes.joined(b"".join(packets), [len(packet) for packet in packets])
+    found = coding.pictures(together, nal_units(together, 0))
+    return found.structure.tolist(), found.number.tolist(), found.low.tolist()
 
 
-def test_escapes_before_the_flag_are_taken_out():
-    """Eight bits, then 0 0 3 stands for 0 0."""
-    coding = FrameCoding(frames_only=False, frame_number_bits=16, planes=True)
-    for field in (0, 1):
-        # Codes of 1, 1 and 9 bits leave 5 of the second byte.
-        text = "1" + "1" + "000010000" + "00" + "0" * 16 + str(field) + "1"
-        plain = int(text.ljust(40, "0"), 2).to_bytes(5, "big")
-        escaped = plain.replace(b"\0\0", b"\0\0\3")
-        assert (b"\0\0" in plain) == (escaped != plain)
-        assert coding.is_frame(b"\x41" + escaped) == (not field)
+def header(*bits: str) -> bytes:
+    """Return the NAL unit of a slice, escaped, and with what follows its header."""
+    text = "".join(bits) + "1" + "10" * 40
+    plain = int(text[: len(text) // 8 * 8], 2).to_bytes(len(text) // 8, "big")
+    return b"\x41" + re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", plain)
+
+
+def test_the_flags_of_a_field_come_after_the_number_of_its_frame():
+    coding = FrameCoding(frames_only=False, frame_number_bits=16, planes=True, order_bits=6)
+    # Codes of 1, 1 and 11 bits, the plane, the frame's number, which takes an escape, then flags.
+    start = "1" + "1" + "00000100000" + "00"
+    frame = header(start, "0" * 13 + "101", "0", "000011")
+    top, bottom = (header(start, "0" * 16, "1", parity, "000111") for parity in "01")
+    assert b"\0\0\3" in top
+    found = pictures_of(coding, frame, top, bottom, b"\x41", b"\x09\xf0")
+    assert found[0] == [FRAME, TOP_FIELD, BOTTOM_FIELD, UNKNOWN, UNKNOWN]
+    assert found[1][:3] == [5, 0, 0]
+    assert found[2] == [3, 7, 7, -1, -1]
+    only = FrameCoding(frames_only=True, frame_number_bits=4, planes=False)
+    assert pictures_of(only, b"\x41")[0] == [FRAME]
+
+
+def test_both_fields_of_a_frame_in_one_packet_and_other_pairs():
+    coding = FrameCoding(frames_only=False, frame_number_bits=4, planes=False)
+
+    def field(number: int, bottom: int, first: str = "1") -> bytes:
+        return header(first, "1", "1", f"{number:04b}", "1", str(bottom))
+
+    more = field(3, 0, first="010")  # a slice further down in the picture
+    code = b"\0\0\1"
+    pairs = {
+        field(3, 0) + code + more + code + field(3, 1): BOTH_FIELDS,
+        field(3, 1) + code + field(3, 0): BOTH_FIELDS,
+        field(3, 0) + code + field(3, 0): UNKNOWN,
+        field(3, 0) + code + field(4, 1): UNKNOWN,
+        field(3, 0) + code + field(3, 1) + code + field(3, 0): UNKNOWN,
+        field(3, 0) + code + more: TOP_FIELD,
+    }
+    assert pictures_of(coding, *pairs)[0] == list(pairs.values())
+
+
+@pytest.mark.parametrize(
+    ("structure", "number", "second"),
+    [
+        ([3, 1, 2, 2, 1, 3], [0, 1, 1, 2, 2, 3], [0, 0, 1, 0, 1, 0]),
+        ([3, 3], [0, 1], [0, 0]),
+        ([4, 3, 1, 2], [0, 1, 2, 2], [0, 0, 0, 1]),
+        ([1, 2, 1], [0, 0, 1], None),  # the last one is alone
+        ([1, 1, 2, 2], [0, 0, 0, 0], None),
+        ([1, 3, 2], [0, 0, 0], None),
+        ([1, 2], [0, 1], None),
+        ([3, 0], [0, 1], None),
+    ],
+)
+def test_which_fields_complete_a_frame(structure, number, second):
+    found = second_fields(np.array(structure, np.int8), np.array(number, np.uint8))
+    assert (None if found is None else found.astype(int).tolist()) == second
 
 
 def test_groups_with_a_time_of_their_own_keep_random_access(clip_file):
@@ -93,6 +203,7 @@ def test_groups_with_a_time_of_their_own_keep_random_access(clip_file):
 
 # The order of pictures whose times do not tell it: as a decode from the start shows them.
 LONG = X264 | {"g": "12", "bf": "3", "b-pyramid": "normal", "refs": "4"}
+X265 = "log-level=none:pools=1:keyint=12:min-keyint=12"
 RECORDINGS = {
     "groups.avi": LONG,
     "groups.h264": LONG,
@@ -100,12 +211,20 @@ RECORDINGS = {
     "one_group.avi": LONG | {"g": "600"},
     "interlaced.avi": LONG | {"flags": "+ildct+ilme"},
     "in_order.h264": X264 | {"bf": "0"},
+    "closed.hevc": {"x265-params": f"{X265}:open-gop=0"},
+    "open.hevc": {"x265-params": f"{X265}:open-gop=1:b-pyramid=1:bframes=8"},
+    "interlaced.hevc": {"x265-params": f"{X265}:interlace=tff:temporal-layers=1"},
 }
+
+
+def recorded(path: Path, **options: Any) -> Path:
+    codec = "libx265" if path.suffix == ".hevc" else "libx264"
+    return encode(path, codec=codec, options=RECORDINGS[path.name], **options)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_frames_and_times_are_those_of_a_whole_decode(name, tmp_path, monkeypatch):
-    path = encode(tmp_path / name, frames=150, options=RECORDINGS[name])
+    path = recorded(tmp_path / name, frames=150)
     indices = np.array([149, 3, 70, 11, 12, 13, 148, 0], np.int64)
     with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
         whole = DecodeSession(opened, accept_damaged=True)
@@ -136,17 +255,20 @@ def test_a_damaged_frame_is_noticed(tmp_path):
         DecodeSession(opened, accept_damaged=False).frames(np.arange(60))
 
 
-def test_fields_and_packets_without_a_picture_have_no_order(clip_file):
-    with open_video(clip_file("h264_paff"), limits=Limits(), quick=True) as opened:
-        assert opened.packet_index.rank is None
+def test_packets_without_a_picture_and_places_that_are_taken_have_no_order(clip_file):
     with open_video(clip_file("h264_raw"), limits=Limits(), quick=True) as opened:
         extradata = opened.stream.codec_context.extradata
         packets = [bytes(packet) for packet in opened.packets()]
-    order = picture_order(packets, extradata)
-    assert sorted(order.tolist()) == list(range(40))
-    assert picture_order([*packets, b"\0\0\1\x09\xf0"], extradata) is None
-    assert picture_order([*packets, packets[-1]], extradata) is None
-    assert picture_order(packets, b"") is None
+
+    def order(packets: list[bytes], extradata: bytes):
+        together = PacketBytes.joined(b"".join(packets), [len(packet) for packet in packets])
+        counts = parser_for("h264", extradata, counts=True)(together).counts
+        return counts and picture_order(counts, np.zeros(len(packets), bool))
+
+    assert sorted(order(packets, extradata).tolist()) == list(range(40))
+    assert order([*packets, b"\0\0\1\x09\xf0"], extradata) is None
+    assert order([*packets, packets[-1]], extradata) is None
+    assert order(packets, b"") is None
 
 
 def test_a_stream_of_frames_is_in_the_order_of_pictures(tmp_path, monkeypatch):

@@ -116,7 +116,9 @@ def test_the_next_clip_of_a_file_finds_its_index_and_of_a_changed_file_another(
     made = []
     index_samples = container.index_samples
     monkeypatch.setattr(
-        container, "index_samples", lambda *given: made.append(given) or index_samples(*given)
+        container,
+        "index_samples",
+        lambda *given, **named: made.append(given) or index_samples(*given, **named),
     )
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip_file("h264_short_gop").read_bytes())
