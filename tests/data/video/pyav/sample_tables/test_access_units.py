@@ -114,3 +114,11 @@ def test_a_packet_without_a_picture_is_left_to_ffmpeg(stream):
     head = packets[0][: int(units.start[1]) - 3]
     assert keys_of(codec, extradata, [head, *packets[1:]]) is None
     assert keys_of(codec, extradata, [b"\1\2\3\4", *packets[1:]]) is None
+
+
+def test_a_unit_without_a_header_is_left_to_ffmpeg(stream):
+    """FFmpeg reads the next start code for it, and does not see the unit behind that."""
+    codec, extradata, packets = stream
+    at = packets[5].index(b"\0\0\1", 3)
+    given = [*packets[:5], packets[5][:at] + b"\0\0\1" + packets[5][at:], *packets[6:]]
+    assert keys_of(codec, extradata, given) is None
