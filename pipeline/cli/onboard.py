@@ -47,9 +47,9 @@ def onboard(
     """Let a new sender join the frozen agents of a RUN.
 
     The newcomer learns to be understood by receivers that do not learn. It sees the same clips
-    through another CACHE: of another backbone, or of another
-    output. Its accuracy is shown over steps, next to the agent that it replaces, silence in its
-    place, and a newcomer that learns from labels of other objects. Nothing is written.
+    through another CACHE: of another backbone, or of another output. Its accuracy is shown over
+    steps, next to the agent that it replaces, silence in its place, and a newcomer that learns
+    from labels of other objects. Nothing is written.
     """
     from pipeline.evaluation import retest, retests
     from pipeline.runs import Run
