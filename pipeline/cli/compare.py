@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import PATH, HelpGroup, as_json, examples
 from pipeline.cli.outputs import overwrite, require_free
 from pipeline.console import echo_json, log
@@ -25,7 +26,7 @@ MOST_PLANNED_SEEDS = 1_000_000
 @click.argument("runs", nargs=-1, type=PATH, metavar="RUN RUN...")
 @click.option(
     "--planned-seeds",
-    type=click.IntRange(2, MOST_PLANNED_SEEDS),
+    type=WholeNumber(2, MOST_PLANNED_SEEDS),
     help="Say what difference this many seeds would show, in place of those that the runs have.",
 )
 @click.option("-o", "--out", type=PATH, help="Also write a page with charts, to this file (.html).")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import PATH, HelpGroup, as_json, examples, moved_caches, named_caches
 from pipeline.console import ProgressBar, echo, echo_folded, echo_json, log, print_table
 
@@ -23,13 +24,13 @@ HELP_GROUP = HelpGroup.AGENTS
 @click.argument("cache", type=PATH)
 @click.option(
     "--agent",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="The agent whose place it takes, counted from 1.",
     show_default="the one whose silence costs most on training clips",
 )
 @click.option(
     "--steps",
-    type=click.IntRange(1, 20_000),
+    type=WholeNumber(1, 20_000),
     help="Steps of training, a batch each.",
     show_default="500",
 )
@@ -46,9 +47,9 @@ def onboard(
     """Let a new sender join the frozen agents of a RUN.
 
     The newcomer learns to be understood by receivers that do not learn. It sees the same clips
-    through another CACHE: of another backbone, or of another
-    output. Its accuracy is shown over steps, next to the agent that it replaces, silence in its
-    place, and a newcomer that learns from labels of other objects. Nothing is written.
+    through another CACHE: of another backbone, or of another output. Its accuracy is shown over
+    steps, next to the agent that it replaces, silence in its place, and a newcomer that learns
+    from labels of other objects. Nothing is written.
     """
     from pipeline.evaluation import retest, retests
     from pipeline.runs import Run

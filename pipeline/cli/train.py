@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.wording import counted
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
 from pipeline.cli.outputs import require_free
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
@@ -51,7 +52,7 @@ FOLDER = "Where it goes"
 @grouped_option(
     "--seeds",
     default=10,
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     group=CHOSEN,
     help="How many: seeds 0 .. N-1.",
 )

@@ -114,7 +114,8 @@ def train(
     names = tuple(properties) or tuple(inputs.clips.labels)
     if not names:
         raise HeliographError(
-            f"{' and '.join(map(str, paths.values()))} has no labels: nothing to talk about"
+            f"{' and '.join(map(str, paths.values()))} has no labels, so there is nothing to learn:"
+            " `heliograph cache label` takes them from a table"
         )
     config = build_config(
         preset,

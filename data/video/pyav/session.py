@@ -171,24 +171,27 @@ class DecodeSession:
         late = packets_before_start(packet_index.pts, packet_index.entry)
         if not self.container.leaps or not len(late):
             return False
-        missing = self._missing(full)
         return (
-            bool(missing)
+            self._are_among(full, late)
             and not full.corrupt
-            and missing <= set(packet_index.pts[late].tolist())
             and {*strict.failures, *full.failures} <= set(late.tolist())
         )
 
-    def _missing(self, full: FullDecode) -> set[int]:
-        """Return the times of the frames that do not decode."""
+    def _are_among(self, full: FullDecode, packets: npt.NDArray[np.int64]) -> bool:
+        """Return whether all frames that do not decode, each known by its time, are of `packets`.
+
+        Where parts of a file have the same times, it is not known which frames these are.
+        """
         packet_index = self.container.packet_index
-        return set(packet_index.pts[packet_index.order].tolist()) - set(full.pts)
+        missing = set(packet_index.pts[packet_index.order].tolist()) - set(full.pts)
+        lost = packet_index.presented_frames - len(full.pts)
+        return len(missing) == lost and missing <= set(packet_index.pts[packets].tolist())
 
     def _are_leading(self, full: FullDecode) -> bool:
         """Return whether every frame that does not decode is shown before the start it follows."""
         packet_index = self.container.packet_index
         leading = leading_packets(packet_index.pts, packet_index.entry)
-        return self._missing(full) <= set(packet_index.pts[leading].tolist())
+        return self._are_among(full, leading)
 
     def _is_open_start(self, strict: FullDecode, full: FullDecode) -> bool:
         """Return whether what FFmpeg finds wrong is only that pictures before the start are gone.

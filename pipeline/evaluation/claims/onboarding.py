@@ -27,10 +27,10 @@ from data.wording import counted
 from pipeline.agents import AgentFactory, AgentWindows, Stack, agent_windows, sender_logits
 from pipeline.agents import fresh_senders as new_senders
 from pipeline.config import CONVOLUTION
-from pipeline.dataset import Examples, energy_axes, load_finite_cache, match, project, training_axes
+from pipeline.dataset import Examples, load_finite_cache, match, principal_axes, project
 from pipeline.evaluation.adam import Adam
 from pipeline.evaluation.claims.retest import Retest, RetestInputs, Table, cell, share_text
-from pipeline.evaluation.context import CPU, MAX_AXES, MessageContext, one_hot_tokens, one_thread
+from pipeline.evaluation.context import CPU, MessageContext, one_hot_tokens, one_thread
 from pipeline.evaluation.interventions import MAX_CLIPS
 from pipeline.evaluation.pair_scores import Scores
 from pipeline.game import ClipTable, Rounds
@@ -39,12 +39,16 @@ Numbers = NDArray[np.int64]
 Progress = Callable[[int, int, str], None]
 
 STEPS = 500
-MOST_STEPS = 20_000
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 """The steps after which the newcomer is scored; the last one, too."""
 PAPER = 50
 """The step at which the paper's script looks first."""
 TEMPERATURE = 1.0
+LEARNING_RATE = 1e-3
+"""The published senders'."""
+AXES, SHRINKAGE = 64, 1.0
+"""A newcomer reads its features on so many axes, whitened as softly as the preset `default` does;
+scales of a run's own are those of other features."""
 ENOUGH = 0.9
 """Of the accuracy before: what the paper asks of a newcomer."""
 
@@ -153,12 +157,7 @@ class _Newcomers:
         config = context.config
         own = [split.train for split in context.splits]
         seen = features[:, _steps_of(context, agent, features.shape[1])]
-        axes = [
-            training_axes(seen, config, clips)
-            if config.axes
-            else energy_axes(seen, MAX_AXES, clips=clips)
-            for clips in own
-        ]
+        axes = [principal_axes(seen, AXES, SHRINKAGE, clips=clips) for clips in own]
         windows = AgentWindows.of(torch.from_numpy(project(seen, axes)), 1).repeated(2)
         alone = config.replace(agents=1, sees=(), encoder=CONVOLUTION)
         factory = AgentFactory(alone, (seen.shape[1],), (axes[0].shape[1],))
@@ -177,7 +176,7 @@ class _Newcomers:
             mine=mine,
             tables=tables,
             stack=stack,
-            adam=Adam(stack.values(), lr=config.sender_lr),
+            adam=Adam(stack.values(), lr=LEARNING_RATE),
             rng=np.random.default_rng(seed),
             noise=torch.Generator().manual_seed(seed),
         )

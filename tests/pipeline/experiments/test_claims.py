@@ -10,6 +10,7 @@ import pytest
 from data.errors import HeliographError
 from pipeline.experiments.claim import Claim
 from pipeline.experiments.claims import claims_page, markdown_table, measure_claims
+from pipeline.experiments.page import render
 from pipeline.experiments.recipe import find, parse
 from pipeline.runs import Run
 
@@ -136,6 +137,17 @@ def test_numbers_of_metrics_json_of_this_and_of_other_experiments(folder, stages
     page = claims_page("Claims", results, folder)
     assert page.count("Not run.") == 2
     assert "[T: 1 \\| 2](#t-1--2)" in page
+
+
+def test_the_page_of_the_experiment_shows_what_is_said_and_what_was_measured(folder, stages):
+    asked = claim(retest="noise", holds="<much> more", file="results/a.json")
+    results = measure_claims([asked], folder, {}, stages)
+    own = parse(f"{RECIPE}{NOISE}", "own", "own.toml")
+    about = {"views": {}, "runs": {}, "device": "cpu", "cores": 1, "versions": {}}
+    page = render(own, [], about, {}, results)
+    for part in ("<h2>Claims</h2>", "&lt;much&gt; more", "results/a.json", "sigma 0.5"):
+        assert part in page
+    assert "<h2>Claims</h2>" not in render(own, [], about, {})
 
 
 def test_a_run_that_a_re_test_is_not_for_says_so(folder, stages, monkeypatch):

@@ -92,6 +92,9 @@ CUT = {
     "vp8.ivf": recordings.VP8,
     "mpeg4.nut": {"codec": "mpeg4"},
     "raw.h264": {"options": clips.X264 | {"g": "12", "bf": "0"}},
+    "raw.m2v": recordings.MPEG2,
+    "raw.hevc": {"codec": "libx265", "options": {"x265-params": "log-level=none:bframes=0"}},
+    "raw.mjpeg": {"codec": "mjpeg", "pixels": "yuvj420p", "format": "mjpeg"},
 }
 
 
@@ -182,3 +185,13 @@ def test_a_first_keyframe_that_is_none_is_damage(clip_file, tmp_path):
     spoilt = clips.patched(path, tmp_path / "a.mp4", spoil)
     with pytest.raises(VideoError, match="damaged: header claims 60 frames, 60 are presented"):
         read(spoilt, [0])
+
+
+def test_frames_that_are_lost_in_a_later_part_are_damage(tmp_path):
+    """They have the times of frames of the first part, and are no pictures at its start."""
+    whole = clips.encode(tmp_path / "a.ts", rate=25, options=clips.X264 | {"g": "20"})
+    late = clips.remuxed(whole, tmp_path / "b.ts", change=lambda n, _: n >= 25)
+    path = tmp_path / "c.ts"
+    path.write_bytes(whole.read_bytes() + late.read_bytes())
+    with pytest.raises(VideoError, match=r"damaged: .* frames do not decode"):
+        read(path, [0])

@@ -1,7 +1,5 @@
 """A new sender joins frozen receivers: planted features that tell, and such that do not."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -12,22 +10,30 @@ from tests.pipeline.evaluation.conftest import (
     make_message_context,
 )
 
-STEPS = 60
+STEPS = 30
+
+
+def told_labels():
+    """Alpha is low or high, beta has five levels."""
+    labels = grid_labels()[0]
+    labels[:, 0] = np.where(labels[:, 0] > 1, 4, 0)
+    return labels
 
 
 @pytest.fixture(scope="module")
 def told():
-    """A run whose first agent tells alpha and whose second tells beta, heard without a doubt."""
-    tokens = grid_labels()[0].astype(int)
-    context = make_message_context(tokens, 5 * compositional_meaning(), agents=2)
-    return dataclasses.replace(context, config=context.config.replace(sender_lr=1e-3))
+    """A run whose first agent tells alpha and whose second tells beta."""
+    labels = told_labels()
+    meaning = 2 * compositional_meaning()
+    return make_message_context(labels.astype(int), meaning, labels=labels, agents=2)
 
 
 @pytest.fixture(scope="module")
 def telling():
     """Features of four steps from which alpha can be read."""
-    hot = np.eye(5)[grid_labels()[0][:, 0].astype(int)]
-    return 2 * hot[:, None] + 0.05 * np.random.default_rng(0).normal(size=(len(hot), 4, 5))
+    alpha = told_labels()[:, 0] / 4
+    seen = np.stack([alpha, 1 - alpha, *np.zeros((2, len(alpha)))], axis=1)
+    return seen[:, None] + 0.1 * np.random.default_rng(0).normal(size=(len(alpha), 4, 4))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +51,8 @@ def test_a_newcomer_that_can_tell_learns_the_code_of_frozen_receivers(joined):
     assert list(curve) == [step for step in SHOWN if step < STEPS] + [STEPS]
     assert of_alpha(joined["before"]) == 1
     assert of_alpha(joined["silent"]) == pytest.approx(0.5)
-    assert of_alpha(curve[0]["accuracy"]) < 0.7
-    assert of_alpha(curve[STEPS]["accuracy"]) > 0.75
+    assert of_alpha(curve[0]["accuracy"]) < 0.75
+    assert of_alpha(curve[STEPS]["accuracy"]) > 0.9
     assert curve[STEPS]["above_silent"]["interval"][0] > 0
     for row in joined["curve"]:  # the other agent goes on as it did
         assert row["accuracy"]["properties"]["beta"]["mean"] == 1
@@ -60,7 +66,7 @@ def test_with_labels_of_other_objects_it_learns_nothing(joined):
 
 
 def test_features_that_tell_nothing_teach_nothing(told, telling):
-    noise = 2 * np.random.default_rng(1).normal(size=telling.shape)
+    noise = np.random.default_rng(1).normal(size=telling.shape)
     last = onboard(told, noise, agent=0, steps=STEPS)["curve"][-1]
     assert of_alpha(last["accuracy"]) < 0.65
 
@@ -68,10 +74,7 @@ def test_features_that_tell_nothing_teach_nothing(told, telling):
 def test_when_enough_is_reached_is_told_for_each_seed(joined):
     enough = joined["enough"]
     assert enough["silent"] == [False] * 3
-    assert enough["permuted"] == [None] * 3
-    reached = [step for step in enough["newcomer"] if step is not None]
-    assert reached
-    assert all(0 < step <= STEPS for step in reached)
+    assert all(step is not None and 0 < step <= STEPS for step in enough["newcomer"])
 
 
 def test_where_nobody_listens_to_an_agent_silence_is_enough(context_of, telling):
