@@ -412,5 +412,5 @@ def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
     """
     if name not in table:
         known = ", ".join(sorted(table))
-        raise BackboneValueError(f"unknown {kind} {name!r}; choose from {known}")
+        raise BackboneValueError(f"no {kind} {name!r}: choose one of {known}")
     return table[name]

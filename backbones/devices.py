@@ -28,9 +28,13 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BackboneValueError(f"unknown device {name!r}; choose auto, cpu or cuda") from error
+        raise BackboneValueError(
+            f"no device {name!r}: choose one of auto, cpu, cuda, cuda:1, ..."
+        ) from error
     if device.type not in ("cpu", "cuda"):
-        raise BackboneValueError(f"device {name!r} is not supported; choose auto, cpu or cuda")
+        raise BackboneValueError(
+            f"device {name!r} is not supported: choose one of auto, cpu, cuda, cuda:1, ..."
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BackboneError(f"device {name!r} was asked for, but torch sees no CUDA GPU here")
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):

@@ -98,7 +98,7 @@ class Outputs:
         if pooled is None or pooled[0] == "grid":
             known = ", ".join(self.names)
             sums = f" (N up to {self.most_cells}), or several joined by +" if self.maps else ""
-            raise BackboneValueError(f"unknown output {name!r}; choose from {known}{sums}")
+            raise BackboneValueError(f"no output {name!r}: choose one of {known}{sums}")
         kind, cells = pooled[1], int(pooled[2] or 1)
         most = self.most_cells
         if self.maps is None or most is None:

@@ -33,7 +33,7 @@ def resolve_precision(precision: str, device: torch.device, *, motion: bool = Fa
     """
     if precision not in PRECISIONS:
         raise BackboneValueError(
-            f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}"
+            f"no precision {precision!r}: choose one of {', '.join(PRECISIONS)}"
         )
     if precision != "auto":
         return precision

@@ -139,7 +139,7 @@ def find_entry(name: str) -> Entry:
         raise BackboneError(f"the backbone plugin {name!r} does not load: {errors[name]}")
     known = ", ".join(sorted([*BACKBONES, *plugins]))
     raise BackboneValueError(
-        f"unknown backbone {name!r}; choose from {known}, or timm:MODEL for an image model of timm"
+        f"no backbone {name!r}: choose one of {known}, or timm:MODEL for an image model of timm"
     )
 
 

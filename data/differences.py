@@ -29,6 +29,15 @@ class Difference(NamedTuple):
         return CHOICES.get(self.name, self.name)
 
 
+def value_text(value: Any) -> str:
+    """Return a value of a difference in words.
+
+    >>> value_text("tiny"), value_text(None)
+    ("'tiny'", 'not known')
+    """
+    return "not known" if value is None else repr(value)
+
+
 CHOICES = {
     "fingerprint.name": "--backbone",
     "fingerprint.output": "--pool",

@@ -26,6 +26,7 @@ WITHOUT_SOURCE = {
     "data/video/test_mutations.py": "files of many containers, mutated",
     "data/video/test_nasty.py": "every decoder on hostile files",
     "data/video/test_random_places.py": "every decoder on real videos and recordings",
+    "pipeline/cli/test_wording.py": "what a user who goes wrong is told",
     "pipeline/cli/test_wrong_values.py": "every option, with a wrong value",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",
     "pipeline/metrics/test_main.py": "pipeline/metrics/__main__.py",

@@ -7,16 +7,18 @@ for: see `stand_ins` and `LEFT_OUT`.
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import backbones
+from backbones import Backbone, Entry, LoadOptions
 from data.simulate import simulate
+from pipeline.config.presets import PRESETS
 from tests.helpers.command import run
 from tests.helpers.films import make_film
-from tests.helpers.paper_files import make_paper_features
-from tests.helpers.tiny_backbone import TINY_ENTRY
+from tests.helpers.tiny_backbone import TINY_ENTRY, TINY_PREPROCESS, build_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/guide.md", "docs/numbers.md")
@@ -30,7 +32,10 @@ LEFT_OUT = {
 """Commands that are not run here, by their first words, and what runs them."""
 
 BACKBONES = ("dinov2_vits14", "vjepa2_vitl")
-"""Whose weights cannot be had here: the tiny backbone has their names."""
+"""Whose weights cannot be had here: a tiny random one has their names."""
+
+EPOCHS = 4
+"""For which every preset trains here."""
 
 OBJECTS = [f"object_{number:02d}" for number in range(12)]
 
@@ -88,17 +93,34 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.rglob("*.mp4"))
 
 
+def tiny_backbone(name: str) -> Entry:
+    """Return the tiny backbone under the name of another, with the paper's preprocessing, too."""
+
+    def build(options: LoadOptions) -> Backbone:
+        made = build_tiny(options)
+        made.preprocess = replace(TINY_PREPROCESS, name=options.preprocess)
+        made.name = name
+        made.fingerprint |= {"name": name, "preprocess": made.preprocess.describe()}
+        return made
+
+    return replace(TINY_ENTRY, name=name, build=build, preprocessings=("official", "paper"))
+
+
 @pytest.fixture
 def stand_ins(tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh folder with what the pages' commands are given, and nothing else.
 
     - `~/phys101`: a tree in the layout of Physics 101, of simulated clips;
     - `clips.csv` and `clips/`: the same clips in a table with labels; `new_clip.mp4`, `day.mp4`;
-    - `phase87_phys101_spring_features.pt`: made features in the paper's format;
-    - `BACKBONES`: the tiny backbone under their names.
+    - `phase87_phys101_spring_features.pt`: features in the paper's format, made of that tree;
+    - `BACKBONES`: the tiny backbone under their names;
+    - presets that train for `EPOCHS`.
     """
     for name in BACKBONES:
-        monkeypatch.setitem(backbones.BACKBONES, name, TINY_ENTRY)
+        monkeypatch.setitem(backbones.BACKBONES, name, tiny_backbone(name))
+    for name, (one, several) in PRESETS.items():
+        short = {"epochs": EPOCHS}
+        monkeypatch.setitem(PRESETS, name, (one | short, several | short))
     here, home = tmp_path / "here", tmp_path / "home"
     (here / "clips").mkdir(parents=True)
     rows, masses = ["path,object,mass"], []
@@ -117,9 +139,10 @@ def stand_ins(tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatc
     (here / "clips.csv").write_text("\n".join(rows) + "\n")
     shutil.copy(videos[-1], here / "new_clip.mp4")
     make_film(here / "day.mp4", 1, frames=300)
-    make_paper_features(here / "phase87_phys101_spring_features.pt", trials=4)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(here)
+    made = run("phase87", home / "phys101", "-o", "phase87_phys101_spring_features.pt")
+    assert made.exit_code == 0, made.output
     return here
 
 

@@ -161,9 +161,11 @@ def install(folder: Path, extras: list[str], pair: list[str], index: str) -> Non
         installer = [uv, "pip", "install", "--quiet", "--python", str(python)]
         pins = ["--constraint", str(CONSTRAINTS), "--build-constraint", str(CONSTRAINTS)]
     else:
-        # Python compiles what is used when it is first used; pip would compile 200 MB of the rest.
-        installer = [str(python), "-m", "pip", "install", "--no-compile"]
-        installer += ["--quiet", "--disable-pip-version-check"]
+        installer = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        if "test" not in extras:
+            # Python compiles a module when it is first used; pip would compile 200 MB of others.
+            # Tests start processes with little time, in which nothing should be left to compile.
+            installer.append("--no-compile")
         pins = ["--constraint", str(CONSTRAINTS)]
     if pair:
         # From this index alone and nothing else from it: none of its old packages get mixed in.

@@ -194,7 +194,7 @@ def save(demo: Path, folder: Path) -> list[Path]:
     with replacing(paths[1]) as file:
         pictures[0].save(
             file, format="WEBP", save_all=True, append_images=pictures[1:], loop=0,
-            duration=list(milliseconds), quality=70, method=6,
+            duration=list(milliseconds), quality=70, method=4,
         )  # fmt: skip
     for path in paths:
         if path.stat().st_size > MOST_BYTES:

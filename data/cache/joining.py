@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data.cache.errors import CacheError
 from data.cache.features import Features
 from data.cache.mapped import JoinedRows
-from data.differences import first_difference
+from data.differences import first_difference, value_text
 
 IDENTITY_FIELDS = ("fingerprint", "sampler", "decoder")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
@@ -118,8 +118,8 @@ def _refuse_different(left_path: Path, left: Features, right_path: Path, right: 
     )
     if difference:
         raise CacheError(
-            f"{left_path} and {right_path} do not mix: {difference.option} is {difference.left!r} "
-            f"in one and {difference.right!r} in the other"
+            f"{left_path} and {right_path} do not mix: {difference.option} is "
+            f"{value_text(difference.left)} in one and {value_text(difference.right)} in the other"
         )
     shapes = [(str(c.features.dtype), c.features.shape[1:]) for c in (left, right)]
     if shapes[0] != shapes[1]:

@@ -92,7 +92,9 @@ def read_index(folder: Path) -> Index:
     """
     path = folder / INDEX
     if not os.path.lexists(path):
-        raise CacheError(f"{folder} is not a regular file, nor a folder of parts with {INDEX}")
+        raise CacheError(
+            f"{folder} is no cache: it is no regular file, and no folder of parts with {INDEX}"
+        )
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MOST_BYTES:

@@ -169,7 +169,11 @@ def require_hdf5(path: Path, file: io.FileIO) -> None:
         if file.read(len(_HDF5)) == _HDF5:
             return
         start = max(USER_BLOCK, 2 * start)
-    hint = "; heliograph cache import reads .pt files" if path.suffix == ".pt" else ""
+    hint = ""
+    if path.suffix == ".pt":
+        hint = "; heliograph cache import reads .pt files"
+    elif path.suffix not in (".h5", ".hdf5"):
+        hint = ", so no cache; heliograph extract makes one of clips"
     raise CacheError(f"{path} is not an HDF5 file{hint}")
 
 

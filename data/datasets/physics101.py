@@ -67,12 +67,16 @@ def index(root: Path | str, *, scenario: str = "spring", camera: str = "Camera_1
     root = Path(root)
     if scenario not in (*SCENARIOS, "all"):
         raise InvalidValueError(
-            f"there is no scenario {scenario!r}; there is {', '.join(SCENARIOS)} and all"
+            f"no scenario {scenario!r}: choose one of {', '.join(SCENARIOS)}, all"
         )
     if camera not in CAMERAS:
-        raise InvalidValueError(f"there is no camera {camera!r}; there is {', '.join(CAMERAS)}")
+        raise InvalidValueError(f"no camera {camera!r}: choose one of {', '.join(CAMERAS)}")
     if not (root / "scenarios").is_dir():
-        raise DatasetError(f"{root} has no folder scenarios, and so is not a Physics 101 tree")
+        lacks = "has no folder scenarios" if root.is_dir() else "is no folder"
+        raise DatasetError(
+            f"{root} {lacks}, and so is not a Physics 101 tree: `heliograph index physics101 "
+            "--describe` says how one is laid out"
+        )
     files = [root / "objects" / name for name in ("mass", "vol")]
     tables = [_read_labels(path) for path in files]
     wanted = [scenario] if scenario != "all" else list(SCENARIOS)

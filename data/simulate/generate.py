@@ -121,7 +121,7 @@ def _jobs(
     seed: int, nuisance: int | None, handheld: bool,
 ) -> Iterator[_ClipJob]:  # fmt: skip
     if scene not in SCENES:
-        raise InvalidValueError(f"no scene is called {scene!r}; there are: {', '.join(SCENES)}")
+        raise InvalidValueError(f"no scene {scene!r}: choose one of {', '.join(SCENES)}")
     if not 2 <= grid <= 100:
         raise InvalidValueError(f"grid must be between 2 and 100 values per property, not {grid}")
     if not 1 <= per_cell <= MOST_PER_CELL:

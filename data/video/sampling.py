@@ -51,16 +51,18 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
-            raise ValueError(f"no sampling {self.name!r}; there are {', '.join(SAMPLERS)}")
+            raise ValueError(f"no sampling {self.name!r}: choose one of {', '.join(SAMPLERS)}")
         for name, count in (("frames", self.frames), ("stride", self.stride)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count}")
             if count > MOST:
                 raise ValueError(f"{name} must be at most {MOST:,}, not {count}")
         if self.stride != 1 and self.name != "window":
-            raise ValueError(f"stride belongs to the sampling window, not to {self.name}")
-        if (self.fps is not None) != (self.name == "fps"):
-            raise ValueError("the sampling fps needs a rate, and no other sampling takes one")
+            raise ValueError(f"a stride (--stride) is for the sampling window, not for {self.name}")
+        if self.fps is None and self.name == "fps":
+            raise ValueError("the sampling fps needs a rate (--fps), in frames per second")
+        if self.fps is not None and self.name != "fps":
+            raise ValueError(f"a rate (--fps) is for the sampling fps, not for {self.name}")
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise ValueError(f"fps must be a positive number, not {self.fps}")
         if self.name == "middle" and self.frames != 1:

@@ -11,6 +11,7 @@ import click
 
 from data.errors import HeliographError, InvalidValueError
 from data.wording import counted
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
@@ -204,7 +205,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 @click.argument("path", type=PATH)
 @cache_out("Cache to write")
 @click.option("--backbone", help="Declare the backbone that the features came from.")
-@click.option("--frames", type=click.IntRange(1), help="Declare the frames per clip.")
+@click.option("--frames", type=WholeNumber(1), help="Declare the frames per clip.")
 @click.option("--pool", metavar="OUTPUT", help="Declare the output, as of `extract --pool`.")
 @click.option(
     "--preprocess", help="Declare the preprocessing: official or paper.", show_default="official"

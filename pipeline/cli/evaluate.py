@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
     PATH,
     HelpGroup,
@@ -31,7 +32,7 @@ HELP_GROUP = HelpGroup.AGENTS
 @click.option(
     "--permutations",
     default=1000,
-    type=click.IntRange(10, 1_000_000),
+    type=WholeNumber(10, 1_000_000),
     help="Permutations behind each chance level.",
 )
 @click.option(
@@ -96,7 +97,7 @@ def evaluate(
     from pipeline.report import show_metrics
 
     if (outcome is None) != (action is None):
-        raise click.UsageError("--outcome and --action go together")
+        raise click.UsageError("--outcome and --action go together: give both, or neither")
     if clips and not videos:
         raise click.UsageError("--clips says where the videos are, which --videos reads")
     with ProgressBar("evaluation", in_percent=True) as bar:

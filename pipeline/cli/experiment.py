@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import HeliographError
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
     PATH,
     SOME_CLIPS_FAILED,
@@ -41,16 +42,16 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
 )
 @click.option("--out", type=PATH, default=Path("runs/experiments"), help="Folder for all it makes.")
 @click.option(
-    "--grid", type=click.IntRange(2), help="Levels of each property.", show_default="the recipe's"
+    "--grid", type=WholeNumber(2), help="Levels of each property.", show_default="the recipe's"
 )
 @click.option(
-    "--per-cell", type=click.IntRange(1), help="Clips per grid cell.", show_default="the recipe's"
+    "--per-cell", type=WholeNumber(1), help="Clips per grid cell.", show_default="the recipe's"
 )
 @click.option(
-    "--seeds", type=click.IntRange(1), help="How many: seeds 0 .. N-1.", show_default="the recipe's"
+    "--seeds", type=WholeNumber(1), help="How many: seeds 0 .. N-1.", show_default="the recipe's"
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), help="Epochs of each training.", show_default="the recipe's"
+    "--epochs", type=WholeNumber(1), help="Epochs of each training.", show_default="the recipe's"
 )
 @click.option(
     "--backbone",
@@ -211,5 +212,9 @@ def _show(results: list[ExperimentResult], as_json: bool, *, several: bool = Fal
                 echo_folded(note)
             for number, place in enumerate(paper_sources(result.lines), 1):
                 echo(f"({number}) {place}")
+            for claim in result.claims:
+                echo()
+                echo_folded(f"{claim.claim.title}. Said: {claim.claim.says}")
+                echo_folded(f"  measured: {claim.sentence}")
         took = format_duration(sum(result.seconds.values()))
         log(f"{result.folder / 'report.html'}: {took} of work in all")

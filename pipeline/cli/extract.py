@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipeline.cli.configuration import ConfiguredCommand
+from pipeline.cli.numbers import RealNumber, WholeNumber
 from pipeline.cli.options import (
     PATH,
     PRECISION,
@@ -75,15 +76,17 @@ class DecoderName(click.ParamType):
 )
 @click.option(
     "--frames",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Frames per clip.",
     show_default="8, or 1 for `--sampler middle`",
 )
-@click.option("--fps", type=float, help="Frames per second, for `--sampler fps`.")
+@click.option(
+    "--fps", type=RealNumber(0, min_open=True), help="Frames per second, for `--sampler fps`."
+)
 @click.option(
     "--stride",
     default=1,
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Frames from one to the next, for `--sampler window`.",
 )
 @windows

@@ -181,9 +181,8 @@ def write_index(
 
 def _checked(choice: Choice, value: str) -> str:
     if value not in choice.values:
-        *first, last = choice.values
-        known = f"{', '.join(first)} and {last}" if first else last
-        raise click.UsageError(f"there is no {choice.name} {value!r}; there is {known}")
+        known = ", ".join(choice.values)
+        raise click.UsageError(f"no {choice.name} {value!r}: choose one of {known}")
     return value
 
 

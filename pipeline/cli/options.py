@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.numbers import RealNumber, WholeNumber
 from pipeline.console import Loudness, echo, log, loudness, set_loudness
 
 if TYPE_CHECKING:
@@ -63,13 +64,13 @@ PRECISION = "auto (bf16 on a GPU that has it; for motion, and elsewhere, fp32), 
 batch = click.option(
     "--batch",
     default=16,
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Clips that a GPU takes at once; a CPU takes as many as it has cores.",
 )
 
 workers = click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Processes that decode.",
     show_default="one per core, 16 at most",
 )
@@ -120,10 +121,6 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
         }  # fmt: skip
         if all(value is None for value in chosen.values()):
             return command(*arguments, **options)
-        for name, value in chosen.items():
-            if value is not None and math.isnan(value):
-                option = "--timeout" if name == "timeout" else f"--max-{name}"
-                raise click.UsageError(f"{option} must be a number, not {value}")
         from data.video import Limits
 
         try:
@@ -133,7 +130,7 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
         with limits.use():
             return command(*arguments, **options)
 
-    positive = click.FloatRange(0, min_open=True)
+    positive = RealNumber(0, min_open=True)
     for option in (
         click.option(
             "--timeout",
@@ -144,14 +141,14 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--max-memory",
-            type=click.FloatRange(0.5),
+            type=RealNumber(0.5),
             metavar="GIB",
             help="Most memory of a process that decodes; frames may take half of it.",
             show_default="16",
         ),
         click.option(
             "--max-pixels",
-            type=click.IntRange(1),
+            type=WholeNumber(1),
             metavar="NUMBER",
             help="Most pixels of a frame.",
             show_default="8192 x 8192",
@@ -173,14 +170,14 @@ def windows(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--span",
-            type=click.FLOAT,
+            type=RealNumber(),
             metavar="SECONDS",
             help="Length of a window, with --every.",
             show_default="as --every",
         ),
         click.option(
             "--every",
-            type=click.FLOAT,
+            type=RealNumber(),
             metavar="SECONDS",
             help="Cut each clip into windows that begin at such intervals.",
             show_default="whole clips",
@@ -225,7 +222,14 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that is meant, with these two options."""
-        name, command, rest = super().resolve_command(ctx, args)
+        try:
+            name, command, rest = super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if args[0].startswith("-"):  # an option that there is not
+                raise
+            near = get_close_matches(args[0], self.list_commands(ctx))
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"there is no command {args[0]!r}.{hint}", ctx) from error
         if command is not None and not isinstance(command, click.Group):
             known = {parameter.name for parameter in command.params}
             command.params += [option for option in _loudness() if option.name not in known]

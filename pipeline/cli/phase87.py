@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
     PATH,
     PRECISION,
@@ -50,7 +51,7 @@ HELP_GROUP = HelpGroup.PAPER
 @pool
 @click.option(
     "--frames",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Frames per clip.",
     show_default="enough for eight time steps",
 )

@@ -55,15 +55,22 @@ def report(
     moved: tuple[str, ...],
     overwrite: bool,
 ) -> None:
-    """Write one self-contained HTML page about a RUN.
+    """Write one self-contained page about a RUN or a sweep.
 
     On it: accuracies next to baselines, what each position carries, the lexicon with pictures of
     the clips that say each symbol, every clip's message, and where all of it comes from. Run
     `evaluate` first: it adds the baselines, intervals and interventions. Prints the path of the
     page; the lexicon alone is RUN/lexicon.json. An older page of this run is replaced.
     """
-    from pipeline.report import is_page_of, open_run, page_path, write_report
+    from pipeline.report import is_page_of, is_sweep, open_run, page_path, write_report
 
+    if is_sweep(run):
+        if corpus_path is not None or clips or moved:
+            raise click.UsageError(
+                f"{run} is a sweep: --corpus, --clips and --cache are of one of its runs"
+            )
+        _write_sweep(run, out, overwrite)
+        return
     if corpus_path is not None:
         if out is not None or clips or moved:
             raise click.UsageError("--corpus writes no page: leave out --out, --clips and --cache")
@@ -96,6 +103,15 @@ def _write_corpus(run: Path, path: Path, overwrite: bool) -> None:
         atomic_write(place, content)
     for place in reversed(places):
         echo(place)
+
+
+def _write_sweep(folder: Path, out: Path | None, overwrite: bool) -> None:
+    """Write the page of a sweep; print its path."""
+    from pipeline.report import is_sweep_page, page_path, write_sweep_report
+
+    page = page_path(folder, out)
+    require_free(page, overwrite or is_sweep_page(page, folder))
+    echo(write_sweep_report(folder, out))
 
 
 def _has(path: Path, content: bytes) -> bool:

@@ -10,6 +10,7 @@ import click
 
 from data.errors import InvalidValueError
 from pipeline.cli.configuration import ConfiguredCommand
+from pipeline.cli.numbers import FiniteNumber, WholeNumber
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -141,9 +142,9 @@ def _type(name: str, field: FieldInfo) -> dict[str, Any]:
     if get_origin(field.annotation) is Literal:
         return {"type": click.Choice(get_args(field.annotation))}
     if field.annotation is int:
-        return {"type": click.IntRange(**_bounds(field)), "metavar": "N"}
+        return {"type": WholeNumber(**_bounds(field)), "metavar": "N"}
     if field.annotation is float:
-        return {"type": FiniteRange(**_bounds(field)), "metavar": "X"}
+        return {"type": FiniteNumber(**_bounds(field)), "metavar": "X"}
     return {}
 
 
@@ -197,19 +198,6 @@ class Registered(click.ParamType):
         if value not in (choices := setting_choices(self.name)):
             self.fail(f"no {self.name} {value!r}: choose one of {', '.join(choices)}", param, ctx)
         return value
-
-
-class FiniteRange(click.FloatRange):
-    """A number between bounds; infinity and NaN are none."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number", param, ctx)
-        return number
 
 
 class Agents(click.ParamType):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import PATH, HelpGroup, examples
 from pipeline.console import ProgressBar, echo, log
 
@@ -22,24 +23,24 @@ HELP_GROUP = HelpGroup.FEATURES
 )
 @click.argument("scene")
 @click.option("-o", "--out", type=PATH, required=True, help="Folder for clips and manifest.")
-@click.option("--grid", default=5, type=click.IntRange(2), help="Levels of each property.")
-@click.option("--per-cell", default=12, type=click.IntRange(1), help="Clips per grid cell.")
+@click.option("--grid", default=5, type=WholeNumber(2), help="Levels of each property.")
+@click.option("--per-cell", default=12, type=WholeNumber(1), help="Clips per grid cell.")
 @click.option(
-    "--size", default=256, type=click.IntRange(32, 2048), help="Width and height, in pixels."
+    "--size", default=256, type=WholeNumber(32, 2048), help="Width and height, in pixels."
 )
 @click.option("--fps", default=24.0, help="Frames per second.")
 @click.option("--seconds", default=2.0, help="Length of a clip, in seconds.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Other seeds, other clips.")
+@click.option("--seed", default=0, type=WholeNumber(0), help="Other seeds, other clips.")
 @click.option(
     "--nuisance",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     metavar="SEED",
     help="Other textures, colours, lights and views than any clip without it; same physics.",
 )
 @click.option("--handheld", is_flag=True, help="The camera sways, as in a hand; same physics.")
 @click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     help="Processes that make clips.",
     show_default="one per core",
 )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from data.wording import counted
+from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
+from pipeline.cli.outputs import require_free
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
 from pipeline.console import ProgressBar, log
+
+if TYPE_CHECKING:
+    from pipeline.report import LivePage
 
 HELP_ORDER = 60
 HELP_GROUP = HelpGroup.AGENTS
@@ -46,7 +52,7 @@ FOLDER = "Where it goes"
 @grouped_option(
     "--seeds",
     default=10,
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     group=CHOSEN,
     help="How many: seeds 0 .. N-1.",
 )
@@ -104,6 +110,14 @@ FOLDER = "Where it goes"
     help="Write event files to OUT/tensorboard too (needs the package tensorboard).",
 )
 @grouped_option(
+    "--watch",
+    "watched",
+    type=PATH,
+    metavar="PAGE",
+    group=FOLDER,
+    help="Write a page with the curves (.html) while it trains; a browser that shows it follows.",
+)
+@grouped_option(
     "--device",
     default="auto",
     group=FOLDER,
@@ -122,6 +136,7 @@ def train(
     as_json: bool,
     sweeps: tuple[str, ...],
     tie_margin: tuple[tuple[str, float], ...],
+    watched: Path | None,
     **settings: Any,
 ) -> None:
     """Train agents on the features of one or several CACHEs.
@@ -137,12 +152,27 @@ def train(
 
     settings["tie_margin"] = dict(tie_margin) or None
     caches, words = split_words(caches, swept=bool(sweeps))
+    if sweeps and watched is not None:
+        raise click.UsageError("--watch follows one training, not those of a --sweep")
     if sweeps:
         show_sweep(
             sweep(caches, out, [*sweeps, *words], settings, log=log, bar=ProgressBar), as_json
         )
         return
-    with ProgressBar("training") as bar:
-        run = stage(caches, out, progress=bar.update, log=log, **settings)
+    with ExitStack() as stack:
+        callbacks = []
+        if watched is not None:
+            callbacks.append(stack.enter_context(_live_page(watched, out, settings["overwrite"])))
+        bar = stack.enter_context(ProgressBar("training"))
+        run = stage(caches, out, progress=bar.update, log=log, callbacks=callbacks, **settings)
     show_run(run.metrics(), as_json)
     log(f"{out}: {counted(run.config.agents, 'agent')}, {counted(len(run.seeds), 'seed')}")
+
+
+def _live_page(path: Path, out: Path, overwrite: bool) -> LivePage:
+    """Return the page that follows a training, and say where it is."""
+    from pipeline.report import LivePage, is_live_page
+
+    require_free(path, overwrite or is_live_page(path), option="--watch")
+    log(f"{path}: open it in a browser to follow the training")
+    return LivePage(path, str(out))

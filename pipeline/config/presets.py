@@ -5,7 +5,8 @@
 (`lr=3e-4`); `default` is ours: an epoch chosen on validation objects; for one property, leading
 principal axes of the features, each message compared with many others, and a second training with
 the validation objects (what each is worth: benchmarks/RESULTS.md); `ridge` has senders whose
-encoders share out one ridge regression and whose symbols start as levels of their parts of it.
+encoders share out one ridge regression and whose symbols start as levels of their parts of it, and
+keeps the last epoch: few validation clips choose worse.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from data.datasets import tie_margins
 from data.errors import InvalidValueError
-from pipeline.config.settings import DISCRETE, IDLE_WITH, RIDGE, TrainConfig
+from pipeline.config.settings import DISCRETE, IDLE_WITH, LAST, RIDGE, TrainConfig
 
 _STABLE: dict[str, Any] = {"sender_lr": 3e-4, "receiver_lr": 1e-3, "weight_decay": 1e-5}
 _GRID: dict[str, Any] = {"split": "cells", "oracle_epochs": 100, "train_on_ties": True}
@@ -36,6 +37,7 @@ _RIDGE: dict[str, Any] = {
     "pairings": 16,
     "epochs": 40,
     "refit": True,
+    "kept_epoch": LAST,
 }
 
 # preset -> (settings for one property, settings for several)

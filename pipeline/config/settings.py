@@ -17,6 +17,7 @@ from pipeline.config.model import SettingsModel, setting
 
 DISCRETE = "discrete"
 CONVOLUTION, RIDGE = "convolution", "ridge"
+BEST, LAST = "best", "last"
 SIMULTANEOUS, STAGGERED = "simultaneous", "staggered"
 
 
@@ -168,6 +169,12 @@ class TrainConfig(SettingsModel):
         "Once validation clips have chosen an epoch, train again with them among the training "
         "clips, and keep the state of that epoch.",
     )
+    kept_epoch: Literal["best", "last"] = setting(
+        BEST,
+        Group.CLIPS,
+        "best (on validation clips, in the later half of the epochs) or last (nothing is chosen). "
+        "Which epoch's agents are kept.",
+    )
     shuffle_labels: bool = setting(
         False,
         Group.CLIPS,
@@ -244,7 +251,7 @@ class TrainConfig(SettingsModel):
     def to_json(self) -> dict[str, Any]:
         """Return the settings; those that older trainings lack only where they say something."""
         stored = super().to_json()
-        for name in ("keep_mean", "null", "encoder"):
+        for name in ("keep_mean", "null", "encoder", "kept_epoch"):
             if stored[name] == type(self).model_fields[name].default:
                 del stored[name]
         return stored

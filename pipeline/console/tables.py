@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # rich is loaded where a table is printed
 
 LOG_WIDTH = 100  # columns of a table that is not on a terminal
 GAP = 2  # blanks between columns
+_TIED = re.compile(r"(?<=\d) (?=(?:%|[A-Za-z]{1,3})(?![A-Za-z]))|(?<=±) |(?<=,) (?=[^ ]*\])")
+"""Blanks at which no cell is folded: before a unit, after ±, and inside an interval."""
 
 
 def print_table(
@@ -21,8 +24,9 @@ def print_table(
 ) -> None:
     """Print a table on stdout, its cells to the letter, made printable.
 
-    Cells are folded between words; the first of a row, a name that somebody may type, is never
-    folded. A table that does not fit into a terminal is a list: under each name a line a column.
+    Cells are folded between words, never between a number and its unit; the first of a row, a name
+    that somebody may type, is never folded. A table that does not fit into a terminal is a list:
+    under each name a line a column.
 
     Args:
         columns: their heads.
@@ -52,9 +56,9 @@ def print_table(
     widths = _widths(least, natural, console.width - GAP * (len(least) - 1))
     for number, (head, width) in enumerate(zip(heads, widths, strict=True)):
         justify = "right" if right and number else "left"
-        table.add_column(Text(head), justify=justify, overflow="fold", width=width)  # type: ignore[arg-type]
+        table.add_column(Text(_fold(head, width)), justify=justify, overflow="fold", width=width)  # type: ignore[arg-type]
     for row in body:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_fold(cell, room)) for cell, room in zip(row, widths, strict=True)))
     console.print(table)
 
 
@@ -134,7 +138,35 @@ def _print_list(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _longest_word(text: str) -> int:
     from rich.cells import cell_len
 
-    return max(map(cell_len, text.split()), default=0)
+    return max(map(cell_len, _words(text)), default=0)
+
+
+def _words(text: str) -> list[str]:
+    """Return the parts of a cell between which it may be folded.
+
+    >>> _words("85.1 % ± 5.6 [80, 90] of all")
+    ['85.1 %', '± 5.6', '[80, 90]', 'of', 'all']
+    """
+    return [word.replace("\0", " ") for word in _TIED.sub("\0", text).split(" ")]
+
+
+def _fold(text: str, width: int) -> str:
+    r"""Return a cell in lines that are no wider than its column.
+
+    >>> _fold("85.1 % ± 5.6", 8)
+    '85.1 %\n± 5.6'
+    """
+    from rich.cells import cell_len
+
+    if cell_len(text) <= width:
+        return text
+    lines: list[str] = []
+    for word in _words(text):
+        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "\n".join(lines)
 
 
 def _widths(least: Sequence[int], natural: Sequence[int], room: int) -> list[int]:

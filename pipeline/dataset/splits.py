@@ -141,7 +141,9 @@ def by_fold(objects: Sequence[str], folds: int, seed: int) -> Split:
     """
     names = np.array(sorted(set(objects)))
     if folds < 3:
-        raise InvalidValueError(f"{folds} folds leave none to train on: at least 3 are needed")
+        raise InvalidValueError(
+            f"kfold-{folds} leaves no fold to train on: at least 3 folds are needed"
+        )
     if len(names) < 2 * folds:
         raise HeliographError(
             f"{_some_objects(len(names))} too few for {folds} folds of at least 2 objects each"

@@ -35,7 +35,9 @@ class VideoJobs:
 def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[str, Clip]:
     """Return where the videos of a cache's clips are, by id; clips without a file are left out.
 
-    A file of another name is a clip's if its bytes, start and end are those of the clip.
+    A file of another name is a clip's if its bytes, start and end are those of the clip. Of a clip
+    whose bytes are not known, as of imported features, the file may have an ending that the id
+    lacks.
 
     Args:
         features: Of the cache.
@@ -57,6 +59,10 @@ def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[s
     rows = {clip: row for row, clip in enumerate(features.clip_id)}
     files = [clip for clip in candidates if clip.path.is_file()]
     found = {clip.id: clip for clip in files if clip.id in rows}
+    for clip in files:
+        bare = clip.id.removesuffix(clip.path.suffix)
+        if bare in rows and not features.source_sha256[rows[bare]]:
+            found.setdefault(bare, clip)
     spare = [clip for clip in files if clip.id not in rows]
     lost: dict[Content, list[str]] = defaultdict(list)
     for name, row in rows.items():

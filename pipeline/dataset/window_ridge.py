@@ -70,16 +70,6 @@ class Reading:
             total += step
         yield (total / window.shape[1]).astype(np.float32)
 
-    def kernel(self, windows: Sequence[Features], train: Numbers) -> Floats:
-        """Return the mean of the kernels (N, N) of several windows."""
-        total = np.zeros((len(windows[0]), len(windows[0])))
-        for window in windows:
-            scale = self.scale(window, train)
-            count = 1 if self.mean else window.shape[1]
-            for vectors in self.vectors(window, scale):
-                total += linear_kernel(vectors, train) / (count * len(windows))
-        return total
-
 
 def logarithms(values: Vectors, scale: Vectors) -> Vectors:
     """Return sign(x) log(1 + |x| / scale) of values (N, D), and x where scale (D,) is 0."""
@@ -89,10 +79,24 @@ def logarithms(values: Vectors, scale: Vectors) -> Vectors:
     return np.where(scale > 0, np.sign(values) * np.log1p(np.abs(values) / divisor), values)
 
 
-def readings(windows: Sequence[Features]) -> list[Reading]:
-    """Return the readings to choose from: a mean only where a window has several steps."""
-    means = (False, True) if any(window.shape[1] > 1 for window in windows) else (False,)
-    return [Reading(logs, mean) for logs in (False, True) for mean in means]
+def kernels(windows: Sequence[Features], train: Numbers) -> Iterator[tuple[Reading, Floats]]:
+    """Yield the readings to choose from, each with the mean of the windows' kernels (N, N).
+
+    A mean is one only where a window has several steps. Every step is read once for both.
+    """
+    for logs in (False, True):
+        each = Reading(logs)
+        of_steps, of_mean = (np.zeros((len(windows[0]), len(windows[0]))) for _ in range(2))
+        for window in windows:
+            steps, total = window.shape[1], np.zeros((len(window), window.shape[2]))
+            for vectors in each.vectors(window, each.scale(window, train)):
+                of_steps += linear_kernel(vectors, train) / (steps * len(windows))
+                total += vectors
+            mean = (total / steps).astype(np.float32)
+            of_mean += linear_kernel(mean, train) / len(windows)
+        yield each, of_steps
+        if any(window.shape[1] > 1 for window in windows):
+            yield Reading(logs, mean=True), of_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +144,11 @@ class WindowRidge:
         Raises:
             HeliographError: See `linear_kernel`.
         """
-        require_kernel_memory(len(labels), 3)
+        require_kernel_memory(len(labels), 4)
         targets = relative_ranks(labels, train)
         goodness = closeness(targets)
         best: tuple[float, float, Reading, Floats] | None = None
-        for reading in readings(windows):
-            kernel = reading.kernel(windows, train)
+        for reading, kernel in kernels(windows, train):
             penalty, quality = best_penalty(kernel, targets, train, objects, goodness)
             if best is None or quality > best[0]:
                 best = quality, penalty, reading, kernel

@@ -64,12 +64,36 @@ def score_fresh_receivers(context: MessageContext, *, seed: int = 0) -> dict[str
     }
 
 
-def _score(context: MessageContext, receivers: Stack, windows: AgentWindows | None) -> Scores:
+def score_messages(context: MessageContext, tokens: Numbers, *, seed: int = 0) -> Scores:
+    """Score receivers that learn other messages of the same clips.
+
+    Args:
+        context: Of a run.
+        tokens: What they learn and are asked about in each seed, (S, N, positions); the symbol
+            `vocab` is silence.
+        seed: Of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    windows = context.projected_windows
+    messages = one_hot_tokens(tokens, context.config.vocab)
+    with one_thread():
+        stack = _train(context, messages, [split.train for split in context.splits], windows, rng)
+    return _score(context, stack, windows, tokens)
+
+
+def _score(
+    context: MessageContext,
+    receivers: Stack,
+    windows: AgentWindows | None,
+    tokens: Numbers | None = None,
+) -> Scores:
+    """Score receivers on the messages of the run, or on others (S, N, positions)."""
+    said = context.tokens if tokens is None else tokens
     return context.score_answers(
         [
             context.game.answer(
                 {name: value.detach()[n : n + 1] for name, value in receivers.items()},
-                one_hot_tokens(context.tokens[n, clips], context.config.vocab),
+                one_hot_tokens(said[n, clips], context.config.vocab),
                 clips,
                 windows and windows.of_seed(n),
             )

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.baselines.predictors import add_rank_scores
 from pipeline.evaluation.context import MessageContext, compare_clips, compare_messages, win_rates
 from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs, score_pairs
+from pipeline.game import judge_pairs
 from pipeline.metrics import bin_property, mutual_information, p_value
 
 Numbers = NDArray[np.int64]
@@ -156,9 +157,11 @@ def _intervene_on_seed(
         table = PositionAnswers.of(receiver, messages, position, vocab)
         answers = _answers_after_change(table, rng, draws)
         for kind, answer in answers.items():
-            right_after = score_pairs(answer, labels, margins)[0]
-            changed[kind].append(count_pairs(right_after, asked, objects))
-        null.append(_accuracy_of_draws(answers["resample"], labels, margins))
+            after = judge_pairs(answer, labels[:, None], labels[None], margins)[0]
+            pooled = after.reshape(-1, *right.shape).mean(0)
+            changed[kind].append(count_pairs(pooled, asked, objects))
+            if kind == "resample":
+                null.append(_accuracy_of_draws(after, asked))
         flips.append(_flip_rates(table))
     intact = count_pairs(right, asked, objects)
     return _SeedInterventions(intact, changed, np.stack(null), np.stack(flips))
@@ -180,13 +183,15 @@ def _answers_after_change(
     }
 
 
-def _accuracy_of_draws(answers: Bools, labels: Floats, margins: Sequence[float]) -> Floats:
-    """Return the accuracy of each draw, pooled over pairs and receivers: (draws, columns)."""
-    accuracies = []
-    for draw in np.moveaxis(answers, 1, 0):
-        right, asked = score_pairs(draw, labels, margins)
-        accuracies.append((right * asked).sum((0, 1)) / np.maximum(1, asked.sum((0, 1))))
-    return np.stack(accuracies)
+def _accuracy_of_draws(right: Bools, asked: Bools) -> Floats:
+    """Return the accuracy of each draw, pooled over pairs and receivers: (draws, columns).
+
+    Args:
+        right: Which answers are right, (R, draws, n, n, columns).
+        asked: Which pairs count, (n, n, columns).
+    """
+    counted = (right.mean(0) * asked).sum((1, 2))
+    return np.asarray(counted / np.maximum(1, asked.sum((0, 1))))
 
 
 def _flip_rates(table: PositionAnswers) -> Floats:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.cache import Features
-from data.differences import first_difference
+from data.differences import first_difference, value_text
 from data.errors import HeliographError
 from data.wording import counted
 from pipeline.dataset import (
@@ -119,7 +119,7 @@ def require_same_features(source: CacheSource, clips: Features, path: Path) -> N
         if found := first_difference(theirs, ours):
             raise HeliographError(
                 f"{path} was made with another {kind} than the run's cache: its {found.name} is "
-                f"{found.left!r}, the run's {found.right!r}"
+                f"{value_text(found.left)}, the run's {value_text(found.right)}"
             )
     shape = clips.features.shape[1:]
     if shape != (source.steps, source.dim):

@@ -9,6 +9,8 @@ from markupsafe import Markup
 
 from data.wording import counted
 from pipeline.console import format_duration
+from pipeline.experiments.claims import ClaimResult
+from pipeline.experiments.figures import accuracy_panels, measure_panels
 from pipeline.experiments.recipe import Recipe
 from pipeline.experiments.tables import (
     ResultRow,
@@ -25,15 +27,30 @@ def render(
     rows: Sequence[ResultRow],
     about: Mapping[str, Any],
     seconds: Mapping[str, float],
+    claims: Sequence[ClaimResult] = (),
+    scene: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Return the page as text; it loads nothing from anywhere."""
+    """Return the page as text; it loads nothing from anywhere.
+
+    Args:
+        recipe: What was run.
+        rows: Its numbers.
+        about: What it was run with.
+        seconds: How long each stage took.
+        claims: What was measured beside the runs.
+        scene: Ids of clips, and pictures of them as data URIs.
+    """
     return template("experiment.html").render(
         recipe=recipe,
         style=Markup((FOLDER / "report.css").read_text()),
+        scene=scene,
+        panels=accuracy_panels(rows),
+        measure_panels=measure_panels(rows),
         accuracies=accuracy_table(rows),
         measures=measure_tables(rows),
         notes=measure_notes(rows),
         paper_sources=paper_sources(rows),
+        claims=claims,
         runs=dict.fromkeys((row.setting, row.run) for row in rows),
         facts=_facts(recipe, about),
         stages=[(name, format_duration(stage)) for name, stage in seconds.items()],

@@ -15,6 +15,7 @@ also takes the path of yours. Every key that it may have:
     [[runs]]                 name, title, settings of this run alone
     [runs.paper]             accuracy or a measure = ["the paper's number", "its source"]
     [runs.control]           also train the holistic control: title, paper
+    [[claims]]               what others say of such runs, and how it is measured: `Claim`
 
 A mistake in it is one sentence, before anything is made.
 """
@@ -44,13 +45,14 @@ from pipeline.config import (
     sentence,
     with_control,
 )
+from pipeline.experiments.claim import Claim
 from pipeline.runs import has_key
 from pipeline.training import group_game_settings, known_settings
 
 MOST_BYTES = 1 << 20
 NAMES = (
     "ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87",
-    "paper-ramp",
+    "paper-ramp", "claims",
 )  # fmt: skip
 ACCURACY = "accuracy"
 """Stands for the three accuracies of the first table among a run's numbers of the paper."""
@@ -162,6 +164,7 @@ class RecipeFile(StrictModel):
     evaluate: EvaluationTable = EvaluationTable()
     measures: dict[str, str] = Field({})
     runs: list[RunTable]
+    claims: list[Claim] = Field([])
 
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -172,6 +175,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "evaluate": EvaluationTable,
     "runs": RunTable,
     "control": HolisticControl,
+    "claims": Claim,
 }
 
 
@@ -244,6 +248,7 @@ class Recipe:
     evaluation: Mapping[str, Any]
     measures: Mapping[str, str]
     trainings: tuple[RunRecipe, ...]
+    claims: tuple[Claim, ...]
     text: str
 
     def __repr__(self) -> str:
@@ -260,8 +265,8 @@ class Recipe:
     ) -> Recipe:
         """Return the recipe in another size; None leaves what the recipe says.
 
-        With fewer epochs than the encoders' own, these are as few. What does not apply to given
-        features is ignored.
+        With fewer epochs than the encoders' own, these are as few; newcomers of claims have ten
+        steps for an epoch at most. What does not apply to given features is ignored.
         """
         clips = self.clips
         if clips is not None:
@@ -275,7 +280,12 @@ class Recipe:
             if epochs is not None:
                 settings["oracle_epochs"] = min(run.config().oracle_epochs, epochs)
             trainings.append(dataclasses.replace(run, settings=settings))
-        return dataclasses.replace(self, clips=clips, trainings=tuple(trainings))
+        claims = [
+            claim if epochs is None else claim.shortened(10 * epochs) for claim in self.claims
+        ]
+        return dataclasses.replace(
+            self, clips=clips, trainings=tuple(trainings), claims=tuple(claims)
+        )
 
 
 def find(name: str) -> Recipe:
@@ -330,6 +340,7 @@ def parse(text: str, name: str, source: str) -> Recipe:
         evaluation=file.evaluate.model_dump(exclude_unset=True),
         measures=file.measures,
         trainings=tuple(_run_recipe(file.train, run) for run in file.runs),
+        claims=tuple(file.claims),
         text=text,
     )
     for part, reason in _mistakes(file, recipe):
@@ -358,6 +369,8 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
         table, part, loc = "views", f"views.{loc[1]}", loc[2:]
     elif loc[0] == "runs" and len(loc) > 2:
         table, part, loc = "runs", f"run {int(loc[1]) + 1}", loc[2:]
+    elif loc[0] == "claims" and len(loc) > 2:
+        table, part, loc = "claims", f"claim {int(loc[1]) + 1}", loc[2:]
     if table == "runs" and loc[0] == "control" and len(loc) > 1:
         table, loc = "control", loc[1:]
     if loc[0] == "paper" and len(loc) > 1:
@@ -389,6 +402,12 @@ def _mistakes(file: RecipeFile, recipe: Recipe) -> Iterator[tuple[str, str]]:
     for number, run in enumerate(recipe.trainings, 1):
         yield from _mistakes_of_run(run, f"run {number}", recipe)
     names = [run.name for run in recipe.trainings]
+    views = [view.name for view in recipe.views]
+    for number, claim in enumerate(recipe.claims, 1):
+        for reason in claim.mistakes(names, views):
+            yield f"claim {number}, {claim.name}", reason
+    if len({claim.name for claim in recipe.claims}) < len(recipe.claims):
+        yield "claims", "every claim needs a name of its own"
     if not names or len(set(names)) < len(names):
         yield "runs", "every run needs a name of its own, and at least one run is needed"
 

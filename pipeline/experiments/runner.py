@@ -6,15 +6,17 @@
     OUT/NAME/table.csv, table.json       every number, in long form
     OUT/NAME/experiment.json             what was run, and how long each stage took
     OUT/NAME/report.html                 the tables on a page, with links to the runs
+    OUT/NAME/claims.md                   claims of a recipe, next to what is measured
 
 What exists is kept: a second run continues, to the same bits, where the first one stopped.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,16 +27,18 @@ from data import cache
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write, open_regular, sha256_file
 from data.interchange import import_features
+from data.manifests import read_manifest
 from data.versions import package_versions
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
+from pipeline.experiments.claims import PAGE, ClaimResult, claims_page, measure_claims
 from pipeline.experiments.page import render
 from pipeline.experiments.recipe import PaperNumber, Recipe, RunRecipe
 from pipeline.experiments.tables import ResultRow, as_csv, result_rows
 from pipeline.experiments.views import ViewFeatures
 from pipeline.extraction import default_workers
-from pipeline.report import write_report
+from pipeline.report import scene_pictures, write_report
 from pipeline.runs import BROKEN, CONTROL, Run
 from pipeline.training import train
 
@@ -65,6 +69,7 @@ class ExperimentResult:
     folder: Path
     lines: tuple[ResultRow, ...]
     seconds: Mapping[str, float]  # of each stage, when it last had something to do
+    claims: tuple[ClaimResult, ...] = ()
 
     def __repr__(self) -> str:
         return f"ExperimentResult({self.recipe.name}, {len(self.lines)} lines)"
@@ -76,7 +81,7 @@ class ExperimentResult:
             "folder": str(self.folder),
             "seconds": dict(self.seconds),
             "lines": [line.to_json() for line in self.lines],
-        }
+        } | ({"claims": [claim.to_json() for claim in self.claims]} if self.claims else {})
 
 
 def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> ExperimentResult:
@@ -93,6 +98,7 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
     lines: list[ResultRow] = []
     count = len(recipe.trainings)
     result = ExperimentResult(recipe, folder, (), stages.seconds)
+    scene = _scene(recipe, Path(out))
     for number, training in enumerate(recipe.trainings, 1):
         log(f"  {number}/{count} {training.title}")
         run = _train(training, caches, folder / "runs" / training.name, options, stages)
@@ -106,8 +112,19 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
                 paper=paper,
             )
         result = ExperimentResult(recipe, folder, tuple(lines), stages.seconds)
-        _publish(result, stages.about)
+        _publish(result, stages.about, scene)
+    if recipe.claims:
+        claims = tuple(measure_claims(recipe.claims, folder, caches, stages))
+        result = dataclasses.replace(result, claims=claims)
+        _publish(result, stages.about, scene)
     return result
+
+
+def _scene(recipe: Recipe, out: Path) -> list[tuple[str, str]]:
+    """Return pictures of a recipe's clips; none where features are given."""
+    if recipe.clips is None:
+        return []
+    return scene_pictures(read_manifest(out / "clips" / recipe.clips.name / "manifest.jsonl"))
 
 
 @dataclass
@@ -296,12 +313,16 @@ def _examine(run: Run, recipe: Recipe, stages: StageTimes) -> None:
             write_report(run.folder)
 
 
-def _publish(result: ExperimentResult, about: Mapping[str, Any]) -> None:
+def _publish(
+    result: ExperimentResult, about: Mapping[str, Any], scene: Sequence[tuple[str, str]]
+) -> None:
     rows = [line.to_json() for line in result.lines]
     atomic_write(result.folder / "table.csv", as_csv(result.lines))
     atomic_write(
         result.folder / "table.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     )
-    atomic_write(
-        result.folder / "report.html", render(result.recipe, result.lines, about, result.seconds)
-    )
+    page = render(result.recipe, result.lines, about, result.seconds, result.claims, scene)
+    atomic_write(result.folder / "report.html", page)
+    if result.claims:
+        text = claims_page(result.recipe.title, result.claims, result.folder)
+        atomic_write(result.folder / PAGE, text)

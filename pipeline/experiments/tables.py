@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.experiments.recipe import ACCURACY, PaperNumber
@@ -92,10 +93,21 @@ def result_rows(
             entry = _of((metrics.baselines or {}).get(name), part)
             path = f"baselines.{name}"
             rows.append(_line(setting, run, path, f"baseline: {name}", entry, None, part=part))
-    for path, title in measures.items():
-        entry = metrics.at(path)
-        rows.append(_line(setting, run, path, title, entry, paper.get(path)))
-    return rows
+    return rows + measured_rows(setting, run, metrics, measures, paper)
+
+
+def measured_rows(
+    setting: str,
+    run: str,
+    metrics: RunMetrics,
+    measures: Mapping[str, str],
+    paper: Mapping[str, PaperNumber] = MappingProxyType({}),
+) -> list[ResultRow]:
+    """Return the rows of `measures` alone (path -> title)."""
+    return [
+        _line(setting, run, path, title, metrics.at(path), paper.get(path))
+        for path, title in measures.items()
+    ]
 
 
 def _of(entry: AccuracyEstimate | None, part: str) -> Estimate | None:
@@ -207,7 +219,7 @@ def accuracy_table(lines: Sequence[ResultRow]) -> Table:
         table.append(
             [
                 f"  {part}" if run == before else setting,
-                f"{_spread(test)} {_interval(test)}".strip(),
+                value_text(test),
                 _spread(last),
                 _spread(protocol),
                 *(_number(by_measure[path].mean, 1) for path in baselines),
@@ -249,7 +261,7 @@ def _measures(title: str, lines: Sequence[ResultRow], notes: Sequence[str]) -> T
     rows = [
         [
             f"  {line.title}",
-            f"{_spread(line)} {_interval(line)}".strip(),
+            value_text(line),
             NOTHING if line.chance is None else f"{line.chance:.2f}",
             NOTHING if line.p_value is None else p_text(line.p_value).removeprefix("p = "),
             line.verdict or NOTHING,
@@ -281,6 +293,11 @@ def _number(value: float | None, digits: int, *, share: bool = True) -> str:
     if value is None or math.isnan(value):
         return NOTHING
     return f"{100 * value if share else value:.{digits}f}"
+
+
+def value_text(line: ResultRow) -> str:
+    """Return a number with its standard deviation over seeds and its interval."""
+    return f"{_spread(line)} {_interval(line)}".strip()
 
 
 def _spread(line: ResultRow) -> str:

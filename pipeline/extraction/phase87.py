@@ -148,7 +148,7 @@ def scenario_clips(root: Path, scenario: str) -> list[Clip]:
     """
     if scenario not in physics101.SCENARIOS:
         known = ", ".join(physics101.SCENARIOS)
-        raise InvalidValueError(f"a file holds one scenario, one of {known}, not {scenario!r}")
+        raise InvalidValueError(f"no scenario {scenario!r}: a file holds one of {known}")
     return physics101.index(root, scenario=scenario, camera="Camera_1")
 
 

@@ -322,7 +322,8 @@ def compare_vectors(receivers: Stack, vectors: Tensor) -> NDArray[np.bool_]:
     bias = receivers["shared0.bias"][0, :, None, None]  # (R, 1, 1, hidden)
     blocks = []
     for block in halves[0].split(BLOCK, dim=1):
-        hidden = torch.relu(block.unsqueeze(2) + halves[1].unsqueeze(1) + bias).unsqueeze(0)
-        hidden = torch.relu(stacked_linear(receivers, "shared2", hidden))
+        hidden = block.unsqueeze(2) + halves[1].unsqueeze(1)
+        hidden = hidden.add_(bias).relu_().unsqueeze(0)  # large, so that copies cost time
+        hidden = stacked_linear(receivers, "shared2", hidden).relu_()
         blocks.append(stacked_linear(receivers, "heads", hidden)[0] > 0)  # (R, rows, U, P)
     return torch.cat(blocks, dim=1).cpu().numpy()

@@ -67,10 +67,14 @@ class Reading:
     band: str
     confidence: float | None
 
+    @property
+    def numeral(self) -> str:
+        """The estimate with as many digits as its interval makes sense of."""
+        return numeral(self.value, self.interval[1] - self.interval[0] if self.interval else 0.0)
+
     def __str__(self) -> str:
         wording = wording_for(self.name)
-        width = self.interval[1] - self.interval[0] if self.interval else 0.0
-        text = f"{wording.name} {numeral(self.value, width)} {wording.unit}".rstrip()
+        text = f"{wording.name} {self.numeral} {wording.unit}".rstrip()
         word = wording.adjective(self.band)
         if self.interval is None or self.confidence is None:
             return f"{text}, {word}"
@@ -116,6 +120,11 @@ class PropertyReadout:
     reach: float | None
     errors: tuple[float, ...]
     objects: int
+
+    def band_of(self, value: float) -> str:
+        """Return the third in which a true value is: "low", "middle" or "high"."""
+        low, high = self.edges
+        return BANDS[0 if value < low else 2 if value > high else 1]
 
     def scores(self, tokens: Numbers) -> Floats:
         """Return the estimated scores (N,) of messages (N, positions)."""

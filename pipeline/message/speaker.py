@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 import backbones
 from data.cache import Features
 from data.clips import Clip, id_of_file
-from data.differences import Difference, first_difference
+from data.differences import Difference, first_difference, value_text
 from data.errors import HeliographError
 from data.manifests import list_clips
 from data.video import DecoderPool, FrameBatch, Job, Outcome, Sampling, VideoError, WindowsJob
@@ -466,7 +466,7 @@ def _refusal(what: str, folder: Path, difference: tuple[str, Difference]) -> str
     kind, (path, there, here) = difference
     return (
         f"the features of {what} would come from another {kind} than those that {folder} was "
-        f"trained on: its {'.'.join(path)} is {here!r}, the run's {there!r}"
+        f"trained on: its {'.'.join(path)} is {value_text(here)}, the run's {value_text(there)}"
     )
 
 

@@ -3,7 +3,16 @@
 `write_report` writes the page, whose parts are in `sections`; `show_metrics` prints the tables.
 """
 
+from pipeline.report.charts import Axis, IntervalPanel, IntervalRow
 from pipeline.report.corpus import corpus_of, labels_path
+from pipeline.report.listing import list_runs, listing_rows
+from pipeline.report.live import LivePage, is_live_page
+from pipeline.report.overview import (
+    is_sweep,
+    is_sweep_page,
+    write_comparison,
+    write_sweep_report,
+)
 from pipeline.report.report import (
     FOLDER,
     is_page_of,
@@ -21,21 +30,34 @@ from pipeline.report.text import (
     show_metrics,
     structure_rows,
 )
+from pipeline.report.thumbnails import scene_pictures
 
 __all__ = [
     "FOLDER",
+    "Axis",
+    "IntervalPanel",
+    "IntervalRow",
+    "LivePage",
     "corpus_of",
     "interval_of",
+    "is_live_page",
     "is_page_of",
+    "is_sweep",
+    "is_sweep_page",
     "labels_path",
+    "list_runs",
+    "listing_rows",
     "open_run",
     "p_text",
     "page_path",
+    "scene_pictures",
     "score_rows",
     "show_comparison",
     "show_comparisons",
     "show_metrics",
     "structure_rows",
     "template",
+    "write_comparison",
     "write_report",
+    "write_sweep_report",
 ]

@@ -88,6 +88,50 @@ class Axis:
         return inside
 
 
+@dataclass(frozen=True, kw_only=True)
+class IntervalRow:
+    """A mean with its interval, and other numbers as marks, on an axis.
+
+    Attributes:
+        label: What it is of.
+        text: The number in words.
+        mean: Its place, in percent of the axis.
+        low: Lower end of the interval.
+        high: Upper end.
+        over: What the interval is over: "objects", "seeds", or "" where there is none.
+        marks: Kind and place of other numbers.
+        link: Where the label leads; "": nowhere.
+        kind: "own", or "baseline" for what is in the background.
+    """
+
+    label: str
+    text: str
+    mean: float
+    low: float
+    high: float
+    over: str
+    marks: tuple[tuple[str, float], ...] = ()
+    link: str = ""
+    kind: str = "own"
+
+
+@dataclass(frozen=True)
+class IntervalPanel:
+    """Means with intervals on one axis.
+
+    Attributes:
+        title: Of the panel.
+        axis: Of all rows.
+        rows: One below the other.
+        kinds: The kinds of marks, and what each is.
+    """
+
+    title: str
+    axis: Axis
+    rows: tuple[IntervalRow, ...]
+    kinds: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class Curves:
     """Lines over epochs for every seed: SVG points in a box of 100 x 100, y downwards.
@@ -149,6 +193,15 @@ def curves(
     )
     drawn = tuple(_points(points, x, y) for points in lines.values())
     return Curves(title, what, x, y, drawn, _points(list(at_epoch.items()), x, y), summary)
+
+
+def dots(x: Floats, y: Floats) -> str:
+    """Return an SVG path that draws dots in a box of 100 x 100, y downwards given upwards.
+
+    >>> dots(np.array([0.0, 12.345]), np.array([100.0, 50.0]))
+    'M0 0h0M12.3 50h0'
+    """
+    return "".join(f"M{round(a, 1):g} {round(100 - b, 1):g}h0" for a, b in zip(x, y, strict=True))
 
 
 def _points(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:

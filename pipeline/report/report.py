@@ -29,7 +29,7 @@ from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
 from pipeline.report import sections
 from pipeline.report.sections import ReportContext, Section
-from pipeline.report.thumbnails import Thumbnails, lexicon_thumbnails
+from pipeline.report.thumbnails import Thumbnails, page_thumbnails
 from pipeline.runs import PAGE, Run, finish_move, load_inputs
 
 FOLDER = Path(__file__).parent / "page"
@@ -84,15 +84,15 @@ def write_report(
     lexicon = _lexicon(run)
     inputs, notes = _inputs(run, moved)
     thumbnails = Thumbnails()
-    if lexicon is not None and inputs is not None:
-        thumbnails = lexicon_thumbnails(run, lexicon, inputs, clips)
+    if inputs is not None:
+        thumbnails = page_thumbnails(run, lexicon, inputs, clips)
         notes += thumbnails.notes()
     page = render(ReportContext(run, lexicon, inputs, thumbnails, notes))
     if is_inside:
         run.write(PAGE, page)
     else:
         atomic_write(target, page)
-    return WrittenReport(target, len(as_bytes(page)), len(thumbnails.pictures), tuple(notes))
+    return WrittenReport(target, len(as_bytes(page)), thumbnails.number, tuple(notes))
 
 
 def open_run(folder: Run | Path | str) -> Run:
@@ -176,7 +176,7 @@ def _inputs(run: Run, moved: Mapping[str, Path] | None) -> tuple[RunInputs | Non
     except InvalidValueError:
         raise
     except HeliographError as error:
-        return None, [f"Thumbnails and the failures of the extraction are missing: {error}."]
+        return None, [f"Pictures and the failures of the extraction are missing: {error}."]
 
 
 @cache

@@ -347,7 +347,7 @@ def agreement_rows(agreement: Metrics) -> Table:
     rows = [
         [
             name,
-            f"{own['adjusted_mutual_information']:.3f}",
+            f"{round(own['adjusted_mutual_information'], 3) + 0.0:.3f}",
             f"{100 * own['matched']:.1f} %",
             f"{100 * own['matched_by_chance']:.1f} %",
         ]

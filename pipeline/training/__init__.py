@@ -1,5 +1,6 @@
 """Training: caches in, a run folder out; and a grid of runs with one command."""
 
+from pipeline.training.callbacks import Progress
 from pipeline.training.fit import fit
 from pipeline.training.recreation import options_of_run
 from pipeline.training.settings import group_game_settings, known_settings, setting_choices
@@ -7,6 +8,7 @@ from pipeline.training.sweep import show_sweep, split_words, sweep
 from pipeline.training.train import train
 
 __all__ = [
+    "Progress",
     "fit",
     "group_game_settings",
     "known_settings",

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.errors import HeliographError
 from data.wording import counted
-from pipeline.config import DISCRETE, RIDGE, TrainConfig
+from pipeline.config import DISCRETE, LAST, RIDGE, TrainConfig
 from pipeline.dataset import Examples, RunInputs, Split, folds_of, holds_out_cells
 from pipeline.game import ClipTable, build_game
 
@@ -93,6 +93,11 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
         notes.append(
             "the agents' symbols start as levels of ridge regressions on their features: that each "
             "position tells a property is given to them, not found by them"
+        )
+    if config.kept_epoch == LAST and any(len(split.validation) for split in splits.values()):
+        notes.append(
+            "the last epoch is kept: what is called chosen on validation is it; validation clips "
+            "chose only which seed's model is at the top of the run"
         )
     folds = folds_of(config.split)
     if folds and len(seeds) % folds:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.agents import AgentWindows, Channel, Stack
+from pipeline.config import LAST
 from pipeline.dataset import Split
 from pipeline.game import Accuracy, Answers, ClipTable, Game
 from pipeline.runs import HistoryRow
@@ -64,7 +65,7 @@ class SeedTracker:
         chosen_epoch: The epoch to keep, where one was chosen before.
         windows: What receivers see of every clip (S = 1); None where they see none.
         history: A row for each evaluation.
-        best: The best checkpoint on validation, or that of the chosen epoch.
+        best: The best checkpoint on validation, or that of the chosen or last epoch.
         last: That of the last epoch.
         published: The best accuracy of the published protocol; None where the game has none.
     """
@@ -144,13 +145,16 @@ class SeedTracker:
         return self.game.answer(receivers, read, clips, self.windows)
 
     def _is_better(self, state: SeedCheckpoint) -> bool:
-        """Whether validation prefers a state; never where it has nothing to compare."""
-        settled = state.epoch > self.game.config.epochs // 2  # before, a good score is mostly luck
+        """Whether to keep a state: what validation prefers (never without clips), or the last."""
+        config = self.game.config
+        if config.kept_epoch == LAST:
+            return state.epoch == config.epochs
+        settled = state.epoch > config.epochs // 2  # before, a good score is mostly luck
         before = -math.inf if self.best is None else self.best.validation.together
         return settled and state.validation.together >= before
 
     def kept(self) -> SeedCheckpoint:
-        """Return the checkpoint of the seed: the best on validation, or else the last."""
+        """Return the checkpoint of the seed: the best, or else the last."""
         kept = self.best or self.last
         assert kept is not None  # the last epoch is always evaluated
         return kept

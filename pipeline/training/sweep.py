@@ -140,6 +140,8 @@ def parse_axis(word: str) -> tuple[str, list[str]]:
         raise InvalidValueError(
             f"--sweep has no key {key!r}: the keys are {', '.join(sorted(KEYS))}"
         )
+    if not text:
+        raise InvalidValueError(f"--sweep {word} names no values: --sweep {key}=A,B,C")
     for value in values:
         try:
             KEYS[key](value)

@@ -59,6 +59,7 @@ def train(
     matched: bool = False,
     control: bool = False,
     tensorboard: bool = False,
+    callbacks: Sequence[Callback] = (),
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
@@ -81,6 +82,7 @@ def train(
         matched: one agent in place of them all, over the whole clip, with the heads of all.
         control: also train the holistic control, a whole run in `out/control`.
         tensorboard: write event files into `out/tensorboard` too.
+        callbacks: called before each part of the training and after every epoch.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         overwrite: replace a run that is in the folder.
         resume: go on with an unfinished training of the same settings.
@@ -112,7 +114,8 @@ def train(
     names = tuple(properties) or tuple(inputs.clips.labels)
     if not names:
         raise HeliographError(
-            f"{' and '.join(map(str, paths.values()))} has no labels: nothing to talk about"
+            f"{' and '.join(map(str, paths.values()))} has no labels, so there is nothing to learn:"
+            " `heliograph cache label` takes them from a table"
         )
     config = build_config(
         preset,
@@ -164,19 +167,20 @@ def train(
             for checkpointer in checkpointers.values():
                 checkpointer.sweep()  # states without an identity, which a killed process left
             return run
-        callbacks: list[Callback] = [
-            ProgressCallback(len(seeds) * len(parts) + len(null), progress or (lambda *_: None))
+        called: list[Callback] = [
+            ProgressCallback(len(seeds) * len(parts) + len(null), progress or (lambda *_: None)),
+            *callbacks,
         ]
         if tensorboard:
-            callbacks.append(stack.enter_context(TensorBoardCallback(out / "tensorboard")))
+            called.append(stack.enter_context(TensorBoardCallback(out / "tensorboard")))
 
         def report_progress(now: Progress) -> None:
-            for callback in callbacks:
+            for callback in called:
                 callback(now)
 
         results: dict[str, list[SeedResult]] = {}
         for name, part in parts.items():
-            for callback in callbacks:
+            for callback in called:
                 callback.begin(f"{part.heads}x{part.vocab}" if control else "")
             results[name] = list(
                 fit(

@@ -46,6 +46,26 @@ def test_features_are_what_timm_puts_before_its_classifier(model: backbones.Back
     torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("output", ["pooled", "motion3"])
+def test_the_large_maps_are_made_of_a_few_frames_at_a_time(output: str) -> None:
+    """On a CPU, whose caches hold no more; the features are those of all frames at once."""
+    model = backbones.load("efficientnet_lite0", device="cpu", output=output)
+    stem, seen = model._model.conv_stem, []
+    stem.register_forward_hook(lambda _, inputs, made: seen.append(len(inputs[0])))
+    batch = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (1, 5, 3, 224, 224), "uint8")
+    )
+    found = model.forward(batch)
+    assert sum(seen) == 5
+    assert max(seen) == 2
+    seen.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficientnet, "FRAMES_AT_ONCE", 5)
+        whole = model.forward(batch)
+    assert max(seen) > 2
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+
+
 def test_timm_names_cover_the_whole_model() -> None:
     path = weights.find(efficientnet.PUBLISHED, None)
     assert path is not None

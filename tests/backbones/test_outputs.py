@@ -343,11 +343,11 @@ def test_lower_precision_gives_nearly_the_same_features(precision: str) -> None:
         (
             "efficientnet_lite0",
             "grid",
-            r"unknown output 'grid'; choose from pooled, gridN, motionN \(N up to 14\), or several",
+            r"no output 'grid': choose one of pooled, gridN, motionN \(N up to 14\), or several",
         ),
-        ("efficientnet_lite0", "cls", "unknown output 'cls'; choose from pooled, gridN, motionN"),
-        ("efficientnet_lite0", "grid4+", "unknown output ''; choose from pooled"),
-        ("efficientnet_lite0", "grid²", "unknown output 'grid²'; choose from"),
+        ("efficientnet_lite0", "cls", "no output 'cls': choose one of pooled, gridN, motionN"),
+        ("efficientnet_lite0", "grid4+", "no output '': choose one of pooled"),
+        ("efficientnet_lite0", "grid²", "no output 'grid²': choose one of"),
         ("efficientnet_lite0", "motion" + "9" * 5000, "unknown output 'motion999"),
         (
             "efficientnet_lite0",

@@ -80,7 +80,7 @@ def test_a_plugin_cannot_take_the_name_of_ours(install) -> None:
 
 def test_a_wrong_name_lists_plugins_too(install) -> None:
     install("mean_colour", "mean_colour:ENTRY", documented_example())
-    with pytest.raises(BackboneError, match=r"choose from .*efficientnet_lite0, mean_colour"):
+    with pytest.raises(BackboneError, match=r"choose one of .*efficientnet_lite0, mean_colour"):
         backbones.load("mean_color")
 
 

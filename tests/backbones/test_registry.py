@@ -16,13 +16,13 @@ from backbones import BackboneError, registry
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "dino"}, r"unknown backbone 'dino'; choose from clip_vitl14, dinov2_vitb14, "),
-        ({"device": "gpu"}, r"unknown device 'gpu'; choose auto, cpu or cuda"),
-        ({"device": "meta"}, r"device 'meta' is not supported; choose auto, cpu or cuda"),
-        ({"device": "mps"}, r"device 'mps' is not supported; choose auto, cpu or cuda"),
-        ({"precision": "int8"}, r"unknown precision 'int8'; choose from auto, fp32, bf16, fp16"),
-        ({"preprocess": "papers"}, r"unknown preprocessing 'papers'; choose from official"),
-        ({"output": "cls"}, r"unknown output 'cls'; choose from pooled"),
+        ({"name": "dino"}, r"no backbone 'dino': choose one of clip_vitl14, dinov2_vitb14, "),
+        ({"device": "gpu"}, r"no device 'gpu': choose one of auto, cpu, cuda"),
+        ({"device": "meta"}, r"device 'meta' is not supported: choose one of auto, cpu, cuda"),
+        ({"device": "mps"}, r"device 'mps' is not supported: choose one of auto, cpu, cuda"),
+        ({"precision": "int8"}, r"no precision 'int8': choose one of auto, fp32, bf16, fp16"),
+        ({"preprocess": "papers"}, r"no preprocessing 'papers': choose one of official"),
+        ({"output": "cls"}, r"no output 'cls': choose one of pooled"),
     ],
 )
 def test_wrong_choices_list_the_right_ones(options: dict[str, str], sentence: str) -> None:

@@ -152,6 +152,29 @@ def _open_hevc(path: Path) -> Path:
     return encode(path.with_suffix(".whole.mkv"), codec="libx265", frames=60, options=options)
 
 
+def _late(path: Path, **options: Any) -> Path:
+    """A recording that began in the middle of a group of pictures, as of a broadcast."""
+    made = encode(path.with_suffix(f".whole{path.suffix}"), rate=25, frames=50, **options)
+    return remuxed(made, path, change=lambda n, _: n >= 5)
+
+
+def _spliced_hevc(path: Path) -> Path:
+    """HEVC whose later starts are marked as splices: their leading pictures are not shown."""
+
+    def splice(n: int, packet: Any) -> bool:
+        content, at = bytearray(bytes(packet)), 0
+        while at < len(content):
+            if n and content[at + 4] >> 1 & 63 == 21:  # a CRA picture becomes a BLA picture
+                content[at + 4] = 16 << 1
+            at += 4 + int.from_bytes(content[at : at + 4], "big")
+        packet.update(bytes(content))
+        return True
+
+    spliced = path.with_suffix(".spliced.mkv")
+    remuxed(_open_hevc(path), spliced, change=splice)
+    return spliced.rename(path) if path.suffix == ".mkv" else remuxed(spliced, path)
+
+
 def _dropped_frames(path: Path, codec: str, pixels: str) -> Path:
     """An AVI whose recorder wrote an empty chunk for each frame that it dropped."""
     kept = [n for n in range(50) if n % 5 != 3]
@@ -286,6 +309,11 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "open_h264_mp4": ("mp4", lambda p: cut_at(_open_h264(p), p, 2)),
     "open_hevc_mkv": ("mkv", lambda p: cut_at(_open_hevc(p), p, 1)),
     "open_hevc_mp4": ("mp4", lambda p: cut_at(_open_hevc(p), p, 2)),
+    "late_h264_ts": ("ts", lambda p: _late(p, options=X264 | {"g": "12", "bf": "2"})),
+    "late_mpeg2_ts": ("ts", lambda p: _late(p, **MPEG2)),
+    "late_mpeg2_mpg": ("mpg", lambda p: _late(p, codec="mpeg2video", options={"bf": "2"})),
+    "spliced_hevc_mkv": ("mkv", _spliced_hevc),
+    "spliced_hevc_ts": ("ts", _spliced_hevc),
     "dropped_mjpeg_avi": ("avi", lambda p: _dropped_frames(p, "mjpeg", "yuvj420p")),
     "dropped_mpeg4_avi": ("avi", lambda p: _dropped_frames(p, "mpeg4", "yuv420p")),
     "piped_avi": ("avi", lambda p: _piped(p, "avi", codec="mpeg4")),

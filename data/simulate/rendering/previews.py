@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,24 @@ FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 def contact_sheet(
-    manifest: Path, out_png: Path, *, clips: int = 8, frames: int = 8, width: int = 144
+    manifest: Path,
+    out_png: Path,
+    *,
+    clips: int = 8,
+    only: Sequence[str] = (),
+    frames: int = 8,
+    width: int = 144,
 ) -> None:
     """Write a PNG: a row of `frames` frames for each of `clips` clips, from all over the grid.
 
-    `width`: pixels of one frame.
+    `only`: ids of the clips to show instead; `width`: pixels of one frame.
 
     Raises:
         HeliographError: The manifest cannot be read, names no clips, or names a video that cannot
             be read.
     """
-    chosen = _spread(_read(manifest), clips)
+    listed = _read(manifest)
+    chosen = [clip for clip in listed if clip.id in only] if only else _spread(listed, clips)
     margin, step, font = 176, width + GAP, ImageFont.load_default(12)
     sheet = Image.new("RGB", (margin + frames * step, len(chosen) * step + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)

@@ -77,7 +77,8 @@ class PacketIndex:
         fields: Whether there is a frame that is coded as two fields.
         countable: Whether fewer frames than shown packets mean that frames are lost.
         damage: One sentence per damage.
-        corrupt: int64, the numbers of the packets that FFmpeg marks as corrupt.
+        corrupt: int64, the numbers of the packets that FFmpeg marks as corrupt, and that of the
+            last one where it is a JPEG without an end.
         joints: int64, the numbers of the packets at which the clock goes back.
         notes: What is worth knowing and is not damage.
     """
@@ -170,6 +171,7 @@ class _Reading:
         kept: All packets; None once they are too large to keep.
         kept_bytes: Bytes of all packets.
         pts_missing: Whether a packet has no time.
+        latest: The last two packets.
         corrupt: The numbers of packets that FFmpeg marks as corrupt.
         parameters_change: Whether the container changes the decoder's parameters.
         encrypted: Whether a packet is encrypted.
@@ -186,6 +188,7 @@ class _Reading:
     kept: list[Packet[VideoStream]] | None = field(default_factory=list)
     kept_bytes: int = 0
     pts_missing: bool = False
+    latest: list[Packet[VideoStream]] = field(default_factory=list)
     corrupt: list[int] = field(default_factory=list)
     parameters_change: bool = False
     encrypted: bool = False
@@ -214,6 +217,7 @@ class _Reading:
             self.kept += batch
             if self.kept_bytes > MAX_PACKET_BYTES or len(self.kept) > MAX_PACKETS:
                 self.kept = None
+        self.latest = [*self.latest, *batch][-2:]
         self.batch, self.batch_bytes = [], 0
 
 
@@ -262,6 +266,8 @@ def read_packet_index(
     reading.parse_batch()
     if reading.encrypted:
         raise VideoError(path, "its video stream is encrypted")
+    if codec == "mjpeg" and [_has_end(bytes(jpeg)) for jpeg in reading.latest] == [True, False]:
+        reading.corrupt.append(count - 1)  # which no decoder reports
     raw_pts, facts = np.array(reading.pts, np.int64), PacketFacts.joined(reading.facts)
     pts, second, whole = _joined_fields(raw_pts, facts)
     timeless = reading.pts_missing and bool((raw_pts == NO_TIME).all())
@@ -300,6 +306,11 @@ def read_packet_index(
     )
 
 
+def _has_end(jpeg: bytes) -> bool:
+    """Return whether there is an end behind the start of a JPEG's last scan."""
+    return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
+
+
 def leading_packets(
     pts: npt.NDArray[np.int64], entry: npt.NDArray[np.int8]
 ) -> npt.NDArray[np.int64]:
@@ -310,6 +321,21 @@ def leading_packets(
     if entry[0] != OPEN_ENTRY:
         return np.zeros(0, np.int64)
     return np.flatnonzero(pts[: first_group(entry)] < pts[0])
+
+
+def packets_before_start(
+    pts: npt.NDArray[np.int64], entry: npt.NDArray[np.int8]
+) -> npt.NDArray[np.int64]:
+    """Return the numbers of the packets, int64, that cannot be decoded where no entry is the first.
+
+    They are those in front of it, and those after it that are shown before it.
+    """
+    entries = np.flatnonzero(entry != NO_ENTRY)
+    if not len(entries) or not entries[0]:
+        return np.zeros(0, np.int64)
+    first = int(entries[0])
+    leading = first + leading_packets(pts[first:], entry[first:])
+    return np.concatenate([np.arange(first), leading])
 
 
 def first_group(entry: npt.NDArray[np.int8]) -> int:

@@ -438,6 +438,5 @@ def balance(lengths: list[int], count: int) -> list[list[int]]:
 def _set_threads(decoder: Container, threads: int, *, fields: bool) -> None:
     context = decoder.stream.codec_context
     if not context.is_open:
-        if fields:  # frames in several threads would each be half a frame
-            context.thread_type = "SLICE"
-        context.thread_count = slice_threads(context, threads)
+        # In several threads a field alone would count as a frame, or as an error.
+        context.thread_count = 1 if fields else slice_threads(context, threads)

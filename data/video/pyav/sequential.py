@@ -93,6 +93,8 @@ def decoded_frames(
         context, packets = fresh.stream.codec_context, fresh.packets()
         context.options = decoder_options(fresh, container.packet_index, strict=strict)
         context.thread_type = "SLICE"
+        if container.packet_index.fields:
+            context.thread_count = 1  # with more, a field still to come counts as an error
         finished, number = False, -1
         while not finished:
             number += 1

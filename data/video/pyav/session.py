@@ -14,7 +14,12 @@ from data.video.info import VideoInfo
 from data.video.pyav.clock import steady
 from data.video.pyav.container import Container, video_streams
 from data.video.pyav.frame_buffer import FrameBuffer, FullDecode, StreamFacts
-from data.video.pyav.packet_index import LEADING_NOTE, first_group, leading_packets
+from data.video.pyav.packet_index import (
+    LEADING_NOTE,
+    first_group,
+    leading_packets,
+    packets_before_start,
+)
 from data.video.pyav.packets import OPEN_ENTRY
 from data.video.pyav.seek import (
     FIELDS_REASON,
@@ -104,7 +109,10 @@ class DecodeSession:
         damage, notes = list(packet_index.damage), []
         lost = presented - len(full.pts)
         concealed = len(strict.failures) - len(full.failures)
-        if full.failures:
+        if self._starts_late(strict, full):
+            concealed = 0
+            notes.append(LEADING_NOTE.format(lost))
+        elif full.failures:
             damage.append(f"{len(full.failures):,} packets cannot be decoded")
         elif lost > 0 and packet_index.countable and not full.facts.interlaced:
             if self._are_leading(full):
@@ -154,12 +162,36 @@ class DecodeSession:
         without_time = {None} if strict.failures else set()
         return min(failures, default=last) >= last and corrupt <= {int(pts[-1]), *without_time}
 
+    def _starts_late(self, strict: FullDecode, full: FullDecode) -> bool:
+        """Return whether a broadcast was recorded from mid-group on, and is whole from then on.
+
+        Other containers are written from a keyframe on, so that a lack of one is damage.
+        """
+        packet_index = self.container.packet_index
+        late = packets_before_start(packet_index.pts, packet_index.entry)
+        if not self.container.leaps or not len(late):
+            return False
+        return (
+            self._are_among(full, late)
+            and not full.corrupt
+            and {*strict.failures, *full.failures} <= set(late.tolist())
+        )
+
+    def _are_among(self, full: FullDecode, packets: npt.NDArray[np.int64]) -> bool:
+        """Return whether all frames that do not decode, each known by its time, are of `packets`.
+
+        Where parts of a file have the same times, it is not known which frames these are.
+        """
+        packet_index = self.container.packet_index
+        missing = set(packet_index.pts[packet_index.order].tolist()) - set(full.pts)
+        lost = packet_index.presented_frames - len(full.pts)
+        return len(missing) == lost and missing <= set(packet_index.pts[packets].tolist())
+
     def _are_leading(self, full: FullDecode) -> bool:
         """Return whether every frame that does not decode is shown before the start it follows."""
         packet_index = self.container.packet_index
         leading = leading_packets(packet_index.pts, packet_index.entry)
-        missing = set(packet_index.pts[packet_index.order].tolist()) - set(full.pts)
-        return missing <= set(packet_index.pts[leading].tolist())
+        return self._are_among(full, leading)
 
     def _is_open_start(self, strict: FullDecode, full: FullDecode) -> bool:
         """Return whether what FFmpeg finds wrong is only that pictures before the start are gone.

@@ -114,7 +114,8 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
         candidates.append((label, "control", "", entry))
     baselines = metrics.baselines or {}
     candidates += [
-        (baseline_name(key), "baseline", "", part(entry)) for key, entry in baselines.items()
+        (f"baseline: {key}", "baseline", baseline_name(key), part(entry))
+        for key, entry in baselines.items()
     ]
     rows = tuple(
         _row(label, kind, note, entry)

@@ -35,7 +35,9 @@ def _entry(
     thumbnails: Thumbnails,
 ) -> dict[str, Any]:
     """What the page shows of one position."""
-    entry: dict[str, Any] = {"position": position, "axis": None}
+    heads = 1 + max(one.head for one in lexicon.positions)
+    place = position.agent * heads + position.head  # in a message, from 0
+    entry: dict[str, Any] = {"position": position, "axis": None, "place": place}
     if position.about is not None:
         wording = wording_for(position.about)
         axis = Axis.of(values[position.about])

@@ -86,8 +86,8 @@ def test_the_description_says_where_to_get_it_and_what_it_lacks():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scenario": "springs"}, "no scenario 'springs'; there is fall, ramp, spring and all"),
-        ({"camera": "Camera_9"}, "no camera 'Camera_9'; there is Camera_1, Camera_2"),
+        ({"scenario": "springs"}, "no scenario 'springs': choose one of fall, ramp, spring, all"),
+        ({"camera": "Camera_9"}, "no camera 'Camera_9': choose one of Camera_1, Camera_2"),
     ],
 )
 def test_a_wrong_name_lists_the_right_ones(tree, arguments, message):

@@ -172,7 +172,7 @@ def test_an_undefined_outcome_is_null_in_the_manifest(tmp_path: Path) -> None:
     [
         (
             {"scene": "ramps"},
-            "no scene is called 'ramps'; there are: collision, fall, ramp, spring",
+            "no scene 'ramps': choose one of collision, fall, ramp, spring",
         ),
         ({"grid": 1}, "grid must be between 2 and 100 values per property, not 1"),
         ({"per_cell": 0}, "per_cell must be between 1 and 1,000,000 clips, not 0"),

@@ -86,13 +86,13 @@ def test_an_empty_clip_cannot_even_be_padded():
     [
         (
             {"name": "random"},
-            "no sampling 'random'; there are uniform, uniform-time, fps, window, middle, pub",
+            "no sampling 'random': choose one of uniform, uniform-time, fps, window, middle, pub",
         ),
         ({"frames": 0}, "frames must be at least 1, not 0"),
         ({"frames": 10**19}, "frames must be at most 1,000,000,000,000, not 1000"),
         ({"name": "window", "stride": 10**19}, "stride must be at most 1,000,"),
-        ({"stride": 2}, "stride belongs to the sampling window, not to uniform"),
-        ({"fps": 3.0}, "the sampling fps needs a rate, and no other sampling takes one"),
+        ({"stride": 2}, r"a stride \(--stride\) is for the sampling window, not for uniform"),
+        ({"fps": 3.0}, r"a rate \(--fps\) is for the sampling fps, not for"),
         ({"name": "fps"}, "the sampling fps needs a rate"),
         ({"name": "fps", "fps": -1.0}, "fps must be a positive number, not -1.0"),
         ({"name": "middle"}, "the sampling middle picks 1 frame, not 8"),

@@ -75,7 +75,7 @@ def imported(tmp_path):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--backbone", "nothing"], "unknown backbone 'nothing'; choose from"),
+        (["--backbone", "nothing"], "no backbone 'nothing': choose one of"),
         (["--backbone", "timm:nothing"], "timm has no model 'nothing'"),
         (
             ["--backbone", "dinov2_vits14"],
@@ -86,7 +86,7 @@ def imported(tmp_path):
         (["--backbone", "tiny", "--preprocess", "odd"], "no preprocessing 'odd'"),
         (
             ["--backbone", "tiny", "--preprocess", "paper"],
-            "unknown preprocessing of tiny 'paper'; choose from official",
+            "no preprocessing of tiny 'paper': choose one of official",
         ),
     ],
 )

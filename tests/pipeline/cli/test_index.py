@@ -53,7 +53,7 @@ def test_the_command_measures_restitution(tree, tmp_path):
         (["TREE", "-o", "x.jsonl", "--scenario", "spring", "--restitution"], "there are none"),
         (
             ["TREE", "-o", "x.jsonl", "--scenario", "springs"],
-            "there is no scenario 'springs'; there is fall, ramp, spring and all",
+            "no scenario 'springs': choose one of fall, ramp, spring, all",
         ),
     ],
 )

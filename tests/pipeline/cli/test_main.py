@@ -35,8 +35,9 @@ def test_every_command_explains_itself():
     context = click.Context(main)
     names = main.list_commands(context)
     assert names == [
-        "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "compare", "message",
-        "report", "experiment", "phase87", "probe", "backbones", "doctor", "import-checkpoint",
+        "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "onboard", "runs",
+        "compare", "message", "report", "experiment", "phase87", "probe", "backbones", "doctor",
+        "import-checkpoint",
     ]  # fmt: skip
     for name in names:
         shown = run(name, "--help")
@@ -162,16 +163,20 @@ def test_a_package_called_data_in_the_working_directory_is_not_ours(tmp_path):
         (["extract"], 2, "Missing argument"),
         (["extract", "a.mp4"], 2, "Missing option"),
         (["extract", "a.mp4", "-o", "x.h5", "--sampler", "odd"], 2, "no sampling 'odd'"),
-        (["extract", "a.mp4", "-o", "x.h5", "--frames", "0"], 2, "not in the range"),
+        (
+            ["extract", "a.mp4", "-o", "x.h5", "--frames", "0"],
+            2,
+            "0 is not a whole number",
+        ),
         (["extract", "gone/", "-o", "x.h5"], 1, "gone"),
         (["train", "gone.h5", "-o", "run"], 1, "gone.h5"),
         (["message", "gone", "a.mp4"], 1, "gone is no run"),
         (["evaluate", "gone"], 1, "gone is no run"),
         (["cache", "info", "gone.h5"], 1, "gone.h5"),
         (["cache", "import", "gone.pt", "-o", "x.h5"], 1, "gone.pt"),
-        (["simulate", "odd", "-o", "out"], 2, "no scene is called 'odd'"),
+        (["simulate", "odd", "-o", "out"], 2, "no scene 'odd'"),
         (["probe", "gone.mp4"], 1, "gone.mp4"),
-        (["sing"], 2, "No such command"),
+        (["sing"], 2, "there is no command 'sing'"),
     ],
 )
 def test_wrong_input_gets_a_sentence(words, code, sentence, tmp_path, monkeypatch):

@@ -58,12 +58,12 @@ def test_a_limit_above_what_ffmpeg_knows_lifts_it(pixels, film):
 @pytest.mark.parametrize(
     ("option", "value", "word"),
     [
-        ("--timeout", "nan", "--timeout must be a number, not nan"),
-        ("--max-memory", "nan", "--max-memory must be a number, not nan"),
-        ("--max-duration", "nan", "--max-duration must be a number, not nan"),
-        ("--max-pixels", "0", "0 is not in the range x>=1"),
-        ("--max-duration", "-1", "-1.0 is not in the range x>0"),
-        ("--max-memory", "0.1", "0.1 is not in the range x>=0.5"),
+        ("--timeout", "nan", "'--timeout': nan is not a number above 0"),
+        ("--max-memory", "nan", "'--max-memory': nan is not a number of at least 0.5"),
+        ("--max-duration", "nan", "'--max-duration': nan is not a number above 0"),
+        ("--max-pixels", "0", "0 is not a whole number of at least 1"),
+        ("--max-duration", "-1", "-1 is not a number above 0"),
+        ("--max-memory", "0.1", "0.1 is not a number of at least 0.5"),
     ],
 )
 def test_a_limit_that_is_none_is_a_wrong_option(option, value, word, film):

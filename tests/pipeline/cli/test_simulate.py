@@ -47,7 +47,7 @@ def test_other_looks_and_a_handheld_camera(tmp_path: Path) -> None:
 def test_a_wrong_scene_is_wrong_usage(tmp_path):
     shown = run("simulate", "ramps", "-o", str(tmp_path / "x"))
     assert shown.exit_code == 2
-    assert "no scene is called 'ramps'; there are: collision, fall, ramp, spring" in shown.stderr
+    assert "no scene 'ramps': choose one of collision, fall, ramp, spring" in shown.stderr
     assert not (tmp_path / "x").exists()
 
 

@@ -40,8 +40,8 @@ def test_what_was_stored_before_is_read_and_written_again_alike():
 
 def test_a_setting_that_older_runs_lack_is_stored_where_it_is_set():
     config = build_config("default", ("mass",))
-    assert not {"keep_mean", "null"} & set(config.to_json())
-    kept = config.replace(keep_mean=True, null=2)
+    assert not {"keep_mean", "null", "kept_epoch"} & set(config.to_json())
+    kept = config.replace(keep_mean=True, null=2, kept_epoch="last")
     stored = json.loads(json.dumps(kept.to_json()))
     assert TrainConfig.from_json(stored) == kept
     stored["null_seeds"] = stored.pop("null")

@@ -42,6 +42,15 @@ def test_cells_are_folded_between_words(monkeypatch, width):
     assert {word for line in lines for word in line.split()} == words
 
 
+@pytest.mark.parametrize("width", [44, 52, 60])
+def test_a_number_is_never_folded_off_its_unit(monkeypatch, width):
+    cells = ["85.1 % ± 5.6", "a network of 21.3 MB", "8.5 [5.0, 20.0]"]
+    lines = on_a_terminal(monkeypatch, width, [cells[:1] + cells[1:], ["two", *cells[:2]]])
+    text = "\n".join(lines)
+    for whole in ("85.1 %", "± 5.6", "21.3 MB", "[5.0, 20.0]"):
+        assert whole in text
+
+
 def test_what_is_too_wide_for_a_terminal_becomes_a_list_and_no_name_is_folded(monkeypatch):
     name = "a/very/long/path/of/a/clip/that/somebody/types.mp4"
     assert on_a_terminal(monkeypatch, 40, [[name, "two words", "here"]]) == [

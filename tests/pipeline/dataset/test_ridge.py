@@ -119,6 +119,16 @@ def test_clips_that_differ_in_one_of_their_features_alone_are_not_equal():
     assert ridge.first_equal_rows(same, other).tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8])
+def test_clips_that_all_differ_need_no_digests(monkeypatch, kind):
+    features = np.random.default_rng(0).integers(0, 200, (40, 3, 11)).astype(kind)
+    twice = np.concatenate([features, features[:2]])
+    assert ridge.first_equal_rows(twice).tolist() == [*range(40), 0, 1]
+    assert ridge.first_equal_rows(features[:, 1:]).tolist() == list(range(40))
+    monkeypatch.setattr(ridge, "_digest", None)
+    assert ridge.first_equal_rows(features).tolist() == list(range(40))
+
+
 def test_a_kernel_holds_a_block_of_columns_and_not_all(monkeypatch, tmp_path):
     """A float32 copy of these features is 19 MB; two were made."""
     path = tmp_path / "features.npy"

@@ -6,7 +6,7 @@ import pytest
 from data import memory
 from data.errors import OutOfMemoryError
 from pipeline.dataset import WindowRidge, ridge
-from pipeline.dataset.window_ridge import Reading
+from pipeline.dataset.window_ridge import Reading, kernels
 
 OBJECTS = np.repeat(np.arange(30), 4)
 TRAIN = np.flatnonzero(OBJECTS % 5 > 0)
@@ -28,12 +28,14 @@ def order(scores: np.ndarray, labels: np.ndarray = LABELS) -> float:
 @pytest.mark.parametrize("mean", [False, True])
 def test_weights_and_parts_are_those_of_a_regression_on_the_kernel(monkeypatch, logs, mean):
     reading = Reading(logs, mean)
-    monkeypatch.setattr("pipeline.dataset.window_ridge.readings", lambda windows: [reading])
     windows = [noise(3, 7), noise(1, 20) * np.float32(1e15)]
+    kernel = dict(kernels(windows, TRAIN))[reading]
+    alone = [(reading, kernel)]
+    monkeypatch.setattr("pipeline.dataset.window_ridge.kernels", lambda *_: alone)
     shared = WindowRidge.fit(windows, LABELS, OBJECTS, TRAIN)
     targets = ridge.relative_ranks(LABELS, TRAIN)
     expected = ridge.predict(
-        reading.kernel(windows, TRAIN),
+        kernel,
         targets,
         TRAIN,
         np.arange(len(OBJECTS)),
@@ -61,8 +63,11 @@ def test_windows_that_say_something_together_are_read_together():
 
 def test_a_window_weighs_as_much_as_one_of_a_thousand_times_its_numbers():
     told = noise(1, 1, 0.3) + LABELS[:, :1, None].astype(np.float32) / 10
-    kernel = Reading().kernel([told, noise(2, 500)], TRAIN)
-    both = ridge.linear_kernel(told[:, 0], TRAIN) + Reading().kernel([noise(2, 500)], TRAIN)
+    kernel, wide = (
+        dict(kernels(windows, TRAIN))[Reading()]
+        for windows in ([told, noise(2, 500)], [noise(2, 500)])
+    )
+    both = ridge.linear_kernel(told[:, 0], TRAIN) + wide
     np.testing.assert_allclose(kernel, both / 2, atol=1e-6)
 
 
@@ -98,3 +103,23 @@ def test_a_regression_too_large_for_the_memory_is_a_sentence(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 50_000)
     with pytest.raises(OutOfMemoryError, match=r"^ridge regression on 120 clips takes .* free: "):
         WindowRidge.fit([noise(1, 3)], LABELS, OBJECTS, TRAIN)
+
+
+@pytest.mark.parametrize("steps", [(1, 1), (3, 1)])
+def test_every_step_is_read_once_and_the_kernels_are_those_of_each_reading(monkeypatch, steps):
+    windows = [noise(count, 6) for count in steps]
+    read = []
+    vectors = Reading.vectors
+    monkeypatch.setattr(
+        Reading, "vectors", lambda own, *window: read.append(own) or vectors(own, *window)
+    )
+    found = dict(kernels(windows, TRAIN))
+    assert read == [Reading(logs) for logs in (False, True) for _ in windows]
+    assert len(found) == (2 if max(steps) == 1 else 4)
+    for reading, kernel in found.items():
+        expected = np.zeros(kernel.shape)
+        for window in windows:
+            each = list(vectors(reading, window, reading.scale(window, TRAIN)))
+            for step in each:
+                expected += ridge.linear_kernel(step, TRAIN) / (len(each) * len(windows))
+        assert np.array_equal(kernel, expected)  # to the bit

@@ -118,6 +118,22 @@ def test_several_runs_are_compared_by_twos(runs):
     assert "it takes two runs at least to compare" in alone.stderr
 
 
+def test_a_run_that_is_named_twice_is_remarked_and_compared_once(runs):
+    one, two = (str(runs[name].folder) for name in ("one", "two"))
+    shown = run("compare", one, two, f"{two}/../{runs['two'].folder.name}", "--json")
+    assert json.loads(shown.stdout)["runs"] == [one, two]
+    assert "is named twice: a run does not differ from itself" in shown.stderr
+    assert "named twice" in run("compare", one, one).stderr
+    assert "named twice" not in run("compare", one, two).stderr
+
+
+@pytest.mark.parametrize("seeds", ["1", "10000000000000"])
+def test_planned_seeds_have_ends(runs, seeds):
+    shown = run("compare", runs["one"].folder, runs["two"].folder, "--planned-seeds", seeds)
+    assert shown.exit_code == 2
+    assert "2<=x<=1000000" in shown.stderr
+
+
 def test_runs_without_a_common_seed_are_refused(runs, tmp_path):
     shutil.copytree(runs["both"].folder, tmp_path / "other")
     path = tmp_path / "other" / "config.json"

@@ -210,7 +210,7 @@ def test_wrong_caches_get_one_sentence(folder, features, tmp_path, options, sent
     if "sha256" not in sentence:
         assert sentence in str(error.value)
     else:
-        assert "its backbone is 'vjepa2_vitl', the run's None" in str(error.value)
+        assert "its backbone is 'vjepa2_vitl', the run's not known" in str(error.value)
     assert "\n" not in str(error.value)
     assert (folder / "run" / "metrics.json").read_bytes() == before
 
@@ -246,7 +246,7 @@ def test_the_command_prints_tables(folder, tmp_path):
     [
         (["--outcome", "mass"], 2, "--outcome and --action go together"),
         (["--against", "a=x.h5", "--against", "a=y.h5"], 2, "needs a unique name: NAME=CACHE"),
-        (["--permutations", "1"], 2, "not in the range"),
+        (["--permutations", "1"], 2, "1 is not a whole number from 10 to 1000000"),
     ],
 )
 def test_wrong_words_get_a_sentence(folder, words, code, sentence):

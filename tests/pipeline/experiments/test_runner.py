@@ -172,7 +172,7 @@ def test_the_list_names_them_all():
         ((), 2, "name an experiment, or ask for the --list"),
         (("jump",), 2, "no experiment 'jump': choose one of ramp, "),
         (("phase87",), 2, "give the file (.pt or .h5) with --features"),
-        (("ramp", "--backbone", "eyes"), 2, "unknown backbone 'eyes'"),
+        (("ramp", "--backbone", "eyes"), 2, "no backbone 'eyes'"),
         (("ramp", "--backbone", "clip_vitl14,dinov2_vits14"), 2, "ramp takes one backbone, not 2"),
         (("phase87", "--features", "gone.h5"), 1, "gone.h5"),
         (("phase87", "--features", "gone.pt"), 1, "gone.pt"),

@@ -95,7 +95,7 @@ def test_a_damaged_clip_is_repaired_to_the_bit(manifest: Path, tmp_path: Path) -
     [
         (["--frames", 2, "--pool", "motion"], "needs at least 4 frames, and there are 2"),
         (["--frames", 8, "--pool", "grid29"], "28 x 28 places: take grid1 to grid28"),
-        (["--frames", 8, "--pool", "cls"], "unknown output 'cls'; choose from mean, gridN, mo"),
+        (["--frames", 8, "--pool", "cls"], "no output 'cls': choose one of mean, gridN, mo"),
     ],
 )
 def test_an_impossible_output_is_refused(

@@ -17,7 +17,7 @@ from data.errors import HeliographError
 from data.files import sha256_file
 from pipeline.console import printable
 from pipeline.evaluation import evaluate
-from pipeline.message import load_lexicon
+from pipeline.message import load_lexicon, load_readout
 from pipeline.report import score_rows, write_report
 from pipeline.report.provenance import command_to_repeat
 from pipeline.report.sections.accuracy import panels
@@ -38,7 +38,8 @@ def page(run: Run) -> HtmlPage:
 def test_the_page_has_every_section_and_the_honest_number(run, page):
     sections = {one["id"] for one in page.all("section")}
     assert sections == {
-        "accuracy", "positions", "lexicon", "learning", "messages", "provenance", "numbers",
+        "accuracy", "positions", "lexicon", "scatter", "learning", "messages", "provenance",
+        "numbers",
     }  # fmt: skip
     honest = run.metrics().accuracy_test.mean
     assert f"{100 * honest:.1f} %" in page.words
@@ -64,7 +65,8 @@ def test_names_turn_nothing_around_them(run):
     text = write_report(run.folder).path.read_text()
     assert printable(text, keep="\n\t") == text
     shown = rf"<bdi>{printable(TURNING)}</bdi>"
-    assert rf'<tr><td class="clip">{shown}</td><td>{shown}</td>' in text
+    assert rf'<td class="clip">{shown}</td>' in text
+    assert rf"<td>{shown}</td><td>" in text
     assert rf'<tr><td class="code">{shown}</td><td>{shown}</td></tr>' in text
     assert text.count("<bdi>") == text.count("</bdi>") > 2 * len(run.messages())
     assert not re.search(r'="[^"]*<bdi>', text)
@@ -95,6 +97,52 @@ def test_every_clip_is_in_the_table_with_its_message_and_meaning(run, page):
         assert line["message"] in rows
         assert gloss.gloss(line["tokens"])[0][0] in rows
     assert len(page.all("tr")) >= len(run.messages())
+
+
+def test_held_out_messages_come_first_and_say_whether_they_are_right(run, page):
+    rows = [one for one in page.all("tr") if "data-verdict" in one]
+    lines = run.messages()
+    assert len(rows) == len(lines)
+    parts = [one["data-part"] for one in rows]
+    assert parts == sorted(parts, key=("test", "structure", "validation", "train", "").index)
+    readout = load_readout(run)
+    readings = readout.read(run.tokens())
+    low, high = readout.properties["mass"].edges
+    right = 0
+    for line, (told,) in zip(lines, readings, strict=True):
+        mass = line["labels"]["mass"]
+        if mass is None:
+            continue
+        right += told.band == ("low" if mass < low else "high" if mass > high else "middle")
+    assert [one["data-verdict"] for one in rows].count("right") == right
+    assert {one["data-verdict"] for one in rows} == {"right", "wrong", ""}
+
+
+def test_symbols_and_words_of_the_lexicon_say_which_messages_have_them(run, page):
+    heads = run.config.heads
+    asked = {
+        (int(one["data-place"]), one["data-kind"])
+        for one in page.all("span")
+        if "data-place" in one
+    }
+    places = {place for place, _ in asked}
+    assert {(place, "symbol") for place in places} <= asked
+    assert places == set(range(run.config.agents * heads))
+    assert next(one for one in page.all("table") if one.get("id") == "message-rows")[
+        "data-heads"
+    ] == str(heads)
+
+
+def test_clips_are_drawn_by_their_symbols_and_their_features(run, page):
+    shown = [one.get("aria-label", "") for one in page.all("svg")]
+    places = run.config.agents * run.config.heads
+    assert sum(label.startswith("mass by the symbol of agent ") for label in shown) == places
+    maps = [label for label in shown if label.startswith("features of")]
+    assert len(maps) == places + 1
+    drawn = [one["d"].count("M") for one in page.all("path") if one.get("class", "")[:4] == "dots"]
+    lines = run.messages()
+    labelled = sum(line["labels"]["mass"] is not None for line in lines)
+    assert sum(drawn) == labelled * places + len(lines) * len(maps)
 
 
 def test_the_page_says_where_the_features_come_from_and_how_to_repeat_it(run, page):
@@ -133,7 +181,8 @@ def test_the_same_run_gives_the_same_page(run, page, tmp_path):
 
 def test_what_is_missing_is_named_with_the_command_that_adds_it(run, page):
     assert f"heliograph evaluate {run.folder}" in page.words
-    assert "no thumbnails, because no video of the clips was found" in page.words
+    assert "the features of made were imported, so that nothing says where the videos" in page.words
+    assert "--clips names them" in page.words
 
 
 def test_a_run_whose_cache_is_gone_still_has_its_page(run, tmp_path):

@@ -1,6 +1,7 @@
 """Pictures of clips: found, checked against the cache, and made of all frames."""
 
 import base64
+import dataclasses
 import io
 import json
 import shutil
@@ -20,7 +21,7 @@ from pipeline.dataset import find_clips
 from pipeline.extraction import extract
 from pipeline.message import load_lexicon
 from pipeline.report import write_report
-from pipeline.report.thumbnails import overlay
+from pipeline.report.thumbnails import choose_moving, moving_picture, overlay
 from pipeline.runs import Run
 from pipeline.training import train
 from tests.helpers.command import run
@@ -72,12 +73,65 @@ def test_thumbnails_are_found_where_the_clips_were(filmed):
     images = read_page(written.path).all("img")
     assert len({(one["alt"], one["src"]) for one in images}) == written.pictures > 0
     lines = {line["clip"]: line["part"] for line in filmed.messages()}
-    assert {lines[one["alt"]] for one in images} == {"train"}
+    kinds = {"data:image/jpeg;base64": [], "data:image/webp;base64": []}
+    frames = []
     for image in images:
         kind, content = image["src"].split(",", 1)
-        assert kind == "data:image/jpeg;base64"
+        kinds[kind].append(image["alt"])
         with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
             assert picture.size == (64, 48)
+            assert picture.format == ("WEBP" if "webp" in kind else "JPEG")
+            frames.append(getattr(picture, "n_frames", 1))
+    assert max(frames) == 8  # of a clip with little to see the encoder drops some
+    still, moving = kinds.values()
+    assert {lines[clip] for clip in still} == {"train"}  # of the lexicon
+    assert sorted(moving) == sorted(lines)  # beside its message
+
+
+def test_of_many_clips_those_that_were_not_trained_on_move(monkeypatch):
+    monkeypatch.setattr("pipeline.report.thumbnails.MAX_MOVING", 4)
+    lines = [
+        {"clip": f"{part}{number}", "part": part, "message": str(number % 2)}
+        for part in ("train", "test")
+        for number in range(3)
+    ]
+    assert choose_moving(lines, ["train2"]) == ["test0", "test1", "test2", "train2"]
+    assert choose_moving(lines[:3], []) == ["train0", "train1", "train2"]
+
+
+def test_moving_pictures_end_where_the_page_would_grow_too_large(filmed, monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.report.thumbnails.MAX_MOVING_BYTES", 1)
+    page = read_page(write_report(filmed.folder, tmp_path / "page.html").path)
+    assert sum("webp" in one["src"] for one in page.all("img")) == 1
+    assert "1 of 24 are here, to keep the page small" in page.words
+
+
+def test_many_frames_are_thinned_and_keep_their_pace():
+    frames = np.zeros((40, 30, 50, 3), np.uint8)
+    frames[np.arange(40), :, np.arange(40)] = 255
+    content = base64.b64decode(moving_picture(frames, 2.8, side=25).split(",")[1])
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.size == (25, 15)
+        assert picture.n_frames == 14
+        picture.seek(13)
+        picture.load()
+        assert picture.info["duration"] == 200
+
+
+def test_videos_of_imported_features_are_found_by_names_without_an_ending(filmed, tmp_path):
+    features = cache.load(filmed.source.path)
+    bare = dataclasses.replace(
+        features,
+        clip_id=[name.removesuffix(".mp4") for name in features.clip_id],
+        source_sha256=[""] * len(features),
+    )
+    clips = filmed.folder.with_name("clips")
+    found = find_clips(bare, filmed.source.path, [clips])
+    assert {name: clip.path for name, clip in found.items()} == {
+        name: clips / f"{name}.mp4" for name in bare.clip_id
+    }
+    hashed = dataclasses.replace(bare, source_sha256=["0" * 64] * len(features))
+    assert find_clips(hashed, filmed.source.path, [clips]) == {}
 
 
 def test_a_clip_that_has_changed_is_not_shown(tmp_path):

@@ -129,7 +129,7 @@ def test_a_cache_with_such_numbers_gets_no_messages(made, features, tmp_path):
             {},
             "at most, which its tie margin of 0.5 counts as equal",
         ),
-        (lambda own: {}, {}, "has no labels: nothing to talk about"),
+        (lambda own: {}, {}, "has no labels, so there is nothing to learn"),
         (
             lambda own: {
                 "a": np.where(own < 70, np.nan, own),

@@ -142,7 +142,7 @@ def test_a_run_is_not_overwritten_unasked(cache_path, tmp_path):
         ({"properties": ["weight"]}, "no label 'weight': its labels are mass, volume"),
         ({"preset": "best"}, "no preset 'best': choose one of published, stabilised, default"),
         ({"split": "half"}, "no split 'half'"),
-        ({"device": "tpu9"}, "unknown device 'tpu9'; choose auto, cpu or cuda"),
+        ({"device": "tpu9"}, "no device 'tpu9': choose one of auto, cpu, cuda"),
         ({"properties": ["mass", "mass"]}, "named twice"),
         ({"vocab": 1}, "vocab must be at least 2, got 1"),
     ],

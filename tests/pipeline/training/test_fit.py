@@ -139,6 +139,17 @@ def test_the_checkpoint_is_the_best_on_validation_of_the_second_half(features):
     assert result.accuracy_test.together == chosen.accuracy_test
 
 
+def test_the_last_epoch_is_kept_where_nothing_may_choose(features):
+    preferred = 0
+    for result in train(features, range(5), epochs=30, kept_epoch="last"):
+        scores = {row.epoch: row.accuracy_validation for row in result.history}
+        preferred += scores[20] > scores[30]
+        assert result.epoch == 30
+        assert result.accuracy_test == result.accuracy_last_epoch
+        assert result.accuracy_validation.together == scores[30]
+    assert preferred  # validation would have chosen another
+
+
 def test_a_seed_that_diverges_is_counted_and_leaves_the_others_alone(features):
     poisoned = features.features.copy()
     (good,) = train(features, [1], preset="published", epochs=2)

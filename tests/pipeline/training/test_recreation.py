@@ -55,8 +55,9 @@ def test_what_is_given_beside_it_goes_before(tmp_path):
         {"preset": "default", "keep_mean": True},
         {"preset": "default", "encoder": "ridge", "axes": 0},
         {"preset": "ridge", "encoder": "convolution"},  # as models have it, but not this preset
+        {"preset": "ridge", "kept_epoch": "best"},  # as older runs of this preset
     ],
-    ids=["null", "keep_mean", "ridge", "convolution"],
+    ids=["null", "keep_mean", "ridge", "convolution", "kept_epoch"],
 )
 def test_settings_that_a_folder_may_leave_out_are_known(setting, tmp_path):
     cache.save(make_features(), tmp_path / "c.h5")

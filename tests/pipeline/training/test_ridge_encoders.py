@@ -176,6 +176,8 @@ def test_what_is_kept_speaks_as_what_was_trained(tmp_path):
     metrics = evaluate(run.folder, permutations=20)
     assert metrics.accuracy_last_epoch.mean > 0.85
     assert any("start as levels" in note for note in metrics.notes)
+    assert metrics.accuracy_test.mean == metrics.accuracy_last_epoch.mean
+    assert any("the last epoch is kept" in note for note in metrics.notes)
 
 
 def test_a_training_goes_on_to_the_same_bits(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_where_every_cell_fails_the_table_of_before_stays(cache_path, tmp_path):
     table = tmp_path / "grid" / "sweep.csv"
     shown = sweep(cache_path, table.parent, "--sweep", "split=kfold-2,kfold-9")
     assert shown.exit_code == 2
-    assert "2 folds leave none" in shown.stderr
+    assert "kfold-2 leaves no fold" in shown.stderr
     assert not table.exists()
     sweep(cache_path, table.parent, "--sweep", "vocab=2,3")
     written = table.read_bytes()

@@ -258,8 +258,8 @@ def test_options_reach_the_run(cache_path, tmp_path):
         (["--agents", "made,"], 2, "leaves an agent without a cache"),
         (["--agents", "made,other"], 2, "no cache is called 'other': the caches are made"),
         (["--channel", "radio"], 2, "no channel 'radio': choose one of discrete, continuous"),
-        (["--tau-end", "0"], 2, "0.0 is not in the range x>0"),
-        (["--split", "kfold-2"], 2, "2 folds leave none to train on"),
+        (["--tau-end", "0"], 2, "0 is not a finite number above 0"),
+        (["--split", "kfold-2"], 2, "kfold-2 leaves no fold to train on"),
         (["--split", "kfold-9"], 1, "14 objects are too few for 9 folds"),
     ],
 )

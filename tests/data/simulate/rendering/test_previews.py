@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from data.errors import HeliographError
+from data.manifests import read_manifest
 from data.simulate import contact_sheet, preview, simulate
 
 SMALL: dict[str, Any] = {
@@ -24,6 +25,11 @@ def test_contact_sheet_and_preview(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
         assert np.asarray(sheet).std() > 10
+        three = sheet.height
+    ids = [clip.id for clip in read_manifest(manifest)[:2]]
+    contact_sheet(manifest, tmp_path / "two.png", only=ids, frames=4, width=40)
+    with Image.open(tmp_path / "two.png") as sheet:
+        assert sheet.height == three - 46  # a row and its gap less
     for suffix in (".gif", ".webp"):
         preview(manifest, tmp_path / f"p{suffix}", frames=4, width=32)
         with Image.open(tmp_path / f"p{suffix}") as moving:

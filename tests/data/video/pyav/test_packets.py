@@ -112,3 +112,33 @@ def test_the_header_of_vp8_tells_keyframes_and_hidden_frames():
 def test_packets_of_an_unknown_codec_are_ambiguous():
     make = partial(parser_for, "theora", b"", counts=True)
     assert facts_of([b"anything"], make).ambiguous.all()
+
+
+def hevc(*kinds: int) -> bytes:
+    """Return a packet of NAL units of these types."""
+    return b"".join(b"\0\0\1" + bytes([kind << 1, 1, 0x80, 0x80]) for kind in kinds)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_leading_pictures_of_a_start_without_anything_before_it_are_not_shown(apart):
+    """CRA 21, BLA 16, IDR 19, RASL 8 and 9, RADL 7, the end of a sequence 36."""
+    kinds = [(21,), (9,), (7,), (1,), (21,), (9,), (1,), (16,), (8,), (9,), (1, 36), (21,), (8,),
+             (1,), (36, 21), (9,), (19,), (1,)]  # fmt: skip
+    hidden = {1, 8, 9, 12, 15}
+    packets = [hevc(*of_packet) for of_packet in kinds]
+    make = partial(parser_for, "hevc", b"", counts=False)
+    if apart:
+        parse = make()
+        parts = [parse(PacketBytes.joined(packet, [len(packet)])) for packet in packets]
+        facts = PacketFacts.joined(parts)
+    else:
+        facts = facts_of(packets, make)
+    assert set(np.flatnonzero(~facts.shown).tolist()) == hidden
+    assert not facts.ambiguous.any()
+
+
+def test_a_later_start_that_drops_what_waits_to_be_shown_is_ambiguous():
+    """By no_output_of_prior_pics_flag, the second bit of its slice header."""
+    drops = b"\0\0\1" + bytes([19 << 1, 1, 0xC0, 0x80])
+    make = partial(parser_for, "hevc", b"", counts=False)
+    assert facts_of([drops, hevc(1), drops], make).ambiguous.tolist() == [False, False, True]

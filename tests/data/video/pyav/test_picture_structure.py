@@ -1,12 +1,14 @@
 """Frames and fields: what parameter sets and slice headers tell, and what is read at random."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data.video import Limits, VideoError, read
-from data.video.pyav import DecodeSession, open_video, session
+from data.video.pyav import DecodeSession, open_video, packet_index, session
 from data.video.pyav.nal_units import PacketBytes, nal_units
 from data.video.pyav.packets import parser_for
 from data.video.pyav.picture_structure import (
@@ -27,7 +29,8 @@ from tests.helpers.decoding import sequential
 
 
 def session_of(path) -> DecodeSession:
-    return DecodeSession(open_video(path, limits=Limits(), quick=True), accept_damaged=False)
+    opened = open_video(path, limits=Limits(), threads=2, quick=True)
+    return DecodeSession(opened, accept_damaged=False)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +203,7 @@ def test_groups_with_a_time_of_their_own_keep_random_access(clip_file):
 
 # The order of pictures whose times do not tell it: as a decode from the start shows them.
 LONG = X264 | {"g": "12", "bf": "3", "b-pyramid": "normal", "refs": "4"}
+X265 = "log-level=none:pools=1:keyint=12:min-keyint=12"
 RECORDINGS = {
     "groups.avi": LONG,
     "groups.h264": LONG,
@@ -207,12 +211,20 @@ RECORDINGS = {
     "one_group.avi": LONG | {"g": "600"},
     "interlaced.avi": LONG | {"flags": "+ildct+ilme"},
     "in_order.h264": X264 | {"bf": "0"},
+    "closed.hevc": {"x265-params": f"{X265}:open-gop=0"},
+    "open.hevc": {"x265-params": f"{X265}:open-gop=1:b-pyramid=1:bframes=8"},
+    "interlaced.hevc": {"x265-params": f"{X265}:interlace=tff:temporal-layers=1"},
 }
+
+
+def recorded(path: Path, **options: Any) -> Path:
+    codec = "libx265" if path.suffix == ".hevc" else "libx264"
+    return encode(path, codec=codec, options=RECORDINGS[path.name], **options)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_frames_and_times_are_those_of_a_whole_decode(name, tmp_path, monkeypatch):
-    path = encode(tmp_path / name, frames=150, options=RECORDINGS[name])
+    path = recorded(tmp_path / name, frames=150)
     indices = np.array([149, 3, 70, 11, 12, 13, 148, 0], np.int64)
     with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
         whole = DecodeSession(opened, accept_damaged=True)
@@ -268,3 +280,18 @@ def test_a_stream_of_frames_is_in_the_order_of_pictures(tmp_path, monkeypatch):
         numbers, frames = zip(*decoded.stream(indices), strict=True)
         assert list(numbers) == indices.tolist()
         np.testing.assert_array_equal(np.stack(frames), decoded.frames(indices))
+
+
+@pytest.mark.parametrize("name", ["fields_h264", "fields_h264_ts", "fields_mpeg2_ts"])
+def test_fields_of_long_files_are_read_again(name, clip_file, monkeypatch):
+    """Their packets are not kept in memory."""
+    whole, _, _ = sequential(clip_file(name))
+    monkeypatch.setattr(packet_index, "MAX_PACKETS", 5)
+    monkeypatch.setattr(session, "decode_fully", lambda *given, **named: pytest.fail("whole"))
+    read_by = session_of(clip_file(name))
+    assert read_by.container.packet_index.packets is None
+    for wanted in ([26], [13, 2], range(27)):
+        frames = read_by.frames(np.array(wanted))
+        np.testing.assert_array_equal(frames, np.stack([whole[index] for index in wanted]))
+    numbers, frames = zip(*read_by.stream(np.arange(1, 27, 4)), strict=True)
+    np.testing.assert_array_equal(np.stack(frames), np.stack([whole[n] for n in numbers]))

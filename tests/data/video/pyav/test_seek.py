@@ -13,9 +13,10 @@ from data.video import (
     read,
     read_sampled,
 )
-from data.video.pyav import open_video, seek
+from data.video.pyav import DecodeSession, open_video, seek
 from tests.helpers import clips
 from tests.helpers.clips import CLIPS
+from tests.helpers.decoding import sequential
 
 # By random access: those are fast, and a silent fall back to decoding everything would not be.
 SLOW_BUT_RIGHT = {"apng_alpha"}
@@ -71,6 +72,75 @@ def test_a_segment_takes_over_those_that_lie_in_it():
     assert segments(6, 8) == [(6, 8)]
     assert segments(1, 3, 6, 7) == [(0, 1), (3, 7)]
     assert segments(1, 3, 4, 8) == [(0, 4), (6, 8)]
+
+
+def test_a_run_in_begins_before_an_open_start():
+    # Groups of 20; the second begins open, the third closed, the rest open.
+    entry = np.zeros(120, np.int8)
+    entry[[0, 20, 60, 80, 100]] = [2, 1, 2, 1, 1]
+    entry[40] = 1
+    packets = SimpleNamespace(clock=np.arange(120), entry=entry, second=np.zeros(120, bool))
+
+    def segments(*wanted: int) -> list[tuple[int, int, int]]:
+        return [tuple(s) for s in seek.find_segments(packets, np.array(wanted), run_in=True)]
+
+    assert segments(65) == [(60, 60, 65)]
+    assert segments(90) == [(40, 80, 90)]
+    assert segments(5, 25) == [(0, 0, 25)]
+    assert segments(30) == [(0, 20, 30)]
+    assert segments(65, 110) == [(60, 60, 110)]
+
+
+@pytest.mark.parametrize("name", ["h264_open_gop", "h264_open_gop_mkv"])
+def test_open_groups_are_read_from_before_them_where_they_cannot_be_read_alone(
+    name, clip_file, monkeypatch
+):
+    """H.264 may name pictures before the start, to forget them, which FFmpeg calls a fault."""
+    whole, _, _ = sequential(clip_file(name))
+    once, stream_once = seek.decode_by_seeking, seek.stream_by_seeking
+
+    def decode(container, buffer):
+        if not container.runs_in:
+            raise seek.SeekMismatch("for a test")
+        return once(container, buffer)
+
+    def stream(container, indices, facts):
+        for number, item in enumerate(stream_once(container, indices, facts)):
+            if number == 3 and not container.runs_in:
+                raise seek.SeekMismatch("for a test")
+            yield item
+
+    monkeypatch.setattr("data.video.pyav.session.decode_by_seeking", decode)
+    monkeypatch.setattr("data.video.pyav.session.stream_by_seeking", stream)
+    monkeypatch.setattr(
+        "data.video.pyav.session.decode_fully", lambda *given, **named: pytest.fail("whole")
+    )
+    for index in range(0, 90, 7):
+        np.testing.assert_array_equal(read(clip_file(name), [index]).frames[0], whole[index])
+    with open_video(clip_file(name), limits=Limits(), threads=1, quick=True) as container:
+        session = DecodeSession(container, accept_damaged=False)
+        numbers, frames = zip(*session.stream(np.arange(4, 90, 5)), strict=True)
+        assert container.runs_in
+        assert list(numbers) == list(range(4, 90, 5))
+        np.testing.assert_array_equal(np.stack(frames), np.stack([whole[n] for n in numbers]))
+
+
+def test_long_references_over_open_groups_are_read_at_random(tmp_path, monkeypatch):
+    """Where the first picture after an open start names one before it."""
+    options = {
+        "g": "20",
+        "bf": "5",
+        "b-pyramid": "normal",
+        "refs": "6",
+        "x264-params": "open-gop=1",
+    }
+    path = clips.encode(tmp_path / "a.mp4", frames=90, size=(160, 120), options=options)
+    whole, _, _ = sequential(path)
+    monkeypatch.setattr(
+        "data.video.pyav.session.decode_fully", lambda *given, **named: pytest.fail("whole")
+    )
+    for index in range(0, 90, 4):
+        np.testing.assert_array_equal(read(path, [index]).frames[0], whole[index])
 
 
 def test_only_what_is_needed_is_decoded(clip_file, monkeypatch):

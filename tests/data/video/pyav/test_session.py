@@ -92,6 +92,9 @@ CUT = {
     "vp8.ivf": recordings.VP8,
     "mpeg4.nut": {"codec": "mpeg4"},
     "raw.h264": {"options": clips.X264 | {"g": "12", "bf": "0"}},
+    "raw.m2v": recordings.MPEG2,
+    "raw.hevc": {"codec": "libx265", "options": {"x265-params": "log-level=none:bframes=0"}},
+    "raw.mjpeg": {"codec": "mjpeg", "pixels": "yuvj420p", "format": "mjpeg"},
 }
 
 
@@ -156,3 +159,39 @@ def test_a_wrapped_clock_that_started_anew_does_not_last_a_day(clip_file):
     assert info.duration_seconds == pytest.approx(1.96)
     limits = Limits(seconds=3)
     assert len(read(clip_file("restarted_from_an_hour_ts"), [49], limits=limits)) == 1
+
+
+@pytest.mark.parametrize("name", ["late_h264_ts", "late_mpeg2_ts", "late_mpeg2_mpg"])
+def test_a_recording_that_began_in_mid_group_is_counted_from_its_first_shown_frame(name, clip_file):
+    info = probe(clip_file(name), decoders=())
+    assert info.damage == ()
+    assert any("pictures need earlier ones, and are not shown" in note for note in info.notes)
+
+
+def test_a_first_keyframe_that_is_none_is_damage(clip_file, tmp_path):
+    """The container begins with one."""
+
+    path = clip_file("h264_short_gop")
+    with av.open(str(path)) as opened:
+        first = next(packet for packet in opened.demux(video=0))
+        at, end = first.pos, first.pos + first.size
+
+    def spoil(data: bytearray) -> None:
+        unit = at
+        while unit < end:
+            data[unit + 4] = {0x65: 0x41}.get(data[unit + 4], data[unit + 4])
+            unit += 4 + int.from_bytes(data[unit : unit + 4], "big")
+
+    spoilt = clips.patched(path, tmp_path / "a.mp4", spoil)
+    with pytest.raises(VideoError, match="damaged: header claims 60 frames, 60 are presented"):
+        read(spoilt, [0])
+
+
+def test_frames_that_are_lost_in_a_later_part_are_damage(tmp_path):
+    """They have the times of frames of the first part, and are no pictures at its start."""
+    whole = clips.encode(tmp_path / "a.ts", rate=25, options=clips.X264 | {"g": "20"})
+    late = clips.remuxed(whole, tmp_path / "b.ts", change=lambda n, _: n >= 25)
+    path = tmp_path / "c.ts"
+    path.write_bytes(whole.read_bytes() + late.read_bytes())
+    with pytest.raises(VideoError, match=r"damaged: .* frames do not decode"):
+        read(path, [0])

@@ -1,0 +1,207 @@
+"""Claims of a recipe measured on its runs, and the page that sets them side by side.
+
+    OUT/NAME/claims/CLAIM.json      what a re-test measured, with the id of its run
+    OUT/NAME/claims.md              the page: what is said, what is held, what was measured
+
+A measurement is kept as long as its run and its options are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import HeliographError
+from data.files import atomic_write, open_regular
+from pipeline.evaluation import retest, retests
+from pipeline.experiments.claim import Claim
+from pipeline.experiments.tables import Table, measured_rows, value_text
+from pipeline.runs import BROKEN, Run
+
+MOST_BYTES = 16 << 20
+REPOSITORY = "https://github.com/TomekKaszynski/emergent-physics-comm"
+COMMIT = "ca36be0"
+"""Of the paper's repository, to which `holds` and `file` refer."""
+FOLDER = "claims"
+PAGE = "claims.md"
+INTRODUCTION = """\
+What the paper (arXiv 2604.03266), its specification and its model cards say; what their repository,
+[TomekKaszynski/emergent-physics-comm]({repository}),
+holds at commit `{commit}`; and what was measured here. The clips are made, not those of the paper:
+a number here says whether a claim holds for agents of its kind on other clips, not whether its own
+number is right. Intervals are 95 %, over test objects and seeds. The page is written by
+
+    {command}
+
+"""
+
+Stage = Callable[..., AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim and what was measured.
+
+    Attributes:
+        claim: As the recipe has it.
+        sentence: What was measured, or why nothing was.
+        table: All of it; None where nothing was.
+        command: That measures it.
+    """
+
+    claim: Claim
+    sentence: str
+    table: Table | None
+    command: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        columns, rows = self.table or ([], [])
+        return {
+            "name": self.claim.name,
+            "title": self.claim.title,
+            "says": self.claim.says,
+            "source": self.claim.source,
+            "holds": self.claim.holds,
+            "file": self.claim.file,
+            "measured": self.sentence,
+            "columns": columns,
+            "rows": rows,
+            "command": self.command,
+        }
+
+
+def measure_claims(
+    claims: Sequence[Claim],
+    folder: Path,
+    caches: Mapping[str, Path],
+    stage: Stage,
+) -> list[ClaimResult]:
+    """Measure every claim that can be; of the others the result says why not.
+
+    Args:
+        claims: Of the recipe.
+        folder: Of the experiment, OUT/NAME.
+        caches: Of its views, by name.
+        stage: Times a stage, as `StageTimes` does.
+
+    Raises:
+        HeliographError: A run is damaged.
+    """
+    return [_measure(claim, folder, caches, stage) for claim in claims]
+
+
+def _measure(claim: Claim, folder: Path, caches: Mapping[str, Path], stage: Stage) -> ClaimResult:
+    command = _command(folder.name, folder)
+    if claim.needs is not None:
+        return ClaimResult(claim, f"not run: needs {claim.needs}", None, command)
+    assert claim.run is not None
+    experiment = claim.experiment or folder.name
+    path = folder.parent / experiment / "runs" / claim.run
+    if claim.experiment is not None and not (path / "metrics.json").exists():
+        command = _command(experiment, folder)
+        return ClaimResult(claim, f"not run: {command}, then this", None, command)
+    run = Run.open(path)
+    if claim.retest is None:
+        rows = measured_rows(claim.run, claim.run, run.metrics(), claim.measures)
+        sentence = "; ".join(f"{row.title} {value_text(row)}" for row in rows)
+        cells = [[row.title, value_text(row), row.verdict or "-"] for row in rows]
+        table = ["what", "here [95 %]", "verdict"], cells
+        return ClaimResult(claim, sentence, table, _command(experiment, folder))
+    test = retests()[claim.retest]
+    try:
+        entry = _entry(claim, run, folder, caches, stage)
+    except HeliographError as error:
+        return ClaimResult(claim, f"not run: {error}", None, command)
+    if claim.sees is not None:
+        words = ["heliograph", "onboard", str(path), str(caches[claim.sees])]
+        command = shlex.join(words)
+    return ClaimResult(claim, test.sentence(entry), test.table(entry), command)
+
+
+def _entry(
+    claim: Claim, run: Run, folder: Path, caches: Mapping[str, Path], stage: Stage
+) -> dict[str, Any]:
+    """Return what was measured before, or measure it."""
+    assert claim.retest is not None
+    file = folder / FOLDER / f"{claim.name}.json"
+    options = dict(claim.options)
+    asked = {"retest": claim.retest, "run": run.id, "sees": claim.sees, "options": claim.options}
+    if claim.other is not None:
+        other = Run.open(folder / "runs" / claim.other)
+        options["other"] = other
+        asked["other"] = other.id
+    with suppress(OSError, HeliographError, *BROKEN):
+        with open_regular(file) as opened:
+            kept = json.loads(opened.read(MOST_BYTES))
+        if {name: kept[name] for name in asked} == asked:
+            return dict(kept["entry"])
+    with stage(f"claim {claim.name}"):
+        others = {} if claim.sees is None else {claim.sees: caches[claim.sees]}
+        entry = retest(claim.retest, run, others=others, **options)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, json.dumps(asked | {"entry": entry}, indent=1) + "\n")
+    return json.loads(json.dumps(entry))
+
+
+def _command(name: str, folder: Path) -> str:
+    return shlex.join(["heliograph", "experiment", name, "--out", str(folder.parent)])
+
+
+# The page
+
+
+def claims_page(title: str, results: Sequence[ClaimResult], folder: Path) -> str:
+    """Return the page in Markdown: a table of all claims, then what was measured of each."""
+    command = _command(folder.name, folder)
+    made = INTRODUCTION.format(repository=REPOSITORY, commit=COMMIT, command=command)
+    head = ["claim", "the paper or its card says", "its repository holds", "measured here"]
+    rows = [
+        [
+            f"[{result.claim.title}](#{_anchor(result.claim.title)})",
+            f"{result.claim.says} ({result.claim.source})",
+            f"{result.claim.holds} ({_file(result.claim)})" if result.claim.holds else "-",
+            result.sentence,
+        ]
+        for result in results
+    ]
+    parts = [f"# {title}", made.rstrip(), markdown_table((head, rows))]
+    for result in results:
+        parts += [f"## {result.claim.title}", f"    {result.command}"]
+        parts.append("Not run." if result.table is None else markdown_table(result.table))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    r"""Return a table in Markdown.
+
+    >>> print(markdown_table((["a", "b"], [["1", "x | y"]])))
+    | a | b |
+    |---|---|
+    | 1 | x \| y |
+    """
+    columns, rows = table
+    lines = [columns, *rows]
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
+    return "\n".join([text[0], "|" + "---|" * len(columns), *text[1:]])
+
+
+def _file(claim: Claim) -> str:
+    """Return links to the files of the paper's repository that a claim names."""
+    names = [name.strip() for name in claim.file.split(",")]
+    return ", ".join(f"[{name}]({REPOSITORY}/blob/{COMMIT}/{name})" for name in names)
+
+
+def _anchor(title: str) -> str:
+    """Return the anchor that GitHub gives a heading.
+
+    >>> _anchor("A new sender, joined: 50 steps")
+    'a-new-sender-joined-50-steps'
+    """
+    kept = "".join(char for char in title.lower() if char.isalnum() or char in " -_")
+    return kept.replace(" ", "-")
