@@ -18,7 +18,7 @@ def _repeated(
     """Write a recording of `frames` encoded frames that come `times` times."""
     width, height = size
     blocks = np.random.default_rng(0).integers(0, 256, (80, 100)).astype(np.uint8)
-    texture = np.tile(blocks.repeat(8, 0).repeat(8, 1), (2, 2))
+    texture = np.tile(blocks.repeat(8, 0).repeat(8, 1), (2 + height // 640, 2 + width // 800))
     with av.open(str(path), "w", format=format) as out:
         stream = out.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -122,6 +122,25 @@ def avi_of_h264(path: Path) -> Path:
     )
 
 
+def raw_hevc(path: Path) -> Path:
+    """Two minutes of raw HEVC, which has no times."""
+    options = {"preset": "ultrafast"}
+    options["x265-params"] = "log-level=none:keyint=250:open-gop=0:bframes=2"
+    return _repeated(
+        path, codec="libx265", size=(320, 240), rate=25, frames=300, times=10, options=options,
+        format="hevc",
+    )  # fmt: skip
+
+
+def open_groups(path: Path) -> Path:
+    """Two minutes of H.264 whose groups are open, and name pictures of the group before."""
+    options = {"preset": "veryfast", "g": "50", "bf": "3", "b-pyramid": "normal", "refs": "4"}
+    options["x264-params"] = "open-gop=1"
+    return _repeated(
+        path, codec="libx264", size=(320, 240), rate=25, frames=300, times=10, options=options
+    )
+
+
 RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "30_minutes.mp4": thirty_minutes,
     "30_minutes.mkv": in_matroska,
@@ -132,4 +151,6 @@ RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "576i.mpg": interlaced,
     "b_frames.avi": avi_with_b_frames,
     "h264_b_frames.avi": avi_of_h264,
+    "raw.hevc": raw_hevc,
+    "open_groups.mp4": open_groups,
 }

@@ -55,7 +55,7 @@ def report(
     moved: tuple[str, ...],
     overwrite: bool,
 ) -> None:
-    """Write one self-contained HTML page about a RUN, or about a sweep of runs.
+    """Write one self-contained page about a RUN or a sweep.
 
     On it: accuracies next to baselines, what each position carries, the lexicon with pictures of
     the clips that say each symbol, every clip's message, and where all of it comes from. Run

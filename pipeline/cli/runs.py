@@ -18,7 +18,7 @@ HELP_GROUP = HelpGroup.AGENTS
 @click.argument("folder", type=PATH, metavar="DIR", default="runs")
 @as_json
 def runs(folder: Path, as_json: bool) -> None:
-    """List the runs and sweeps in DIR (runs), with their key numbers.
+    """List the runs and sweeps in DIR with key numbers.
 
     Of each run its accuracy on held-out clips with its 95 % interval, that of ridge regression on
     the features, and PosDis (Chaabouni et al. 2020) with its verdict; the last two once it was

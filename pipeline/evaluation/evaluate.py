@@ -362,12 +362,12 @@ def _controls(inputs: EvaluationInputs) -> dict[str, Any]:
 
 
 PARTS = (
-    EvaluationPart("", _baselines, symbols=False, pairs=True, share=58, steps=15),
-    EvaluationPart("", _metrics, share=4, steps=9),
-    EvaluationPart("interventions", _interventions, pairs=True, share=4),
+    EvaluationPart("", _baselines, symbols=False, pairs=True, share=42, steps=15),
+    EvaluationPart("", _metrics, share=6, steps=9),
+    EvaluationPart("interventions", _interventions, pairs=True, share=24),
     EvaluationPart("game", _game, pairs=False, share=58),
     EvaluationPart("near-duplicates", _near_duplicates),
-    EvaluationPart("fresh receivers", _fresh_receivers, share=22),
+    EvaluationPart("fresh receivers", _fresh_receivers, share=20),
     EvaluationPart("agreement", _agreement),
     EvaluationPart("probes", _probes, share=10),
     EvaluationPart("estimates", _estimates, share=2),

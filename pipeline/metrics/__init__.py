@@ -36,6 +36,7 @@ from pipeline.metrics.significance import (
 )
 from pipeline.metrics.topsim import topsim
 from pipeline.metrics.verdicts import (
+    LEAST_NULLS,
     NOT_TESTED,
     UNDECIDED,
     UNDEFINED,
@@ -49,6 +50,7 @@ METRICS = known_metrics()
 
 __all__ = [
     "COVERAGE",
+    "LEAST_NULLS",
     "METRICS",
     "NOT_TESTED",
     "UNDECIDED",

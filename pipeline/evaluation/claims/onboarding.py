@@ -39,7 +39,6 @@ Numbers = NDArray[np.int64]
 Progress = Callable[[int, int, str], None]
 
 STEPS = 500
-MOST_STEPS = 20_000
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 """The steps after which the newcomer is scored; the last one, too."""
 PAPER = 50

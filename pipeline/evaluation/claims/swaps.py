@@ -179,9 +179,8 @@ def _table(entry: dict[str, Any]) -> Table:
         [f"those of {entry['of']}", cell(entry["swapped"]), cell(entry["drop"])],
         ["the same, symbols renamed", cell(entry["renamed"]), cell(entry["drop_renamed"])],
     ]
-    for number, (single, drop) in enumerate(
-        zip(entry["one_agent"], entry["drop_one_agent"], strict=True), 1
-    ):
+    parts = list(zip(entry["one_agent"], entry["drop_one_agent"], strict=True))
+    for number, (single, drop) in enumerate(parts if len(parts) > 1 else [], 1):
         rows.append([f"agent {number} of {entry['of']}", cell(single), cell(drop)])
     return ["the receiver reads", "accuracy, %", "points less"], rows
 

@@ -16,7 +16,7 @@ def test_the_demo_runs_and_says_what_it_did(tmp_path):
     shown = run("demo", "--out", out, "--per-cell", 2, "--seeds", 1, "--epochs", 2)
     assert shown.exit_code == 0
     parts = (
-        "right on cells never seen", "agents ", "differences ", "pixels ", "majority ",
+        "right, on cells never seen", "agents ", "differences ", "pixels ", "majority ",
         "quantised ridge ", "ridge  ", "Is its code compositional?", "video of a cell never seen",
         "message ", "in words ", "true ", "report.html", "What next",
     )  # fmt: skip

@@ -35,8 +35,8 @@ def test_every_command_explains_itself():
     context = click.Context(main)
     names = main.list_commands(context)
     assert names == [
-        "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "onboard", "compare",
-        "message", "report", "experiment", "phase87", "probe", "backbones", "doctor",
+        "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "onboard", "runs",
+        "compare", "message", "report", "experiment", "phase87", "probe", "backbones", "doctor",
         "import-checkpoint",
     ]  # fmt: skip
     for name in names:

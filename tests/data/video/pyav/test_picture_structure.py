@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.video import Limits, VideoError, read
-from data.video.pyav import DecodeSession, open_video, session
+from data.video.pyav import DecodeSession, open_video, packet_index, session
 from data.video.pyav.nal_units import PacketBytes, nal_units
 from data.video.pyav.packets import parser_for
 from data.video.pyav.picture_structure import (
@@ -280,3 +280,18 @@ def test_a_stream_of_frames_is_in_the_order_of_pictures(tmp_path, monkeypatch):
         numbers, frames = zip(*decoded.stream(indices), strict=True)
         assert list(numbers) == indices.tolist()
         np.testing.assert_array_equal(np.stack(frames), decoded.frames(indices))
+
+
+@pytest.mark.parametrize("name", ["fields_h264", "fields_h264_ts", "fields_mpeg2_ts"])
+def test_fields_of_long_files_are_read_again(name, clip_file, monkeypatch):
+    """Their packets are not kept in memory."""
+    whole, _, _ = sequential(clip_file(name))
+    monkeypatch.setattr(packet_index, "MAX_PACKETS", 5)
+    monkeypatch.setattr(session, "decode_fully", lambda *given, **named: pytest.fail("whole"))
+    read_by = session_of(clip_file(name))
+    assert read_by.container.packet_index.packets is None
+    for wanted in ([26], [13, 2], range(27)):
+        frames = read_by.frames(np.array(wanted))
+        np.testing.assert_array_equal(frames, np.stack([whole[index] for index in wanted]))
+    numbers, frames = zip(*read_by.stream(np.arange(1, 27, 4)), strict=True)
+    np.testing.assert_array_equal(np.stack(frames), np.stack([whole[n] for n in numbers]))
