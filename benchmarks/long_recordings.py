@@ -18,7 +18,7 @@ def _repeated(
     """Write a recording of `frames` encoded frames that come `times` times."""
     width, height = size
     blocks = np.random.default_rng(0).integers(0, 256, (80, 100)).astype(np.uint8)
-    texture = np.tile(blocks.repeat(8, 0).repeat(8, 1), (2, 2))
+    texture = np.tile(blocks.repeat(8, 0).repeat(8, 1), (2 + height // 640, 2 + width // 800))
     with av.open(str(path), "w", format=format) as out:
         stream = out.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

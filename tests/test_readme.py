@@ -18,7 +18,7 @@ from data.simulate import simulate
 from pipeline.config.presets import PRESETS
 from tests.helpers.command import run
 from tests.helpers.films import make_film
-from tests.helpers.tiny_backbone import TINY_ENTRY, TINY_PREPROCESS, build_tiny
+from tests.helpers.tiny_backbone import TINY_ENTRY
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/guide.md", "docs/numbers.md")
@@ -31,8 +31,8 @@ LEFT_OUT = {
 }
 """Commands that are not run here, by their first words, and what runs them."""
 
-BACKBONES = ("dinov2_vits14", "vjepa2_vitl")
-"""Whose weights cannot be had here: a tiny random one has their names."""
+BACKBONES = {"dinov2_vits14": "pixels", "vjepa2_vitl": "tiny"}
+"""Whose weights cannot be had here, and which backbone has their name."""
 
 EPOCHS = 4
 """For which every preset trains here."""
@@ -93,17 +93,17 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.rglob("*.mp4"))
 
 
-def tiny_backbone(name: str) -> Entry:
-    """Return the tiny backbone under the name of another, with the paper's preprocessing, too."""
+def renamed(entry: Entry, name: str) -> Entry:
+    """Return a backbone under the name of another, which has the paper's preprocessing, too."""
 
     def build(options: LoadOptions) -> Backbone:
-        made = build_tiny(options)
-        made.preprocess = replace(TINY_PREPROCESS, name=options.preprocess)
+        made = entry.build(replace(options, preprocess="official"))
         made.name = name
+        made.preprocess = replace(made.preprocess, name=options.preprocess)
         made.fingerprint |= {"name": name, "preprocess": made.preprocess.describe()}
         return made
 
-    return replace(TINY_ENTRY, name=name, build=build, preprocessings=("official", "paper"))
+    return replace(entry, name=name, build=build, preprocessings=("official", "paper"))
 
 
 @pytest.fixture
@@ -113,26 +113,28 @@ def stand_ins(tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatc
     - `~/phys101`: a tree in the layout of Physics 101, of simulated clips;
     - `clips.csv` and `clips/`: the same clips in a table with labels; `new_clip.mp4`, `day.mp4`;
     - `phase87_phys101_spring_features.pt`: features in the paper's format, made of that tree;
-    - `BACKBONES`: the tiny backbone under their names;
+    - `BACKBONES` under the names of others;
     - presets that train for `EPOCHS`.
     """
-    for name in BACKBONES:
-        monkeypatch.setitem(backbones.BACKBONES, name, tiny_backbone(name))
+    entries = {"pixels": backbones.BACKBONES["pixels"], "tiny": TINY_ENTRY}
+    for name, used in BACKBONES.items():
+        monkeypatch.setitem(backbones.BACKBONES, name, renamed(entries[used], name))
     for name, (one, several) in PRESETS.items():
         short = {"epochs": EPOCHS}
         monkeypatch.setitem(PRESETS, name, (one | short, several | short))
     here, home = tmp_path / "here", tmp_path / "home"
     (here / "clips").mkdir(parents=True)
-    rows, masses = ["path,object,mass"], []
+    rows, masses = ["id,path,object,mass"], []
     for number, name in enumerate(OBJECTS):
         masses.append(f"{name} {10 + 7 * number}")
         for trial in (1, 2):
             video = videos[2 * number + trial - 1]
-            copy = home / "phys101" / "scenarios" / "spring" / name / f"{trial:02d}/Camera_1.mp4"
+            id_there = f"scenarios/spring/{name}/{trial:02d}/Camera_1.mp4"
+            copy = home / "phys101" / id_there
             copy.parent.mkdir(parents=True)
             shutil.copy(video, copy)
             shutil.copy(video, here / "clips" / f"{name}_{trial}.mp4")
-            rows.append(f"clips/{name}_{trial}.mp4,{name},{10 + 7 * number}")
+            rows.append(f"{id_there},clips/{name}_{trial}.mp4,{name},{10 + 7 * number}")
     (home / "phys101" / "objects").mkdir()
     (home / "phys101" / "objects" / "mass").write_text("\n".join(masses) + "\n")
     (home / "phys101" / "objects" / "vol").write_text("")

@@ -116,7 +116,7 @@ def test_a_recipe_from_video_to_page_and_again(tmp_path):
 def test_all_of_ours_run_small(tmp_path, cache_path):
     paper_ramp = write_paper_ramp(tmp_path / "pooled.pt")
     shown = run(
-        "all", "--out", tmp_path / "out", "--grid", 3, "--per-cell", 6, "--seeds", 1,
+        "all", "--out", tmp_path / "out", "--grid", 4, "--per-cell", 6, "--seeds", 1,
         "--epochs", 2, "--backbone", "mapped,efficientnet_lite0", "--features", cache_path,
         "--features", f"paper-ramp={paper_ramp}", "--json",
     )  # fmt: skip
@@ -128,8 +128,12 @@ def test_all_of_ours_run_small(tmp_path, cache_path):
         assert last
         assert all(0 <= line["mean"] <= 1 for line in last)
         assert (tmp_path / "out" / own["experiment"] / "report.html").is_file()
+    claims = {own["name"]: own for own in found["claims"]["claims"]}
+    assert "needs two seeds" in claims["swaps-seeds"]["measured"]
+    assert claims["noise"]["rows"]
+    assert (tmp_path / "out" / "claims" / "claims.md").is_file()
     made = {path.name for path in (tmp_path / "out" / "clips").iterdir()}
-    assert made == {"ramp-3x3x6-2s", "collision-3x3x6-2s"}
+    assert made == {"ramp-4x4x6-2s", "collision-4x4x6-2s"}
 
 
 @pytest.mark.slow

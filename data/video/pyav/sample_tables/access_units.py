@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from data.video.pyav.nal_units import Bytes, NalUnits, PacketBytes, Places, nal_units
+from data.video.pyav.nal_units import Bytes, NalUnits, PacketBytes, Places
 from data.video.pyav.packets import NO_ENTRY, PacketFacts
 from data.video.pyav.picture_structure import FRAME
 from data.video.pyav.sample_tables.table import UnusualTable
@@ -40,7 +40,9 @@ def keys_of_cuts(codec: str, packets: PacketBytes, facts: PacketFacts, before: b
     Raises:
         UnusualTable: It does not, or it is not known whether it does.
     """
-    units = nal_units(packets, 0)
+    units = packets.coded_units
+    if bool((units.end <= units.start).any()):  # its header would lie in the next unit's code
+        raise UnusualTable
     first = np.searchsorted(units.packet, np.arange(len(packets)))
     if len(units.packet) == 0 or first[-1] >= len(units.packet):
         raise UnusualTable
