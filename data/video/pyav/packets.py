@@ -160,7 +160,6 @@ class _Hevc:
         self.ended = True  # whether the sequence before has ended
         self.fresh = False  # whether the latest start has nothing before it
         self.begun = False  # whether there was a picture
-        self.begun = False  # whether there was a picture
 
     def __call__(self, packets: PacketBytes) -> PacketFacts:
         facts, units = (
@@ -193,8 +192,6 @@ class _Hevc:
         # A start may drop what waits to be shown, which decoding from it does not tell.
         third = np.minimum(units.start[first] + 2, len(packets.data) - 1)
         drops = starts & fresh & (packets.data[third] & 0x40 != 0)
-        drops[:1] &= self.begun
-        self.begun |= len(first) > 0
         drops[:1] &= self.begun
         self.begun |= len(first) > 0
         facts.ambiguous[first_of_packet] |= drops
