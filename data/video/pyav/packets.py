@@ -189,9 +189,10 @@ class _Hevc:
         fresh = self._fresh(kind, pictures, first, picture_kind)
         skipped = (picture_kind >= 8) & (picture_kind <= 9) & fresh
         facts.shown[first_of_packet] = ~skipped
-        # A start may drop what waits to be shown, which decoding from it does not tell.
+        # A start may drop what waits to be shown, which decoding from it does not tell: it says
+        # so, or is a CRA picture, which always does (C.5.2.2).
         third = np.minimum(units.start[first] + 2, len(packets.data) - 1)
-        drops = starts & fresh & (packets.data[third] & 0x40 != 0)
+        drops = starts & fresh & ((packets.data[third] & 0x40 != 0) | (picture_kind == 21))
         drops[:1] &= self.begun
         self.begun |= len(first) > 0
         facts.ambiguous[first_of_packet] |= drops
