@@ -63,7 +63,17 @@ def test_what_is_of_one_run_is_refused_for_a_sweep(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"a\n1\n", b"folder,error\n../alone,\n", b"folder,error\n,\n", b"\xff", b"folder\nx\n"],
+    [
+        b"",
+        b"a\n1\n",
+        b"folder,error\n../alone,\n",
+        b"folder,error\n,\n",
+        b"\xff",
+        b"folder\nx\n",
+        b"folder,error\nx,\n",
+        b"vocab,folder,error\n3,x,,4\n",
+        b'vocab,folder,error\n3,x,"' + b"a" * 200_000 + b"\n",
+    ],
 )
 def test_a_damaged_sweep_is_a_sentence(tmp_path, content):
     (tmp_path / "sweep.csv").write_bytes(content)
