@@ -100,7 +100,7 @@ def share_text(entry: Mapping[str, Any]) -> str:
     >>> share_text({"mean": 0.721, "interval": [0.70, 0.743]})
     '72.1 % [70.0, 74.3]'
     """
-    return f"{100 * entry['mean']:.1f} %{_interval(entry)}"
+    return f"{_percent(entry['mean'])} %{_interval(entry)}"
 
 
 def points_text(entry: Mapping[str, Any]) -> str:
@@ -115,14 +115,18 @@ def points_text(entry: Mapping[str, Any]) -> str:
 def cell(entry: Mapping[str, Any]) -> str:
     """Return a share and its interval as a cell of a table, in percent.
 
-    >>> cell({"mean": 0.721, "interval": [None, None]})
-    '72.1'
+    >>> cell({"mean": 0.721, "interval": [None, None]}), cell({"mean": -1e-9})
+    ('72.1', '0.0')
     """
-    return f"{100 * entry['mean']:.1f}{_interval(entry)}"
+    return f"{_percent(entry['mean'])}{_interval(entry)}"
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
     low, high = entry.get("interval") or (None, None)
     if low is None or high is None or low != low or high != high:
         return ""
-    return f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f" [{_percent(low)}, {_percent(high)}]"
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f}"  # no -0.0
