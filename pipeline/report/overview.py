@@ -40,6 +40,18 @@ def is_sweep_page(path: Path, folder: Path) -> bool:
         return b"<title>Heliograph: " in file.read(HEAD_BYTES)
 
 
+def require_not_of_sweep(path: Path, folder: Path) -> None:
+    """Raise HeliographError where a path is a file that a sweep or a run in it is made of."""
+    if path.resolve() == (folder / SWEEP).resolve():
+        raise HeliographError(
+            f"{path} is not replaced: {folder} is made of it; choose another place"
+        )
+    for row in sweep_rows(folder):
+        place = folder / row["folder"]
+        if (place / "config.json").is_file():
+            Run.open(place).files.require_not_of_run(path)
+
+
 def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
     """Write the page of a sweep, SWEEP/report.html by default, and return its path.
 

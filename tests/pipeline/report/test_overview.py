@@ -102,6 +102,22 @@ def test_a_comparison_has_a_page(folder, tmp_path):
     assert "corrected for 3 pairs (Holm)" in read_page(tmp_path / "page.html").words
 
 
+def test_a_page_replaces_nothing_that_a_run_is_made_of(folder, tmp_path):
+    sweep = tmp_path / "sweep"
+    shutil.copytree(folder / "sweep", sweep)
+    first, second = sweep / "vocab-3", sweep / "vocab-5"
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    for place in (first / "metrics.json", second / "seeds" / "0" / "messages.jsonl"):
+        for words in (("compare", first, second), ("report", sweep)):
+            done = run(*words, "-o", place, "--overwrite")
+            assert done.exit_code == 1
+            assert f"{place} is not replaced: " in done.stderr
+    done = run("report", sweep, "-o", sweep / "sweep.csv", "--overwrite")
+    assert done.exit_code == 1
+    assert f"sweep.csv is not replaced: {sweep} is made of it" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_folder_lists_its_runs_and_sweeps(folder, tmp_path):
     listed = list_runs(folder)
     assert [(Path(one.folder).name, one.kind) for one in listed] == [
