@@ -337,4 +337,11 @@ def _table(entry: dict[str, Any]) -> Table:
     return columns, rows
 
 
-ONBOARDING = Retest(name="onboarding", compute=_compute, sentence=_sentence, table=_table)
+ONBOARDING = Retest(
+    name="onboarding",
+    compute=_compute,
+    sentence=_sentence,
+    table=_table,
+    options={"agent": 1, "steps": 1, "seed": 0},
+    has_newcomer=True,
+)

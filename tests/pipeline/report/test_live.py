@@ -73,6 +73,16 @@ def test_the_command_follows_a_training_and_replaces_its_own_page_alone(tmp_path
     assert refused.exit_code == 1
     assert "choose another --watch" in refused.stderr
     assert page.read_text() == "mine"
+    before = cache_path.read_bytes()
+    for place, reason in (
+        (page, "choose another --watch\n"),
+        (tmp_path / "run" / "metrics.json", "must end in .html"),
+        (cache_path, "must end in .html"),
+    ):
+        insisted = run(*words, "--overwrite", "--watch", place)
+        assert insisted.exit_code in (1, 2)
+        assert reason in insisted.stderr
+    assert (page.read_text(), cache_path.read_bytes()) == ("mine", before)
     swept = run(*words, "--sweep", "vocab=2,3", "--watch", page)
     assert swept.exit_code == 2
     assert "--watch follows one training" in swept.stderr
