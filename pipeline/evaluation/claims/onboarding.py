@@ -310,6 +310,7 @@ def _sentence(entry: dict[str, Any]) -> str:
     curve, enough = {row["step"]: row for row in entry["curve"]}, entry["enough"]
     last = max(curve)
     early = PAPER if PAPER in curve else last
+    later = "" if early == last else f" and {share_text(curve[last]['accuracy'])} after {last}"
     of = f"of {counted(entry['seeds'], 'seed')}"
     reached = sum(enough["silent"])
     learned, permuted = (
@@ -320,8 +321,7 @@ def _sentence(entry: dict[str, Any]) -> str:
         f"{share_text(entry['before'])} before, {share_text(entry['silent'])} with silence in the "
         f"place of agent {entry['agent']} of {entry['agents']}; the newcomer (sees "
         f"{entry['sees']}) has {share_text(curve[0]['accuracy'])} untrained, "
-        f"{share_text(curve[early]['accuracy'])} after {early} steps and "
-        f"{share_text(curve[last]['accuracy'])} after {last}, with permuted labels "
+        f"{share_text(curve[early]['accuracy'])} after {early} steps{later}, with permuted labels "
         f"{share_text(curve[last]['permuted'])}. {100 * enough['share']:.0f} % of the accuracy "
         f"before: silence has it in {reached} {of}, the newcomer within {early} steps in "
         f"{learned}, with permuted labels in {permuted}"

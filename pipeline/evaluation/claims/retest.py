@@ -108,8 +108,10 @@ def points_text(entry: Mapping[str, Any]) -> str:
 
     >>> points_text({"mean": -0.051, "interval": [-0.07, -0.032]})
     '-5.1 points [-7.0, -3.2]'
+    >>> points_text({"mean": -1e-17})
+    '+0.0 points'
     """
-    return f"{100 * entry['mean']:+.1f} points{_interval(entry)}"
+    return f"{100 * entry['mean']:+z.1f} points{_interval(entry)}"
 
 
 def cell(entry: Mapping[str, Any]) -> str:
@@ -117,12 +119,14 @@ def cell(entry: Mapping[str, Any]) -> str:
 
     >>> cell({"mean": 0.721, "interval": [None, None]})
     '72.1'
+    >>> cell({"mean": -1e-17, "interval": [-0.0001, 0.2]})
+    '0.0 [0.0, 20.0]'
     """
-    return f"{100 * entry['mean']:.1f}{_interval(entry)}"
+    return f"{100 * entry['mean']:z.1f}{_interval(entry)}"
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
     low, high = entry.get("interval") or (None, None)
     if low is None or high is None or low != low or high != high:
         return ""
-    return f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f" [{100 * low:z.1f}, {100 * high:z.1f}]"
