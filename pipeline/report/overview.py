@@ -263,8 +263,8 @@ def _pair_part(pair: dict[str, Any]) -> Part:
                 tuple(
                     IntervalRow(
                         label=name,
-                        text=f"{100 * mean:+.1f}"
-                        + (f" [{100 * low:.1f}, {100 * high:.1f}]" if over else ""),
+                        text=f"{100 * mean:+z.1f}"
+                        + (f" [{100 * low:z.1f}, {100 * high:z.1f}]" if over else ""),
                         mean=axis.at(100 * mean),
                         low=axis.at(100 * low),
                         high=axis.at(100 * high),

@@ -310,13 +310,13 @@ def _sentence(entry: dict[str, Any]) -> str:
     curve, enough = {row["step"]: row for row in entry["curve"]}, entry["enough"]
     last = max(curve)
     early = PAPER if PAPER in curve else last
+    later = "" if early == last else f" and {share_text(curve[last]['accuracy'])} after {last}"
     of = f"of {counted(entry['seeds'], 'seed')}"
     reached = sum(enough["silent"])
     learned, permuted = (
         sum(step is not None and step <= early for step in enough[name])
         for name in ("newcomer", "permuted")
     )
-    later = f" and {share_text(curve[last]['accuracy'])} after {last}" if last > early else ""
     return (
         f"{share_text(entry['before'])} before, {share_text(entry['silent'])} with silence in the "
         f"place of agent {entry['agent']} of {entry['agents']}; the newcomer (sees "

@@ -100,7 +100,7 @@ def share_text(entry: Mapping[str, Any]) -> str:
     >>> share_text({"mean": 0.721, "interval": [0.70, 0.743]})
     '72.1 % [70.0, 74.3]'
     """
-    return f"{_percent(entry['mean'])} %{_interval(entry)}"
+    return f"{100 * entry['mean']:z.1f} %{_interval(entry)}"
 
 
 def points_text(entry: Mapping[str, Any]) -> str:
@@ -108,25 +108,25 @@ def points_text(entry: Mapping[str, Any]) -> str:
 
     >>> points_text({"mean": -0.051, "interval": [-0.07, -0.032]})
     '-5.1 points [-7.0, -3.2]'
+    >>> points_text({"mean": -1e-17})
+    '+0.0 points'
     """
-    return f"{100 * entry['mean']:+.1f} points{_interval(entry)}"
+    return f"{100 * entry['mean']:+z.1f} points{_interval(entry)}"
 
 
 def cell(entry: Mapping[str, Any]) -> str:
     """Return a share and its interval as a cell of a table, in percent.
 
-    >>> cell({"mean": 0.721, "interval": [None, None]}), cell({"mean": -1e-9})
-    ('72.1', '0.0')
+    >>> cell({"mean": 0.721, "interval": [None, None]})
+    '72.1'
+    >>> cell({"mean": -1e-17, "interval": [-0.0001, 0.2]})
+    '0.0 [0.0, 20.0]'
     """
-    return f"{_percent(entry['mean'])}{_interval(entry)}"
+    return f"{100 * entry['mean']:z.1f}{_interval(entry)}"
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
     low, high = entry.get("interval") or (None, None)
     if low is None or high is None or low != low or high != high:
         return ""
-    return f" [{_percent(low)}, {_percent(high)}]"
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share, 1) + 0.0:.1f}"  # no -0.0
+    return f" [{100 * low:z.1f}, {100 * high:z.1f}]"

@@ -10,6 +10,7 @@ from data import cache
 from data.cache import Features
 from pipeline.evaluation import evaluate
 from pipeline.report import list_runs
+from pipeline.report.report import FOLDER
 from tests.helpers.command import run
 from tests.helpers.pages import read_page
 
@@ -160,3 +161,9 @@ def test_a_folder_without_runs_and_no_folder(tmp_path):
     gone = run("runs", tmp_path / "gone")
     assert gone.exit_code == 1
     assert "gone is no folder: name one that holds runs" in gone.stderr
+
+
+def test_a_long_word_does_not_widen_a_page():
+    style = (FOLDER / "report.css").read_text()
+    body = style.partition("\nbody {")[2].partition("}")[0]
+    assert "overflow-wrap: break-word" in body
