@@ -321,10 +321,10 @@ def _sentence(entry: dict[str, Any]) -> str:
         f"{share_text(entry['before'])} before, {share_text(entry['silent'])} with silence in the "
         f"place of agent {entry['agent']} of {entry['agents']}; the newcomer (sees "
         f"{entry['sees']}) has {share_text(curve[0]['accuracy'])} untrained, "
-        f"{share_text(curve[early]['accuracy'])} after {early} steps{later}, with permuted labels "
-        f"{share_text(curve[last]['permuted'])}. {100 * enough['share']:.0f} % of the accuracy "
-        f"before: silence has it in {reached} {of}, the newcomer within {early} steps in "
-        f"{learned}, with permuted labels in {permuted}"
+        f"{share_text(curve[early]['accuracy'])} after {counted(early, 'step')}{later}, with "
+        f"permuted labels {share_text(curve[last]['permuted'])}. {100 * enough['share']:.0f} % of "
+        f"the accuracy before: silence has it in {reached} {of}, the newcomer within "
+        f"{counted(early, 'step')} in {learned}, with permuted labels in {permuted}"
     )
 
 

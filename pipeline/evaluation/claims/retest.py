@@ -100,7 +100,7 @@ def share_text(entry: Mapping[str, Any]) -> str:
     >>> share_text({"mean": 0.721, "interval": [0.70, 0.743]})
     '72.1 % [70.0, 74.3]'
     """
-    return f"{100 * entry['mean']:.1f} %{_interval(entry)}"
+    return f"{100 * entry['mean']:z.1f} %{_interval(entry)}"
 
 
 def points_text(entry: Mapping[str, Any]) -> str:
