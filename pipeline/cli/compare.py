@@ -50,9 +50,11 @@ def compare(
     runs = _without_repeats(runs)
     from pipeline.evaluation import compare as stage
     from pipeline.evaluation import compare_all
-    from pipeline.report import show_comparison, show_comparisons, write_comparison
+    from pipeline.report import open_run, show_comparison, show_comparisons, write_comparison
 
     if out is not None:
+        for run in runs:
+            open_run(run).files.require_not_of_run(out)
         require_free(out, overwrite)
     if len(runs) > 2:
         comparisons = compare_all(runs, planned_seeds=planned_seeds)

@@ -33,6 +33,8 @@ class RealNumber(click.FloatRange):
 
     >>> RealNumber(0, min_open=True).wanted, RealNumber(0.5).wanted, RealNumber().wanted
     ('a number above 0', 'a number of at least 0.5', 'a number')
+    >>> RealNumber(0, 60, min_open=True).wanted
+    'a number above 0 and at most 60'
     """
 
     kind = "number"
@@ -72,6 +74,8 @@ class FiniteNumber(RealNumber):
 def _bounds(kind: click.IntRange | click.FloatRange) -> str:
     """Return the bounds of a number in words, after a space; nothing without bounds."""
     if kind.min is not None and kind.max is not None:
+        if kind.min_open:
+            return f" above {kind.min:g} and at most {kind.max:g}"
         return f" from {kind.min} to {kind.max}"
     if kind.min is not None:
         return f" above {kind.min:g}" if kind.min_open else f" of at least {kind.min:g}"

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.numbers import RealNumber, WholeNumber
+from data.windows import LEAST_SECONDS, Windows
+from pipeline.cli.numbers import FiniteNumber, RealNumber, WholeNumber
 from pipeline.console import Loudness, echo, log, loudness, set_loudness
 
 if TYPE_CHECKING:
-    from data.windows import Windows
     from pipeline.runs import RunMetrics
 
 SOME_CLIPS_FAILED = 3  # exit code
@@ -170,14 +170,14 @@ def windows(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--span",
-            type=RealNumber(),
+            type=FiniteNumber(LEAST_SECONDS),
             metavar="SECONDS",
             help="Length of a window, with --every.",
             show_default="as --every",
         ),
         click.option(
             "--every",
-            type=RealNumber(),
+            type=FiniteNumber(LEAST_SECONDS),
             metavar="SECONDS",
             help="Cut each clip into windows that begin at such intervals.",
             show_default="whole clips",
@@ -189,16 +189,11 @@ def windows(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def windows_of(every: float | None, span: float | None) -> Windows | None:
     """Return how the options `--every` and `--span` cut clips; None without `--every`."""
-    from data.windows import Windows
-
     if every is None:
         if span is not None:
             raise click.UsageError("--span is the length of the windows of --every: give that, too")
         return None
-    try:
-        return Windows(every=every, span=every if span is None else span)
-    except ValueError as error:
-        raise click.UsageError(f"--{error}") from error
+    return Windows(every=every, span=every if span is None else span)
 
 
 class HelpGroup(StrEnum):

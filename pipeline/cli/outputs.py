@@ -64,13 +64,16 @@ def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:
     return True
 
 
-def require_free(path: Path, may_replace: bool, *, option: str = "--out") -> None:
+def require_free(
+    path: Path, may_replace: bool, *, option: str = "--out", insist: str = "--overwrite"
+) -> None:
     """Check that writing an output loses nothing.
 
     Args:
         path: The output.
         may_replace: Whether what is there may be lost.
         option: Which one named it.
+        insist: Which option replaces whatever is there; "": none does.
 
     Raises:
         HeliographError: Something is there that may not.
@@ -78,9 +81,9 @@ def require_free(path: Path, may_replace: bool, *, option: str = "--out") -> Non
     """
     if os.path.lexists(path) and not may_replace:
         require_own_file(path)  # what is no file cannot be insisted on
+        insisting = f", or insist with {insist}" if insist else ""
         raise HeliographError(
-            f"{path} exists, and is something else: choose another {option}, or insist with "
-            "--overwrite"
+            f"{path} exists, and is something else: choose another {option}{insisting}"
         )
 
 

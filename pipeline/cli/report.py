@@ -107,9 +107,15 @@ def _write_corpus(run: Path, path: Path, overwrite: bool) -> None:
 
 def _write_sweep(folder: Path, out: Path | None, overwrite: bool) -> None:
     """Write the page of a sweep; print its path."""
-    from pipeline.report import is_sweep_page, page_path, write_sweep_report
+    from pipeline.report import (
+        is_sweep_page,
+        page_path,
+        require_not_of_sweep,
+        write_sweep_report,
+    )
 
     page = page_path(folder, out)
+    require_not_of_sweep(page, folder)
     require_free(page, overwrite or is_sweep_page(page, folder))
     echo(write_sweep_report(folder, out))
 

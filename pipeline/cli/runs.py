@@ -15,7 +15,7 @@ HELP_GROUP = HelpGroup.AGENTS
 
 
 @click.command(epilog=examples("heliograph runs", "heliograph runs experiments/ --json"))
-@click.argument("folder", type=PATH, metavar="DIR", default="runs")
+@click.argument("folder", type=PATH, metavar="[DIR]", default="runs")
 @as_json
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs and sweeps in DIR with key numbers.

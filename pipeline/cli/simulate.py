@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.numbers import WholeNumber
+from pipeline.cli.numbers import RealNumber, WholeNumber
 from pipeline.cli.options import PATH, HelpGroup, examples
 from pipeline.console import ProgressBar, echo, log
 
@@ -28,8 +28,13 @@ HELP_GROUP = HelpGroup.FEATURES
 @click.option(
     "--size", default=256, type=WholeNumber(32, 2048), help="Width and height, in pixels."
 )
-@click.option("--fps", default=24.0, help="Frames per second.")
-@click.option("--seconds", default=2.0, help="Length of a clip, in seconds.")
+@click.option("--fps", default=24.0, type=RealNumber(1, 240), help="Frames per second.")
+@click.option(
+    "--seconds",
+    default=2.0,
+    type=RealNumber(0, 60, min_open=True),
+    help="Length of a clip, in seconds.",
+)
 @click.option("--seed", default=0, type=WholeNumber(0), help="Other seeds, other clips.")
 @click.option(
     "--nuisance",

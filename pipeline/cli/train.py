@@ -24,6 +24,7 @@ HELP_GROUP = HelpGroup.AGENTS
 
 CHOSEN = "What to train"
 FOLDER = "Where it goes"
+PAGES = (".html", ".htm")
 
 
 @click.command(
@@ -162,17 +163,22 @@ def train(
     with ExitStack() as stack:
         callbacks = []
         if watched is not None:
-            callbacks.append(stack.enter_context(_live_page(watched, out, settings["overwrite"])))
+            callbacks.append(stack.enter_context(_live_page(watched, out)))
         bar = stack.enter_context(ProgressBar("training"))
         run = stage(caches, out, progress=bar.update, log=log, callbacks=callbacks, **settings)
     show_run(run.metrics(), as_json)
     log(f"{out}: {counted(run.config.agents, 'agent')}, {counted(len(run.seeds), 'seed')}")
 
 
-def _live_page(path: Path, out: Path, overwrite: bool) -> LivePage:
-    """Return the page that follows a training, and say where it is."""
+def _live_page(path: Path, out: Path) -> LivePage:
+    """Return the page that follows a training, and say where it is.
+
+    It takes the place of such a page alone: --overwrite is about OUT.
+    """
     from pipeline.report import LivePage, is_live_page
 
-    require_free(path, overwrite or is_live_page(path), option="--watch")
+    if path.suffix.lower() not in PAGES:
+        raise click.UsageError(f"--watch writes a page, so {path} must end in .html")
+    require_free(path, is_live_page(path), option="--watch", insist="")
     log(f"{path}: open it in a browser to follow the training")
     return LivePage(path, str(out))

@@ -74,3 +74,7 @@ class Claim(StrictModel):
         for path in self.measures:
             if not has_key(path):
                 yield f"metrics.json has no {path}"
+        if self.retest in retests():
+            yield from retests()[self.retest].mistakes(
+                self.options, newcomer=self.sees is not None, other_run=self.other is not None
+            )

@@ -136,11 +136,14 @@ def _entry(
         other = Run.open(folder / "runs" / claim.other)
         options["other"] = other
         asked["other"] = other.id
-    with suppress(OSError, HeliographError, *BROKEN):
+    test = retests()[claim.retest]
+    with suppress(OSError, HeliographError, StopIteration, *BROKEN):
         with open_regular(file) as opened:
             kept = json.loads(opened.read(MOST_BYTES))
-        if {name: kept[name] for name in asked} == asked:
-            return dict(kept["entry"])
+        entry = kept["entry"]
+        if {name: kept[name] for name in asked} == asked and test.sentence(entry):
+            test.table(entry)  # fails, as the sentence does, for an entry of an older version
+            return dict(entry)
     with stage(f"claim {claim.name}"):
         others = {} if claim.sees is None else {claim.sees: caches[claim.sees]}
         entry = retest(claim.retest, run, others=others, **options)

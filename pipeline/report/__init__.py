@@ -10,6 +10,7 @@ from pipeline.report.live import LivePage, is_live_page
 from pipeline.report.overview import (
     is_sweep,
     is_sweep_page,
+    require_not_of_sweep,
     write_comparison,
     write_sweep_report,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "open_run",
     "p_text",
     "page_path",
+    "require_not_of_sweep",
     "scene_pictures",
     "score_rows",
     "show_comparison",

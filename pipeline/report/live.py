@@ -57,9 +57,11 @@ class LivePage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write the page a last time."""
+        """Write the page a last time, with the reason where the training failed."""
         passed = format_duration(time.monotonic() - self._began)
-        self._write(f"{'finished' if kind is None else 'stopped'} after {passed}", is_live=False)
+        state = f"{'finished' if kind is None else 'stopped'} after {passed}"
+        reason = f": {error}" if isinstance(error, HeliographError) else ""
+        self._write(state + reason, is_live=False)
 
     def begin(self, part: str) -> None:
         """Start a part of the training: its curves are in charts of their own."""

@@ -40,6 +40,18 @@ def is_sweep_page(path: Path, folder: Path) -> bool:
         return b"<title>Heliograph: " in file.read(HEAD_BYTES)
 
 
+def require_not_of_sweep(path: Path, folder: Path) -> None:
+    """Raise HeliographError where a path is a file that a sweep or a run in it is made of."""
+    if path.resolve() == (folder / SWEEP).resolve():
+        raise HeliographError(
+            f"{path} is not replaced: {folder} is made of it; choose another place"
+        )
+    for row in sweep_rows(folder):
+        place = folder / row["folder"]
+        if (place / "config.json").is_file():
+            Run.open(place).files.require_not_of_run(path)
+
+
 def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
     """Write the page of a sweep, SWEEP/report.html by default, and return its path.
 
@@ -48,7 +60,7 @@ def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
     """
     target = folder / PAGE if out is None else out
     rows = sweep_rows(folder)
-    every = [key for key in rows[0] if not key.startswith(SCORES) and key not in NO_KEYS]
+    every = _keys_of(rows[0])
     differ = [key for key in every if len({row[key] for row in rows if not row["error"]}) > 1]
     keys = differ or every
     runs = {row["folder"]: _metrics_of(folder, row["folder"]) for row in rows}
@@ -57,7 +69,9 @@ def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
         kind="sweep",
         name=folder.resolve().name,
         title=f"A sweep over {_and(keys)}",
-        lede=f"{counted(len(rows), 'run')}, which differ in {_and(keys)} alone.",
+        lede=f"{counted(len(rows), 'run')}, which differ in {_and(keys)} alone."
+        if len(rows) > 1
+        else "One run.",
         notes=[
             *(f"{row['folder']} failed: {row['error']}" for row in rows if row.get("error")),
             *(f"{row['folder']}: {row['leaks']}" for row in rows if row.get("leaks")),
@@ -89,11 +103,16 @@ def sweep_rows(folder: Path) -> list[dict[str, str]]:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise HeliographError(f"{path} is damaged: it is no text") from error
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error:  # a cell without an end
+        rows = []
     names = {row.get("folder") for row in rows}
     if (
         not rows
         or "error" not in rows[0]
+        or not _keys_of(rows[0])
+        or any(None in row for row in rows)  # more cells than columns
         or any(not name or name in (".", "..") or "/" in name or "\\" in name for name in names)
     ):
         raise HeliographError(
@@ -101,6 +120,11 @@ def sweep_rows(folder: Path) -> list[dict[str, str]]:
             "writes it again"
         )
     return [{str(key): value or "" for key, value in row.items()} for row in rows]
+
+
+def _keys_of(row: Mapping[str, str]) -> list[str]:
+    """Return the settings over which a sweep goes."""
+    return [key for key in row if key and not key.startswith(SCORES) and key not in NO_KEYS]
 
 
 def _metrics_of(folder: Path, name: str) -> RunMetrics | None:
@@ -239,8 +263,8 @@ def _pair_part(pair: dict[str, Any]) -> Part:
                 tuple(
                     IntervalRow(
                         label=name,
-                        text=f"{100 * mean:+.1f}"
-                        + (f" [{100 * low:.1f}, {100 * high:.1f}]" if over else ""),
+                        text=f"{100 * mean:+z.1f}"
+                        + (f" [{100 * low:z.1f}, {100 * high:z.1f}]" if over else ""),
                         mean=axis.at(100 * mean),
                         low=axis.at(100 * low),
                         high=axis.at(100 * high),

@@ -250,13 +250,15 @@ def _points(mean: float | None, interval: Sequence[float | None] | None) -> str:
 
     >>> _points(0.112, [0.05, 0.2])
     '11.2 [5.0, 20.0]'
+    >>> _points(-1e-17, [-0.0001, 0.2])
+    '0.0 [0.0, 20.0]'
     """
     if mean is None:
         return "-"
     ends = [100 * end for end in interval or () if end is not None]
     if len(ends) < 2:
-        return f"{100 * mean:.1f}"
-    return f"{100 * mean:.1f} [{ends[0]:.1f}, {ends[1]:.1f}]"
+        return f"{100 * mean:z.1f}"
+    return f"{100 * mean:z.1f} [{ends[0]:z.1f}, {ends[1]:z.1f}]"
 
 
 def show_metrics(metrics: RunMetrics, as_json: bool) -> None:

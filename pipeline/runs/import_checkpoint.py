@@ -157,7 +157,9 @@ def _read_agents(
         hidden_dim = len(sender[f"{prefix}encoder.fc.0.weight"])
     except (KeyError, TypeError, ValueError):
         raise HeliographError(
-            f"{path}: {checkpoint_key('sender', heads, vocab)} has no encoder"
+            f"{path}: {checkpoint_key('sender', heads, vocab)} has no encoder as the paper's "
+            "agents have; agents with another one (--encoder ridge) are used from the folder of "
+            "their run"
         ) from None
     named = [name.removesuffix(".weight") for name in receiver if name.endswith(".weight")]
     properties = tuple(n.removeprefix("heads.") for n in named if n.startswith("heads."))

@@ -35,6 +35,7 @@ from data.files import (
     sweep_temporaries,
     write_error,
 )
+from pipeline.config import TrainConfig
 from pipeline.runs import BROKEN, UNFINISHED
 
 CHECKER = "pipeline.training.checkpoints:check"
@@ -77,7 +78,8 @@ class TrainingCheckpointer:
         if before is not None and before != self.identity:
             raise HeliographError(
                 f"{self.out} holds an unfinished training of something else: "
-                f"{difference(before, self.identity)}; --overwrite starts again"
+                f"{difference(before, self.identity)}; give it as before, or start again with "
+                "--overwrite"
             )
         if self.folder.is_dir():
             sweep_temporaries(self.folder)
@@ -221,9 +223,19 @@ def difference(before: Any, now: Any) -> str:
 
     >>> difference({"config": {"vocab": 5}}, {"config": {"vocab": 8}})
     'its vocab is 5, now 8'
+    >>> difference({"config": {}}, {"config": {"kept_epoch": "last"}})
+    'its kept_epoch is best, now last'
     """
     found = first_difference(before, now)
     if found is None or not found.path:
         return f"its identity is {before}, now {now}"
     name = f"cache {found.path[-1]}" if found.path[0] == "caches" else found.path[-1]
-    return f"its {name} is {found.left}, now {found.right}"
+    left, right = (_or_usual(value, found.path) for value in (found.left, found.right))
+    return f"its {name} is {left}, now {right}"
+
+
+def _or_usual(value: Any, path: tuple[str, ...]) -> Any:
+    """Return a value of an identity; of a setting that it lacks the usual one."""
+    if value is None and path[0] == "config" and path[-1] in TrainConfig.model_fields:
+        return TrainConfig.model_fields[path[-1]].default
+    return value

@@ -174,5 +174,5 @@ def check_split(examples: Examples, config: TrainConfig, seed: int, split: Split
         for obstacle in game.obstacles(table, clips):
             raise HeliographError(
                 f"seed {seed}: the {counted(len(clips), f'{part} clip')} {obstacle}: nothing to "
-                "compare"
+                "compare; take clips of more objects, or another --split"
             )

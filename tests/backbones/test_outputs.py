@@ -348,7 +348,7 @@ def test_lower_precision_gives_nearly_the_same_features(precision: str) -> None:
         ("efficientnet_lite0", "cls", "no output 'cls': choose one of pooled, gridN, motionN"),
         ("efficientnet_lite0", "grid4+", "no output '': choose one of pooled"),
         ("efficientnet_lite0", "grid²", "no output 'grid²': choose one of"),
-        ("efficientnet_lite0", "motion" + "9" * 5000, "unknown output 'motion999"),
+        ("efficientnet_lite0", "motion" + "9" * 5000, "no output 'motion999"),
         (
             "efficientnet_lite0",
             "motion15",

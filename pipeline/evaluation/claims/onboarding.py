@@ -310,6 +310,7 @@ def _sentence(entry: dict[str, Any]) -> str:
     curve, enough = {row["step"]: row for row in entry["curve"]}, entry["enough"]
     last = max(curve)
     early = PAPER if PAPER in curve else last
+    later = "" if early == last else f" and {share_text(curve[last]['accuracy'])} after {last}"
     of = f"of {counted(entry['seeds'], 'seed')}"
     reached = sum(enough["silent"])
     learned, permuted = (
@@ -320,11 +321,10 @@ def _sentence(entry: dict[str, Any]) -> str:
         f"{share_text(entry['before'])} before, {share_text(entry['silent'])} with silence in the "
         f"place of agent {entry['agent']} of {entry['agents']}; the newcomer (sees "
         f"{entry['sees']}) has {share_text(curve[0]['accuracy'])} untrained, "
-        f"{share_text(curve[early]['accuracy'])} after {early} steps and "
-        f"{share_text(curve[last]['accuracy'])} after {last}, with permuted labels "
-        f"{share_text(curve[last]['permuted'])}. {100 * enough['share']:.0f} % of the accuracy "
-        f"before: silence has it in {reached} {of}, the newcomer within {early} steps in "
-        f"{learned}, with permuted labels in {permuted}"
+        f"{share_text(curve[early]['accuracy'])} after {counted(early, 'step')}{later}, with "
+        f"permuted labels {share_text(curve[last]['permuted'])}. {100 * enough['share']:.0f} % of "
+        f"the accuracy before: silence has it in {reached} {of}, the newcomer within "
+        f"{counted(early, 'step')} in {learned}, with permuted labels in {permuted}"
     )
 
 
@@ -337,4 +337,11 @@ def _table(entry: dict[str, Any]) -> Table:
     return columns, rows
 
 
-ONBOARDING = Retest(name="onboarding", compute=_compute, sentence=_sentence, table=_table)
+ONBOARDING = Retest(
+    name="onboarding",
+    compute=_compute,
+    sentence=_sentence,
+    table=_table,
+    options={"agent": 1, "steps": 1, "seed": 0},
+    has_newcomer=True,
+)

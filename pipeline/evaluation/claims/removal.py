@@ -118,7 +118,7 @@ def _sentence(entry: dict[str, Any]) -> str:
     steps = np.diff([0.0, *drops])
     return (
         f"{share_text(every['silent'])} with all agents; the first to leave costs "
-        f"{steps[0]:.1f} points, the next ones {', '.join(f'{step:.1f}' for step in steps[1:])}; "
+        f"{steps[0]:z.1f} points, the next ones {', '.join(f'{step:z.1f}' for step in steps[1:])}; "
         f"new receivers have {share_text(one['relearned'])} without one agent"
     )
 

@@ -185,4 +185,4 @@ def _table(entry: dict[str, Any]) -> Table:
     return ["the receiver reads", "accuracy, %", "points less"], rows
 
 
-SWAPS = Retest(name="swaps", compute=_compute, sentence=_sentence, table=_table)
+SWAPS = Retest(name="swaps", compute=_compute, sentence=_sentence, table=_table, has_other_run=True)

@@ -37,7 +37,7 @@ class TestMerge:
                 "fingerprint.weights.sha256 is 'ab' in one and 'cd' in the other",
             ),
             ({"sampler": {"name": "uniform", "frames": 8}}, "--frames is 6 in one and 8"),
-            ({"decoder": {"name": "pyav"}}, "decoder.ffmpeg is '8.0' in one and None"),
+            ({"decoder": {"name": "pyav"}}, "decoder.ffmpeg is '8.0' in one and not known"),
             (
                 {"features": np.zeros((7, 3, 4), np.float16)},
                 r"float16 \(3, 5\) in one and float16 \(3, 4\) in the other",

@@ -135,7 +135,7 @@ def test_all_is_what_there_is(tree):
 
 
 def test_what_is_not_there_is_named(tree, tmp_path):
-    with pytest.raises(DatasetError, match="has no folder scenarios"):
+    with pytest.raises(DatasetError, match="is no folder, and so is not a Physics 101 tree"):
         index(tmp_path / "elsewhere")
     (tree / "objects/vol").unlink()
     with pytest.raises(DatasetError, match=r"objects/vol cannot be read: No such file"):

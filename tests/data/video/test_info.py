@@ -86,5 +86,5 @@ def test_what_was_not_checked_is_said(clip_file):
     assert info.notes == (
         "not decoded: damage inside frames, and whether other decoders agree, are unknown (--full)",
     )
-    info = probe(clip_file("h264_paff"), decode=False)
+    info = probe(clip_file("apng_alpha"), decode=False)
     assert info.notes[-1] == "how many frames it shows is known after decoding it (--full)"

@@ -45,6 +45,10 @@ def test_every_command_explains_itself():
         assert main.get_command(context, name).help.split("\n")[0][:40] in shown.output
 
 
+def test_runs_needs_no_folder():
+    assert "runs [OPTIONS] [DIR]\n" in run("runs", "--help").output
+
+
 def test_a_new_file_adds_a_command(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.cli, "__path__", [*pipeline.cli.__path__, str(tmp_path)])
     (tmp_path / "say_hello.py").write_text(
@@ -84,6 +88,11 @@ def commands(group: click.Group = main, *words: str) -> Iterator[tuple[str, ...]
             yield from commands(command, *words, name)
         else:
             yield (*words, name)
+
+
+def test_a_bound_that_is_none_is_not_shown():
+    for words in commands():
+        assert not re.search(r"x[<>]=?None|None[<>]=?x", run(*words, "--help").output), words
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)

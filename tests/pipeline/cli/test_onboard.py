@@ -36,6 +36,14 @@ def test_a_newcomer_joins_and_nothing_is_written(spoken_run, other):
     assert contents(spoken_run.folder) == before
 
 
+def test_a_step_is_named_once(spoken_run, other):
+    shown = " ".join(run("onboard", spoken_run.folder, other, "--steps", 1).stdout.split())
+    assert shown.count(" after 1 step,") == 1
+    assert "after 1," not in shown
+    assert "the newcomer within 1 step in" in shown
+    assert "-0.0" not in shown
+
+
 def test_what_does_not_fit_is_refused_in_a_sentence(spoken_run, other, tmp_path):
     shown = run("onboard", spoken_run.folder, other, "--agent", 3)
     assert shown.exit_code == 2

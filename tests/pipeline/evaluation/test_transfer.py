@@ -114,7 +114,9 @@ def test_features_made_in_another_way_are_refused(field, sentence, tmp_path):
         dim=clips.features.shape[2],
         **made,
     )
-    with pytest.raises(HeliographError, match=f"{sentence} than the run's cache: its crop is None"):
+    with pytest.raises(
+        HeliographError, match=f"{sentence} than the run's cache: its crop is not known"
+    ):
         transfer.require_same_features(source, clips, tmp_path / "b.h5")
 
 

@@ -64,9 +64,9 @@ def stages():
 
 
 def test_claims_are_read_and_sized():
-    asked = "sees = 'moving'\noptions = { steps = 500 }"
-    own = parse(f"{RECIPE}{NOISE}\n{asked}", "own", "own.toml")
-    assert [each.name for each in own.claims] == ["noise"]
+    asked = NOISE.replace('"noise"', '"onboarding"') + "sees = 'moving'\noptions = { steps = 500 }"
+    own = parse(f"{RECIPE}{asked}", "own", "own.toml")
+    assert [each.name for each in own.claims] == ["onboarding"]
     assert own.claims[0].options == {"steps": 500}
     assert own.sized(epochs=3).claims[0].options == {"steps": 30}
     assert own.sized(seeds=3).claims == own.claims
@@ -82,6 +82,24 @@ def test_claims_are_read_and_sized():
         ('run = "two"', 'run = "three"', "no run 'three': there are two"),
         ('run = "two"', "", "which run is asked?"),
         ('run = "two"', 'run = "two"\nsees = "still"', "no view 'still' to see: there are moving"),
+        ('run = "two"', 'run = "two"\nsees = "moving"', "the re-test noise has no sees"),
+        ('run = "two"', 'run = "two"\nother = "two"', "the re-test noise has no other"),
+        ('retest = "noise"', 'retest = "onboarding"', "the re-test onboarding needs sees"),
+        (
+            'retest = "noise"',
+            'retest = "noise"\noptions = { sigma = 1 }',
+            "the re-test noise has no option 'sigma': there are none",
+        ),
+        (
+            'retest = "noise"',
+            'retest = "onboarding"\nsees = "moving"\noptions = { steps = "many" }',
+            "steps is a whole number of at least 1, not 'many'",
+        ),
+        (
+            'retest = "noise"',
+            'retest = "onboarding"\nsees = "moving"\noptions = { agent = 0 }',
+            "agent is a whole number of at least 1, not 0",
+        ),
         ('says = "little is lost"', "said = 1", "no key 'said': the keys are name, title, says"),
         ('retest = "noise"', f'retest = "noise"{NOISE}', "every claim needs a name of its own"),
     ],
@@ -108,7 +126,10 @@ def test_what_is_measured_is_kept_until_the_run_or_the_question_changes(folder, 
     measure_claims([asked], folder, {}, stages)
     kept.write_text("{")
     measure_claims([asked], folder, {}, stages)
-    assert stages.done == ["claim one"] * 3
+    for entry in ({}, {"curve": []}, {"curve": [{"sigma": 0.1, "accuracy": {"mean": 0.5}}]}, 1):
+        kept.write_text(json.dumps(stored | {"entry": entry}))  # of an older version
+        assert measure_claims([asked], folder, {}, stages) == [first]
+    assert stages.done == ["claim one"] * 7
 
 
 def test_a_newcomer_sees_the_view_that_the_claim_names(folder, stages, spoken_run):

@@ -203,8 +203,12 @@ def test_without_weights_one_sentence_says_what_to_download(root, tmp_path, monk
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["gone", "-o", "x.pt"], 1, "gone has no folder scenarios"),
-        (["gone", "-o", "x.pt", "--scenario", "all"], 2, "one of fall, ramp, spring, not 'all'"),
+        (["gone", "-o", "x.pt"], 1, "gone is no folder, and so is not a Physics 101 tree"),
+        (
+            ["gone", "-o", "x.pt", "--scenario", "all"],
+            2,
+            "no scenario 'all': a file holds one of fall, ramp, spring",
+        ),
         (["gone"], 2, "name a ROOT and a file with --out, or two files with --compare"),
         (["gone", "--compare", "a.pt", "b.pt"], 2, "--compare takes two files and no ROOT"),
         (["gone", "-o", "x.pt", "--static", "--frames", "2"], 2, "it takes no --frames"),

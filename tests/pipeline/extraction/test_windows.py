@@ -184,8 +184,8 @@ def test_labels_of_a_video_are_set_anew_for_its_windows(films, tmp_path, tiny):
     ("options", "words"),
     [
         (("--span", 2), "--span is the length of the windows of --every: give that, too"),
-        (("--every", 0), "--every must be 0.001 seconds or more, not 0.0"),
-        (("--every", 1, "--span", "nan"), "--span must be 0.001 seconds or more, not nan"),
+        (("--every", 0), "'--every': 0 is not a finite number of at least 0.001"),
+        (("--every", 1, "--span", "nan"), "'--span': nan is not a finite number of at least 0.001"),
         (("--every", 1, "--decoder", "decord"), "--every reads with the decoder pyav, not with"),
     ],
 )

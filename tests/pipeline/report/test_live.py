@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from data.errors import HeliographError
 from pipeline.report import LivePage, is_live_page
 from pipeline.training import Progress, train
 from tests.helpers.command import run
@@ -37,6 +38,15 @@ def test_it_reloads_itself_until_the_training_ends(tmp_path):
     assert "refresh" not in {one.get("http-equiv") for one in shown.all("meta")}
     assert "Finished after" in shown.words
     assert len(shown.all("svg")) == 2
+
+
+def test_why_a_training_failed_is_said(tmp_path):
+    path = tmp_path / "live.html"
+    with pytest.raises(HeliographError), LivePage(path, "runs/a"):
+        raise HeliographError("seed 0: nothing to compare")
+    shown = read_page(path).words
+    assert ": seed 0: nothing to compare." in shown
+    assert "There is nothing to draw." in shown
 
 
 def test_what_is_not_known_yet_is_not_drawn(tmp_path):
@@ -73,6 +83,16 @@ def test_the_command_follows_a_training_and_replaces_its_own_page_alone(tmp_path
     assert refused.exit_code == 1
     assert "choose another --watch" in refused.stderr
     assert page.read_text() == "mine"
+    before = cache_path.read_bytes()
+    for place, reason in (
+        (page, "choose another --watch\n"),
+        (tmp_path / "run" / "metrics.json", "must end in .html"),
+        (cache_path, "must end in .html"),
+    ):
+        insisted = run(*words, "--overwrite", "--watch", place)
+        assert insisted.exit_code in (1, 2)
+        assert reason in insisted.stderr
+    assert (page.read_text(), cache_path.read_bytes()) == ("mine", before)
     swept = run(*words, "--sweep", "vocab=2,3", "--watch", page)
     assert swept.exit_code == 2
     assert "--watch follows one training" in swept.stderr

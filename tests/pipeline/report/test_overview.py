@@ -10,6 +10,7 @@ from data import cache
 from data.cache import Features
 from pipeline.evaluation import evaluate
 from pipeline.report import list_runs
+from pipeline.report.report import FOLDER
 from tests.helpers.command import run
 from tests.helpers.pages import read_page
 
@@ -63,7 +64,17 @@ def test_what_is_of_one_run_is_refused_for_a_sweep(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"a\n1\n", b"folder,error\n../alone,\n", b"folder,error\n,\n", b"\xff", b"folder\nx\n"],
+    [
+        b"",
+        b"a\n1\n",
+        b"folder,error\n../alone,\n",
+        b"folder,error\n,\n",
+        b"\xff",
+        b"folder\nx\n",
+        b"folder,error\nx,\n",
+        b"vocab,folder,error\n3,x,,4\n",
+        b'vocab,folder,error\n3,x,"' + b"a" * 200_000 + b"\n",
+    ],
 )
 def test_a_damaged_sweep_is_a_sentence(tmp_path, content):
     (tmp_path / "sweep.csv").write_bytes(content)
@@ -90,6 +101,22 @@ def test_a_comparison_has_a_page(folder, tmp_path):
     three = run(*words, folder / "sweep" / "vocab-5", "--overwrite")
     assert three.exit_code == 0
     assert "corrected for 3 pairs (Holm)" in read_page(tmp_path / "page.html").words
+
+
+def test_a_page_replaces_nothing_that_a_run_is_made_of(folder, tmp_path):
+    sweep = tmp_path / "sweep"
+    shutil.copytree(folder / "sweep", sweep)
+    first, second = sweep / "vocab-3", sweep / "vocab-5"
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    for place in (first / "metrics.json", second / "seeds" / "0" / "messages.jsonl"):
+        for words in (("compare", first, second), ("report", sweep)):
+            done = run(*words, "-o", place, "--overwrite")
+            assert done.exit_code == 1
+            assert f"{place} is not replaced: " in done.stderr
+    done = run("report", sweep, "-o", sweep / "sweep.csv", "--overwrite")
+    assert done.exit_code == 1
+    assert f"sweep.csv is not replaced: {sweep} is made of it" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_folder_lists_its_runs_and_sweeps(folder, tmp_path):
@@ -134,3 +161,9 @@ def test_a_folder_without_runs_and_no_folder(tmp_path):
     gone = run("runs", tmp_path / "gone")
     assert gone.exit_code == 1
     assert "gone is no folder: name one that holds runs" in gone.stderr
+
+
+def test_a_long_word_does_not_widen_a_page():
+    style = (FOLDER / "report.css").read_text()
+    body = style.partition("\nbody {")[2].partition("}")[0]
+    assert "overflow-wrap: break-word" in body

@@ -139,7 +139,10 @@ def test_what_we_write_is_read_back(cache_path, tmp_path):
             ),
             "sender_2x8 has no encoder",
         ),
-        (lambda parts: parts | {"sender_2x8": {}}, "sender_2x8 has no encoder"),
+        (
+            lambda parts: parts | {"sender_2x8": {}},
+            "sender_2x8 has no encoder as the paper's agents have; agents with another one",
+        ),
         (lambda parts: parts | {"receiver_2x8": parts["receiver_1x64"]}, "does not fit the agents"),
     ],
 )

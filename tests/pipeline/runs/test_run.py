@@ -447,6 +447,8 @@ def test_the_run_of_a_seed_shares_what_was_read(run):
 )
 @pytest.mark.parametrize("command", ["evaluate", "report", "message"])
 def test_what_is_given_for_a_run_is_named(made, sentence, command, tmp_path):
+    if (command, made.split("/")[0]) == ("report", "sweep"):
+        pytest.skip("a sweep has a page of its own")
     for name in made.split():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -103,6 +103,7 @@ def test_an_unfinished_training_is_not_gone_on_with_unasked(cache_path, tmp_path
         ({"vocab": 3}, "its vocab is 8, now 3"),
         ({"seeds": 2}, "its seeds is"),
         ({"properties": ["volume"]}, "its properties is"),
+        ({"kept_epoch": "last"}, "its kept_epoch is best, now last; "),  # usual, so not stored
     ],
 )
 def test_another_training_is_not_mistaken_for_it(cache_path, tmp_path, change, sentence):

@@ -67,7 +67,7 @@ def test_where_every_cell_fails_the_table_of_before_stays(cache_path, tmp_path):
         ("colour=1,2", "--sweep has no key 'colour': the keys are agents, axes, batch"),
         ("vocab=2,x", "vocab cannot be 'x'"),
         ("vocab=2,2", "--sweep has a value of vocab twice"),
-        ("vocab", "vocab cannot be ''"),
+        ("vocab", "--sweep vocab names no values: --sweep vocab=A,B,C"),
     ],
 )
 def test_a_wrong_axis_is_said(word, sentence):

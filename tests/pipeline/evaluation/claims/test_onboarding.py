@@ -94,6 +94,7 @@ def test_its_curve_is_said_in_a_sentence_and_shown_whole(joined):
     told = ONBOARDING.sentence({"sees": "pixels"} | joined)
     assert "with silence in the place of agent 1 of 2" in told
     assert "silence has it in 0 of 3 seeds" in told
+    assert told.count(f" after {max(row['step'] for row in joined['curve'])}") == 1
     columns, rows = ONBOARDING.table({"sees": "pixels"} | joined)
     assert [row[0] for row in rows[:3]] == ["agent before", "silence", "0"]
     assert all(len(row) == len(columns) for row in rows)
