@@ -175,6 +175,45 @@ def _spliced_hevc(path: Path) -> Path:
     return spliced.rename(path) if path.suffix == ".mkv" else remuxed(spliced, path)
 
 
+def _ended_hevc(path: Path) -> Path:
+    """HEVC whose sequence ends in mid-file, before an open start: what waits there is not shown."""
+    number = 0
+    with av.open(str(_open_hevc(path))) as given, av.open(str(path), "w") as out:
+        copy: Any = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            number += packet.is_keyframe
+            if number == 3:  # the end goes before its units
+                number, ended = 4, av.Packet(b"\0\0\0\2\x48\1" + bytes(packet))
+                ended.pts, ended.dts, ended.time_base = packet.pts, packet.dts, packet.time_base
+                packet, ended.is_keyframe = ended, True
+            if packet.size:
+                packet.stream = copy
+                out.mux(packet)
+    return path
+
+
+def _without_delay(path: Path, first: bool) -> Path:
+    """MPEG-2 of which a part says that no frame waits: a frame is left out there, or comes twice.
+
+    Args:
+        path: The file to write.
+        first: Whether it is the first part that says so.
+    """
+
+    def say(n: int, packet: Any) -> bool:
+        content = bytearray(bytes(packet))
+        at = content.find(b"\0\0\1\xb5")
+        if content.startswith(b"\0\0\1\xb3") and (n < 24) == first:
+            content[at + 9] |= 0x80  # low_delay of the sequence extension
+            packet.update(bytes(content))
+        return True
+
+    options = {"g": "12", "sc_threshold": "1000000000"}
+    source = path.with_suffix(".whole.mkv")
+    encode(source, codec="mpeg2video", rate=25, frames=48, options=options)
+    return remuxed(source, path, change=say)
+
+
 def _dropped_frames(path: Path, codec: str, pixels: str) -> Path:
     """An AVI whose recorder wrote an empty chunk for each frame that it dropped."""
     kept = [n for n in range(50) if n % 5 != 3]
@@ -314,6 +353,10 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "late_mpeg2_mpg": ("mpg", lambda p: _late(p, codec="mpeg2video", options={"bf": "2"})),
     "spliced_hevc_mkv": ("mkv", _spliced_hevc),
     "spliced_hevc_ts": ("ts", _spliced_hevc),
+    "ended_hevc_mkv": ("mkv", _ended_hevc),
+    "ended_hevc_ts": ("ts", _ended_hevc),
+    "delay_ends_mpeg2_mkv": ("mkv", lambda p: _without_delay(p, first=False)),
+    "delay_begins_mpeg2_ts": ("ts", lambda p: _without_delay(p, first=True)),
     "dropped_mjpeg_avi": ("avi", lambda p: _dropped_frames(p, "mjpeg", "yuvj420p")),
     "dropped_mpeg4_avi": ("avi", lambda p: _dropped_frames(p, "mpeg4", "yuv420p")),
     "piped_avi": ("avi", lambda p: _piped(p, "avi", codec="mpeg4")),

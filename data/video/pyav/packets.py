@@ -16,7 +16,7 @@ bitstream 5.3 to 5.9; ISO/IEC 14496-2 6.2.5 (vop_coding_type); ISO/IEC 13818-2 6
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,9 @@ from data.video.pyav.picture_structure import (
     UNKNOWN,
     Counts,
     frame_coding,
+    mpeg2_coding,
+    mpeg2_number,
+    mpeg2_structure,
 )
 
 CLOSED_ENTRY = 2
@@ -160,7 +163,6 @@ class _Hevc:
         self.ended = True  # whether the sequence before has ended
         self.fresh = False  # whether the latest start has nothing before it
         self.begun = False  # whether there was a picture
-        self.begun = False  # whether there was a picture
 
     def __call__(self, packets: PacketBytes) -> PacketFacts:
         facts, units = (
@@ -190,11 +192,10 @@ class _Hevc:
         fresh = self._fresh(kind, pictures, first, picture_kind)
         skipped = (picture_kind >= 8) & (picture_kind <= 9) & fresh
         facts.shown[first_of_packet] = ~skipped
-        # A start may drop what waits to be shown, which decoding from it does not tell.
+        # A start may drop what waits to be shown, which decoding from it does not tell: it says
+        # so, or is a CRA picture, which always does (C.5.2.2).
         third = np.minimum(units.start[first] + 2, len(packets.data) - 1)
-        drops = starts & fresh & (packets.data[third] & 0x40 != 0)
-        drops[:1] &= self.begun
-        self.begun |= len(first) > 0
+        drops = starts & fresh & ((packets.data[third] & 0x40 != 0) | (picture_kind == 21))
         drops[:1] &= self.begun
         self.begun |= len(first) > 0
         facts.ambiguous[first_of_packet] |= drops
@@ -344,32 +345,37 @@ def _mpeg2(data: bytes) -> _Picture:
         return _AMBIGUOUS
     kind = data[at + 5] >> 3 & 7
     starts = kind == 1 and data.startswith(b"\0\0\1\xb3")  # with a sequence header of its own
-    structure = _mpeg2_structure(data, at)
+    structure = mpeg2_structure(data, at)
     if structure in (TOP_FIELD, BOTTOM_FIELD):
         other = data.find(b"\0\0\1\0", at + 4)
         if other >= 0:  # the other field of the frame, or more than that
-            both = {structure, _mpeg2_structure(data, other)} == {TOP_FIELD, BOTTOM_FIELD}
+            both = {structure, mpeg2_structure(data, other)} == {TOP_FIELD, BOTTOM_FIELD}
             alone = data.find(b"\0\0\1\0", other + 4) < 0
-            same = _mpeg2_number(data, at) == _mpeg2_number(data, other)
+            same = mpeg2_number(data, at) == mpeg2_number(data, other)
             structure = BOTH_FIELDS if both and alone and same else UNKNOWN
     return _Picture(
         entry=OPEN_ENTRY if starts else NO_ENTRY,
         bidirectional=kind == 3,
         structure=structure,
-        number=_mpeg2_number(data, at) & 255,
+        number=mpeg2_number(data, at) & 255,
     )
 
 
-def _mpeg2_number(data: bytes, picture: int) -> int:
-    """Return the temporal_reference of the picture whose start code is at `picture`."""
-    return int.from_bytes(data[picture + 4 : picture + 6], "big") >> 6
+class _Mpeg2:
+    """The parser of MPEG-1 and MPEG-2, which remembers how the latest sequence is coded."""
 
+    def __init__(self) -> None:
+        self.coding: bytes | None = None
 
-def _mpeg2_structure(data: bytes, picture: int) -> int:
-    """Return the picture_structure of a picture, which has the values of `PacketFacts`."""
-    at = data.find(b"\0\0\1\xb5", picture + 4, picture + 32)
-    coding = at >= 0 and len(data) > at + 6 and data[at + 4] >> 4 == 8
-    return data[at + 6] & 3 if coding else UNKNOWN
+    def __call__(self, packets: PacketBytes) -> PacketFacts:
+        return _one_by_one(packets, self._picture)
+
+    def _picture(self, data: bytes) -> _Picture:
+        picture, coding = _mpeg2(data), mpeg2_coding(data)
+        # The decoder may leave out a frame there, or show one twice.
+        changes = coding is not None and self.coding not in (None, coding)
+        self.coding = coding or self.coding
+        return replace(picture, ambiguous=True) if changes else picture
 
 
 def _mjpeg(data: bytes) -> _Picture:
@@ -402,8 +408,6 @@ PARSERS: dict[str, PacketParser] = {
     "vp9": _vp9,
     "av1": partial(_one_by_one, parse=_av1),
     "mpeg4": partial(_one_by_one, parse=_mpeg4),
-    "mpeg1video": partial(_one_by_one, parse=_mpeg2),
-    "mpeg2video": partial(_one_by_one, parse=_mpeg2),
     "mjpeg": partial(_one_by_one, parse=_mjpeg),
 }
 # Each frame of these is a keyframe; of the last three it is known only that a packet is a frame.
@@ -423,6 +427,8 @@ def parser_for(codec: str, extradata: bytes, *, counts: bool) -> PacketParser:
     """
     if codec in ("h264", "hevc"):
         return (_H264 if codec == "h264" else _Hevc)(extradata, counts=counts)
+    if codec in ("mpeg1video", "mpeg2video"):
+        return _Mpeg2()
     return PARSERS.get(codec, _unknown)
 
 

@@ -1,7 +1,9 @@
 """What packets of H.264 are: frames, or fields of which two are one frame; and their order.
 
+Of MPEG-2 too what the headers of sequences and pictures tell.
+
 Source: ITU-T H.264, 7.3.2.1.1 (sequence parameter sets), 7.3.3 (slice headers) and 8.2.1.1 (order);
-for the order of HEVC ITU-T H.265, 8.3.1.
+for the order of HEVC ITU-T H.265, 8.3.1; ISO/IEC 13818-2, 6.2.2 and 6.2.3.
 """
 
 from __future__ import annotations
@@ -294,3 +296,28 @@ def picture_order(counts: Counts, second: npt.NDArray[np.bool_]) -> npt.NDArray[
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank[frame]
+
+
+def mpeg2_coding(data: bytes) -> bytes | None:
+    """Return what sets up a decoder in the sequence that begins in a packet of MPEG-2, if one does.
+
+    That is the size, progressive_sequence, chroma_format and low_delay (6.2.2.1, 6.2.2.3).
+    """
+    if not data.startswith(b"\0\0\1\xb3"):
+        return None
+    at = data.find(b"\0\0\1\xb5", 8, data.find(b"\0\0\1\0"))
+    if at < 0 or len(data) < at + 10 or data[at + 4] >> 4 != 1:
+        return data[4:7]
+    return bytes([*data[4:7], data[at + 5] & 0x0F, data[at + 6] & 0xE0, data[at + 9] & 0x80])
+
+
+def mpeg2_number(data: bytes, picture: int) -> int:
+    """Return the temporal_reference of the picture of MPEG-2 whose start code is at `picture`."""
+    return int.from_bytes(data[picture + 4 : picture + 6], "big") >> 6
+
+
+def mpeg2_structure(data: bytes, picture: int) -> int:
+    """Return the picture_structure of a picture of MPEG-2, as of `Pictures`."""
+    at = data.find(b"\0\0\1\xb5", picture + 4, picture + 32)
+    coding = at >= 0 and len(data) > at + 6 and data[at + 4] >> 4 == 8
+    return data[at + 6] & 3 if coding else UNKNOWN

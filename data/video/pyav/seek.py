@@ -375,8 +375,9 @@ def find_segments(
                 break
         begin = first
         if run_in and entry[first] == OPEN_ENTRY:
-            early = entries[entries <= max(first - RUN_IN_PACKETS, 0)]
-            begin = int(early[-1]) if len(early) else 0
+            before = entries[entries < first]
+            enough = (before <= first - RUN_IN_PACKETS) | (entry[before] == CLOSED_ENTRY)
+            begin = int(before[enough][-1]) if enough.any() else 0
         while segments and begin <= segments[-1].last:
             begin, first = min((begin, first), segments.pop()[:2])
         last = number + int(number + 1 < len(second) and second[number + 1])

@@ -134,7 +134,8 @@ def test_leading_pictures_of_a_start_without_anything_before_it_are_not_shown(ap
     else:
         facts = facts_of(packets, make)
     assert set(np.flatnonzero(~facts.shown).tolist()) == hidden
-    assert not facts.ambiguous.any()
+    # CRA pictures after an end drop what waits to be shown.
+    assert np.flatnonzero(facts.ambiguous).tolist() == [11, 14]
 
 
 def test_a_later_start_that_drops_what_waits_to_be_shown_is_ambiguous():
@@ -142,3 +143,25 @@ def test_a_later_start_that_drops_what_waits_to_be_shown_is_ambiguous():
     drops = b"\0\0\1" + bytes([19 << 1, 1, 0xC0, 0x80])
     make = partial(parser_for, "hevc", b"", counts=False)
     assert facts_of([drops, hevc(1), drops], make).ambiguous.tolist() == [False, False, True]
+
+
+def mpeg2(*, width: int = 96, low_delay: bool = False, progressive: bool = True) -> bytes:
+    """Return an I picture of MPEG-2 with a sequence header, 64 rows high."""
+    sequence = b"\0\0\1\xb3" + (width << 12 | 64).to_bytes(3, "big") + b"\x13\xff\xff\xe0\x18"
+    extension = bytes([0x14, 0x82 | progressive << 3, 0, 1, 0, low_delay << 7])
+    return sequence + b"\0\0\1\xb5" + extension + b"\0\0\1\0\0\x0f\xff\xf8" + bytes(8)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_sequence_that_is_coded_in_another_way_is_ambiguous(apart):
+    """FFmpeg sets up its decoder anew there, and leaves out a frame or shows one twice."""
+    make = partial(parser_for, "mpeg2video", b"", counts=False)
+    packets = [
+        mpeg2(), mpeg2(), mpeg2(low_delay=True), mpeg2(low_delay=True), mpeg2(), mpeg2(width=128),
+        mpeg2(width=128, progressive=False), mpeg2(width=128, progressive=False),
+    ]  # fmt: skip
+    parse = make()
+    groups = [[packet] for packet in packets] if apart else [packets]
+    found = [parse(PacketBytes.joined(b"".join(g), [*map(len, g)])) for g in groups]
+    facts = PacketFacts.joined(found)
+    assert np.flatnonzero(facts.ambiguous).tolist() == [2, 4, 5, 6]

@@ -85,7 +85,10 @@ def test_a_run_in_begins_before_an_open_start():
         return [tuple(s) for s in seek.find_segments(packets, np.array(wanted), run_in=True)]
 
     assert segments(65) == [(60, 60, 65)]
-    assert segments(90) == [(40, 80, 90)]
+    assert segments(90) == [(60, 80, 90)]  # nothing before a closed start is needed
+    assert segments(65, 90) == [(60, 60, 90)]
+    assert segments(115) == [(60, 100, 115)]
+    assert segments(50) == [(0, 40, 50)]
     assert segments(5, 25) == [(0, 0, 25)]
     assert segments(30) == [(0, 20, 30)]
     assert segments(65, 110) == [(60, 60, 110)]
