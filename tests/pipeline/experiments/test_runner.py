@@ -116,8 +116,8 @@ def test_a_recipe_from_video_to_page_and_again(tmp_path):
 def test_all_of_ours_run_small(tmp_path, cache_path):
     paper_ramp = write_paper_ramp(tmp_path / "pooled.pt")
     shown = run(
-        "all", "--out", tmp_path / "out", "--grid", 4, "--per-cell", 6, "--seeds", 1,
-        "--epochs", 2, "--backbone", "mapped,efficientnet_lite0", "--features", cache_path,
+        "all", "--out", tmp_path / "out", "--grid", 4, "--per-cell", 3, "--seeds", 1,
+        "--epochs", 2, "--backbone", "mapped,pixels", "--features", cache_path,
         "--features", f"paper-ramp={paper_ramp}", "--json",
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
@@ -133,7 +133,7 @@ def test_all_of_ours_run_small(tmp_path, cache_path):
     assert claims["noise"]["rows"]
     assert (tmp_path / "out" / "claims" / "claims.md").is_file()
     made = {path.name for path in (tmp_path / "out" / "clips").iterdir()}
-    assert made == {"ramp-4x4x6-2s", "collision-4x4x6-2s"}
+    assert made == {"ramp-4x4x3-2s", "collision-4x4x3-2s"}
 
 
 @pytest.mark.slow
