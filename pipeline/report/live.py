@@ -11,16 +11,15 @@ from typing import Any
 from markupsafe import Markup
 
 from data.errors import HeliographError
-from data.files import atomic_write, open_regular
+from data.files import atomic_write
 from pipeline.console import format_duration, warn
 from pipeline.report.charts import Curves, curves
-from pipeline.report.report import FOLDER, template
+from pipeline.report.report import FOLDER, page_head, template
 from pipeline.training import Progress
 
 EVERY_SECONDS = 3.0
 MAX_POINTS = 200  # of a curve
 MARK = "<!-- heliograph: a live page -->"
-HEAD_BYTES = 4096
 
 
 class LivePage:
@@ -118,7 +117,4 @@ class LivePage:
 
 def is_live_page(path: Path) -> bool:
     """Return whether a file is a page that a `LivePage` wrote."""
-    if not path.is_file():
-        return False
-    with open_regular(path, follow_links=True) as file:
-        return MARK.encode() in file.read(HEAD_BYTES)
+    return MARK.encode() in page_head(path)

@@ -14,14 +14,13 @@ from data.errors import HeliographError
 from data.files import atomic_write, open_regular
 from data.wording import counted
 from pipeline.report.charts import Axis, IntervalPanel, IntervalRow
-from pipeline.report.report import FOLDER, template
+from pipeline.report.report import FOLDER, TITLE, page_head, template
 from pipeline.report.summary import BASELINES, chance_of, headline
 from pipeline.report.text import OVER_SEEDS, Table, agreement_rows, comparison_rows
 from pipeline.runs import PAGE, SCORES, Run, RunMetrics, percent
 
 SWEEP = "sweep.csv"
 MOST_BYTES = 16 << 20
-HEAD_BYTES = 4096
 KINDS = (("chance", BASELINES["majority"]), ("ridge", BASELINES["ridge"]))
 PERCENT = Axis(0.0, 100.0)
 Part = tuple[str, list[IntervalPanel], list[Table], list[str]]
@@ -34,10 +33,7 @@ def is_sweep(folder: Path) -> bool:
 
 def is_sweep_page(path: Path, folder: Path) -> bool:
     """Return whether a file is the page of a sweep, at its own place."""
-    if path.absolute() != (folder / PAGE).absolute() or not path.is_file():
-        return False
-    with open_regular(path, follow_links=True) as file:
-        return b"<title>Heliograph: " in file.read(HEAD_BYTES)
+    return path.absolute() == (folder / PAGE).absolute() and TITLE in page_head(path)
 
 
 def require_not_of_sweep(path: Path, folder: Path) -> None:

@@ -27,8 +27,8 @@ from data.files import as_bytes, atomic_write, open_regular
 from pipeline.console import printable
 from pipeline.dataset import RunInputs
 from pipeline.message import Lexicon, load_lexicon, write_lexicon
-from pipeline.report import sections
-from pipeline.report.sections import ReportContext, Section
+from pipeline.report.sections import FOLDER as SECTIONS_FOLDER
+from pipeline.report.sections import ReportContext, Section, discover_sections
 from pipeline.report.thumbnails import Thumbnails, page_thumbnails
 from pipeline.runs import PAGE, Run, finish_move, load_inputs
 
@@ -36,6 +36,7 @@ FOLDER = Path(__file__).parent / "page"
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 SPACE = "\N{NO-BREAK SPACE}"
 HEAD_BYTES = 4096
+TITLE = b"<title>Heliograph: "  # of every page about a run or several
 _ID = re.compile(rb'<meta name="heliograph-run" content="([0-9a-f]+)">')
 
 
@@ -116,14 +117,19 @@ def is_page_of(path: Path, run: Run) -> bool:
 
     A page without an id, of a run that has none, is known by its place in the run folder.
     """
-    if not path.is_file():
-        return False
-    with open_regular(path, follow_links=True) as file:
-        head = file.read(HEAD_BYTES)
+    head = page_head(path)
     found = _ID.search(head)
     if found is not None:
         return found[1].decode() == run.id
-    return b"<title>Heliograph: " in head and path.absolute() == (run.folder / PAGE).absolute()
+    return TITLE in head and path.absolute() == (run.folder / PAGE).absolute()
+
+
+def page_head(path: Path) -> bytes:
+    """Return the first bytes of a page, by which it is known; none where there is no file."""
+    if not path.is_file():
+        return b""
+    with open_regular(path, follow_links=True) as file:
+        return file.read(HEAD_BYTES)
 
 
 def render(context: ReportContext) -> str:
@@ -147,7 +153,7 @@ def render(context: ReportContext) -> str:
                 "heading": section.heading or section.title,
                 "html": _section(section, context),
             }
-            for section in sections.discover_sections()
+            for section in discover_sections()
         ],
     )
 
@@ -183,7 +189,7 @@ def _inputs(run: Run, moved: Mapping[str, Path] | None) -> tuple[RunInputs | Non
 def template(name: str) -> jinja2.Template:
     """Return a template of the folder `page`, or of a section."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([FOLDER, sections.FOLDER]),
+        loader=jinja2.FileSystemLoader([FOLDER, SECTIONS_FOLDER]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_printable,
