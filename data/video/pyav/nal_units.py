@@ -20,11 +20,13 @@ class PacketBytes:
         data: uint8, the bytes.
         start: int64 (n,), where each packet starts, in growing order; no packet is empty.
         end: int64 (n,), where each packet ends, not later than the next one starts.
+        codes: int64, where the start codes 0 0 1 lie in the bytes, if that is known.
     """
 
     data: Bytes
     start: Places
     end: Places
+    codes: Places | None = None
 
     @classmethod
     def joined(cls, data: bytes, sizes: list[int]) -> PacketBytes:
@@ -116,14 +118,10 @@ def _units_by_length(packets: PacketBytes, length_size: int) -> NalUnits:
 
 def _units_by_code(packets: PacketBytes) -> NalUnits:
     """Return the units that the start code 0 0 1 stands before."""
-    first = int(packets.start[0]) if len(packets) else 0
-    text = packets.data[first : packets.end[-1] if len(packets) else 0].tobytes()
-    places: list[int] = []
-    at = text.find(b"\0\0\1")
-    while at >= 0:
-        places.append(at)
-        at = text.find(b"\0\0\1", at + 3)
-    code = np.array(places, np.int64) + first
+    code = packets.codes
+    if code is None:
+        first, last = (packets.start[0], packets.end[-1]) if len(packets) else (0, 0)
+        code = start_codes(packets.data[first:last]) + first
     packet = np.searchsorted(packets.start, code, side="right") - 1
     inside = code + 3 <= packets.end[packet]  # not one that begins at the end of another packet
     code, packet = code[inside], packet[inside]
@@ -131,6 +129,16 @@ def _units_by_code(packets: PacketBytes) -> NalUnits:
     if len(code):
         end[:-1] = np.where(packet[1:] == packet[:-1], code[1:], end[:-1])
     return NalUnits(packet, code + 3, end)
+
+
+def start_codes(data: Bytes) -> Places:
+    """Return where the start code 0 0 1 lies in bytes, int64, growing."""
+    pairs = data[: len(data) // 2 * 2].view("<u2")
+    place = np.flatnonzero(pairs & 0xFEFF == 0)  # 0 0 or 0 1, of which a code begins or ends with one
+    code = 2 * place - (pairs[place] != 0)
+    code = code[(code >= 0) & (code + 2 < len(data))]
+    is_code = (data[code] == 0) & (data[code + 1] == 0) & (data[code + 2] == 1)
+    return code[is_code]
 
 
 class HeaderBits:
