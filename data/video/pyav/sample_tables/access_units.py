@@ -254,7 +254,8 @@ def _mpeg(
     after = np.arange(len(kind)) > slices[place][units.packet]
     late = (after & ~is_slice & ~is_end) | (~after & (kind == _SEQUENCE_END))
     ordered = (len(pictures) == len(packets)) & (pictures[picture] < slices[place])
-    begins = np.isin(kind[first], (_PICTURE, _SEQUENCE, _GROUP))
+    opening = kind[first]
+    begins = (opening == _PICTURE) | (opening == _SEQUENCE) | (opening == _GROUP)
     key = data[np.minimum(units.start[pictures] + 2, len(data) - 1)] >> 3 & 7 == 1
     if bool(late.any()) or not bool((ordered & begins & (facts.structure == structure)).all()):
         raise UnusualTable

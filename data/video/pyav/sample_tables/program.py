@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # So much of a file is read at a time, and so much may be left of one picture.
-BATCH_BYTES = 2 << 20
+BATCH_BYTES = 4 << 20
 MOST_PICTURE_BYTES = 64 << 20
 # The most bytes of a PES packet or pack, and of what follows a start code that is looked at.
 MOST_BYTES = LENGTH_BYTES + 0xFFFF
@@ -137,14 +137,15 @@ class _Program:
     def __init__(self, file: int, stream: VideoStream) -> None:
         self._file, self._size = file, os.fstat(file).st_size
         self._wanted = stream.id & 0xFF
-        self._known = np.array([other.id for other in stream.container.streams])
+        self._known = np.zeros(0x200, np.bool_)
+        self._known[[other.id for other in stream.container.streams if other.id < 0x200]] = True
         self._seen_private_2 = False
         self.first = NO_TIME
 
-    def batches(self) -> Iterator[tuple[bytes, _Pieces, Places]]:
-        """Yield the payloads of the stream's packets joined, each of them, and the start codes.
+    def batches(self) -> Iterator[tuple[list[memoryview], _Pieces, Places]]:
+        """Yield the payloads of the stream's packets, what is known of each, and the start codes.
 
-        Codes that lie in two payloads are left out.
+        The bytes are valid until the next batch. Codes that lie in two payloads are left out.
 
         Raises:
             UnusualTable: FFmpeg may read the file in another way.
@@ -164,11 +165,9 @@ class _Program:
             owner = np.searchsorted(begin, codes, side="right") - 1
             inside = (owner >= 0) & (codes + SHORT_CODE <= end[owner])
             codes, owner = codes[inside], owner[inside]
-            content = b"".join(
-                [view[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]
-            )
+            content = [view[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]
             yield content, pieces, codes - begin[owner] + pieces.offset[owner]
-            at, offset = at + read, offset + len(content)
+            at, offset = at + read, offset + int((end - begin).sum())
 
     def _chain(
         self, data: Bytes, codes: Places, size: int, *, first: bool
@@ -227,7 +226,7 @@ class _Program:
         kind[private] = data[begin[private]]
         raw = (kind[private] == 0x0B) & (data[begin[private] + 1] == 0x77)  # AC-3 without a number
         kind[private[raw]] = 0x80
-        if not bool(np.isin(kind, self._known).all()) or bool((kind == 0xFF).any()):
+        if not bool(self._known[kind].all()) or bool((kind == 0xFF).any()):
             raise UnusualTable
         timed = np.flatnonzero(pts != NO_TIME)
         if self.first == NO_TIME and len(timed):
@@ -239,7 +238,7 @@ class _Program:
         """Raise UnusualTable if FFmpeg may make a stream of a DVD's navigation only later."""
         if len(length) and not self._seen_private_2:
             self._seen_private_2 = True
-            if int(length[0]) in (980, 1018) and _PRIVATE_2 not in self._known:
+            if int(length[0]) in (980, 1018) and not self._known[_PRIVATE_2]:
                 raise UnusualTable
 
 
@@ -357,17 +356,18 @@ class _Packets:
         bidirectional = np.concatenate([facts.bidirectional for facts in self._cut.facts])
         return _filled(ticks, bidirectional, int(step))
 
-    def _take(self, content: bytes, pieces: _Pieces, codes: Places) -> None:
+    def _take(self, content: list[memoryview], pieces: _Pieces, codes: Places) -> None:
         """Take in pieces of the stream."""
         begins = pieces.offset - self._base
-        self._open = np.concatenate([self._open, np.frombuffer(content, np.uint8)])
+        self._open = np.frombuffer(b"".join([self._open, *content]), np.uint8)
         self._pieces += pieces
         # Codes that lie in two pieces, or more of one byte.
         between = np.concatenate([begins - 2, begins - 1])
         between = between[(between >= 0) & (between + 2 < len(self._open))]
         three = self._open[between[:, None] + np.arange(3)]
-        between = between[(three == (0, 0, 1)).all(axis=1)]
-        self._codes = np.union1d(np.concatenate([self._codes, codes - self._base]), between)
+        between = np.unique(between[(three == (0, 0, 1)).all(axis=1)])
+        codes = np.concatenate([self._codes, codes - self._base])
+        self._codes = np.insert(codes, np.searchsorted(codes, between), between)
         self._divide(last=False)
         if len(self._open) > MOST_PICTURE_BYTES:
             raise UnusualTable
@@ -450,7 +450,9 @@ class _Packets:
         pieces = self._pieces
         whole = (pieces.offset >= self._claimed) & (pieces.offset + pieces.size <= stop)
         timed = np.flatnonzero(whole & (pieces.pts != NO_TIME))
-        if not bool(np.isin(timed, pieces.holding(begins)).all()):
+        claimed = np.zeros(len(pieces.offset), np.bool_)
+        claimed[pieces.holding(begins)] = True
+        if not bool(claimed[timed].all()):
             raise UnusualTable
         self._claimed = int(pieces.offset[whole][-1]) + 1 if whole.any() else self._claimed
 

@@ -1,6 +1,7 @@
 """Packets whose bytes lie in pieces in a program stream, between those of other streams.
 
-Source: ISO/IEC 13818-1, 2.5.3 (packs), 2.4.3.6 (PES packets); ISO/IEC 11172-1, 2.4.3 (both of MPEG-1).
+Source: ISO/IEC 13818-1, 2.5.3 (packs), 2.4.3.6 (PES packets); ISO/IEC 11172-1, 2.4.3 (both of
+MPEG-1).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ProgramTable(SampleTable):
     """
 
     ARRAYS: ClassVar = (*SampleTable.ARRAYS, "left")
-    LATE: ClassVar = slice(1, 9)
+    LATE: ClassVar = slice(1, 64)
 
     left: npt.NDArray[np.int32]
     stream: int
@@ -58,7 +59,7 @@ class ProgramTable(SampleTable):
         return PacketBytes(np.frombuffer(data, np.uint8), end - self.size[first:last], end)
 
     def _joined(self, file: int, first: int, last: int, size: int) -> bytes:
-        """Return the `size` bytes of the packets from `first` to `last`, which is not one of them."""
+        """Return the `size` bytes of the packets from `first` to the one before `last`."""
         start = int(self.position[first])
         end = int(self.position[last]) if last < len(self) else self.end
         data, at = read_at(file, start, end - start), int(self.left[first])
