@@ -60,7 +60,7 @@ def written(path, codec, *, size=2000, step=3600, **options):
             data, times = bytes(packet), [packet.pts - first + step, packet.dts - first + step]
             for at in range(0, len(data), size):
                 part = data[at : at + size]
-                head = b"".join(map(time_field, times)) if not at else b""
+                head = b"" if at else time_field(0x31, times[0]) + time_field(0x11, times[1])
                 flags = 0xC0 if head else 0
                 head = struct.pack("3B", 0x80, flags, len(head)) + head
                 content += PACK + b"\0\0\1\xe0" + struct.pack(">H", len(head + part)) + head + part
