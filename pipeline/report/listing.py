@@ -109,7 +109,7 @@ def _find(folder: Path) -> Iterator[tuple[Path, str]]:
             )
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         path = Path(name)
-        if "config.json" in files:
+        if "config.json" in files and not {"metrics.json", "messages.jsonl"}.isdisjoint(files):
             folders.clear()
             yield path, "run"
         elif is_sweep(path):

@@ -361,15 +361,30 @@ def agreement_rows(agreement: Metrics) -> Table:
 
 def show_comparison(comparison: Metrics) -> None:
     """Print the result of `compare` in brief."""
+    _show_runs([comparison])
     _show_pair(comparison)
     if comparison_rows(comparison)[1]:
         echo()
         echo_folded(OVER_SEEDS)
 
 
+def _show_runs(pairs: Sequence[Metrics]) -> None:
+    """Print what is to be known of each run, once: its features, and what to beware of."""
+    facts: dict[str, list[str]] = {}
+    for pair in pairs:
+        for run, origins in zip(pair["runs"], pair["features"], strict=True):
+            own = facts.setdefault(run, ["; ".join(origins)])
+            if run in pair["leaks"]:
+                own.append(pair["leaks"][run])
+            if run in pair["unchecked"]:
+                own.append("not checked: it has no manifest.json with the hashes of its files")
+    for run, words in facts.items():
+        for word in dict.fromkeys(words):
+            echo(f"{run}: {word}")
+    echo()
+
+
 def _show_pair(comparison: Metrics) -> None:
-    for run, origins in zip(comparison["runs"], comparison["features"], strict=True):
-        echo(f"{run}: {'; '.join(origins)}")
     columns, rows = comparison_rows(comparison)
     if rows:
         print_table(columns, rows)
@@ -377,10 +392,6 @@ def _show_pair(comparison: Metrics) -> None:
         echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
     echo(f"{counted(len(comparison['seeds']), 'seed')} in common, {paired} in each")
-    for folder, mark in comparison["leaks"].items():
-        echo(f"{folder}: {mark}")
-    for folder in comparison["unchecked"]:
-        echo(f"{folder} is not checked: it has no manifest.json with the hashes of its files")
     if comparison["agreement"] is not None:
         echo()
         print_table(*agreement_rows(comparison["agreement"]))
@@ -388,11 +399,13 @@ def _show_pair(comparison: Metrics) -> None:
 
 def show_comparisons(comparisons: Metrics) -> None:
     """Print the result of `compare_all` in brief, corrected p-values in brackets."""
-    for number, comparison in enumerate(comparisons["pairs"]):
-        if number:
-            echo()
+    _show_runs(comparisons["pairs"])
+    for comparison in comparisons["pairs"]:
+        first, second = comparison["runs"]
+        echo(f"first: {first}")
+        echo(f"second: {second}")
         _show_pair(comparison)
-    echo()
+        echo()
     if any(comparison_rows(comparison)[1] for comparison in comparisons["pairs"]):
         echo_folded(OVER_SEEDS)
     echo(f"p in brackets: corrected for {counted(len(comparisons['pairs']), 'pair')} (Holm)")
