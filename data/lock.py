@@ -93,7 +93,7 @@ class Lock:
             self._file.write(holder.encode())
 
     def release(self) -> None:
-        """Release the lock; remove its file, and usually the folders that were made for it alone."""
+        """Release the lock; remove its file, and usually folders made for it alone."""
         if self.held:
             self.held = False
             with suppress(OSError):

@@ -163,7 +163,9 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
         elif not file:
             raise click.UsageError(f"--features {text} names no file")
         elif not takes.get(name):
-            asked = " or ".join(each for each in takes if takes[each]) or "no experiment that is run"
+            asked = (
+                " or ".join(each for each in takes if takes[each]) or "no experiment that is run"
+            )
             raise click.UsageError(f"--features {text}: it is for {asked}, not for {name}")
         if name in files:
             raise click.UsageError(f"--features: two files for {name}, {files[name]} and {file}")

@@ -94,7 +94,9 @@ FAILURES = {
     "cache verify run --repair": (
         "run is no cache: it is a run, and its caches are named in its config.json"
     ),
-    "cache verify .": ". is no cache: it is a folder, and not one of parts, which has an index.json",
+    "cache verify .": (
+        ". is no cache: it is a folder, and not one of parts, which has an index.json"
+    ),
     "cache import table.csv -o x.h5": (
         "table.csv is refused: not a zip file of torch.save (damaged, or of before torch 1.6)"
     ),

@@ -184,7 +184,11 @@ def test_the_list_names_them_all():
         (("phase87", "--features", "odd/name=gone.pt"), 1, "odd/name=gone.pt"),
         (("phase87", "--features", "ramp=a.pt"), 2, "a.pt: it is for phase87, not for ramp"),
         (("all", "--features", "ramp=a.pt"), 2, "it is for phase87 or paper-ramp, not for ramp"),
-        (("ramp", "--features", "ramp=a.pt"), 2, "it is for no experiment that is run, not for ramp"),
+        (
+            ("ramp", "--features", "ramp=a.pt"),
+            2,
+            "it is for no experiment that is run, not for ramp",
+        ),
         (("ramp", "--features", "a.pt"), 2, "--features a.pt: ramp takes no feature file"),
         (("phase87", "--features", "phase87="), 2, "--features phase87= names no file"),
         (
