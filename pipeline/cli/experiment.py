@@ -163,10 +163,10 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
         elif not file:
             raise click.UsageError(f"--features {text} names no file")
         elif not takes.get(name):
-            asked = (
-                " or ".join(each for each in takes if takes[each]) or "no experiment that is run"
-            )
-            raise click.UsageError(f"--features {text}: it is for {asked}, not for {name}")
+            reason = f"{name} takes no feature file" if name in takes else f"{name} is not run here"
+            takers = " or ".join(each for each in takes if takes[each])
+            hint = f": name {takers}" if takers else ""
+            raise click.UsageError(f"--features {text}: {reason}{hint}")
         if name in files:
             raise click.UsageError(f"--features: two files for {name}, {files[name]} and {file}")
         files[name] = home(Path(file))

@@ -57,9 +57,7 @@ USAGE = {
     "compare run run -o c.txt": "--out writes a page, so c.txt must end in .html",
     "report run -o c.txt": "--out writes a page, so c.txt must end in .html",
     f"{TRAIN} --watch c.txt": "--watch writes a page, so c.txt must end in .html",
-    "experiment ramp --features ramp=x.pt": (
-        "--features ramp=x.pt: it is for no experiment that is run, not for ramp"
-    ),
+    "experiment ramp --features ramp=x.pt": ("--features ramp=x.pt: ramp takes no feature file"),
     f"{TRAIN} --vocb 3": "No such option '--vocb'. Did you mean '--vocab'?",
     "evaluate run --outcome made.h5": ("--outcome and --action go together: give both, or neither"),
     "compare run": "it takes two runs at least to compare",

@@ -182,13 +182,13 @@ def test_the_list_names_them_all():
         (("phase87", "--features", "gone.pt"), 1, "gone.pt"),
         (("phase87", "--features", "phase87=gone.pt"), 1, "gone.pt"),
         (("phase87", "--features", "odd/name=gone.pt"), 1, "odd/name=gone.pt"),
-        (("phase87", "--features", "ramp=a.pt"), 2, "a.pt: it is for phase87, not for ramp"),
-        (("all", "--features", "ramp=a.pt"), 2, "it is for phase87 or paper-ramp, not for ramp"),
+        (("phase87", "--features", "ramp=a.pt"), 2, "a.pt: ramp is not run here: name phase87"),
         (
-            ("ramp", "--features", "ramp=a.pt"),
+            ("all", "--features", "ramp=a.pt"),
             2,
-            "it is for no experiment that is run, not for ramp",
+            "ramp takes no feature file: name phase87 or paper",
         ),
+        (("ramp", "--features", "ramp=a.pt"), 2, "ramp=a.pt: ramp takes no feature file"),
         (("ramp", "--features", "a.pt"), 2, "--features a.pt: ramp takes no feature file"),
         (("phase87", "--features", "phase87="), 2, "--features phase87= names no file"),
         (
