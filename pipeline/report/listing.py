@@ -38,7 +38,7 @@ class ListedRun:
         low: Lower end of its 95 % interval.
         high: Upper end.
         over: What the interval is over: "objects", "seeds", or "" where there is none.
-        chance: Of a guess.
+        chance: Of a guess; of a comparison that of the baseline majority.
         ridge: Of ridge regression on the features.
         structure: PosDis of Chaabouni et al. 2020.
         verdict: Whether that makes it compositional.

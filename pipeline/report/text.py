@@ -8,7 +8,7 @@ from typing import Any
 from data.wording import counted
 from pipeline.console import echo, echo_folded, echo_json, print_table
 from pipeline.metrics import METRICS
-from pipeline.report.summary import missing_baselines, transfer_notes
+from pipeline.report.summary import baseline_name, missing_baselines, transfer_notes
 from pipeline.runs import (
     AccuracyEstimate,
     DifferenceEstimate,
@@ -63,7 +63,7 @@ def score_rows(metrics: RunMetrics) -> Table:
             row = f"messages permuted across clips (p = {metrics.game.p_value:.3f})"
             rows.append([row, f"{100 * metrics.game.null_mean:.1f} %"])
     entries: dict[str, AccuracyEstimate | NullAccuracy | None] = {
-        f"{kind}: {name}": entry
+        f"{kind}: {baseline_name(name)}": entry
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))
         for name, entry in (group or {}).items()
         if name not in (*FIRST, *SECOND)
@@ -95,7 +95,11 @@ def _baseline_rows(
     several: bool,
 ) -> list[list[str]]:
     entry = baselines.get(name)
-    return [] if entry is None else [_score_row(f"baseline: {name}", entry, properties, several)]
+    return (
+        []
+        if entry is None
+        else [_score_row(f"baseline: {baseline_name(name)}", entry, properties, several)]
+    )
 
 
 def _score_row(
@@ -319,7 +323,7 @@ def comparison_rows(comparison: Metrics) -> Table:
             if own is not None:
                 rows.append(_comparison_row(f"{what}, {name}" if what else name, own))
     for name, own in comparison["baselines"].items():
-        rows.append(_comparison_row(f"baseline: {name}", own))
+        rows.append(_comparison_row(f"baseline: {baseline_name(name)}", own))
     return columns, rows
 
 
