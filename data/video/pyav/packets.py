@@ -358,7 +358,7 @@ class _Mpeg4:
         second = data.find(_VOP, at + 4)
         if self.waiting:
             self.waiting = coded
-            # FFmpeg loses other pictures, keeps some that are not coded, and drops what waits at headers.
+            # FFmpeg keeps B-pictures, and I-pictures and uncoded ones by accident; headers end it.
             other = kind != _B_VOP if coded else kind in (0, _B_VOP) and len(data) > 7
             if at or second >= 0 or other:
                 return _AMBIGUOUS
