@@ -96,17 +96,25 @@ class Message:
 class Speaker:
     """The sender of a run and, once a video needs them, the backbones of its features.
 
-    Raises HeliographError for a run with a continuous channel.
+    Args:
+        run: The run, or its folder.
+        device: For the backbones.
+        weights: A file of weights for the backbone, in place of a download.
+        hub_dir: Where torch.hub keeps its repositories.
+
+    Raises:
+        HeliographError: for a folder that is no run, or a run with a continuous channel.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: Run | Path | str,
         *,
         device: str = "auto",
         weights: Path | str | None = None,
         hub_dir: Path | str | None = None,
     ) -> None:
+        run = Run.open(run)
         if not run.has_symbols:
             raise HeliographError(
                 f"{run.folder} has a continuous channel: its messages have no symbols; those for "
@@ -363,18 +371,8 @@ def load(
     weights: Path | str | None = None,
     hub_dir: Path | str | None = None,
 ) -> Speaker:
-    """Return a speaker of a run folder: `load(run)(path)` is a `Message`.
-
-    Args:
-        run: Its folder.
-        device: For the backbones.
-        weights: A file of weights for the backbone, in place of a download.
-        hub_dir: Where torch.hub keeps its repositories.
-
-    Raises:
-        HeliographError: for a folder that is no run, or a run with a continuous channel.
-    """
-    return Speaker(Run.open(run), device=device, weights=weights, hub_dir=hub_dir)
+    """Return the `Speaker` of a run folder: `load(run)(path)` is a `Message`."""
+    return Speaker(run, device=device, weights=weights, hub_dir=hub_dir)
 
 
 def _as_clip(clip: Clip | Path | str) -> Clip:

@@ -330,6 +330,9 @@ class Run:
         return module.eval()
 
 
+load = Run.open
+
+
 def _open(folder: Path, files: RunFiles) -> Run:
     """Read `config.json`; raises HeliographError where it describes no run of this size."""
     path = folder / "config.json"

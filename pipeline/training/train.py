@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from backbones import resolve_device
+from data.cache import Features, load, save
 from data.errors import HeliographError
 from data.files import sha256_file
 from pipeline.config import TrainConfig, holistic
@@ -42,7 +44,7 @@ from pipeline.training.plan import plan_run
 
 
 def train(
-    caches: Path | str | Sequence[Path | str],
+    caches: Path | str | Features | Sequence[Path | str],
     out: Path | str,
     *,
     properties: Sequence[str] = (),
@@ -64,7 +66,8 @@ def train(
     """Train every seed on one or several caches, and write the run folder.
 
     Args:
-        caches: as `extract` or `cache import` writes them.
+        caches: as `extract` or `cache import` writes them; or features in memory, which are saved
+            beside the run, as `<out>.h5`.
         out: must not hold a run yet, unless `overwrite`, nor an unfinished training, unless
             `resume` goes on with it; a finished run that `resume` finds is left as it is.
         properties: labels to send messages about; none: every label of the caches.
@@ -97,6 +100,8 @@ def train(
     if not (overwrite or resume):
         refuse_existing(out)
     torch_device = resolve_device(device)
+    if isinstance(caches, Features):
+        caches = _saved(caches, out)
     plan = plan_run(
         caches,
         properties=properties,
@@ -177,6 +182,23 @@ def train(
             for run in runs.values():
                 run.seal()
     return Run.open(out)
+
+
+def _saved(features: Features, out: Path) -> Path:
+    """Save features beside the run that reads them; a cache of the same ones stays as it is.
+
+    Raises:
+        HeliographError: The cache that is there holds something else.
+    """
+    path = out.with_name(f"{out.name}.h5")
+    if not os.path.lexists(path):
+        save(features, path)
+    elif load(path, mapped=True).content_sha256 != features.content_sha256:
+        raise HeliographError(
+            f"{path}, where the features of {out} go, holds others: choose another folder, or save "
+            "them with `data.cache.save` and give the path"
+        )
+    return path
 
 
 def _diverged(result: SeedResult) -> str:
