@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data.errors import HeliographError
 from pipeline.evaluation.context import MessageContext
-from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
+from pipeline.evaluation.pair_scores import PairScorer, Scores, count_pairs
 from pipeline.evaluation.probes import (
     MIN_CLIPS,
     labelled_parts,
@@ -90,7 +90,7 @@ def predict_outcome(
         "features": feature_kernels,
     }
     nothing = {"action": [np.zeros((len(known), len(known)))] * len(parts)}
-    resampler = Resampler(context.objects, [test for _, test in parts])
+    scorer = PairScorer(context.objects, [test for _, test in parts])
     entry: dict[str, Any] = {
         "outcome_label": outcome,
         "action_label": action,
@@ -110,14 +110,14 @@ def predict_outcome(
             values, test = with_action(kernel, column, part), part[1]
             right, asked = score_label_pairs(values, column[test], margin_of(context, outcome))
             same = groups[test][:, None] == groups[test]
-            counts.append(count_pairs(right, asked & same[..., None], resampler.objects[test]))
+            counts.append(count_pairs(right, asked & same[..., None], scorer.objects[test]))
             errors.append(_r2(values, column[test]))
-        scores[source] = resampler.score(counts)
+        scores[source] = scorer.score(counts)
         entry[source] = scores[source].to_json(0) | {"r2": Spread.numbers(errors)}
     entry["retained"] = retained(scores["messages"], scores["features"])
-    entry["above_median"] = _above_median(sources, column, parts, resampler, without_action)
+    entry["above_median"] = _above_median(sources, column, parts, scorer, without_action)
     entry["above_median_left_out"] = _above_median(
-        sources | nothing, column, parts, resampler, with_action
+        sources | nothing, column, parts, scorer, with_action
     )
     return entry
 
@@ -126,7 +126,7 @@ def _above_median(
     sources: Mapping[str, Sequence[Floats]],
     column: Floats,
     parts: Sequence[Part],
-    resampler: Resampler,
+    scorer: PairScorer,
     predict: Callable[[Floats, Floats, Part], Floats],
 ) -> dict[str, Any]:
     """Score, over test clips, whether each is predicted above the median of the training clips.
@@ -143,8 +143,8 @@ def _above_median(
             above = np.where(column > np.median(column[train]), 1.0, 0.0)
             right = share_right(predict(kernel, above, part), above[test] > 0.5)
             each = np.eye(len(test), dtype=bool)[..., None]  # a clip is compared with no other
-            counts.append(count_pairs(each * right[:, None, None], each, resampler.objects[test]))
-        scores[source] = resampler.score(counts)
+            counts.append(count_pairs(each * right[:, None, None], each, scorer.objects[test]))
+        scores[source] = scorer.score(counts)
         entry[source] = scores[source].to_json(0)
     messages, features = scores["messages"], scores["features"]
     return entry | {

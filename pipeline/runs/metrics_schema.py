@@ -185,7 +185,9 @@ class Ratio(Record):
     """A ratio of means with its interval."""
 
     value: Number = Field(description="the ratio of the means")
-    interval: tuple[Number, Number] = Field(description="its 95 % percentile interval")
+    interval: tuple[Number, Number] = Field(
+        description="its 95 % interval, for other objects and other seeds"
+    )
 
 
 # What `train` writes
