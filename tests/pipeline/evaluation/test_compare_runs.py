@@ -9,7 +9,7 @@ import pytest
 
 from data import cache
 from data.errors import HeliographError
-from pipeline.evaluation import compare, compare_all
+from pipeline.evaluation import compare, compare_all, compare_runs
 from pipeline.evaluation.compare_runs import detectable, holm, paired_difference
 from pipeline.runs import Run
 from pipeline.training import train
@@ -117,6 +117,26 @@ def test_several_runs_are_compared_by_twos(runs):
     alone = run("compare", str(folders[0]))
     assert alone.exit_code == 2
     assert "it takes two runs at least to compare" in alone.stderr
+
+
+def test_each_question_is_corrected_for_the_number_of_pairs(monkeypatch):
+    found = {"ab": (0.01, 0.5), "ac": (0.04, 0.01), "bc": (0.03, 0.2)}
+
+    def compared(first, second, *, planned_seeds):
+        test, published = ({"p_value": p_value} for p_value in found[first + second])
+        entries = {"accuracy_test": {"together": test, "properties": {}}}
+        entries["accuracy_published_protocol"] = {
+            "together": None,
+            "properties": {"mass": published},
+        }
+        return {"scores": entries}
+
+    monkeypatch.setattr(compare_runs, "compare", compared)
+    monkeypatch.setattr(compare_runs.Run, "open", lambda folder: folder)
+    pairs = [pair["scores"] for pair in compare_all(["a", "b", "c"])["pairs"]]
+    assert [own["accuracy_test"]["together"]["p_holm"] for own in pairs] == [0.03, 0.06, 0.06]
+    published = [own["accuracy_published_protocol"]["properties"]["mass"] for own in pairs]
+    assert [own["p_holm"] for own in published] == [0.5, 0.03, 0.4]
 
 
 def test_a_run_that_is_named_twice_is_remarked_and_compared_once(runs):

@@ -125,7 +125,7 @@ def test_all_of_ours_run_small(tmp_path, cache_path):
     paper_ramp = write_paper_ramp(tmp_path / "pooled.pt")
     shown = run(
         "all", "--out", tmp_path / "out", "--grid", 4, "--per-cell", 3, "--seeds", 1,
-        "--epochs", 2, "--backbone", "mapped,pixels", "--features", cache_path,
+        "--epochs", 2, "--null", 0, "--backbone", "mapped,pixels", "--features", cache_path,
         "--features", f"paper-ramp={paper_ramp}", "--json",
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
