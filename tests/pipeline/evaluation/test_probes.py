@@ -54,7 +54,7 @@ def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw_feat
 
 
 def test_what_is_retained_has_an_interval_that_shrinks_with_what_both_share():
-    first, second = sample(Case(12, 12, 4, 2, alike=True), (0.6, 0.05, 0.05), 0)
+    first, second = sample(Case(30, 30, 4, 2, alike=True), (0.6, 0.05, 0.05), 0)
     kept = probes.retained(first, second)
     ratio = float((first.mean[0] - 0.5) / (second.mean[0] - 0.5))
     low, high = kept["interval"]

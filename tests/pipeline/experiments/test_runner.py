@@ -401,7 +401,7 @@ def test_notes_say_what_intervals_of_structure_hold_and_how_verdicts_are_had():
     measures = {"compositionality.topsim": "TopSim"}
     lines = result_rows("s", "runs/s", metrics, measures=measures, paper={})
     coverage, untested = measure_notes(lines)
-    assert "do not read the ratios' intervals as 95 %" in coverage
+    assert "can be read as 95 % intervals, the others not" in coverage
     assert "`null = 39` under [train]" in untested
     assert measure_notes(lines[:3]) == []
     with_nulls = find("ramp").text.replace("[train]", "[train]\nnull = 39")
