@@ -404,7 +404,7 @@ def test_notes_say_what_intervals_of_structure_hold_and_how_verdicts_are_had():
     assert "can be read as 95 % intervals, the others not" in coverage
     assert "`null = 39` under [train]" in untested
     assert measure_notes(lines[:3]) == []
-    with_nulls = find("ramp").text.replace("[train]", "[train]\nnull = 39")
+    with_nulls = find("vocabulary").text.replace("[train]", "[train]\nnull = 39")
     assert {one.config().null for one in parse(with_nulls, "mine", "mine").trainings} == {39}
 
 
