@@ -12,7 +12,7 @@ files written by an older version are read by their older names.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
@@ -29,8 +29,11 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from data.notebooks import data_frame, html_table
+from data.wording import counted
 from pipeline.runs.metrics_versions import VERSION, of_this_version
 
+SHOWN = ("accuracy_", "properties.", "baselines.")  # numbers that a notebook shows
 SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
 
@@ -855,6 +858,46 @@ class RunMetrics(Record):
             for name, value in keys.items()
         }
         return type(self).model_validate(self.to_json() | plain)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [key, own.mean, own.std, *interval]
+            for key, own, interval in self._numbers_over_seeds()
+            if key.startswith(SHOWN)
+        ]
+        caption = f"Metrics of {counted(len(self.seeds), 'seed')}"
+        return html_table(caption, ["", "mean", "std", "low", "high"], rows, self.notes)
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each number over seeds.
+
+        Its columns are key (as `at` takes it), mean, std, and low and high of its interval, NaN
+        where there is none.
+
+        Raises:
+            HeliographError: pandas is not installed.
+        """
+        rows = list(self._numbers_over_seeds())
+        numbers = [[own.mean, own.std, *interval] for _, own, interval in rows]
+        table = np.array(numbers, dtype=np.float64).reshape(len(rows), 4)
+        columns = dict(zip(("mean", "std", "low", "high"), table.T, strict=True))
+        return data_frame({"key": [key for key, *_ in rows], **columns})
+
+    def _numbers_over_seeds(self) -> Iterator[tuple[str, Spread, tuple[Any, Any]]]:
+        """Yield each number with its key and both ends of its interval, in the order of fields."""
+        waiting: list[tuple[str, Any]] = [("", self)]
+        while waiting:
+            key, value = waiting.pop()
+            if isinstance(value, Spread):
+                yield key, value, getattr(value, "interval", None) or (None, None)
+            if isinstance(value, Record):
+                names = [
+                    name for name in type(value).model_fields if name in value.model_fields_set
+                ]
+                value = {name: getattr(value, name) for name in names}
+            if isinstance(value, Mapping):
+                inner = [(f"{key}.{name}".lstrip("."), own) for name, own in value.items()]
+                waiting += reversed(inner)
 
     def at(self, path: str) -> Any:
         """Return the value at a path, its parts joined by dots; None where there is none.
