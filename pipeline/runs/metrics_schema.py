@@ -287,6 +287,16 @@ class OwnPosition(Spread):
     )
 
 
+class SeedShare(Record):
+    """A share of the seeds of a run."""
+
+    value: Fraction = Field(description="the share")
+    interval: tuple[Fraction, Fraction] = Field(
+        description="95 % interval for other seeds on the same clips"
+    )
+    of: Count = Field(description="how many seeds there are")
+
+
 class StructuralMetric(Spread):
     """A metric of each seed's messages with its chance level, on clips not trained on."""
 
@@ -322,6 +332,11 @@ class StructuralMetric(Spread):
         default=None,
         description="of a structural metric: compositional; informative, not compositional; no "
         "better than chance; undecided; not tested; or undefined",
+    )
+    compositional_seeds: SeedShare | None = Field(
+        default=None,
+        description="which seeds get the verdict compositional each by itself, a test at 5 %; with "
+        "39 null seeds at least",
     )
 
 
