@@ -297,7 +297,16 @@ def outcome_line(outcome: Outcome) -> str:
         "messages": outcome.messages, "features": outcome.features, "action": outcome.action,
     }  # fmt: skip
     parts = ", ".join(f"{percent(side)} from {name}" for name, side in sides.items())
-    return f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
+    line = f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
+    asked = outcome.counterfactual
+    if asked is None:
+        return line
+    other = asked.other_clip
+    told = f"; above the median, by another clip's message: {percent(other)}" if other else ""
+    return (
+        f"{line}; it is predicted to follow the action in {percent(asked.messages.monotone)} of "
+        f"clips, from the action alone in {percent(asked.action.monotone)}{told}"
+    )
 
 
 OVER_SEEDS = (
