@@ -15,7 +15,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("backbones", "data", "heliograph", "pipeline")
 KINDS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")  # Keep a Changelog 1.1
-BUILD = "import sys; from setuptools import build_meta as b; b.build_sdist('{0}'); b.build_wheel('{0}')"
+BUILD = (
+    "import sys; from setuptools import build_meta as b; b.build_sdist('{0}'); b.build_wheel('{0}')"
+)
 
 
 def settings() -> configparser.ConfigParser:
@@ -85,7 +87,9 @@ def test_hosted_ci_calls_targets_of_the_makefile_and_tests_what_is_supported():
 def tracked() -> list[str]:
     """Return the files of the checkout that are under version control."""
     try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is no checkout of git")
     return [name for name in listed.stdout.decode().split("\0") if name]
