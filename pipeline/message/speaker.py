@@ -31,6 +31,7 @@ from data.clips import Clip, id_of_file
 from data.differences import Difference, first_difference, value_text
 from data.errors import HeliographError
 from data.manifests import list_clips
+from data.notebooks import data_frame, html_table
 from data.video import DecoderPool, FrameBatch, Job, Outcome, Sampling, VideoError, WindowsJob
 from data.windows import Window, Windows
 from data.wording import counted
@@ -76,6 +77,36 @@ class Message:
     def meaning(self) -> str:
         """The gloss as text: heads joined by commas, agents by ` | `; empty without a gloss."""
         return " | ".join(", ".join(words) for words in self.gloss or ())
+
+    def _repr_html_(self) -> str:
+        rows = [[reading.name, str(reading)] for reading in self.readings or ()]
+        if self.gloss:
+            rows.insert(0, ["in words", self.meaning])
+        if self.window is not None:
+            rows.insert(0, ["seconds", f"{self.window.start:g} to {self.window.end:g}"])
+        notes = [*self.missing, *([self.unchecked] if self.unchecked else [])]
+        return html_table(self.clip, ["message", str(self)], rows, notes)
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of one row; those of many messages can be concatenated.
+
+        Its columns are clip, message, meaning, the seconds of a window, and of each property the
+        estimate with the ends of its interval and the confidence in its third.
+
+        Raises:
+            HeliographError: pandas is not installed.
+        """
+        row: dict[str, Any] = {"clip": self.clip, "message": str(self), "meaning": self.meaning}
+        if self.window is not None:
+            row |= self.window._asdict()
+        for reading in self.readings or ():
+            low, high = reading.interval or (math.nan, math.nan)
+            row |= {reading.name: reading.value, f"{reading.name} low": low}
+            row |= {f"{reading.name} high": high, f"{reading.name} band": reading.band}
+            row[f"{reading.name} confidence"] = reading.confidence
+        if self.distance is not None:
+            row["unfamiliar"] = self.distance.unfamiliar
+        return data_frame({name: [value] for name, value in row.items()})
 
     def to_json(self) -> dict[str, Any]:
         """Return a line of `heliograph message --json`; it begins as in `messages.jsonl`."""

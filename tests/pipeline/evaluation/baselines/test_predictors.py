@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from data.cache import Features
+from data.splits import split_clips
 from pipeline.config import build_config
 from pipeline.dataset import CacheSource, RunInputs, build_examples
-from pipeline.dataset.splits import split_clips
 from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.baselines.predictors import (
     BaselineInputs,
