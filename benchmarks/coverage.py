@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs, score_pairs
+from pipeline.evaluation.power import SEED_DEVIATION
 
 NOISES = {"poor": (1.2, 0.8, 1.0), "usual": (0.5, 0.3, 0.5), "good": (0.15, 0.1, 0.2)}
 """Of the object, of the object in one seed, of the clip; the property has the deviation 1."""
-SEED_DEVIATION = 0.3
-"""Of the logarithm of what multiplies the last two in a seed."""
 TRUE_PAIRS, TRUE_SEEDS = 1500, 60
 
 
@@ -56,10 +55,19 @@ CASES = (
 QUICK = (CASES[0], CASES[2], CASES[5])
 
 
-def sample(case: Case, noise: tuple[float, float, float], number: int) -> tuple[Scores, Scores]:
-    """Return the scores of one run, and of one more with other noise of clips and seeds."""
+def sample(
+    case: Case,
+    noise: tuple[float, float, float],
+    number: int,
+    *,
+    value: np.ndarray | None = None,
+) -> tuple[Scores, Scores]:
+    """Return the scores of one run, and of one more with other noise of clips and seeds.
+
+    `value` is the property of each object; None draws it.
+    """
     rng = np.random.default_rng(number)
-    value = rng.normal(size=case.objects)
+    value = rng.normal(size=case.objects) if value is None else value
     look = value + noise[0] * rng.normal(size=case.objects)
     objects = np.repeat(np.arange(case.objects), case.clips)
     same = rng.permutation(case.objects)[: case.tested]
@@ -71,7 +79,7 @@ def sample(case: Case, noise: tuple[float, float, float], number: int) -> tuple[
         for side in counts:
             seen = _seen(rng, look, noise, objects[clips])
             side.append(_count(seen, value[objects[clips]], objects[clips]))
-    resampler = Resampler([str(one) for one in objects], tests, n=2)
+    resampler = Resampler([f"{one:06}" for one in objects], tests, n=2)  # numbered in this order
     first, second = (resampler.score(side) for side in counts)
     return first, second
 

@@ -57,7 +57,8 @@ from pipeline.training import group_game_settings, known_settings
 MOST_BYTES = 1 << 20
 NAMES = (
     "ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87",
-    "paper-ramp", "three-backbones", "matched-frames", "residual-mass", "claims",
+    "paper-ramp", "windows", "ramp-80", "three-backbones", "matched-frames", "residual-mass",
+    "claims",
 )  # fmt: skip
 DERIVED = ("of", "order", "averaged", "without")
 """Keys of a view that is made from another."""

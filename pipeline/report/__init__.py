@@ -30,6 +30,7 @@ from pipeline.report.text import (
     show_comparison,
     show_comparisons,
     show_metrics,
+    show_power,
     structure_rows,
 )
 from pipeline.report.thumbnails import scene_pictures
@@ -59,6 +60,7 @@ __all__ = [
     "show_comparison",
     "show_comparisons",
     "show_metrics",
+    "show_power",
     "structure_rows",
     "template",
     "write_comparison",

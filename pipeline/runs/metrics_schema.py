@@ -287,6 +287,16 @@ class OwnPosition(Spread):
     )
 
 
+class SeedShare(Record):
+    """A share of the seeds of a run."""
+
+    value: Fraction = Field(description="the share")
+    interval: tuple[Fraction, Fraction] = Field(
+        description="95 % interval for other seeds on the same clips"
+    )
+    of: Count = Field(description="how many seeds there are")
+
+
 class StructuralMetric(Spread):
     """A metric of each seed's messages with its chance level, on clips not trained on."""
 
@@ -322,6 +332,11 @@ class StructuralMetric(Spread):
         default=None,
         description="of a structural metric: compositional; informative, not compositional; no "
         "better than chance; undecided; not tested; or undefined",
+    )
+    compositional_seeds: SeedShare | None = Field(
+        default=None,
+        description="which seeds get the verdict compositional each by itself, a test at 5 %; with "
+        "39 null seeds at least",
     )
 
 
@@ -488,10 +503,45 @@ class AboveMedian(Record):
     messages: Estimate = Field(description="share of right answers, from messages")
     features: Estimate = Field(description="from raw features")
     action: Estimate | None = Field(default=None, description="from the action alone")
+    above_action: DifferenceEstimate | None = Field(
+        default=None, description="what messages add to the action"
+    )
     retained: Ratio | None = Field(description="as `probes.*.ridge.retained`")
     ratio: Number = Field(
         description="accuracy from messages over accuracy from features, the paper's share retained"
     )
+
+
+class Monotony(Record):
+    """Of which share of test clips the predicted outcome follows the action."""
+
+    monotone: Estimate = Field(description="from each value of the action to the next")
+    but_once: Estimate = Field(description="with one step the other way, or level, at most")
+
+
+class Counterfactual(Record):
+    """What messages tell of actions that were not those of their clips."""
+
+    levels: list[float] = Field(description="the values of the action that are asked about")
+    messages: Monotony = Field(
+        description="from the message and the action, quadratic in the action"
+    )
+    action: Monotony = Field(description="from the action alone: no message is needed")
+    other_clip: Estimate | None = Field(
+        description="whether the outcome is above the median, for an action that training left "
+        "out, by the message of another clip of the object, after another action; null where there "
+        "is none"
+    )
+
+
+class Query(Record):
+    """A question put to one part of each message: an agent, of one agent a position."""
+
+    asked: list[int] = Field(description="the part of each seed, from 1; chosen on training clips")
+    from_asked: Estimate = Field(description="which of two test clips has more, by that part")
+    from_another: Estimate = Field(description="by the others, one by one, pooled")
+    from_all: Estimate = Field(description="by the whole message")
+    gap: DifferenceEstimate = Field(description="the first less the second")
 
 
 class Outcome(Record):
@@ -511,6 +561,14 @@ class Outcome(Record):
     above_median: AboveMedian = Field(description="without an action")
     above_median_left_out: AboveMedian = Field(
         description="with the action, for an action that training left out"
+    )
+    counterfactual: Counterfactual | None = Field(
+        default=None, description="other actions than those of the clips; absent in older files"
+    )
+    queries: dict[str, Query] | None = Field(
+        default=None,
+        description="by property, and of the outcome for an action that training left out: what a "
+        "part of the message tells; null for a message of one symbol",
     )
 
 

@@ -446,7 +446,7 @@ def _in_order(packets: PacketBytes) -> PacketFacts:
 
 def _intra(packets: PacketBytes) -> PacketFacts:
     facts = PacketFacts.of(len(packets))
-    facts.entry[:] = CLOSED_ENTRY
+    facts.entry[:], facts.structure[:] = CLOSED_ENTRY, FRAME
     return facts
 
 
@@ -466,7 +466,10 @@ PARSERS: dict[str, PacketParser] = {
     "mjpeg": partial(_one_by_one, parse=_mjpeg),
 }
 # Each frame of these is a keyframe; of the last three it is known only that a packet is a frame.
-INTRA_ONLY = ("prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png")
+INTRA_ONLY = (
+    "prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png", "dvvideo", "jpeg2000",
+    "jpegls", "magicyuv", "asv1", "asv2", "speedhq", "v210", "r10k", "r210", "y41p",
+)  # fmt: skip
 PARSERS.update(dict.fromkeys(INTRA_ONLY, _intra))
 PARSERS.update(dict.fromkeys(("ffv1", "gif", "qtrle"), _in_order))
 

@@ -70,6 +70,7 @@ def test_what_is_detectable_is_detected_four_times_in_five():
     assert (t > 2.262).mean() == pytest.approx(0.8, abs=0.05)
     assert detectable([0.1]) is None
     assert detectable([0.1, 0.1]) is None
+    assert detectable([0.0, 0.1, 0.2, 0.3, 0.4]) is None  # p is never below 0.06
     assert detectable([0.0, 0.1], seeds=40) < detectable([0.0, 0.1], seeds=10)
 
 
