@@ -42,6 +42,7 @@ WITHOUT_SOURCE = {
     "test_docs.py": "docs/",
     "test_lowest_versions.py": "tests/helpers/lowest_versions.py",
     "test_doctests.py": "every docstring",
+    "test_release.py": "setup.cfg, CHANGELOG.md, CITATION.cff, Makefile, .github/",
     "test_readme.py": "README.md and the pages that it sends a reader to",
 }
 
