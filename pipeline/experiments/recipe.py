@@ -298,6 +298,7 @@ class Recipe:
         per_cell: int | None = None,
         seeds: int | None = None,
         epochs: int | None = None,
+        null: int | None = None,
         properties: Sequence[str] = (),
     ) -> Recipe:
         """Return the recipe in another size; None leaves what the recipe says.
@@ -310,7 +311,12 @@ class Recipe:
         if clips is not None:
             size = {"grid": grid or clips.grid, "per_cell": per_cell or clips.per_cell}
             clips = clips.model_copy(update=size)
-        more = {"seeds": seeds, "epochs": epochs, "properties": list(properties) or None}
+        more = {
+            "seeds": seeds,
+            "epochs": epochs,
+            "null": null,
+            "properties": list(properties) or None,
+        }
         changes = {name: value for name, value in more.items() if value is not None}
         trainings = []
         for run in self.trainings:

@@ -259,8 +259,8 @@ def measure_notes(lines: Sequence[ResultRow]) -> list[str]:
     notes = [COVERAGE] if any(line.over == "objects" for line in structure) else []
     if any(line.verdict == NOT_TESTED for line in structure):
         notes.append(
-            "Not tested: there are no null seeds, so nothing is claimed of the structure. A copy "
-            "of the recipe with `null = 39` under [train] trains 39 with each run."
+            "Not tested: there are no null seeds, so nothing is claimed of the structure. "
+            "`--null 39` trains 39 with each run (`null = 39` under [train] in a recipe)."
         )
     return notes
 

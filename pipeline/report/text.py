@@ -310,7 +310,7 @@ def outcome_line(outcome: Outcome) -> str:
 
 
 OVER_SEEDS = (
-    "intervals (none for fewer than three seeds) and p are over seeds, for the clips that the runs "
+    "intervals (none for one seed) and p are over seeds, for the clips that the runs "
     "have: how far other objects would change an accuracy, its own interval says (evaluate)"
 )
 
