@@ -63,7 +63,7 @@ USAGE = {
     "message run made.h5 --every 2": "--every cuts videos, and made.h5 has its clips already",
     "cache export made.h5 -o made.csv": (
         "made.csv has the suffix .csv, which says no format to export to: choose a name that ends "
-        "in .pt or .npz or .safetensors"
+        "in .pt or .npz or .safetensors or .parquet or .arrow or .lance"
     ),
     "experiment": "name an experiment, or ask for the --list",
 }
