@@ -132,9 +132,9 @@ def _refuse_unsafe(
             way_out = "; remove it, or choose another name" if verb == "written" else ""
             raise UnsafeFileError(f"{path} is not {verb}: it is {kind}, not a file{way_out}")
     if verb == "written" and status.st_nlink > 1:
+        names = counted(status.st_nlink - 1, "more name")
         raise UnsafeFileError(
-            f"{path} is not written: it has {counted(status.st_nlink - 1, 'more name')} (hard links); "
-            "remove it, or replace it by a copy"
+            f"{path} is not written: it has {names} (hard links); remove it, or replace it by a copy"
         )
 
 
