@@ -134,7 +134,8 @@ def _refuse_unsafe(
     if verb == "written" and status.st_nlink > 1:
         names = counted(status.st_nlink - 1, "more name")
         raise UnsafeFileError(
-            f"{path} is not written: it has {names} (hard links); remove it, or replace it by a copy"
+            f"{path} is not written: it has {names} (hard links); "
+            "remove it, or replace it by a copy"
         )
 
 
