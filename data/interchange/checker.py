@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-import torch  # noqa: F401  before the limits of that process
+import polars  # noqa: F401  before the limits of that process
+import safetensors.torch  # noqa: F401
+import torch  # noqa: F401
 
+from data.interchange.arrays import read_arrays
 from data.interchange.safe_pt import read_hashed_pt
 
 
@@ -14,3 +17,14 @@ def check_pt(path: Path) -> str:
         InterchangeError: It is refused.
     """
     return f"sha256:{read_hashed_pt(path, screened=True)[1]}"
+
+
+def check_arrays(path: Path) -> str:
+    """Read a file, or the files of a folder (`folder/*_rgb.npy`), and return the identity.
+
+    Raises:
+        InterchangeError: It is refused.
+    """
+    if "*" in path.name and path.parent.is_dir():
+        return f"arrays:{read_arrays(path.parent, files=path.name, screened=True)[1]}"
+    return f"arrays:{read_arrays(path, screened=True)[1]}"

@@ -30,7 +30,7 @@ class CachePath(UserPath):
         if path.suffix.lower() not in CACHE_SUFFIXES:
             self.fail(
                 f"a cache is an HDF5 file, so call {path} {path.with_suffix('.h5').name}; "
-                "`heliograph cache export` makes .npz, .pt and .safetensors of it",
+                "`heliograph cache export` makes .npz, .parquet and others of it",
                 param,
                 ctx,
             )

@@ -13,7 +13,7 @@ from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
 from pipeline.cli.outputs import require_free, require_page
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
-from pipeline.console import ProgressBar, log
+from pipeline.console import ProgressBar, echo_json, log
 
 if TYPE_CHECKING:
     from pipeline.report import LivePage
@@ -87,6 +87,13 @@ FOLDER = "Where it goes"
     help="Go on where clips of different objects are, or look like, one clip in training and test; "
     "the run is marked.",
 )
+@grouped_option(
+    "--power",
+    is_flag=True,
+    group=CHOSEN,
+    help="Train nothing: say which accuracies these seeds and test objects could show to be above "
+    "chance, and which differences of two runs.",
+)
 @grouped_option("-o", "--out", type=PATH, required=True, group=FOLDER, help="Run folder.")
 @grouped_option(
     "--from",
@@ -137,6 +144,7 @@ def train(
     sweeps: tuple[str, ...],
     tie_margin: tuple[tuple[str, float], ...],
     watched: Path | None,
+    power: bool,
     **settings: Any,
 ) -> None:
     """Train agents on the features of one or several CACHEs.
@@ -154,6 +162,11 @@ def train(
     caches, words = split_words(caches, swept=bool(sweeps))
     if sweeps and watched is not None:
         raise click.UsageError("--watch follows one training, not those of a --sweep")
+    if power:
+        if sweeps:
+            raise click.UsageError("--power is about one training, not those of a --sweep")
+        _show_power(caches, settings, as_json)
+        return
     if sweeps:
         show_sweep(
             sweep(caches, out, [*sweeps, *words], settings, log=log, bar=ProgressBar), as_json
@@ -167,6 +180,18 @@ def train(
         run = stage(caches, out, progress=bar.update, log=log, callbacks=callbacks, **settings)
     show_run(run.metrics(), as_json)
     log(f"{out}: {counted(run.config.agents, 'agent')}, {counted(len(run.seeds), 'seed')}")
+
+
+def _show_power(caches: tuple[str, ...], settings: dict[str, Any], as_json: bool) -> None:
+    from pipeline.evaluation import power
+    from pipeline.report import show_power
+    from pipeline.training import plan_run
+
+    elsewhere = ("device", "overwrite", "resume", "tensorboard")
+    words = {name: value for name, value in settings.items() if name not in elsewhere}
+    plan = plan_run(caches, log=log, **words)
+    found = power(plan.config, plan.seeds, plan.examples, plan.splits)
+    (echo_json if as_json else show_power)(found)
 
 
 def _live_page(path: Path, out: Path) -> LivePage:

@@ -14,7 +14,15 @@ from typing import Any
 from pipeline.experiments.recipe import ACCURACY, PaperNumber
 from pipeline.metrics import COVERAGE, NOT_TESTED
 from pipeline.report import baseline_name, interval_of, p_text
-from pipeline.runs import SCORES, AccuracyEstimate, Estimate, Record, RunMetrics, Spread
+from pipeline.runs import (
+    SCORES,
+    AccuracyEstimate,
+    Estimate,
+    Record,
+    RunMetrics,
+    SeedShare,
+    Spread,
+)
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -164,7 +172,8 @@ def _numbers_of(entry: Record) -> dict[str, Any]:
         low, high, over = interval_of(entry)
         known |= {"low": low, "high": high, "over": over} if over else {}
     elif ends and None not in ends:
-        known |= {"low": ends[0], "high": ends[1], "over": "objects"}
+        over = "seeds" if isinstance(entry, SeedShare) else "objects"
+        known |= {"low": ends[0], "high": ends[1], "over": over}
     known |= {
         "chance": getattr(entry, "null_mean", None),
         "p_value": getattr(entry, "p_value", None),
@@ -249,8 +258,8 @@ def measure_notes(lines: Sequence[ResultRow]) -> list[str]:
     notes = [COVERAGE] if any(line.over == "objects" for line in structure) else []
     if any(line.verdict == NOT_TESTED for line in structure):
         notes.append(
-            "Not tested: there are no null seeds, so nothing is claimed of the structure. A copy "
-            "of the recipe with `null = 39` under [train] trains 39 with each run."
+            "Not tested: there are no null seeds, so nothing is claimed of the structure. "
+            "`--null 39` trains 39 with each run (`null = 39` under [train] in a recipe)."
         )
     return notes
 

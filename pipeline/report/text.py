@@ -301,13 +301,54 @@ def outcome_line(outcome: Outcome) -> str:
         "messages": outcome.messages, "features": outcome.features, "action": outcome.action,
     }  # fmt: skip
     parts = ", ".join(f"{percent(side)} from {name}" for name, side in sides.items())
-    return f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
+    line = f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
+    asked = outcome.counterfactual
+    if asked is None:
+        return line
+    other = asked.other_clip
+    told = f"; above the median, by another clip's message: {percent(other)}" if other else ""
+    return (
+        f"{line}; it is predicted to follow the action in {percent(asked.messages.monotone)} of "
+        f"clips, from the action alone in {percent(asked.action.monotone)}{told}"
+    )
 
 
 OVER_SEEDS = (
-    "intervals (none for fewer than three seeds) and p are over seeds, for the clips that the runs "
+    "intervals (none for one seed) and p are over seeds, for the clips that the runs "
     "have: how far other objects would change an accuracy, its own interval says (evaluate)"
 )
+
+
+def show_power(power: Metrics) -> None:
+    """Print what a training can show, before it."""
+    echo_folded(
+        f"{counted(power['seeds'], 'seed')}, each tested on {power['objects_per_seed']:.3g} of "
+        f"{counted(power['objects'], 'object')} ({power['clips_per_seed']:.3g} clips). At 5 %, in "
+        "four of five trainings is shown:"
+    )
+    parts = dict(power["properties"])
+    if power["together"] is not None:
+        parts["all at once"] = power["together"]
+    levels = list(next(iter(parts.values()))["differences"])
+    columns = ["", "above chance", *(f"differences at {float(level):.0%}" for level in levels)]
+    rows = [
+        [
+            name,
+            f"{100 * own['chance']:.3g} %: {_from(own['above_chance'], '%')}",
+            *(_from(own["differences"][level], "points") for level in levels),
+        ]
+        for name, own in parts.items()
+    ]
+    print_table(columns, rows)
+    echo_folded(
+        "Assumed: agents whose accuracies scatter as on Physics 101. Differences are of two runs "
+        "with equal splits, by seed (of fewer than six: never); `heliograph compare RUN RUN "
+        "--planned-seeds N` has them from trainings that there are."
+    )
+
+
+def _from(value: float | None, unit: str) -> str:
+    return "never" if value is None else f"from {100 * value:.1f} {unit}"
 
 
 def comparison_rows(comparison: Metrics) -> Table:

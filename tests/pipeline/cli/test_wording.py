@@ -57,7 +57,6 @@ USAGE = {
     "compare run run -o c.txt": "--out writes a page, so c.txt must end in .html",
     "report run -o c.txt": "--out writes a page, so c.txt must end in .html",
     f"{TRAIN} --watch c.txt": "--watch writes a page, so c.txt must end in .html",
-    "experiment ramp --features ramp=x.pt": ("--features ramp=x.pt: ramp takes no feature file"),
     f"{TRAIN} --vocb 3": "No such option '--vocb'. Did you mean '--vocab'?",
     "evaluate run --outcome made.h5": ("--outcome and --action go together: give both, or neither"),
     "compare run": "it takes two runs at least to compare",
