@@ -54,6 +54,12 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
     "--epochs", type=WholeNumber(1), help="Epochs of each training.", show_default="the recipe's"
 )
 @click.option(
+    "--null",
+    type=WholeNumber(0),
+    help="Null seeds to train with each run; verdicts need 39.",
+    show_default="the recipe's",
+)
+@click.option(
     "--backbone",
     metavar="NAME[,NAME]",
     help="Of each view, the last for all that are left; see `heliograph backbones`.",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data.errors import HeliographError
 from pipeline.evaluation.context import MessageContext
-from pipeline.evaluation.pair_scores import PairCounts, Resampler, count_pairs
+from pipeline.evaluation.pair_scores import PairCounts, PairScorer, count_pairs
 from pipeline.evaluation.probes import (
     MIN_CLIPS,
     labelled_parts,
@@ -42,7 +42,7 @@ class ActedClips:
         action: (N,).
         groups: The value of the action, or its fifth, -1 where unknown, (N,).
         parts: Training and test clips of each seed.
-        resampler: Of the test clips.
+        scorer: Of the test clips.
     """
 
     context: MessageContext
@@ -51,7 +51,7 @@ class ActedClips:
     action: Floats
     groups: Numbers
     parts: list[Part]
-    resampler: Resampler
+    scorer: PairScorer
 
     @classmethod
     def of(
@@ -77,8 +77,8 @@ class ActedClips:
                 f"{outcome!r} after {action!r} cannot be predicted: it needs two values of the "
                 f"action and {MIN_CLIPS} clips of known outcome in training and in test"
             )
-        resampler = Resampler(context.objects, [test for _, test in parts])
-        return cls(context, outcome, column, labels[action], groups, parts, resampler)
+        scorer = PairScorer(context.objects, [test for _, test in parts])
+        return cls(context, outcome, column, labels[action], groups, parts, scorer)
 
     def predict_left_out(self, kernel: Floats, targets: Floats, part: Part) -> Floats:
         """Predict the test clips of a part, each without training clips of its own action.
@@ -102,7 +102,7 @@ class ActedClips:
             values, self.outcome[test], margin_of(self.context, self.name)
         )
         same = self.groups[test][:, None] == self.groups[test]
-        return count_pairs(right, asked & same[..., None], self.resampler.objects[test])
+        return count_pairs(right, asked & same[..., None], self.scorer.objects[test])
 
     def is_above(self, train: Numbers) -> Bools:
         """Return which outcomes are above the median of the training clips, (N,)."""
@@ -112,7 +112,7 @@ class ActedClips:
     def count_each(self, right: Floats, test: Numbers) -> PairCounts:
         """Count shares of right answers about test clips, each by itself, (n,)."""
         each = np.eye(len(test), dtype=bool)[..., None]  # a clip is compared with no other
-        return count_pairs(each * right[:, None, None], each, self.resampler.objects[test])
+        return count_pairs(each * right[:, None, None], each, self.scorer.objects[test])
 
 
 def with_action(kernel: Floats, *columns: Floats) -> Floats:

@@ -59,7 +59,7 @@ def ask_counterfactuals(clips: ActedClips) -> dict[str, Any]:
             for kernel, part in zip(own, clips.parts, strict=True)
         ]
         entry[source] = {
-            name: clips.resampler.score(
+            name: clips.scorer.score(
                 [
                     clips.count_each((steps <= allowed).astype(np.float64), test)
                     for steps, (_, test) in zip(wrong, clips.parts, strict=True)
@@ -74,7 +74,7 @@ def ask_counterfactuals(clips: ActedClips) -> dict[str, Any]:
             _count_swapped(kernel, part, clips, *pair)
             for kernel, part, pair in zip(kernels, clips.parts, others, strict=True)
         ]
-        entry["other_clip"] = clips.resampler.score(counts).to_json(0)
+        entry["other_clip"] = clips.scorer.score(counts).to_json(0)
     return entry
 
 
@@ -95,7 +95,7 @@ def _steps_back(kernel: Floats, part: Part, clips: ActedClips, levels: Floats) -
 def _others(clips: ActedClips, test: Numbers) -> tuple[Numbers, Numbers]:
     """Return test clips, and for each another one of its object after another action."""
     rng = np.random.default_rng(0)
-    objects = clips.resampler.objects[test]
+    objects = clips.scorer.objects[test]
     own, other = [], []
     for clip, name in zip(test, objects, strict=True):
         there = test[(objects == name) & (clips.groups[test] != clips.groups[clip])]
@@ -142,7 +142,7 @@ def _predict(
         column,
         train,
         np.arange(len(kernel), len(who)),
-        objects=clips.resampler.objects[who],
+        objects=clips.scorer.objects[who],
         goodness=ridge.closeness(column),
     )[:, 0]
     return predicted

@@ -76,7 +76,7 @@ def predict_outcome(
             values, test = clips.predict_left_out(kernel, clips.outcome, part), part[1]
             counts.append(clips.count_ordered(values, test))
             errors.append(_r2(values, clips.outcome[test]))
-        scores[source] = clips.resampler.score(counts)
+        scores[source] = clips.scorer.score(counts)
         entry[source] = scores[source].to_json(0) | {"r2": Spread.numbers(errors)}
     entry["retained"] = retained(scores["messages"], scores["features"])
     entry["above_median"] = _above_median(sources, clips, without_action)
@@ -106,7 +106,7 @@ def _above_median(
             above = clips.is_above(train)
             values = predict(kernel, above.astype(np.float64), part)
             counts.append(clips.count_each(share_right(values, above[test]), test))
-        scores[source] = clips.resampler.score(counts)
+        scores[source] = clips.scorer.score(counts)
         entry[source] = scores[source].to_json(0)
     messages, features = scores["messages"], scores["features"]
     if "action" in scores:

@@ -22,7 +22,7 @@ from data.errors import InvalidValueError
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split
 from pipeline.evaluation.context import EvaluationContext
-from pipeline.evaluation.pair_scores import Resampler
+from pipeline.evaluation.pair_scores import PairScorer
 
 Floats = NDArray[np.float64]
 Clips = NDArray[np.int64]
@@ -90,8 +90,8 @@ def power(
             f"what a training can show is known of the game comparison, not of {config.game}"
         )
     tests = context.some_test_clips(MAX_CLIPS)
-    resampler = Resampler(context.objects, tests, n=2)
-    trials = [_try(context, resampler, tests, signal) for signal in SIGNALS]
+    scorer = PairScorer(context.objects, tests)
+    trials = [_try(context, scorer, tests, signal) for signal in SIGNALS]
     accuracy, low, deviation = (
         np.stack([getattr(trial, name) for trial in trials], axis=1)
         for name in ("accuracy", "low", "deviation")
@@ -109,7 +109,7 @@ def power(
         }
         for own, ends, deviations in zip(accuracy, low, deviation, strict=True)
     ]
-    objects = [resampler.objects[split.test] for split in splits]
+    objects = [scorer.objects[split.test] for split in splits]
     return {
         "seeds": len(seeds),
         "objects": len(np.unique(np.concatenate(objects))),
@@ -137,19 +137,19 @@ def shown_mean(count: int) -> float | None:
 
 
 def _try(
-    context: EvaluationContext, resampler: Resampler, tests: Sequence[Clips], signal: float
+    context: EvaluationContext, scorer: PairScorer, tests: Sequence[Clips], signal: float
 ) -> Trial:
     """Let made-up agents judge the pairs of each seed's test clips, again and again."""
     labels, own = context.labels, np.unique(np.concatenate(tests))
     value = np.zeros(labels.shape)
     value[own] = signal * ndtri((rankdata(labels[own], axis=0) - 0.5) / len(own))
-    rng, shape = np.random.default_rng(0), (int(resampler.objects.max()) + 1, labels.shape[1])
+    rng, shape = np.random.default_rng(0), (int(scorer.objects.max()) + 1, labels.shape[1])
     means, lows, gaps = [], [], []
     for _ in range(DRAWS):
-        look = value + NOISE[0] * rng.normal(size=shape)[resampler.objects]
+        look = value + NOISE[0] * rng.normal(size=shape)[scorer.objects]
         first, second = (
-            resampler.score_pairs(
-                [_says_more(rng, look, resampler.objects, clips) for clips in tests],
+            scorer.score_pairs(
+                [_says_more(rng, look, scorer.objects, clips) for clips in tests],
                 labels,
                 tests,
                 context.margins,

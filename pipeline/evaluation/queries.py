@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.dataset import ridge
 from pipeline.evaluation.actions import ActedClips, Floats, Numbers, Part, with_action
 from pipeline.evaluation.context import MessageContext
-from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs
+from pipeline.evaluation.pair_scores import PairCounts, PairScorer, Scores, count_pairs
 from pipeline.evaluation.probes import (
     labelled_parts,
     margin_of,
@@ -62,17 +62,17 @@ def ask_parts(context: MessageContext, clips: ActedClips) -> dict[str, Any] | No
         column = context.labels[:, number]
         parts = labelled_parts(context, column)
         if parts:
-            resampler = Resampler(context.objects, [test for _, test in parts])
-            question = _of_property(context, column, name, resampler)
-            entry[name] = _ask(alone, whole, parts, resampler, *question)
-    entry[clips.name] = _ask(alone, whole, clips.parts, clips.resampler, *_of_outcome(clips))
+            scorer = PairScorer(context.objects, [test for _, test in parts])
+            question = _of_property(context, column, name, scorer)
+            entry[name] = _ask(alone, whole, parts, scorer, *question)
+    entry[clips.name] = _ask(alone, whole, clips.parts, clips.scorer, *_of_outcome(clips))
     return entry
 
 
 def _of_property(
-    context: MessageContext, column: Floats, name: str, resampler: Resampler
+    context: MessageContext, column: Floats, name: str, scorer: PairScorer
 ) -> tuple[Goodness, Count]:
-    objects = context.resampler.objects
+    objects = context.scorer.objects
 
     def ranks(train: Numbers) -> Floats:
         return ridge.relative_ranks(column[:, None], train)
@@ -85,7 +85,7 @@ def _of_property(
         train, test = part
         values = predict_by_ridge(kernel, ranks(train)[:, 0], train, test, context)
         scored = score_label_pairs(values, column[test], margin_of(context, name))
-        return count_pairs(*scored, resampler.objects[test])
+        return count_pairs(*scored, scorer.objects[test])
 
     return goodness, count
 
@@ -95,7 +95,7 @@ def _of_outcome(clips: ActedClips) -> tuple[Goodness, Count]:
         train, targets = part[0], clips.outcome[:, None]
         combined = with_action(kernel, standardise(clips.action, train))
         return ridge.best_penalty(
-            combined, targets, train, clips.resampler.objects, ridge.closeness(targets)
+            combined, targets, train, clips.scorer.objects, ridge.closeness(targets)
         )[1]
 
     def count(kernel: Floats, part: Part) -> PairCounts:
@@ -109,7 +109,7 @@ def _ask(
     alone: Sequence[Sequence[Floats]],
     whole: Sequence[Floats],
     parts: Sequence[Part],
-    resampler: Resampler,
+    scorer: PairScorer,
     goodness: Goodness,
     count: Count,
 ) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _ask(
         right = np.mean([one.right for one in rest], axis=0)
         others.append(PairCounts(rest[0].objects, right, rest[0].asked))
         all_of_them.append(count(whole[number], part))
-    scores: list[Scores] = [resampler.score(counts) for counts in (chosen, others, all_of_them)]
+    scores: list[Scores] = [scorer.score(counts) for counts in (chosen, others, all_of_them)]
     names = ("from_asked", "from_another", "from_all")
     entry = {name: one.to_json(0) for name, one in zip(names, scores, strict=True)}
     return {"asked": asked} | entry | {"gap": (scores[0] - scores[1]).to_json(0)}

@@ -41,6 +41,7 @@ from pydantic_core import ErrorDetails
 from data.errors import HeliographError, InvalidValueError
 from data.files import open_regular
 from data.simulate import SCENES
+from data.wording import meant
 from pipeline.config import (
     StrictModel,
     TrainConfig,
@@ -298,6 +299,7 @@ class Recipe:
         per_cell: int | None = None,
         seeds: int | None = None,
         epochs: int | None = None,
+        null: int | None = None,
         properties: Sequence[str] = (),
     ) -> Recipe:
         """Return the recipe in another size; None leaves what the recipe says.
@@ -310,7 +312,12 @@ class Recipe:
         if clips is not None:
             size = {"grid": grid or clips.grid, "per_cell": per_cell or clips.per_cell}
             clips = clips.model_copy(update=size)
-        more = {"seeds": seeds, "epochs": epochs, "properties": list(properties) or None}
+        more = {
+            "seeds": seeds,
+            "epochs": epochs,
+            "null": null,
+            "properties": list(properties) or None,
+        }
         changes = {name: value for name, value in more.items() if value is not None}
         trainings = []
         for run in self.trainings:
@@ -414,7 +421,9 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
     if loc[0] == "paper" and len(loc) > 1:
         return part, f"{loc[1]} of the paper is not [number, source]"
     if details["type"] == "extra_forbidden":
-        return part, f"no key {loc[0]!r}: the keys are {', '.join(TABLES[table].model_fields)}"
+        known = TABLES[table].model_fields
+        hint = meant(loc[0], known, f"the keys are {', '.join(known)}")
+        return part, f"no key {loc[0]!r}: {hint}"
     details["loc"] = (loc[0],)
     return part, sentence(details, {})
 

@@ -188,7 +188,9 @@ class Ratio(Record):
     """A ratio of means with its interval."""
 
     value: Number = Field(description="the ratio of the means")
-    interval: tuple[Number, Number] = Field(description="its 95 % percentile interval")
+    interval: tuple[Number, Number] = Field(
+        description="its 95 % interval, for other objects and other seeds"
+    )
 
 
 # What `train` writes
@@ -314,8 +316,8 @@ class StructuralMetric(Spread):
     )
 
     interval: tuple[Number, Number] = Field(
-        description="95 % bootstrap interval of the mean over objects; that of the paper's two "
-        "ratios (`*_wmcp`) holds the truth less often, see docs/metrics.md"
+        description="95 % bootstrap interval of the mean over objects; how often that of each "
+        "metric holds the truth, docs/metrics.md says"
     )
     null_mean: Number = Field(description="when properties are permuted across objects")
     null_low: Number = Field(description="2.5 % of the null is below this")

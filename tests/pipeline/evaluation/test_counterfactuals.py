@@ -54,7 +54,7 @@ def test_another_clip_is_of_the_same_object_and_of_another_action(compositional)
     test = clips.parts[0][1]
     own, other = _others(clips, test)
     assert set(own.tolist()) == set(test.tolist())
-    objects = clips.resampler.objects
+    objects = clips.scorer.objects
     assert (objects[own] == objects[other]).all()
     assert (clips.groups[own] != clips.groups[other]).all()
     assert np.unique(own, return_counts=True)[1].max() <= MOST_OTHERS

@@ -77,6 +77,9 @@ def test_a_recipe_can_be_sized():
         learned = training.config().encoder == CONVOLUTION
         assert training.config().oracle_epochs == (7 if learned else 0)
     assert recipe.find("ramp").sized() == recipe.find("ramp")
+    nulls = [run.config().null for run in recipe.find("ramp").trainings]
+    assert nulls == [39, 39, 39, 0]  # none beside learned encoders, which take long
+    assert {run.config().null for run in recipe.find("ramp").sized(null=2).trainings} == {2}
 
 
 def test_a_holistic_control_is_checked_too():
@@ -90,7 +93,7 @@ def test_a_holistic_control_is_checked_too():
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('title = "T"', 'titel = "T"', "own.toml: no key 'titel': the keys are title, "),
+        ('title = "T"', 'titel = "T"', "own.toml: no key 'titel': did you mean title?"),
         ('title = "T"', "", "own.toml: title is missing"),
         ('title = "T"', "title = 3", "own.toml: title cannot be 3"),
         ('title = "T"', "title", "own.toml is not TOML: "),

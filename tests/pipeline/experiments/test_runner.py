@@ -125,7 +125,7 @@ def test_all_of_ours_run_small(tmp_path, cache_path):
     paper_ramp = write_paper_ramp(tmp_path / "pooled.pt")
     shown = run(
         "all", "--out", tmp_path / "out", "--grid", 4, "--per-cell", 3, "--seeds", 1,
-        "--epochs", 2, "--backbone", "mapped,pixels", "--features", cache_path,
+        "--epochs", 2, "--null", 0, "--backbone", "mapped,pixels", "--features", cache_path,
         "--features", f"paper-ramp={paper_ramp}", "--json",
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
@@ -362,7 +362,7 @@ def test_lines_and_tables_say_what_metrics_say():
         },
     )
     columns, rows = accuracy_table(lines)
-    assert columns[4:] == ["ridge", "differences", "chance", "paper"]  # no run has pixels
+    assert columns[4:] == ["ridge", "differences", "majority", "paper"]  # no run has pixels
     assert rows[0] == [
         "two",
         "60.0 ± 10.0 [40, 80]",
@@ -410,10 +410,10 @@ def test_notes_say_what_intervals_of_structure_hold_and_how_verdicts_are_had():
     measures = {"compositionality.topsim": "TopSim"}
     lines = result_rows("s", "runs/s", metrics, measures=measures, paper={})
     coverage, untested = measure_notes(lines)
-    assert "do not read the ratios' intervals as 95 %" in coverage
+    assert "can be read as 95 % intervals, the others not" in coverage
     assert "`null = 39` under [train]" in untested
     assert measure_notes(lines[:3]) == []
-    with_nulls = find("ramp").text.replace("[train]", "[train]\nnull = 39")
+    with_nulls = find("vocabulary").text.replace("[train]", "[train]\nnull = 39")
     assert {one.config().null for one in parse(with_nulls, "mine", "mine").trainings} == {39}
 
 

@@ -34,7 +34,7 @@ def inputs_of(context: EvaluationContext, features: np.ndarray, **more: object) 
     plain = {
         "caches": [features.astype(np.float32)],
         "labels": context.labels,
-        "objects": context.resampler.objects,
+        "objects": context.scorer.objects,
         "scenario": ["spring"] * len(features),
         "condition": [""] * len(features),
     }
