@@ -11,7 +11,7 @@ import click
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
-from pipeline.cli.outputs import require_free
+from pipeline.cli.outputs import require_free, require_page
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
 from pipeline.console import ProgressBar, echo_json, log
 
@@ -24,7 +24,6 @@ HELP_GROUP = HelpGroup.AGENTS
 
 CHOSEN = "What to train"
 FOLDER = "Where it goes"
-PAGES = (".html", ".htm")
 
 
 @click.command(
@@ -202,8 +201,7 @@ def _live_page(path: Path, out: Path) -> LivePage:
     """
     from pipeline.report import LivePage, is_live_page
 
-    if path.suffix.lower() not in PAGES:
-        raise click.UsageError(f"--watch writes a page, so {path} must end in .html")
+    require_page(path, "--watch")
     require_free(path, is_live_page(path), option="--watch", insist="")
     log(f"{path}: open it in a browser to follow the training")
     return LivePage(path, str(out))

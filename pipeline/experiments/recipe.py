@@ -41,6 +41,7 @@ from pydantic_core import ErrorDetails
 from data.errors import HeliographError, InvalidValueError
 from data.files import open_regular
 from data.simulate import SCENES
+from data.wording import meant
 from pipeline.config import (
     StrictModel,
     TrainConfig,
@@ -420,7 +421,9 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
     if loc[0] == "paper" and len(loc) > 1:
         return part, f"{loc[1]} of the paper is not [number, source]"
     if details["type"] == "extra_forbidden":
-        return part, f"no key {loc[0]!r}: the keys are {', '.join(TABLES[table].model_fields)}"
+        known = TABLES[table].model_fields
+        hint = meant(loc[0], known, f"the keys are {', '.join(known)}")
+        return part, f"no key {loc[0]!r}: {hint}"
     details["loc"] = (loc[0],)
     return part, sentence(details, {})
 

@@ -23,7 +23,7 @@ from pipeline.report.report import (
     template,
     write_report,
 )
-from pipeline.report.summary import interval_of
+from pipeline.report.summary import baseline_name, interval_of
 from pipeline.report.text import (
     p_text,
     score_rows,
@@ -41,6 +41,7 @@ __all__ = [
     "IntervalPanel",
     "IntervalRow",
     "LivePage",
+    "baseline_name",
     "corpus_of",
     "interval_of",
     "is_live_page",

@@ -111,6 +111,9 @@ def test_several_runs_are_compared_by_twos(runs):
         assert mass["detectable"] is None  # of one seed
     shown = run("compare", *map(str, folders)).stdout
     assert "shown" in shown  # "shown from", which a narrow table folds
+    for folder in folders:
+        assert shown.count(f"\n{folder}: ") + shown.startswith(f"{folder}: ") == 1
+    assert shown.count(f"\nsecond: {folders[2]}\n") == 2
     assert shown.endswith("p in brackets: corrected for 3 pairs (Holm)\n")
     alone = run("compare", str(folders[0]))
     assert alone.exit_code == 2

@@ -93,7 +93,7 @@ def test_a_holistic_control_is_checked_too():
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('title = "T"', 'titel = "T"', "own.toml: no key 'titel': the keys are title, "),
+        ('title = "T"', 'titel = "T"', "own.toml: no key 'titel': did you mean title?"),
         ('title = "T"', "", "own.toml: title is missing"),
         ('title = "T"', "title = 3", "own.toml: title cannot be 3"),
         ('title = "T"', "title", "own.toml is not TOML: "),

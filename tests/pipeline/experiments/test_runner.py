@@ -362,7 +362,7 @@ def test_lines_and_tables_say_what_metrics_say():
         },
     )
     columns, rows = accuracy_table(lines)
-    assert columns[4:] == ["ridge", "differences", "chance", "paper"]  # no run has pixels
+    assert columns[4:] == ["ridge", "differences", "majority", "paper"]  # no run has pixels
     assert rows[0] == [
         "two",
         "60.0 ± 10.0 [40, 80]",
