@@ -109,7 +109,7 @@ def _sentences(commands: Commands, context: click.Context | None = None) -> Iter
     except (click.exceptions.Exit, click.Abort):
         raise  # no error: looking for its kind would load the backbones
     except KeyboardInterrupt as error:
-        raise _stopped(_how_to_go_on(commands, context)) from error
+        raise _Stopped(_how_to_go_on(commands, context)) from error
     except Exception as error:
         shown = _click_error(error) or _machine_error(error, commands, context)
         if shown is not None:
@@ -128,7 +128,7 @@ def _click_error(error: Exception) -> click.ClickException | None:
         case click.ClickException():
             return error
         case StoppedError():
-            return _stopped(str(error))
+            return _Stopped(str(error))
         case InvalidValueError():
             return click.UsageError(str(error))
         case HeliographError() if not isinstance(error, OutOfMemoryError):
@@ -138,11 +138,10 @@ def _click_error(error: Exception) -> click.ClickException | None:
     return None
 
 
-def _stopped(sentence: str) -> click.ClickException:
-    """Return what click prints after Ctrl-C, with the exit code of shells for it."""
-    shown = click.ClickException(sentence)
-    shown.exit_code = STOPPED
-    return shown
+class _Stopped(click.ClickException):
+    """What click prints after Ctrl-C, with the exit code of shells for it."""
+
+    exit_code = STOPPED
 
 
 def _how_to_go_on(commands: Commands, context: click.Context | None) -> str:
