@@ -84,17 +84,27 @@ class Index:
     content_sha256: str
 
 
+def require_parts(folder: Path) -> None:
+    """Raise CacheError for a folder that is no folder of parts, with what it is instead."""
+    if os.path.lexists(folder / INDEX):
+        return
+    if (folder / "config.json").is_file():
+        what = "it is a run, and its caches are named in its config.json"
+    elif (folder / "manifest.jsonl").is_file():
+        what = "it is a folder of clips, so extract their features first"
+    else:
+        what = f"it is a folder, and not one of parts, which has an {INDEX}"
+    raise CacheError(f"{folder} is no cache: {what}")
+
+
 def read_index(folder: Path) -> Index:
     """Read the index of a folder of parts.
 
     Raises:
         CacheError: There is none, or it is damaged.
     """
+    require_parts(folder)
     path = folder / INDEX
-    if not os.path.lexists(path):
-        raise CacheError(
-            f"{folder} is no cache: it is no regular file, and no folder of parts with {INDEX}"
-        )
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MOST_BYTES:

@@ -37,7 +37,7 @@ ROWS = {
     "differences": ("baseline: differences", "what moves, without any network"),
     "pixels": ("baseline: pixels", "the frames, without any network"),
     "majority": ("baseline: majority", "always the most frequent answer"),
-    "quantised ridge": ("baseline: quantised_ridge", "regression in as many symbols"),
+    "quantised ridge": ("baseline: quantised ridge", "regression in as many symbols"),
     "ridge": ("baseline: ridge", "regression on the same features"),
 }
 """Of the table at the end: the row of `score_rows`, and what it is in five words."""

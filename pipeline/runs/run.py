@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ import torch
 from data import screening
 from data.errors import HeliographError, InvalidValueError
 from data.files import version_of
+from data.notebooks import data_frame
 from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
 from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import (
@@ -125,6 +128,27 @@ class Run:
     def __repr__(self) -> str:
         what = ", ".join(self.config.properties)
         return f"Run({self.folder}, {what}, {self.config.agents} agents, {len(self.seeds)} seeds)"
+
+    def _repr_html_(self) -> str:
+        # The report, which is above this package, shows its lexicon.
+        shown: str = import_module("pipeline.report").run_table(self)
+        return shown
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each clip and its message, by the chosen seed.
+
+        Its columns are clip, object, part, message, and the labels of the run's properties.
+
+        Raises:
+            HeliographError: pandas is not installed, or as `messages` does.
+        """
+        lines = self.messages()
+        columns = {name: [line[name] for line in lines] for name in LINE}
+        for name in self.config.properties:
+            values = [line["labels"][name] for line in lines]
+            known = [math.nan if value is None else float(value) for value in values]
+            columns[f"label {name}" if name in columns else name] = known
+        return data_frame(columns)
 
     @classmethod
     def open(cls, folder: Run | Path | str) -> Run:
@@ -328,6 +352,9 @@ class Run:
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
         return module.eval()
+
+
+load = Run.open
 
 
 def _open(folder: Path, files: RunFiles) -> Run:

@@ -47,7 +47,7 @@ _SAMPLES, _SAMPLE_BYTES = 18, 4096
 # Each is stored as the differences from one packet to the next, which are small and often equal.
 _STEPS = ("pts", "position", "size")
 _FLAGS = ("key", "hidden", "droppable", "second")
-_FACTS = ("doubt", "whole", "countable", "notes", "timeless", "fields")
+_FACTS = ("doubt", "whole", "countable", "notes", "timeless", "fields", "packed")
 
 
 @dataclass
