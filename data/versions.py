@@ -1,4 +1,4 @@
-"""Versions of packages, for the records of what was made with them, and of files."""
+"""The versions of packages, for the records of what was made with them."""
 
 from importlib.metadata import PackageNotFoundError, version
 
