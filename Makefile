@@ -9,6 +9,7 @@
 # make test-slow   the tests that take long
 # make test-soak   kills, mutations, faults and coverage in full numbers
 # make test-lowest the quick tests and a real extraction on the lowest versions that setup.cfg allows
+# make gpu         everything that needs a CUDA GPU, in nine minutes, with the python3 at hand
 # make docs        the generated pages and pictures of docs/, again
 # make wheel       the packages to release, in dist/: built, installed elsewhere, and tried there
 # make lock        constraints.txt, the versions that all of these install, from the newest ones
@@ -29,7 +30,7 @@ PYTEST ?=
 DEMO ?= runs/demo
 INSTALL = @$(PYTHON) tools/install.py $(VENV) --cpu-index '$(CPU_INDEX)' --extras
 
-.PHONY: setup develop demo test test-unit test-slow test-soak test-lowest lint docs wheel lock clean
+.PHONY: setup develop demo test test-unit test-slow test-soak test-lowest gpu lint docs wheel lock clean
 
 setup:
 	$(INSTALL) $(EXTRAS)
@@ -72,6 +73,10 @@ $(LOWEST)/installed: setup.cfg pyproject.toml
 	    --constraint $(LOWEST)/constraints.txt --editable '.[embedded,test]'; \
 	fi
 	touch $@
+
+# Further words: make gpu GPU="--hub-dir FOLDER --out gpu.md"
+gpu:
+	$(PYTHON) benchmarks/gpu.py $(GPU)
 
 lint: develop
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ WITHOUT_SOURCE = {
     "data/video/test_random_places.py": "every decoder on real videos and recordings",
     "heliograph/test_init.py": "heliograph/__init__.py",
     "heliograph/test_main.py": "heliograph/__main__.py",
+    "test_fake_gpu.py": "the paths of a GPU in every package",
     "pipeline/cli/test_wording.py": "what a user who goes wrong is told",
     "pipeline/cli/test_wrong_values.py": "every option, with a wrong value",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",

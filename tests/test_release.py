@@ -151,4 +151,4 @@ def test_wheel_and_sdist_are_whole_and_work_outside_the_checkout(tmp_path):
     run("heliograph", "extract", "clips/manifest.jsonl", "-o", "a.h5", "--backbone", "pixels")
     run("heliograph", "train", "a.h5", "-o", "run", "--seeds", 1, "--epochs", 2)
     run("heliograph", "report", "run")
-    assert "claims" in run("heliograph", "experiment", "--help")
+    assert "claims" in run("heliograph", "experiment", "--list")

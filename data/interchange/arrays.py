@@ -62,7 +62,7 @@ def read_arrays(
         size = sum(map(len, contents.values()))
         require_screened(
             path / files if path.is_dir() else path,
-            f"arrays:{sha256}",
+            identity(path, sha256),
             CHECKER,
             seconds=SECONDS + size / 2e7,
             memory_bytes=MEMORY_BYTES + 6 * size,
@@ -78,6 +78,11 @@ def read_arrays(
         raise
     except Exception as error:  # whatever a damaged file provokes
         raise InterchangeError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def identity(path: Path, sha256: str) -> str:
+    """Return what is recorded of a sound file: its bytes, and as which format they were read."""
+    return f"arrays{'/' if path.is_dir() else path.suffix.lower()}:{sha256}"
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -6,7 +6,7 @@ import polars  # noqa: F401  before the limits of that process
 import safetensors.torch  # noqa: F401
 import torch  # noqa: F401
 
-from data.interchange.arrays import read_arrays
+from data.interchange.arrays import identity, read_arrays
 from data.interchange.safe_pt import read_hashed_pt
 
 
@@ -26,5 +26,6 @@ def check_arrays(path: Path) -> str:
         InterchangeError: It is refused.
     """
     if "*" in path.name and path.parent.is_dir():
-        return f"arrays:{read_arrays(path.parent, files=path.name, screened=True)[1]}"
-    return f"arrays:{read_arrays(path, screened=True)[1]}"
+        folder, files = path.parent, path.name
+        return identity(folder, read_arrays(folder, files=files, screened=True)[1])
+    return identity(path, read_arrays(path, screened=True)[1])

@@ -186,6 +186,10 @@ def test_a_file_of_somebody_else_is_read_in_another_process_first(kind, tmp_path
     assert [checker for _, checker in asked] == ["data.interchange.checker:check_arrays"]
     import_features(path, files="*_rgb.npy")
     assert len(asked) == 1  # it is recorded as sound
+    if kind == "file":  # as an .npz, not as another format
+        with pytest.raises(InterchangeError):
+            import_features(path.rename(path.with_suffix(".parquet")))
+        assert len(asked) == 2
 
 
 def test_what_a_file_says_of_itself_is_declared(tmp_path):
