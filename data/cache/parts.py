@@ -26,6 +26,7 @@ from data.cache.hdf5_writer import write_features
 from data.cache.joining import join, require_same_make
 from data.cache.seal import open_cache_file
 from data.files import UnsafeFileError, atomic_write, open_regular, version_of
+from data.versions import other_schema
 
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
@@ -111,10 +112,7 @@ def read_index(folder: Path) -> Index:
                 raise CacheError(f"{path} has more than {_MOST_BYTES:,} bytes")
             stored = json.loads(file.read())
         if stored["schema_version"] != SCHEMA_VERSION:
-            version = stored["schema_version"]
-            raise CacheError(
-                f"{path} has schema version {version!r}; this Heliograph reads {SCHEMA_VERSION}"
-            )
+            raise CacheError(other_schema(path, stored["schema_version"], str(SCHEMA_VERSION)))
         parts = [Part.from_json(folder, entry) for entry in stored["parts"]]
         content = _matching(_HASH, stored["content_sha256"])
     except UnsafeFileError as error:

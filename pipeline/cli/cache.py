@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from data.errors import HeliographError, InvalidValueError
+from data.errors import HeliographError, InvalidValueError, StoppedError
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
@@ -122,8 +122,10 @@ def verify(
         print_summary(summary)
         if not summary.interrupted and not path.exists():
             raise HeliographError(f"{path} was removed: every clip had to leave it")
+        if summary.interrupted:
+            raise StoppedError("interrupted: run the same command again to go on")
         left = store.verify(path)
-        if summary.interrupted or left:
+        if left:
             raise HeliographError(
                 f"{path} is not sound: {counted(len(left), 'problem')} left; {store.way_out(path)}"
             )
@@ -165,7 +167,7 @@ def label(path: Path, table: Path, prune: bool) -> None:
     if changes.missing:
         echo(f"{table}: {some_clips(changes.missing)} not in {path}")
     changed = changes.columns or (prune and changes.unnamed)
-    log(f"{path}: {'labelled anew' if changed else 'nothing to change'}")
+    log(f"{path}: {'labels changed' if changed else 'nothing to change'}")
 
 
 @cache.command(

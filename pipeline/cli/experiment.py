@@ -82,7 +82,7 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
 )
 @device
 @hub_dir
-@click.option("--overwrite", is_flag=True, help="Train anew; clips and features stay.")
+@click.option("--overwrite", is_flag=True, help="Train again; clips and features stay.")
 @as_json
 def experiment(
     name: str | None,

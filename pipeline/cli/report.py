@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.cli.options import (
     PATH,
     HelpGroup,
@@ -83,7 +84,7 @@ def report(
     written = write_report(opened, out, clips=clips, moved=named_caches(moved, "--cache"))
     for note in written.notes:
         log(note)
-    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
+    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {counted(written.pictures, 'picture')}")
     echo(written.path)
 
 

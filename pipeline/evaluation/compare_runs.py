@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from data.cache import describe_origin
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from pipeline.evaluation.agreement import (
     agent_agreement,
     agreement,
@@ -111,7 +111,7 @@ def compare(
         empty where nothing.
 
     Raises:
-        HeliographError: They have no seed in common.
+        HeliographError: They have no seed or no property in common.
     """
     runs = Run.open(first), Run.open(second)
     seeds = [seed for seed in runs[0].seeds if seed in runs[1].seeds]
@@ -120,6 +120,7 @@ def compare(
             f"{runs[0].folder} and {runs[1].folder} have no seed in common, and runs are compared "
             "seed by seed"
         )
+    _require_common_property(runs)
     compared = {
         "runs": [str(run.folder) for run in runs],
         "unchecked": [str(run.folder) for run in runs if run.unchecked],
@@ -246,6 +247,16 @@ def _one_game(runs: tuple[Run, Run]) -> bool:
 
 def _one_question(runs: tuple[Run, Run]) -> bool:
     return _one_game(runs) and runs[0].config.properties == runs[1].config.properties
+
+
+def _require_common_property(runs: tuple[Run, Run]) -> None:
+    """Raise InvalidValueError for two runs of one game that are about other properties."""
+    named = [run.config.properties for run in runs]
+    if _one_game(runs) and set(named[0]).isdisjoint(named[1]):
+        about = [f"{run.folder} is about {', '.join(run.config.properties)}" for run in runs]
+        raise InvalidValueError(
+            f"{' and '.join(about)}: only runs with a property in common can be compared"
+        )
 
 
 def _paired(

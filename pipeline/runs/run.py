@@ -34,6 +34,7 @@ from data import screening
 from data.errors import HeliographError, InvalidValueError
 from data.files import version_of
 from data.notebooks import data_frame
+from data.versions import other_schema
 from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
 from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import (
@@ -363,10 +364,7 @@ def _open(folder: Path, files: RunFiles) -> Run:
     try:
         stored = json.loads(files.read("config.json"))
         if stored["schema_version"] != SCHEMA_VERSION:
-            raise HeliographError(
-                f"{path} has schema version {stored['schema_version']}, "
-                f"this Heliograph reads {SCHEMA_VERSION}"
-            )
+            raise HeliographError(other_schema(path, stored["schema_version"], str(SCHEMA_VERSION)))
         caches = stored["caches"] if "caches" in stored else [stored["cache"]]
         run = Run(
             folder,

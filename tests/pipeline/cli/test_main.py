@@ -177,6 +177,21 @@ def imported_cache(tmp_path):
     return path
 
 
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [(["runs"], "again"), (["train", "made.h5", "-o", "run"], "with --resume")],
+)
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, words, way):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.report.list_runs", interrupted)
+    monkeypatch.setattr(sys.modules["pipeline.training"], "train", interrupted)
+    shown = run(*words)
+    assert shown.exit_code == 130
+    assert shown.stderr.endswith(f"Error: interrupted: run the same command {way}\n")
+
+
 def test_quiet_leaves_results_and_errors(imported_cache):
     assert run("cache", "verify", imported_cache).stderr == f"{imported_cache} is sound\n"
     assert run("cache", "verify", imported_cache, "--quiet").stderr == ""

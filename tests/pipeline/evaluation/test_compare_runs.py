@@ -172,6 +172,17 @@ def test_other_properties_are_compared_where_shared(runs):
     assert set(found["properties"]) == {"mass"}
 
 
+def test_runs_on_other_properties_are_refused(runs, tmp_path):
+    other = shutil.copytree(runs["one"].folder, tmp_path / "other")
+    for path in (other / "config.json", other / "metrics.json"):
+        path.write_text(path.read_text().replace('"mass"', '"bounce"'))
+    reseal(other)
+    shown = run("compare", runs["one"].folder, other)
+    assert shown.exit_code == 2
+    sentence = "is about bounce: only runs with a property in common can be compared\n"
+    assert shown.stderr.endswith(sentence)
+
+
 def test_baselines_that_both_were_evaluated_with_are_compared(runs, tmp_path):
     folder = shutil.copytree(runs["one"].folder, tmp_path / "evaluated")
     per_seed = {"pixels": [0.6, 0.8], "differences": None, "ridge": [0.75, 0.75]}
