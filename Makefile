@@ -9,7 +9,9 @@
 # make test-slow   the tests that take long
 # make test-soak   kills, mutations, faults and coverage in full numbers
 # make test-lowest the quick tests and a real extraction on the lowest versions that setup.cfg allows
+# make gpu         everything that needs a CUDA GPU, in nine minutes, with the python3 at hand
 # make docs        the generated pages and pictures of docs/, again
+# make wheel       the packages to release, in dist/: built, installed elsewhere, and tried there
 # make lock        constraints.txt, the versions that all of these install, from the newest ones
 
 PYTHON ?= python3
@@ -28,7 +30,7 @@ PYTEST ?=
 DEMO ?= runs/demo
 INSTALL = @$(PYTHON) tools/install.py $(VENV) --cpu-index '$(CPU_INDEX)' --extras
 
-.PHONY: setup develop demo test test-unit test-slow test-soak test-lowest lint docs lock clean
+.PHONY: setup develop demo test test-unit test-slow test-soak test-lowest gpu lint docs wheel lock clean
 
 setup:
 	$(INSTALL) $(EXTRAS)
@@ -72,6 +74,10 @@ $(LOWEST)/installed: setup.cfg pyproject.toml
 	fi
 	touch $@
 
+# Further words: make gpu GPU="--hub-dir FOLDER --out gpu.md"
+gpu:
+	$(PYTHON) benchmarks/gpu.py $(GPU)
+
 lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -84,14 +90,19 @@ docs: develop
 	$(BIN)/python -m pipeline.runs.metrics_docs > docs/metrics_json.md
 	if test -d $(DEMO)/run; then $(BIN)/python -m tools.pictures $(DEMO); fi
 
+wheel: develop
+	rm -rf build dist
+	$(BIN)/python -c "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
+	$(BIN)/python -m pytest -m slow tests/test_release.py $(PYTEST)
+
 lock:
 	rm -rf $(NEWEST)
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade setuptools
-	$(NEWEST)/bin/python -m pip install --quiet --editable '.[embedded,flow,tensorboard,test,lint]'
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[embedded,flow,lance,pandas,tensorboard,test,lint]'
 	head -2 constraints.txt > $(NEWEST)/constraints.txt
 	$(NEWEST)/bin/python -m pip freeze --all --exclude-editable --exclude pip >> $(NEWEST)/constraints.txt
 	mv $(NEWEST)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(NEWEST) runs *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist runs *.egg-info

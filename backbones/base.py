@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,15 +126,22 @@ class Preprocess:
         """Return uint8 pixels (..., 3, h, w) as float32, normalised by `mean` and `std`."""
         import torch
 
-        def channels(values: tuple[float, ...]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=pixels.device)[:, None, None]
-
         scaled = pixels.to(torch.float32).div_(255)
-        return scaled.sub_(channels(self.mean)).div_(channels(self.std))
+        mean, std = (_of_channels(values, pixels.device) for values in (self.mean, self.std))
+        return scaled.sub_(mean).div_(std)
 
     def describe(self) -> dict[str, Any]:
         """Return all that decides the pixels, as JSON."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+@cache
+def _of_channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Return a number for each channel (3, 1, 1), sent to the device once."""
+    import torch
+
+    with torch.inference_mode(mode=False):
+        return torch.tensor(values, dtype=torch.float32).to(device)[:, None, None]
 
 
 @dataclass(frozen=True, kw_only=True)

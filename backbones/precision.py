@@ -91,11 +91,13 @@ def _float32_on(kind: str) -> Iterator[None]:
     on: Any = torch.backends
     with _SETTINGS_LOCK:
         if not _passes.get(kind):
-            settings = {on.cuda.matmul: "ieee", on.cudnn.conv: "ieee"}
+            settings = {on.cuda.matmul: "ieee", on.cudnn.conv: "ieee", on.cudnn.rnn: "ieee"}
             if kind == "cpu":
                 settings = {on.mkldnn.matmul: cpu_matmul_setting(), on.mkldnn.conv: "ieee"}
-            _settings[kind] = ExitStack()
-            _settings[kind].enter_context(_float32_precision(settings))
+            _settings[kind] = stack = ExitStack()
+            if kind == "cuda":
+                stack.enter_context(_without_tf32_in_cudnn())
+            stack.enter_context(_float32_precision(settings))
         _passes[kind] = _passes.get(kind, 0) + 1
     try:
         yield
@@ -104,6 +106,30 @@ def _float32_on(kind: str) -> Iterator[None]:
             _passes[kind] -= 1
             if not _passes[kind]:
                 _settings.pop(kind).close()
+
+
+@contextmanager
+def _without_tf32_in_cudnn() -> Iterator[None]:
+    """Clear torch's older flag, too: `torch.backends.cudnn.flags` raises where the two differ.
+
+    Where the process has made them differ, they stay so.
+    """
+    import torch
+
+    on: Any = torch.backends
+    before = {part: part.fp32_precision for part in (on.cudnn.conv, on.cudnn.rnn)}
+    try:
+        flag = on.cudnn.allow_tf32
+    except RuntimeError:
+        yield
+        return
+    on.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        on.cudnn.allow_tf32 = flag
+        for part, setting in before.items():
+            part.fp32_precision = setting
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How often a 95 % interval of an accuracy holds the truth: `python benchmarks/coverage.py`.
+"""How often 95 % intervals of accuracies hold the truth: `python benchmarks/coverage.py`.
 
 Made-up agents judge pairs of clips by what they see of an object: its property, plus what is wrong
 about the object for all seeds, about the object in one seed, and about the clip. Some seeds are
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs, score_pairs
+from pipeline.evaluation.pair_scores import PairCounts, PairScorer, Scores, count_pairs, score_pairs
+from pipeline.evaluation.power import SEED_DEVIATION
+from pipeline.evaluation.probes import retained
 
 NOISES = {"poor": (1.2, 0.8, 1.0), "usual": (0.5, 0.3, 0.5), "good": (0.15, 0.1, 0.2)}
 """Of the object, of the object in one seed, of the clip; the property has the deviation 1."""
-SEED_DEVIATION = 0.3
-"""Of the logarithm of what multiplies the last two in a seed."""
 TRUE_PAIRS, TRUE_SEEDS = 1500, 60
 
 
@@ -56,10 +56,19 @@ CASES = (
 QUICK = (CASES[0], CASES[2], CASES[5])
 
 
-def sample(case: Case, noise: tuple[float, float, float], number: int) -> tuple[Scores, Scores]:
-    """Return the scores of one run, and of one more with other noise of clips and seeds."""
+def sample(
+    case: Case,
+    noise: tuple[float, float, float],
+    number: int,
+    *,
+    value: np.ndarray | None = None,
+) -> tuple[Scores, Scores]:
+    """Return the scores of one run, and of one more with other noise of clips and seeds.
+
+    `value` is the property of each object; None draws it.
+    """
     rng = np.random.default_rng(number)
-    value = rng.normal(size=case.objects)
+    value = rng.normal(size=case.objects) if value is None else value
     look = value + noise[0] * rng.normal(size=case.objects)
     objects = np.repeat(np.arange(case.objects), case.clips)
     same = rng.permutation(case.objects)[: case.tested]
@@ -71,8 +80,8 @@ def sample(case: Case, noise: tuple[float, float, float], number: int) -> tuple[
         for side in counts:
             seen = _seen(rng, look, noise, objects[clips])
             side.append(_count(seen, value[objects[clips]], objects[clips]))
-    resampler = Resampler([str(one) for one in objects], tests, n=2)
-    first, second = (resampler.score(side) for side in counts)
+    scorer = PairScorer([f"{one:06}" for one in objects], tests)  # numbered in this order
+    first, second = (scorer.score(side) for side in counts)
     return first, second
 
 
@@ -105,23 +114,33 @@ def truth(noise: tuple[float, float, float]) -> float:
     return float(np.mean(shares))
 
 
-def coverage(case: Case, noise: tuple[float, float, float], samples: int) -> tuple[float, float]:
-    """Return how often the interval of an accuracy holds the truth, and that of a difference 0."""
-    true, held, apart = truth(noise), 0, 0
+def coverage(
+    case: Case, noise: tuple[float, float, float], samples: int
+) -> tuple[float, float, float]:
+    """Return how often the intervals hold the truth: of an accuracy, a difference, a ratio.
+
+    Difference and ratio are of two equals. A ratio (`retained`) is stated where the second of them
+    is above chance; NaN where it never is.
+    """
+    true, held, apart, ratios = truth(noise), 0, 0, []
     for number in range(samples):
         first, second = sample(case, noise, number)
         low, high = first.interval()[0]
         held += low <= true <= high
         low, high = (first - second).interval()[0]
         apart += low <= 0 <= high
-    return held / samples, apart / samples
+        ratio = retained(first, second)
+        if ratio is not None:
+            ratios.append(ratio["interval"][0] <= 1 <= ratio["interval"][1])
+    return held / samples, apart / samples, float(np.mean(ratios)) if ratios else np.nan
 
 
 def rows(samples: int, cases: tuple[Case, ...]) -> Iterator[str]:
-    """Yield a line of a table for each case: coverages by noise, accuracy and difference."""
+    """Yield a line of a table for each case: coverages by noise, as `coverage` returns them."""
     for case in cases:
         shares = [coverage(case, noise, samples) for noise in NOISES.values()]
-        yield f"| {case} | " + " | ".join(f"{one:.2f}, {two:.2f}" for one, two in shares) + " |"
+        cells = (", ".join(f"{share:.2f}" for share in own) for own in shares)
+        yield f"| {case} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:

@@ -76,6 +76,29 @@ def avi_with_b_frames(path: Path) -> Path:
     )
 
 
+def packed_avi(path: Path) -> Path:
+    """The two minutes of MPEG-4 as DivX packs them: a B-picture behind the one before it."""
+    start, user = b"\0\0\1\xb6", b"\0\0\1\xb2"
+    not_coded = start + bytes([0b01010000, 0b01011111])
+    plain = avi_with_b_frames(path.with_name(f"plain_{path.name}"))
+    with av.open(str(plain)) as given, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(given.streams.video[0])
+        headers = copy.codec_context.extradata
+        said = headers[: headers.index(user)] + user + b"DivX503b1393p"
+        copy.codec_context.extradata = None
+        packets = [packet for packet in given.demux(video=0) if packet.size]
+        pictures = [bytes(packet).replace(headers, said) for packet in packets]
+        is_b = [picture[picture.index(start) + 4] >> 6 == 2 for picture in pictures]
+        for n, packet in enumerate(packets):
+            behind = pictures[n + 1] if [*is_b, False][n + 1] else b""
+            made = av.Packet((b"" if is_b[n] else pictures[n]) + behind or not_coded)
+            made.stream, made.time_base = copy, packet.time_base
+            made.pts = made.dts = packet.dts
+            made.is_keyframe = packet.is_keyframe
+            out.mux(made)
+    return path
+
+
 def _copied(path: Path, source: Path) -> Path:
     """Write the packets of `source`, or of what `thirty_minutes` makes there, into another file."""
     if not source.exists():
@@ -152,6 +175,7 @@ RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "576i.mpg": interlaced,
     "576i_30_minutes.mpg": partial(interlaced, times=75),
     "b_frames.avi": avi_with_b_frames,
+    "packed.avi": packed_avi,
     "h264_b_frames.avi": avi_of_h264,
     "raw.hevc": raw_hevc,
     "open_groups.mp4": open_groups,

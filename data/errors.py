@@ -9,5 +9,9 @@ class InvalidValueError(HeliographError):
     """A value that the user typed is wrong in itself; the command then exits with 2."""
 
 
+class StoppedError(HeliographError):
+    """Ctrl-C ended it; the message says how to go on, and the command exits with 130."""
+
+
 class OutOfMemoryError(HeliographError):
     """The memory of a GPU, or of the machine, is too small for what was asked."""

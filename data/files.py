@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from data.errors import HeliographError
+from data.wording import counted
 
 ABANDONED_SECONDS = 7 * 24 * 3600  # after which nobody still writes to a temporary file
 HOLLOW_BYTES = 1 << 30  # below which a file is read, written or not
@@ -131,8 +132,9 @@ def _refuse_unsafe(
             way_out = "; remove it, or choose another name" if verb == "written" else ""
             raise UnsafeFileError(f"{path} is not {verb}: it is {kind}, not a file{way_out}")
     if verb == "written" and status.st_nlink > 1:
+        names = counted(status.st_nlink - 1, "more name")
         raise UnsafeFileError(
-            f"{path} is not written: it has {status.st_nlink - 1} more names (hard links); "
+            f"{path} is not written: it has {names} (hard links); "
             "remove it, or replace it by a copy"
         )
 

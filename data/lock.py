@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import socket
@@ -45,7 +46,8 @@ class Lock:
 
     def __init__(self, path: Path, what: Path, *, keep_folder: bool = False) -> None:
         self.held = False
-        self._path, self._keep_folder = path, keep_folder
+        folders = path.parent, *itertools.takewhile(_is_missing, path.parent.parents)
+        self._path, self._folders = path, () if keep_folder else folders
         try:
             self._file = self._acquire(what)
             self.held = True
@@ -91,14 +93,14 @@ class Lock:
             self._file.write(holder.encode())
 
     def release(self) -> None:
-        """Release the lock; remove its file, and usually the file's folder if that was all."""
+        """Release the lock; remove its file, and usually folders made for it alone."""
         if self.held:
             self.held = False
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
             with suppress(OSError):  # not empty, or removed already
-                if not self._keep_folder:
-                    self._path.parent.rmdir()
+                for folder in self._folders:
+                    folder.rmdir()
             self._file.close()
 
 
@@ -148,6 +150,10 @@ def _is_dead(holder: str) -> bool:
     """Return whether `holder` names a process of this machine that has ended."""
     match = re.match(r"process ([0-9]+) on (.+) since ", holder)
     return bool(match and match[2] == socket.gethostname() and is_dead(int(match[1])))
+
+
+def _is_missing(path: Path) -> bool:
+    return not os.path.lexists(path)
 
 
 def _is_no_folder(path: Path) -> bool:

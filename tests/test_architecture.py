@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.doors import broken_doors, imports, modules
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("backbones", "data", "pipeline")
+PACKAGES = ("backbones", "data", "heliograph", "pipeline")
 TESTS = sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py"))
 
 WITHOUT_SOURCE = {
@@ -26,6 +26,9 @@ WITHOUT_SOURCE = {
     "data/video/test_mutations.py": "files of many containers, mutated",
     "data/video/test_nasty.py": "every decoder on hostile files",
     "data/video/test_random_places.py": "every decoder on real videos and recordings",
+    "heliograph/test_init.py": "heliograph/__init__.py",
+    "heliograph/test_main.py": "heliograph/__main__.py",
+    "test_fake_gpu.py": "the paths of a GPU in every package",
     "pipeline/cli/test_wording.py": "what a user who goes wrong is told",
     "pipeline/cli/test_wrong_values.py": "every option, with a wrong value",
     "pipeline/extraction/test_extract_faults.py": "extract.py, killed and interrupted",
@@ -40,6 +43,7 @@ WITHOUT_SOURCE = {
     "test_docs.py": "docs/",
     "test_lowest_versions.py": "tests/helpers/lowest_versions.py",
     "test_doctests.py": "every docstring",
+    "test_release.py": "setup.cfg, CHANGELOG.md, CITATION.cff, Makefile, .github/",
     "test_readme.py": "README.md and the pages that it sends a reader to",
 }
 
@@ -75,8 +79,9 @@ def test_the_contracts_hold(house):
         ("Packages are imported", "pipeline/runs/run.py", "import data.cache.operations"),
         ("Packages are imported", "pipeline/runs/run.py", "from data.cache import operations"),
         ("Packages are imported", "data/video/reader.py", "from data.video.pyav.seek import av"),
-        ("pipeline imports backbones", "data/errors.py", "import pipeline.metrics"),
-        ("pipeline imports backbones", "data/errors.py", "import backbones.errors"),
+        ("heliograph, pipeline, backbones", "data/errors.py", "import pipeline.metrics"),
+        ("heliograph, pipeline, backbones", "data/errors.py", "import backbones.errors"),
+        ("heliograph, pipeline, backbones", "pipeline/doctor.py", "from heliograph import train"),
         ("backbones imports the basics", "backbones/errors.py", "import data.clips"),
         ("backbones imports the basics", "backbones/errors.py", "from data.video import read"),
         ("The stages", "pipeline/metrics/topsim.py", "import pipeline.game"),

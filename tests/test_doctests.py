@@ -9,11 +9,12 @@ import pytest
 
 import backbones
 import data
+import heliograph
 import pipeline
 
 MODULES = sorted(
     found.name
-    for package in (backbones, data, pipeline)
+    for package in (backbones, data, heliograph, pipeline)
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 )
 

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import backbones
@@ -111,6 +112,7 @@ def stand_ins(tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatc
     """A fresh folder with what the pages' commands are given, and nothing else.
 
     - `~/phys101`: a tree in the layout of Physics 101, of simulated clips;
+    - `i3d/`: features of these clips, an .npy each;
     - `clips.csv` and `clips/`: the same clips in a table with labels; `new_clip.mp4`, `day.mp4`;
     - `phase87_phys101_spring_features.pt`: features in the paper's format, made of that tree;
     - `BACKBONES` under the names of others;
@@ -139,6 +141,10 @@ def stand_ins(tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatc
     (home / "phys101" / "objects" / "mass").write_text("\n".join(masses) + "\n")
     (home / "phys101" / "objects" / "vol").write_text("")
     (here / "clips.csv").write_text("\n".join(rows) + "\n")
+    (here / "i3d").mkdir()
+    for number, row in enumerate(rows[1:]):
+        name = Path(row.split(",")[1]).stem
+        np.save(here / "i3d" / f"{name}_rgb.npy", np.full((9 + number % 3, 4), number, np.float32))
     shutil.copy(videos[-1], here / "new_clip.mp4")
     make_film(here / "day.mp4", 1, frames=300)
     monkeypatch.setenv("HOME", str(home))

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import sys
 
+if sys.platform == "win32":
+    sys.exit("Heliograph runs on Linux and macOS, not on Windows: there, install it in WSL.")
 if sys.version_info < (3, 11):  # noqa: UP036 (whoever has an older Python reads this sentence)
     found = ".".join(map(str, sys.version_info[:2]))
     sys.exit(f"Heliograph needs Python 3.11 or newer, this is {found}: make PYTHON=python3.12")

@@ -142,7 +142,7 @@ def draw_reading(
 ) -> None:
     """Draw an estimate with its interval on the scale of the property, and what is true."""
     x, y = corner
-    texts = (f"{reading.name}, as told: {reading.value:.2f}", f"true: {true:.2f}")
+    texts = (f"{reading.name}, as sent: {reading.value:.2f}", f"true: {true:.2f}")
     for text, colour, left in zip(texts, COLOURS[:2], (x, x + 15 * size), strict=True):
         write(pen, (left, y), text, size, colour)
     low, high = scale

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from data.cache.errors import CacheError
 from data.cache.mapped import MappedRows
 from data.duplicates import FRAME_SECONDS, Stretch
+from data.errors import InvalidValueError
+from data.notebooks import MOST_ROWS, data_frame, html_table
+from data.splits import split_clips
 from data.wording import counted
 
 _ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
@@ -232,6 +235,73 @@ class Features:
         if self.failures:
             parts.append(f"{len(self.failures)} failures")
         return f"Features({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        columns = self._clip_columns()
+        rows = list(zip(*(values[:MOST_ROWS] for values in columns.values()), strict=True))
+        more = len(self) - len(rows)
+        return html_table(repr(self), list(columns), rows, [f"and {more} more"] if more else [])
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each clip.
+
+        Its columns are the clip's id, object, scenario, start, end, and labels. The features are
+        an array with three axes, which is no table: `features`.
+
+        Raises:
+            HeliographError: pandas is not installed.
+        """
+        return data_frame(self._clip_columns())
+
+    def _clip_columns(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {"clip": list(self.clip_id)}
+        columns |= {name: list(getattr(self, name)) for name in ("object", "scenario")}
+        columns |= {name: getattr(self, name).tolist() for name in ("start", "end")}
+        for name, values in self.labels.items():
+            columns[f"label {name}" if name in columns else name] = values.tolist()
+        return columns
+
+    def to_torch(
+        self,
+        split: str | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        rule: str = "objects",
+        seed: int = 0,
+    ) -> Any:
+        """Return a dataset of PyTorch: (features, labels, clip id) of each clip.
+
+        No object is in two parts of a split. A clip of which a label is unknown is in none.
+
+        Args:
+            split: `train`, `validation`, `test` or, where cells of a grid are held out,
+                `structure`; None: every clip.
+            labels: Their names; None: every label.
+            rule: How clips are split: `auto`, `objects`, `published`, `cells`, `cells-validated`,
+                `kfold` or `kfold-K`, as `train` takes it.
+            seed: Which of the splits of this rule.
+
+        Raises:
+            HeliographError: no such split, label or rule, or too few objects for it.
+        """
+        from data.cache.torch_dataset import FeatureDataset
+
+        names = list(self.labels) if labels is None else list(labels)
+        for name in names:
+            if name not in self.labels:
+                known = ", ".join(self.labels) or "none"
+                raise InvalidValueError(f"no label {name!r}: choose some of {known}")
+        values = np.stack([self.labels[name] for name in names] or [np.zeros(len(self))], axis=1)
+        rows = np.arange(len(self))
+        if split is not None:
+            rows = rows[~np.isnan(values).any(axis=1)]
+            objects = [self.object[row] for row in rows.tolist()]
+            parts = split_clips(rule, objects, values[rows], seed).of_clips(rows).parts()
+            if split not in parts:
+                raise InvalidValueError(f"no split {split!r}: choose one of {', '.join(parts)}")
+            rows = parts[split]
+        values = values[:, : len(names)]
+        return FeatureDataset(self.features, rows, values, names, self.clip_id, self.object)
 
     def select(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> "Features":
         """Return the clips at these rows, in this order; failures are kept."""

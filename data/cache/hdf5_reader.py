@@ -36,6 +36,7 @@ from data.cache.seal import (
 )
 from data.memory import require_memory
 from data.screening import MEMORY_BYTES, SECONDS, is_recorded, require_screened, screen
+from data.versions import other_schema
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
@@ -404,10 +405,8 @@ class _MemberReader:
             raise CacheError(f"{self.path} is an HDF5 file, but not a feature cache")
         found = self.file.attrs["schema_version"]
         if not isinstance(found, np.integer) or found not in READ_VERSIONS:
-            raise CacheError(
-                f"{self.path} has schema version {found}; "
-                f"this Heliograph reads versions {' and '.join(map(str, READ_VERSIONS))}"
-            )
+            read = f"versions {' and '.join(map(str, READ_VERSIONS))}"
+            raise CacheError(other_schema(self.path, found, read))
         return int(found)
 
     def _member(self, group: h5py.Group, name: str) -> Any:

@@ -53,7 +53,7 @@ def label(path: Path | str, clips: Sequence[Clip], *, prune: bool = False) -> La
     path = Path(path)
     if path.is_dir():
         raise CacheError(
-            f"{path} is a folder of parts, which is not labelled anew: `heliograph cache merge "
+            f"{path} is a folder of parts, whose labels cannot be changed: `heliograph cache merge "
             f"{path} -o FILE` makes one file of it"
         )
     made = read_metadata(path).clips

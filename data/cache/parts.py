@@ -26,6 +26,7 @@ from data.cache.hdf5_writer import write_features
 from data.cache.joining import join, require_same_make
 from data.cache.seal import open_cache_file
 from data.files import UnsafeFileError, atomic_write, open_regular, version_of
+from data.versions import other_schema
 
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
@@ -84,27 +85,34 @@ class Index:
     content_sha256: str
 
 
+def require_parts(folder: Path) -> None:
+    """Raise CacheError for a folder that is no folder of parts, with what it is instead."""
+    if os.path.lexists(folder / INDEX):
+        return
+    if (folder / "config.json").is_file():
+        what = "it is a run, and its caches are named in its config.json"
+    elif (folder / "manifest.jsonl").is_file():
+        what = "it is a folder of clips, so extract their features first"
+    else:
+        what = f"it is a folder, and not one of parts, which has an {INDEX}"
+    raise CacheError(f"{folder} is no cache: {what}")
+
+
 def read_index(folder: Path) -> Index:
     """Read the index of a folder of parts.
 
     Raises:
         CacheError: There is none, or it is damaged.
     """
+    require_parts(folder)
     path = folder / INDEX
-    if not os.path.lexists(path):
-        raise CacheError(
-            f"{folder} is no cache: it is no regular file, and no folder of parts with {INDEX}"
-        )
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MOST_BYTES:
                 raise CacheError(f"{path} has more than {_MOST_BYTES:,} bytes")
             stored = json.loads(file.read())
         if stored["schema_version"] != SCHEMA_VERSION:
-            version = stored["schema_version"]
-            raise CacheError(
-                f"{path} has schema version {version!r}; this Heliograph reads {SCHEMA_VERSION}"
-            )
+            raise CacheError(other_schema(path, stored["schema_version"], str(SCHEMA_VERSION)))
         parts = [Part.from_json(folder, entry) for entry in stored["parts"]]
         content = _matching(_HASH, stored["content_sha256"])
     except UnsafeFileError as error:

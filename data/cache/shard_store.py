@@ -483,7 +483,7 @@ class ShardStore:
             if clip := by_id.get(later.clip):
                 reason = (
                     f"same content as {earlier.clip!r} of object {earlier.object!r}, but object "
-                    f"{later.object!r}: give both one object, or set the objects of the cache anew "
+                    f"{later.object!r}: give both one object, or change the objects of the cache "
                     "(heliograph cache label CACHE TABLE)"
                 )
                 self.fail(clip, reason, source_sha256=later.source)

@@ -14,7 +14,7 @@ from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shar
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
 from data.cache.ledger import read_ledger
 from data.cache.mapped import RowsOfFile
-from data.cache.parts import read_index, read_parts
+from data.cache.parts import read_index, read_parts, require_parts
 from data.cache.rows import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
@@ -63,7 +63,9 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
         path = path.with_name(path.name.removesuffix(SHARDS))
     if not os.path.lexists(path) and shards_of(path).is_dir():
         return _problems_of_shards(path)
-    if not path.is_dir():
+    if path.is_dir():
+        require_parts(path)
+    else:
         with open_cache_file(path):
             pass  # or it raises
     changing = path / INDEX if path.is_dir() else path

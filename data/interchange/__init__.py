@@ -1,10 +1,10 @@
-"""Exchange of features with other programs: the paper's `.pt` files, `.npz`, `.safetensors`.
+"""Exchange of features with other programs: the paper's `.pt` files, and usual formats of arrays.
 
     features = import_features("phase87_phys101_spring_features.pt")
     export(features, "spring.npz")
 
-A `.pt` is read as data, never as code. An `.h5` of another program is imported, too. All
-errors are `InterchangeError`.
+Read are `.pt`, `.npz`, `.safetensors`, Parquet, an `.h5` of another program, folders of `.npy`, and
+arrays of Python (`from_arrays`), always as data, never as code. All errors are `InterchangeError`.
 """
 
 from data.interchange.formats import (
@@ -12,6 +12,7 @@ from data.interchange.formats import (
     encode,
     export,
     export_format,
+    from_arrays,
     has_numbered_ids,
     import_features,
     import_pt,
@@ -27,6 +28,7 @@ __all__ = [
     "encode",
     "export",
     "export_format",
+    "from_arrays",
     "has_numbered_ids",
     "import_features",
     "import_pt",

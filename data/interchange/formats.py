@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache import Features
+from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
+from data.interchange.arrays import EVERY_NPY, READERS, read_arrays
+from data.interchange.arrow import encode_arrow, encode_parquet, write_lance
 from data.interchange.safe_pt import InterchangeError, first_line, read_hashed_pt, read_pt
 from data.screening import record
 from data.wording import counted
@@ -37,6 +40,8 @@ __all__ = [
 ]
 
 _NUMBERED = re.compile(r".*/[0-9]{3,}", re.DOTALL)
+GIVEN = "given"
+"""In the fingerprint of imported features: their ids were given, not numbered here."""
 _BINS = {"e_bins": "elasticity", "f_bins": "friction"}
 
 
@@ -47,18 +52,46 @@ def import_features(
     frames: int | None = None,
     preprocess: str | None = None,
     output: str | None = None,
+    files: str = EVERY_NPY,
+    steps: int | None = None,
+    clips: Sequence[Clip] = (),
 ) -> Features:
-    """Read a file of another program as a cache: one of the paper's, or an .h5 without a seal.
+    """Read features of another program as a cache.
 
-    `backbone`, `frames`, `preprocess` and `output` declare how the features were made.
+    The suffix says how: `.pt` is one of the paper's, `.h5` a file without a seal; `.npz`,
+    `.safetensors` and `.parquet` have the names of our exports, or features alone; of a folder each
+    `.npy` is a clip, (steps, dimensions) or (dimensions,).
+
+    Args:
+        path: The file, or the folder.
+        backbone: Declares what the features were made with.
+        frames: Declares the frames of a clip.
+        preprocess: Declares the preprocessing.
+        output: Declares the output of the backbone.
+        files: Which files of a folder; the id of a clip is what the `*` stands for.
+        steps: Take so many steps of each clip, from its first to its last.
+        clips: What a table says of the clips: objects, scenarios, labels and units. Found by id, or
+            by the id or the file's name without its ending.
 
     Raises:
-        InterchangeError: The file is refused, something is missing, or lengths disagree.
+        InterchangeError: The file is refused, something is missing, lengths disagree, or `clips`
+            names none of its clips.
     """
     path = Path(path)
-    read = import_h5 if path.suffix.lower() in (".h5", ".hdf5") else import_pt
+    words: dict[str, Any] = {
+        "backbone": backbone,
+        "frames": frames,
+        "preprocess": preprocess,
+        "output": output,
+    }
     try:
-        return read(path, backbone=backbone, frames=frames, preprocess=preprocess, output=output)
+        if path.is_dir() or path.suffix.lower() in READERS:
+            features = import_arrays(path, files=files, steps=steps, **words)
+        elif path.suffix.lower() in (".h5", ".hdf5"):
+            features = import_h5(path, **words)
+        else:
+            features = import_pt(path, **words)
+        return with_labels(features, clips, str(path)) if clips else features
     except HeliographError as error:
         if isinstance(error, InterchangeError):
             raise
@@ -90,6 +123,164 @@ def import_h5(
     path = Path(path)
     content, sha256 = read_h5(path)
     fingerprint = _declared(path, sha256, backbone, frames, preprocess, output)
+    return _from_content(path, content, fingerprint)
+
+
+def import_arrays(
+    path: Path | str,
+    *,
+    files: str = EVERY_NPY,
+    steps: int | None = None,
+    backbone: str | None = None,
+    frames: int | None = None,
+    preprocess: str | None = None,
+    output: str | None = None,
+) -> Features:
+    """Read an `.npz`, `.safetensors` or `.parquet` file or a folder of `.npy` as a cache.
+
+    `features` (N, T, D) or (N, D) must be there, or be the only array of that kind; `clip_id`,
+    `object`, `scenario`, `label_<name>`, `frame_index`, `pts_seconds` and `source_sha256` may be.
+    Clips without ids are numbered. The arguments are those of `import_features`.
+
+    Raises:
+        InterchangeError: The file is refused, something is missing, or lengths disagree.
+    """
+    path = Path(path)
+    content, sha256 = read_arrays(path, files=files)
+    fingerprint = _declared(path, sha256, backbone, frames, preprocess, output)
+    if isinstance(content["features"], list):
+        content["features"] = _stacked(content["features"], content["clip_id"], steps)
+    if steps is not None:
+        rows = _steps_of(to_array(path, "features", content["features"]), steps)
+        content["features"], fingerprint["steps_taken"] = rows, steps
+    if "clip_id" in content:
+        fingerprint["ids"] = GIVEN
+    else:
+        names = content.get("object") or [path.stem] * len(content["features"])
+        content["clip_id"] = numbered([name or path.stem for name in names])
+    return _from_content(path, content, fingerprint)
+
+
+def _stacked(clips: Sequence[NDArray[Any]], ids: Sequence[str], steps: int | None) -> Any:
+    """Return the features of clips as one array, `steps` of each where that is a number."""
+    first = clips[0] if steps is None else _steps_of(clips[0][None], steps)[0]
+    rows = []
+    for name, clip in zip(ids, clips, strict=True):
+        if steps is not None and len(clip) < steps:
+            has = counted(len(clip), "step")
+            raise InterchangeError(f"{name} has {has}, fewer than the {steps} of --steps")
+        row = clip if steps is None else _steps_of(clip[None], steps)[0]
+        if row.shape != first.shape or row.dtype != first.dtype:
+            way = "; --steps N takes N steps of each" if row.shape[1:] == first.shape[1:] else ""
+            raise InterchangeError(
+                f"{ids[0]} is {first.dtype} {first.shape}, and {name} {row.dtype} {row.shape}: "
+                f"a cache has as many steps and dimensions of every clip{way}"
+            )
+        rows.append(row)
+    return np.stack(rows)
+
+
+def _steps_of(features: NDArray[Any], steps: int) -> NDArray[Any]:
+    """Return `steps` steps of features (N, T, D), as the sampling `uniform` takes frames."""
+    features = features[:, None] if features.ndim == 2 else features
+    if features.ndim != 3 or features.shape[1] < steps:
+        raise InterchangeError(f"features of shape {features.shape} have no {steps} steps to take")
+    return features[:, np.linspace(0, features.shape[1] - 1, steps).astype(np.int64)]
+
+
+def with_labels(features: Features, clips: Sequence[Clip], what: str) -> Features:
+    """Return features with the objects, scenarios, labels and units that a table gives their clips.
+
+    Args:
+        features: Of the clips.
+        clips: Of the table; a clip that has no features is not needed.
+        what: What an error calls the features.
+
+    Raises:
+        InterchangeError: The table names none of the clips, or two of its clips fit one.
+    """
+    rows = {name: row for row, name in enumerate(features.clip_id)}
+    found: dict[int, Clip] = {}
+    for clip in clips:
+        names = (clip.id, clip.id.removesuffix(clip.path.suffix), clip.path.stem)
+        row = next((rows[name] for name in names if name in rows), None)
+        if row is None:
+            continue
+        if row in found:
+            raise InterchangeError(
+                f"{what}: the table has two clips, {found[row].id} and {clip.id}, for "
+                f"{features.clip_id[row]}"
+            )
+        found[row] = clip
+    if not found:
+        raise InterchangeError(
+            f"{what} has none of the clips of the table: its clips are called "
+            f"{', '.join(features.clip_id[:3])}, those of the table "
+            f"{', '.join(clip.id for clip in clips[:3])}"
+        )
+    labels = {name: np.array(values) for name, values in features.labels.items()}
+    given = dict.fromkeys(name for clip in found.values() for name in clip.labels)
+    labels |= {name: np.full(len(features), np.nan) for name in given}
+    objects, scenarios = list(features.object), list(features.scenario)
+    units, tables = dict(features.label_units), dict(features.label_tables)
+    for row, clip in found.items():
+        objects[row], scenarios[row] = clip.object, clip.scenario or scenarios[row]
+        for name, value in clip.labels.items():
+            labels[name][row] = value
+            units[name] = clip.units.get(name, "")
+            tables[name] = clip.table_sha256
+    return replace(
+        features,
+        object=objects,
+        scenario=scenarios,
+        labels=labels,
+        label_units=units,
+        label_tables=tables,
+    )
+
+
+def from_arrays(
+    features: NDArray[Any],
+    *,
+    clip_id: Sequence[str] | None = None,
+    object: Sequence[str] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    backbone: str | None = None,
+    frames: int | None = None,
+    preprocess: str | None = None,
+    output: str | None = None,
+) -> Features:
+    """Return arrays of Python as features, which `data.cache.save` writes and `train` takes.
+
+    Args:
+        features: (N, T, D) or (N, D), of floating-point numbers.
+        clip_id: An id for each clip; None: they are numbered.
+        object: What each clip shows, by which clips are split; None: each clip is its own.
+        labels: By name a number for each clip, NaN where unknown.
+        backbone: Declares what the features were made with.
+        frames: Declares the frames of a clip.
+        preprocess: Declares the preprocessing.
+        output: Declares the output of the backbone.
+
+    Raises:
+        InterchangeError: Features are not finite numbers of such a shape, or lengths disagree.
+    """
+    source = Path("arrays")
+    array = to_array(source, "features", features)
+    sha256 = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    fingerprint = _declared(source, sha256, backbone, frames, preprocess, output)
+    content: dict[str, Any] = {"features": array, "labels": dict(labels or {}), "declared": {}}
+    if object is not None:
+        content["object"] = list(object)
+    if clip_id is not None:
+        content["clip_id"], fingerprint["ids"] = list(clip_id), GIVEN
+    else:
+        content["clip_id"] = numbered(content.get("object") or ["clip"] * len(array))
+    return _from_content(source, content, fingerprint)
+
+
+def _from_content(path: Path, content: Mapping[str, Any], fingerprint: dict[str, Any]) -> Features:
+    """Return what was read of a file as features, its columns checked."""
     if content["declared"]:
         fingerprint["declared"] = content["declared"]
     features, converted = _features(path, content["features"])
@@ -309,15 +500,20 @@ def has_numbered_ids(features: Features) -> bool:
     made = features.fingerprint.get("imported") and not str(
         features.fingerprint.get("source", "")
     ).lower().endswith((".h5", ".hdf5"))
+    made = made and features.fingerprint.get("ids") != GIVEN
     return bool(made) and all(_NUMBERED.fullmatch(clip) for clip in features.clip_id)
 
 
 @dataclass(frozen=True)
 class Export:
-    """The bytes of a file for another program, and the ids of the clips that it cannot hold."""
+    """The bytes of a file for another program, and the ids of the clips that it cannot hold.
 
-    content: bytes
+    A format that is a folder has no bytes, but a function that writes it.
+    """
+
+    content: bytes = b""
     left_out: Sequence[str] = ()
+    write_folder: Callable[[Path], None] | None = None
 
 
 def encode_pt(features: Features, property: str) -> Export:
@@ -398,10 +594,31 @@ def encode_safetensors(features: Features, property: str) -> Export:
     return Export(b"".join((len(header).to_bytes(8, "little"), header, content[stop:])))
 
 
+def _encode_arrow(features: Features, property: str) -> Export:
+    return Export(encode_arrow(_columns(features), _about(features)))
+
+
+def _encode_parquet(features: Features, property: str) -> Export:
+    return Export(encode_parquet(_columns(features), _about(features)))
+
+
+def _encode_lance(features: Features, property: str) -> Export:
+    columns, about = _columns(features), _about(features)
+    return Export(write_folder=lambda path: write_lance(columns, about, path))
+
+
+def _columns(features: Features) -> dict[str, Any]:
+    times = {name: getattr(features, name) for name in ("start", "end")}
+    return {name: list(getattr(features, name)) for name in _TEXT} | times | _numbers(features)
+
+
 EXPORTERS: dict[str, Callable[[Features, str], Export]] = {
     ".pt": encode_pt,
     ".npz": encode_npz,
     ".safetensors": encode_safetensors,
+    ".parquet": _encode_parquet,
+    ".arrow": _encode_arrow,
+    ".lance": _encode_lance,
 }
 
 
@@ -453,9 +670,13 @@ def write_export(exported: Export, path: Path | str) -> None:
     """Write what `encode` returned, whole or not at all.
 
     Raises:
+        InterchangeError: It is a folder, and something is there.
         WriteError: The disk is full or not writable.
     """
-    _write(Path(path), exported.content)
+    if exported.write_folder is not None:
+        exported.write_folder(Path(path))
+    else:
+        _write(Path(path), exported.content)
 
 
 _TEXT = ("clip_id", "object", "scenario", "source_sha256")
@@ -472,6 +693,6 @@ def _numbers(features: Features) -> dict[str, NDArray[Any]]:
 
 def _about(features: Features) -> str:
     names = ("fingerprint", "sampler", "decoder", "versions")
-    about = {name: dict(getattr(features, name)) for name in names}
+    about: dict[str, Any] = {name: dict(getattr(features, name)) for name in names}
     failures = [list(failure) for failure in features.failures]
     return json.dumps(about | {"failures": failures}, sort_keys=True)

@@ -39,7 +39,7 @@ UNCHECKED = (
 
 def read(
     path: Path | str,
-    indices: Sequence[int] | FrameIndices,
+    indices: Sequence[int] | FrameIndices | None = None,
     *,
     decoder: str = REFERENCE,
     device: str = "auto",
@@ -47,11 +47,11 @@ def read(
     limits: Limits | None = None,
     threads: int = 0,
 ) -> FrameBatch:
-    """Read the frames at `indices`, in that order, repeats included.
+    """Read the frames at `indices`, in that order, repeats included, or every frame.
 
     Args:
         path: The video file.
-        indices: Indices of shown frames, counted from 0.
+        indices: Indices of shown frames, counted from 0; None for all of them.
         decoder: A key of `DECODERS`.
         device: Where the decoder decodes: `cpu`, `cuda`, or `auto`, which uses a GPU if the
             decoder can and decodes there as the CPU does.
@@ -67,17 +67,21 @@ def read(
         CannotAgree: A `VideoError`: `decoder` would return other frames than the reference, PyAV.
         ValueError: There is no such decoder or device, or an index is not a whole number.
     """
-    backend, requested = _backend(decoder, device), np.asarray(indices).reshape(-1)
-    if requested.size and requested.dtype.kind not in "iu":
-        raise ValueError(f"indices must be whole numbers, not {requested.dtype}")
-    requested = requested.astype(np.int64)
+    backend, given = _backend(decoder, device), np.asarray(() if indices is None else indices)
+    if given.size and given.dtype.kind not in "iu":
+        raise ValueError(f"indices must be whole numbers, not {given.dtype}")
+
+    def requested() -> FrameIndices:
+        shown = np.arange(len(session.times()[0])) if indices is None else given.reshape(-1)
+        return shown.astype(np.int64)
+
     with open_video(path, limits=limits, threads=threads, quick=True) as container:
         session = DecodeSession(container, accept_damaged=accept_damaged)
         try:
-            frames = backend.read(session, requested, device)
+            frames = backend.read(session, requested(), device)
         except FrameCountChanged:
-            frames = backend.read(session, requested, device)
-        return FrameBatch(frames, requested, session.times()[0][requested])
+            frames = backend.read(session, requested(), device)
+        return FrameBatch(frames, requested(), session.times()[0][requested()])
 
 
 def read_sampled(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from data.errors import HeliographError, InvalidValueError
+from data.errors import HeliographError, InvalidValueError, StoppedError
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
@@ -34,6 +34,9 @@ from pipeline.console import (
     print_table,
     some_clips,
 )
+
+if TYPE_CHECKING:
+    from data.clips import Clip
 
 HELP_ORDER = 50
 HELP_GROUP = HelpGroup.FEATURES
@@ -119,8 +122,10 @@ def verify(
         print_summary(summary)
         if not summary.interrupted and not path.exists():
             raise HeliographError(f"{path} was removed: every clip had to leave it")
+        if summary.interrupted:
+            raise StoppedError("interrupted: run the same command again to go on")
         left = store.verify(path)
-        if summary.interrupted or left:
+        if left:
             raise HeliographError(
                 f"{path} is not sound: {counted(len(left), 'problem')} left; {store.way_out(path)}"
             )
@@ -150,20 +155,9 @@ def label(path: Path, table: Path, prune: bool) -> None:
     So are scenarios and units of CACHE. Clips are found by id. Features stay as they are, and where
     nothing changes the file does. What changes is printed.
     """
-    from dataclasses import replace
-
     from data import cache as store
-    from data.clips import refuse_contradictions
-    from data.files import sha256_file
-    from data.manifests import list_clips
 
-    if table.is_dir():
-        raise InvalidValueError(f"{table} is a folder, not a table")
-    clips = [
-        clip if clip.table_sha256 else replace(clip, table_sha256=sha256_file(table))
-        for clip in list_clips([table])
-    ]
-    refuse_contradictions(clips)
+    clips = table_clips(table)
     changes = store.label(path, clips, prune=prune)
     for sentence in changes.columns:
         echo(sentence)
@@ -173,7 +167,7 @@ def label(path: Path, table: Path, prune: bool) -> None:
     if changes.missing:
         echo(f"{table}: {some_clips(changes.missing)} not in {path}")
     changed = changes.columns or (prune and changes.unnamed)
-    log(f"{path}: {'labelled anew' if changed else 'nothing to change'}")
+    log(f"{path}: {'labels changed' if changed else 'nothing to change'}")
 
 
 @cache.command(
@@ -200,10 +194,29 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     epilog=examples(
         "heliograph cache import features.pt -o clips.h5",
         "heliograph cache import a.pt -o a.h5 --backbone vjepa2_vitl --frames 16",
+        "heliograph cache import i3d/ -o i3d.h5 --files '*_rgb.npy' --steps 8 --labels clips.csv",
     ),
 )
 @click.argument("path", type=PATH)
 @cache_out("Cache to write")
+@click.option(
+    "--labels",
+    "table",
+    type=PATH,
+    help="Table of the clips, as `extract` takes it: their objects, labels and units.",
+)
+@click.option(
+    "--files",
+    default="*.npy",
+    metavar="PATTERN",
+    help="Which files of a folder; the id of a clip is what the * stands for.",
+)
+@click.option(
+    "--steps",
+    type=WholeNumber(1),
+    help="Take so many time steps of each clip, evenly from the first to the last.",
+    show_default="all, as many of every clip",
+)
 @click.option("--backbone", help="Declare the backbone that the features came from.")
 @click.option("--frames", type=WholeNumber(1), help="Declare the frames per clip.")
 @click.option("--pool", metavar="OUTPUT", help="Declare the output, as of `extract --pool`.")
@@ -214,18 +227,24 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 def import_(
     path: Path,
     out: Path,
+    table: Path | None,
+    files: str,
+    steps: int | None,
     backbone: str | None,
     frames: int | None,
     pool: str | None,
     preprocess: str | None,
     overwrite: bool,
 ) -> None:
-    """Read features of another program (.pt, .h5).
+    """Read features of another program.
 
-    A .pt is a file of the paper. An .h5 has no seal, and datasets named as in a cache; features and
-    clip_id must be there. Nothing in a file is executed. What it does not say can be declared: with
-    --backbone and --frames a run that is trained on it takes new videos, too. What is declared is
-    checked as far as it can be, and is shown as declared wherever it is shown.
+    A .pt is a file of the paper. An .npz, .safetensors or .parquet has arrays named as in our
+    exports: features, and clip_id, object, label_mass and the like where they are known; an .h5 has
+    datasets named as in a cache. Of a folder each .npy is a clip, as video_features writes them.
+
+    Nothing in a file is executed. What it does not say can be declared: with --backbone and
+    --frames a run that is trained on it takes new videos, too. What is declared is checked as far
+    as it can be, and is shown as declared wherever it is shown.
     """
     from data import cache as store
     from data.interchange import import_features
@@ -239,20 +258,27 @@ def import_(
     if preprocess not in (None, "official", "paper"):
         raise InvalidValueError(f"no preprocessing {preprocess!r}: choose official or paper")
     features = import_features(
-        path, backbone=backbone, frames=frames, preprocess=preprocess, output=pool
+        path,
+        backbone=backbone,
+        frames=frames,
+        preprocess=preprocess,
+        output=pool,
+        files=files,
+        steps=steps,
+        clips=table_clips(table) if table else (),
     )
-    _, steps, dim = features.features.shape
-    counts = (steps, steps + 1)  # the second is that of `motion`
-    if backbone is None and frames and steps and all(frames % count for count in counts):
+    _, found, dim = features.features.shape
+    counts = (found, found + 1)  # the second is that of `motion`
+    if backbone is None and frames and found and all(frames % count for count in counts):
         raise InvalidValueError(
-            f"{path} has {counted(steps, 'time step')}, which {counted(frames, 'frame')} cannot "
+            f"{path} has {counted(found, 'time step')}, which {counted(frames, 'frame')} cannot "
             "give"
         )
     if backbone is not None:
         from backbones import refuse_impossible
 
         refuse_impossible(
-            backbone, steps=steps, dim=dim, frames=frames, preprocess=preprocess, output=pool
+            backbone, steps=found, dim=dim, frames=frames, preprocess=preprocess, output=pool
         )
     if not is_there(
         out, overwrite, lambda: store.load(out).content_sha256 == features.content_sha256
@@ -269,14 +295,19 @@ def import_(
 )
 @click.argument("path", type=PATH)
 @click.option(
-    "-o", "--out", type=PATH, required=True, help="File to write: .pt, .npz or .safetensors."
+    "-o",
+    "--out",
+    type=PATH,
+    required=True,
+    help="File to write: .npz, .safetensors, .parquet, .arrow, .lance or .pt.",
 )
 @click.option("--property", "label", default="mass", help="The label that a .pt holds.")
 @overwrite
 def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     """Write a cache as a file for other programs.
 
-    The suffix says which format; .pt is the paper's. A .pt cannot say that a value is unknown:
+    The suffix says which format; .parquet and .arrow need the package pyarrow, .lance pylance. .pt
+    is the paper's. A .pt cannot say that a value is unknown:
     clips without a known one are left out.
     """
     from data import cache as store
@@ -291,6 +322,29 @@ def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     if not is_there(out, overwrite, lambda: has_content(out, exported.content)):
         write_export(exported, out)
         log(str(out))
+
+
+def table_clips(table: Path) -> list[Clip]:
+    """Return the clips of a table of labels.
+
+    Raises:
+        InvalidValueError: It is a folder.
+        ClipError: It cannot be read.
+    """
+    from dataclasses import replace
+
+    from data.clips import refuse_contradictions
+    from data.files import sha256_file
+    from data.manifests import list_clips
+
+    if table.is_dir():
+        raise InvalidValueError(f"{table} is a folder, not a table")
+    clips = [
+        clip if clip.table_sha256 else replace(clip, table_sha256=sha256_file(table))
+        for clip in list_clips([table])
+    ]
+    refuse_contradictions(clips)
+    return clips
 
 
 def _rows(content: dict[str, Any]) -> Iterator[list[str]]:

@@ -8,7 +8,7 @@ import click
 
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import PATH, HelpGroup, as_json, examples
-from pipeline.cli.outputs import overwrite, require_free
+from pipeline.cli.outputs import overwrite, require_free, require_page
 from pipeline.console import echo_json, log
 
 HELP_ORDER = 80
@@ -55,6 +55,7 @@ def compare(
     if out is not None:
         for run in runs:
             open_run(run).files.require_not_of_run(out)
+        require_page(out)
         require_free(out, overwrite)
     if len(runs) > 2:
         comparisons = compare_all(runs, planned_seeds=planned_seeds)

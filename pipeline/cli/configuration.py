@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from data.files import open_regular
+from data.wording import meant
 from pipeline.cli.options import PATH
 from pipeline.console import echo
 
@@ -76,10 +77,7 @@ class ConfiguredCommand(click.Command):
             param = self.find_parameter(ctx, key)
             if param is None or param.name is None:
                 names = {_key(known) for known in self.get_params(ctx)} - APART
-                import difflib
-
-                near = difflib.get_close_matches(key.replace("-", "_"), names, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"see {ctx.command_path} --help"
+                hint = meant(key.replace("-", "_"), names, f"see {ctx.command_path} --help")
                 raise click.UsageError(f"{place}: there is no option {key!r}: {hint}")
             try:
                 texts[param.name] = _typed_text(param, value)

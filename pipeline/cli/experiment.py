@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,12 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
     "--epochs", type=WholeNumber(1), help="Epochs of each training.", show_default="the recipe's"
 )
 @click.option(
+    "--null",
+    type=WholeNumber(0),
+    help="Null seeds to train with each run; verdicts need 39.",
+    show_default="the recipe's",
+)
+@click.option(
     "--backbone",
     metavar="NAME[,NAME]",
     help="Of each view, the last for all that are left; see `heliograph backbones`.",
@@ -63,12 +69,20 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
     "--features",
     multiple=True,
     metavar="[NAME=]FILE",
-    help="Feature file (.pt or .h5) of a recipe that needs one: paper-ramp=FILE; repeatable. "
-    "Without a name: for the one that is run, with `all` for phase87.",
+    help="Feature file (.pt or .h5) in place of made clips, of the view NAME; repeatable. Without "
+    "a name for the only view; with `all` NAME is the experiment, or it is phase87.",
+)
+@click.option(
+    "--property",
+    "properties",
+    multiple=True,
+    metavar="LABEL",
+    help="What every run is about; repeatable.",
+    show_default="the recipe's",
 )
 @device
 @hub_dir
-@click.option("--overwrite", is_flag=True, help="Train anew; clips and features stay.")
+@click.option("--overwrite", is_flag=True, help="Train again; clips and features stay.")
 @as_json
 def experiment(
     name: str | None,
@@ -80,7 +94,7 @@ def experiment(
     hub_dir: Path | None,
     overwrite: bool,
     as_json: bool,
-    **size: int | None,
+    **size: Any,
 ) -> None:
     """Run a headline experiment of the paper from raw video.
 
@@ -106,14 +120,16 @@ def experiment(
         overwrite=overwrite,
     )
     if name != EVERY:
-        given = dataclasses.replace(options, features=files.get(recipes[0].name))
+        given = dataclasses.replace(options, features=files.get(recipes[0].name, {}))
         _show([run_experiment(recipes[0], out, given)], as_json)
         return
     done: list[ExperimentResult] = []
     failed: list[str] = []
-    for recipe in (recipe for recipe in recipes if recipe.name in files):
+    for recipe in recipes:
+        if recipe.clips is None and recipe.name not in files:
+            continue
         try:  # now, and not after hours of the others
-            require_features(recipe, files[recipe.name])
+            require_features(recipe, files.get(recipe.name, {}))
         except HeliographError as error:
             log(f"{recipe.name}: {error}")
             failed.append(recipe.name)
@@ -121,14 +137,14 @@ def experiment(
         if recipe.name in failed:
             continue
         if recipe.clips is None and recipe.name not in files:
-            log(
-                f"{recipe.name} is left out: it needs --features {recipe.name}=FILE, {recipe.given}"
-            )
+            several = len(recipe.sources) > 1
+            way = "to be run by itself, with" if several else f"--features {recipe.name}=FILE,"
+            log(f"{recipe.name} is left out: it needs {way} {recipe.given}")
             continue
         own_options = dataclasses.replace(
             options,
-            backbones=options.backbones[: max(1, len(recipe.views))],
-            features=files.get(recipe.name),
+            backbones=options.backbones[: len(recipe.sources)],
+            features=files.get(recipe.name, {}),
         )
         try:
             done.append(run_experiment(recipe, out, own_options))
@@ -141,8 +157,10 @@ def experiment(
         raise click.exceptions.Exit(SOME_CLIPS_FAILED if done else 1)
 
 
-def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> dict[str, Path]:
-    """Return the feature file of each recipe that has one, by name.
+def _files(
+    features: Sequence[str], recipes: Sequence[Recipe], served: str
+) -> dict[str, dict[str, Path]]:
+    """Return the feature files of each recipe that has any, by view.
 
     Args:
         features: NAME=FILE, or FILE alone.
@@ -150,25 +168,37 @@ def _files(features: Sequence[str], recipes: Sequence[Recipe], served: str) -> d
         served: the recipe that a file alone is for.
 
     Raises:
-        click.UsageError: a recipe that takes no file, or two files for one.
+        click.UsageError: a name that is no view, or two files for one.
     """
-    takes = {recipe.name: recipe.clips is None for recipe in recipes}
-    files: dict[str, Path] = {}
+    takes = {recipe.name: recipe.sources for recipe in recipes}
+    own = takes[served]
+    names = takes if len(takes) > 1 else dict.fromkeys((*own, *([served] if len(own) == 1 else ())))
+    files: dict[str, dict[str, Path]] = {}
     for text in features:
         name, equals, file = text.partition("=")
-        if not equals or (name not in takes and ("/" in name or Path(text).exists())):
+        if not equals or (name not in names and ("/" in name or Path(text).exists())):
             name, file = served, text
-            if name in takes and not takes[name]:
-                raise click.UsageError(f"--features {text}: {name} takes no feature file")
         elif not file:
             raise click.UsageError(f"--features {text} names no file")
-        elif not takes.get(name):
-            asked = ", ".join(each for each in takes if takes[each]) or "no experiment that is run"
-            raise click.UsageError(f"--features {text}: {asked} takes a feature file, not {name}")
-        if name in files:
-            raise click.UsageError(f"--features: two files for {name}, {files[name]} and {file}")
-        files[name] = home(Path(file))
+        elif name not in names:
+            raise click.UsageError(f"--features {text}: no {name!r}, choose one of {_list(names)}")
+        recipe = name if name in takes else served
+        if name in takes and len(takes[recipe]) > 1:
+            way = f"with `heliograph experiment {recipe}`, " if len(takes) > 1 else ""
+            raise click.UsageError(
+                f"--features {text}: {recipe} has several views, {way}name one of "
+                f"{_list(takes[recipe])}"
+            )
+        view = takes[recipe][0] if name in takes else name
+        if view in files.setdefault(recipe, {}):
+            before = files[recipe][view]
+            raise click.UsageError(f"--features: two files for {name}, {before} and {file}")
+        files[recipe][view] = home(Path(file))
     return files
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _show_list(recipes: list[Recipe], as_json: bool) -> None:

@@ -155,7 +155,9 @@ def write_index(
     if root is None or out is None:
         raise click.UsageError("name a ROOT and a manifest with --out, or ask to --describe")
     if out.suffix.lower() != ".jsonl":
-        raise click.UsageError(f"{out}: manifests are written as .jsonl")
+        raise click.UsageError(
+            f"{out}: manifests are written as .jsonl, so choose a name that ends so"
+        )
     if plots and not any(options[measured.label] for measured in dataset.measurements):
         raise click.UsageError(f"--plots shows the tracks of {_measured_options(dataset)}")
     choices = {choice.name: _checked(choice, options[choice.name]) for choice in dataset.choices}

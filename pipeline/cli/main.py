@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from data.errors import HeliographError, InvalidValueError, OutOfMemoryError
+from data.errors import HeliographError, InvalidValueError, OutOfMemoryError, StoppedError
 from pipeline.cli.options import CommandGroup, examples
 from pipeline.console import (
     Loudness,
@@ -34,6 +34,7 @@ from pipeline.console import (
     warn,
 )
 
+STOPPED = 130  # the exit code after Ctrl-C: 128 and the number of SIGINT
 GPU_ADVICE = {"batch": "a smaller --batch", "device": "another --device"}
 OTHERS = "Others"  # heading of commands without a `HELP_GROUP`
 MEMORY_ADVICE = {"batch": "a smaller --batch", "workers": "fewer --workers"}
@@ -107,6 +108,8 @@ def _sentences(commands: Commands, context: click.Context | None = None) -> Iter
         yield
     except (click.exceptions.Exit, click.Abort):
         raise  # no error: looking for its kind would load the backbones
+    except KeyboardInterrupt as error:
+        raise _Stopped(_how_to_go_on(commands, context)) from error
     except Exception as error:
         shown = _click_error(error) or _machine_error(error, commands, context)
         if shown is not None:
@@ -124,6 +127,8 @@ def _click_error(error: Exception) -> click.ClickException | None:
     match error:
         case click.ClickException():
             return error
+        case StoppedError():
+            return _Stopped(str(error))
         case InvalidValueError():
             return click.UsageError(str(error))
         case HeliographError() if not isinstance(error, OutOfMemoryError):
@@ -131,6 +136,24 @@ def _click_error(error: Exception) -> click.ClickException | None:
         case OSError():
             return click.ClickException(_sentence_of(error))
     return None
+
+
+class _Stopped(click.ClickException):
+    """What click prints after Ctrl-C, with the exit code of shells for it."""
+
+    exit_code = STOPPED
+
+
+def _how_to_go_on(commands: Commands, context: click.Context | None) -> str:
+    with_resume = "resume" in _options_of(commands, context)
+    return f"interrupted: run the same command {'with --resume' if with_resume else 'again'}"
+
+
+def _options_of(commands: Commands, context: click.Context | None) -> set[str | None]:
+    """Return the names of the options of the command that is run."""
+    name = context.invoked_subcommand if context else None
+    command = commands.get_command(context, name) if context and name else None
+    return {parameter.name for parameter in command.params} if command else set()
 
 
 def _machine_error(
@@ -145,9 +168,7 @@ def _machine_error(
     found = machine_error(error)
     if not isinstance(found, OutOfMemoryError):
         return click.ClickException(str(found)) if found else None
-    name = context.invoked_subcommand if context else None
-    command = commands.get_command(context, name) if context and name else None
-    options = {parameter.name for parameter in command.params} if command else set()
+    options = _options_of(commands, context)
     choices = GPU_ADVICE if "GPU" in str(found) else MEMORY_ADVICE
     advice = [text for option, text in choices.items() if option in options]
     if not advice:

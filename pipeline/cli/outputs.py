@@ -18,6 +18,7 @@ from pipeline.console import log
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
 
 CACHE_SUFFIXES = ("", ".h5", ".hdf5")
+PAGE_SUFFIXES = (".html", ".htm")
 
 
 class CachePath(UserPath):
@@ -29,7 +30,7 @@ class CachePath(UserPath):
         if path.suffix.lower() not in CACHE_SUFFIXES:
             self.fail(
                 f"a cache is an HDF5 file, so call {path} {path.with_suffix('.h5').name}; "
-                "`heliograph cache export` makes .npz, .pt and .safetensors of it",
+                "`heliograph cache export` makes .npz, .parquet and others of it",
                 param,
                 ctx,
             )
@@ -85,6 +86,16 @@ def require_free(
         raise HeliographError(
             f"{path} exists, and is something else: choose another {option}{insisting}"
         )
+
+
+def require_page(path: Path, option: str = "--out") -> None:
+    """Check that a page will have the name of one.
+
+    Raises:
+        click.UsageError: It does not.
+    """
+    if path.suffix.lower() not in PAGE_SUFFIXES:
+        raise click.UsageError(f"{option} writes a page, so {path} must end in .html")
 
 
 def has_content(path: Path, content: bytes) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.cli.options import (
     PATH,
     HelpGroup,
@@ -15,7 +16,7 @@ from pipeline.cli.options import (
     named_caches,
     reading_limits,
 )
-from pipeline.cli.outputs import has_content, overwrite, require_free
+from pipeline.cli.outputs import has_content, overwrite, require_free, require_page
 from pipeline.console import echo, log
 
 HELP_ORDER = 100
@@ -78,11 +79,12 @@ def report(
         return
     opened, page = open_run(run), page_path(run, out)
     opened.files.require_not_of_run(page)
+    require_page(page)
     require_free(page, overwrite or is_page_of(page, opened))
     written = write_report(opened, out, clips=clips, moved=named_caches(moved, "--cache"))
     for note in written.notes:
         log(note)
-    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {written.pictures} pictures")
+    log(f"{written.path}: {written.bytes / 1e6:.1f} MB, {counted(written.pictures, 'picture')}")
     echo(written.path)
 
 
@@ -116,6 +118,7 @@ def _write_sweep(folder: Path, out: Path | None, overwrite: bool) -> None:
 
     page = page_path(folder, out)
     require_not_of_sweep(page, folder)
+    require_page(page)
     require_free(page, overwrite or is_sweep_page(page, folder))
     echo(write_sweep_report(folder, out))
 

@@ -11,9 +11,9 @@ import click
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
-from pipeline.cli.outputs import require_free
+from pipeline.cli.outputs import require_free, require_page
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
-from pipeline.console import ProgressBar, log
+from pipeline.console import ProgressBar, echo_json, log
 
 if TYPE_CHECKING:
     from pipeline.report import LivePage
@@ -24,7 +24,6 @@ HELP_GROUP = HelpGroup.AGENTS
 
 CHOSEN = "What to train"
 FOLDER = "Where it goes"
-PAGES = (".html", ".htm")
 
 
 @click.command(
@@ -88,6 +87,13 @@ PAGES = (".html", ".htm")
     help="Go on where clips of different objects are, or look like, one clip in training and test; "
     "the run is marked.",
 )
+@grouped_option(
+    "--power",
+    is_flag=True,
+    group=CHOSEN,
+    help="Train nothing: say which accuracies these seeds and test objects could show to be above "
+    "chance, and which differences of two runs.",
+)
 @grouped_option("-o", "--out", type=PATH, required=True, group=FOLDER, help="Run folder.")
 @grouped_option(
     "--from",
@@ -138,6 +144,7 @@ def train(
     sweeps: tuple[str, ...],
     tie_margin: tuple[tuple[str, float], ...],
     watched: Path | None,
+    power: bool,
     **settings: Any,
 ) -> None:
     """Train agents on the features of one or several CACHEs.
@@ -155,6 +162,11 @@ def train(
     caches, words = split_words(caches, swept=bool(sweeps))
     if sweeps and watched is not None:
         raise click.UsageError("--watch follows one training, not those of a --sweep")
+    if power:
+        if sweeps:
+            raise click.UsageError("--power is about one training, not those of a --sweep")
+        _show_power(caches, settings, as_json)
+        return
     if sweeps:
         show_sweep(
             sweep(caches, out, [*sweeps, *words], settings, log=log, bar=ProgressBar), as_json
@@ -170,6 +182,18 @@ def train(
     log(f"{out}: {counted(run.config.agents, 'agent')}, {counted(len(run.seeds), 'seed')}")
 
 
+def _show_power(caches: tuple[str, ...], settings: dict[str, Any], as_json: bool) -> None:
+    from pipeline.evaluation import power
+    from pipeline.report import show_power
+    from pipeline.training import plan_run
+
+    elsewhere = ("device", "overwrite", "resume", "tensorboard")
+    words = {name: value for name, value in settings.items() if name not in elsewhere}
+    plan = plan_run(caches, log=log, **words)
+    found = power(plan.config, plan.seeds, plan.examples, plan.splits)
+    (echo_json if as_json else show_power)(found)
+
+
 def _live_page(path: Path, out: Path) -> LivePage:
     """Return the page that follows a training, and say where it is.
 
@@ -177,8 +201,7 @@ def _live_page(path: Path, out: Path) -> LivePage:
     """
     from pipeline.report import LivePage, is_live_page
 
-    if path.suffix.lower() not in PAGES:
-        raise click.UsageError(f"--watch writes a page, so {path} must end in .html")
+    require_page(path, "--watch")
     require_free(path, is_live_page(path), option="--watch", insist="")
     log(f"{path}: open it in a browser to follow the training")
     return LivePage(path, str(out))

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from data.errors import InvalidValueError
+from data.wording import meant
 
 
 class StrictModel(BaseModel):
@@ -107,5 +108,6 @@ def sentence(details: ErrorDetails, known: Mapping[str, Any]) -> str:
         case "missing":
             return f"{name} is missing"
         case "extra_forbidden":
-            return f"no setting {name!r}: the settings are {', '.join(known)}"
+            settings = f"the settings are {', '.join(known)}"
+            return f"no setting {name!r}: {meant(name, known, settings)}"
     return f"{name} cannot be {value!r}"

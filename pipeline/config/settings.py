@@ -267,7 +267,7 @@ class TrainConfig(SettingsModel):
         unknown = sorted(set(stored) - set(cls.model_fields))
         if unknown:
             raise HeliographError(
-                f"the run was made by a newer version: unknown settings {unknown}"
+                f"the run was made by a newer version: unknown settings {', '.join(unknown)}"
             )
         try:
             return cls(**stored)

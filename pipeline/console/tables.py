@@ -13,7 +13,7 @@ from pipeline.console.output import Stdout, echo, printable
 if TYPE_CHECKING:  # rich is loaded where a table is printed
     from rich.console import Console
 
-LOG_WIDTH = 100  # columns of a table that is not on a terminal
+LOG_WIDTH = 80  # columns of a table that is not on a terminal
 GAP = 2  # blanks between columns
 _TIED = re.compile(r"(?<=\d) (?=(?:%|[A-Za-z]{1,3})(?![A-Za-z]))|(?<=±) |(?<=,) (?=[^ ]*\])")
 """Blanks at which no cell is folded: before a unit, after ±, and inside an interval."""

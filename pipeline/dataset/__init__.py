@@ -1,5 +1,14 @@
 """What training and evaluation read: caches joined by clip, labels, objects, and splits."""
 
+from data.splits import (
+    PAPER_CELLS,
+    PARTS,
+    Split,
+    folds_of,
+    holds_out_cells,
+    is_grid,
+    refuse_unknown_split,
+)
 from pipeline.dataset import ridge
 from pipeline.dataset.blocks import BLOCK_NUMBERS, as_tensor, clip_blocks, column_blocks
 from pipeline.dataset.examples import Examples
@@ -19,15 +28,6 @@ from pipeline.dataset.sources import (
     build_examples,
     load_finite_cache,
     read_inputs,
-)
-from pipeline.dataset.splits import (
-    PAPER_CELLS,
-    PARTS,
-    Split,
-    folds_of,
-    holds_out_cells,
-    is_grid,
-    refuse_unknown_split,
 )
 from pipeline.dataset.videos import VideoJobs, find_clips, video_jobs
 from pipeline.dataset.window_ridge import WindowRidge

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.errors import HeliographError
-from pipeline.dataset.splits import Split, split_clips
+from data.splits import Split, split_clips
 from pipeline.metrics import permutations
 
 

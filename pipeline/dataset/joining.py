@@ -240,7 +240,7 @@ def _merged(first: Features, first_name: str, other: Features, other_name: str) 
         if unit and units.setdefault(name, unit) != unit:
             raise HeliographError(
                 f"{first_name} and {other_name} disagree on the unit of {name}: {units[name]!r} "
-                f"and {unit!r}; `heliograph cache label` sets the labels of a cache anew"
+                f"and {unit!r}; `heliograph cache label` changes the labels of a cache"
             )
         rounding = 1e-14 * float(np.nan_to_num(np.abs(new)).max(initial=0.0))
         equal = np.isclose(known, new, rtol=1e-5, atol=rounding)

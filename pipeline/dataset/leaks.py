@@ -31,10 +31,10 @@ from scipy.special import betaincinv
 from data.cache import Features
 from data.duplicates import SharedObjects, share_objects
 from data.memory import require_memory
+from data.splits import Split
 from pipeline.dataset.blocks import clip_blocks
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.sources import RunInputs
-from pipeline.dataset.splits import Split
 
 ONE_IN = 1000
 """In one of so many data sets of unlike clips any two of them reach the bound."""

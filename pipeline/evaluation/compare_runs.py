@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
 
 from data.cache import describe_origin
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from pipeline.evaluation.agreement import (
     agent_agreement,
     agreement,
     mean_agreement,
     seed_agreement,
 )
+from pipeline.evaluation.power import shown_mean
 from pipeline.runs import SCORES, Run, Spread
 
 Floats = NDArray[np.float64]
@@ -32,9 +33,6 @@ Numbers = NDArray[np.int64]
 
 MAX_EXACT_SEEDS = 16
 """Of up to this many seeds every pattern of signs is tried; of more, 2 ** 16 drawn."""
-BOOTSTRAP_DRAWS = 10_000
-POWER = 0.8
-"""The chance with which a difference is to be shown that `detectable` states."""
 BASELINES = ("majority", "pixels", "differences", "quantised_ridge", "ridge")
 """Those that tell whether the clips of two runs are equally hard."""
 
@@ -113,7 +111,7 @@ def compare(
         empty where nothing.
 
     Raises:
-        HeliographError: They have no seed in common.
+        HeliographError: They have no seed or no property in common.
     """
     runs = Run.open(first), Run.open(second)
     seeds = [seed for seed in runs[0].seeds if seed in runs[1].seeds]
@@ -122,6 +120,7 @@ def compare(
             f"{runs[0].folder} and {runs[1].folder} have no seed in common, and runs are compared "
             "seed by seed"
         )
+    _require_common_property(runs)
     compared = {
         "runs": [str(run.folder) for run in runs],
         "unchecked": [str(run.folder) for run in runs if run.unchecked],
@@ -151,8 +150,8 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> dict[s
 
     Returns:
         `cohen_d` is the mean difference over the standard deviation of the differences (None where
-        they are all alike or single); `interval` the 95 % bootstrap interval over seeds (None for
-        fewer than three); `p_value` two-sided, over every pattern of signs of the differences.
+        they are all alike or single); `interval` Student's 95 % interval over seeds (None for one);
+        `p_value` two-sided, over every pattern of signs of the differences.
 
     >>> paired_difference([0.5, 0.5, 0.5], [0.6, 0.7, 0.8])["p_value"]
     0.25
@@ -173,26 +172,24 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> dict[s
 
 
 def detectable(gap: Sequence[float], seeds: int | None = None) -> float | None:
-    """Return the smallest true difference that so many seeds show with a chance of `POWER`.
+    """Return the smallest true difference that so many seeds show in four of five trainings.
 
-    By Student's t at 5 %, two-sided, from the deviation of the differences.
+    At 5 %, two-sided, from the deviation of the differences (`power.shown_mean`).
 
     Args:
         gap: Differences of several seeds.
         seeds: How many there are to be; None: as many.
 
     Returns:
-        A difference; None for fewer than two seeds, or differences that are all alike.
+        A difference; None for differences that are single or all alike, and for fewer than six
+        seeds, whose p is never below 5 %.
 
-    >>> round(detectable([-0.1, 0.0, 0.1]), 2), round(detectable([-0.1, 0.0, 0.1], seeds=20), 2)
-    (0.31, 0.07)
+    >>> detectable([-0.1, 0.0, 0.1]), round(detectable([-0.1, 0.0, 0.1], seeds=20), 2)
+    (None, 0.07)
     """
-    count = seeds or len(gap)
+    reach = shown_mean(seeds or len(gap))
     deviation = float(np.std(gap, ddof=1)) if len(gap) > 1 else 0.0
-    if count < 2 or deviation < 1e-12:
-        return None
-    reach = stdtrit(count - 1, 0.975) + stdtrit(count - 1, POWER)
-    return float(reach * deviation / np.sqrt(count))
+    return None if reach is None or deviation < 1e-12 else reach * deviation
 
 
 def _signs(count: int) -> Floats:
@@ -206,19 +203,12 @@ def _signs(count: int) -> Floats:
 
 
 def _interval(gap: Floats) -> list[float] | None:
-    """Return percentiles of bootstrap means, widened for few seeds as Student's t is.
-
-    Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 3.3: of n values the
-    plain percentile interval is too narrow by about the factor sqrt((n - 1) / n) z / t.
-    """
+    """Return the ends of Student's t interval of the mean."""
     count = len(gap)
-    if count < 3:
+    if count < 2:
         return None
-    tail = ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.025))
-    rng = np.random.default_rng(0)
-    means = gap[rng.integers(count, size=(BOOTSTRAP_DRAWS, count))].mean(1)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return [float(low), float(high)]
+    half = stdtrit(count - 1, 0.975) * gap.std(ddof=1) / np.sqrt(count)
+    return [float(gap.mean() - half), float(gap.mean() + half)]
 
 
 def _compare_scores(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any]:
@@ -257,6 +247,16 @@ def _one_game(runs: tuple[Run, Run]) -> bool:
 
 def _one_question(runs: tuple[Run, Run]) -> bool:
     return _one_game(runs) and runs[0].config.properties == runs[1].config.properties
+
+
+def _require_common_property(runs: tuple[Run, Run]) -> None:
+    """Raise InvalidValueError for two runs of one game that are about other properties."""
+    named = [run.config.properties for run in runs]
+    if _one_game(runs) and set(named[0]).isdisjoint(named[1]):
+        about = [f"{run.folder} is about {', '.join(run.config.properties)}" for run in runs]
+        raise InvalidValueError(
+            f"{' and '.join(about)}: only runs with a property in common can be compared"
+        )
 
 
 def _paired(

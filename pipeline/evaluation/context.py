@@ -22,7 +22,7 @@ from data.wording import counted
 from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import CONVOLUTION, TrainConfig
 from pipeline.dataset import PARTS, Examples, Split, as_tensor, energy_axes, project, training_axes
-from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
+from pipeline.evaluation.pair_scores import PairScorer, Scores, count_pairs
 from pipeline.game import Answers, ClipTable, Game, build_game, compare_vectors
 from pipeline.runs import Run
 
@@ -130,10 +130,10 @@ class EvaluationContext:
 
     def score_answers(self, answers: Sequence[Answers]) -> Scores:
         """Score each seed's answers about its test clips by the judge of the game."""
-        return self.resampler.score(
+        return self.scorer.score(
             [
                 count_pairs(
-                    *self.game.judge(of_seed, self.table, clips), self.resampler.objects[clips]
+                    *self.game.judge(of_seed, self.table, clips), self.scorer.objects[clips]
                 )
                 for of_seed, clips in zip(answers, self.tests, strict=True)
             ]
@@ -165,9 +165,9 @@ class EvaluationContext:
         ]
 
     @cached_property
-    def resampler(self) -> Resampler:
-        """Draws the objects and the seeds again, the same for everything about this run."""
-        return Resampler(self.objects, self.tests)
+    def scorer(self) -> PairScorer:
+        """Scores the test clips of every seed."""
+        return PairScorer(self.objects, self.tests)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

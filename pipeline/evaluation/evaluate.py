@@ -143,7 +143,7 @@ class EvaluationPart:
 
 
 def evaluate(
-    folder: Path | str,
+    run: Run | Path | str,
     *,
     permutations: int = 1000,
     against: Mapping[str, Path] | None = None,
@@ -155,10 +155,10 @@ def evaluate(
     progress: Progress | None = None,
     show: Callable[[int, int, str], None] | None = None,
 ) -> RunMetrics:
-    """Evaluate a run folder and add the results to its `metrics.json`.
+    """Evaluate a run and add the results to its `metrics.json`.
 
     Args:
-        folder: The run.
+        run: The run, or its folder.
         permutations: The number of permutations of each null of a metric.
         against: Caches of the same clips by other backbones (one with random weights, say), by
             name: a ridge baseline on each.
@@ -177,8 +177,8 @@ def evaluate(
     Raises:
         HeliographError: The run or a cache is damaged, or does not fit.
     """
-    finish_move(Path(folder))
-    run = Run.open(folder)
+    finish_move(run.folder if isinstance(run, Run) else Path(run))
+    run = Run.open(run)
     run.files.require_own("metrics.json")
     parts: list[EvaluationPart] = []
     finished, reported = 0, 0  # parts, and steps of the one that is at work

@@ -107,8 +107,6 @@ def _permuted_position(
         draws.append(context.score_answers(_answers(context, changed)))
     return Scores(
         np.mean([scores.per_seed for scores in draws], axis=0),
-        np.mean([scores.drawn for scores in draws], axis=0),
-        draws[0].weights,
         np.mean([scores.influence for scores in draws], axis=0),
     )
 

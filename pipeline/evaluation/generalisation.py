@@ -1,8 +1,7 @@
 """The gap between clips that the agents were trained on and clips that they were not.
 
-Accuracy on training clips has memory in it. Both are those of the receiver that each seed kept; the
-objects are drawn again for both at once, so the interval of the difference allows for objects that
-both share.
+Accuracy on training clips has memory in it. Both are those of the receiver that each seed kept. The
+difference is paired: its interval allows for objects that both share.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
-from pipeline.evaluation.pair_scores import Resampler, Scores
+from pipeline.evaluation.pair_scores import PairScorer, Scores
 
 
 def score_generalisation(context: MessageContext) -> dict[str, Any] | None:
@@ -32,8 +31,8 @@ def score_generalisation(context: MessageContext) -> dict[str, Any] | None:
     if not all(map(len, trained)):
         return None
     both = [np.concatenate(clips) for clips in zip(trained, context.tests, strict=True)]
-    resampler = Resampler(context.objects, both)
-    on_training, on_test = (_score(context, resampler, clips) for clips in (trained, context.tests))
+    scorer = PairScorer(context.objects, both)
+    on_training, on_test = (_score(context, scorer, clips) for clips in (trained, context.tests))
     properties = context.config.properties
     return {
         "training": on_training.by_property(properties),
@@ -41,9 +40,9 @@ def score_generalisation(context: MessageContext) -> dict[str, Any] | None:
     }
 
 
-def _score(context: MessageContext, resampler: Resampler, clips: list[NDArray[np.int64]]) -> Scores:
+def _score(context: MessageContext, scorer: PairScorer, clips: list[NDArray[np.int64]]) -> Scores:
     answers = [
         compare_clips(context.receiver(number), context.tokens[number, own], context.config.vocab)
         for number, own in enumerate(clips)
     ]
-    return resampler.score_pairs(answers, context.labels, clips, context.config.tie_margins)
+    return scorer.score_pairs(answers, context.labels, clips, context.config.tie_margins)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.baselines.predictors import add_rank_scores
 from pipeline.evaluation.context import MessageContext, compare_clips, compare_messages, win_rates
-from pipeline.evaluation.pair_scores import PairCounts, Resampler, Scores, count_pairs, score_pairs
+from pipeline.evaluation.pair_scores import PairCounts, PairScorer, Scores, count_pairs, score_pairs
 from pipeline.game import judge_pairs
 from pipeline.metrics import bin_property, mutual_information, p_value
 
@@ -112,12 +112,12 @@ def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> di
     """
     rng = np.random.default_rng(seed)
     clips = context.some_test_clips(MAX_CLIPS)
-    resampler = Resampler(context.objects, clips)
+    scorer = PairScorer(context.objects, clips)
     seeds = [
-        _intervene_on_seed(context, number, own, resampler.objects[own], draws, rng)
+        _intervene_on_seed(context, number, own, scorer.objects[own], draws, rng)
         for number, own in enumerate(clips)
     ]
-    before = resampler.score([own.intact for own in seeds])
+    before = scorer.score([own.intact for own in seeds])
     carried = carried_properties(context)
     properties = context.config.properties
     entry: dict[str, Any] = {
@@ -127,7 +127,7 @@ def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> di
     }
     for kind in KINDS:
         drops = [
-            before - resampler.score([own.changed[kind][position] for own in seeds])
+            before - scorer.score([own.changed[kind][position] for own in seeds])
             for position in range(context.tokens.shape[2])
         ]
         entry[kind] = _causal_matrix(drops) | {"selectivity": _selectivity(drops, carried, rng)}
@@ -249,7 +249,6 @@ def _selectivity(
     if count < 2:
         return None
     per_seed = np.stack([drop.per_seed[:, :-1] for drop in drops], axis=-2)  # (S, positions, P)
-    drawn = np.stack([drop.drawn[:, :, :-1] for drop in drops], axis=-2)  # (n, S, positions, P)
     influence = np.stack([drop.influence[:, :, :-1] for drop in drops], axis=-2)  # (G, S, ...)
 
     def separated(values: Floats, chosen: Bools) -> tuple[Floats, Floats]:
@@ -257,9 +256,9 @@ def _selectivity(
         return inside, (values * ~chosen).sum(-1).mean(-1) / (count - 1)
 
     chosen = carried[:, :, None] == np.arange(count)
-    parts = [separated(values, chosen) for values in (per_seed, drawn, influence)]
+    parts = [separated(values, chosen) for values in (per_seed, influence)]
     columns = [np.stack([inside, others, inside - others], axis=-1) for inside, others in parts]
-    scores = Scores(columns[0], columns[1], drops[0].weights, columns[2], (-1.0, 1.0))
+    scores = Scores(columns[0], columns[1], (-1.0, 1.0))
     assigned = rng.integers(count, size=(n, *carried.shape))[..., None] == np.arange(count)
     null = np.subtract(*separated(per_seed, assigned)).mean(-1)
     names = ("carried_property", "other_properties", "difference")
@@ -278,9 +277,7 @@ def score_kept_receivers(context: MessageContext) -> dict[str, Any]:
         for number, own in enumerate(context.tests)
     ]
     config = context.config
-    scores = context.resampler.score_pairs(
-        answers, context.labels, context.tests, config.tie_margins
-    )
+    scores = context.scorer.score_pairs(answers, context.labels, context.tests, config.tie_margins)
     entry = scores.by_property(config.properties)
     rates = [win_rates(own) for own in answers]
     entry["properties"] = add_rank_scores(entry["properties"], rates, context)
@@ -337,5 +334,5 @@ def _score_changed(context: MessageContext, change: Callable[[Numbers], Numbers]
         )
         for number, own in enumerate(clips)
     ]
-    resampler = Resampler(context.objects, clips)
-    return resampler.score_pairs(answers, context.labels, clips, context.config.tie_margins)
+    scorer = PairScorer(context.objects, clips)
+    return scorer.score_pairs(answers, context.labels, clips, context.config.tie_margins)

@@ -45,10 +45,10 @@ def score_without_near_duplicates(
             continue
         answers = answer_clips(rest, number, context.tokens[number, clips], clips)
         right, asked = game.judge(answers, table, clips)
-        counts.append(count_pairs(right, asked, rest.resampler.objects[clips]))
+        counts.append(count_pairs(right, asked, rest.scorer.objects[clips]))
     columns = next(own.right.shape[2] for own in counts if own is not None)
     nothing = PairCounts(
         np.zeros(0, np.int64), np.zeros((0, 0, columns)), np.zeros((0, 0, columns))
     )
-    scores = rest.resampler.score([own or nothing for own in counts])
+    scores = rest.scorer.score([own or nothing for own in counts])
     return {"left_out": left_out, "kept_receiver": scores.by_property(game.scored_properties)}

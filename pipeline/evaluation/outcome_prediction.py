@@ -12,31 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data.errors import HeliographError
+from pipeline.evaluation.actions import ActedClips, Floats, Part, share_right
 from pipeline.evaluation.context import MessageContext
-from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs
-from pipeline.evaluation.probes import (
-    MIN_CLIPS,
-    labelled_parts,
-    margin_of,
-    message_kernel,
-    predict_by_ridge,
-    require_labels,
-    retained,
-    score_label_pairs,
-    standardise,
-)
-from pipeline.metrics import bin_property, exceeds
+from pipeline.evaluation.counterfactuals import ask_counterfactuals
+from pipeline.evaluation.pair_scores import Scores
+from pipeline.evaluation.probes import message_kernel, predict_by_ridge, retained
+from pipeline.evaluation.queries import ask_parts
 from pipeline.runs import Spread
-
-Floats = NDArray[np.float64]
-Numbers = NDArray[np.int64]
-Part = tuple[Numbers, Numbers]
-
-ACTION_BINS = 5
-"""An action of more values than this is held out by fifths."""
 
 
 def predict_outcome(
@@ -71,34 +54,17 @@ def predict_outcome(
     Raises:
         HeliographError: The cache lacks a label, or has too few values to leave one out.
     """
-    require_labels(labels, (outcome, action))
-    known = ~np.isnan(labels[action])
-    groups = np.full(len(known), -1)
-    groups[known] = bin_property(labels[action][known], bins=ACTION_BINS)
-    column = np.where(known, labels[outcome], np.nan)
-    parts = labelled_parts(context, column)
-    fewest = min(
-        (np.sum(groups[train] != group) for train, _ in parts for group in set(groups)), default=0
-    )
-    if groups.max() < 1 or fewest < MIN_CLIPS:
-        raise HeliographError(
-            f"{outcome!r} after {action!r} cannot be predicted: it needs two values of the action "
-            f"and {MIN_CLIPS} clips of known outcome in training and in test"
-        )
+    clips = ActedClips.of(context, labels, outcome, action)
     sources: dict[str, Sequence[Floats]] = {
         "messages": [message_kernel(messages) for messages in context.tokens],
         "features": feature_kernels,
     }
-    nothing = {"action": [np.zeros((len(known), len(known)))] * len(parts)}
-    resampler = Resampler(context.objects, [test for _, test in parts])
+    nothing = {"action": [np.zeros((len(clips.outcome),) * 2)] * len(clips.parts)}
     entry: dict[str, Any] = {
         "outcome_label": outcome,
         "action_label": action,
-        "left_out": int(groups.max()) + 1,
+        "left_out": int(clips.groups.max()) + 1,
     }
-
-    def with_action(kernel: Floats, targets: Floats, part: Part) -> Floats:
-        return _predict_left_out(kernel, labels[action], targets, groups, part, context)
 
     def without_action(kernel: Floats, targets: Floats, part: Part) -> Floats:
         return predict_by_ridge(kernel, targets, *part, context)
@@ -106,88 +72,49 @@ def predict_outcome(
     scores: dict[str, Scores] = {}
     for source, kernels in (sources | nothing).items():
         counts, errors = [], []
-        for kernel, part in zip(kernels, parts, strict=True):
-            values, test = with_action(kernel, column, part), part[1]
-            right, asked = score_label_pairs(values, column[test], margin_of(context, outcome))
-            same = groups[test][:, None] == groups[test]
-            counts.append(count_pairs(right, asked & same[..., None], resampler.objects[test]))
-            errors.append(_r2(values, column[test]))
-        scores[source] = resampler.score(counts)
+        for kernel, part in zip(kernels, clips.parts, strict=True):
+            values, test = clips.predict_left_out(kernel, clips.outcome, part), part[1]
+            counts.append(clips.count_ordered(values, test))
+            errors.append(_r2(values, clips.outcome[test]))
+        scores[source] = clips.scorer.score(counts)
         entry[source] = scores[source].to_json(0) | {"r2": Spread.numbers(errors)}
     entry["retained"] = retained(scores["messages"], scores["features"])
-    entry["above_median"] = _above_median(sources, column, parts, resampler, without_action)
-    entry["above_median_left_out"] = _above_median(
-        sources | nothing, column, parts, resampler, with_action
-    )
+    entry["above_median"] = _above_median(sources, clips, without_action)
+    entry["above_median_left_out"] = _above_median(sources | nothing, clips, clips.predict_left_out)
+    entry["counterfactual"] = ask_counterfactuals(clips)
+    entry["queries"] = ask_parts(context, clips)
     return entry
 
 
 def _above_median(
     sources: Mapping[str, Sequence[Floats]],
-    column: Floats,
-    parts: Sequence[Part],
-    resampler: Resampler,
+    clips: ActedClips,
     predict: Callable[[Floats, Floats, Part], Floats],
 ) -> dict[str, Any]:
     """Score, over test clips, whether each is predicted above the median of the training clips.
 
-    The answer is fitted as 0 or 1 by least squares, for each of `sources`. `ratio` is what the
-    paper calls retained: accuracy over accuracy, chance included.
+    The answer is fitted as 0 or 1 by least squares, for each of `sources`. `above_action` is what
+    messages add to the action, where that is one of them. `ratio` is what the paper calls retained:
+    accuracy over accuracy, chance included.
     """
     entry: dict[str, Any] = {}
     scores: dict[str, Scores] = {}
     for source, kernels in sources.items():
         counts = []
-        for kernel, part in zip(kernels, parts, strict=True):
+        for kernel, part in zip(kernels, clips.parts, strict=True):
             train, test = part
-            above = np.where(column > np.median(column[train]), 1.0, 0.0)
-            right = share_right(predict(kernel, above, part), above[test] > 0.5)
-            each = np.eye(len(test), dtype=bool)[..., None]  # a clip is compared with no other
-            counts.append(count_pairs(each * right[:, None, None], each, resampler.objects[test]))
-        scores[source] = resampler.score(counts)
+            above = clips.is_above(train)
+            values = predict(kernel, above.astype(np.float64), part)
+            counts.append(clips.count_each(share_right(values, above[test]), test))
+        scores[source] = clips.scorer.score(counts)
         entry[source] = scores[source].to_json(0)
     messages, features = scores["messages"], scores["features"]
+    if "action" in scores:
+        entry["above_action"] = (messages - scores["action"]).to_json(0)
     return entry | {
         "retained": retained(messages, features),
         "ratio": float(messages.mean[0] / features.mean[0]),
     }
-
-
-def share_right(values: Floats, above: NDArray[np.bool_]) -> Floats:
-    """Return 1 where a prediction is on the right side of one half, 0 where not, 0.5 on it.
-
-    Predictions equal to one half up to rounding are on it.
-
-    Args:
-        values: Predictions, (n,).
-        above: Whether the truth is above one half, (n,).
-    """
-    table = exceeds(np.append(values, 0.5)[:, None])[..., 0]  # one half is compared like the rest
-    larger, smaller = table[:-1, -1], table[-1, :-1]
-    return np.where(larger | smaller, larger == above, 0.5)
-
-
-def _predict_left_out(
-    kernel: Floats,
-    action: Floats,
-    targets: Floats,
-    groups: Numbers,
-    part: Part,
-    context: MessageContext,
-) -> Floats:
-    """Predict the test clips of `part`, each without training clips of its own action.
-
-    From what is in `kernel`, the action, and their product; where training shows one action only,
-    nothing can be learnt about it and it is left out.
-    """
-    train, test = part
-    predicted = np.empty(len(test))
-    for group in np.unique(groups[test]):
-        inside, members = train[groups[train] != group], groups[test] == group
-        scaled = standardise(action, inside)
-        combined = kernel + np.multiply.outer(scaled, scaled) * (1 + kernel)
-        predicted[members] = predict_by_ridge(combined, targets, inside, test[members], context)
-    return predicted
 
 
 def _r2(values: Floats, column: Floats) -> float:

@@ -8,9 +8,8 @@ seeds differ by beyond their objects. An accuracy has the score interval of Wils
 variance, Student's t in place of z, and never fewer doubts than one wrong pair of objects would
 leave; a difference has its t interval. `benchmarks/coverage.py` measures how often they hold.
 
-`Resampler` also draws objects and seeds again, with replacement and independently (Owen 2007, "The
-pigeonhole bootstrap"). Two results of one `Resampler` are drawn alike, and their objects contribute
-to the difference: it is paired.
+Two results of one `PairScorer` are of the same objects, so that their difference is paired, and so
+is their ratio (the delta method).
 
 Columns, everywhere: one for each property, then, for accuracies, one for "all at once".
 """
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from pipeline.game import judge_pairs
-from pipeline.metrics import draw_objects, merge_ties, number_objects
+from pipeline.metrics import merge_ties, number_objects
 from pipeline.runs import Spread
 
 Floats = NDArray[np.float64]
@@ -100,27 +99,26 @@ def score_auc(scores: Floats, high: Bools) -> tuple[Floats, Bools]:
 class Scores:
     """Accuracies of S seeds, or differences of them.
 
-    `per_seed` is (S, columns), `drawn` (n, S, columns) the same in each of n bootstrap draws of
-    objects, and `weights` (n, S) says how often each seed was drawn. `influence` (G, S, columns)
-    is what each of G test objects adds to the accuracy of a seed beyond its share.
+    `per_seed` is (S, columns), and `influence` (G, S, columns) what each of G test objects adds to
+    the accuracy of a seed beyond its share.
     """
 
     per_seed: Floats
-    drawn: Floats
-    weights: NDArray[np.int64]
     influence: Floats
     within: tuple[float, float] = (0.0, 1.0)
 
     def __repr__(self) -> str:
-        return f"Scores(per_seed={self.per_seed.shape}, draws={len(self.drawn)})"
+        return f"Scores(per_seed={self.per_seed.shape}, objects={len(self.influence)})"
 
     def __sub__(self, other: Scores) -> Scores:
-        """The paired difference: both must come from one `Resampler`."""
+        """The paired difference: both must come from one `PairScorer`."""
+        return self.less(other, 1.0)
+
+    def less(self, other: Scores, times: float) -> Scores:
+        """The paired difference from the other's scores times a number."""
         return Scores(
-            self.per_seed - other.per_seed,
-            self.drawn - other.drawn,
-            self.weights,
-            self.influence - other.influence,
+            self.per_seed - times * other.per_seed,
+            self.influence - times * other.influence,
             (-1.0, 1.0),
         )
 
@@ -130,11 +128,6 @@ class Scores:
         known = ~np.isnan(self.per_seed)
         return _share(np.nan_to_num(self.per_seed).sum(0), known.sum(0).astype(np.float64))
 
-    def drawn_means(self) -> Floats:
-        """The mean over the seeds drawn, in each draw: (n, columns)."""
-        known = self.weights[:, :, None] * ~np.isnan(self.drawn)
-        return _share((np.nan_to_num(self.drawn) * known).sum(1), known.sum(1))
-
     def interval(self) -> Floats:
         """Both ends of the 95 % interval of the mean over seeds: (columns, 2).
 
@@ -143,12 +136,16 @@ class Scores:
         objects = len(self.influence)
         if objects < 2:
             return np.full((self.per_seed.shape[1], 2), np.nan)
-        variance, freedom = self._variance()
-        reach = stdtrit(freedom, 0.975)
         if self.within == (0.0, 1.0):
-            return _score_interval(self.mean, variance, reach, objects)
-        half = reach * np.sqrt(variance)
+            variance, freedom = self._variance()
+            return _score_interval(self.mean, variance, stdtrit(freedom, 0.975), objects)
+        half = self.half_width()
         return np.clip(np.stack([self.mean - half, self.mean + half], axis=-1), *self.within)
+
+    def half_width(self) -> Floats:
+        """Half the width of the t interval of the mean over seeds: (columns,)."""
+        variance, freedom = self._variance()
+        return np.asarray(stdtrit(freedom, 0.975) * np.sqrt(variance))
 
     def _variance(self) -> tuple[Floats, Floats]:
         """Return the variance of the mean and its degrees of freedom, (columns,) each.
@@ -187,45 +184,28 @@ class Scores:
         return stated[-1] | {"properties": dict(zip(properties, stated[:-1], strict=True))}
 
 
-class Resampler:
-    """Draws the test objects of a run and its seeds again, the same for everything it scores."""
+class PairScorer:
+    """Scores the test clips of the seeds of a run by their objects."""
 
-    def __init__(
-        self, objects: Sequence[str], tests: Sequence[NDArray[np.int64]], *, n: int = 1000
-    ) -> None:
+    def __init__(self, objects: Sequence[str], tests: Sequence[NDArray[np.int64]]) -> None:
         """`objects` (N,) names the object of each clip, `tests` the test clips of each seed."""
         self.objects = number_objects(list(objects), len(objects))
-        tested = np.unique(self.objects[np.concatenate(list(tests))])
-        drawn = draw_objects(np.arange(len(tested)), n=n, seed=0)  # (n, tested objects)
-        self._often = np.zeros((n, int(self.objects.max()) + 1))
-        self._often[:, tested] = drawn
-        self._tested = tested
-        self._seeds = draw_objects(np.arange(len(tests)), n=n, seed=1)  # (n, S)
+        self._tested = np.unique(self.objects[np.concatenate(list(tests))])
+        self._seeds = len(tests)
 
     def __repr__(self) -> str:
-        draws, seeds = self._seeds.shape
-        return f"Resampler({draws} draws of {self._often.shape[1]} objects and {seeds} seeds)"
+        return f"PairScorer({len(self._tested)} objects, {self._seeds} seeds)"
 
     def score(self, counts: Sequence[PairCounts]) -> Scores:
         """The scores of every seed's count_pairs, in the order of the seeds."""
-        if len(counts) != self._seeds.shape[1]:
-            raise ValueError(f"{len(counts)} counts for {self._seeds.shape[1]} seeds")
-        per_seed, drawn = [], []
-        columns = counts[0].right.shape[2]
-        influence = np.zeros((len(self._tested), len(counts), columns))
-        for number, of_seed in enumerate(counts):
-            often = self._often[:, of_seed.objects]  # (n, G)
-            pairs = often[:, :, None] * often[:, None]  # (n, G, G)
-            same = np.arange(len(of_seed.objects))
-            pairs[:, same, same] = often  # clips are never paired across copies of their object
-            right, asked = (
-                np.tensordot(pairs, sums, axes=2) for sums in (of_seed.right, of_seed.asked)
-            )
-            drawn.append(_share(right, asked))
-            per_seed.append(_share(of_seed.right.sum((0, 1)), of_seed.asked.sum((0, 1))))
-            rows = np.searchsorted(self._tested, of_seed.objects)
-            influence[rows, number] = _influence(of_seed, per_seed[-1])
-        return Scores(np.stack(per_seed), np.stack(drawn, axis=1), self._seeds, influence)
+        if len(counts) != self._seeds:
+            raise ValueError(f"{len(counts)} counts for {self._seeds} seeds")
+        per_seed = [_share(own.right.sum((0, 1)), own.asked.sum((0, 1))) for own in counts]
+        influence = np.zeros((len(self._tested), len(counts), counts[0].right.shape[2]))
+        for number, own in enumerate(counts):
+            rows = np.searchsorted(self._tested, own.objects)
+            influence[rows, number] = _influence(own, per_seed[number])
+        return Scores(np.stack(per_seed), influence)
 
     def score_pairs(
         self,

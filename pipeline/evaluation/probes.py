@@ -22,7 +22,7 @@ from data.errors import InvalidValueError
 from pipeline.dataset import ridge
 from pipeline.evaluation.adam import Adam
 from pipeline.evaluation.context import MessageContext, one_thread
-from pipeline.evaluation.pair_scores import Resampler, Scores, count_pairs, score_pairs
+from pipeline.evaluation.pair_scores import PairScorer, Scores, count_pairs, score_pairs
 from pipeline.metrics import entropy, exceeds, message_entropy, spearman
 from pipeline.runs import Spread
 
@@ -190,7 +190,7 @@ def predict_by_ridge(
         column,
         train,
         test,
-        objects=context.resampler.objects,
+        objects=context.scorer.objects,
         goodness=ridge.closeness(column),
     )
     return predictions[:, 0]
@@ -284,16 +284,14 @@ def _probe_entry(
     margin: float,
 ) -> dict[str, Any]:
     """Return the scores from `messages` and from `features`, and what the first retain."""
-    resampler = Resampler(context.objects, [test for _, test in parts])
+    scorer = PairScorer(context.objects, [test for _, test in parts])
     entry: dict[str, Any] = {}
     scores: dict[str, Scores] = {}
     for source, seeds in predicted.items():
         pairs = list(zip(seeds, (test for _, test in parts), strict=True))
-        scores[source] = resampler.score(
+        scores[source] = scorer.score(
             [
-                count_pairs(
-                    *score_label_pairs(values, column[test], margin), resampler.objects[test]
-                )
+                count_pairs(*score_label_pairs(values, column[test], margin), scorer.objects[test])
                 for values, test in pairs
             ]
         )
@@ -305,12 +303,12 @@ def _probe_entry(
 def retained(messages: Scores, features: Scores) -> dict[str, Any] | None:
     """Return what messages keep of the features' accuracy above one half, with its interval.
 
+    The interval is that of the delta method, Student's t.
+
     None where the interval of the features' accuracy reaches down to one half.
     """
     if not features.interval()[0, 0] > 0.5:
         return None
     kept, whole = (float(scores.mean[0]) - 0.5 for scores in (messages, features))
-    drawn_kept, drawn_whole = (scores.drawn_means()[:, 0] - 0.5 for scores in (messages, features))
-    ratios = drawn_kept[drawn_whole > 0] / drawn_whole[drawn_whole > 0]
-    low, high = np.nanquantile(ratios, [0.025, 0.975])
-    return {"value": kept / whole, "interval": [float(low), float(high)]}
+    half = float(messages.less(features, kept / whole).half_width()[0]) / whole
+    return {"value": kept / whole, "interval": [kept / whole - half, kept / whole + half]}

@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from pipeline.dataset import Split, holds_out_cells
 from pipeline.evaluation.context import MessageContext, recorded_split
 from pipeline.metrics import (
+    COMPOSITIONAL,
+    LEAST_NULLS,
     METRICS,
     NOT_TESTED,
     UNDECIDED,
@@ -206,6 +209,7 @@ def _add_verdicts(
     """Add to each metric what null seeds have, and its verdict if it is structural."""
     several = context.labels.shape[1] > 1
     nulls = len(evidence.nulls)
+    alone = evidence.of_each_seed() if nulls >= LEAST_NULLS else []
     p_null = evidence.p_null()
     words = evidence.verdicts() if nulls else [NOT_TESTED] * len(assessments)
     if kind == TRAINING:
@@ -219,6 +223,19 @@ def _add_verdicts(
             }
         if metric.structural:
             entries[name]["verdict"] = words[number] if several else UNDEFINED
+        if metric.structural and several and nulls >= LEAST_NULLS and kind != TRAINING:
+            entries[name]["compositional_seeds"] = _share([one[number] for one in alone])
+
+
+def _share(words: Sequence[str]) -> dict[str, Any]:
+    """Return the share of seeds that are compositional, and its interval over seeds.
+
+    That of Clopper and Pearson 1934.
+    """
+    count, found = len(words), words.count(COMPOSITIONAL)
+    low = betaincinv(found, count - found + 1, 0.025) if found else 0.0
+    high = betaincinv(found + 1, count - found, 0.975) if found < count else 1.0
+    return {"value": found / count, "interval": [float(low), float(high)], "of": count}
 
 
 def _own_positions(context: MessageContext, evidence: Evidence) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from pipeline.dataset import (
 from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.baselines.predictors import BaselineInputs, ridge_whole
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
-from pipeline.evaluation.pair_scores import Resampler
+from pipeline.evaluation.pair_scores import PairScorer
 from pipeline.game import beyond_margin
 from pipeline.metrics import exceeds
 from pipeline.runs import Run
@@ -230,8 +230,8 @@ def _score(
     answers: Sequence[NDArray[np.bool_]],
     clips: Sequence[Numbers],
 ) -> dict[str, Any]:
-    resampler = Resampler(others.objects, clips)
-    scores = resampler.score_pairs(answers, others.labels, clips, context.config.tie_margins)
+    scorer = PairScorer(others.objects, clips)
+    scores = scorer.score_pairs(answers, others.labels, clips, context.config.tie_margins)
     return scores.by_property(context.config.properties)
 
 
@@ -284,5 +284,5 @@ def _with_asked(
     labels = np.full((total, examples.labels.shape[1]), np.nan)
     labels[:known] = examples.labels
     objects = np.full(total, -1)
-    objects[:known] = context.resampler.objects
+    objects[:known] = context.scorer.objects
     return np.arange(known, total), objects, labels

@@ -4,12 +4,13 @@
 name, title              of the claim
 says, source             what the paper or its model card says, and where
 holds, file              what the paper's repository holds, and in which file
-run                      which run of the recipe is asked; of another `experiment`, where named
+run                      which run of the recipe is asked, several for `measures`; of another
+                         `experiment`, where named
 retest                   how: a re-test of `pipeline.evaluation.claims`
 sees                     the view of a newcomer, for a re-test that has one
 options                  of the re-test
 measures                 or: path in metrics.json = "what it is"
-needs                    or: what it takes that is not here; then nothing is run
+needs                    what the other experiment takes that is not made here
 """
 
 from __future__ import annotations
@@ -34,13 +35,18 @@ class Claim(StrictModel):
     holds: str = ""
     file: str = ""
     experiment: str | None = None
-    run: str | None = None
+    run: str | list[str]
     retest: str | None = None
     sees: str | None = None
     other: str | None = None
     options: dict[str, Any] = Field({})
     measures: dict[str, str] = Field({})
     needs: str | None = None
+
+    @property
+    def runs(self) -> list[str]:
+        """Which runs are asked."""
+        return [self.run] if isinstance(self.run, str) else self.run
 
     def shortened(self, steps: int) -> Claim:
         """Return the claim with so many steps of training at most, where its re-test has any."""
@@ -58,15 +64,17 @@ class Claim(StrictModel):
         """
         if not self.name.replace("-", "").isalnum():
             yield f"{self.name!r} is no name of a file: letters, digits, hyphens"
-        ways = [self.retest is not None, bool(self.measures), self.needs is not None]
-        if sum(ways) != 1:
-            yield "a claim has one of retest, measures and needs"
+        if (self.retest is not None) == bool(self.measures):
+            yield "a claim has either a retest or measures"
+        if self.retest is not None and len(self.runs) != 1:
+            yield "a retest is of one run"
+        if self.needs is not None and self.experiment is None:
+            yield "needs are those of another experiment"
         if self.retest is not None and self.retest not in retests():
             yield f"no re-test {self.retest!r}: there are {', '.join(retests())}"
-        if self.needs is None and self.run is None:
-            yield "which run is asked? run is missing"
-        if self.experiment is None and self.run is not None and self.run not in runs:
-            yield f"no run {self.run!r}: there are {', '.join(runs)}"
+        for name in self.runs if self.experiment is None else ():
+            if name not in runs:
+                yield f"no run {name!r}: there are {', '.join(runs)}"
         if self.other is not None and self.other not in runs:
             yield f"no other run {self.other!r}: there are {', '.join(runs)}"
         if self.sees is not None and self.sees not in views:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from data.errors import HeliographError
 from data.files import atomic_write, open_regular
 from pipeline.evaluation import retest, retests
 from pipeline.experiments.claim import Claim
+from pipeline.experiments.recipe import NAMES, Recipe, find
 from pipeline.experiments.tables import Table, measured_rows, value_text
 from pipeline.runs import BROKEN, Run
 
@@ -32,9 +34,10 @@ PAGE = "claims.md"
 INTRODUCTION = """\
 What the paper (arXiv 2604.03266), its specification and its model cards say; what their repository,
 [TomekKaszynski/emergent-physics-comm]({repository}),
-holds at commit `{commit}`; and what was measured here. The clips are made, not those of the paper:
-a number here says whether a claim holds for agents of its kind on other clips, not whether its own
-number is right. Intervals are 95 %, over test objects and seeds. The page is written by
+holds at commit `{commit}`; and what was measured here. Unless a command names features, the clips
+are made, not those of the paper: a number here says whether a claim holds for agents of its kind on
+other clips, not whether its own number is right. Intervals are 95 %, over test objects and seeds.
+The page is written by
 
     {command}
 
@@ -81,6 +84,7 @@ def measure_claims(
     folder: Path,
     caches: Mapping[str, Path],
     stage: Stage,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ClaimResult]:
     """Measure every claim that can be; of the others the result says why not.
 
@@ -89,39 +93,73 @@ def measure_claims(
         folder: Of the experiment, OUT/NAME.
         caches: Of its views, by name.
         stage: Times a stage, as `StageTimes` does.
+        left_out: Why which runs of the recipe are not there, by name.
 
     Raises:
         HeliographError: A run is damaged.
     """
-    return [_measure(claim, folder, caches, stage) for claim in claims]
+    return [_measure(claim, folder, caches, stage, left_out) for claim in claims]
 
 
-def _measure(claim: Claim, folder: Path, caches: Mapping[str, Path], stage: Stage) -> ClaimResult:
-    command = _command(folder.name, folder)
-    if claim.needs is not None:
-        return ClaimResult(claim, f"not run: needs {claim.needs}", None, command)
-    assert claim.run is not None
+def _measure(
+    claim: Claim,
+    folder: Path,
+    caches: Mapping[str, Path],
+    stage: Stage,
+    left_out: Mapping[str, str],
+) -> ClaimResult:
     experiment = claim.experiment or folder.name
-    path = folder.parent / experiment / "runs" / claim.run
-    if claim.experiment is not None and not (path / "metrics.json").exists():
-        command = _command(experiment, folder)
-        return ClaimResult(claim, f"not run: {command}, then this", None, command)
-    run = Run.open(path)
+    asked = find(experiment) if claim.needs and experiment in NAMES else None
+    command = _command(experiment, folder, asked)
+    paths = [folder.parent / experiment / "runs" / name for name in claim.runs]
+    lacking = _lacking(claim, paths, caches, left_out, command)
+    if lacking is not None:
+        return ClaimResult(claim, f"not run: {lacking}", None, command)
     if claim.retest is None:
-        rows = measured_rows(claim.run, claim.run, run.metrics(), claim.measures)
-        sentence = "; ".join(f"{row.title} {value_text(row)}" for row in rows)
-        cells = [[row.title, value_text(row), row.verdict or "-"] for row in rows]
-        table = ["what", "here [95 %]", "verdict"], cells
-        return ClaimResult(claim, sentence, table, _command(experiment, folder))
+        return _read(claim, [Run.open(path) for path in paths], command)
+    (path,) = paths
     test = retests()[claim.retest]
     try:
-        entry = _entry(claim, run, folder, caches, stage)
+        entry = _entry(claim, Run.open(path), folder, caches, stage)
     except HeliographError as error:
         return ClaimResult(claim, f"not run: {error}", None, command)
     if claim.sees is not None:
         words = ["heliograph", "onboard", str(path), str(caches[claim.sees])]
         command = shlex.join(words)
     return ClaimResult(claim, test.sentence(entry), test.table(entry), command)
+
+
+def _lacking(
+    claim: Claim,
+    paths: Sequence[Path],
+    caches: Mapping[str, Path],
+    left_out: Mapping[str, str],
+    command: str,
+) -> str | None:
+    """Return what a claim needs that is not there; None where all is."""
+    if claim.experiment is not None:
+        if all((path / "metrics.json").exists() for path in paths):
+            return None
+        return f"{command}, then this" if claim.needs is None else f"needs {claim.needs}"
+    for name in [*claim.runs, *([claim.other] if claim.other else [])]:
+        if name in left_out:
+            return f"{name} {left_out[name]}"
+    if claim.sees is not None and claim.sees not in caches:
+        return f"the newcomer sees {claim.sees}: give it with --features {claim.sees}=FILE"
+    return None
+
+
+def _read(claim: Claim, runs: Sequence[Run], command: str) -> ClaimResult:
+    """Return what metrics.json says of runs."""
+    parts, cells = [], []
+    for name, run in zip(claim.runs, runs, strict=True):
+        rows = measured_rows(name, name, run.metrics(), claim.measures)
+        said = "; ".join(f"{row.title} {value_text(row)}" for row in rows)
+        of = f"{name}: " if len(runs) > 1 else ""
+        parts.append(of + said)
+        cells += [[of + row.title, value_text(row), row.verdict or "-"] for row in rows]
+    table = ["what", "here [95 %]", "verdict"], cells
+    return ClaimResult(claim, ". ".join(parts), table, command)
 
 
 def _entry(
@@ -152,8 +190,11 @@ def _entry(
     return json.loads(json.dumps(entry))
 
 
-def _command(name: str, folder: Path) -> str:
-    return shlex.join(["heliograph", "experiment", name, "--out", str(folder.parent)])
+def _command(name: str, folder: Path, given: Recipe | None = None) -> str:
+    """Return what runs an experiment, with the files that it is given."""
+    files = [f"--features {view}=FILE" for view in given.sources] if given else []
+    words = ["heliograph", "experiment", name, *" ".join(files).split()]
+    return shlex.join([*words, "--out", str(folder.parent)])
 
 
 # The page

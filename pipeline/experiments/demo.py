@@ -33,11 +33,11 @@ PICTURE = "messages.png"
 PERMUTATIONS = 200
 NULL_SEEDS = 2  # with the three others they fill the five that are trained side by side
 ROWS = {
-    "agents": ("chosen on validation", "told by their messages alone"),
+    "agents": ("chosen on validation", "from their messages alone"),
     "differences": ("baseline: differences", "what moves, without any network"),
     "pixels": ("baseline: pixels", "the frames, without any network"),
     "majority": ("baseline: majority", "always the most frequent answer"),
-    "quantised ridge": ("baseline: quantised_ridge", "regression in as many symbols"),
+    "quantised ridge": ("baseline: quantised ridge", "regression in as many symbols"),
     "ridge": ("baseline: ridge", "regression on the same features"),
 }
 """Of the table at the end: the row of `score_rows`, and what it is in five words."""
@@ -63,7 +63,8 @@ def run_demo(out: Path, *, per_cell: int, seeds: int, epochs: int, show_page: bo
         extract_features(
             clips, features, backbone=view.load(device="auto", hub_dir=None), sampling=view.sampling
         )
-    log(f"3/4 {AGENTS} agents learn to tell {' and '.join(PROPERTIES)}: {out / 'run'}")
+    about = " and ".join(PROPERTIES)
+    log(f"3/4 {AGENTS} agents learn to send messages about {about}: {out / 'run'}")
     log(f"    {seeds} times, and {NULL_SEEDS} times on shuffled labels, as a control")
     run = _train(features, out / "run", seeds, epochs)
     log("4/4 scores, on grid cells that were in neither training nor validation")
@@ -126,7 +127,7 @@ def _print_scores(metrics: RunMetrics) -> None:
 
 
 def _print_messages(run: Run, clips: list[Clip], out: Path) -> None:
-    """Print messages of held-out cells, from their videos: what they tell, and what is true.
+    """Print messages of held-out cells, from their videos: what they say, and what is true.
 
     The clips are shown in a picture.
     """
@@ -139,10 +140,10 @@ def _print_messages(run: Run, clips: list[Clip], out: Path) -> None:
     rows = []
     for clip in shown:
         message = speaker(clip)
-        told = {own.name: f"{own.value:.2f}" for own in message.readings or ()}
-        pairs = ((told.get(name, "-"), f"{clip.labels[name]:.2f}") for name in PROPERTIES)
+        sent = {own.name: f"{own.value:.2f}" for own in message.readings or ()}
+        pairs = ((sent.get(name, "-"), f"{clip.labels[name]:.2f}") for name in PROPERTIES)
         rows.append([clip.id, str(message), *itertools.chain.from_iterable(pairs)])
-    heads = itertools.chain.from_iterable((f"{name} told", "true") for name in PROPERTIES)
+    heads = itertools.chain.from_iterable((f"{name} sent", "true") for name in PROPERTIES)
     echo()
     print_table(["video of a cell never seen", "message", *heads], rows)
     echo()

@@ -12,8 +12,8 @@ from pipeline.report import Axis, IntervalPanel, IntervalRow
 
 BY_CHANCE = "what permuted properties give"
 KINDS = {
-    "chance": "always the likelier answer",
-    "ridge": "ridge regression on the features",
+    "majority": "majority: always the most frequent answer",
+    "ridge": "ridge: regression on the features",
     "paper": "the paper's number",
 }
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%?)")
@@ -31,7 +31,7 @@ def accuracy_panels(rows: Sequence[ResultRow]) -> list[IntervalPanel]:
             if score.mean is None:
                 score = of_run["accuracy_last_epoch"]
             others = {
-                "chance": _mean(of_run.get("baselines.majority")),
+                "majority": _mean(of_run.get("baselines.majority")),
                 "ridge": _mean(of_run.get("baselines.ridge")),
                 "paper": paper_value(of_run["accuracy_test"].paper),
             }

@@ -61,9 +61,10 @@ def render(
 def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     clips = recipe.clips
     rows = []
-    if clips is None:
-        rows.append(("features", f"given: {about['features']}"))
-    else:
+    if about.get("features"):
+        given = [f"{name} = {file}" for name, file in about["features"].items()]
+        rows.append(("features", f"given: {'; '.join(given)}"))
+    elif clips is not None:
         count = clips.grid**2 * clips.per_cell
         rows += [
             (

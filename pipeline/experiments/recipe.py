@@ -4,11 +4,16 @@ A recipe is a TOML file; ours are in `pipeline/experiments/recipes`, and `heliog
 also takes the path of yours. Every key that it may have:
 
     title, question, note    what the report says above and below the table
-    given = "..."            it needs features from a file (--features): which ones, in words
+    given = "..."            it needs features from files (--features): which ones, in words
     [clips]                  else it makes clips: scene, grid, per_cell, seconds
     [views.NAME]             features of the clips: so many `frames`, or `steps`, or `still` (one
                              frame); `pool`, an output as of `heliograph extract`; `backbone` and
-                             `weights` ("random"), where --backbone does not say
+                             `weights` ("random"), where --backbone does not say. Where features
+                             are given, a file
+    [views.NAME] of = "..."  what another view has, with its steps in the random `order` of this
+                             number, or so many steps in a row `averaged`, or with a label more:
+                             `without = ["mass", "volume"]` is mass_without_volume, what a straight
+                             line through the volumes leaves of the masses
     [train]                  settings of `heliograph train` for every run
     [evaluate]               permutations, outcome and action, controls, as `heliograph evaluate`
     [measures]               path in metrics.json = "what it is": lines of the second table
@@ -24,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -36,6 +41,7 @@ from pydantic_core import ErrorDetails
 from data.errors import HeliographError, InvalidValueError
 from data.files import open_regular
 from data.simulate import SCENES
+from data.wording import meant
 from pipeline.config import (
     StrictModel,
     TrainConfig,
@@ -52,8 +58,13 @@ from pipeline.training import group_game_settings, known_settings
 MOST_BYTES = 1 << 20
 NAMES = (
     "ramp", "collision", "vocabulary", "agents", "heterogeneous", "holistic", "phase87",
-    "paper-ramp", "claims",
+    "paper-ramp", "windows", "ramp-80", "three-backbones", "matched-frames", "residual-mass",
+    "claims",
 )  # fmt: skip
+DERIVED = ("of", "order", "averaged", "without")
+"""Keys of a view that is made from another."""
+FEATURES = "features"
+"""The only features of a recipe without views."""
 ACCURACY = "accuracy"
 """Stands for the three accuracies of the first table among a run's numbers of the paper."""
 
@@ -88,6 +99,10 @@ class ViewTable(StrictModel):
     pool: str | None = None
     backbone: str | None = None
     weights: Literal["random"] | None = None
+    of: str | None = None
+    order: Annotated[int, Field(ge=0)] | None = None
+    averaged: Annotated[int, Field(ge=2)] | None = None
+    without: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
 
 
 class PaperNumber(NamedTuple):
@@ -194,6 +209,10 @@ class AgentView:
         pool: the output of the backbone; None is its usual one.
         backbone: unless the user names another.
         weights: `random` for untrained ones of this backbone.
+        of: the view that it is made from; None: it is made from clips, or given.
+        order: the random order of that view's steps.
+        averaged: how many of its steps in a row become one.
+        without: a label, and the one whose straight line is taken from it.
     """
 
     name: str
@@ -203,6 +222,10 @@ class AgentView:
     pool: str | None = None
     backbone: str | None = None
     weights: str | None = None
+    of: str | None = None
+    order: int | None = None
+    averaged: int | None = None
+    without: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +237,15 @@ class RunRecipe:
     settings: Mapping[str, Any]
     paper: Mapping[str, PaperNumber]
     control: HolisticControl | None = None
+
+    def sees(self, views: Sequence[str]) -> tuple[str, ...]:
+        """Return what its agents see, each once.
+
+        Args:
+            views: Of the recipe, by name.
+        """
+        agents = self.settings.get("agents")
+        return tuple(dict.fromkeys(agents if isinstance(agents, list) else views))
 
     def config(self) -> TrainConfig:
         """Return what it will be trained with.
@@ -255,6 +287,11 @@ class Recipe:
         made = self.clips.name if self.clips else "given features"
         return f"Recipe({self.name}: {made}, {len(self.trainings)} runs)"
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The views that are made from clips, or given, by name; those of others follow."""
+        return tuple(view.name for view in self.views if view.of is None) or (FEATURES,)
+
     def sized(
         self,
         *,
@@ -262,17 +299,25 @@ class Recipe:
         per_cell: int | None = None,
         seeds: int | None = None,
         epochs: int | None = None,
+        null: int | None = None,
+        properties: Sequence[str] = (),
     ) -> Recipe:
         """Return the recipe in another size; None leaves what the recipe says.
 
         With fewer epochs than the encoders' own, these are as few; newcomers of claims have ten
-        steps for an epoch at most. What does not apply to given features is ignored.
+        steps for an epoch at most. What does not apply to given features is ignored. Properties
+        take the place of those of every run.
         """
         clips = self.clips
         if clips is not None:
             size = {"grid": grid or clips.grid, "per_cell": per_cell or clips.per_cell}
             clips = clips.model_copy(update=size)
-        more = {"seeds": seeds, "epochs": epochs}
+        more = {
+            "seeds": seeds,
+            "epochs": epochs,
+            "null": null,
+            "properties": list(properties) or None,
+        }
         changes = {name: value for name, value in more.items() if value is not None}
         trainings = []
         for run in self.trainings:
@@ -376,7 +421,9 @@ def _explain(details: ErrorDetails) -> tuple[str, str]:
     if loc[0] == "paper" and len(loc) > 1:
         return part, f"{loc[1]} of the paper is not [number, source]"
     if details["type"] == "extra_forbidden":
-        return part, f"no key {loc[0]!r}: the keys are {', '.join(TABLES[table].model_fields)}"
+        known = TABLES[table].model_fields
+        hint = meant(loc[0], known, f"the keys are {', '.join(known)}")
+        return part, f"no key {loc[0]!r}: {hint}"
     details["loc"] = (loc[0],)
     return part, sentence(details, {})
 
@@ -390,7 +437,7 @@ def _mistakes(file: RecipeFile, recipe: Recipe) -> Iterator[tuple[str, str]]:
     if file.clips is not None and not file.views:
         yield "", "no [views.NAME] says which features to make of the clips"
     for view in recipe.views:
-        for reason in _mistakes_of_view(view):
+        for reason in _mistakes_of_view(view, recipe):
             yield f"views.{view.name}", reason
     for path in file.measures:
         if not has_key(path):
@@ -412,9 +459,17 @@ def _mistakes(file: RecipeFile, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "runs", "every run needs a name of its own, and at least one run is needed"
 
 
-def _mistakes_of_view(view: AgentView) -> Iterator[str]:
+def _mistakes_of_view(view: AgentView, recipe: Recipe) -> Iterator[str]:
     if not view.name.replace("-", "").isalnum():
         yield "a view has a plain name: letters, digits, hyphens"
+    own = {name for name, value in vars(view).items() if value is not None and value is not False}
+    changes, made = own & {"order", "averaged", "without"}, own - {"name", *DERIVED}
+    if len(changes) != (view.of is not None):
+        yield "a view of another has one of order, averaged and without"
+    if view.of is not None and view.of not in recipe.sources:
+        yield f"no view {view.of!r} that it is of: there are {', '.join(recipe.sources)}"
+    if made and (view.of is not None or recipe.clips is None):
+        yield f"{min(made)} is of features that are made from clips"
     if view.frames is not None and (view.still or view.steps is not None):
         yield f"frames stands alone, without {'still' if view.still else 'steps'}"
     if view.still and "motion" in (view.pool or ""):
@@ -436,8 +491,7 @@ def _mistakes_of_run(run: RunRecipe, part: str, recipe: Recipe) -> Iterator[tupl
         yield part, str(error)
     views = [view.name for view in recipe.views]
     agents = run.settings.get("agents")
-    seen = agents if isinstance(agents, list) else views
-    for name in seen:
+    for name in run.sees(views):
         if name not in views:
             yield part, f"no view {name!r} to see: there are {', '.join(views) or 'none'}"
     if len(views) > 1 and not isinstance(agents, list):

@@ -2,6 +2,7 @@
 
     OUT/clips/ramp-5x5x12-2s/            shared by every experiment on the scene
     OUT/features/ramp-....h5             shared too; its name says backbone, output and steps
+                                         (neither where features are given, but copies of .pt)
     OUT/NAME/runs/<run>/                 run folders, each with its own report.html
     OUT/NAME/table.csv, table.json       every number, in long form
     OUT/NAME/experiment.json             what was run, and how long each stage took
@@ -16,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +29,15 @@ from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write, open_regular, sha256_file
 from data.interchange import import_features
 from data.manifests import read_manifest
+from data.simulate import SCENES
 from data.versions import package_versions
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
 from pipeline.experiments.claims import PAGE, ClaimResult, claims_page, measure_claims
+from pipeline.experiments.derived import derive
 from pipeline.experiments.page import render
-from pipeline.experiments.recipe import PaperNumber, Recipe, RunRecipe
+from pipeline.experiments.recipe import FEATURES, PaperNumber, Recipe, RunRecipe
 from pipeline.experiments.tables import ResultRow, as_csv, result_rows
 from pipeline.experiments.views import ViewFeatures
 from pipeline.extraction import default_workers
@@ -50,14 +53,15 @@ class RunOptions:
     """What a recipe is run with.
 
     `backbones`: of its views in their order, the last one for all that are left; none: the views'
-    own. `features`: a file for a recipe that needs one (.pt of the paper, or a cache). `overwrite`:
-    train runs that are there anew.
+    own. `features`: files (.pt of the paper, or caches) by view, "features" where a recipe has no
+    views; then no clips are made, and what sees another view is left out. `overwrite`: train runs
+    that are there anew.
     """
 
     backbones: tuple[str, ...] = ()
     device: str = "auto"
     hub_dir: Path | None = None
-    features: Path | None = None
+    features: Mapping[str, Path] = field(default_factory=dict)
     overwrite: bool = False
 
 
@@ -91,15 +95,19 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
         HeliographError: a failure that the user can act on; what was done until then stays.
     """
     folder = Path(out) / recipe.name
-    views = _views(recipe, options.backbones)
+    left_out = require_features(recipe, options.features)
+    views = {} if _is_given(recipe, options.features) else _views(recipe, options.backbones)
     stages = StageTimes(folder / "experiment.json", _about(recipe, options, views))
     log(f"{recipe.name}: {recipe.title}")
     caches = _caches(recipe, Path(out), options, views, stages)
     lines: list[ResultRow] = []
-    count = len(recipe.trainings)
+    for name, reason in left_out.items():
+        log(f"  {name} is left out: it {reason}")
+    trainings = [training for training in recipe.trainings if training.name not in left_out]
+    count = len(trainings)
     result = ExperimentResult(recipe, folder, (), stages.seconds)
-    scene = _scene(recipe, Path(out))
-    for number, training in enumerate(recipe.trainings, 1):
+    scene = _scene(recipe, Path(out)) if views else []
+    for number, training in enumerate(trainings, 1):
         log(f"  {number}/{count} {training.title}")
         run = _train(training, caches, folder / "runs" / training.name, options, stages)
         for title, scored, paper in _scored_runs(training, run):
@@ -114,16 +122,15 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
         result = ExperimentResult(recipe, folder, tuple(lines), stages.seconds)
         _publish(result, stages.about, scene)
     if recipe.claims:
-        claims = tuple(measure_claims(recipe.claims, folder, caches, stages))
+        claims = tuple(measure_claims(recipe.claims, folder, caches, stages, left_out))
         result = dataclasses.replace(result, claims=claims)
         _publish(result, stages.about, scene)
     return result
 
 
 def _scene(recipe: Recipe, out: Path) -> list[tuple[str, str]]:
-    """Return pictures of a recipe's clips; none where features are given."""
-    if recipe.clips is None:
-        return []
+    """Return pictures of a recipe's clips."""
+    assert recipe.clips is not None
     return scene_pictures(read_manifest(out / "clips" / recipe.clips.name / "manifest.jsonl"))
 
 
@@ -163,13 +170,13 @@ class StageTimes:
 def _about(
     recipe: Recipe, options: RunOptions, views: Mapping[str, ViewFeatures]
 ) -> dict[str, Any]:
-    clips = recipe.clips
+    clips = recipe.clips if views else None
     return {
         "experiment": recipe.name,
         "title": recipe.title,
         "clips": None if clips is None else vars(clips) | {"folder": clips.name},
         "views": {name: str(view) for name, view in views.items()},
-        "features": str(options.features) if clips is None else None,
+        "features": {name: str(file) for name, file in options.features.items()} or None,
         "runs": {run.name: dict(run.settings) for run in recipe.trainings},
         "device": options.device,
         "cores": default_workers(),
@@ -183,17 +190,16 @@ def _about(
 
 def _views(recipe: Recipe, names: tuple[str, ...]) -> dict[str, ViewFeatures]:
     """Return how the features of each view are made, by its name; wrong values fail at once."""
-    if recipe.clips is None:
-        return {}
-    if len(names) > len(recipe.views):
-        takes = "one backbone" if len(recipe.views) == 1 else f"{len(recipe.views)} backbones"
+    own = [view for view in recipe.views if view.of is None]
+    if len(names) > len(own):
+        takes = "one backbone" if len(own) == 1 else f"{len(own)} backbones"
         raise InvalidValueError(
             f"{recipe.name} takes {takes}, not {len(names)}: {', '.join(names)}"
         )
-    left = (names[-1] if names else None,) * (len(recipe.views) - len(names))
+    left = (names[-1] if names else None,) * (len(own) - len(names))
     return {
         view.name: ViewFeatures.of(view, name)
-        for view, name in zip(recipe.views, (*names, *left), strict=True)
+        for view, name in zip(own, (*names, *left), strict=True)
     }
 
 
@@ -204,12 +210,27 @@ def _caches(
     views: Mapping[str, ViewFeatures],
     stages: StageTimes,
 ) -> dict[str, Path]:
-    """Return the cache of each view, or the one that is given, by name."""
+    """Return the cache of each view that is made or given, by name, and of those of others."""
+    if views:
+        caches = _make_caches(recipe, out, options, views, stages)
+    else:
+        caches = {name: _given(out, file) for name, file in options.features.items()}
+    for view in recipe.views:
+        if view.of in caches:
+            caches[view.name] = derive(view, caches[view.of], out / "features")
+    return caches
+
+
+def _make_caches(
+    recipe: Recipe,
+    out: Path,
+    options: RunOptions,
+    views: Mapping[str, ViewFeatures],
+    stages: StageTimes,
+) -> dict[str, Path]:
+    """Return the caches of views of clips, which are made where they are missing."""
     scene = recipe.clips
-    if scene is None:
-        require_features(recipe, options.features)
-        assert options.features is not None
-        return {"features": _given(out, options.features)}
+    assert scene is not None
     backbones.resolve_device(options.device)
     folder = out / "clips" / scene.name
     with stages("clips", anew=not (folder / "manifest.jsonl").exists()):
@@ -227,25 +248,71 @@ def _caches(
     return caches
 
 
-def require_features(recipe: Recipe, file: Path | None) -> None:
-    """Check that a recipe which needs a feature file is given one that has its properties.
+def _is_given(recipe: Recipe, files: Mapping[str, Path]) -> bool:
+    return recipe.clips is None or bool(files)
+
+
+def require_features(recipe: Recipe, files: Mapping[str, Path]) -> dict[str, str]:
+    """Check that a recipe has what its runs see, and that these have its properties.
+
+    Args:
+        recipe: The recipe.
+        files: Of its views, by name; none where it makes clips.
+
+    Returns:
+        Why which runs are left out, by name: of the files that they need some are not given.
 
     Raises:
-        HeliographError: it is not, or the file cannot be read.
+        HeliographError: A file cannot be read or has not the properties, or no run is left.
     """
-    if recipe.clips is not None:
-        return
-    if file is None:
-        raise InvalidValueError(
-            f"{recipe.name} needs {recipe.given}: give the file (.pt or .h5) with --features"
+    if not _is_given(recipe, files):
+        assert recipe.clips is not None
+        scene = recipe.clips.scene
+        _require_labels(
+            recipe, {}, [prop.label for prop in SCENES[scene].properties], f"the scene {scene}"
         )
-    labels = import_features(file).labels if file.suffix == ".pt" else cache.info(file)["labels"]
+        return {}
+    source = {view.name: view.of or view.name for view in recipe.views}
+    views = list(source) or [FEATURES]
+    left_out = {}
+    for run in recipe.trainings:
+        needed = dict.fromkeys(source.get(name, name) for name in run.sees(views))
+        lacking = [name for name in needed if name not in files]
+        if lacking:
+            left_out[run.name] = f"sees {', '.join(lacking)}: {_asked(recipe, lacking)}"
+    if len(left_out) == len(recipe.trainings):
+        given = recipe.given or "features of its views"
+        raise InvalidValueError(f"{recipe.name} needs {given}: {_asked(recipe, recipe.sources)}")
+    labels = {label for file in files.values() for label in _labels_of(file)}
+    labels |= {"_without_".join(view.without) for view in recipe.views if view.without}
+    _require_labels(recipe, left_out, labels, ", ".join(map(str, files.values())))
+    return left_out
+
+
+def _asked(recipe: Recipe, names: Sequence[str]) -> str:
+    """Return what to do for features of some views."""
+    if recipe.sources == (FEATURES,):
+        return "give the file (.pt or .h5) with --features"
+    files = " ".join(f"--features {name}=FILE" for name in names)
+    return f"give {'it' if len(names) == 1 else 'them'} (.pt or .h5) with {files}"
+
+
+def _labels_of(file: Path) -> Sequence[str]:
+    return list(
+        import_features(file).labels if file.suffix == ".pt" else cache.info(file)["labels"]
+    )
+
+
+def _require_labels(
+    recipe: Recipe, left_out: Collection[str], labels: Collection[str], where: str
+) -> None:
     for training in recipe.trainings:
-        for name in training.settings["properties"]:
+        for name in training.settings["properties"] if training.name not in left_out else ():
             if name not in labels:
+                what = f", {recipe.given}" if recipe.given else ""
                 raise HeliographError(
-                    f"{file} is not what {recipe.name} needs, {recipe.given}: it has no {name}, "
-                    f"its labels are {', '.join(labels) or 'none'}"
+                    f"{where} is not what {recipe.name} needs{what}: it has no {name}, its labels "
+                    f"are {', '.join(sorted(labels)) or 'none'}"
                 )
 
 
@@ -271,8 +338,7 @@ def _train(
     options: RunOptions,
     stages: StageTimes,
 ) -> Run:
-    agents = training.settings.get("agents")
-    seen = dict.fromkeys(agents) if isinstance(agents, list) else caches
+    seen = training.sees(list(caches))
     finished = (folder / "metrics.json").exists() and not options.overwrite
     with stages(f"training {training.name}", anew=not finished), ProgressBar(training.name) as bar:
         return train(

@@ -13,21 +13,24 @@ from typing import Any
 
 from pipeline.experiments.recipe import ACCURACY, PaperNumber
 from pipeline.metrics import COVERAGE, NOT_TESTED
-from pipeline.report import interval_of, p_text
-from pipeline.runs import SCORES, AccuracyEstimate, Estimate, Record, RunMetrics, Spread
+from pipeline.report import baseline_name, interval_of, p_text
+from pipeline.runs import (
+    SCORES,
+    AccuracyEstimate,
+    Estimate,
+    Record,
+    RunMetrics,
+    SeedShare,
+    Spread,
+)
 
 Table = tuple[list[str], list[list[str]]]
 
 ALL = "all at once"
-BASELINES = {
-    "ridge": "ridge",
-    "quantised_ridge": "quantised ridge",
-    "quantised_labels": "labels quantised",
-    "differences": "differences",
-    "pixels": "pixels",
-    "majority": "chance",
-}
-"""Baselines of the first table, and what their columns are called."""
+BASELINES = (
+    "ridge", "quantised_ridge", "quantised_labels", "differences", "pixels", "majority",
+)  # fmt: skip
+"""Baselines of the first table."""
 PLAIN = ("compositionality.", "bins.", "agreement.", "worth.compression.")  # no shares
 NOTHING = "-"
 
@@ -92,7 +95,11 @@ def result_rows(
         for name in BASELINES:
             entry = _of((metrics.baselines or {}).get(name), part)
             path = f"baselines.{name}"
-            rows.append(_line(setting, run, path, f"baseline: {name}", entry, None, part=part))
+            rows.append(
+                _line(
+                    setting, run, path, f"baseline: {baseline_name(name)}", entry, None, part=part
+                )
+            )
     return rows + measured_rows(setting, run, metrics, measures, paper)
 
 
@@ -165,7 +172,8 @@ def _numbers_of(entry: Record) -> dict[str, Any]:
         low, high, over = interval_of(entry)
         known |= {"low": low, "high": high, "over": over} if over else {}
     elif ends and None not in ends:
-        known |= {"low": ends[0], "high": ends[1], "over": "objects"}
+        over = "seeds" if isinstance(entry, SeedShare) else "objects"
+        known |= {"low": ends[0], "high": ends[1], "over": over}
     known |= {
         "chance": getattr(entry, "null_mean", None),
         "p_value": getattr(entry, "p_value", None),
@@ -200,9 +208,9 @@ def accuracy_table(lines: Sequence[ResultRow]) -> Table:
     what = f"accuracy of {parts[0]}, %" if len(parts) == 1 else "accuracy, %"
     known = {line.measure for line in lines if line.mean is not None}
     baselines = {
-        f"baselines.{name}": title
-        for name, title in BASELINES.items()
-        if title in ("ridge", "chance") or f"baselines.{name}" in known
+        f"baselines.{name}": baseline_name(name)
+        for name in BASELINES
+        if name in ("ridge", "majority") or f"baselines.{name}" in known
     }
     columns = [
         what, "chosen on validation [95 %]", "last epoch", "published protocol",
@@ -250,8 +258,8 @@ def measure_notes(lines: Sequence[ResultRow]) -> list[str]:
     notes = [COVERAGE] if any(line.over == "objects" for line in structure) else []
     if any(line.verdict == NOT_TESTED for line in structure):
         notes.append(
-            "Not tested: there are no null seeds, so nothing is claimed of the structure. A copy "
-            "of the recipe with `null = 39` under [train] trains 39 with each run."
+            "Not tested: there are no null seeds, so nothing is claimed of the structure. "
+            "`--null 39` trains 39 with each run (`null = 39` under [train] in a recipe)."
         )
     return notes
 

@@ -14,14 +14,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
+import backbones
 from backbones import Backbone
 from data.cache import ShardStore, describe_changes
 from data.clips import Clip, refuse_contradictions
 from data.cores import available_cores
+from data.manifests import list_clips
 from data.video import DecoderPool, Sampling, decoder_record
 from data.windows import Windows
 from pipeline.console import some_clips
@@ -38,11 +41,11 @@ def default_workers() -> int:
 
 
 def extract(
-    clips: Sequence[Clip],
-    target: Path,
+    clips: Sequence[Clip] | Sequence[Path | str] | Path | str,
+    out: Path | str,
     *,
-    backbone: Backbone,
-    sampling: Sampling,
+    backbone: Backbone | str = "dinov2_vits14",
+    sampling: Sampling | int = 8,
     windows: Windows | None = None,
     decoder: str = "pyav",
     accept_damaged: bool = False,
@@ -52,7 +55,7 @@ def extract(
     repair: Mapping[str, str] | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
 ) -> ExtractionSummary:
-    """Add the features of clips to the cache `target`, which keeps those that it has.
+    """Add the features of clips to the cache `out`, which keeps those that it has.
 
     On a CPU the features do not depend, to the bit, on the number of its cores, on `workers` or on
     the order in which clips are done: every pass of the backbone has one thread. On a GPU every
@@ -64,17 +67,17 @@ def extract(
     done for the next repair.
 
     Args:
-        clips: with distinct ids.
-        target: the `.h5` file; until it is written, shards are in `<target>.parts`.
-        backbone: gives (steps, dim) per clip.
-        sampling: its frames must make steps of the backbone.
+        clips: with distinct ids; or videos, folders and tables, as `list_clips` takes them.
+        out: the `.h5` file; until it is written, shards are in `<out>.parts`.
+        backbone: gives (steps, dim) per clip; or its name, as `backbones.load` takes it.
+        sampling: its frames must make steps of the backbone; or so many frames over the clip.
         windows: how each clip is cut into clips of their own; None: it is not.
         decoder: a key of `data.video.DECODERS`; windows are read by the reference alone.
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
         batch: clips in one forward pass on a GPU.
-        repair: ids of clips whose features in `target` are damaged -> sha256 of the file that they
+        repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays.
         progress: called after every clip, one call at a time, from several threads.
 
@@ -83,14 +86,20 @@ def extract(
         the cache.
 
     Raises:
-        HeliographError: the cache was made with another backbone, sampling, decoder or dtype, or
-            cannot be written; or one stretch of a file is two clips of different objects.
+        HeliographError: the clips or the backbone cannot be had; the cache was made with another
+            backbone, sampling, decoder or dtype, or cannot be written; or one stretch of a file is
+            two clips of different objects.
         OutOfMemoryError: the GPU or the machine has too little for a pass.
     """
+    clips = _as_clips(clips)
     if not repair:
         refuse_contradictions(clips)
-    steps = backbone.steps(sampling.frames)
-    summary = ExtractionSummary(Path(target), len(clips))
+    if isinstance(sampling, int):
+        sampling = Sampling(frames=sampling)
+    if isinstance(backbone, str):
+        backbone = backbones.load(backbone)
+    target, steps = Path(out), backbone.steps(sampling.frames)
+    summary = ExtractionSummary(target, len(clips))
     workers = workers or default_workers()
     with ShardStore(
         target,
@@ -135,6 +144,13 @@ def extract(
             if store.object_note:
                 summary.notes.append(store.object_note)
     return summary
+
+
+def _as_clips(clips: Sequence[Clip] | Sequence[Path | str] | Path | str) -> Sequence[Clip]:
+    given = [clips] if isinstance(clips, Path | str) else list(clips)
+    if all(isinstance(clip, Clip) for clip in given):
+        return cast(Sequence[Clip], given)
+    return list_clips(cast(Sequence[Path | str], given))
 
 
 def _device_record(backbone: Backbone, batch: int) -> dict[str, str]:

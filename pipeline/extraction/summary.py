@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.errors import HeliographError
+from data.errors import HeliographError, StoppedError
 from data.wording import counted
 from pipeline.console import ProgressBar, format_duration, log, some_clips, warn
 
@@ -151,10 +151,11 @@ def require_clips(summary: ExtractionSummary) -> None:
     """Check that an extraction ended by itself, with at least one clip.
 
     Raises:
-        HeliographError: it was interrupted, or every clip failed.
+        StoppedError: it was interrupted.
+        HeliographError: every clip failed.
     """
     if summary.interrupted:
-        raise HeliographError(
+        raise StoppedError(
             f"interrupted with {summary.finished} of {counted(summary.clips, 'clip')} finished: "
             "run the same command again to go on"
         )

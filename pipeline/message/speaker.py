@@ -31,6 +31,7 @@ from data.clips import Clip, id_of_file
 from data.differences import Difference, first_difference, value_text
 from data.errors import HeliographError
 from data.manifests import list_clips
+from data.notebooks import data_frame, html_table
 from data.video import DecoderPool, FrameBatch, Job, Outcome, Sampling, VideoError, WindowsJob
 from data.windows import Window, Windows
 from data.wording import counted
@@ -77,6 +78,36 @@ class Message:
         """The gloss as text: heads joined by commas, agents by ` | `; empty without a gloss."""
         return " | ".join(", ".join(words) for words in self.gloss or ())
 
+    def _repr_html_(self) -> str:
+        rows = [[reading.name, str(reading)] for reading in self.readings or ()]
+        if self.gloss:
+            rows.insert(0, ["in words", self.meaning])
+        if self.window is not None:
+            rows.insert(0, ["seconds", f"{self.window.start:g} to {self.window.end:g}"])
+        notes = [*self.missing, *([self.unchecked] if self.unchecked else [])]
+        return html_table(self.clip, ["message", str(self)], rows, notes)
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of one row; those of many messages can be concatenated.
+
+        Its columns are clip, message, meaning, the seconds of a window, and of each property the
+        estimate with the ends of its interval and the confidence in its third.
+
+        Raises:
+            HeliographError: pandas is not installed.
+        """
+        row: dict[str, Any] = {"clip": self.clip, "message": str(self), "meaning": self.meaning}
+        if self.window is not None:
+            row |= self.window._asdict()
+        for reading in self.readings or ():
+            low, high = reading.interval or (math.nan, math.nan)
+            row |= {reading.name: reading.value, f"{reading.name} low": low}
+            row |= {f"{reading.name} high": high, f"{reading.name} band": reading.band}
+            row[f"{reading.name} confidence"] = reading.confidence
+        if self.distance is not None:
+            row["unfamiliar"] = self.distance.unfamiliar
+        return data_frame({name: [value] for name, value in row.items()})
+
     def to_json(self) -> dict[str, Any]:
         """Return a line of `heliograph message --json`; it begins as in `messages.jsonl`."""
         return {
@@ -96,17 +127,25 @@ class Message:
 class Speaker:
     """The sender of a run and, once a video needs them, the backbones of its features.
 
-    Raises HeliographError for a run with a continuous channel.
+    Args:
+        run: The run, or its folder.
+        device: For the backbones.
+        weights: A file of weights for the backbone, in place of a download.
+        hub_dir: Where torch.hub keeps its repositories.
+
+    Raises:
+        HeliographError: for a folder that is no run, or a run with a continuous channel.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: Run | Path | str,
         *,
         device: str = "auto",
         weights: Path | str | None = None,
         hub_dir: Path | str | None = None,
     ) -> None:
+        run = Run.open(run)
         if not run.has_symbols:
             raise HeliographError(
                 f"{run.folder} has a continuous channel: its messages have no symbols; those for "
@@ -363,18 +402,8 @@ def load(
     weights: Path | str | None = None,
     hub_dir: Path | str | None = None,
 ) -> Speaker:
-    """Return a speaker of a run folder: `load(run)(path)` is a `Message`.
-
-    Args:
-        run: Its folder.
-        device: For the backbones.
-        weights: A file of weights for the backbone, in place of a download.
-        hub_dir: Where torch.hub keeps its repositories.
-
-    Raises:
-        HeliographError: for a folder that is no run, or a run with a continuous channel.
-    """
-    return Speaker(Run.open(run), device=device, weights=weights, hub_dir=hub_dir)
+    """Return the `Speaker` of a run folder: `load(run)(path)` is a `Message`."""
+    return Speaker(run, device=device, weights=weights, hub_dir=hub_dir)
 
 
 def _as_clip(clip: Clip | Path | str) -> Clip:

@@ -16,11 +16,11 @@ ADJECTIVES: dict[str, tuple[str, str, str]] = {
     "volume": ("small", "of middle size", "large"),
     "size": ("small", "of middle size", "large"),
     "density": ("of low density", "of middle density", "dense"),
-    "elasticity": ("dead", "of middle bounce", "bouncy"),
-    "restitution": ("dead", "of middle bounce", "bouncy"),
+    "elasticity": ("hardly bouncy", "of middle bounce", "bouncy"),
+    "restitution": ("hardly bouncy", "of middle bounce", "bouncy"),
     "friction": ("slippery", "of middle friction", "rough"),
     "stiffness": ("soft", "of middle stiffness", "stiff"),
-    "damping": ("ringing", "of middle damping", "damped"),
+    "damping": ("hardly damped", "of middle damping", "strongly damped"),
     "speed": ("slow", "of middle speed", "fast"),
 }
 

@@ -36,6 +36,7 @@ from pipeline.metrics.significance import (
 )
 from pipeline.metrics.topsim import topsim
 from pipeline.metrics.verdicts import (
+    COMPOSITIONAL,
     LEAST_NULLS,
     NOT_TESTED,
     UNDECIDED,
@@ -49,6 +50,7 @@ METRICS = known_metrics()
 """Every metric of this package, by name."""
 
 __all__ = [
+    "COMPOSITIONAL",
     "COVERAGE",
     "LEAST_NULLS",
     "METRICS",

@@ -72,8 +72,8 @@ without the limits of a message. Where `first_frame` or `shortcuts` are good, ac
 about motion.
 
 The **generalisation gap** (`generalisation` in `metrics.json`) is the accuracy of the kept
-receivers on pairs of training clips minus that on pairs of test clips, with a bootstrap interval
-over objects and seeds. It is between -1 and 1, and small where nothing is remembered that does not
+receivers on pairs of training clips minus that on pairs of test clips, with an interval for other
+objects and seeds. It is between -1 and 1, and small where nothing is remembered that does not
 hold elsewhere. It lies where agents learned nothing: then it is 0, too. Read it beside the
 accuracy.
 

@@ -151,6 +151,13 @@ class Evidence:
             words = [a if a == b else UNDECIDED for a, b in zip(words, without, strict=True)]
         return words
 
+    def of_each_seed(self) -> list[list[str]]:
+        """Return the verdict of each metric for each seed by itself: of S seeds, M words.
+
+        A seed's values are compared with those of single null seeds, so each word is a test at 5 %.
+        """
+        return [self._verdicts(np.array([seed])) for seed in range(len(self.values))]
+
     def _verdicts(self, seeds: Integers) -> list[str]:
         values, leads = self.values[seeds].mean(0), self.leads[seeds].mean(0)
         if np.isnan(leads).any():

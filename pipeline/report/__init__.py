@@ -7,6 +7,7 @@ from pipeline.report.charts import Axis, IntervalPanel, IntervalRow
 from pipeline.report.corpus import corpus_of, labels_path
 from pipeline.report.listing import list_runs, listing_rows
 from pipeline.report.live import LivePage, is_live_page
+from pipeline.report.notebooks import run_table
 from pipeline.report.overview import (
     is_sweep,
     is_sweep_page,
@@ -22,13 +23,14 @@ from pipeline.report.report import (
     template,
     write_report,
 )
-from pipeline.report.summary import interval_of
+from pipeline.report.summary import baseline_name, interval_of
 from pipeline.report.text import (
     p_text,
     score_rows,
     show_comparison,
     show_comparisons,
     show_metrics,
+    show_power,
     structure_rows,
 )
 from pipeline.report.thumbnails import scene_pictures
@@ -39,6 +41,7 @@ __all__ = [
     "IntervalPanel",
     "IntervalRow",
     "LivePage",
+    "baseline_name",
     "corpus_of",
     "interval_of",
     "is_live_page",
@@ -52,11 +55,13 @@ __all__ = [
     "p_text",
     "page_path",
     "require_not_of_sweep",
+    "run_table",
     "scene_pictures",
     "score_rows",
     "show_comparison",
     "show_comparisons",
     "show_metrics",
+    "show_power",
     "structure_rows",
     "template",
     "write_comparison",

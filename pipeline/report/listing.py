@@ -38,7 +38,7 @@ class ListedRun:
         low: Lower end of its 95 % interval.
         high: Upper end.
         over: What the interval is over: "objects", "seeds", or "" where there is none.
-        chance: Of a guess.
+        chance: Of a guess; of a comparison that of the baseline majority.
         ridge: Of ridge regression on the features.
         structure: PosDis of Chaabouni et al. 2020.
         verdict: Whether that makes it compositional.
@@ -109,7 +109,7 @@ def _find(folder: Path) -> Iterator[tuple[Path, str]]:
             )
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         path = Path(name)
-        if "config.json" in files:
+        if "config.json" in files and not {"metrics.json", "messages.jsonl"}.isdisjoint(files):
             folders.clear()
             yield path, "run"
         elif is_sweep(path):

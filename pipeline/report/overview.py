@@ -15,13 +15,17 @@ from data.files import atomic_write, open_regular
 from data.wording import counted
 from pipeline.report.charts import Axis, IntervalPanel, IntervalRow
 from pipeline.report.report import FOLDER, TITLE, page_head, template
-from pipeline.report.summary import BASELINES, chance_of, headline
+from pipeline.report.summary import BASELINES, baseline_name, chance_of, headline
 from pipeline.report.text import OVER_SEEDS, Table, agreement_rows, comparison_rows
 from pipeline.runs import PAGE, SCORES, Run, RunMetrics, percent
 
 SWEEP = "sweep.csv"
 MOST_BYTES = 16 << 20
-KINDS = (("chance", BASELINES["majority"]), ("ridge", BASELINES["ridge"]))
+KINDS = (
+    ("chance", "chance: a guess among the candidates"),
+    ("majority", f"majority: {BASELINES['majority']}"),
+    ("ridge", f"ridge: {BASELINES['ridge']}"),
+)
 PERCENT = Axis(0.0, 100.0)
 Part = tuple[str, list[IntervalPanel], list[Table], list[str]]
 
@@ -155,12 +159,13 @@ def _accuracy_panel(rows: Sequence[IntervalRow]) -> IntervalPanel:
 
 
 def _accuracy_row(label: str, metrics: RunMetrics, *, link: str = "") -> list[IntervalRow]:
-    """Return the accuracy to believe as a row, with chance and ridge as marks; none without."""
+    """Return the accuracy to believe as a row, with majority and ridge as marks; none without."""
     best = headline(metrics)
     if best.accuracy is None:
         return []
     ridge = (metrics.baselines or {}).get("ridge")
-    others = {"chance": chance_of(metrics), "ridge": None if ridge is None else ridge.mean}
+    guess = "majority" if metrics.game is None else "chance"
+    others = {guess: chance_of(metrics), "ridge": None if ridge is None else ridge.mean}
     return [
         IntervalRow(
             label=label,
@@ -293,7 +298,9 @@ def _differences(pair: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
         for name, own in {"all at once": entry["together"], **entry["properties"]}.items():
             if own is not None and not (name == "all at once" and len(entry["properties"]) == 1):
                 found.append((f"{name}, {score.removeprefix('accuracy_').replace('_', ' ')}", own))
-    return found + [(f"baseline: {name}", own) for name, own in pair["baselines"].items()]
+    return found + [
+        (f"baseline: {baseline_name(name)}", own) for name, own in pair["baselines"].items()
+    ]
 
 
 def _render(**variables: Any) -> str:

@@ -12,7 +12,7 @@ from data.wording import counted
 from pipeline.runs import AGENT_BASELINE, RunMetrics, Spread
 
 BASELINES = {
-    "majority": "always the likelier answer",
+    "majority": "always the most frequent answer",
     "pixels": "no network: grey frames of 16 x 16 pixels",
     "differences": "no network: differences of such frames",
     "first_frame": "no network: the first such frame alone",
@@ -21,11 +21,11 @@ BASELINES = {
     "volume": "the object's volume alone",
     "scenario": "the scenario alone",
     "condition": "the recording's condition alone",
-    "quantised_ridge": "ridge regression that may send no more than the agents",
-    "ridge": "ridge regression on the raw features",
+    "quantised_ridge": "regression that may send no more than the agents",
+    "ridge": "regression on the raw features",
     "quantised_labels": "the true labels, through as many messages",
-    "ridge_static": "ridge, middle time step alone",
-    "ridge_shuffled_steps": "ridge, time steps shuffled",
+    "ridge_static": "regression on the middle time step alone",
+    "ridge_shuffled_steps": "regression on shuffled time steps",
     "clusters": "a code without learning: clusters of the raw features",
     "other_trial": "raw features of another trial of the object in place of a message",
 }
@@ -43,8 +43,9 @@ class Headline:
         imported: The file of a checkpoint that was not trained here.
         seeds: How many.
         chosen: Whether validation clips chose the checkpoint; else it is that of the last epoch.
-        chance: The accuracy of always giving the likelier answer; None where it is not known.
-        best: The best baseline, in words.
+        chance: The accuracy of a guess, of a comparison that of the baseline majority; None where
+            it is not known.
+        best: The best baseline, its name and what it is.
         best_accuracy: Its accuracy.
     """
 
@@ -86,7 +87,7 @@ def headline(metrics: RunMetrics) -> Headline:
         seeds=len(accuracy.per_seed),
         chosen=chosen,
         chance=chance_of(metrics),
-        best=None if best is None else baseline_name(best),
+        best=None if best is None else _described(best),
         best_accuracy=None if best is None else known[best],
     )
 
@@ -112,14 +113,29 @@ def interval_of(spread: Spread) -> tuple[float, float, str]:
 
 
 def baseline_name(key: str) -> str:
-    """Return what a baseline is, in words.
+    """Return what a baseline is called wherever people read of it; one that a user named, as it is.
 
-    >>> baseline_name("ridge_agent_1"), baseline_name("random_weights")
-    ("ridge, agent 1's time window alone", 'random weights')
+    >>> baseline_name("quantised_ridge"), baseline_name("ridge_agent_1"), baseline_name("my_own")
+    ('quantised ridge', 'ridge agent 1', 'my_own')
+    """
+    ours = key in BASELINES or key.startswith(AGENT_BASELINE)
+    return key.replace("_", " ") if ours else key
+
+
+def baseline_meaning(key: str) -> str:
+    """Return what a baseline is, in words; "" of one that a user named.
+
+    >>> baseline_meaning("ridge_agent_1"), baseline_meaning("my_own")
+    ("regression on agent 1's time window alone", '')
     """
     if key.startswith(AGENT_BASELINE):
-        return f"ridge, agent {key.removeprefix(AGENT_BASELINE)}'s time window alone"
-    return BASELINES.get(key, key.replace("_", " "))
+        return f"regression on agent {key.removeprefix(AGENT_BASELINE)}'s time window alone"
+    return BASELINES.get(key, "")
+
+
+def _described(key: str) -> str:
+    name, meaning = baseline_name(key), baseline_meaning(key)
+    return f"{name} ({meaning})" if meaning else name
 
 
 def missing_baselines(metrics: RunMetrics) -> list[str]:
@@ -129,7 +145,7 @@ def missing_baselines(metrics: RunMetrics) -> list[str]:
     ['no a, b: no x']
     """
     return [
-        f"no {', '.join(names)}: {reason}"
+        f"no {', '.join(map(baseline_name, names))}: {reason}"
         for reason, names in _by_reason(metrics.missing_baselines).items()
     ]
 
@@ -144,7 +160,7 @@ def transfer_notes(metrics: RunMetrics) -> list[str]:
                 f"{counted(other.clips, 'clip')}, so it does not say what they make of new ones"
             )
         sentences += [
-            f"no {', '.join(names)} on {path}: {reason}"
+            f"no {', '.join(map(baseline_name, names))} on {path}: {reason}"
             for reason, names in _by_reason(other.missing_baselines).items()
         ]
     return sentences

@@ -8,7 +8,7 @@ from typing import Any
 from data.wording import counted
 from pipeline.console import echo, echo_folded, echo_json, print_table
 from pipeline.metrics import METRICS
-from pipeline.report.summary import missing_baselines, transfer_notes
+from pipeline.report.summary import baseline_name, missing_baselines, transfer_notes
 from pipeline.runs import (
     AccuracyEstimate,
     DifferenceEstimate,
@@ -63,7 +63,7 @@ def score_rows(metrics: RunMetrics) -> Table:
             row = f"messages permuted across clips (p = {metrics.game.p_value:.3f})"
             rows.append([row, f"{100 * metrics.game.null_mean:.1f} %"])
     entries: dict[str, AccuracyEstimate | NullAccuracy | None] = {
-        f"{kind}: {name}": entry
+        f"{kind}: {baseline_name(name)}": entry
         for kind, group in (("baseline", metrics.baselines), ("control", metrics.controls))
         for name, entry in (group or {}).items()
         if name not in (*FIRST, *SECOND)
@@ -95,7 +95,11 @@ def _baseline_rows(
     several: bool,
 ) -> list[list[str]]:
     entry = baselines.get(name)
-    return [] if entry is None else [_score_row(f"baseline: {name}", entry, properties, several)]
+    return (
+        []
+        if entry is None
+        else [_score_row(f"baseline: {baseline_name(name)}", entry, properties, several)]
+    )
 
 
 def _score_row(
@@ -297,13 +301,54 @@ def outcome_line(outcome: Outcome) -> str:
         "messages": outcome.messages, "features": outcome.features, "action": outcome.action,
     }  # fmt: skip
     parts = ", ".join(f"{percent(side)} from {name}" for name, side in sides.items())
-    return f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
+    line = f"{outcome.outcome_label} after an unseen {outcome.action_label}: {parts}"
+    asked = outcome.counterfactual
+    if asked is None:
+        return line
+    other = asked.other_clip
+    told = f"; above the median, by another clip's message: {percent(other)}" if other else ""
+    return (
+        f"{line}; it is predicted to follow the action in {percent(asked.messages.monotone)} of "
+        f"clips, from the action alone in {percent(asked.action.monotone)}{told}"
+    )
 
 
 OVER_SEEDS = (
-    "intervals (none for fewer than three seeds) and p are over seeds, for the clips that the runs "
+    "intervals (none for one seed) and p are over seeds, for the clips that the runs "
     "have: how far other objects would change an accuracy, its own interval says (evaluate)"
 )
+
+
+def show_power(power: Metrics) -> None:
+    """Print what a training can show, before it."""
+    echo_folded(
+        f"{counted(power['seeds'], 'seed')}, each tested on {power['objects_per_seed']:.3g} of "
+        f"{counted(power['objects'], 'object')} ({power['clips_per_seed']:.3g} clips). At 5 %, in "
+        "four of five trainings is shown:"
+    )
+    parts = dict(power["properties"])
+    if power["together"] is not None:
+        parts["all at once"] = power["together"]
+    levels = list(next(iter(parts.values()))["differences"])
+    columns = ["", "above chance", *(f"differences at {float(level):.0%}" for level in levels)]
+    rows = [
+        [
+            name,
+            f"{100 * own['chance']:.3g} %: {_from(own['above_chance'], '%')}",
+            *(_from(own["differences"][level], "points") for level in levels),
+        ]
+        for name, own in parts.items()
+    ]
+    print_table(columns, rows)
+    echo_folded(
+        "Assumed: agents whose accuracies scatter as on Physics 101. Differences are of two runs "
+        "with equal splits, by seed (of fewer than six: never); `heliograph compare RUN RUN "
+        "--planned-seeds N` has them from trainings that there are."
+    )
+
+
+def _from(value: float | None, unit: str) -> str:
+    return "never" if value is None else f"from {100 * value:.1f} {unit}"
 
 
 def comparison_rows(comparison: Metrics) -> Table:
@@ -319,7 +364,7 @@ def comparison_rows(comparison: Metrics) -> Table:
             if own is not None:
                 rows.append(_comparison_row(f"{what}, {name}" if what else name, own))
     for name, own in comparison["baselines"].items():
-        rows.append(_comparison_row(f"baseline: {name}", own))
+        rows.append(_comparison_row(f"baseline: {baseline_name(name)}", own))
     return columns, rows
 
 
@@ -361,15 +406,30 @@ def agreement_rows(agreement: Metrics) -> Table:
 
 def show_comparison(comparison: Metrics) -> None:
     """Print the result of `compare` in brief."""
+    _show_runs([comparison])
     _show_pair(comparison)
     if comparison_rows(comparison)[1]:
         echo()
         echo_folded(OVER_SEEDS)
 
 
+def _show_runs(pairs: Sequence[Metrics]) -> None:
+    """Print what is to be known of each run, once: its features, and what to beware of."""
+    facts: dict[str, list[str]] = {}
+    for pair in pairs:
+        for run, origins in zip(pair["runs"], pair["features"], strict=True):
+            own = facts.setdefault(run, ["; ".join(origins)])
+            if run in pair["leaks"]:
+                own.append(pair["leaks"][run])
+            if run in pair["unchecked"]:
+                own.append("not checked: it has no manifest.json with the hashes of its files")
+    for run, words in facts.items():
+        for word in dict.fromkeys(words):
+            echo(f"{run}: {word}")
+    echo()
+
+
 def _show_pair(comparison: Metrics) -> None:
-    for run, origins in zip(comparison["runs"], comparison["features"], strict=True):
-        echo(f"{run}: {'; '.join(origins)}")
     columns, rows = comparison_rows(comparison)
     if rows:
         print_table(columns, rows)
@@ -377,10 +437,6 @@ def _show_pair(comparison: Metrics) -> None:
         echo("the runs have no accuracy in common: other properties, or another game")
     paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
     echo(f"{counted(len(comparison['seeds']), 'seed')} in common, {paired} in each")
-    for folder, mark in comparison["leaks"].items():
-        echo(f"{folder}: {mark}")
-    for folder in comparison["unchecked"]:
-        echo(f"{folder} is not checked: it has no manifest.json with the hashes of its files")
     if comparison["agreement"] is not None:
         echo()
         print_table(*agreement_rows(comparison["agreement"]))
@@ -388,11 +444,13 @@ def _show_pair(comparison: Metrics) -> None:
 
 def show_comparisons(comparisons: Metrics) -> None:
     """Print the result of `compare_all` in brief, corrected p-values in brackets."""
-    for number, comparison in enumerate(comparisons["pairs"]):
-        if number:
-            echo()
+    _show_runs(comparisons["pairs"])
+    for comparison in comparisons["pairs"]:
+        first, second = comparison["runs"]
+        echo(f"first: {first}")
+        echo(f"second: {second}")
         _show_pair(comparison)
-    echo()
+        echo()
     if any(comparison_rows(comparison)[1] for comparison in comparisons["pairs"]):
         echo_folded(OVER_SEEDS)
     echo(f"p in brackets: corrected for {counted(len(comparisons['pairs']), 'pair')} (Holm)")

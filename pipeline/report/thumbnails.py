@@ -96,7 +96,13 @@ class Thumbnails:
 
 
 def page_thumbnails(
-    run: Run, lexicon: Lexicon | None, inputs: RunInputs, given: Sequence[Path]
+    run: Run,
+    lexicon: Lexicon | None,
+    inputs: RunInputs,
+    given: Sequence[Path],
+    *,
+    each: int = PICTURES_PER_SYMBOL,
+    moves: bool = True,
 ) -> Thumbnails:
     """Return pictures for the symbols of a lexicon, and moving pictures of clips.
 
@@ -108,8 +114,10 @@ def page_thumbnails(
         lexicon: Of the run; None: moving pictures alone.
         inputs: Its caches.
         given: Manifests, folders or videos; none: the clips are looked for where they were.
+        each: Pictures of a symbol, at most.
+        moves: Whether there are moving pictures.
     """
-    thumbnails = Thumbnails(choose_clips(run, lexicon) if lexicon else {})
+    thumbnails = Thumbnails(choose_clips(run, lexicon, each) if lexicon else {})
     if not given and all(source.fingerprint.get("imported") for source in inputs.sources):
         names = " and ".join(source.name for source in inputs.sources)
         thumbnails.no_video = (
@@ -118,7 +126,7 @@ def page_thumbnails(
             "cache, or a folder whose files are called like the clips."
         )
     asked = [one.clip for some in thumbnails.requests.values() for one in some]
-    moving = choose_moving(run.messages(), asked)
+    moving = choose_moving(run.messages(), asked) if moves else []
     for source, features in zip(inputs.sources, inputs.caches, strict=True):
         agents = {a for a, cache in enumerate(run.agent_sources) if cache.name == source.name}
         requests = [
@@ -157,10 +165,12 @@ def choose_moving(lines: Sequence[Mapping[str, Any]], pictured: Sequence[str]) -
     return [clip for *_, clip in sorted(turns)[:MAX_MOVING]]
 
 
-def choose_clips(run: Run, lexicon: Lexicon) -> dict[tuple[int, int, int], list[ThumbnailRequest]]:
+def choose_clips(
+    run: Run, lexicon: Lexicon, each: int = PICTURES_PER_SYMBOL
+) -> dict[tuple[int, int, int], list[ThumbnailRequest]]:
     """Return the training clips to show for each symbol: near its median, objects in turn."""
     symbols = sum(len(position.meanings) for position in lexicon.positions)
-    each = max(1, min(PICTURES_PER_SYMBOL, MAX_PICTURES // max(1, symbols)))
+    each = max(1, min(each, MAX_PICTURES // max(1, symbols)))
     lines = [line for line in run.messages() if line["part"] == "train"]
     chosen: dict[tuple[int, int, int], list[ThumbnailRequest]] = {}
     for position in lexicon.positions:

@@ -1,9 +1,9 @@
 """The folder of a training run: reading it, writing it, and the type of its `metrics.json`.
 
-`Run.open(folder)` reads each file when it is asked for, once, and checks it against the manifest.
-`write_run` writes a run into the folder that `new_run` gives, which then takes the place of an
-older one; `import_checkpoint` makes one of a published checkpoint. `docs/metrics_json.md` lists
-the keys of `RunMetrics`.
+`load(folder)`, or `Run.open`, gives a `Run` that reads each file when it is asked for, once, and
+checks it against the manifest. `write_run` writes a run into the folder that `new_run` gives, which
+then takes the place of an older one; `import_checkpoint` makes one of a published checkpoint.
+`docs/metrics_json.md` lists the keys of `RunMetrics`.
 """
 
 from pipeline.runs.import_checkpoint import import_checkpoint
@@ -21,6 +21,7 @@ from pipeline.runs.metrics_schema import (
     Outcome,
     Record,
     RunMetrics,
+    SeedShare,
     Spread,
     has_key,
     percent,
@@ -34,7 +35,7 @@ from pipeline.runs.replacement import (
     refuse_existing,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import BROKEN, MOST_SEEDS, Run, load_inputs, without_nan
+from pipeline.runs.run import BROKEN, MOST_SEEDS, Run, load, load_inputs, without_nan
 from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "Run",
     "RunMetrics",
     "SeedResult",
+    "SeedShare",
     "Spread",
     "add_control",
     "description",
@@ -68,6 +70,7 @@ __all__ = [
     "held",
     "import_checkpoint",
     "is_unsettled",
+    "load",
     "load_inputs",
     "new_run",
     "percent",

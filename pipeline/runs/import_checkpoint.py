@@ -141,7 +141,7 @@ def _read_agents(
         key = checkpoint_key(part, heads, vocab)
         state = content.get(key)
         if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-            raise HeliographError(f"{path} has no state dict {key}")
+            raise HeliographError(f"{path} has no weights {key}, which a checkpoint of agents has")
         for name, weights in state.items():
             if not weights.float().isfinite().all():
                 raise HeliographError(

@@ -31,6 +31,7 @@ from data import screening
 from data.errors import HeliographError
 from data.files import as_bytes, atomic_write, open_regular, version_of
 from data.lock import BusyError, Lock
+from data.versions import other_schema
 
 MANIFEST = "manifest.json"
 MANIFEST_LOCK = "manifest.lock"
@@ -365,8 +366,7 @@ class RunFiles:
             stored = json.loads(content)
             if stored["schema_version"] != SCHEMA_VERSION:
                 raise HeliographError(
-                    f"{path} has schema version {stored['schema_version']}, "
-                    f"this Heliograph reads {SCHEMA_VERSION}"
+                    other_schema(path, stored["schema_version"], str(SCHEMA_VERSION))
                 )
             entries = {str(name): Entry.from_json(entry) for name, entry in stored["files"].items()}
             own_id = stored.get("id", "")

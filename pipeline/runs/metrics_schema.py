@@ -12,7 +12,7 @@ files written by an older version are read by their older names.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
@@ -29,8 +29,11 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from data.notebooks import data_frame, html_table
+from data.wording import counted
 from pipeline.runs.metrics_versions import VERSION, of_this_version
 
+SHOWN = ("accuracy_", "properties.", "baselines.")  # numbers that a notebook shows
 SCORES = ("accuracy_test", "accuracy_last_epoch", "accuracy_published_protocol")
 
 
@@ -185,7 +188,9 @@ class Ratio(Record):
     """A ratio of means with its interval."""
 
     value: Number = Field(description="the ratio of the means")
-    interval: tuple[Number, Number] = Field(description="its 95 % percentile interval")
+    interval: tuple[Number, Number] = Field(
+        description="its 95 % interval, for other objects and other seeds"
+    )
 
 
 # What `train` writes
@@ -284,6 +289,16 @@ class OwnPosition(Spread):
     )
 
 
+class SeedShare(Record):
+    """A share of the seeds of a run."""
+
+    value: Fraction = Field(description="the share")
+    interval: tuple[Fraction, Fraction] = Field(
+        description="95 % interval for other seeds on the same clips"
+    )
+    of: Count = Field(description="how many seeds there are")
+
+
 class StructuralMetric(Spread):
     """A metric of each seed's messages with its chance level, on clips not trained on."""
 
@@ -301,8 +316,8 @@ class StructuralMetric(Spread):
     )
 
     interval: tuple[Number, Number] = Field(
-        description="95 % bootstrap interval of the mean over objects; that of the paper's two "
-        "ratios (`*_wmcp`) holds the truth less often, see docs/metrics.md"
+        description="95 % bootstrap interval of the mean over objects; how often that of each "
+        "metric holds the truth, docs/metrics.md says"
     )
     null_mean: Number = Field(description="when properties are permuted across objects")
     null_low: Number = Field(description="2.5 % of the null is below this")
@@ -319,6 +334,11 @@ class StructuralMetric(Spread):
         default=None,
         description="of a structural metric: compositional; informative, not compositional; no "
         "better than chance; undecided; not tested; or undefined",
+    )
+    compositional_seeds: SeedShare | None = Field(
+        default=None,
+        description="which seeds get the verdict compositional each by itself, a test at 5 %; with "
+        "39 null seeds at least",
     )
 
 
@@ -485,10 +505,45 @@ class AboveMedian(Record):
     messages: Estimate = Field(description="share of right answers, from messages")
     features: Estimate = Field(description="from raw features")
     action: Estimate | None = Field(default=None, description="from the action alone")
+    above_action: DifferenceEstimate | None = Field(
+        default=None, description="what messages add to the action"
+    )
     retained: Ratio | None = Field(description="as `probes.*.ridge.retained`")
     ratio: Number = Field(
         description="accuracy from messages over accuracy from features, the paper's share retained"
     )
+
+
+class Monotony(Record):
+    """Of which share of test clips the predicted outcome follows the action."""
+
+    monotone: Estimate = Field(description="from each value of the action to the next")
+    but_once: Estimate = Field(description="with one step the other way, or level, at most")
+
+
+class Counterfactual(Record):
+    """What messages tell of actions that were not those of their clips."""
+
+    levels: list[float] = Field(description="the values of the action that are asked about")
+    messages: Monotony = Field(
+        description="from the message and the action, quadratic in the action"
+    )
+    action: Monotony = Field(description="from the action alone: no message is needed")
+    other_clip: Estimate | None = Field(
+        description="whether the outcome is above the median, for an action that training left "
+        "out, by the message of another clip of the object, after another action; null where there "
+        "is none"
+    )
+
+
+class Query(Record):
+    """A question put to one part of each message: an agent, of one agent a position."""
+
+    asked: list[int] = Field(description="the part of each seed, from 1; chosen on training clips")
+    from_asked: Estimate = Field(description="which of two test clips has more, by that part")
+    from_another: Estimate = Field(description="by the others, one by one, pooled")
+    from_all: Estimate = Field(description="by the whole message")
+    gap: DifferenceEstimate = Field(description="the first less the second")
 
 
 class Outcome(Record):
@@ -508,6 +563,14 @@ class Outcome(Record):
     above_median: AboveMedian = Field(description="without an action")
     above_median_left_out: AboveMedian = Field(
         description="with the action, for an action that training left out"
+    )
+    counterfactual: Counterfactual | None = Field(
+        default=None, description="other actions than those of the clips; absent in older files"
+    )
+    queries: dict[str, Query] | None = Field(
+        default=None,
+        description="by property, and of the outcome for an action that training left out: what a "
+        "part of the message tells; null for a message of one symbol",
     )
 
 
@@ -812,6 +875,46 @@ class RunMetrics(Record):
             for name, value in keys.items()
         }
         return type(self).model_validate(self.to_json() | plain)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [key, own.mean, own.std, *interval]
+            for key, own, interval in self._numbers_over_seeds()
+            if key.startswith(SHOWN)
+        ]
+        caption = f"Metrics of {counted(len(self.seeds), 'seed')}"
+        return html_table(caption, ["", "mean", "std", "low", "high"], rows, self.notes)
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each number over seeds.
+
+        Its columns are key (as `at` takes it), mean, std, and low and high of its interval, NaN
+        where there is none.
+
+        Raises:
+            HeliographError: pandas is not installed.
+        """
+        rows = list(self._numbers_over_seeds())
+        numbers = [[own.mean, own.std, *interval] for _, own, interval in rows]
+        table = np.array(numbers, dtype=np.float64).reshape(len(rows), 4)
+        columns = dict(zip(("mean", "std", "low", "high"), table.T, strict=True))
+        return data_frame({"key": [key for key, *_ in rows], **columns})
+
+    def _numbers_over_seeds(self) -> Iterator[tuple[str, Spread, tuple[Any, Any]]]:
+        """Yield each number with its key and both ends of its interval, in the order of fields."""
+        waiting: list[tuple[str, Any]] = [("", self)]
+        while waiting:
+            key, value = waiting.pop()
+            if isinstance(value, Spread):
+                yield key, value, getattr(value, "interval", None) or (None, None)
+            if isinstance(value, Record):
+                names = [
+                    name for name in type(value).model_fields if name in value.model_fields_set
+                ]
+                value = {name: getattr(value, name) for name in names}
+            if isinstance(value, Mapping):
+                inner = [(f"{key}.{name}".lstrip("."), own) for name, own in value.items()]
+                waiting += reversed(inner)
 
     def at(self, path: str) -> Any:
         """Return the value at a path, its parts joined by dots; None where there is none.

@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,8 @@ import torch
 from data import screening
 from data.errors import HeliographError, InvalidValueError
 from data.files import version_of
+from data.notebooks import data_frame
+from data.versions import other_schema
 from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
 from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import (
@@ -125,6 +129,27 @@ class Run:
     def __repr__(self) -> str:
         what = ", ".join(self.config.properties)
         return f"Run({self.folder}, {what}, {self.config.agents} agents, {len(self.seeds)} seeds)"
+
+    def _repr_html_(self) -> str:
+        # The report, which is above this package, shows its lexicon.
+        shown: str = import_module("pipeline.report").run_table(self)
+        return shown
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each clip and its message, by the chosen seed.
+
+        Its columns are clip, object, part, message, and the labels of the run's properties.
+
+        Raises:
+            HeliographError: pandas is not installed, or as `messages` does.
+        """
+        lines = self.messages()
+        columns = {name: [line[name] for line in lines] for name in LINE}
+        for name in self.config.properties:
+            values = [line["labels"][name] for line in lines]
+            known = [math.nan if value is None else float(value) for value in values]
+            columns[f"label {name}" if name in columns else name] = known
+        return data_frame(columns)
 
     @classmethod
     def open(cls, folder: Run | Path | str) -> Run:
@@ -330,16 +355,16 @@ class Run:
         return module.eval()
 
 
+load = Run.open
+
+
 def _open(folder: Path, files: RunFiles) -> Run:
     """Read `config.json`; raises HeliographError where it describes no run of this size."""
     path = folder / "config.json"
     try:
         stored = json.loads(files.read("config.json"))
         if stored["schema_version"] != SCHEMA_VERSION:
-            raise HeliographError(
-                f"{path} has schema version {stored['schema_version']}, "
-                f"this Heliograph reads {SCHEMA_VERSION}"
-            )
+            raise HeliographError(other_schema(path, stored["schema_version"], str(SCHEMA_VERSION)))
         caches = stored["caches"] if "caches" in stored else [stored["cache"]]
         run = Run(
             folder,

@@ -2,6 +2,7 @@
 
 from pipeline.training.callbacks import Progress
 from pipeline.training.fit import fit
+from pipeline.training.plan import plan_run
 from pipeline.training.recreation import options_of_run
 from pipeline.training.settings import group_game_settings, known_settings, setting_choices
 from pipeline.training.sweep import show_sweep, split_words, sweep
@@ -13,6 +14,7 @@ __all__ = [
     "group_game_settings",
     "known_settings",
     "options_of_run",
+    "plan_run",
     "setting_choices",
     "show_sweep",
     "split_words",

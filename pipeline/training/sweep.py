@@ -20,6 +20,7 @@ import click
 
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
+from data.wording import meant
 from pipeline.config import IDLE_WITH, PRESETS, parse_agents
 from pipeline.console import echo, echo_json, print_table
 from pipeline.runs import SCORES, Run, percent
@@ -137,9 +138,8 @@ def parse_axis(word: str) -> tuple[str, list[str]]:
     key = key.strip().replace("-", "_")
     values = [value.strip() for value in text.split(",")]
     if key not in KEYS:
-        raise InvalidValueError(
-            f"--sweep has no key {key!r}: the keys are {', '.join(sorted(KEYS))}"
-        )
+        hint = meant(key, KEYS, f"the keys are {', '.join(sorted(KEYS))}")
+        raise InvalidValueError(f"--sweep has no key {key!r}: {hint}")
     if not text:
         raise InvalidValueError(f"--sweep {word} names no values: --sweep {key}=A,B,C")
     for value in values:

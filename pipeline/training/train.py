@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import Any
 import torch
 
 from backbones import resolve_device
-from data.errors import HeliographError, InvalidValueError
+from data.cache import Features, load, save
+from data.errors import HeliographError
 from data.files import sha256_file
-from pipeline.config import TrainConfig, build_config, holistic, matched_bandwidth, with_control
-from pipeline.dataset import RunInputs, build_examples, left_out_sentence, read_inputs
+from pipeline.config import TrainConfig, holistic
+from pipeline.dataset import RunInputs
 from pipeline.message import write_lexicon, write_readout
 from pipeline.runs import (
     CONTROL,
-    MOST_SEEDS,
     Run,
     SeedResult,
     add_control,
@@ -28,7 +29,6 @@ from pipeline.runs import (
     is_unsettled,
     new_run,
     refuse_existing,
-    settle_objects,
     write_run,
 )
 from pipeline.training.callbacks import (
@@ -38,18 +38,13 @@ from pipeline.training.callbacks import (
     TensorBoardCallback,
 )
 from pipeline.training.checkpoints import TrainingCheckpointer, difference
-from pipeline.training.diagnostics import diagnose, missing_axes, require_labelled
+from pipeline.training.diagnostics import diagnose
 from pipeline.training.fit import fit
-from pipeline.training.labels import (
-    describe_labels,
-    require_labels_that_differ,
-    require_learnable_scale,
-)
-from pipeline.training.settings import group_game_settings
+from pipeline.training.plan import plan_run
 
 
 def train(
-    caches: Path | str | Sequence[Path | str],
+    caches: Path | str | Features | Sequence[Path | str],
     out: Path | str,
     *,
     properties: Sequence[str] = (),
@@ -71,7 +66,8 @@ def train(
     """Train every seed on one or several caches, and write the run folder.
 
     Args:
-        caches: as `extract` or `cache import` writes them.
+        caches: as `extract` or `cache import` writes them; or features in memory, which are saved
+            beside the run, as `<out>.h5`.
         out: must not hold a run yet, unless `overwrite`, nor an unfinished training, unless
             `resume` goes on with it; a finished run that `resume` finds is left as it is.
         properties: labels to send messages about; none: every label of the caches.
@@ -104,49 +100,27 @@ def train(
     if not (overwrite or resume):
         refuse_existing(out)
     torch_device = resolve_device(device)
-    paths, sees = name_caches([caches] if isinstance(caches, Path | str) else caches, agents)
-    inputs = read_inputs(paths)
-    for name, reasons in inputs.left_out.items():
-        report(left_out_sentence(name, reasons))
-    inputs, united, same_content = settle_objects(inputs, allow_leaks=allow_leaks)
-    if united:
-        report(united)
-    names = tuple(properties) or tuple(inputs.clips.labels)
-    if not names:
-        raise HeliographError(
-            f"{' and '.join(map(str, paths.values()))} has no labels, so there is nothing to learn:"
-            " `heliograph cache label` takes them from a table"
-        )
-    config = build_config(
-        preset,
-        names,
-        agents=agents if isinstance(agents, int | None) else len(agents),
-        sees=sees or None,
-        **group_game_settings(with_control(settings) if control else settings),
+    if isinstance(caches, Features):
+        caches = _saved(caches, out)
+    plan = plan_run(
+        caches,
+        properties=properties,
+        preset=preset,
+        seeds=seeds,
+        agents=agents,
+        matched=matched,
+        control=control,
+        allow_leaks=allow_leaks,
+        log=report,
+        **settings,
     )
-    if matched:
-        config = matched_bandwidth(config)
-    if isinstance(seeds, int):
-        if seeds > MOST_SEEDS:
-            raise InvalidValueError(f"seeds must be at most {MOST_SEEDS:,}, got {seeds}")
-        seeds = range(seeds)
-    if not seeds:
-        raise InvalidValueError("a run needs at least one seed")
+    config, seeds, inputs, examples = plan.config, plan.seeds, plan.inputs, plan.examples
     null = range(max(seeds) + 1, max(seeds) + 1 + config.null)
-    examples = build_examples(
-        inputs.caches, config.properties, " and ".join(map(str, paths.values()))
+    said = plan.about_labels if len(config.properties) > 1 else []
+    notes = [*said, *diagnose(examples, config, seeds)]
+    leaks = find_leaks(
+        inputs.clips, examples, plan.splits, plan.same_content, allow_leaks=allow_leaks
     )
-    require_labelled(examples, config.properties, tuple(paths.values()))
-    require_labels_that_differ(inputs, config, examples)
-    require_learnable_scale(inputs, config)
-    for sentence in (said := describe_labels(inputs, config)):
-        report(sentence)
-    splits = [examples.split(config.split, seed) for seed in seeds]
-    if settings.get("axes"):
-        for sentence in missing_axes(inputs, config, splits):
-            report(sentence)
-    notes = [*(said if len(config.properties) > 1 else ()), *diagnose(examples, config, seeds)]
-    leaks = find_leaks(inputs.clips, examples, splits, same_content, allow_leaks=allow_leaks)
     parts = {"": config}
     if control:  # first, so that a whole run has a whole control
         parts = {CONTROL: holistic(config.replace(null=0)), "": config}
@@ -210,6 +184,23 @@ def train(
     return Run.open(out)
 
 
+def _saved(features: Features, out: Path) -> Path:
+    """Save features beside the run that reads them; a cache of the same ones stays as it is.
+
+    Raises:
+        HeliographError: The cache that is there holds something else.
+    """
+    path = out.with_name(f"{out.name}.h5")
+    if not os.path.lexists(path):
+        save(features, path)
+    elif load(path, mapped=True).content_sha256 != features.content_sha256:
+        raise HeliographError(
+            f"{path}, where the features of {out} go, holds others: choose another folder, or save "
+            "them with `data.cache.save` and give the path"
+        )
+    return path
+
+
 def _diverged(result: SeedResult) -> str:
     return (
         f"seed {result.seed} diverged: the loss of {result.skipped_batches} of its batches was not "
@@ -259,55 +250,3 @@ def _finished(
             )
     report(f"{out} is finished already")
     return Run.open(out)
-
-
-def name_caches(
-    caches: Sequence[Path | str], agents: int | Sequence[str] | None
-) -> tuple[dict[str, Path], tuple[int, ...]]:
-    """The caches by name, and the number of the cache that each agent sees.
-
-    Names are the stems of the files, or given as `NAME=PATH`; `agents` may give a cache as
-    `NAME=PATH` too. With a single cache and a number of agents the second part is empty. Raises
-    HeliographError for a name of two files, or for none.
-    """
-    named: dict[str, Path] = {}
-    for text in map(str, caches):
-        _add(named, *_name_and_path(text))
-    if agents is None or isinstance(agents, int):
-        if len(named) > 1:
-            raise InvalidValueError(
-                f"several caches given: assign one per agent, e.g. --agents {','.join(named)}"
-            )
-        return named, ()
-    seen = []
-    for text in agents:
-        name, path = _name_and_path(text)
-        if path is not None and "=" in text:
-            _add(named, name, path)
-        else:
-            name = text
-        if name not in named:
-            raise InvalidValueError(
-                f"no cache is called {name!r}: the caches are {', '.join(named)}; "
-                "another is given as NAME=PATH"
-            )
-        seen.append(name)
-    unseen = [name for name in named if name not in seen]
-    if unseen:
-        raise InvalidValueError(f"no agent sees {', '.join(unseen)}")
-    order = list(named)
-    return named, tuple(order.index(name) for name in seen) if len(order) > 1 else ()
-
-
-def _name_and_path(text: str) -> tuple[str, Path]:
-    name, separator, path = text.partition("=")
-    if separator and name and "/" not in name and not Path(text).exists():
-        return name, Path(path)
-    return Path(text).stem, Path(text)
-
-
-def _add(named: dict[str, Path], name: str, path: Path) -> None:
-    if named.setdefault(name, path) != path:
-        raise InvalidValueError(
-            f"two caches are called {name!r}, {named[name]} and {path}: give one as NAME=PATH"
-        )

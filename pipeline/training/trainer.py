@@ -110,13 +110,16 @@ class MultiSeedTrainer:
             self.factory, self.dims, self.windows.groups, self.seeds, device
         )
         if self.scores and config.channel == DISCRETE:
+            at_host = {name: value.detach().cpu() for name, value in self.senders.items()}
             quantise(
-                self.senders,
+                at_host,  # number by number, and each would be a kernel of a GPU
                 self.scores,
                 [split.train for split in self.splits],
                 [table.labels for table in self.training_tables],
                 config,
             )
+            for name, value in self.senders.items():
+                value.detach().copy_(at_host[name])
         self.sender_adam = adam(self.senders, lr=config.sender_lr, weight_decay=config.weight_decay)
         self.receiver_adam = self._receiver_adam()
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)

@@ -49,6 +49,17 @@ def test_settings_come_back_after_an_error() -> None:
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
+def test_foreign_code_may_set_cudnn_within_a_pass_on_a_gpu() -> None:
+    """torch raises where its settings for TF32 contradict one another."""
+    on = torch.backends.cudnn
+    before = on.allow_tf32, on.conv.fp32_precision, on.rnn.fp32_precision
+    with forward_precision(torch.device("cuda", 0), "fp32"):
+        with on.flags(enabled=True, allow_tf32=False):
+            pass
+        assert (on.allow_tf32, on.conv.fp32_precision) == (False, "ieee")
+    assert (on.allow_tf32, on.conv.fp32_precision, on.rnn.fp32_precision) == before
+
+
 def test_threads_do_not_disturb_each_other(tiny) -> None:
     model, half = tiny(), tiny(precision="bf16")
     batch = model.preprocess(noise(4, 40, 50, 3))[None]

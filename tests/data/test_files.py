@@ -178,7 +178,7 @@ KINDS = {
     "dangling link": "it is a symbolic link",
     "FIFO": "it is a FIFO",
     "socket": "it is a socket",
-    "hard link": r"it has 1 more names \(hard links\)",
+    "hard link": r"it has 1 more name \(hard links\)",
 }
 
 

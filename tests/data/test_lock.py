@@ -39,6 +39,18 @@ def test_the_second_is_told_who_holds_it(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_folders_that_were_made_for_it_alone_go_with_it(tmp_path):
+    (tmp_path / "mine").mkdir()
+    Lock(tmp_path / "mine" / "new" / "newer" / "lock", tmp_path / "c.h5").release()
+    assert os.listdir(tmp_path / "mine") == []
+    Lock(tmp_path / "mine" / "lock", tmp_path / "c.h5").release()
+    assert os.listdir(tmp_path) == []
+    lock = Lock(tmp_path / "new" / "one" / "lock", tmp_path / "c.h5")
+    (tmp_path / "new" / "other").touch()
+    lock.release()
+    assert os.listdir(tmp_path / "new") == ["other"]
+
+
 def test_its_folder_stays_where_something_else_is_in_it(tmp_path):
     lock = Lock(tmp_path / "parts" / "lock", tmp_path / "c.h5")
     (tmp_path / "parts" / "shard").touch()

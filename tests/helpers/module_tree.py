@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- tree: make docs -->", "<!-- end of the tree -->"
-PACKAGES = ("data", "backbones", "pipeline")
+PACKAGES = ("heliograph", "data", "backbones", "pipeline")
 
 
 def tree(folder: Path, depth: int = 0) -> Iterator[str]:

@@ -220,6 +220,53 @@ def _dropped_frames(path: Path, codec: str, pixels: str) -> Path:
     return encode(path, codec=codec, pixels=pixels, rate=25, frames=len(kept), pts=kept)
 
 
+VOP = b"\0\0\1\xb6"  # the start of a picture of MPEG-4
+USER_DATA = b"\0\0\1\xb2"
+NOT_CODED = VOP + bytes([0b01010000, 0b01011111])  # at 24 to 31 pictures a second
+
+
+def packed(
+    path: Path,
+    *,
+    said: bytes = b"DivX503b1393p",
+    edit: Callable[[list[bytes]], object] | None = None,
+    **options: Any,
+) -> Path:
+    """MPEG-4 as DivX packs it: a B-picture is behind the one before it, and leaves one not coded.
+
+    Args:
+        path: The file to write; the one without packing is next to it, `.plain` in its name.
+        said: What the user data of its headers say.
+        edit: Changes the contents of the packets.
+        **options: As of `clips.encode`.
+    """
+    plain = encode(path.with_suffix(f".plain{path.suffix}"), codec="mpeg4", **options)
+    with av.open(str(plain)) as given, av.open(str(path), "w") as out:
+        stream = given.streams.video[0]
+        packets = [packet for packet in given.demux(stream) if packet.size]
+        pictures = [bytes(packet) for packet in packets]
+        is_b = [picture[picture.index(VOP) + 4] >> 6 == 2 for picture in pictures]
+        contents: list[bytes] = []
+        for n, picture in enumerate(pictures):
+            behind = pictures[n + 1] if [*is_b, False][n + 1] else b""
+            contents.append((b"" if is_b[n] else picture) + behind or NOT_CODED)
+        copy: Any = out.add_stream_from_template(stream)
+        headers = copy.codec_context.extradata
+        ours = headers[: headers.index(USER_DATA)] + USER_DATA + said
+        contents = [content.replace(headers, ours) for content in contents]
+        # An AVI has no headers but those in its packets.
+        copy.codec_context.extradata = None if path.suffix == ".avi" else ours
+        if edit is not None:
+            edit(contents)
+        for packet, content in zip(packets, contents, strict=True):
+            made: Any = av.Packet(content)
+            made.stream, made.time_base = copy, packet.time_base
+            made.pts = made.dts = packet.dts
+            made.is_keyframe = packet.is_keyframe
+            out.mux(made)
+    return path
+
+
 class _Pipe:
     """What a program writes that cannot go back to fill in lengths."""
 
@@ -359,6 +406,10 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "delay_begins_mpeg2_ts": ("ts", lambda p: _without_delay(p, first=True)),
     "dropped_mjpeg_avi": ("avi", lambda p: _dropped_frames(p, "mjpeg", "yuvj420p")),
     "dropped_mpeg4_avi": ("avi", lambda p: _dropped_frames(p, "mpeg4", "yuv420p")),
+    "packed_avi": ("avi", lambda p: packed(p, options={"g": "12", "bf": "1"})),
+    "packed_runs_avi": ("avi", lambda p: packed(p, options={"g": "12", "bf": "2"})),
+    "packed_mp4": ("mp4", lambda p: packed(p, options={"g": "9", "bf": "1"})),
+    "packed_mkv": ("mkv", lambda p: packed(p, options={"g": "9", "bf": "2"})),
     "piped_avi": ("avi", lambda p: _piped(p, "avi", codec="mpeg4")),
     "piped_ivf": ("ivf", lambda p: _piped(p, "ivf", **VP8)),
     "piped_mkv": ("mkv", lambda p: _piped(p, "matroska", options=X264)),

@@ -86,14 +86,16 @@ class Survey:
         return list(first.values())
 
     def errors(self) -> list[Fault]:
-        """Return every errno at every place in the code that changes the disk.
+        """Return `errnos` errnos of the command at every place in the code that changes the disk.
 
-        At each place one of them lasts: all later calls fail as well.
+        At each place one of them lasts: all later calls fail as well. Of fewer than all, each place
+        has other ones than the place before it.
         """
+        step = len(ERRNOS) // self.command.errnos
         return [
-            Fault(number, name, lasting=turn % len(ERRNOS) == which)
+            Fault(number, ERRNOS[(turn + which * step) % len(ERRNOS)], lasting=which == 0)
             for turn, number in enumerate(self.places())
-            for which, name in enumerate(ERRNOS)
+            for which in range(self.command.errnos)
         ]
 
     def moments(self, count: int, seed: object) -> Iterator[float]:

@@ -45,7 +45,7 @@ SETTLED_SECONDS = 2.0
 _HASH_BYTES = 32
 _SAMPLES, _SAMPLE_BYTES = 18, 4096
 _FLAGS = ("key", "hidden", "droppable", "second")
-_FACTS = ("doubt", "whole", "countable", "notes", "timeless", "fields")
+_FACTS = ("doubt", "whole", "countable", "notes", "timeless", "fields", "packed")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +28,7 @@ from data.video.pyav.picture_structure import (
     BOTH_FIELDS,
     BOTTOM_FIELD,
     TOP_FIELD,
+    order_by_type,
     picture_order,
     second_fields,
 )
@@ -75,6 +76,7 @@ class PacketIndex:
             packet is one frame with a time of its own.
         whole: Whether each packet is known to be a frame, or one of the two fields of one.
         fields: Whether there is a frame that is coded as two fields.
+        packed: Whether packets of the file hold two pictures, and so have to be `unpacked`.
         countable: Whether fewer frames than shown packets mean that frames are lost.
         damage: One sentence per damage.
         corrupt: int64, the numbers of the packets that FFmpeg marks as corrupt, and that of the
@@ -101,6 +103,7 @@ class PacketIndex:
     rank: npt.NDArray[np.int64] | None = None
     timeless: bool = False
     fields: bool = False
+    packed: bool = False
 
     def without_last(self) -> PacketIndex:
         """Return the index without its last frame, which a cut-off file holds in part."""
@@ -272,8 +275,12 @@ def read_packet_index(
     pts, second, whole = _joined_fields(raw_pts, facts)
     timeless = reading.pts_missing and bool((raw_pts == NO_TIME).all())
     pts_missing = reading.pts_missing and bool((raw_pts == NO_TIME)[~second].any())
-    joints, rank = np.zeros(0, np.int64), None
-    if whole and facts.counts is not None and (timeless or _in_coding_order(pts, facts, second)):
+    joints, rank, kept = np.zeros(0, np.int64), None, reading.kept
+    packed = bool(facts.packed.any()) and not bool(facts.ambiguous.any())
+    if packed:
+        rank = order_by_type(facts.bidirectional)
+        kept = None if kept is None else list(unpacked(kept, stream))
+    elif whole and facts.counts is not None and (timeless or _in_coding_order(pts, facts, second)):
         rank = picture_order(facts.counts, second)
     if not pts_missing:
         joints = _joints(pts, facts, leaps=leaps)
@@ -285,7 +292,7 @@ def read_packet_index(
         entry=facts.entry,
         droppable=facts.droppable & (facts.layer == facts.layer.max()),
         second=second,
-        packets=reading.kept,
+        packets=kept,
         doubt=_reason_to_doubt(
             pts if rank is None else rank,
             facts,
@@ -303,7 +310,24 @@ def read_packet_index(
         rank=rank,
         timeless=timeless,
         fields=_has_fields(facts),
+        packed=packed,
     )
+
+
+def unpacked(
+    packets: Iterable[Packet[VideoStream]], stream: VideoStream
+) -> Iterator[Packet[VideoStream]]:
+    """Yield packets of one picture each, where DivX has packed two into one.
+
+    Args:
+        packets: All packets of the stream, in file order.
+        stream: The stream.
+    """
+    from av.bitstream import BitStreamFilterContext
+
+    unpack = BitStreamFilterContext("mpeg4_unpack_bframes", stream)
+    for packet in packets:
+        yield from unpack.filter(packet)
 
 
 def _has_end(jpeg: bytes) -> bool:
@@ -375,7 +399,8 @@ def index_samples(
         if not samples.dated and bool(differs.any()):
             return None
     pts, second, whole = _joined_fields(samples.pts, facts)
-    if samples.facts is not None and _in_coding_order(pts, facts, second):
+    in_coding_order = samples.facts is not None and _in_coding_order(pts, facts, second)
+    if in_coding_order or bool(facts.packed.any()):
         return None
     joints = _joints(pts, facts, leaps=leaps)
     check_limits(path, pts, joints, stream, limits)

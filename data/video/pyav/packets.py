@@ -15,6 +15,7 @@ bitstream 5.3 to 5.9; ISO/IEC 14496-2 6.2.5 (vop_coding_type); ISO/IEC 13818-2 6
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,11 +41,17 @@ from data.video.pyav.picture_structure import (
     mpeg2_coding,
     mpeg2_fields,
     mpeg2_pictures,
+    mpeg4_delays,
 )
 
 CLOSED_ENTRY = 2
 OPEN_ENTRY = 1
 NO_ENTRY = 0
+
+# Of MPEG-4: the start of a picture, the vop_coding_type of a B-picture, the fewest bytes of one
+# that is known to be coded, and what DivX says of its stream (`p` where pictures are packed).
+_VOP, _B_VOP, _LEAST_VOP = b"\0\0\1\xb6", 2, 16
+_DIVX = re.compile(rb"\x00\x00\x01\xb2DivX\d+(?:Build|b)\d+(p?)")
 
 
 @dataclass
@@ -61,6 +68,8 @@ class PacketFacts:
         ambiguous: Whether only decoding it tells if it is exactly one frame.
         structure: int8, whether it is a frame, a field or both (`picture_structure.FRAME` ...).
         number: uint8, low bits of a field's frame's number.
+        packed: Whether a second picture is in it, shown in place of the next packet's, so that
+            times do not tell the order of showing.
         parameters: Its parameter sets, which later packets may use, by the numbers of the packets
             that have any.
         counts: How the pictures count, which tells the order of showing; None where not known.
@@ -74,6 +83,7 @@ class PacketFacts:
     ambiguous: npt.NDArray[np.bool_]
     structure: npt.NDArray[np.int8]
     number: npt.NDArray[np.uint8]
+    packed: npt.NDArray[np.bool_]
     parameters: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
     counts: Counts | None = None
 
@@ -89,6 +99,7 @@ class PacketFacts:
             ambiguous=np.zeros(count, np.bool_),
             structure=np.full(count, UNKNOWN, np.int8),
             number=np.zeros(count, np.uint8),
+            packed=np.zeros(count, np.bool_),
         )
 
     @classmethod
@@ -101,7 +112,7 @@ class PacketFacts:
             first += len(part.entry)
         names = (
             "entry", "droppable", "shown", "layer", "bidirectional", "ambiguous", "structure",
-            "number",
+            "number", "packed",
         )  # fmt: skip
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         counts = [part.counts for part in parts if part.counts is not None]
@@ -272,6 +283,7 @@ class _Picture:
     bidirectional: bool = False
     ambiguous: bool = False
     structure: int = UNKNOWN
+    packed: bool = False
     parameters: tuple[bytes, ...] = ()
 
 
@@ -288,6 +300,7 @@ def _one_by_one(packets: PacketBytes, parse: Callable[[bytes], _Picture]) -> Pac
     facts.bidirectional[:] = [picture.bidirectional for picture in pictures]
     facts.ambiguous[:] = [picture.ambiguous for picture in pictures]
     facts.structure[:] = [picture.structure for picture in pictures]
+    facts.packed[:] = [picture.packed for picture in pictures]
     facts.parameters = {n: p.parameters for n, p in enumerate(pictures) if p.parameters}
     return facts
 
@@ -318,22 +331,65 @@ def _av1(data: bytes) -> _Picture:
     return _AMBIGUOUS
 
 
-def _mpeg4(data: bytes) -> _Picture:
-    at = data.find(b"\0\0\1\xb6")
-    # Two pictures in a packet, or one of a few bytes that repeats the last and shows nothing.
-    if at < 0 or len(data) < at + 16 or data.find(b"\0\0\1\xb6", at + 4) >= 0:
-        return _AMBIGUOUS
-    kind = data[at + 4] >> 6
-    # What comes before a picture: headers of the stream, or only the time of its group.
-    units = [b"\0\0\1" + unit for unit in data[:at].split(b"\0\0\1")[1:]]
-    headers = b"".join(unit for unit in units if unit[3:4] != b"\xb3")
-    layers = any(unit[3:4] in (b"\x20", b"\x00", b"\xb0") for unit in units)
-    return _Picture(
-        entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
-        bidirectional=kind == 2,
-        structure=FRAME,
-        parameters=(headers,) if layers else (),
-    )
+class _Mpeg4:
+    """The parser of MPEG-4, which remembers a picture that waits.
+
+    DivX packs a B-picture behind the one that comes before it in the stream; a picture that is not
+    coded, of a few bytes, then fills its place ("packed bitstream"). FFmpeg's decoder shows what is
+    packed in place of the next packet. Where that is a picture, it waits for the one after it.
+    """
+
+    def __init__(self, extradata: bytes) -> None:
+        self.packed = _says_packed(extradata)
+        self.headers, self.delays = extradata, mpeg4_delays(extradata)
+        self.waiting = False
+
+    def __call__(self, packets: PacketBytes) -> PacketFacts:
+        return _one_by_one(packets, self._picture)
+
+    def _picture(self, data: bytes) -> _Picture:
+        at = data.find(_VOP)
+        if at < 0 or len(data) < at + 5:
+            return _AMBIGUOUS
+        kind, coded = data[at + 4] >> 6, len(data) >= at + _LEAST_VOP
+        second = data.find(_VOP, at + 4)
+        if self.waiting:
+            self.waiting = coded
+            # FFmpeg keeps B-pictures, and I-pictures and uncoded ones by accident; headers end it.
+            other = kind != _B_VOP if coded else kind in (0, _B_VOP) and len(data) > 7
+            if at or second >= 0 or other:
+                return _AMBIGUOUS
+            return _Picture(bidirectional=True, structure=FRAME)
+        if _says_packed(data[:at]) not in (None, self.packed):
+            self.packed = None  # which holds where decoding begins is not known
+        if second >= 0:
+            is_pair = len(data) >= second + _LEAST_VOP and data[second + 4] >> 6 == _B_VOP
+            if not self.packed or not is_pair or data.find(_VOP, second + 4) >= 0:
+                return _AMBIGUOUS
+            self.waiting = True
+        elif not coded:  # it repeats the last picture, and shows nothing
+            return _AMBIGUOUS
+        # What comes before a picture: headers of the stream, or only the time of its group.
+        units = [b"\0\0\1" + unit for unit in data[:at].split(b"\0\0\1")[1:]]
+        headers = b"".join(unit for unit in units if unit[3:4] != b"\xb3")
+        layers = any(unit[3:4] in (b"\x20", b"\x00", b"\xb0") for unit in units)
+        if layers and headers != self.headers:
+            self.headers, self.delays = headers, mpeg4_delays(headers)
+        return _Picture(
+            entry=OPEN_ENTRY if kind == 0 else NO_ENTRY,
+            bidirectional=kind == _B_VOP,
+            # FFmpeg shows the picture before it twice.
+            ambiguous=not self.delays and (kind == _B_VOP or self.waiting),
+            structure=FRAME,
+            packed=self.waiting,
+            parameters=(headers,) if layers else (),
+        )
+
+
+def _says_packed(headers: bytes) -> bool | None:
+    """Return whether the user data of DivX says that pictures are packed; None without any."""
+    said = _DIVX.findall(headers)
+    return said[-1] == b"p" if said else None
 
 
 class _Mpeg2:
@@ -376,7 +432,7 @@ def _in_order(packets: PacketBytes) -> PacketFacts:
 
 def _intra(packets: PacketBytes) -> PacketFacts:
     facts = PacketFacts.of(len(packets))
-    facts.entry[:] = CLOSED_ENTRY
+    facts.entry[:], facts.structure[:] = CLOSED_ENTRY, FRAME
     return facts
 
 
@@ -393,11 +449,13 @@ PARSERS: dict[str, PacketParser] = {
     "vp8": _vp8,
     "vp9": _vp9,
     "av1": partial(_one_by_one, parse=_av1),
-    "mpeg4": partial(_one_by_one, parse=_mpeg4),
     "mjpeg": partial(_one_by_one, parse=_mjpeg),
 }
 # Each frame of these is a keyframe; of the last three it is known only that a packet is a frame.
-INTRA_ONLY = ("prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png")
+INTRA_ONLY = (
+    "prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "png", "dvvideo", "jpeg2000",
+    "jpegls", "magicyuv", "asv1", "asv2", "speedhq", "v210", "r10k", "r210", "y41p",
+)  # fmt: skip
 PARSERS.update(dict.fromkeys(INTRA_ONLY, _intra))
 PARSERS.update(dict.fromkeys(("ffv1", "gif", "qtrle"), _in_order))
 
@@ -413,6 +471,8 @@ def parser_for(codec: str, extradata: bytes, *, counts: bool) -> PacketParser:
     """
     if codec in ("h264", "hevc"):
         return (_H264 if codec == "h264" else _Hevc)(extradata, counts=counts)
+    if codec == "mpeg4":
+        return _Mpeg4(extradata)
     if codec in ("mpeg1video", "mpeg2video"):
         return _Mpeg2()
     return PARSERS.get(codec, _unknown)

@@ -1,13 +1,14 @@
 """What packets of H.264 are: frames, or fields of which two are one frame; and their order.
 
-Of MPEG-2 too what the headers of sequences and pictures tell.
+Of MPEG-2 and MPEG-4 too what their headers tell.
 
 Source: ITU-T H.264, 7.3.2.1.1 (sequence parameter sets), 7.3.3 (slice headers) and 8.2.1.1 (order);
-for the order of HEVC ITU-T H.265, 8.3.1; ISO/IEC 13818-2, 6.2.2 and 6.2.3.
+for the order of HEVC ITU-T H.265, 8.3.1; ISO/IEC 13818-2, 6.2.2 and 6.2.3; ISO/IEC 14496-2, 6.2.3.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -296,6 +297,48 @@ def picture_order(counts: Counts, second: npt.NDArray[np.bool_]) -> npt.NDArray[
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank[frame]
+
+
+def mpeg4_delays(headers: bytes) -> bool:
+    """Return whether FFmpeg waits for B-pictures of MPEG-4 from the start on.
+
+    Otherwise it shows pictures at once until a B-picture comes, and the one before that twice.
+
+    Args:
+        headers: What comes before a picture, or the container's description of the stream.
+    """
+    layer = re.search(rb"\0\0\x01[\x20-\x2f]", headers)
+    bits = Bits(headers[layer.end() : layer.end() + 8] if layer else b"")
+    try:
+        bits.read(1)
+        kind = bits.read(8)  # video_object_type_indication
+        bits.read(7 * bits.read(1))
+        if bits.read(4) == 15:  # aspect_ratio_info
+            bits.read(16)
+        if not bits.read(1):  # vol_control_parameters
+            return kind not in (1, 17)  # Simple, Advanced Simple
+        bits.read(2)
+        return not bits.read(1)  # low_delay
+    except EOFError:
+        return False
+
+
+def order_by_type(bidirectional: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return the place of each picture in the order of showing, where types alone tell it.
+
+    So it is in MPEG-4 (ISO/IEC 14496-2): a B-picture is shown at once, another one when the next
+    such comes.
+
+    Args:
+        bidirectional: (n,), whether a picture is a B-picture, in decoding order.
+
+    Returns:
+        int64 (n,), each number up to n once.
+    """
+    order = np.lexsort((~bidirectional, np.cumsum(~bidirectional)))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
 
 
 def mpeg2_coding(data: bytes) -> bytes | None:

@@ -25,7 +25,7 @@ from data.cores import available_cores
 from data.video.frames import FrameIndices, Frames
 from data.video.pyav.container import TIMED_FORMATS, Container, decoder_options, slice_threads
 from data.video.pyav.frame_buffer import FrameBuffer, FrameSizeChanged, StreamFacts, to_rgb
-from data.video.pyav.packet_index import NO_TIME, PacketIndex
+from data.video.pyav.packet_index import NO_TIME, PacketIndex, unpacked
 from data.video.pyav.packets import CLOSED_ENTRY, NO_ENTRY, OPEN_ENTRY
 from data.video.pyav.sniffing import ffmpeg_reason
 
@@ -231,10 +231,11 @@ class _PacketSource:
             self.file = os.open(container.path, os.O_RDONLY)
         elif self.packet_index.packets is None:
             self.reopened = container.reopened(quick=True)
-        self.numbered = enumerate(self.reopened.packets()) if self.reopened else iter(())
+        self.numbered = self._all_packets()
         self.read = -1  # the number of the packet that was read last
         # Matroska stores the time of each packet, so that it is the same after a seek.
-        self.may_seek = container.input.format.name == TIMED_FORMATS[1]
+        matroska = container.input.format.name == TIMED_FORMATS[1]
+        self.may_seek = matroska and not self.packet_index.packed
 
     def __enter__(self) -> _PacketSource:
         return self
@@ -295,7 +296,16 @@ class _PacketSource:
         self.may_seek = False
         reopened.input.close()
         self.reopened = self.container.reopened(quick=True)
-        self.numbered = enumerate(self.reopened.packets())
+        self.numbered = self._all_packets()
+
+    def _all_packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """Return the packets that are read again, from the first on, with their numbers."""
+        if self.reopened is None:
+            return iter(())
+        packets = self.reopened.packets()
+        if self.packet_index.packed:
+            packets = unpacked(packets, self.reopened.stream)
+        return enumerate(packets)
 
 
 class Segment(NamedTuple):

@@ -260,7 +260,8 @@ class DecodeSession:
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         if not rate:
             raise VideoError(self.container.path, "it has neither timestamps nor a frame rate")
-        seconds = np.array([index / rate for index in range(self.shown_frames)], np.float64)
+        # Rounded once, as the fraction itself would be.
+        seconds = np.arange(self.shown_frames) * rate.denominator / rate.numerator
         return seconds, f"counted at {float(rate):.6g} per second"
 
     def _steadied(self) -> tuple[npt.NDArray[np.int64], list[int]] | None:

@@ -96,7 +96,7 @@ class BaselineInputs:
         return cls(
             caches=examples.caches,
             labels=examples.labels,
-            objects=context.resampler.objects,
+            objects=context.scorer.objects,
             scenario=clips.scenario,
             condition=[condition_of(clip, name) for clip, name in named],
             volume=clips.labels.get("volume"),
@@ -281,7 +281,7 @@ def score_majority(inputs: BaselineInputs, context: EvaluationContext) -> dict[s
             combinations, counts = np.unique(truths, axis=0, return_counts=True)
             answer = combinations[counts.argmax()]
         answers.append(np.broadcast_to(answer, (len(test), len(test), len(answer))))
-    scores = context.resampler.score_pairs(answers, context.labels, context.tests, context.margins)
+    scores = context.scorer.score_pairs(answers, context.labels, context.tests, context.margins)
     return scores.by_property(context.properties)
 
 
@@ -298,9 +298,7 @@ def score_clips(
         The accuracies, and their entry in `metrics.json` with the rank scores of each property.
     """
     answers = [exceeds(values) for values in scores]
-    accuracies = context.resampler.score_pairs(
-        answers, context.labels, context.tests, context.margins
-    )
+    accuracies = context.scorer.score_pairs(answers, context.labels, context.tests, context.margins)
     entry = accuracies.by_property(context.properties)
     entry["properties"] = add_rank_scores(entry["properties"], scores, context)
     return accuracies, entry
@@ -317,10 +315,10 @@ def add_rank_scores(
     for values, split, test in zip(scores, context.splits, context.tests, strict=True):
         labels = context.labels[test]
         high = labels > np.median(context.labels[split.train], axis=0)
-        counts.append(count_pairs(*score_auc(values, high), context.resampler.objects[test]))
+        counts.append(count_pairs(*score_auc(values, high), context.scorer.objects[test]))
         columns = zip(values.T, labels.T, strict=True)
         correlations.append([spearman(column, label) for column, label in columns])
-    areas = context.resampler.score(counts)
+    areas = context.scorer.score(counts)
     return {
         name: entries[name]
         | {

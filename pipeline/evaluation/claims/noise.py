@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.claims.retest import Retest, RetestInputs, Table, cell, share_text
 from pipeline.evaluation.context import MessageContext, one_hot_tokens, one_thread
 from pipeline.evaluation.interventions import MAX_CLIPS
-from pipeline.evaluation.pair_scores import Resampler, Scores
+from pipeline.evaluation.pair_scores import PairScorer, Scores
 from pipeline.game import compare_vectors
 
 SIGMAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.5, 3.0)
@@ -48,10 +48,10 @@ def add_gaussian_noise(
     rng = np.random.default_rng(seed)
     properties = context.config.properties
     clips = context.some_test_clips(MAX_CLIPS)
-    resampler = Resampler(context.objects, clips)
+    scorer = PairScorer(context.objects, clips)
     curve, first = [], None
     for sigma in sigmas:
-        read, rounded, wrong = _score(context, clips, resampler, sigma, draws, rng)
+        read, rounded, wrong = _score(context, clips, scorer, sigma, draws, rng)
         first = first or read
         curve.append(
             {
@@ -68,7 +68,7 @@ def add_gaussian_noise(
 def _score(
     context: MessageContext,
     clips: list[NDArray[np.int64]],
-    resampler: Resampler,
+    scorer: PairScorer,
     sigma: float,
     draws: int,
     rng: np.random.Generator,
@@ -91,7 +91,7 @@ def _score(
         for kind in range(2):
             answers[kind].append(np.concatenate(heard[kind]))
     read, rounded = (
-        resampler.score_pairs(of_kind, context.labels, clips, context.config.tie_margins)
+        scorer.score_pairs(of_kind, context.labels, clips, context.config.tie_margins)
         for of_kind in answers
     )
     return read, rounded, float(np.mean(wrong))

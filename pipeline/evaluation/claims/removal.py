@@ -18,7 +18,7 @@ from pipeline.evaluation.claims.retest import Retest, RetestInputs, Table, cell,
 from pipeline.evaluation.context import MessageContext, compare_clips, one_thread
 from pipeline.evaluation.fresh_receivers import score_messages
 from pipeline.evaluation.interventions import MAX_CLIPS
-from pipeline.evaluation.pair_scores import Resampler, Scores
+from pipeline.evaluation.pair_scores import PairScorer, Scores
 
 Numbers = NDArray[np.int64]
 Change = Callable[[Numbers, NDArray[np.bool_]], Numbers]
@@ -51,7 +51,7 @@ def remove_agents(
     rng = np.random.default_rng(seed)
     agents, properties = context.config.agents, context.config.properties
     clips = context.some_test_clips(MAX_CLIPS)
-    resampler = Resampler(context.objects, clips)
+    scorer = PairScorer(context.objects, clips)
     leaving = np.stack(
         [[rng.permutation(agents) for _ in range(orders)] for _ in context.seeds]
     )  # (S, orders, agents)
@@ -66,7 +66,7 @@ def remove_agents(
     for removed in range(agents + 1):
         gone = _positions_of(context, leaving[:, :, :removed])  # (S, orders, positions)
         silent, changed = (
-            _score(context, clips, resampler, gone, change) for change in (silenced, replaced)
+            _score(context, clips, scorer, gone, change) for change in (silenced, replaced)
         )
         everybody = everybody or silent
         left = np.stack(
@@ -93,7 +93,7 @@ def _positions_of(context: MessageContext, gone: Numbers) -> NDArray[np.bool_]:
 def _score(
     context: MessageContext,
     clips: Sequence[Numbers],
-    resampler: Resampler,
+    scorer: PairScorer,
     gone: NDArray[np.bool_],
     change: Change,
 ) -> Scores:
@@ -104,7 +104,7 @@ def _score(
         answers.append(
             np.concatenate([compare_clips(receiver, each, context.config.vocab) for each in heard])
         )
-    return resampler.score_pairs(answers, context.labels, clips, context.config.tie_margins)
+    return scorer.score_pairs(answers, context.labels, clips, context.config.tie_margins)
 
 
 def _compute(inputs: RetestInputs) -> dict[str, Any]:

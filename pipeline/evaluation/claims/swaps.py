@@ -127,7 +127,7 @@ def _score(context: MessageContext, mixing: Mixing, senders: Sequence[Sequence[i
         receiver, vocab = context.receiver(mine), context.config.vocab
         heard = [mixing(mine, other)[clips] for other in senders[mine]]
         answers.append(np.concatenate([compare_clips(receiver, each, vocab) for each in heard]))
-    return context.resampler.score_pairs(
+    return context.scorer.score_pairs(
         answers, context.labels, context.tests, context.config.tie_margins
     )
 

@@ -10,6 +10,7 @@ from pipeline.message import wording_for
 from pipeline.report.charts import Axis
 from pipeline.report.sections.section import ReportContext, Section
 from pipeline.report.summary import (
+    baseline_meaning,
     baseline_name,
     chance_of,
     interval_of,
@@ -114,7 +115,7 @@ def _panel(metrics: RunMetrics, name: str | None, title: str) -> AccuracyPanel:
         candidates.append((label, "control", "", entry))
     baselines = metrics.baselines or {}
     candidates += [
-        (f"baseline: {key}", "baseline", baseline_name(key), part(entry))
+        (f"baseline: {baseline_name(key)}", "baseline", baseline_meaning(key), part(entry))
         for key, entry in baselines.items()
     ]
     rows = tuple(

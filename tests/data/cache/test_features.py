@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from data.cache import CacheError
 from tests.helpers.caches import features
+from tests.helpers.features import make_features
 
 
 class TestFeatures:
@@ -30,3 +33,19 @@ class TestFeatures:
     def test_select_twice_is_select_of_selection(self):
         whole = features()
         assert not whole.select([4, 2, 1]).select([2, 0]).differences(whole.select([1, 4]))
+
+
+def test_features_show_in_a_notebook_and_as_a_data_frame():
+    made = dataclasses.replace(make_features(), scenario=["<script>"] * 56)
+    shown = made._repr_html_()
+    assert "<script>" not in shown
+    assert shown.count("<tr>") == 11
+    assert "and 46 more" in shown
+    assert "<th>mass</th><th>volume</th>" in shown
+    pytest.importorskip("pandas")
+    frame = made.to_pandas()
+    assert list(frame.columns) == ["clip", "object", "scenario", "start", "end", "mass", "volume"]
+    assert frame["clip"].tolist() == made.clip_id
+    assert np.array_equal(frame["mass"], made.labels["mass"], equal_nan=True)
+    clash = dataclasses.replace(made, labels={"object": made.labels["mass"]})
+    assert list(clash.to_pandas().columns)[-1] == "label object"

@@ -175,7 +175,7 @@ class TestUntrustedFiles:
         self.refused(path, "is not an HDF5 file; heliograph cache import reads .pt files")
 
     def test_not_a_file(self, tmp_path):
-        self.refused(tmp_path, "is no regular file")
+        self.refused(tmp_path, "is a folder, and not one of parts")
         self.refused(tmp_path / "gone.h5", "does not exist")
         os.mkfifo(tmp_path / "pipe")
         self.refused(tmp_path / "pipe", "is not a regular file")

@@ -119,5 +119,5 @@ def test_a_part_lies_in_the_folder(folder, name):
 
 
 def test_a_folder_without_an_index_is_no_cache(tmp_path):
-    with pytest.raises(CacheError, match=r"and no folder of parts with index\.json"):
+    with pytest.raises(CacheError, match=r"and not one of parts, which has an index\.json"):
         load(tmp_path)

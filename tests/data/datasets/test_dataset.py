@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ from tests.helpers.trees import make_physics101_tree
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     return make_physics101_tree(tmp_path)
+
+
+def test_a_condition_of_digits_and_a_line_is_no_number():
+    dataset = replace(DATASET, conditions={"a": {"run": "10_01"}, "b": {"run": "2"}}.__getitem__)
+    clips = [Clip(id=name, path=Path(name)) for name in ("a", "b")]
+    assert dataset.with_factors(clips)[1] == {"run": {"10_01": 0.0, "2": 1.0}}
 
 
 def test_factors_become_labels(tree):

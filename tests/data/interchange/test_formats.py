@@ -255,4 +255,6 @@ class TestExport:
             match=r"suffix .csv, which says no format .* .pt or .npz or .safetensors",
         ):
             export(features, tmp_path / "x.csv")
-        assert list(interchange.EXPORTERS) == [".pt", ".npz", ".safetensors"]
+        assert list(interchange.EXPORTERS) == [
+            ".pt", ".npz", ".safetensors", ".parquet", ".arrow", ".lance",
+        ]  # fmt: skip

@@ -41,6 +41,15 @@ REAL_CLIPS = [
 ]
 
 
+def test_without_indices_every_frame_is_read(tmp_path):
+    film = clips.encode(tmp_path / "film.mp4", codec="mpeg4", frames=20)
+    whole, _, _ = sequential(film)
+    batch = read(film)
+    assert batch.index.tolist() == list(range(len(whole)))
+    assert np.array_equal(batch.frames, whole)
+    assert len(read(film, []).frames) == 0
+
+
 def assert_exact(path: Path, rng: np.random.Generator) -> None:
     reference, pts, tick = sequential(path)
     n = len(reference)

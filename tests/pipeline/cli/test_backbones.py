@@ -1,7 +1,19 @@
 """The `backbones` command."""
 
+import json
+
+import pytest
+
 from backbones import clip, plugins
 from tests.helpers.command import run
+
+
+@pytest.mark.parametrize("words", [["backbones"], ["experiment", "--list"]])
+def test_lists_fit_80_columns(words):
+    lines = run(*words).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    names = {row["name"] for row in json.loads(run(*words, "--json").stdout)}
+    assert names <= {line.split(" ")[0] for line in lines}
 
 
 def test_a_broken_plugin_is_listed_with_its_error(tmp_path, monkeypatch):

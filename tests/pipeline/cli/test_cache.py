@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import backbones
-from data.cache import save
+from data.cache import load, save
 from tests.helpers.caches import features
 from tests.helpers.command import run
 from tests.helpers.features import make_features
@@ -148,3 +148,23 @@ def test_label_prints_what_changes_and_leaves_the_file_where_nothing_does(tmp_pa
     again = run(*arguments)
     assert "nothing to change" in again.stderr
     assert (tmp_path / "c.h5").read_bytes() == content
+
+
+def test_import_takes_a_folder_of_npy_and_labels_of_a_table(tmp_path):
+    for number in range(3):
+        steps = np.full((5 + number, 2), number, np.float32)
+        np.save(tmp_path / f"v{number}_rgb.npy", steps)
+        np.save(tmp_path / f"v{number}_fps.npy", np.array(25.0))
+    (tmp_path / "clips.csv").write_text("path,object,mass (g)\nv0.mp4,cup,3.5\nv1.mp4,ball,4\n")
+    out = tmp_path / "out.h5"
+    words = ("cache", "import", tmp_path, "-o", out, "--files", "*_rgb.npy")
+    shown = run(*words)
+    assert (shown.exit_code, "--steps N takes N steps of each" in shown.stderr) == (1, True)
+    assert not out.exists()
+    shown = run(*words, "--steps", 4, "--labels", tmp_path / "clips.csv")
+    assert shown.exit_code == 0, shown.output
+    found = load(out)
+    assert (list(found.clip_id), list(found.object)) == (["v0", "v1", "v2"], ["cup", "ball", ""])
+    assert found.labels["mass"].tolist()[:2] == [3.5, 4.0]
+    assert found.label_units == {"mass": "g"}
+    assert found.features.shape == (3, 4, 2)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
+from click.testing import CliRunner
 
 import pipeline.cli
 from data.cache import save
@@ -43,6 +45,50 @@ def test_every_command_explains_itself():
         shown = run(name, "--help")
         assert shown.exit_code == 0
         assert main.get_command(context, name).help.split("\n")[0][:40] in shown.output
+
+
+def complete(shell: str, *words: str, **environment: str) -> str:
+    """Return what the shell is told when it asks for the end of the last word."""
+    asked = {"_HELIOGRAPH_COMPLETE": f"{shell}_complete", "COMP_WORDS": shlex.join(words)}
+    asked |= {"COMP_CWORD": words[-1] if shell == "fish" else str(len(words) - 1), **environment}
+    return CliRunner().invoke(main, prog_name="heliograph", env=asked).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_options_choices_and_paths(shell):
+    assert "extract" in complete(shell, "heliograph", "ext")
+    assert "merge" in complete(shell, "heliograph", "cache", "me")
+    assert "--accept-damaged" in complete(shell, "heliograph", "extract", "--acc")
+    assert "float32" in complete(shell, "heliograph", "extract", "--dtype", "fl")
+    assert "file" in complete(shell, "heliograph", "extract", "a")
+    assert complete(shell, "heliograph", "sing").strip() == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_a_shell_is_a_script_that_it_accepts(shell):
+    asked = {"_HELIOGRAPH_COMPLETE": f"{shell}_source"}
+    script = CliRunner().invoke(main, prog_name="heliograph", env=asked).stdout
+    assert f"_HELIOGRAPH_COMPLETE={shell}_complete" in script
+    if program := shutil.which(shell):
+        checked = subprocess.run([program, "-n"], input=script, capture_output=True, text=True)
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_asks_the_command(tmp_path):
+    program = tmp_path / "heliograph"
+    code = "import sys; sys.argv[0] = 'heliograph'; from pipeline.cli import main; main()"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
+    program.chmod(0o755)
+    lines = (
+        'eval "$(_HELIOGRAPH_COMPLETE=bash_source heliograph)"\ncomplete -p heliograph\n'
+        "COMP_WORDS=(heliograph cache ver) COMP_CWORD=2\n_heliograph_completion heliograph\n"
+        'echo "${COMPREPLY[@]}"\n'
+    )
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    asked = subprocess.run(["bash", "-c", lines], env=environment, capture_output=True, text=True)
+    assert "_heliograph_completion heliograph" in asked.stdout.splitlines()[0], asked
+    assert asked.stdout.splitlines()[1] == "verify"
 
 
 def test_runs_needs_no_folder():
@@ -129,6 +175,21 @@ def imported_cache(tmp_path):
     path = tmp_path / "a.h5"
     save(make_features(), path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [(["runs"], "again"), (["train", "made.h5", "-o", "run"], "with --resume")],
+)
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, words, way):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.report.list_runs", interrupted)
+    monkeypatch.setattr(sys.modules["pipeline.training"], "train", interrupted)
+    shown = run(*words)
+    assert shown.exit_code == 130
+    assert shown.stderr.endswith(f"Error: interrupted: run the same command {way}\n")
 
 
 def test_quiet_leaves_results_and_errors(imported_cache):

@@ -53,13 +53,17 @@ USAGE = {
     f"{TRAIN} --property odd": "made.h5 has no label 'odd': its labels are mass, volume",
     f"{TRAIN} --split kfold-1": ("kfold-1 leaves no fold to train on: at least 3 folds are needed"),
     f"{TRAIN} --sweep vocab": "--sweep vocab names no values: --sweep vocab=A,B,C",
+    f"{TRAIN} --sweep vocb=3": "--sweep has no key 'vocb': did you mean vocab?",
+    "compare run run -o c.txt": "--out writes a page, so c.txt must end in .html",
+    "report run -o c.txt": "--out writes a page, so c.txt must end in .html",
+    f"{TRAIN} --watch c.txt": "--watch writes a page, so c.txt must end in .html",
     f"{TRAIN} --vocb 3": "No such option '--vocb'. Did you mean '--vocab'?",
     "evaluate run --outcome made.h5": ("--outcome and --action go together: give both, or neither"),
     "compare run": "it takes two runs at least to compare",
     "message run made.h5 --every 2": "--every cuts videos, and made.h5 has its clips already",
     "cache export made.h5 -o made.csv": (
         "made.csv has the suffix .csv, which says no format to export to: choose a name that ends "
-        "in .pt or .npz or .safetensors"
+        "in .pt or .npz or .safetensors or .parquet or .arrow or .lance"
     ),
     "experiment": "name an experiment, or ask for the --list",
 }
@@ -83,8 +87,13 @@ FAILURES = {
         "run was trained on imported features of unknown origin, so the same cannot be made from a "
         "new video: import them with --backbone and --frames"
     ),
-    "cache info run": "run is no cache: it is no regular file, and no folder of parts with "
-    "index.json",
+    "cache info run": "run is no cache: it is a run, and its caches are named in its config.json",
+    "cache verify run --repair": (
+        "run is no cache: it is a run, and its caches are named in its config.json"
+    ),
+    "cache verify .": (
+        ". is no cache: it is a folder, and not one of parts, which has an index.json"
+    ),
     "cache import table.csv -o x.h5": (
         "table.csv is refused: not a zip file of torch.save (damaged, or of before torch 1.6)"
     ),

@@ -51,7 +51,7 @@ def test_a_setting_that_older_runs_lack_is_stored_where_it_is_set():
 def test_missing_keys_take_their_defaults_and_newer_ones_are_refused():
     config = TrainConfig.from_json({"properties": ["mass"], "tie_margins": [0.5]})
     assert config == TrainConfig(properties=("mass",), tie_margins=(0.5,))
-    with pytest.raises(HeliographError, match=r"newer version: unknown settings \['luck'\]"):
+    with pytest.raises(HeliographError, match=r"newer version: unknown settings luck"):
         TrainConfig.from_json(STORED_BEFORE_GAMES | {"luck": 1})
     with pytest.raises(HeliographError, match="vocab must be at least 2, got 0") as refused:
         TrainConfig.from_json(STORED_BEFORE_GAMES | {"vocab": 0})

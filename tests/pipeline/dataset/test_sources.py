@@ -19,7 +19,7 @@ from pipeline.dataset import (
 )
 from pipeline.runs import Run, load_inputs
 from pipeline.training import train
-from pipeline.training.train import name_caches
+from pipeline.training.plan import name_caches
 from tests.helpers.features import make_features
 from tests.helpers.runs import reseal
 

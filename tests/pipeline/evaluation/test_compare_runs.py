@@ -9,7 +9,7 @@ import pytest
 
 from data import cache
 from data.errors import HeliographError
-from pipeline.evaluation import compare, compare_all
+from pipeline.evaluation import compare, compare_all, compare_runs
 from pipeline.evaluation.compare_runs import detectable, holm, paired_difference
 from pipeline.runs import Run
 from pipeline.training import train
@@ -37,19 +37,17 @@ def test_differences_without_end_have_no_effect_size():
     assert same["difference"] == 0
     assert same["p_value"] == 1
     assert same["cohen_d"] is None
-    assert same["interval"] is None
+    assert same["interval"] == [0, 0]
 
 
-def test_few_seeds_get_wide_intervals_and_many_cover():
+def test_intervals_cover_however_few_seeds_there_are():
     rng = np.random.default_rng(0)
-    held = {5: 0, 20: 0}
-    for count in held:
-        for _ in range(60):
-            gap = 0.02 + 0.05 * rng.standard_normal(count)
-            low, high = paired_difference(np.zeros(count), gap)["interval"]
-            held[count] += low <= 0.02 <= high
-    assert held[5] >= 50
-    assert held[20] >= 52
+    for count in (2, 3, 5, 10):
+        gaps = 0.02 + 0.05 * rng.standard_normal((400, count))
+        ends = np.array([paired_difference(np.zeros(count), gap)["interval"] for gap in gaps])
+        held = (ends[:, 0] <= 0.02) & (ends[:, 1] >= 0.02)
+        assert held.mean() == pytest.approx(0.95, abs=0.03)
+    assert paired_difference([0.0], [0.1])["interval"] is None
 
 
 def test_twenty_seeds_are_drawn_and_still_never_below_the_observed_pattern():
@@ -70,6 +68,7 @@ def test_what_is_detectable_is_detected_four_times_in_five():
     assert (t > 2.262).mean() == pytest.approx(0.8, abs=0.05)
     assert detectable([0.1]) is None
     assert detectable([0.1, 0.1]) is None
+    assert detectable([0.0, 0.1, 0.2, 0.3, 0.4]) is None  # p is never below 0.06
     assert detectable([0.0, 0.1], seeds=40) < detectable([0.0, 0.1], seeds=10)
 
 
@@ -112,10 +111,33 @@ def test_several_runs_are_compared_by_twos(runs):
         assert mass["detectable"] is None  # of one seed
     shown = run("compare", *map(str, folders)).stdout
     assert "shown" in shown  # "shown from", which a narrow table folds
+    for folder in folders:
+        assert shown.count(f"\n{folder}: ") + shown.startswith(f"{folder}: ") == 1
+    assert shown.count(f"\nsecond: {folders[2]}\n") == 2
     assert shown.endswith("p in brackets: corrected for 3 pairs (Holm)\n")
     alone = run("compare", str(folders[0]))
     assert alone.exit_code == 2
     assert "it takes two runs at least to compare" in alone.stderr
+
+
+def test_each_question_is_corrected_for_the_number_of_pairs(monkeypatch):
+    found = {"ab": (0.01, 0.5), "ac": (0.04, 0.01), "bc": (0.03, 0.2)}
+
+    def compared(first, second, *, planned_seeds):
+        test, published = ({"p_value": p_value} for p_value in found[first + second])
+        entries = {"accuracy_test": {"together": test, "properties": {}}}
+        entries["accuracy_published_protocol"] = {
+            "together": None,
+            "properties": {"mass": published},
+        }
+        return {"scores": entries}
+
+    monkeypatch.setattr(compare_runs, "compare", compared)
+    monkeypatch.setattr(compare_runs.Run, "open", lambda folder: folder)
+    pairs = [pair["scores"] for pair in compare_all(["a", "b", "c"])["pairs"]]
+    assert [own["accuracy_test"]["together"]["p_holm"] for own in pairs] == [0.03, 0.06, 0.06]
+    published = [own["accuracy_published_protocol"]["properties"]["mass"] for own in pairs]
+    assert [own["p_holm"] for own in published] == [0.5, 0.03, 0.4]
 
 
 def test_a_run_that_is_named_twice_is_remarked_and_compared_once(runs):
@@ -150,6 +172,17 @@ def test_other_properties_are_compared_where_shared(runs):
     assert set(found["properties"]) == {"mass"}
 
 
+def test_runs_on_other_properties_are_refused(runs, tmp_path):
+    other = shutil.copytree(runs["one"].folder, tmp_path / "other")
+    for path in (other / "config.json", other / "metrics.json"):
+        path.write_text(path.read_text().replace('"mass"', '"bounce"'))
+    reseal(other)
+    shown = run("compare", runs["one"].folder, other)
+    assert shown.exit_code == 2
+    sentence = "is about bounce: only runs with a property in common can be compared\n"
+    assert shown.stderr.endswith(sentence)
+
+
 def test_baselines_that_both_were_evaluated_with_are_compared(runs, tmp_path):
     folder = shutil.copytree(runs["one"].folder, tmp_path / "evaluated")
     per_seed = {"pixels": [0.6, 0.8], "differences": None, "ridge": [0.75, 0.75]}
@@ -180,7 +213,7 @@ def test_the_command_prints_both_ways(runs):
     assert shown.exit_code == 0
     assert "2 seeds in common, the same test clips in each" in shown.stdout
     assert "best relabelling" in shown.stdout
-    assert "intervals (none for fewer than three seeds) and p are over seeds" in shown.stdout
+    assert "intervals (none for one seed) and p are over seeds" in shown.stdout
     assert "all at once" not in shown.stdout  # one property: it would say the same twice
     shown = run(*words, "--json")
     assert json.loads(shown.stdout)["scores"]["accuracy_test"]["together"]["difference"] == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import build_config
-from pipeline.evaluation.pair_scores import Resampler, count_pairs, score_auc, score_pairs
+from pipeline.evaluation.pair_scores import PairScorer, count_pairs, score_auc, score_pairs
 from pipeline.game import ClipTable, PairAnswers, build_game
 from tests.pipeline.metrics.make_metric_references import REFERENCES, scores
 
@@ -15,22 +15,12 @@ def test_accuracies_are_those_of_the_game():
     labels = rng.integers(4, size=(12, 2)).astype(float)
     margins = (0.0, 1.0)
     clips = np.arange(12)
-    scores = Resampler([str(clip) for clip in clips], [clips]).score_pairs(
+    scores = PairScorer([str(clip) for clip in clips], [clips]).score_pairs(
         [says], labels, [clips], margins
     )
     game = build_game(build_config("default", ("a", "b"), tie_margin={"b": 1.0}))
     accuracy = game.accuracy(PairAnswers(says, clips), ClipTable(labels, clips), clips)
     assert scores.per_seed[0].tolist() == pytest.approx([*accuracy.each, accuracy.together])
-
-
-def test_the_mean_of_a_draw_of_every_object_once_is_the_accuracy():
-    rng = np.random.default_rng(0)
-    clips = np.arange(10)
-    resampler = Resampler(["a", "b", "c", "d", "e"] * 2, [clips])
-    resampler._often[:] = 1
-    says = rng.random((10, 10, 1)) < 0.7
-    scores = resampler.score_pairs([says], rng.random((10, 1)), [clips], (0.0,))
-    assert scores.drawn[:, 0] == pytest.approx(np.tile(scores.per_seed[0], (1000, 1)))
 
 
 def test_objects_count_not_clips():
@@ -43,7 +33,7 @@ def test_objects_count_not_clips():
         clips = np.arange(8 * each)
         values = np.repeat(scores, each)
         says = (values[:, None] > values)[..., None]
-        found = Resampler(np.repeat(objects, each).tolist(), [clips]).score_pairs(
+        found = PairScorer(np.repeat(objects, each).tolist(), [clips]).score_pairs(
             [says], np.repeat(labels, each, axis=0), [clips], (0.0,)
         )
         widths.append(float(np.ptp(found.interval()[0])))
@@ -62,8 +52,8 @@ def test_the_interval_covers_the_truth():
         says = rng.random((30, 30)) < (chance[:, None] + chance) / 2
         truth = np.arange(30)[:, None] > np.arange(30)
         said = np.where(says, truth, ~truth)[..., None]
-        resampler = Resampler(objects, [clips], n=300)
-        found = resampler.score_pairs([said], np.arange(30.0)[:, None], [clips], (0.0,))
+        scorer = PairScorer(objects, [clips])
+        found = scorer.score_pairs([said], np.arange(30.0)[:, None], [clips], (0.0,))
         low, high = found.interval()[0]
         held += low <= 0.7 <= high
     assert held >= 51
@@ -74,10 +64,10 @@ def test_differences_are_paired():
     clips = np.arange(40)
     labels = rng.random((40, 1))
     objects = [str(clip // 4) for clip in clips]
-    resampler = Resampler(objects, [clips, clips])
+    scorer = PairScorer(objects, [clips, clips])
     noisy = labels[:, 0] + 0.5 * rng.standard_normal((2, 40))
     says = [(one[:, None] > one)[..., None] for one in noisy]
-    scores = resampler.score_pairs(says, labels, [clips, clips], (0.0,))
+    scores = scorer.score_pairs(says, labels, [clips, clips], (0.0,))
     assert (scores - scores).interval()[0].tolist() == [0, 0]
     assert np.ptp(scores.interval()[0]) > 0.02
 
@@ -92,8 +82,8 @@ def test_pairs_within_the_margin_do_not_count():
 def test_auc_is_scikit_learns():
     values, labels = (column[:, None] for column in scores())
     clips = np.arange(len(labels))
-    resampler = Resampler([str(clip) for clip in clips], [clips])
-    found = resampler.score([count_pairs(*score_auc(values, labels > 0), clips)])
+    scorer = PairScorer([str(clip) for clip in clips], [clips])
+    found = scorer.score([count_pairs(*score_auc(values, labels > 0), clips)])
     assert found.per_seed[0, 0] == pytest.approx(REFERENCES["auc"], abs=1e-12)
 
 
@@ -103,6 +93,6 @@ def test_auc_counts_scores_that_differ_in_the_last_bit_half():
 
 
 def test_a_tally_for_another_number_of_seeds_is_refused():
-    resampler = Resampler(["a", "b"], [np.arange(2)])
+    scorer = PairScorer(["a", "b"], [np.arange(2)])
     with pytest.raises(ValueError, match="0 counts for 1 seeds"):
-        resampler.score([])
+        scorer.score([])

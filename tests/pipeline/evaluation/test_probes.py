@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.coverage import Case, sample
 from pipeline.dataset import ridge
 from pipeline.evaluation import probes
 from tests.helpers.rounding import last_bits
@@ -50,6 +51,20 @@ def test_probes_find_what_messages_hold_and_nothing_else(compositional, raw_feat
         assert found["noise"][kind]["messages"]["mean"] < 0.65
         assert kept is None or kept["value"] < 0.5
     assert found["noise"]["ridge"]["features"]["mean"] > 0.85
+
+
+def test_what_is_retained_has_an_interval_that_shrinks_with_what_both_share():
+    first, second = sample(Case(30, 30, 4, 2, alike=True), (0.6, 0.05, 0.05), 0)
+    kept = probes.retained(first, second)
+    ratio = float((first.mean[0] - 0.5) / (second.mean[0] - 0.5))
+    low, high = kept["interval"]
+    assert kept["value"] == pytest.approx(ratio)
+    assert (low + high) / 2 == pytest.approx(ratio)
+    alone = first.half_width()[0] / (second.mean[0] - 0.5)  # as if the features were known
+    assert 0 < (high - low) / 2 < alone
+    assert probes.retained(second, second) == {"value": 1.0, "interval": [1.0, 1.0]}
+    chance, _ = sample(Case(5, 5, 2, 1, alike=True), (50.0, 0.3, 0.5), 1)
+    assert probes.retained(chance, chance) is None
 
 
 def test_probes_never_see_test_labels(compositional, raw_features):

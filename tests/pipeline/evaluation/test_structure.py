@@ -86,6 +86,8 @@ def test_what_agents_remember_counts_for_nothing():
     assert entry["clips"] == "held out"
     assert entry["on_training_clips"]["mean"] > 0.8  # the code of the clips it remembers
     assert entry["mean"] < 0.4
+    assert entry["compositional_seeds"]["value"] < 0.5
+    assert entry["compositional_seeds"]["interval"][0] == 0
     assert set(verdicts(found).values()) <= {"no better than chance", "undecided"}
 
 
@@ -99,6 +101,9 @@ def test_a_code_that_holds_is_compositional_among_39_null_seeds():
     for own in found["own_positions"].values():
         assert own["mean"] > 1.0
         assert own["p_value"] == pytest.approx(1 / 40)
+    share = entry["compositional_seeds"]
+    assert share["value"] == 1
+    assert share["interval"] == [pytest.approx(0.025 ** (1 / share["of"])), 1]  # of S in S
     StructuralMetric.model_validate(entry)
 
 

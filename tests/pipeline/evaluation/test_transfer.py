@@ -48,7 +48,7 @@ def test_the_ridge_baseline_reads_other_clips_as_it_reads_test_clips(composition
         build_examples(clips, ("mass", "volume")), caches=(features,), labels=compositional.labels
     )
     inputs = BaselineInputs(
-        caches=[features], labels=compositional.labels, objects=compositional.resampler.objects,
+        caches=[features], labels=compositional.labels, objects=compositional.scorer.objects,
         scenario=[], condition=[],
     )  # fmt: skip
     both = [np.concatenate([features, features])]

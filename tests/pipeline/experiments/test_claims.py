@@ -76,11 +76,12 @@ def test_claims_are_read_and_sized():
     ("old", "new", "reason"),
     [
         ('"noise"\ntitle', '"a b"\ntitle', "'a b' is no name of a file"),
-        ('retest = "noise"', "", "a claim has one of retest, measures and needs"),
+        ('retest = "noise"', "", "a claim has either a retest or measures"),
+        ('retest = "noise"', 'retest = "noise"\nneeds = "x"', "needs are those of another experi"),
+        ('run = "two"', 'run = ["two", "two"]', "a retest is of one run"),
         ('retest = "noise"', 'retest = "nois"', "no re-test 'nois': there are noise, onboarding"),
         ('retest = "noise"', 'measures = { "nothing" = "n" }', "metrics.json has no nothing"),
         ('run = "two"', 'run = "three"', "no run 'three': there are two"),
-        ('run = "two"', "", "which run is asked?"),
         ('run = "two"', 'run = "two"\nsees = "still"', "no view 'still' to see: there are moving"),
         ('run = "two"', 'run = "two"\nsees = "moving"', "the re-test noise has no sees"),
         ('run = "two"', 'run = "two"\nother = "two"', "the re-test noise has no other"),
@@ -146,7 +147,7 @@ def test_numbers_of_metrics_json_of_this_and_of_other_experiments(folder, stages
     shutil.copytree(folder / "runs", folder.parent / "other" / "runs")
     other = claim(measures=measures, experiment="other")
     missing = claim(measures=measures, experiment="gone")
-    needy = claim(needs="weights of V-JEPA 2", run=None)
+    needy = claim(measures=measures, experiment="matched-frames", needs="weights of V-JEPA 2")
     results = measure_claims([own, other, missing, needy], folder, {}, stages)
     mean = Run.open(folder / "runs" / "a").metrics().accuracy_last_epoch.mean
     for found in results[:2]:
@@ -155,9 +156,33 @@ def test_numbers_of_metrics_json_of_this_and_of_other_experiments(folder, stages
     assert results[1].command == f"heliograph experiment other --out {out}"
     assert results[2].sentence == f"not run: heliograph experiment gone --out {out}, then this"
     assert results[3].sentence == "not run: needs weights of V-JEPA 2"
+    files = "--features vjepa2=FILE --features dinov2=FILE"
+    assert results[3].command == f"heliograph experiment matched-frames {files} --out {out}"
     page = claims_page("Claims", results, folder)
     assert page.count("Not run.") == 2
     assert "[T: 1 \\| 2](#t-1--2)" in page
+
+
+def test_several_runs_are_read_side_by_side(folder, stages):
+    shutil.copytree(folder / "runs" / "a", folder / "runs" / "b")
+    asked = claim(measures={"accuracy_last_epoch": "last epoch"}, run=["a", "b"])
+    (found,) = measure_claims([asked], folder, {}, stages)
+    assert found.sentence.startswith("a: last epoch ")
+    assert ". b: last epoch " in found.sentence
+    assert [row[0] for row in found.table[1]] == ["a: last epoch", "b: last epoch"]
+
+
+def test_claims_about_what_was_left_out_say_so(folder, stages, spoken_run):
+    left_out = {"a": "sees motion: give it"}
+    asked = [claim(retest="noise"), claim(retest="swaps", run="b", other="a")]
+    for found in measure_claims(asked, folder, {}, stages, left_out):
+        assert found.sentence == "not run: a sees motion: give it"
+        assert found.table is None
+    (found,) = measure_claims([claim(retest="onboarding", sees="other")], folder, {}, stages)
+    assert found.sentence == (
+        "not run: the newcomer sees other: give it with --features other=FILE"
+    )
+    assert stages.done == []
 
 
 def test_the_page_of_the_experiment_shows_what_is_said_and_what_was_measured(folder, stages):

@@ -77,6 +77,9 @@ def test_a_recipe_can_be_sized():
         learned = training.config().encoder == CONVOLUTION
         assert training.config().oracle_epochs == (7 if learned else 0)
     assert recipe.find("ramp").sized() == recipe.find("ramp")
+    nulls = [run.config().null for run in recipe.find("ramp").trainings]
+    assert nulls == [39, 39, 39, 0]  # none beside learned encoders, which take long
+    assert {run.config().null for run in recipe.find("ramp").sized(null=2).trainings} == {2}
 
 
 def test_a_holistic_control_is_checked_too():
@@ -90,7 +93,7 @@ def test_a_holistic_control_is_checked_too():
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('title = "T"', 'titel = "T"', "own.toml: no key 'titel': the keys are title, "),
+        ('title = "T"', 'titel = "T"', "own.toml: no key 'titel': did you mean title?"),
         ('title = "T"', "", "own.toml: title is missing"),
         ('title = "T"', "title = 3", "own.toml: title cannot be 3"),
         ('title = "T"', "title", "own.toml is not TOML: "),
@@ -108,6 +111,19 @@ def test_a_holistic_control_is_checked_too():
             "steps = 4",
             'weights = "best"',
             "views.moving: no weights 'best': the only one is random",
+        ),
+        ("steps = 4", "order = 1", "moving: a view of another has one of order, averaged and wit"),
+        ("steps = 4", 'of = "x"', "moving: a view of another has one of order, averaged and wit"),
+        (
+            "steps = 4",
+            'of = "x"\norder = 1\naveraged = 2',
+            "has one of order, averaged and without",
+        ),
+        ("steps = 4", 'of = "x"\norder = 0', "moving: no view 'x' that it is of: there are feat"),
+        (
+            "steps = 4",
+            'steps = 4\n[views.b]\nof = "moving"\norder = 0\nframes = 8',
+            "b: frames is of features that are made from clips",
         ),
         ("compositionality.topsim", "luck", "measures: metrics.json has no luck"),
         ('"friction"]', '"colour"]', "two: no property 'colour': the scene has elasticity and "),
@@ -148,6 +164,28 @@ def test_several_views_are_dealt_by_name():
     several = GOOD.replace("[views.moving]", "[views.still]\nstill = true\n[views.moving]")
     with pytest.raises(HeliographError, match="agents is a list of what they see"):
         recipe.parse(several, "own", "own.toml")
+
+
+def test_a_view_of_given_features_is_a_file():
+    start, rest = GOOD.split("[clips]")[0], GOOD[GOOD.index("[views.moving]") :]
+    given = f'{start}given = "x"\n{rest}'
+    with pytest.raises(HeliographError, match=r"moving: steps is of features that are made from"):
+        recipe.parse(given, "own", "own.toml")
+    found = recipe.parse(given.replace("steps = 4", ""), "own", "own.toml")
+    assert found.sources == ("moving",)
+    assert recipe.find("phase87").sources == ("features",)
+
+
+def test_views_of_others_are_no_files():
+    more = GOOD.replace("steps = 4", 'steps = 4\n[views.mixed]\nof = "moving"\norder = 0')
+    found = recipe.parse(more.replace('"two"', '"two"\nagents = ["mixed"]'), "own", "own.toml")
+    assert found.sources == ("moving",)
+    assert found.trainings[0].sees(["moving", "mixed"]) == ("mixed",)
+
+
+def test_properties_of_every_run_can_be_others():
+    own = recipe.find("claims").sized(properties=["mass"])
+    assert {tuple(run.config().properties) for run in own.trainings} == {("mass",)}
 
 
 def test_a_name_that_is_none_is_said(tmp_path):

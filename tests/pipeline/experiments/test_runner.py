@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from data import cache
-from pipeline.experiments import NAMES, accuracy_table, find, measure_notes, measure_tables
+from data.errors import HeliographError
+from pipeline.experiments import (
+    NAMES,
+    accuracy_table,
+    find,
+    measure_notes,
+    measure_tables,
+    require_features,
+)
 from pipeline.experiments.recipe import PaperNumber, parse
 from pipeline.experiments.tables import ALL, result_rows
 from pipeline.runs import Outcome, RunMetrics
@@ -117,12 +125,15 @@ def test_all_of_ours_run_small(tmp_path, cache_path):
     paper_ramp = write_paper_ramp(tmp_path / "pooled.pt")
     shown = run(
         "all", "--out", tmp_path / "out", "--grid", 4, "--per-cell", 3, "--seeds", 1,
-        "--epochs", 2, "--backbone", "mapped,pixels", "--features", cache_path,
+        "--epochs", 2, "--null", 0, "--backbone", "mapped,pixels", "--features", cache_path,
         "--features", f"paper-ramp={paper_ramp}", "--json",
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
     found = {own["experiment"]: own for own in json.loads(shown.stdout)}
-    assert tuple(found) == NAMES
+    lacking = ("three-backbones", "matched-frames", "residual-mass")
+    assert tuple(found) == tuple(name for name in NAMES if name not in lacking)
+    for name in lacking:
+        assert f"{name} is left out: it needs" in shown.stderr
     for own in found.values():
         last = [line for line in own["lines"] if line["measure"] == "accuracy_last_epoch"]
         assert last
@@ -131,9 +142,91 @@ def test_all_of_ours_run_small(tmp_path, cache_path):
     claims = {own["name"]: own for own in found["claims"]["claims"]}
     assert "needs two seeds" in claims["swaps-seeds"]["measured"]
     assert claims["noise"]["rows"]
+    assert "4-agents: from messages and speed " in claims["action"]["measured"]
+    assert "what messages add " in claims["action"]["measured"]
+    assert "restitution, asked " in claims["queries"]["measured"]
+    assert "3-agents: accuracy " in claims["several-agents"]["measured"]
+    assert "share of seeds compositional by it " in claims["seeds"]["measured"]
+    assert claims["three-backbones"]["measured"].startswith("not run: needs the weights of V-JEP")
     assert (tmp_path / "out" / "claims" / "claims.md").is_file()
     made = {path.name for path in (tmp_path / "out" / "clips").iterdir()}
     assert made == {"ramp-4x4x3-2s", "collision-4x4x3-2s"}
+
+
+def stand_in(path, steps=8):
+    """Write features of 12 springs, six clips each: some say mass, some volume, which go along."""
+    rng = np.random.default_rng(0)
+    mass, count = np.repeat(np.arange(10.0, 130.0, 10.0), 6), 72
+    volume = mass / 2 + np.repeat(np.tile([5.0, -5.0, 20.0], 4), 6)
+    features = rng.normal(size=(count, steps, 6)) * 0.1
+    features[:, :, 0] += mass[:, None] / 50
+    features[:, :, 1] += volume[:, None] / 50
+    objects = [f"spring{clip // 6}" for clip in range(count)]
+    labels = {"mass": mass, "volume": volume, "mass_ratio": mass, "restitution": volume}
+    made = cache.Features(
+        features=features.astype(np.float32),
+        clip_id=[f"{name}/{clip % 6}" for clip, name in enumerate(objects)],
+        object=objects,
+        scenario=["spring"] * count,
+        labels=labels,
+        fingerprint={"imported": True, "source": path.name},
+    )
+    cache.save(made, path)
+    return path
+
+
+@pytest.mark.slow
+def test_recipes_of_features_that_are_not_here_run_on_stand_ins(tmp_path):
+    video, frames, still = (
+        stand_in(tmp_path / f"{name}.h5", steps)
+        for name, steps in (("video", 8), ("frames", 16), ("still", 1))
+    )
+    out, size = tmp_path / "out", ("--seeds", 1, "--epochs", 1, "--out", tmp_path / "out")
+    asked = {
+        "three-backbones": {"vjepa2": video, "dinov2": still, "clip": still},
+        "matched-frames": {"vjepa2": video, "dinov2": frames},
+        "residual-mass": {"video": video},
+    }
+    for name, files in asked.items():
+        given = [word for view, file in files.items() for word in ("--features", f"{view}={file}")]
+        shown = run(name, *given, *size)
+        assert shown.exit_code == 0, shown.output
+        for training in find(name).trainings:
+            assert training.title in shown.stdout
+        assert "given: " in (out / name / "report.html").read_text()
+    pairs = cache.load(out / "features" / "frames-averaged2.h5")
+    assert pairs.features.shape == (72, 8, 6)
+    config = json.loads((out / "residual-mass" / "runs" / "2-agents" / "config.json").read_text())
+    assert config["config"]["properties"] == ["mass_without_volume"]
+
+    claims = run(
+        "claims", "--features", f"motion={video}", "--features", f"places={frames}",
+        "--property", "mass", *size, "--json",
+    )  # fmt: skip
+    assert claims.exit_code == 0, claims.output
+    assert "four-agents-pixels is left out: it sees pixels" in claims.stderr
+    found = {own["name"]: own["measured"] for own in json.loads(claims.stdout)["claims"]}
+    assert found["onboarding"].startswith("not run: the newcomer sees pixels: give it")
+    assert "(sees places)" in found["onboarding-needed"]
+    assert found["swaps"].startswith("not run: four-agents-pixels sees pixels")
+    assert "without noise" in found["noise"]
+    assert "three: accuracy " in found["three-backbones"]
+    assert "dinov2-pairs: accuracy " in found["matched-frames"]
+    assert "2-agents-mass: accuracy " in found["residual-mass"]
+    assert not (out / "clips").exists()
+
+
+def test_without_files_for_a_view_its_runs_are_left_out(tmp_path):
+    file = stand_in(tmp_path / "video.h5")
+    own = find("three-backbones")
+    left_out = require_features(own, {"vjepa2": file, "dinov2": file})
+    assert list(left_out) == ["vjepa2-clip", "dinov2-clip", "three", "four"]
+    assert left_out["three"] == "sees clip: give it (.pt or .h5) with --features clip=FILE"
+    other = own.sized(properties=["friction"])
+    with pytest.raises(
+        HeliographError, match=r"needs, features of the spring clips .* no friction"
+    ):
+        require_features(other, {"vjepa2": file, "dinov2": file})
 
 
 @pytest.mark.slow
@@ -182,10 +275,28 @@ def test_the_list_names_them_all():
         (("phase87", "--features", "gone.pt"), 1, "gone.pt"),
         (("phase87", "--features", "phase87=gone.pt"), 1, "gone.pt"),
         (("phase87", "--features", "odd/name=gone.pt"), 1, "odd/name=gone.pt"),
-        (("phase87", "--features", "ramp=a.pt"), 2, "phase87 takes a feature file, not ramp"),
-        (("all", "--features", "ramp=a.pt"), 2, "phase87, paper-ramp takes a feature file, not r"),
-        (("ramp", "--features", "ramp=a.pt"), 2, "no experiment that is run takes a feature file"),
-        (("ramp", "--features", "a.pt"), 2, "--features a.pt: ramp takes no feature file"),
+        (("phase87", "--features", "ramp=a.pt"), 2, "no 'ramp', choose one of features, phase87"),
+        (("all", "--features", "jump=a.pt"), 2, "no 'jump', choose one of ramp, collision, "),
+        (("ramp", "--features", "ramp=gone.pt"), 1, "gone.pt"),
+        (("ramp", "--features", "motion=gone.h5"), 1, "gone.h5"),
+        (("ramp", "--features", "gone.pt"), 1, "gone.pt"),
+        (
+            ("ramp", "--property", "mass"),
+            1,
+            "the scene ramp is not what ramp needs: it has no mass",
+        ),
+        (("claims", "--features", "a.h5"), 2, "claims has several views, name one of motion, pix"),
+        (
+            ("all", "--features", "claims=a.h5"),
+            2,
+            "claims has several views, with `heliograph experiment claims`, name one of motion",
+        ),
+        (
+            ("three-backbones",),
+            2,
+            "give them (.pt or .h5) with --features vjepa2=FILE --features dinov2=FILE --features",
+        ),
+        (("residual-mass",), 2, "give it (.pt or .h5) with --features video=FILE"),
         (("phase87", "--features", "phase87="), 2, "--features phase87= names no file"),
         (
             ("all", "--features", "a.pt", "--features", "phase87=b.pt"),
@@ -251,7 +362,7 @@ def test_lines_and_tables_say_what_metrics_say():
         },
     )
     columns, rows = accuracy_table(lines)
-    assert columns[4:] == ["ridge", "differences", "chance", "paper"]  # no run has pixels
+    assert columns[4:] == ["ridge", "differences", "majority", "paper"]  # no run has pixels
     assert rows[0] == [
         "two",
         "60.0 ± 10.0 [40, 80]",
@@ -299,10 +410,10 @@ def test_notes_say_what_intervals_of_structure_hold_and_how_verdicts_are_had():
     measures = {"compositionality.topsim": "TopSim"}
     lines = result_rows("s", "runs/s", metrics, measures=measures, paper={})
     coverage, untested = measure_notes(lines)
-    assert "do not read the ratios' intervals as 95 %" in coverage
+    assert "can be read as 95 % intervals, the others not" in coverage
     assert "`null = 39` under [train]" in untested
     assert measure_notes(lines[:3]) == []
-    with_nulls = find("ramp").text.replace("[train]", "[train]\nnull = 39")
+    with_nulls = find("vocabulary").text.replace("[train]", "[train]\nnull = 39")
     assert {one.config().null for one in parse(with_nulls, "mine", "mine").trainings} == {39}
 
 

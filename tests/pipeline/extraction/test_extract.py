@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import backbones
 from data import cache
 from data.clips import Clip
 from data.errors import HeliographError
 from data.video import Sampling, read_sampled
 from pipeline.extraction import extract
 from tests.helpers.clips import encode
+from tests.helpers.tiny_backbone import TINY_ENTRY
 
 SAMPLING = Sampling(frames=4)
 
@@ -27,6 +29,19 @@ def test_features_are_those_of_the_backbone_alone(clips, tmp_path, tiny):
         expected = model.forward(model.preprocess(batch.frames)[None])[0].numpy()
         assert features.tobytes() == expected.tobytes()
         assert index.tolist() == batch.index.tolist()
+
+
+def test_paths_a_name_and_a_number_are_enough(clips, tmp_path, monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+    folder = clips[0].path.parent
+    for number, given in enumerate((folder, str(folder), [clip.path for clip in clips])):
+        out = tmp_path / f"{number}.h5"
+        failed = extract(given, str(out), backbone="tiny", sampling=4).failed
+        assert list(failed) == (["none.mp4"] if number < 2 else [])
+        found = cache.load(out)
+        assert found.clip_id == [clip.path.name for clip in clips]
+        assert found.fingerprint["name"] == "tiny"
+        assert found.sampler == SAMPLING.describe()
 
 
 def test_workers_order_and_batches_change_no_bit(clips, tmp_path, tiny):

@@ -19,7 +19,7 @@ from data.video import Sampling
 from data.windows import Windows
 from pipeline.cli.message import message as command
 from pipeline.extraction import extract
-from pipeline.message import Message, load_lexicon
+from pipeline.message import Message, Reading, load_lexicon
 from pipeline.message import speaker as message
 from pipeline.runs import Run
 from pipeline.training import train
@@ -134,6 +134,25 @@ def test_a_message_is_json_and_text():
         "confidence": [[0.9, 0.5], [1.0, 0.25]],
         "gloss": [["heavy", "any mass"], ["perhaps light", "–"]], "distance": None, "missing": [],
         "estimates": None,
+    }  # fmt: skip
+
+
+def test_a_message_shows_in_a_notebook_and_as_a_row():
+    sure = np.full((1, 2), 0.5)
+    reading = Reading(
+        name="mass", value=2.0, interval=(1.0, 3.0), level=0.9, band="low", confidence=0.7
+    )
+    said = Message("<b>.mp4", np.array([[3, 7]]), sure, (("<i>", "x"),), readings=(reading,))
+    shown = said._repr_html_()
+    assert "<th>3-7</th>" in shown
+    assert "&lt;b&gt;.mp4" in shown
+    assert "&lt;i&gt;, x" in shown
+    assert str(reading) in shown
+    pytest.importorskip("pandas")
+    (row,) = said.to_pandas().to_dict("records")
+    assert row == {
+        "clip": "<b>.mp4", "message": "3-7", "meaning": "<i>, x", "mass": 2.0, "mass low": 1.0,
+        "mass high": 3.0, "mass band": "low", "mass confidence": 0.7,
     }  # fmt: skip
 
 

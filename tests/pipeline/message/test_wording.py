@@ -13,7 +13,7 @@ from pipeline.message.wording import numeral
         ("density", "g/ml", "dense"),
         ("friction", "", "rough"),
         ("stiffness_n_m", "N/m", "stiff"),
-        ("damping_n_s_m", "N s/m", "damped"),
+        ("damping_n_s_m", "N s/m", "strongly damped"),
         ("launch_speed_m_s", "m/s", "high launch speed"),
         ("rest_extension_m", "m", "high rest extension"),
         ("weirdness", "", "high weirdness"),

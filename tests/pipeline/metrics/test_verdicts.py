@@ -117,6 +117,26 @@ def test_a_seed_that_turns_the_verdict_leaves_it_undecided():
     assert mixed.verdicts() == ["undecided"] * 2
 
 
+def test_each_seed_has_a_verdict_of_its_own():
+    good, bad = evidence(clean, 0, seeds=2), evidence(noise, 0, seeds=1)
+    mixed = Evidence(
+        values=np.concatenate([good.values, bad.values - 0.4]),
+        nulls=good.nulls,
+        codebooks=np.concatenate([good.codebooks, bad.codebooks], axis=1),
+        leads=np.concatenate([good.leads, bad.leads]),
+        null_leads=good.null_leads,
+    )
+    words = mixed.of_each_seed()
+    assert words[:2] == [["compositional"] * 2] * 2
+    assert words[2] == ["no better than chance"] * 2
+
+
+def test_a_seed_of_noise_is_hardly_ever_compositional():
+    words = np.concatenate([evidence(noise, seed, seeds=10).of_each_seed() for seed in range(4)])
+    assert words.shape == (40, 2)
+    assert np.sum(words == "compositional") <= 2
+
+
 def test_a_property_is_told_by_a_position_that_tells_nothing_else():
     both = CELLS[:, :1] * SIZE + CELLS[:, 1:]
     assert own_leads(CELLS, CELLS) == pytest.approx(np.log(SIZE))

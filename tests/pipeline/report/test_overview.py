@@ -154,6 +154,13 @@ def test_a_list_names_what_is_damaged_and_what_is_not_finished(folder, tmp_path)
     ]  # fmt: skip
 
 
+def test_a_folder_of_another_program_is_no_run(tmp_path):
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "model" / name).write_text("{}")
+    assert list_runs(tmp_path) == []
+
+
 def test_a_folder_without_runs_and_no_folder(tmp_path):
     shown = run("runs", tmp_path)
     assert (shown.exit_code, shown.stdout) == (0, "")

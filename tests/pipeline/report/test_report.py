@@ -202,7 +202,7 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     evaluate(run.folder, permutations=50)
     page = read_page(write_report(run.folder, tmp_path / "evaluated.html").path)
     assert f"heliograph evaluate {run.folder}" not in page.words
-    assert "ridge regression on the raw features" in page.words
+    assert "ridge (regression on the raw features)" in page.words
     assert "95 % interval over objects" in page.words
     assert "TopSim, which says how far clips of unlike mass have unlike messages, is" in page.words
     assert "Residual entropy (smaller is better) is" in page.words

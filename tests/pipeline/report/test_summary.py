@@ -21,7 +21,7 @@ def test_the_best_baseline_is_named_even_where_it_wins():
     }
     found = headline(RunMetrics.read(stored, properties=(), seeds=1))
     assert (found.accuracy, found.chosen, found.chance) == (0.6, False, 0.5)
-    assert (found.best, found.best_accuracy) == ("ridge regression on the raw features", 0.8)
+    assert (found.best, found.best_accuracy) == ("ridge (regression on the raw features)", 0.8)
 
 
 def test_an_interval_over_seeds_is_students():
@@ -59,10 +59,10 @@ def test_the_headline_goes_from_chance_to_what_the_code_could_carry():
     agents = ["chosen on validation", "last epoch, nothing chosen"]
     assert [row[0] for row in rows] == [
         "chance",
-        *(f"baseline: {name}" for name in ("majority", "pixels", "differences", "quantised_ridge")),
+        *(f"baseline: {name}" for name in ("majority", "pixels", "differences", "quantised ridge")),
         *agents,
         "published protocol (chosen on test)",
-        *(f"baseline: {name}" for name in ("ridge", "quantised_labels", "first_frame")),
+        *(f"baseline: {name}" for name in ("ridge", "quantised labels", "first frame")),
     ]
     _, older = score_rows(read_run(ridge=0.7))
     assert older[0] == ["chance", "50.0 %"]

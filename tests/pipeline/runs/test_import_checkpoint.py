@@ -131,7 +131,7 @@ def test_what_we_write_is_read_back(cache_path, tmp_path):
             lambda parts: {"features": torch.zeros(3)},
             "no checkpoint of agents: it has no sender_2x8",
         ),
-        (lambda parts: {"sender_2x8": parts["sender_2x8"]}, "has no state dict receiver_2x8"),
+        (lambda parts: {"sender_2x8": parts["sender_2x8"]}, "has no weights receiver_2x8"),
         (
             lambda parts: (
                 parts

@@ -38,6 +38,22 @@ def test_what_is_read_is_written_again():
     assert json.loads(json.dumps(read(stored).to_json())) == stored
 
 
+def test_numbers_over_seeds_become_the_rows_of_a_table():
+    metrics = read(MINIMAL | {"baselines": {"<b>": BY_PROPERTY, "volume": None}, "notes": ["<i>"]})
+    shown = metrics._repr_html_()
+    assert "<td>baselines.&lt;b&gt;</td><td>0.5</td><td>0.1</td><td>0.3</td><td>0.7</td>" in shown
+    assert "<p>&lt;i&gt;</p>" in shown
+    pytest.importorskip("pandas")
+    frame = metrics.to_pandas().set_index("key")
+    assert list(frame.index) == [
+        "accuracy_last_epoch", "accuracy_published_protocol", "properties.mass.accuracy_last_epoch",
+        "properties.mass.accuracy_published_protocol", "baselines.<b>",
+        "baselines.<b>.properties.mass",
+    ]  # fmt: skip
+    assert frame.loc["baselines.<b>"].tolist() == [0.5, 0.1, 0.3, 0.7]
+    assert math.isnan(frame.loc["accuracy_last_epoch", "low"])
+
+
 def test_a_key_that_is_absent_stays_absent():
     assert read(MINIMAL).to_json().keys() == MINIMAL.keys()
     assert read(MINIMAL).baselines is None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
@@ -61,9 +62,22 @@ def test_where_every_cell_fails_the_table_of_before_stays(cache_path, tmp_path):
     assert table.read_bytes() == written
 
 
+def test_where_every_training_breaks_off_no_empty_folder_stays(cache_path, tmp_path, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise HeliographError("too little memory")
+
+    monkeypatch.setattr(sys.modules["pipeline.training.train"], "fit", broken)
+    shown = sweep(cache_path, tmp_path / "new" / "grid", "--sweep", "vocab=2,3")
+    assert shown.exit_code == 1
+    assert shown.stderr.endswith("Error: too little memory\n")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
+        ("vocb=3", "--sweep has no key 'vocb': did you mean vocab?"),
+        ("sender-l=3", "--sweep has no key 'sender_l': did you mean sender_lr?"),
         ("colour=1,2", "--sweep has no key 'colour': the keys are agents, axes, batch"),
         ("vocab=2,x", "vocab cannot be 'x'"),
         ("vocab=2,2", "--sweep has a value of vocab twice"),

@@ -56,6 +56,22 @@ def test_a_control_learns_as_long_as_the_published_ones_unless_told(cache_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_features_in_memory_are_saved_beside_the_run(features, tmp_path):
+    beside = tmp_path / "run.h5"
+    run = train(features, tmp_path / "run", **QUICK)
+    assert run.source.path == beside
+    assert cache.load(beside).content_sha256 == features.content_sha256
+    before = beside.stat().st_mtime_ns
+    train(features, tmp_path / "run", overwrite=True, **QUICK)
+    assert beside.stat().st_mtime_ns == before
+    others = features.select(range(len(features) - 1))
+    with pytest.raises(
+        HeliographError, match=r"run\.h5, where the features of .* go, holds others"
+    ):
+        train(others, tmp_path / "run", overwrite=True, **QUICK)
+    assert cache.load(beside).content_sha256 == features.content_sha256
+
+
 def test_null_seeds_are_scored_beside_the_run_and_are_no_part_of_it(cache_path, tmp_path):
     settings = {"properties": ["mass", "volume"], "seeds": 2, "epochs": 2, "oracle_epochs": 2}
     plain = train([cache_path], tmp_path / "plain", **settings)

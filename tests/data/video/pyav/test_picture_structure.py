@@ -201,6 +201,83 @@ def test_groups_with_a_time_of_their_own_keep_random_access(clip_file):
     np.testing.assert_array_equal(frames, everything[[30, 3]])
 
 
+PACKED = [name for name in recordings.RECORDINGS if name.startswith("packed_")]
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_pictures_are_read_at_random(name, again, clip_file, monkeypatch):
+    """Each frame alone, as FFmpeg's decode of the packets as they are, and of those not packed."""
+    path = clip_file(name)
+    whole, times, _ = sequential(path)
+    plain, _, _ = sequential(path.with_suffix(f".plain{path.suffix}"))
+    np.testing.assert_array_equal(whole, plain[-len(whole) :])
+    monkeypatch.setattr(session, "decode_fully", lambda *given, **named: pytest.fail("whole"))
+    if again:  # from the file, since packets do not fit into memory
+        monkeypatch.setattr(packet_index, "MAX_PACKETS", 5)
+    read_by = session_of(path)
+    assert read_by.random_access
+    assert (read_by.container.packet_index.packets is None) == again
+    assert read_by.pts() == times
+    for index in np.random.default_rng(0).permutation(len(whole)):
+        np.testing.assert_array_equal(read_by.frames(np.array([index]))[0], whole[index])
+    indices = np.arange(3, len(whole), 4)
+    for index, frame in read_by.stream(indices):
+        np.testing.assert_array_equal(frame, whole[index])
+
+
+def _late_headers(contents: list[bytes]) -> None:
+    """Say that nothing is packed from the third group on."""
+    group = [n for n, content in enumerate(contents) if b"DivX" in content][2]
+    contents[group] = contents[group].replace(b"1393p", b"1393n")
+
+
+def _one_missing(contents: list[bytes]) -> None:
+    contents[4] = contents[3]
+
+
+def _three(contents: list[bytes]) -> None:
+    contents[3] += contents[1][contents[1].rindex(recordings.VOP) :]
+
+
+def _headers_while_one_waits(contents: list[bytes]) -> None:
+    contents[2] = contents[0][: contents[0].index(recordings.VOP)] + contents[2]
+
+
+def _no_delay(contents: list[bytes]) -> None:
+    """Say Simple in place of Advanced Simple, and nothing of delay."""
+    for number, content in enumerate(contents):
+        if (at := content.find(b"\0\0\1\x20")) >= 0:
+            end = content.index(b"\0\0\1", at + 4)
+            bits = "".join(f"{byte:08b}" for byte in content[at + 4 : end])
+            assert bits[:22] == "0" + f"{17:08b}" + "1" + "0101001" + "0001" + "1"
+            bits = "0" + f"{1:08b}" + bits[9:21] + "0" + bits[26:]
+            changed = int(bits + "1111", 2).to_bytes(end - at - 4, "big")
+            contents[number] = content[: at + 4] + changed + content[end:]
+
+
+@pytest.mark.parametrize(
+    "edit", [_late_headers, _one_missing, _three, _headers_while_one_waits, _no_delay]
+)
+def test_what_a_decoder_may_not_show_of_packed_pictures_is_decoded_whole(edit, tmp_path):
+    path = tmp_path / "clip.avi"
+    recordings.packed(path, edit=edit, options={"g": "12", "bf": "1"})
+    whole, _, _ = sequential(path)
+    with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
+        assert opened.packet_index.doubt == "packets that may not be one frame each"
+        decoded = DecodeSession(opened, accept_damaged=True)
+        np.testing.assert_array_equal(decoded.frames(np.arange(len(whole))), whole)
+
+
+def test_user_data_that_do_not_say_packed_are_believed(tmp_path):
+    path = tmp_path / "clip.avi"
+    recordings.packed(path, said=b"DivX503b1393", options={"g": "12", "bf": "1"})
+    whole, _, _ = sequential(path)
+    assert len(whole) < 40
+    frames = read(path, np.arange(len(whole)), accept_damaged=True).frames
+    np.testing.assert_array_equal(frames, whole)
+
+
 # The order of pictures whose times do not tell it: as a decode from the start shows them.
 LONG = X264 | {"g": "12", "bf": "3", "b-pyramid": "normal", "refs": "4"}
 X265 = "log-level=none:pools=1:keyint=12:min-keyint=12"

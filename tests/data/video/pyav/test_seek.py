@@ -1,5 +1,6 @@
 """Random access: only what is needed is decoded, by one decoder or several."""
 
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,9 @@ from data.video import (
     read,
     read_sampled,
 )
-from data.video.pyav import DecodeSession, open_video, seek
+from data.video.pyav import DecodeSession, open_video, seek, session
 from tests.helpers import clips
-from tests.helpers.clips import CLIPS
+from tests.helpers.clips import CLIPS, encode
 from tests.helpers.decoding import sequential
 
 # By random access: those are fast, and a silent fall back to decoding everything would not be.
@@ -190,6 +191,44 @@ def test_several_decoders_give_what_one_gives(name, clip_file, monkeypatch):
     np.testing.assert_array_equal(read(path, indices, threads=3).frames, expected)
     if name in ("h264_short_gop", "h264_open_gop", "hevc_open_gop", "mjpeg_mov"):
         assert len(plans[0].shares) > 1
+
+
+INTRA = {
+    "asv1.avi": {"codec": "asv1"},
+    "asv2.avi": {"codec": "asv2"},
+    "dnxhd.mov": {"codec": "dnxhd", "pixels": "yuv422p", "size": (320, 240),
+                  "options": {"profile": "dnxhr_sq"}},
+    "dv.avi": {"codec": "dvvideo", "size": (720, 576), "rate": 25},
+    "dv.dv": {"codec": "dvvideo", "size": (720, 480), "rate": Fraction(30000, 1001),
+              "pixels": "yuv411p"},
+    "dv.mxf": {"codec": "dvvideo", "size": (720, 576), "rate": 25},
+    "dv50.mov": {"codec": "dvvideo", "size": (720, 576), "rate": 25, "pixels": "yuv422p"},
+    "huffyuv.avi": {"codec": "huffyuv", "pixels": "yuv422p", "size": (320, 480)},
+    "jpeg2000.mxf": {"codec": "jpeg2000", "rate": 25},
+    "jpegls.avi": {"codec": "jpegls", "pixels": "rgb24"},
+    "magicyuv.avi": {"codec": "magicyuv", "pixels": "gbrp"},
+    "prores.mov": {"codec": "prores_ks", "pixels": "yuv422p10le",
+                   "options": {"flags": "+ildct+ilme"}},
+    "r10k.mov": {"codec": "r10k", "pixels": "gbrp10le"},
+    "r210.mov": {"codec": "r210", "pixels": "gbrp10le"},
+    "speedhq.avi": {"codec": "speedhq"},
+    "v210.mov": {"codec": "v210", "pixels": "yuv422p10le"},
+    "y41p.avi": {"codec": "y41p", "pixels": "yuv411p"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTRA)
+def test_codecs_of_keyframes_alone_are_read_at_random(name, tmp_path, monkeypatch):
+    """Interlaced ones too: both fields are in one packet."""
+    path = encode(tmp_path / name, frames=8, **INTRA[name])
+    whole, pts, _ = sequential(path)
+    monkeypatch.setattr(session, "decode_fully", lambda *given, **named: pytest.fail("whole"))
+    with open_video(path, limits=Limits(), threads=1, quick=True) as opened:
+        read_by = DecodeSession(opened, accept_damaged=False)
+        assert read_by.pts() == pts
+        for index in (5, 1, 7, 0):
+            np.testing.assert_array_equal(read_by.frames(np.array([index]))[0], whole[index])
+        assert read_by.facts.interlaced == name.startswith(("dv", "prores"))
 
 
 def test_segments_are_shared_out_evenly(clip_file):

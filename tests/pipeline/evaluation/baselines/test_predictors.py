@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from data.cache import Features
+from data.splits import split_clips
 from pipeline.config import build_config
 from pipeline.dataset import CacheSource, RunInputs, build_examples
-from pipeline.dataset.splits import split_clips
 from pipeline.evaluation.baselines import pixels
 from pipeline.evaluation.baselines.predictors import (
     BaselineInputs,
@@ -34,7 +34,7 @@ def inputs_of(context: EvaluationContext, features: np.ndarray, **more: object) 
     plain = {
         "caches": [features.astype(np.float32)],
         "labels": context.labels,
-        "objects": context.resampler.objects,
+        "objects": context.scorer.objects,
         "scenario": ["spring"] * len(features),
         "condition": [""] * len(features),
     }

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from data.errors import HeliographError
-from pipeline.dataset import PAPER_CELLS, is_grid
-from pipeline.dataset.splits import SPLITS, latin_square, levels, split_clips
+from data.splits import PAPER_CELLS, SPLITS, is_grid, latin_square, levels, split_clips
 
 OBJECTS = [f"object_{number % 26:02d}" for number in range(130)]
 MASSES = np.repeat(np.linspace(7, 270, 26), 5).reshape(5, 26).T.reshape(-1, 1)
