@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Flags = npt.NDArray[np.bool_]
+Kinds = npt.NDArray[np.integer[Any]]
 
 # A code that starts a unit, 0 0 1, and the longer form with a zero before it.
 SHORT_CODE, LONG_CODE = 3, 4
@@ -82,7 +83,8 @@ def cuts_of(codec: str, data: Bytes, codes: Places) -> tuple[Places, Places]:
         Where all packets but the first begin, and by which byte FFmpeg sees that, both int64.
     """
     header = codes + SHORT_CODE
-    kind, after = data[header], data[header + 1]
+    kind: Kinds = data[header]
+    after = data[header + 1]
     if codec == "h264":
         kind = kind & 31
         holds = (kind == 1) | (kind == 2) | (kind == 5)
@@ -233,12 +235,12 @@ def _hevc(packets: PacketBytes, units: NalUnits, facts: PacketFacts, first: Plac
     return facts.entry != NO_ENTRY
 
 
-def _opens_hevc(kind: Bytes) -> Flags:
+def _opens_hevc(kind: Kinds) -> Flags:
     opens = ((kind >= 32) & (kind <= 37)) | (kind == 39) | ((kind >= 41) & (kind <= 44))
     return opens | ((kind >= 48) & (kind <= 55))
 
 
-def _is_slice(kind: Bytes) -> Flags:
+def _is_slice(kind: Kinds) -> Flags:
     return (kind >= 0x01) & (kind <= 0xAF)
 
 

@@ -359,7 +359,7 @@ class _Packets:
     def _take(self, content: list[memoryview], pieces: _Pieces, codes: Places) -> None:
         """Take in pieces of the stream."""
         begins = pieces.offset - self._base
-        self._open = np.frombuffer(b"".join([self._open, *content]), np.uint8)
+        self._open = np.frombuffer(b"".join([self._open.data, *content]), np.uint8)
         self._pieces += pieces
         # Codes that lie in two pieces, or more of one byte.
         between = np.concatenate([begins - 2, begins - 1])

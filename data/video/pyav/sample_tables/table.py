@@ -69,7 +69,7 @@ class SampleTable:
         return {"dated": self.dated, "seekable": self.seekable}
 
     @classmethod
-    def restored(cls, path: Path, arrays: dict[str, Any], **values: int) -> SampleTable:
+    def restored(cls, path: Path, arrays: dict[str, Any], **values: Any) -> SampleTable:
         """Return a table as it was.
 
         Args:
