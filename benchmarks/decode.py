@@ -19,10 +19,9 @@ faster.
 `--long` measures what opening costs in place of the 1080p clips: 8 frames of thirty minutes in MP4,
 Matroska and a transport stream, 40 clips of 8 frames out of the MP4 (ours is called for each, the
 others once), 8 frames of a day, of five minutes of 1080p, of a minute at 240 frames a second, of
-two minutes of 576i MPEG-2, and of MPEG-4 (packed or not) and H.264 with B-frames in AVI. It makes
-them in a minute.
-`ours again` is the second reading of a file: what the first one kept is there. `--only NAME` takes
-some of the recordings.
+two and thirty minutes of 576i MPEG-2, and two of MPEG-4 (packed or not) and H.264 with B-frames in
+AVI. It makes them in a minute. `ours again` is the second reading of a file: what the first one
+kept is there. `--only NAME` takes some of the recordings.
 
 Expected: all targets met on an idle machine; the script says which were, and where not.
 """

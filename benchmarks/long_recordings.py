@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
@@ -58,12 +59,12 @@ def a_day(path: Path) -> Path:
     )
 
 
-def interlaced(path: Path) -> Path:
-    """Two minutes of MPEG-2, 576i, in a program stream."""
+def interlaced(path: Path, *, times: int = 5) -> Path:
+    """Two minutes of MPEG-2, 576i, in a program stream, or `times` 24 seconds."""
     options = {"bf": "2", "g": "12", "flags": "+ildct+ilme+cgop", "b": "4000k"} | CUTS_UNSEEN
     return _repeated(
-        path, codec="mpeg2video", size=(720, 576), rate=25, frames=600, times=5, options=options,
-        format="vob",
+        path, codec="mpeg2video", size=(720, 576), rate=25, frames=600, times=times,
+        options=options, format="vob",
     )  # fmt: skip
 
 
@@ -172,6 +173,7 @@ RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "5_minutes_1080p.mp4": five_minutes,
     "240_per_second.mp4": high_speed,
     "576i.mpg": interlaced,
+    "576i_30_minutes.mpg": partial(interlaced, times=75),
     "b_frames.avi": avi_with_b_frames,
     "packed.avi": packed_avi,
     "h264_b_frames.avi": avi_of_h264,

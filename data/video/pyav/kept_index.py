@@ -33,7 +33,7 @@ from data.screening import own_record
 from data.video.frames import Limits
 from data.video.pyav.frame_buffer import FullDecode, StreamFacts
 from data.video.pyav.packet_index import PacketIndex
-from data.video.pyav.sample_tables import restored
+from data.video.pyav.sample_tables import TABLES
 
 MOST_ENTRIES = 4096
 MOST_BYTES = 256 << 20
@@ -44,8 +44,6 @@ SETTLED_SECONDS = 2.0
 
 _HASH_BYTES = 32
 _SAMPLES, _SAMPLE_BYTES = 18, 4096
-# Each is stored as the differences from one packet to the next, which are small and often equal.
-_STEPS = ("pts", "position", "size")
 _FLAGS = ("key", "hidden", "droppable", "second")
 _FACTS = ("doubt", "whole", "countable", "notes", "timeless", "fields", "packed")
 
@@ -170,8 +168,10 @@ def _packed(kept: KeptIndex) -> bytes:
     index, samples = kept.index, kept.index.samples
     count = len(index.pts)
     arrays: list[npt.NDArray[Any]] = [index.pts]
+    table = None
     if samples is not None:
-        arrays += [samples.position[:count], samples.size[:count]]
+        table = type(samples).__name__, samples.values
+        arrays += [getattr(samples, name)[:count] for name in samples.ARRAYS]
     flags = index.entry.astype(np.uint8) << len(_FLAGS)
     for bit, name in enumerate(_FLAGS):
         flags |= getattr(index, name).astype(np.uint8) << bit
@@ -181,9 +181,10 @@ def _packed(kept: KeptIndex) -> bytes:
         "facts": {name: getattr(index, name) for name in _FACTS},
         "joints": index.joints.tolist(),
         "rank": None if index.rank is None else index.rank.tolist(),
-        "samples": None if samples is None else samples.values,
+        "table": table,
         "decodes": [[strict, _decode_values(full)] for strict, full in kept.decodes.items()],
     }
+    # The differences from one packet to the next are small and often equal.
     steps = [np.diff(array, prepend=array[:1] * 0).astype(np.int64) for array in arrays]
     parts = [json.dumps(head).encode(), b"\n", flags.tobytes(), *(step.tobytes() for step in steps)]
     return b"".join(parts)
@@ -198,15 +199,14 @@ def _decode_values(full: FullDecode) -> dict[str, Any]:
 def _unpacked(content: bytes, path: Path) -> KeptIndex:
     line = content.index(b"\n")
     head = json.loads(content[:line])
-    count, places = head["count"], head["samples"]
+    count, table = head["count"], head["table"]
     flags = np.frombuffer(content, np.uint8, count, line + 1)
-    names = _STEPS if places is not None else _STEPS[:1]
-    arrays = dict(_arrays(content, line + 1 + count, count, names))
+    of_table = TABLES[table[0]].ARRAYS if table else ()
+    arrays = dict(_arrays(content, line + 1 + count, count, ("pts", *of_table)))
     bits = {name: flags >> bit & 1 == 1 for bit, name in enumerate(_FLAGS)}
     samples = None
-    if places is not None:
-        size = arrays["size"].astype(np.int32)
-        samples = restored(path, arrays | {"size": size, "key": bits["key"]}, places)
+    if table:
+        samples = TABLES[table[0]].restored(path, arrays | {"key": bits["key"]}, **table[1])
     facts: Mapping[str, Any] = head["facts"] | {"notes": tuple(head["facts"]["notes"])}
     index = PacketIndex(
         pts=arrays["pts"],

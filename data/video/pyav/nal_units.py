@@ -11,6 +11,9 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 
+# Pairs of bytes among which start codes are looked for at a time.
+STRETCH = 1 << 17
+
 
 @dataclass(frozen=True)
 class PacketBytes:
@@ -20,11 +23,13 @@ class PacketBytes:
         data: uint8, the bytes.
         start: int64 (n,), where each packet starts, in growing order; no packet is empty.
         end: int64 (n,), where each packet ends, not later than the next one starts.
+        codes: int64, where the start codes 0 0 1 lie in the bytes, if that is known.
     """
 
     data: Bytes
     start: Places
     end: Places
+    codes: Places | None = None
 
     @classmethod
     def joined(cls, data: bytes, sizes: list[int]) -> PacketBytes:
@@ -116,14 +121,10 @@ def _units_by_length(packets: PacketBytes, length_size: int) -> NalUnits:
 
 def _units_by_code(packets: PacketBytes) -> NalUnits:
     """Return the units that the start code 0 0 1 stands before."""
-    first = int(packets.start[0]) if len(packets) else 0
-    text = packets.data[first : packets.end[-1] if len(packets) else 0].tobytes()
-    places: list[int] = []
-    at = text.find(b"\0\0\1")
-    while at >= 0:
-        places.append(at)
-        at = text.find(b"\0\0\1", at + 3)
-    code = np.array(places, np.int64) + first
+    code = packets.codes
+    if code is None:
+        first, last = (packets.start[0], packets.end[-1]) if len(packets) else (0, 0)
+        code = start_codes(packets.data[first:last]) + first
     packet = np.searchsorted(packets.start, code, side="right") - 1
     inside = code + 3 <= packets.end[packet]  # not one that begins at the end of another packet
     code, packet = code[inside], packet[inside]
@@ -131,6 +132,24 @@ def _units_by_code(packets: PacketBytes) -> NalUnits:
     if len(code):
         end[:-1] = np.where(packet[1:] == packet[:-1], code[1:], end[:-1])
     return NalUnits(packet, code + 3, end)
+
+
+def start_codes(data: Bytes) -> Places:
+    """Return where the start code 0 0 1 lies in bytes, int64, growing."""
+    pairs = data[: len(data) // 2 * 2].view("<u2")
+    # 0 0, which a 1 follows, or 0 1, which a 0 precedes; in stretches that stay in a core's cache.
+    place = np.concatenate(
+        [
+            at + np.flatnonzero(pairs[at : at + STRETCH] & 0xFEFF == 0)
+            for at in range(0, max(len(pairs), 1), STRETCH)
+        ]
+    )
+    zeros = pairs[place] == 0
+    other = 2 * place + np.where(zeros, 2, -1)
+    if len(other) and (other[0] < 0 or other[-1] >= len(data)):
+        inside = (other >= 0) & (other < len(data))
+        place, zeros, other = place[inside], zeros[inside], other[inside]
+    return np.minimum(other, 2 * place)[data[other] == zeros]
 
 
 class HeaderBits:

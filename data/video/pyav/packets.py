@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,6 @@ from data.video.pyav.nal_units import (
     slice_types,
 )
 from data.video.pyav.picture_structure import (
-    BOTH_FIELDS,
     BOTTOM_FIELD,
     FRAME,
     TOP_FIELD,
@@ -40,8 +39,8 @@ from data.video.pyav.picture_structure import (
     Counts,
     frame_coding,
     mpeg2_coding,
-    mpeg2_number,
-    mpeg2_structure,
+    mpeg2_fields,
+    mpeg2_pictures,
     mpeg4_delays,
 )
 
@@ -284,7 +283,6 @@ class _Picture:
     bidirectional: bool = False
     ambiguous: bool = False
     structure: int = UNKNOWN
-    number: int = 0
     packed: bool = False
     parameters: tuple[bytes, ...] = ()
 
@@ -302,7 +300,6 @@ def _one_by_one(packets: PacketBytes, parse: Callable[[bytes], _Picture]) -> Pac
     facts.bidirectional[:] = [picture.bidirectional for picture in pictures]
     facts.ambiguous[:] = [picture.ambiguous for picture in pictures]
     facts.structure[:] = [picture.structure for picture in pictures]
-    facts.number[:] = [picture.number for picture in pictures]
     facts.packed[:] = [picture.packed for picture in pictures]
     facts.parameters = {n: p.parameters for n, p in enumerate(pictures) if p.parameters}
     return facts
@@ -395,28 +392,6 @@ def _says_packed(headers: bytes) -> bool | None:
     return said[-1] == b"p" if said else None
 
 
-def _mpeg2(data: bytes) -> _Picture:
-    at = data.find(b"\0\0\1\0")
-    if at < 0 or at + 5 >= len(data):
-        return _AMBIGUOUS
-    kind = data[at + 5] >> 3 & 7
-    starts = kind == 1 and data.startswith(b"\0\0\1\xb3")  # with a sequence header of its own
-    structure = mpeg2_structure(data, at)
-    if structure in (TOP_FIELD, BOTTOM_FIELD):
-        other = data.find(b"\0\0\1\0", at + 4)
-        if other >= 0:  # the other field of the frame, or more than that
-            both = {structure, mpeg2_structure(data, other)} == {TOP_FIELD, BOTTOM_FIELD}
-            alone = data.find(b"\0\0\1\0", other + 4) < 0
-            same = mpeg2_number(data, at) == mpeg2_number(data, other)
-            structure = BOTH_FIELDS if both and alone and same else UNKNOWN
-    return _Picture(
-        entry=OPEN_ENTRY if starts else NO_ENTRY,
-        bidirectional=kind == 3,
-        structure=structure,
-        number=mpeg2_number(data, at) & 255,
-    )
-
-
 class _Mpeg2:
     """The parser of MPEG-1 and MPEG-2, which remembers how the latest sequence is coded."""
 
@@ -424,14 +399,25 @@ class _Mpeg2:
         self.coding: bytes | None = None
 
     def __call__(self, packets: PacketBytes) -> PacketFacts:
-        return _one_by_one(packets, self._picture)
-
-    def _picture(self, data: bytes) -> _Picture:
-        picture, coding = _mpeg2(data), mpeg2_coding(data)
-        # The decoder may leave out a frame there, or show one twice.
-        changes = coding is not None and self.coding not in (None, coding)
-        self.coding = coding or self.coding
-        return replace(picture, ambiguous=True) if changes else picture
+        facts, pictures = PacketFacts.of(len(packets)), mpeg2_pictures(packets)
+        owner, kind = pictures.packet, pictures.kind
+        headers = np.zeros(len(packets), np.bool_)
+        headers[pictures.headers] = True
+        facts.ambiguous[:] = True
+        facts.ambiguous[owner] = False
+        facts.entry[owner[headers[owner] & (kind == 1)]] = OPEN_ENTRY
+        facts.bidirectional[owner] = kind == 3
+        facts.structure[owner] = pictures.structure
+        facts.number[owner] = pictures.number & 255
+        fields = (facts.structure == TOP_FIELD) | (facts.structure == BOTTOM_FIELD)
+        for number in np.flatnonzero(fields).tolist():
+            facts.structure[number] = mpeg2_fields(packets.packet(number))
+        for number in pictures.headers.tolist():
+            coding = mpeg2_coding(packets.packet(number))
+            # The decoder may leave out a frame there, or show one twice.
+            facts.ambiguous[number] |= self.coding not in (None, coding)
+            self.coding = coding or self.coding
+        return facts
 
 
 def _mjpeg(data: bytes) -> _Picture:

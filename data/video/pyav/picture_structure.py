@@ -354,12 +354,68 @@ def mpeg2_coding(data: bytes) -> bytes | None:
     return bytes([*data[4:7], data[at + 5] & 0x0F, data[at + 6] & 0xE0, data[at + 9] & 0x80])
 
 
-def mpeg2_number(data: bytes, picture: int) -> int:
+@dataclass(frozen=True)
+class Mpeg2Pictures:
+    """The first picture of each packet of MPEG-1 or MPEG-2 that has one; all arrays are int64.
+
+    Attributes:
+        packet: (m,), the numbers of these packets.
+        kind: (m,), their picture_coding_type.
+        number: (m,), their temporal_reference.
+        structure: (m,), their picture_structure, as of `Pictures`; `UNKNOWN` in MPEG-1.
+        headers: The numbers of the packets that begin with the header of a sequence.
+    """
+
+    packet: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int64]
+    structure: npt.NDArray[np.int64]
+    headers: npt.NDArray[np.int64]
+
+
+def mpeg2_pictures(packets: PacketBytes) -> Mpeg2Pictures:
+    """Return what the headers of pictures in packets of MPEG-1 or MPEG-2 tell."""
+    data, units = packets.data, packets.coded_units
+    inside = units.start < packets.end[units.packet]
+    owner, start = units.packet[inside], units.start[inside]
+    code = data[start]
+    headers = owner[(code == 0xB3) & (start == packets.start[owner] + 3)]
+    picture, extension = start[code == 0], start[code == 0xB5]
+    owner = owner[code == 0]
+    first = np.diff(owner, prepend=-1) > 0
+    owner, picture = owner[first], picture[first]
+    whole = picture + 2 < packets.end[owner]
+    owner, picture = owner[whole], picture[whole]
+    head, end = data[picture[:, None] + (1, 2)].astype(np.int64), packets.end[owner]
+    structure = np.full(len(owner), UNKNOWN, np.int64)
+    if len(extension):
+        following = np.searchsorted(extension, picture + 4)
+        near = extension[np.minimum(following, len(extension) - 1)]
+        coded = (near >= picture + 4) & (near <= picture + 28) & (near + 3 < end)
+        near = near[coded]
+        structure[coded] = np.where(data[near + 1] >> 4 == 8, data[near + 3] & 3, UNKNOWN)
+    number = (head[:, 0] << 8 | head[:, 1]) >> 6
+    return Mpeg2Pictures(owner, head[:, 1] >> 3 & 7, number, structure, headers)
+
+
+def mpeg2_fields(data: bytes) -> int:
+    """Return what a packet of MPEG-2 holds whose first picture is a field, as of `Pictures`."""
+    first = data.find(b"\0\0\1\0")
+    structure, other = _mpeg2_structure(data, first), data.find(b"\0\0\1\0", first + 4)
+    if other < 0:
+        return structure
+    both = {structure, _mpeg2_structure(data, other)} == {TOP_FIELD, BOTTOM_FIELD}
+    alone = data.find(b"\0\0\1\0", other + 4) < 0
+    same = _mpeg2_number(data, first) == _mpeg2_number(data, other)
+    return BOTH_FIELDS if both and alone and same else UNKNOWN
+
+
+def _mpeg2_number(data: bytes, picture: int) -> int:
     """Return the temporal_reference of the picture of MPEG-2 whose start code is at `picture`."""
     return int.from_bytes(data[picture + 4 : picture + 6], "big") >> 6
 
 
-def mpeg2_structure(data: bytes, picture: int) -> int:
+def _mpeg2_structure(data: bytes, picture: int) -> int:
     """Return the picture_structure of a picture of MPEG-2, as of `Pictures`."""
     at = data.find(b"\0\0\1\xb5", picture + 4, picture + 32)
     coding = at >= 0 and len(data) > at + 6 and data[at + 4] >> 4 == 8

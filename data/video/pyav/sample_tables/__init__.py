@@ -1,4 +1,4 @@
-"""Where the packets of long recordings are: tables of MP4, blocks of Matroska, transport packets.
+"""Where the packets of long recordings are: MP4's tables, Matroska's blocks, packs of MPEG.
 
 PyAV gives packets one after the other, each an object, which decides how long a clip of hours takes
 to open. A table is used only where it is simple and FFmpeg agrees (`SampleTable.is_confirmed`); the
@@ -8,9 +8,10 @@ rest is left to FFmpeg, packet by packet.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from data.video.pyav.sample_tables import matroska, mp4, transport
+from data.video.pyav.sample_tables import matroska, mp4, program, transport
+from data.video.pyav.sample_tables.program_table import ProgramTable
 from data.video.pyav.sample_tables.table import SampleTable, UnusualTable
 from data.video.pyav.sample_tables.transport_table import TransportTable
 
@@ -25,7 +26,11 @@ _FINDERS = {
     "mov,mp4,m4a,3gp,3g2,mj2": mp4.find_samples,
     "matroska,webm": matroska.find_samples,
     "mpegts": transport.find_samples,
+    "mpeg": program.find_samples,
 }
+
+# By their names, for what is kept of them.
+TABLES = {table.__name__: table for table in (SampleTable, TransportTable, ProgramTable)}
 
 
 def find_samples(path: Path, form: str, stream: VideoStream) -> SampleTable | None:
@@ -46,18 +51,4 @@ def find_samples(path: Path, form: str, stream: VideoStream) -> SampleTable | No
         return None
 
 
-def restored(path: Path, arrays: dict[str, Any], values: list[int]) -> SampleTable:
-    """Return a table as it was.
-
-    Args:
-        path: The file.
-        arrays: Its `position`, `size`, `pts` and `key`.
-        values: Its `values`.
-    """
-    if len(values) == 2:
-        return SampleTable(path, **arrays, dated=bool(values[0]), seekable=bool(values[1]))
-    pid, length, end = values
-    return TransportTable(path, **arrays, pid=pid, length=length, end=end)
-
-
-__all__ = ["SampleTable", "find_samples", "restored"]
+__all__ = ["TABLES", "SampleTable", "find_samples"]

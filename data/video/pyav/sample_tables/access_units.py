@@ -1,7 +1,8 @@
-"""Where FFmpeg cuts a stream into packets by what is in it, as it does in a transport stream.
+"""Where FFmpeg cuts a stream into packets by what is in it, as it does in MPEG's systems.
 
-The packets of a transport stream need not be frames: FFmpeg joins them, and cuts where a picture
-begins. It cuts as the stream's own packets do if each holds one picture from its first byte on.
+The packets of a transport or program stream need not be frames: FFmpeg joins them, and cuts where a
+picture begins. It cuts as the stream's own packets do if each holds one picture from its first byte
+on.
 
 Source: FFmpeg 8, libavcodec: h264_parser.c, hevc/parser.c, mpegvideo_parser.c.
 """
@@ -9,16 +10,22 @@ Source: FFmpeg 8, libavcodec: h264_parser.c, hevc/parser.c, mpegvideo_parser.c.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data.video.pyav.nal_units import Bytes, NalUnits, PacketBytes, Places
-from data.video.pyav.packets import NO_ENTRY, PacketFacts
-from data.video.pyav.picture_structure import FRAME
+from data.video.pyav.packets import NO_ENTRY, PacketFacts, facts_of, parser_for
+from data.video.pyav.picture_structure import FRAME, UNKNOWN
 from data.video.pyav.sample_tables.table import UnusualTable
 
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
 Flags = npt.NDArray[np.bool_]
+Kinds = npt.NDArray[np.integer[Any]]
 
 # A code that starts a unit, 0 0 1, and the longer form with a zero before it.
 SHORT_CODE, LONG_CODE = 3, 4
@@ -26,6 +33,79 @@ SHORT_CODE, LONG_CODE = 3, 4
 RECOVERY_POINT = 6
 MOST_NUMBER_BYTES = 300
 _PICTURE, _SEQUENCE, _SEQUENCE_END, _GROUP = 0x00, 0xB3, 0xB7, 0xB8
+
+
+class CutPackets:
+    """The packets that FFmpeg cuts a stream into, taken in batch by batch.
+
+    Attributes:
+        codec: FFmpeg's name of their codec.
+        size: Their bytes.
+        key: Whether FFmpeg calls them keyframes.
+        facts: What the bitstream tells about them.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.codec = stream.codec_context.codec.canonical_name
+        if self.codec not in CODECS:
+            raise UnusualTable
+        self._extradata = stream.codec_context.extradata or b""
+        self._parse = parser_for(self.codec, self._extradata, counts=False)
+        self._before = b""
+        self.size: list[Places] = []
+        self.key: list[Flags] = []
+        self.facts: list[PacketFacts] = []
+
+    def take(self, packets: PacketBytes) -> None:
+        """Take in packets that follow those before without a gap.
+
+        Raises:
+            UnusualTable: FFmpeg does not cut the stream into these, or it is not known.
+        """
+        if not len(packets):
+            return
+        facts = facts_of(packets, self._parse, self._extradata)
+        self.key.append(keys_of_cuts(self.codec, packets, facts, self._before))
+        self.facts.append(facts)
+        self.size.append(packets.end - packets.start)
+        self._before = packets.data[packets.start[-1] : packets.end[-1]][-3:].tobytes()
+
+
+def cuts_of(codec: str, data: Bytes, codes: Places) -> tuple[Places, Places]:
+    """Return where FFmpeg cuts a stream that begins with a packet, if it is as `keys_of_cuts` says.
+
+    Args:
+        codec: FFmpeg's name of the codec, one of `CODECS`.
+        data: The bytes.
+        codes: Where the start codes lie in them, each with three bytes or more behind it.
+
+    Returns:
+        Where all packets but the first begin, and by which byte FFmpeg sees that, both int64.
+    """
+    header = codes + SHORT_CODE
+    kind: Kinds = data[header]
+    after = data[header + 1]
+    if codec == "h264":
+        kind = kind & 31
+        holds = (kind == 1) | (kind == 2) | (kind == 5)
+        opens = ((kind >= 6) & (kind <= 9)) | (holds & (after & 0x80 != 0))
+        seen = header + holds
+    elif codec == "hevc":
+        kind = kind >> 1 & 63
+        holds = (kind <= 9) | ((kind >= 16) & (kind <= 21))
+        holds &= data[header + 2] & 0x80 != 0
+        opens = holds | _opens_hevc(kind)
+        seen = header + 2
+    else:
+        holds = _is_slice(kind) | (kind == _SEQUENCE_END)
+        opens, seen = ~holds, header
+    opening = np.flatnonzero(opens)
+    before = np.concatenate([[0], np.cumsum(holds)])[opening]
+    opening = opening[np.diff(before, prepend=0) > 0]
+    begin, seen = codes[opening], seen[opening]
+    if codec.startswith("mpeg"):  # which is cut behind the end of a sequence, whatever follows
+        return begin, np.where(kind[opening - 1] == _SEQUENCE_END, begin, seen)
+    return begin - ((begin > 0) & (data[begin - 1] == 0)), seen
 
 
 def keys_of_cuts(codec: str, packets: PacketBytes, facts: PacketFacts, before: bytes) -> Flags:
@@ -53,9 +133,8 @@ def keys_of_cuts(codec: str, packets: PacketBytes, facts: PacketFacts, before: b
     tails = _tails(packets, before)
     zeros = (tails[:-1, 2] == 0) & ~long  # taken for the longer form of the next code
     cut_code = (tails == (0, 0, 1)).all(1)
-    if bool(cut_code.any()) or (codec == "mpeg2video" and bool(long.any())):
-        raise UnusualTable
-    if codec != "mpeg2video" and bool(zeros.any()):
+    unusual = long if codec.startswith("mpeg") else zeros
+    if bool(cut_code.any() or unusual.any()):
         raise UnusualTable
     if bool(facts.ambiguous.any()):
         raise UnusualTable
@@ -149,17 +228,27 @@ def _hevc(packets: PacketBytes, units: NalUnits, facts: PacketFacts, first: Plac
     begins = is_slice & (data[np.minimum(units.start + 2, len(data) - 1)] >> 7 != 0)
     pictures = np.flatnonzero(begins)
     place = _first_of_packets(units.packet[pictures], len(packets))
-    opening = ((kind >= 32) & (kind <= 37)) | (kind == 39) | ((kind >= 41) & (kind <= 44))
-    opening |= begins | ((kind >= 48) & (kind <= 55))
+    opening = begins | _opens_hevc(kind)
     late = opening & (np.arange(len(kind)) > pictures[place][units.packet])
     if bool(layered.any() or late.any()) or not bool(opening[first].all()):
         raise UnusualTable
     return facts.entry != NO_ENTRY
 
 
-def _mpeg2(packets: PacketBytes, units: NalUnits, facts: PacketFacts, first: Places) -> Flags:
+def _opens_hevc(kind: Kinds) -> Flags:
+    opens = ((kind >= 32) & (kind <= 37)) | (kind == 39) | ((kind >= 41) & (kind <= 44))
+    return opens | ((kind >= 48) & (kind <= 55))
+
+
+def _is_slice(kind: Kinds) -> Flags:
+    return (kind >= 0x01) & (kind <= 0xAF)
+
+
+def _mpeg(
+    packets: PacketBytes, units: NalUnits, facts: PacketFacts, first: Places, structure: int
+) -> Flags:
     data, kind = packets.data, packets.data[units.start]
-    is_slice = (kind >= 0x01) & (kind <= 0xAF)
+    is_slice = _is_slice(kind)
     slices, pictures = np.flatnonzero(is_slice), np.flatnonzero(kind == _PICTURE)
     place = _first_of_packets(units.packet[slices], len(packets))
     picture = _first_of_packets(units.packet[pictures], len(packets))
@@ -167,9 +256,10 @@ def _mpeg2(packets: PacketBytes, units: NalUnits, facts: PacketFacts, first: Pla
     after = np.arange(len(kind)) > slices[place][units.packet]
     late = (after & ~is_slice & ~is_end) | (~after & (kind == _SEQUENCE_END))
     ordered = (len(pictures) == len(packets)) & (pictures[picture] < slices[place])
-    begins = np.isin(kind[first], (_PICTURE, _SEQUENCE, _GROUP))
+    opening = kind[first]
+    begins = (opening == _PICTURE) | (opening == _SEQUENCE) | (opening == _GROUP)
     key = data[np.minimum(units.start[pictures] + 2, len(data) - 1)] >> 3 & 7 == 1
-    if bool(late.any()) or not bool((ordered & begins & (facts.structure == FRAME)).all()):
+    if bool(late.any()) or not bool((ordered & begins & (facts.structure == structure)).all()):
         raise UnusualTable
     return key
 
@@ -178,5 +268,6 @@ def _mpeg2(packets: PacketBytes, units: NalUnits, facts: PacketFacts, first: Pla
 CODECS: dict[str, Callable[[PacketBytes, NalUnits, PacketFacts, Places], Flags]] = {
     "h264": _h264,
     "hevc": _hevc,
-    "mpeg2video": _mpeg2,
+    "mpeg1video": partial(_mpeg, structure=UNKNOWN),
+    "mpeg2video": partial(_mpeg, structure=FRAME),
 }

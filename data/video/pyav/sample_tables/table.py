@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,13 @@ class SampleTable:
         dated: Whether FFmpeg's own table has the decoding time of each packet.
         seekable: Whether FFmpeg can seek in the file without reading it.
         facts: What the bitstream of the packets tells, where finding them took reading it.
+
+    Which of the arrays an index does not have are `ARRAYS`; `LATE` are the packets after a seek of
+    which one has to be known: those before may be cut off.
     """
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ("position", "size")
+    LATE: ClassVar[slice] = slice(0, 1)
 
     path: Path
     position: npt.NDArray[np.int64]
@@ -58,9 +64,21 @@ class SampleTable:
         return len(self.position)
 
     @property
-    def values(self) -> list[int]:
-        """What is no array in it, for `sample_tables.restored`."""
-        return [self.dated, self.seekable]
+    def values(self) -> dict[str, int]:
+        """What is no array in it, for `restored`."""
+        return {"dated": self.dated, "seekable": self.seekable}
+
+    @classmethod
+    def restored(cls, path: Path, arrays: dict[str, Any], **values: Any) -> SampleTable:
+        """Return a table as it was.
+
+        Args:
+            path: The file.
+            arrays: Its `pts`, `key` and `ARRAYS`.
+            **values: Its `values`.
+        """
+        short = {name: arrays[name].astype(np.int32) for name in cls.ARRAYS if name != "position"}
+        return cls(path, **arrays | short, **values)
 
     def batches(self, packets: int, size: int) -> Iterator[PacketBytes]:
         """Yield all packets with their bytes, at most so many and so many bytes at a time.
@@ -141,13 +159,16 @@ class SampleTable:
                 return True
             keys = np.flatnonzero(self.key)
             opened.seek(int(self.pts[keys[3 * len(keys) // 4]]), stream=stream)
-            theirs = next(iter(opened.demux(stream)))
-            numbers = np.flatnonzero(self.pts == theirs.pts).tolist()
-            return len(numbers) == 1 and self._is_packet(numbers[0], theirs, file)
-        except (OSError, MemoryError, IndexError, StopIteration, av.error.FFmpegError):
+            late = islice(opened.demux(stream), self.LATE.start, self.LATE.stop)
+            return any(self._is_known(theirs, file) for theirs in late)
+        except (OSError, MemoryError, IndexError, av.error.FFmpegError):
             return False
         finally:
             os.close(file)
+
+    def _is_known(self, theirs: Packet[VideoStream], file: int) -> bool:
+        numbers = np.flatnonzero(self.pts == theirs.pts).tolist()
+        return len(numbers) == 1 and self._is_packet(numbers[0], theirs, file)
 
     def _is_packet(self, number: int, theirs: Packet[VideoStream], file: int) -> bool:
         mine = self.packet(file, number, theirs.stream)

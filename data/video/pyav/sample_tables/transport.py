@@ -17,13 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.video.pyav.nal_units import Bytes, PacketBytes, Places
-from data.video.pyav.packets import PacketFacts, facts_of, parser_for
-from data.video.pyav.sample_tables.access_units import CODECS, Flags, keys_of_cuts
+from data.video.pyav.packets import PacketFacts
+from data.video.pyav.sample_tables.access_units import CutPackets
+from data.video.pyav.sample_tables.pes import (
+    FAR,
+    PES_BYTES,
+    ROUND,
+    TIME_BYTES,
+    times,
+    unrolled,
+)
 from data.video.pyav.sample_tables.table import UnusualTable, read_at
 from data.video.pyav.sample_tables.transport_table import (
     PACKET_BYTES,
-    PES_BYTES,
-    TIME_BYTES,
     Rows,
     Shares,
     TransportTable,
@@ -45,12 +51,6 @@ _WITHOUT_COUNT[3] = 0xF0
 # More of one packet is not gathered.
 MOST_PACKET_BYTES = 64 << 20
 
-# The clock has 33 bits. FFmpeg takes times of more than a minute before the first for its next
-# round; what is near that minute, and recordings that start at the end of a round, are left to it.
-ROUND = 1 << 33
-SECOND = 90_000
-NEAR, FAR = 30 * SECOND, 120 * SECOND
-
 
 def find_samples(path: Path, stream: VideoStream, fewest: int) -> TransportTable:
     """Return the packets of a stream as a table of samples.
@@ -64,19 +64,19 @@ def find_samples(path: Path, stream: VideoStream, fewest: int) -> TransportTable
         UnusualTable: There are fewer, or they are not simple.
         OSError: The file cannot be read.
     """
-    if stream.codec_context.codec.canonical_name not in CODECS:
-        raise UnusualTable
+    cut = CutPackets(stream)
     with open(path, "rb", buffering=0) as file:
         transport = _Transport(file.fileno())
         _check_count(transport, stream.id, fewest)
-        packets = _Packets(transport, stream)
+        packets = _Packets(transport, stream.id, cut)
+    pts = np.concatenate(packets.pts)
     return TransportTable(
         path,
         position=np.concatenate(packets.position),
-        size=np.concatenate(packets.size).astype(np.int32),
-        pts=_unrolled(np.concatenate(packets.pts)),
-        key=np.concatenate(packets.key),
-        facts=packets.facts,
+        size=np.concatenate(cut.size).astype(np.int32),
+        pts=unrolled(pts, int(pts[0])),
+        key=np.concatenate(cut.key),
+        facts=PacketFacts.joined(cut.facts),
         pid=stream.id,
         length=transport.length,
         end=transport.end,
@@ -134,31 +134,20 @@ class _Packets:
 
     Attributes:
         position: Where the transport packets lie in which they start, batch by batch.
-        size: Their bytes.
         pts: When they are shown, as the file has it.
-        key: Whether FFmpeg calls them keyframes.
-        facts: What the bitstream tells about them.
     """
 
-    def __init__(self, transport: _Transport, stream: VideoStream) -> None:
-        codec = stream.codec_context
-        self._codec, self._extradata = codec.codec.canonical_name, codec.extradata or b""
-        self._parse = parser_for(self._codec, self._extradata, counts=False)
-        self._pid, self._filled = stream.id, -1
+    def __init__(self, transport: _Transport, pid: int, cut: CutPackets) -> None:
+        self._filled, self._cut_packets = -1, cut
         self._tables: dict[int, Rows] = {}
         # Of the packet whose end is not read yet: its bytes, and how many it says it has, if any.
         self._open, self._told = np.zeros(0, np.uint8), np.zeros(0, np.int64)
-        self._before = b""
         self.position: list[Places] = []
-        self.size: list[Places] = []
         self.pts: list[Places] = []
-        self.key: list[Flags] = []
-        facts: list[PacketFacts] = []
         for at, rows in transport.batches():
             self._check_tables(rows)
-            facts += self._take(Shares(rows, self._pid), at, transport.length)
-        facts += self._cut(self._open[:0], np.zeros(0, np.int64), self._told[:0], last=True)
-        self.facts = PacketFacts.joined(facts)
+            self._take(Shares(rows, pid), at, transport.length)
+        self._cut(self._open[:0], np.zeros(0, np.int64), self._told[:0], last=True)
 
     def _check_tables(self, rows: Rows) -> None:
         """Raise UnusualTable if a table of programs is not the one that it was."""
@@ -175,10 +164,10 @@ class _Packets:
                 raise UnusualTable
             self._tables[pid] = known
 
-    def _take(self, shares: Shares, at: int, length: int) -> list[PacketFacts]:
+    def _take(self, shares: Shares, at: int, length: int) -> None:
         """Take in a stream's shares in transport packets that begin at `at` in the file."""
         if not len(shares.count):
-            return []
+            return
         if self._filled < 0:  # what the first share counts, less itself
             self._filled = int(shares.count[0]) - int(shares.filled[0])
         filled = self._filled + np.cumsum(shares.filled)
@@ -186,8 +175,8 @@ class _Packets:
             raise UnusualTable
         self._filled = int(filled[-1])
         heads = shares.heads.astype(np.int64)
-        pts = _times(heads[:, PES_BYTES:])
-        dts = np.where(heads[:, 7] & 0x40 != 0, _times(heads[:, PES_BYTES + TIME_BYTES :]), pts)
+        pts = times(heads[:, PES_BYTES:])
+        dts = np.where(heads[:, 7] & 0x40 != 0, times(heads[:, PES_BYTES + TIME_BYTES :]), pts)
         of_video = (heads[:, :3] == (0, 0, 1)).all(1) & (heads[:, 3] & 0xF0 == 0xE0)
         clear = (heads[:, 6] & 0xF0 == 0x80) & (heads[:, 7] & 0x80 != 0)
         dated = shares.header >= PES_BYTES + TIME_BYTES * (1 + (heads[:, 7] >> 6 & 1))
@@ -199,11 +188,9 @@ class _Packets:
         self.position.append(at + shares.number[shares.starts] * length)
         self.pts.append(pts)
         begins = (np.cumsum(shares.size) - shares.size)[shares.starts]
-        return self._cut(shares.content, begins, np.where(told > 0, left, -1))
+        self._cut(shares.content, begins, np.where(told > 0, left, -1))
 
-    def _cut(
-        self, content: Bytes, begins: Places, told: Places, *, last: bool = False
-    ) -> list[PacketFacts]:
+    def _cut(self, content: Bytes, begins: Places, told: Places, *, last: bool = False) -> None:
         """Cut what has been read into packets, and take in those that are complete.
 
         Args:
@@ -215,7 +202,7 @@ class _Packets:
         begins = np.concatenate([np.zeros(len(self._told), np.int64), begins + len(self._open)])
         told = np.concatenate([self._told, told])
         if not len(begins):  # the stream begins in mid-packet
-            return []
+            return
         data = np.concatenate([self._open, content])
         if not last:
             self._open, self._told, told = data[begins[-1] :], told[-1:], told[:-1]
@@ -227,14 +214,7 @@ class _Packets:
         size = ends - begins
         if bool((size < 1).any() or ((told >= 0) & (told != size)).any()):
             raise UnusualTable
-        self.size.append(size)
-        if not len(size):
-            return []
-        packets = PacketBytes(data, begins, ends)
-        facts = facts_of(packets, self._parse, self._extradata)
-        self.key.append(keys_of_cuts(self._codec, packets, facts, self._before))
-        self._before = data[begins[-1] : ends[-1]][-3:].tobytes()
-        return [facts]
+        self._cut_packets.take(PacketBytes(data, begins, ends))
 
 
 def _tables_of_programs(packet: Bytes) -> list[int]:
@@ -245,23 +225,3 @@ def _tables_of_programs(packet: Bytes) -> list[int]:
     if len(section) < 8 or section[0] != 0 or not 8 <= end <= len(section):
         raise UnusualTable
     return [int.from_bytes(section[at + 2 : at + 4], "big") & 0x1FFF for at in range(8, end, 4)]
-
-
-def _times(fields: Places) -> Places:
-    """Return the times of 33 bits in fields of five bytes, int64 (n, 5 or more) (2.4.3.7)."""
-    return (
-        (fields[:, 0] & 0x0E) << 29
-        | fields[:, 1] << 22
-        | fields[:, 2] >> 1 << 15
-        | fields[:, 3] << 7
-        | fields[:, 4] >> 1
-    )
-
-
-def _unrolled(pts: Places) -> Places:
-    """Return times as FFmpeg counts them, those of the clock's next round after the first's."""
-    first = int(pts[0])
-    near = (pts < first - NEAR) & (pts > first - FAR)
-    if first > ROUND - FAR or bool(near.any()):
-        raise UnusualTable
-    return pts + ROUND * (pts < first - NEAR)

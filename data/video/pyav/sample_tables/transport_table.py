@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from data.video.pyav.nal_units import PacketBytes
+from data.video.pyav.sample_tables.pes import PES_BYTES, TIME_BYTES
 from data.video.pyav.sample_tables.table import SampleTable, UnusualTable, read_at
 
 # Of a transport packet. Recorders put a time before each, or a code for corrections behind it.
 PACKET_BYTES = 188
-# Of a packet's header before the lengths in it, and of a time.
-PES_BYTES = 9
-TIME_BYTES = 5
 
 Rows = npt.NDArray[np.uint8]
 
@@ -39,9 +37,9 @@ class TransportTable(SampleTable):
     end: int
 
     @property
-    def values(self) -> list[int]:
-        """What is no array in it, for `sample_tables.restored`."""
-        return [self.pid, self.length, self.end]
+    def values(self) -> dict[str, int]:
+        """What is no array in it, for `restored`."""
+        return {"pid": self.pid, "length": self.length, "end": self.end}
 
     def content(self, file: int, number: int) -> bytes:
         """Return the bytes of one packet (`SampleTable.content`)."""
