@@ -193,8 +193,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     "import",
     epilog=examples(
         "heliograph cache import features.pt -o clips.h5",
-        "heliograph cache import a.pt -o a.h5 --backbone vjepa2_vitl --frames 16",
-        "heliograph cache import i3d/ -o i3d.h5 --files '*_rgb.npy' --steps 8 --labels clips.csv",
+        "heliograph cache import i3d/ -o i3d.h5 --steps 8 --labels clips.csv",
     ),
 )
 @click.argument("path", type=PATH)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.robustness.disk import KILL, Fault
@@ -187,8 +187,8 @@ def make_grid() -> None:
     made = make_features()
     bins = np.arange(len(made)) % 25
     labels = {"elasticity": bins // 5 * 0.2, "friction": bins % 5 * 0.1}
-    given = dict(vars(made)) | {"labels": labels, "object": [f"cell_{i}" for i in bins]}
-    cache.save(type(made)(**given), Path("grid.h5"))
+    grid = replace(made, labels=labels, object=[f"cell_{i}" for i in bins])
+    cache.save(grid, Path("grid.h5"))
 
 
 def tree(place: Place) -> None:

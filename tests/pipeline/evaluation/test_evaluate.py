@@ -1,6 +1,7 @@
 """A whole run evaluated: what is added, that it is documented, and what is refused."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,21 +27,20 @@ SHOWN: list[tuple[int, int, str]] = []
 def folder(tmp_path_factory, features):
     """A cache, the same by another name, one of other clips, one of other features; a run."""
     folder = tmp_path_factory.mktemp("evaluated")
-    made = dict(vars(features))
     action = np.arange(len(features)) % 3 + 1.0
     labels = features.labels | {"action": action, "outcome": features.labels["mass"] * action}
-    kept = type(features)(**made | {"labels": labels})
+    kept = replace(features, labels=labels)
     cache.save(kept, folder / "made.h5")
     rng = np.random.default_rng(0)
     noise = rng.normal(size=features.features.shape).astype(np.float32)
-    cache.save(type(features)(**made | {"features": noise}), folder / "random.h5")
+    cache.save(replace(features, features=noise), folder / "random.h5")
     elsewhere = {
         "clip_id": [f"fall/{clip}" for clip in features.clip_id],
         "object": [f"new_{own}" for own in features.object],
         "scenario": ["fall"] * len(features),
         "fingerprint": dict(features.fingerprint) | {"source": "fall.pt"},
     }
-    cache.save(type(features)(**made | elsewhere), folder / "fall.h5")
+    cache.save(replace(features, **elsewhere), folder / "fall.h5")
     train(
         folder / "made.h5",
         folder / "run",
@@ -190,12 +190,11 @@ def test_no_file_is_left_in_the_way(folder, metrics):
     ],
 )
 def test_wrong_caches_get_one_sentence(folder, features, tmp_path, options, sentence):
-    made = dict(vars(features))
     other = dict(features.fingerprint) | {"backbone": "vjepa2_vitl"}
     changed = {
-        "other.h5": type(features)(**made | {"fingerprint": other}),
-        "narrow.h5": type(features)(**made | {"features": features.features[:, :, :6]}),
-        "unlabelled.h5": type(features)(**made | {"labels": {"mass": features.labels["mass"]}}),
+        "other.h5": replace(features, fingerprint=other),
+        "narrow.h5": replace(features, features=features.features[:, :, :6]),
+        "unlabelled.h5": replace(features, labels={"mass": features.labels["mass"]}),
         "few.h5": features.select(range(20)),
     }
     for name, own in changed.items():
@@ -236,7 +235,7 @@ def test_the_command_prints_tables(folder, tmp_path):
         "bits a message",
     ):
         assert text in shown.stdout, text
-    lacking = "no pixels, differences, first_frame: 55 of 55 clips of made have no thumbnails"
+    lacking = "no pixels, differences, first frame: 55 of 55 clips of made have no thumbnails"
     assert lacking in shown.stdout
     assert "baseline: volume" not in shown.stdout  # it is a property here
 

@@ -232,7 +232,7 @@ def test_ctrl_c_in_a_repair_leaves_the_cache_and_what_is_done_to_the_next(films,
     wait_for_shards(target, 3, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert target.read_bytes() == content
     again = subprocess.run(repair, capture_output=True, text=True, timeout=300)

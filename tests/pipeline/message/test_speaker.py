@@ -1,6 +1,7 @@
 """From a video to its message, and the refusals on the way."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -283,16 +284,13 @@ def test_imported_features_speak_only_where_their_origin_is_declared(
         message.load(run.folder, device="cpu")(clips[0].path)
 
     declared = dict(features.fingerprint) | {"backbone": "tiny", "frames": 8}
-    fitting = dict(vars(features)) | {
-        "features": np.random.RandomState(0).rand(56, 4, 5).astype(np.float32),
-        "fingerprint": declared,
-    }
-    cache.save(type(features)(**fitting), cache_path)
+    steps = np.random.RandomState(0).rand(56, 4, 5).astype(np.float32)
+    fitting = replace(features, features=steps, fingerprint=declared)
+    cache.save(fitting, cache_path)
     run = train(cache_path, tmp_path / "declared", properties=["mass"], **settings)
     assert message.load(run.folder, device="cpu")(clips[0].path).tokens.shape == (2, 2)
 
-    wrong = fitting | {"fingerprint": declared | {"frames": 6}}
-    cache.save(type(features)(**wrong), cache_path)
+    cache.save(replace(fitting, fingerprint=declared | {"frames": 6}), cache_path)
     run = train(cache_path, tmp_path / "wrong", properties=["mass"], **settings)
     with pytest.raises(HeliographError, match="gives 3 of 5"):
         message.load(run.folder, device="cpu")(clips[0].path)

@@ -1,5 +1,7 @@
 """A run whose names would like to be code."""
 
+from dataclasses import replace
+
 import pytest
 
 from data import cache
@@ -13,10 +15,11 @@ from tests.helpers.pages import EVIL, EVIL_REASON, TURNING
 def run(tmp_path_factory, features: Features) -> Run:
     """A run on imported features, one clip and one failure of which would like to be code."""
     folder = tmp_path_factory.mktemp("report")
-    named = dict(vars(features)) | {
-        "clip_id": [EVIL, TURNING, *features.clip_id[2:]],
-        "object": [features.object[0], TURNING, *features.object[2:]],
-        "failures": [("broken/clip.mp4", EVIL_REASON), (TURNING, TURNING)],
-    }
-    cache.save(Features(**named), folder / "made.h5")
+    named = replace(
+        features,
+        clip_id=[EVIL, TURNING, *features.clip_id[2:]],
+        object=[features.object[0], TURNING, *features.object[2:]],
+        failures=[("broken/clip.mp4", EVIL_REASON), (TURNING, TURNING)],
+    )
+    cache.save(named, folder / "made.h5")
     return train(folder / "made.h5", folder / "run", properties=["mass"], seeds=range(3), epochs=10)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from data import cache
-from data.cache import Features
 from data.errors import HeliographError
 from data.files import sha256_file
 from pipeline.console import printable
@@ -75,7 +74,7 @@ def test_names_turn_nothing_around_them(run):
 
 def test_names_of_files_that_are_not_utf_8(tmp_path, features):
     names = [f"{name}\udcff" for name in features.clip_id]
-    cache.save(Features(**dict(vars(features)) | {"clip_id": names}), tmp_path / "made.h5")
+    cache.save(replace(features, clip_id=names), tmp_path / "made.h5")
     run = train(tmp_path / "made.h5", tmp_path / "run", properties=["mass"], seeds=[0], epochs=2)
     written = write_report(run.folder)
     page = written.path.read_bytes()
@@ -202,7 +201,7 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     evaluate(run.folder, permutations=50)
     page = read_page(write_report(run.folder, tmp_path / "evaluated.html").path)
     assert f"heliograph evaluate {run.folder}" not in page.words
-    assert "ridge (regression on the raw features)" in page.words
+    assert "baseline: ridge regression on the raw features" in page.words
     assert "95 % interval over objects" in page.words
     assert "TopSim, which says how far clips of unlike mass have unlike messages, is" in page.words
     assert "Residual entropy (smaller is better) is" in page.words
@@ -210,7 +209,7 @@ def test_evaluation_adds_baselines_and_the_causal_map(run, tmp_path):
     assert "best match “" in page.words
     _, rows = score_rows(run.metrics())
     assert "receiver kept, on training clips" in [row[0] for row in rows]
-    assert "No pixels, differences, first_frame: " in page.words
+    assert "No pixels, differences, first frame: " in page.words
     assert not [text for text in page.text if re.search(r"[a-z%]\.[A-Z]", text)]  # no space lost
     found = run.metrics().interventions.resample.drop
     cells = causal(run.metrics())["cells"]

@@ -1,6 +1,7 @@
 """Published checkpoints become run folders that speak as their own agents do."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,8 +42,8 @@ def grid(tmp_path, features):
     """The clips of a 5x5 grid of elasticity and friction."""
     bins = np.arange(len(features)) % 25
     labels = {"elasticity": bins // 5 * 0.2, "friction": bins % 5 * 0.1}
-    made = dict(vars(features)) | {"labels": labels, "object": [f"cell_{i}" for i in bins]}
-    cache.save(type(features)(**made), tmp_path / "grid.h5")
+    made = replace(features, labels=labels, object=[f"cell_{i}" for i in bins])
+    cache.save(made, tmp_path / "grid.h5")
     return tmp_path / "grid.h5"
 
 
@@ -155,13 +156,12 @@ def test_what_is_no_checkpoint_is_refused(parts, grid, tmp_path, change, sentenc
 
 
 def test_other_features_are_refused_with_both_sizes(published, tmp_path, features):
-    made = dict(vars(features))
     wide = np.zeros((len(features), 4, 7), np.float32)
-    cache.save(type(features)(**made | {"features": wide}), tmp_path / "wide.h5")
+    cache.save(replace(features, features=wide), tmp_path / "wide.h5")
     with pytest.raises(HeliographError, match=r"of 12 dimensions, .*wide\.h5 has 7"):
         import_checkpoint(published, tmp_path / "run", cache_path=tmp_path / "wide.h5")
     short = np.zeros((len(features), 1, 12), np.float32)
-    cache.save(type(features)(**made | {"features": short}), tmp_path / "short.h5")
+    cache.save(replace(features, features=short), tmp_path / "short.h5")
     with pytest.raises(HeliographError, match="a kernel of 3 time steps"):
         import_checkpoint(published, tmp_path / "run", cache_path=tmp_path / "short.h5")
 

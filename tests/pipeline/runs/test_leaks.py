@@ -172,7 +172,7 @@ class TestUnited:
         clips = copied(of_bytes=True)
         objects = [*clips.object[:-EACH], *clips.clip_id[-EACH:]]
         path = save(replace(clips, object=objects))
-        module = sys.modules["pipeline.training.train"]
+        module = sys.modules["pipeline.training.plan"]
         with monkeypatch.context() as older:
             older.setattr(module, "settle_objects", lambda inputs, **_: (inputs, "", []))
             run = train(path, tmp_path / "run", allow_leaks=True, **QUICK)

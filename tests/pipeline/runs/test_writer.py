@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,8 +67,8 @@ def test_the_published_heads_are_named_as_published(cache_path, tmp_path, featur
     renamed = tmp_path / "grid.h5"
     bins = np.arange(len(features)) % 25
     labels = {"elasticity": bins // 5 * 0.2, "friction": bins % 5 * 0.1}
-    made = dict(vars(features)) | {"labels": labels, "object": [f"cell_{i}" for i in bins]}
-    cache.save(type(features)(**made), renamed)
+    made = replace(features, labels=labels, object=[f"cell_{i}" for i in bins])
+    cache.save(made, renamed)
     run = train(renamed, tmp_path / "run", vocab=8, agents=1, preset="published", **SMALL)
     assert run.config.properties == ("elasticity", "friction")
     receiver = torch.load(tmp_path / "run" / "model.pt", weights_only=True)["receiver_2x8"]

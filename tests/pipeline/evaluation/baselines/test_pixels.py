@@ -1,12 +1,12 @@
 """What thumbnails show, in the game of clips that are meant."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data import cache
-from data.cache import Features
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.baselines.pixels import NAMES, pixel_features
 from pipeline.training import train
@@ -29,8 +29,8 @@ def test_in_the_game_of_clips_they_are_those_of_another_trial(
     number = np.unique(features.object, return_inverse=True)[1]
     looks = rng.integers(0, 200, (number.max() + 1, 1, 4, 4))
     frames = (looks[number] + rng.integers(0, 20, (len(features), 3, 1, 1))).astype(np.uint8)
-    columns = dict(vars(features)) | ({"thumbnails": frames} if with_thumbnails else {})
-    cache.save(Features(**columns), tmp_path / "c.h5")
+    changes = {"thumbnails": frames} if with_thumbnails else {}
+    cache.save(replace(features, **changes), tmp_path / "c.h5")
     run = train(
         tmp_path / "c.h5", tmp_path / "run", properties=["mass"], seeds=[0], epochs=2,
         oracle_epochs=0, game="referential", game_settings={"distractors": 1},
