@@ -281,7 +281,7 @@ def test_the_stages_in_a_row_on_the_papers_features(shared, tmp_path):
     shown = run("evaluate", out, "--permutations", 20)
     assert shown.exit_code == 0
     assert "baseline: ridge" in shown.stdout
-    assert "needs two properties" in shown.stdout
+    assert "needs two properties" in " ".join(shown.stdout.split())
 
     said = run("message", out, cache, "--json").stdout.splitlines()
     kept = [json.loads(line) for line in (out / "messages.jsonl").read_text().splitlines()]
