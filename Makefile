@@ -10,7 +10,7 @@
 # make test-soak   kills, mutations, faults and coverage in full numbers
 # make test-lowest the quick tests and a real extraction on the lowest versions that setup.cfg allows
 # make gpu         everything that needs a CUDA GPU, in nine minutes, with the python3 at hand
-# make docs        the generated pages and pictures of docs/, again
+# make docs        the generated pages and pictures of docs/, again, and of all pages the site, in site/
 # make wheel       the packages to release, in dist/: built, installed elsewhere, and tried there
 # make lock        constraints.txt, the versions that all of these install, from the newest ones
 
@@ -36,7 +36,7 @@ setup:
 	$(INSTALL) $(EXTRAS)
 
 develop:
-	$(INSTALL) embedded,test,lint
+	$(INSTALL) embedded,test,lint,docs
 
 demo:
 	$(INSTALL) embedded
@@ -89,6 +89,7 @@ docs: develop
 	$(BIN)/python -m pipeline.metrics docs
 	$(BIN)/python -m pipeline.runs.metrics_docs > docs/metrics_json.md
 	if test -d $(DEMO)/run; then $(BIN)/python -m tools.pictures $(DEMO); fi
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 wheel: develop
 	rm -rf build dist
@@ -99,10 +100,10 @@ lock:
 	rm -rf $(NEWEST)
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade setuptools
-	$(NEWEST)/bin/python -m pip install --quiet --editable '.[embedded,flow,lance,pandas,tensorboard,test,lint]'
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[embedded,flow,lance,pandas,tensorboard,test,lint,docs]'
 	head -2 constraints.txt > $(NEWEST)/constraints.txt
 	$(NEWEST)/bin/python -m pip freeze --all --exclude-editable --exclude pip >> $(NEWEST)/constraints.txt
 	mv $(NEWEST)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist runs *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist runs site *.egg-info
