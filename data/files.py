@@ -44,6 +44,7 @@ _REASONS = {
     errno.ESTALE: "the network file system lost it (Stale file handle); start again",
     errno.EROFS: "its file system is read-only (Read-only file system)",
 }
+_URL = re.compile(r"(?i)(https?|ftp|rtsp|rtmp|s3|gs|hf|file):/")
 _FLAGS = {
     "rb": os.O_RDONLY,
     "r+b": os.O_RDWR,
@@ -177,6 +178,18 @@ def is_hollow(path: Path) -> bool:
             return os.lseek(file.fileno(), 0, os.SEEK_HOLE) < status.st_size
     except (OSError, UnsafeFileError):
         return False
+
+
+def hint_for_missing(path: Path) -> str:
+    """Return how a sentence about a path that does not exist may end: with what is meant by it."""
+    text = str(path)
+    if _URL.match(text):
+        return ": it looks like an address; download it, and name the file"
+    slashes = text.replace("\\", "/")
+    if re.match("[A-Za-z]:/", slashes):
+        in_wsl = f"/mnt/{text[0].lower()}{slashes[2:]}"
+        return f": it looks like a path of Windows; in WSL it is {in_wsl}"
+    return f": write it with slashes, {slashes}" if slashes != text else ""
 
 
 def sha256_file(path: Path) -> str:

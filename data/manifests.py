@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import Clip, ClipError, id_of_file
-from data.files import as_bytes, atomic_write, walk
+from data.files import as_bytes, atomic_write, hint_for_missing, walk
 from data.tables import TABLE_SUFFIXES, read_table, refuse_alike, refuse_same_ids
 from data.windows import video_of
 
@@ -29,7 +28,6 @@ VIDEO_SUFFIXES = (
 # These are as often no video: a folder does not give them, and says so.
 DOUBTFUL_SUFFIXES = (".apng", ".gif", ".ogg", ".ogx")
 _TIME_KEYS = ("start", "end")
-_URL = re.compile(r"(?i)(https?|ftp|rtsp|rtmp|s3|gs|file):/")
 _LOG = logging.getLogger(__name__)
 
 
@@ -52,7 +50,7 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
     clips: list[Clip] = []
     for path in map(Path, paths):
         if not os.path.lexists(path):
-            raise ClipError(f"{path} does not exist{_hint(path)}")
+            raise ClipError(f"{path} does not exist{hint_for_missing(path)}")
         if _is_single(path):
             clips.append(Clip(id=id_of_file(path.name), path=path))
         elif path.is_dir():
@@ -114,16 +112,6 @@ def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
             entry["units"] = dict(clip.units)
         lines.append(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
     return as_bytes("".join(lines))
-
-
-def _hint(path: Path) -> str:
-    """Return what is meant, perhaps, by a path that does not exist."""
-    text = str(path)
-    if _URL.match(text):
-        return ": it looks like an address; download the video, and name the file"
-    if "\\" in text and os.path.lexists(text.replace("\\", "/")):
-        return f": write it with slashes, {text.replace(chr(92), '/')}"
-    return ""
 
 
 def _is_single(path: Path) -> bool:

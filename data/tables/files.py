@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import ClipError
-from data.files import UnsafeFileError, is_hollow, open_regular
+from data.files import UnsafeFileError, hint_for_missing, is_hollow, open_regular
 from data.tables import json_rows
 from data.tables.names import role_of
 
@@ -56,6 +56,8 @@ def _content(path: Path) -> bytes:
             raise ClipError(f"{path} is no manifest: hardly any of its bytes were ever written")
         with open_regular(path, follow_links=True) as file:
             content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ClipError(f"{path} does not exist{hint_for_missing(path)}") from error
     except OSError as error:
         raise ClipError(f"{path} cannot be read: {error.strerror}") from error
     except UnsafeFileError as error:

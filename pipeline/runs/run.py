@@ -32,7 +32,7 @@ import torch
 
 from data import screening
 from data.errors import HeliographError, InvalidValueError
-from data.files import version_of
+from data.files import hint_for_missing, version_of
 from data.notebooks import data_frame
 from data.versions import other_schema
 from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
@@ -522,7 +522,7 @@ def _what_it_is(folder: Path) -> str:
             )
         return "it is a file, and a run is a folder"
     if not folder.exists():
-        return "there is no such folder"
+        return f"there is no such folder{hint_for_missing(folder)}"
     if (folder / "experiment.json").is_file():
         return f"it is an experiment, whose runs are in {folder / 'runs'}"
     if (folder / "run" / "config.json").is_file():

@@ -160,10 +160,11 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("given", "hint"),
         [
-            ("https://example.org/a.mp4", "it looks like an address; download the video"),
+            ("https://example.org/a.mp4", "it looks like an address; download it"),
             ("S3://bucket/a.mp4", "it looks like an address"),
+            (r"C:\f\x.mp4", "it looks like a path of Windows; in WSL it is /mnt/c/f/x.mp4"),
             (r"f\x.mp4", "write it with slashes, f/x.mp4"),
-            (r"f\gone.mp4", "does not exist"),
+            (r"f\gone.mp4", "write it with slashes, f/gone.mp4"),
         ],
     )
     def test_what_is_meant_is_said(self, given, hint, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import re
 import stat
 from pathlib import Path
 
-from data.files import is_hollow
+from data.files import hint_for_missing, is_hollow
 from data.video.frames import LimitExceeded, Limits, VideoError
 
 # FFmpeg's demuxers of self-contained media. Left out on purpose: hls, dash, concat, sdp, image
@@ -70,7 +70,10 @@ def check_regular_file(path: Path | str, limits: Limits | None = None) -> tuple[
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        reason = "a symbolic link to a missing file" if path.is_symlink() else "no such file"
+        if path.is_symlink():
+            reason = "a symbolic link to a missing file"
+        else:
+            reason = f"no such file{hint_for_missing(path)}"
         raise VideoError(path, reason) from None
     except OSError as error:
         loops = error.errno == errno.ELOOP

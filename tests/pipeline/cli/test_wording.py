@@ -83,6 +83,23 @@ FAILURES = {
         "made.h5 is no run: it is a cache, so train on it: heliograph train made.h5 -o RUN"
     ),
     "report gone": "gone is no run: there is no such folder",
+    "index check https://example.org/clips.csv": (
+        "https:/example.org/clips.csv does not exist: it looks like an address; download it, and "
+        "name the file"
+    ),
+    r"cache info C:\caches\a.h5": (
+        r"C:\caches\a.h5 does not exist: it looks like a path of Windows; in WSL it is "
+        "/mnt/c/caches/a.h5"
+    ),
+    r"train caches\a.h5 -o new": (
+        r"caches\a.h5 does not exist: write it with slashes, caches/a.h5"
+    ),
+    r"evaluate runs\gone": (
+        r"runs\gone is no run: there is no such folder: write it with slashes, runs/gone"
+    ),
+    r"cache import clips\a.npz -o x.h5": (
+        r"clips\a.npz does not exist: write it with slashes, clips/a.npz"
+    ),
     "message run film.mp4": (
         "run was trained on imported features of unknown origin, so the same cannot be made from a "
         "new video: import them with --backbone and --frames"
