@@ -341,7 +341,7 @@ def _restarted_flv(path: Path) -> Path:
 
 def _m2ts(path: Path) -> Path:
     """Joined transport streams of packets with a time code each, as camcorders write them."""
-    data = joined(path.with_suffix(".ts"), [5, 30], options=X264).read_bytes()
+    data = joined(path.with_suffix(".ts"), [5, 30], options=_GOING_ON).read_bytes()
     packets = (data[at : at + 188] for at in range(0, len(data), 188))
     return _written(path, b"".join(bytes(4) + packet for packet in packets))
 
@@ -355,6 +355,8 @@ def _raw(path: Path) -> Path:
     return path.with_suffix(".raw")
 
 
+# Other threads write other bytes, and 64 packets a part would let their count go on at the joints.
+_GOING_ON = X264 | {"g": "12", "threads": "1"}
 HEVC = {"codec": "libx265", "options": {"x265-params": "log-level=none"}}
 VP8 = {"codec": "libvpx", "options": {"g": "12", "cpu-used": "8"}}
 MPEG2 = {"codec": "mpeg2video", "options": {"g": "12"}}
@@ -388,7 +390,7 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "joined_cuts_ts": ("ts", _joined_cuts),
     "joined_cuts_mpg": ("mpg", _joined_cuts),
     "going_on_m2ts": ("m2ts", _m2ts),
-    "going_on_ts": ("ts", lambda p: joined(p, [5, 30, 55], options=X264 | {"g": "12"})),
+    "going_on_ts": ("ts", lambda p: joined(p, [5, 30, 55], options=_GOING_ON)),
     "open_mpeg2_mkv": ("mkv", lambda p: cut_at(_open_mpeg2(p), p, 1)),
     "open_mpeg2_ts": ("ts", lambda p: cut_at(_open_mpeg2(p), p, 2)),
     "open_h264_mkv": ("mkv", lambda p: cut_at(_open_h264(p), p, 1)),
