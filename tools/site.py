@@ -42,7 +42,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 def commands_page() -> str:
     """Return what `--help` prints for every command, in the order of `heliograph --help`."""
-    settings = cli.main.context_settings | {"max_content_width": 80}
+    settings = cli.main.context_settings | {"terminal_width": 78}  # what click takes of 80
     top = click.Context(cli.main, info_name="heliograph", **settings)
     return "# Commands\n\n" + "\n\n".join(_help(cli.main, top))
 
