@@ -79,12 +79,13 @@ class UnsafeFileError(HeliographError):
 def write_error(path: Path, error: OSError) -> WriteError:
     """Return the sentence about a failed write: the file, the reason, and what to do.
 
-    Where something inside the folder `path` is in the way, the sentence names that.
+    Where something inside or above `path` is in the way, the sentence names that.
     """
     code = error.errno or 0
     named = error.filename2 or error.filename
-    if code in _IN_THE_WAY and isinstance(named, str) and path in Path(named).parents:
-        path = Path(named)
+    if code in _IN_THE_WAY and isinstance(named, str):
+        other = Path(named)
+        path = other if path in other.parents or other in path.parents else path
     reason = _REASONS.get(code) or _IN_THE_WAY.get(code) or error.strerror or error
     return WriteError(f"{path} cannot be written: {reason}")
 
