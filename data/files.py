@@ -44,6 +44,12 @@ _REASONS = {
     errno.ESTALE: "the network file system lost it (Stale file handle); start again",
     errno.EROFS: "its file system is read-only (Read-only file system)",
 }
+_IN_THE_WAY = {
+    errno.EEXIST: "something else is in its place (File exists); move it away",
+    errno.EISDIR: "a folder is in its place (Is a directory); move it away",
+    errno.ENOTDIR: "something that is not a folder is in the way (Not a directory); move it away",
+    errno.ENOTEMPTY: "a folder with files is in its place (Directory not empty); move it away",
+}
 _URL = re.compile(r"(?i)(https?|ftp|rtsp|rtmp|s3|gs|hf|file):/")
 _FLAGS = {
     "rb": os.O_RDONLY,
@@ -71,8 +77,16 @@ class UnsafeFileError(HeliographError):
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
-    """Return the sentence about a failed write: the file, the reason, and what to do."""
-    reason = _REASONS.get(error.errno or 0) or error.strerror or error
+    """Return the sentence about a failed write: the file, the reason, and what to do.
+
+    Where something inside or above `path` is in the way, the sentence names that.
+    """
+    code = error.errno or 0
+    named = error.filename2 or error.filename
+    if code in _IN_THE_WAY and isinstance(named, str):
+        other = Path(named)
+        path = other if path in other.parents or other in path.parents else path
+    reason = _REASONS.get(code) or _IN_THE_WAY.get(code) or error.strerror or error
     return WriteError(f"{path} cannot be written: {reason}")
 
 

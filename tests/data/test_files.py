@@ -71,7 +71,7 @@ def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_target_that_is_a_folder(tmp_path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(WriteError, match=r"/x cannot be written: Is a directory"):
+    with pytest.raises(WriteError, match=r"/x cannot be written: a folder is in its place"):
         atomic_write(tmp_path / "x", "")
     assert os.listdir(tmp_path) == ["x"]
 
@@ -313,7 +313,7 @@ def test_the_parents_of_new_folders_are_forced_to_disk(tmp_path, monkeypatch):
     assert len(asked) == 3
     (tmp_path / "file").touch()
     for path in ("file", "file/folder"):
-        with pytest.raises(WriteError, match=f"{path} cannot be written: (File exists|Not a dir)"):
+        with pytest.raises(WriteError, match=f"{path} cannot be written: something"):
             make_folder(tmp_path / path)
     with pytest.raises(WriteError, match="/proc/a/b cannot be written: No such file"):
         make_folder(Path("/proc/a/b"))
