@@ -21,7 +21,7 @@ import torch
 
 from backbones import Backbone, BackboneError, GpuError, machine_error
 from data.cache import ShardStore
-from data.clips import Clip, objects_of_videos, window_of
+from data.clips import Clip, window_of
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import sha256_file, version_of
 from data.video import (
@@ -190,6 +190,7 @@ class JobSource:
         settings: Mapping[str, Any],
         expected_sha256: Mapping[str, str],
         windows: Windows | None = None,
+        objects: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare the jobs.
 
@@ -199,13 +200,14 @@ class JobSource:
             settings: fields of `data.video.Job` that all jobs have.
             expected_sha256: id of a clip -> hash that its file must have; others may have any.
             windows: how each clip is cut; None: it is not.
+            objects: id of a clip -> object of its windows, as `objects_of_videos` gives it.
         """
         self._clips = clips
         self._journal = journal
         self._settings = settings
         self._expected_sha256 = expected_sha256
         self._windows = windows
-        self._objects = {} if windows is None else objects_of_videos(clips)
+        self._objects = objects or {}
         self._cut: dict[str, list[Clip]] = {}  # the windows of each clip that could be cut
         self._info: dict[str, VideoInfo] = {}  # what is known of its file
         self._closed = False
