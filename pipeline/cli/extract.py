@@ -108,6 +108,11 @@ class DecoderName(click.ParamType):
     type=click.Choice(["float16", "float32"]),
     help="Of the features on disk.",
 )
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Read the file of every clip, also where path, size and time are as recorded.",
+)
 @workers
 @batch
 @model_options
@@ -131,6 +136,7 @@ def extract(
     decoder: str,
     accept_damaged: bool,
     dtype: str,
+    rehash: bool,
     workers: int | None,
     batch: int,
     as_json: bool,
@@ -174,6 +180,7 @@ def extract(
             decoder=decoder,
             accept_damaged=accept_damaged,
             dtype=dtype,
+            rehash=rehash,
             workers=workers,
             batch=batch,
             progress=progress_callback(bar),

@@ -53,6 +53,7 @@ def extract(
     dtype: str = "float16",
     workers: int | None = None,
     batch: int = GPU_BATCH,
+    rehash: bool = False,
     repair: Mapping[str, str] | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
 ) -> ExtractionSummary:
@@ -80,6 +81,8 @@ def extract(
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
         batch: clips in one forward pass on a GPU.
+        rehash: read the file of every clip; otherwise one whose path, size and time of change are
+            as an earlier run recorded them is known by the hash that it had.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays.
         progress: called after every clip, one call at a time, from several threads.
@@ -119,7 +122,9 @@ def extract(
         store.require_one_unit(clips)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
-        source = JobSource(clips, journal, settings, repair or {}, windows, objects)
+        source = JobSource(
+            clips, journal, settings, repair or {}, windows, objects, rehash=rehash or bool(repair)
+        )
         writer = ShardWriter(journal, np.dtype(dtype))
         try:
             with BackboneBatcher(backbone, writer, journal, batch) as batcher:
