@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -224,7 +225,21 @@ def sha256_open(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def version_of(path: Path) -> tuple[int, ...] | None:
+@dataclass(frozen=True)
+class HashedFile:
+    """The SHA-256 of a file's bytes, and its version (`version_of`) just before they were read."""
+
+    sha256: str
+    version: tuple[int, int, int] | None
+
+
+def hash_file(path: Path) -> HashedFile:
+    """Return the SHA-256 and the version of a file; raises as `sha256_file` does."""
+    version = version_of(path)
+    return HashedFile(sha256_file(path), version)
+
+
+def version_of(path: Path) -> tuple[int, int, int] | None:
     """Return inode, size and time of a file, which a write or a replacement changes.
 
     None if there is no such file.

@@ -12,7 +12,7 @@ from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
 from data.cache.labelling import LabelChanges, describe_changes, label
-from data.cache.ledger import ledger_path, read_ledger
+from data.cache.ledger import ledger_path, read_ledger, source_details
 from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
 from data.cache.restoration import restore
@@ -46,6 +46,7 @@ __all__ = [
     "read_metadata",
     "restore",
     "save",
+    "source_details",
     "sweep_shards",
     "verify",
     "way_out",

@@ -13,6 +13,7 @@ two lines of each clip.
 import errno
 import json
 import os
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import xxhash
 
 from data.cache.errors import CacheError
 from data.clips import Clip
-from data.files import atomic_write, open_regular, write_error
+from data.files import HashedFile, atomic_write, open_regular, version_of, write_error
 
 _CHECK = "xxh3"
 _PIECE = 1 << 16
@@ -107,11 +108,55 @@ def append_to_ledger(target: Path, clip: Clip, outcome: str, **details: Any) -> 
         raise write_error(path, error) from error
 
 
-def compact_ledger(target: Path) -> None:
+class RecordedSources:
+    """The hashes of files as they were recorded, each with the size and the time of its file.
+
+    A file of which these are as recorded is not read again.
+    """
+
+    def __init__(self, entries: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._known: dict[str, tuple[int, int, str]] = {}  # path -> bytes, mtime_ns, SHA-256
+        for entry in entries:
+            match entry:
+                case {
+                    "path": str(path),
+                    "bytes": int(size),
+                    "mtime_ns": int(time),
+                    "source_sha256": str(sha256),
+                }:
+                    self._known[path] = size, time, sha256
+
+    def add(self, path: Path, source: HashedFile) -> None:
+        """Take the hash of a file."""
+        if source.version is not None:
+            _, size, time = source.version
+            self._known[os.path.abspath(path)] = size, time, source.sha256
+
+    def find(self, path: Path) -> HashedFile | None:
+        """Return the hash of a file that is as it was recorded; None if it is not."""
+        known = self._known.get(os.path.abspath(path))
+        version = version_of(path) if known else None
+        if known and version and version[1:] == known[:2]:
+            return HashedFile(known[2], version)
+        return None
+
+
+def source_details(source: HashedFile) -> dict[str, Any]:
+    """Return what a ledger has about the file of a clip."""
+    details: dict[str, Any] = {"source_sha256": source.sha256}
+    if source.version is not None:
+        details |= {"bytes": source.version[1], "mtime_ns": source.version[2]}
+    return details
+
+
+def compact_ledger(target: Path) -> list[dict[str, Any]]:
     """Leave at most two lines of each clip, and nothing of a line that a killed process left.
 
     They are all that is known of it as it was done, later lines over earlier ones, and its last
     failure if that came later. A damaged ledger stays as it is.
+
+    Returns:
+        The entries that there were; none of a damaged ledger.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -119,12 +164,12 @@ def compact_ledger(target: Path) -> None:
     """
     path = ledger_path(target)
     if not os.path.lexists(path):
-        return
+        return []
     _drop_torn_line(path)
     try:
         entries = read_ledger(target)
     except CacheError:
-        return
+        return []
     done: dict[str, dict[str, Any]] = {}
     failed: dict[str, dict[str, Any]] = {}
     for entry in entries:
@@ -138,6 +183,7 @@ def compact_ledger(target: Path) -> None:
         clips = dict.fromkeys(entry["clip"] for entry in entries)
         left = [kind[clip] for clip in clips for kind in (done, failed) if clip in kind]
         atomic_write(path, "".join(map(_line_of, left)))
+    return entries
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -37,7 +37,13 @@ from data.cache.hdf5_reader import (
 )
 from data.cache.hdf5_writer import WRITERS, write_cache
 from data.cache.joining import IDENTITY_FIELDS
-from data.cache.ledger import append_to_ledger, compact_ledger, ledger_path, read_ledger
+from data.cache.ledger import (
+    RecordedSources,
+    append_to_ledger,
+    compact_ledger,
+    ledger_path,
+    read_ledger,
+)
 from data.cache.rows import (
     CacheRow,
     RowPlace,
@@ -111,6 +117,8 @@ class ShardStore:
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self.sources = RecordedSources()
+        """The hashes of sources that the ledger has."""
         self.contradictions: dict[str, str] = {}
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
@@ -172,7 +180,7 @@ class ShardStore:
             if not self._existing:
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        compact_ledger(self.target)
+        self.sources = RecordedSources(compact_ledger(self.target))
         # A shard that is refused is removed by `is_done` of its clip.
         shards = sorted(self.parts.glob("[0-9a-f]*.h5"))
         self._refused = screen_all(shards)
@@ -223,10 +231,10 @@ class ShardStore:
         """Return the hash of everything that the features of a clip depend on."""
         return clip_key(self._identity, source_sha256, clip.start, clip.end)
 
-    def is_done(self, clip: Clip, source_sha256: str) -> bool:
+    def is_done(self, clip: Clip, source_sha256: str, **details: Any) -> bool:
         """Return whether the features of this clip are there already.
 
-        The answer is noted in the ledger. A damaged shard of the clip is removed.
+        If so the ledger notes it, with more details. A damaged shard of the clip is removed.
         """
         key = self.key(clip, source_sha256)
         shard = self._shard(key)
@@ -240,7 +248,8 @@ class ShardStore:
                 )
                 return False
         self._keys[clip.id] = key
-        append_to_ledger(self.target, clip, "kept", key=key)
+        details["source_sha256"] = source_sha256
+        append_to_ledger(self.target, clip, "kept", key=key, **details)
         return True
 
     def _read_shard(self, key: str) -> CacheMetadata | None:
