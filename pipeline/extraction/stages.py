@@ -147,6 +147,19 @@ class ExtractionJournal:
             self.report()
         return kept
 
+    def offered(self, clips: Sequence[Clip]) -> Iterator[Clip]:
+        """Yield the clips that are to be done here; others do, or have done, the rest."""
+        return self._store.offer(clips, self.note_known)
+
+    def note_known(self, clip: Clip, reason: str | None) -> None:
+        """Count a clip that another process has done, or that failed there for a reason."""
+        if reason is None:
+            self._kept.add(clip.id)
+            self.summary.kept += 1
+        else:
+            self.summary.failed[clip.id] = reason
+        self.report()
+
     def add(self, decoded: DecodedClip, features: np.ndarray, details: Mapping[str, Any]) -> None:
         """Write a clip's features (steps, dim) to the store, with details for the ledger."""
         frames = decoded.frames
@@ -232,7 +245,7 @@ class JobSource:
 
     def jobs(self) -> Iterator[Job]:
         """Yield the jobs; a clip that is found to need none is recorded in the journal."""
-        for clip in self._clips:
+        for clip in self._journal.offered(self._clips):
             if self._closed:
                 return
             source = None if self._rehash else self._journal.recorded_source(clip.path)
