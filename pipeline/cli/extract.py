@@ -59,6 +59,7 @@ class DecoderName(click.ParamType):
         "heliograph extract clips/ -o clips.h5",
         "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
         "heliograph extract clips.csv -o 3.h5 --part 3/8",
+        "heliograph extract clips.csv -o clips.h5 --join",
     ),
 )
 @click.argument("clips", nargs=-1, type=PATH, required=True)
@@ -108,6 +109,20 @@ class DecoderName(click.ParamType):
     type=click.Choice(["float16", "float32"]),
     help="Of the features on disk.",
 )
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Read the file of every clip, also where path, size and time are as recorded.",
+)
+@click.option(
+    "--join",
+    is_flag=True,
+    help="Share the work with other processes that run the same command, on any machines that see "
+    "--out; the last one to finish writes it.",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="With --join: try clips again that failed elsewhere."
+)
 @workers
 @batch
 @model_options
@@ -131,6 +146,9 @@ def extract(
     decoder: str,
     accept_damaged: bool,
     dtype: str,
+    rehash: bool,
+    join: bool,
+    retry_failed: bool,
     workers: int | None,
     batch: int,
     as_json: bool,
@@ -156,6 +174,10 @@ def extract(
     cut = windows_of(every, span)
     if cut and decoder != "pyav":
         raise click.UsageError(f"--every reads with the decoder pyav, not with {decoder}")
+    if cut and join:
+        raise click.UsageError("--join does not cut windows: give each process a --part instead")
+    if retry_failed and not join:
+        raise click.UsageError("--retry-failed goes with --join: without it every clip is retried")
     found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():
@@ -174,6 +196,9 @@ def extract(
             decoder=decoder,
             accept_damaged=accept_damaged,
             dtype=dtype,
+            rehash=rehash,
+            join=join,
+            retry_failed=retry_failed,
             workers=workers,
             batch=batch,
             progress=progress_callback(bar),

@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 import backbones
 from backbones import Backbone
-from data.cache import ShardStore, describe_changes
+from data.cache import JoinedStore, ShardStore, describe_changes
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
+from data.errors import InvalidValueError
 from data.manifests import list_clips
 from data.video import DecoderPool, Sampling, decoder_record
 from data.windows import Windows
@@ -53,6 +54,9 @@ def extract(
     dtype: str = "float16",
     workers: int | None = None,
     batch: int = GPU_BATCH,
+    rehash: bool = False,
+    join: bool = False,
+    retry_failed: bool = False,
     repair: Mapping[str, str] | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
 ) -> ExtractionSummary:
@@ -80,6 +84,11 @@ def extract(
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
         batch: clips in one forward pass on a GPU.
+        rehash: read the file of every clip; otherwise one whose path, size and time of change are
+            as an earlier run recorded them is known by the hash that it had.
+        join: whether other processes, on any hosts, extract the same clips into `out` at the same
+            time: each takes some, and the last one to finish writes the cache.
+        retry_failed: whether clips at which other processes of `join` failed are tried again.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays.
         progress: called after every clip, one call at a time, from several threads.
@@ -105,21 +114,28 @@ def extract(
     if isinstance(backbone, str):
         backbone = backbones.load(backbone)
     target, steps = Path(out), backbone.steps(sampling.frames)
+    if join and (windows or repair):
+        raise InvalidValueError("processes do not join to cut windows: give each a part of its own")
     summary = ExtractionSummary(target, len(clips))
     workers = workers or default_workers()
-    with ShardStore(
-        target,
-        fingerprint=backbone.fingerprint,
-        sampler=sampling.describe(),
-        decoder=decoder_record(decoder),
-        versions=_device_record(backbone, batch),
-        repair=repair or (),
+    made: dict[str, Any] = {
+        "fingerprint": backbone.fingerprint,
+        "sampler": sampling.describe(),
+        "decoder": decoder_record(decoder),
+        "versions": _device_record(backbone, batch),
+    }
+    with (
+        JoinedStore(target, **made, retry_failed=retry_failed)
+        if join
+        else ShardStore(target, **made, repair=repair or ())
     ) as store:
         store.check_shape((steps, backbone.dim), dtype)
         store.require_one_unit(clips)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
-        source = JobSource(clips, journal, settings, repair or {}, windows, objects)
+        source = JobSource(
+            clips, journal, settings, repair or {}, windows, objects, rehash=rehash or bool(repair)
+        )
         writer = ShardWriter(journal, np.dtype(dtype))
         try:
             with BackboneBatcher(backbone, writer, journal, batch) as batcher:
@@ -132,7 +148,9 @@ def extract(
         journal.record_failures()
         journal.report()
         clips = source.clips()
-        if not (repair and summary.interrupted):  # otherwise clips still to come would be dropped
+        summary.left_to_others = len(store.finish(clips, journal.note_known))
+        whole = not ((repair or join) and summary.interrupted) and not summary.left_to_others
+        if whole:  # otherwise clips still to come would be dropped
             before = store.clips
             store.consolidate(clips)
             if before is not None and store.clips is not None:
