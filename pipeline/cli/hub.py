@@ -10,7 +10,7 @@ from data.errors import HeliographError
 from pipeline.cli.options import INPUT, PATH, HelpGroup, InOrder, examples
 from pipeline.console import echo, log
 
-HELP_ORDER = 110
+HELP_ORDER = 105
 HELP_GROUP = HelpGroup.AGENTS
 
 
