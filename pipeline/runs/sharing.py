@@ -162,7 +162,7 @@ class OwnNames:
     def metrics(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of a `metrics.json`."""
         cleaned: dict[str, Any] = self.without(stored)
-        if "leaks" in stored and not self._with_ids:
+        if stored.get("leaks") and not self._with_ids:
             cleaned["leaks"]["examples"] = []
         if stored.get("transfer"):
             renamed: dict[str, Any] = {}
@@ -172,7 +172,7 @@ class OwnNames:
         for name in ("imported_from", "pulled_from"):
             if stored.get(name):
                 cleaned[name] = published_name(stored[name])
-        if "control" in stored:
+        if stored.get("control"):
             cleaned["control"] = self.metrics(stored["control"])
         return cleaned
 
