@@ -94,6 +94,7 @@ def test_a_pulled_run_is_reported_and_pulled_again_only_where_it_may(shared: Hub
 @pytest.mark.usefixtures("hub")
 def test_what_goes_wrong_is_said(words, code, sentence, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "b.csv").write_text("clip\na.mp4\n")
+    (tmp_path / "b.csv").write_text("path,mass\na.mp4,1\n")
+    (tmp_path / "a.mp4").touch()
     shown = run(*words)
     assert (shown.exit_code, sentence in shown.stderr) == (code, True), shown.stderr
