@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data.duplicates import Stretch, share_objects
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.windows import Window, video_of
+from data.wording import counted
 
 _TIME_FIELDS = ("start", "end")
 
@@ -86,6 +87,23 @@ def window_of(clip: Clip, window: Window, *, object: str) -> Clip:
         object: The object of all windows of the video.
     """
     return replace(clip, id=window.id(clip.id), start=window.start, end=window.end, object=object)
+
+
+def part_of(clips: Sequence[Clip], number: int, count: int) -> list[Clip]:
+    """Return the clips of part `number` of `count` contiguous parts of about one size.
+
+    Raises:
+        InvalidValueError: There is no such part, or it would be empty.
+    """
+    if not 1 <= number <= count:
+        raise InvalidValueError(f"there is no part {number}/{count}: the first is 1/{count}")
+    if count > len(clips):
+        raise InvalidValueError(
+            f"there is no part {number}/{count}: {counted(len(clips), 'clip')} make "
+            f"{counted(len(clips), 'part')} at most"
+        )
+    start, end = ((number + step) * len(clips) // count for step in (-1, 0))
+    return list(clips[start:end])
 
 
 def objects_of_videos(clips: Sequence[Clip]) -> dict[str, str]:

@@ -99,16 +99,15 @@ def share_objects(stretches: Iterable[Stretch]) -> SharedObjects:
 
     Clips without an object get the one of those that overlap, directly or through others; where
     none was given, the id of the first. An object that is the id of another clip of the same
-    content counts as not given: it was made here.
+    content, or of its video, counts as not given: it was made here.
     """
     clips = list(stretches)
     objects = [clip.object or clip.clip for clip in clips]
     contradictions: list[Contradiction] = []
     united: list[tuple[Stretch, Stretch]] = []
     for rows in _linked(clips):
-        ids = {clips[row].clip for row in rows}
-        named = [row for row in rows if clips[row].has_object]
-        given = [row for row in named if clips[row].object not in ids]
+        ids = {name for row in rows for name in (clips[row].clip, video_of(clips[row].clip))}
+        given = [row for row in rows if clips[row].has_object and clips[row].object not in ids]
         wrong = [row for row in given if clips[row].object != clips[given[0]].object]
         if wrong:
             for row in wrong:  # rather named with a clip that it overlaps than with the first
@@ -122,7 +121,7 @@ def share_objects(stretches: Iterable[Stretch]) -> SharedObjects:
                 other = next(partners, given[0])
                 contradictions.append(Contradiction(clips[other], clips[row], (other, row)))
             continue
-        owner = (given or named or rows)[0]
+        owner = (given or rows)[0]
         for row in rows:
             before, objects[row] = objects[row], objects[owner]
             if before != objects[owner]:

@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -33,9 +34,12 @@ _TEMPORARY = re.compile(
     r"-[0-9a-f]{16}\.tmp$",
     re.DOTALL,
 )
+_PROCESS = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-(?P<started>[0-9]+)-[0-9a-f]{16}")
 _OLD_TEMPORARY = re.compile(r"^\.(?P<target>.+)\.(?P<process>[0-9]+)-[0-9a-f]{8}\.tmp$", re.DOTALL)
 # What a file system answers that cannot force a folder to disk: CIFS and FUSE, among others.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
+# What a file system answers that has no hard links: exFAT and some FUSE.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 _REASONS = {
     errno.ENOSPC: "the disk is full (No space left on device); make room and start again",
     errno.EDQUOT: "the disk quota is used up (Disk quota exceeded); make room and start again",
@@ -43,6 +47,12 @@ _REASONS = {
     "another disk",
     errno.ESTALE: "the network file system lost it (Stale file handle); start again",
     errno.EROFS: "its file system is read-only (Read-only file system)",
+}
+_IN_THE_WAY = {
+    errno.EEXIST: "something else is in its place (File exists); move it away",
+    errno.EISDIR: "a folder is in its place (Is a directory); move it away",
+    errno.ENOTDIR: "something that is not a folder is in the way (Not a directory); move it away",
+    errno.ENOTEMPTY: "a folder with files is in its place (Directory not empty); move it away",
 }
 _URL = re.compile(r"(?i)(https?|ftp|rtsp|rtmp|s3|gs|hf|file):/")
 _SNAPSHOT = re.compile(
@@ -75,8 +85,16 @@ class UnsafeFileError(HeliographError):
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
-    """Return the sentence about a failed write: the file, the reason, and what to do."""
-    reason = _REASONS.get(error.errno or 0) or error.strerror or error
+    """Return the sentence about a failed write: the file, the reason, and what to do.
+
+    Where something inside or above `path` is in the way, the sentence names that.
+    """
+    code = error.errno or 0
+    named = error.filename2 or error.filename
+    if code in _IN_THE_WAY and isinstance(named, str):
+        other = Path(named)
+        path = other if path in other.parents or other in path.parents else path
+    reason = _REASONS.get(code) or _IN_THE_WAY.get(code) or error.strerror or error
     return WriteError(f"{path} cannot be written: {reason}")
 
 
@@ -228,7 +246,21 @@ def sha256_open(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def version_of(path: Path) -> tuple[int, ...] | None:
+@dataclass(frozen=True)
+class HashedFile:
+    """The SHA-256 of a file's bytes, and its version (`version_of`) just before they were read."""
+
+    sha256: str
+    version: tuple[int, int, int] | None
+
+
+def hash_file(path: Path) -> HashedFile:
+    """Return the SHA-256 and the version of a file; raises as `sha256_file` does."""
+    version = version_of(path)
+    return HashedFile(sha256_file(path), version)
+
+
+def version_of(path: Path) -> tuple[int, int, int] | None:
     """Return inode, size and time of a file, which a write or a replacement changes.
 
     None if there is no such file.
@@ -334,6 +366,42 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         file.write(as_bytes(content))
 
 
+def write_once(path: Path, content: bytes | str) -> bool:
+    """Write a file, whole or not at all, where there is none; return whether there was none.
+
+    Of several processes, on any hosts, one is told so.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+    """
+    temporary = temporary_path(path)
+    try:
+        _make_folder(path.parent)
+        _sweep_once(path.parent)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(as_bytes(content))
+            return _link_once(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _link_once(temporary: Path, path: Path) -> bool:
+    """Give a file one more name that nothing has; return whether nothing had it."""
+    with suppress(FileExistsError):
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with open(path, "xb") as file:
+                file.write(temporary.read_bytes())
+        return True
+    return False
+
+
 def as_bytes(content: bytes | str) -> bytes:
     r"""Return content as it is written: text as UTF-8, bytes of a file's name in it as escapes.
 
@@ -351,9 +419,30 @@ def temporary_path(path: Path) -> Path:
     The name tells who made it, so that `sweep_temporaries` removes what a dead process left.
     """
     target = path.name if len(os.fsencode(path.name)) <= LONGEST_NAME else path.name[:40]
+    return path.parent / f".{target}.{process_name()}.tmp"
+
+
+def process_name() -> str:
+    """Return a name that nothing else has, with this host, this process, and when it started."""
     process = os.getpid()
-    owner = f"{_host()}-{process}-{_start_of(process) or 0}"
-    return path.parent / f".{target}.{owner}-{secrets.token_hex(8)}.tmp"
+    return f"{_host()}-{process}-{_start_of(process) or 0}-{secrets.token_hex(8)}"
+
+
+def is_abandoned(name: str, file: Path, seconds: float = ABANDONED_SECONDS) -> bool:
+    """Return whether the process of a `process_name` has ended, or is not known to live.
+
+    Args:
+        name: Of the process.
+        file: What it touches while it lives: all that can be known of a process of another host.
+        seconds: After how long without that a process of another host counts as ended.
+    """
+    owner = _PROCESS.fullmatch(name)
+    if owner is not None and owner["host"] == _host():
+        return is_dead(int(owner["process"]), started=int(owner["started"]) or None)
+    try:
+        return time.time() - os.lstat(file).st_mtime > seconds
+    except OSError:
+        return False
 
 
 def sweep_temporaries(folder: Path, *, of: str | None = None) -> list[Path]:

@@ -22,6 +22,8 @@ WITHOUT_SOURCE = {
     "data/cache/test_thumbnails.py": "thumbnails through everything that copies a cache",
     "pipeline/extraction/test_duplicates.py": "clips of equal content in an extraction",
     "pipeline/extraction/test_outputs.py": "outputs of backbones in every command",
+    "pipeline/extraction/test_join.py": "processes that extract the same clips at once",
+    "pipeline/extraction/test_part.py": "parts of a list of clips, and what they are once merged",
     "pipeline/extraction/test_windows.py": "windows of long videos, from the command to the cache",
     "data/video/test_mutations.py": "files of many containers, mutated",
     "data/video/test_nasty.py": "every decoder on hostile files",

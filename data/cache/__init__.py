@@ -11,8 +11,9 @@ from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
+from data.cache.joined_store import JoinedStore, consolidate_joined
 from data.cache.labelling import LabelChanges, describe_changes, label
-from data.cache.ledger import ledger_path, read_ledger
+from data.cache.ledger import ledger_path, read_ledger, source_details
 from data.cache.mapped import MappedRows
 from data.cache.merging import is_merge, merge
 from data.cache.restoration import restore
@@ -26,11 +27,13 @@ __all__ = [
     "CacheMetadata",
     "DamagedCacheError",
     "Features",
+    "JoinedStore",
     "LabelChanges",
     "MappedRows",
     "Problem",
     "Seal",
     "ShardStore",
+    "consolidate_joined",
     "describe_changes",
     "describe_origin",
     "how_to_replace",
@@ -46,6 +49,7 @@ __all__ = [
     "read_metadata",
     "restore",
     "save",
+    "source_details",
     "sweep_shards",
     "verify",
     "way_out",

@@ -8,6 +8,8 @@ from data.errors import HeliographError
 INDEX = "index.json"  # of a folder of parts
 SHARDS = ".parts"  # what the folder of shards of a cache is called after its name
 
+JOINED = ".joined"  # the same of the folder to which several processes write
+
 
 class CacheError(HeliographError):
     """A feature cache that cannot be read, trusted or combined."""
@@ -29,7 +31,12 @@ class DamagedCacheError(CacheError):
 def way_out(path: Path) -> str:
     """Return what to do about a damaged cache, shard, part or folder of parts."""
     folder = path if path.is_dir() else path.parent
-    if folder.name.endswith(SHARDS) or (not path.exists() and shards_of(path).is_dir()):
+    in_joined = any(parent.name.endswith(JOINED) for parent in path.parents)
+    if (
+        in_joined
+        or folder.name.endswith(SHARDS)
+        or (not path.exists() and shards_of(path).is_dir())
+    ):
         return "the same heliograph extract command goes on, and makes damaged shards again"
     command = "heliograph cache verify --repair"
     if (folder / INDEX).exists():
@@ -47,6 +54,11 @@ def how_to_replace(path: Path) -> str:
         f"move it away (mv {there} {away}), and make it again with the command that made it "
         "(heliograph extract, cache import or cache merge)"
     )
+
+
+def joined_of(target: Path) -> Path:
+    """Return the folder of what several processes have extracted for a cache."""
+    return target.with_name(target.name + JOINED)
 
 
 def shards_of(target: Path) -> Path:

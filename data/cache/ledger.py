@@ -13,6 +13,8 @@ two lines of each clip.
 import errno
 import json
 import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import xxhash
 
 from data.cache.errors import CacheError
 from data.clips import Clip
-from data.files import atomic_write, open_regular, write_error
+from data.files import HashedFile, atomic_write, open_regular, version_of, write_error
 
 _CHECK = "xxh3"
 _PIECE = 1 << 16
@@ -44,6 +46,27 @@ def read_ledger(target: Path) -> list[dict[str, Any]]:
     if not os.path.lexists(path):
         return []
     return [_entry(path, number, line) for number, line in enumerate(_lines(path), start=1)]
+
+
+def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the entries of a ledger at `path` from a position on, and where they end.
+
+    A line that is damaged is left out, and one that is being written is left for the next time.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size < position:  # it was made anew
+            position = 0
+        file.seek(position)
+        content = file.read(_MOST_BYTES)
+    entries = []
+    *lines, rest = content.split(b"\n")
+    for line in lines:
+        with suppress(CacheError):
+            entries.append(_entry(path, 0, line))
+    return entries, position + len(content) - len(rest)
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -69,11 +92,11 @@ def _entry(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return entry
 
 
-def _hash_of(entry: dict[str, Any]) -> str:
+def _hash_of(entry: Mapping[str, Any]) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(entry).encode())
 
 
-def _line_of(entry: dict[str, Any]) -> str:
+def _line_of(entry: Mapping[str, Any]) -> str:
     return json.dumps({**entry, _CHECK: _hash_of(entry)}) + "\n"
 
 
@@ -84,22 +107,43 @@ def append_to_ledger(target: Path, clip: Clip, outcome: str, **details: Any) -> 
         WriteError: The disk is full or not writable.
         UnsafeFileError: Something else than a file is there, or a file with several names.
     """
-    path = ledger_path(target)
+    append_entries(ledger_path(target), [entry_of(clip, outcome, **details)])
+
+
+def now() -> str:
+    """Return the time as entries have it; later times come later in the order of texts, too."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def entry_of(clip: Clip, outcome: str, **details: Any) -> dict[str, Any]:
+    """Return what a ledger says of a clip now."""
     entry: dict[str, Any] = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": now(),
         "clip": clip.id,
         "outcome": outcome,
         "path": os.path.abspath(clip.path),
     }
     times = {"start": clip.start, "end": clip.end}
     entry |= {name: seconds for name, seconds in times.items() if seconds is not None}
-    content = _line_of({**entry, **details}).encode()
+    return {**entry, **details}
+
+
+def append_entries(path: Path, entries: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
+    """Append entries to the ledger at `path`, whole or not at all, and perhaps force them to disk.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+        UnsafeFileError: Something else than a file is there, or a file with several names.
+    """
+    content = "".join(map(_line_of, entries)).encode()
     try:
         with open_regular(path, "ab") as file:
             size_before = os.fstat(file.fileno()).st_size
             try:
                 if file.write(content) != len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if sync:
+                    os.fsync(file.fileno())
             except OSError:
                 os.ftruncate(file.fileno(), size_before)
                 raise
@@ -107,11 +151,59 @@ def append_to_ledger(target: Path, clip: Clip, outcome: str, **details: Any) -> 
         raise write_error(path, error) from error
 
 
-def compact_ledger(target: Path) -> None:
+class RecordedSources:
+    """The hashes of files as they were recorded, each with the size and the time of its file.
+
+    A file of which these are as recorded is not read again.
+    """
+
+    def __init__(self, entries: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._known: dict[str, tuple[int, int, str]] = {}  # path -> bytes, mtime_ns, SHA-256
+        for entry in entries:
+            self.read(entry)
+
+    def read(self, entry: Mapping[str, Any]) -> None:
+        """Take the hash of a file from an entry, if it has one."""
+        match entry:
+            case {
+                "path": str(path),
+                "bytes": int(size),
+                "mtime_ns": int(time),
+                "source_sha256": str(sha256),
+            }:
+                self._known[path] = size, time, sha256
+
+    def add(self, path: Path, source: HashedFile) -> None:
+        """Take the hash of a file."""
+        if source.version is not None:
+            _, size, time = source.version
+            self._known[os.path.abspath(path)] = size, time, source.sha256
+
+    def find(self, path: Path) -> HashedFile | None:
+        """Return the hash of a file that is as it was recorded; None if it is not."""
+        known = self._known.get(os.path.abspath(path))
+        version = version_of(path) if known else None
+        if known and version and version[1:] == known[:2]:
+            return HashedFile(known[2], version)
+        return None
+
+
+def source_details(source: HashedFile) -> dict[str, Any]:
+    """Return what a ledger has about the file of a clip."""
+    details: dict[str, Any] = {"source_sha256": source.sha256}
+    if source.version is not None:
+        details |= {"bytes": source.version[1], "mtime_ns": source.version[2]}
+    return details
+
+
+def compact_ledger(target: Path) -> list[dict[str, Any]]:
     """Leave at most two lines of each clip, and nothing of a line that a killed process left.
 
     They are all that is known of it as it was done, later lines over earlier ones, and its last
     failure if that came later. A damaged ledger stays as it is.
+
+    Returns:
+        The entries that there were; none of a damaged ledger.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -119,12 +211,12 @@ def compact_ledger(target: Path) -> None:
     """
     path = ledger_path(target)
     if not os.path.lexists(path):
-        return
+        return []
     _drop_torn_line(path)
     try:
         entries = read_ledger(target)
     except CacheError:
-        return
+        return []
     done: dict[str, dict[str, Any]] = {}
     failed: dict[str, dict[str, Any]] = {}
     for entry in entries:
@@ -138,6 +230,7 @@ def compact_ledger(target: Path) -> None:
         clips = dict.fromkeys(entry["clip"] for entry in entries)
         left = [kind[clip] for clip in clips for kind in (done, failed) if clip in kind]
         atomic_write(path, "".join(map(_line_of, left)))
+    return entries
 
 
 def _drop_torn_line(path: Path) -> None:

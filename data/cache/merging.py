@@ -1,7 +1,7 @@
 """Several caches as one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,9 +90,19 @@ def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[
         tables[0].features.dtype,
         identity={name: getattr(tables[0], name) for name in IDENTITY_FIELDS},
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
-        versions=package_versions(*WRITERS),
+        versions=_common([table.versions for table in tables]) | package_versions(*WRITERS),
     )
     return list(rows.values()), merged, notes
+
+
+def _common(versions: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return what all of them say alike."""
+    first, *others = versions
+    return {
+        name: text
+        for name, text in first.items()
+        if all(other.get(name) == text for other in others)
+    }
 
 
 def _shared_objects(

@@ -15,13 +15,13 @@ again.
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -37,7 +37,13 @@ from data.cache.hdf5_reader import (
 )
 from data.cache.hdf5_writer import WRITERS, write_cache
 from data.cache.joining import IDENTITY_FIELDS
-from data.cache.ledger import append_to_ledger, compact_ledger, ledger_path, read_ledger
+from data.cache.ledger import (
+    RecordedSources,
+    append_to_ledger,
+    compact_ledger,
+    ledger_path,
+    read_ledger,
+)
 from data.cache.rows import (
     CacheRow,
     RowPlace,
@@ -65,6 +71,7 @@ from data.lock import Lock
 from data.versions import package_versions
 from data.windows import video_of
 
+NOTE = "store.json"
 _ANOTHER = "choose another output or remove it"
 
 
@@ -103,7 +110,7 @@ class ShardStore:
         if not self.target.name:
             raise CacheError(f"{str(target)!r} is a folder, not the name of a cache")
         self._in_place = bool(repair)
-        self.parts = shards_of(self.target)
+        self.parts = self._folder()
         self._identity = _as_json(
             {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
         )
@@ -111,6 +118,8 @@ class ShardStore:
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self.sources = RecordedSources()
+        """The hashes of sources that the ledger has."""
         self.contradictions: dict[str, str] = {}
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
@@ -125,14 +134,21 @@ class ShardStore:
                 f"{self.parts} is {kind}, not a folder of shards; remove it, or choose another "
                 "output"
             )
-        self._lock = Lock(self.parts / "lock", self.target)
+        self._lock: Lock | None = None
         try:
+            self._acquire()
             self._read_target()
             self._open_parts()
             self.forget(repair)
         except BaseException:
             self.close()
             raise
+
+    def _folder(self) -> Path:
+        return shards_of(self.target)
+
+    def _acquire(self) -> None:
+        self._lock = Lock(self.parts / "lock", self.target)
 
     def _read_target(self) -> None:
         self._target_version = version_of(self.target)
@@ -159,20 +175,15 @@ class ShardStore:
     def _open_parts(self) -> None:
         sweep_temporaries(self.parts)
         sweep_temporaries(self.target.parent, of=self.target.name)
-        note = self.parts / "store.json"
+        note = self.parts / NOTE
         require_own_file(note)
         if os.path.lexists(note):
-            try:
-                with open_regular(note) as file:
-                    identity = dict(json.loads(file.read()))
-            except (ValueError, TypeError) as error:
-                raise CacheError(f"{self.parts}: {note.name} is damaged; {_ANOTHER}") from error
-            self._refuse_other(self.parts, identity)
+            self._refuse_other(self.parts, read_note(note))
         else:
             if not self._existing:
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        compact_ledger(self.target)
+        self.sources = RecordedSources(compact_ledger(self.target))
         # A shard that is refused is removed by `is_done` of its clip.
         shards = sorted(self.parts.glob("[0-9a-f]*.h5"))
         self._refused = screen_all(shards)
@@ -192,7 +203,7 @@ class ShardStore:
         """Refuse to be copied into another process, which would not hold the lock."""
         raise TypeError(f"the store of {self.target} cannot be pickled: it holds a lock")
 
-    def __enter__(self) -> "ShardStore":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -205,9 +216,11 @@ class ShardStore:
 
     def close(self) -> None:
         """Release the lock; remove the folder of shards if no shard is left in it."""
+        if self._lock is None:
+            return
         if self._lock.held and next(self.parts.glob("*.h5"), None) is None:
             with suppress(UnsafeFileError):  # what somebody else put there stays
-                remove_own_file(self.parts / "store.json")
+                remove_own_file(self.parts / NOTE)
         self._lock.release()
 
     @property
@@ -223,10 +236,10 @@ class ShardStore:
         """Return the hash of everything that the features of a clip depend on."""
         return clip_key(self._identity, source_sha256, clip.start, clip.end)
 
-    def is_done(self, clip: Clip, source_sha256: str) -> bool:
+    def is_done(self, clip: Clip, source_sha256: str, **details: Any) -> bool:
         """Return whether the features of this clip are there already.
 
-        The answer is noted in the ledger. A damaged shard of the clip is removed.
+        If so the ledger notes it, with more details. A damaged shard of the clip is removed.
         """
         key = self.key(clip, source_sha256)
         shard = self._shard(key)
@@ -240,7 +253,8 @@ class ShardStore:
                 )
                 return False
         self._keys[clip.id] = key
-        append_to_ledger(self.target, clip, "kept", key=key)
+        details["source_sha256"] = source_sha256
+        append_to_ledger(self.target, clip, "kept", key=key, **details)
         return True
 
     def _read_shard(self, key: str) -> CacheMetadata | None:
@@ -302,9 +316,25 @@ class ShardStore:
             CacheError: The features are not finite, or not of the shape of the others.
             WriteError: The disk is full or not writable.
         """
+        row = self._row_of(clip, features, frame_index, pts_seconds, source_sha256, thumbnails)
+        key = row.key[0]
+        write_cache(self._shard(key), row, [row.features], [row.thumbnails])
+        self._keys[clip.id] = key
+        self._failures.pop(clip.id, None)
+        append_to_ledger(self.target, clip, "done", **details_of(clip, row), **details)
+
+    def _row_of(
+        self,
+        clip: Clip,
+        features: NDArray[Any],
+        frame_index: NDArray[np.int64],
+        pts_seconds: NDArray[np.float64],
+        source_sha256: str,
+        thumbnails: NDArray[np.uint8] | None,
+    ) -> Features:
+        """Return the features of a clip as a cache of one row; the arguments are those of `add`."""
         features = np.asarray(features)
-        key = self.key(clip, source_sha256)
-        shard = Features(
+        row = Features(
             features=features[None],
             clip_id=[clip.id],
             object=[clip.object],
@@ -313,24 +343,17 @@ class ShardStore:
             frame_index=np.asarray(frame_index)[None],
             pts_seconds=np.asarray(pts_seconds)[None],
             source_sha256=[source_sha256],
-            key=[key],
+            key=[self.key(clip, source_sha256)],
             start=np.array([clip.start], dtype=np.float64),
             end=np.array([clip.end], dtype=np.float64),
             thumbnails=np.empty((0, 0, 0, 0), np.uint8) if thumbnails is None else thumbnails[None],
             versions=self._versions,
             **self._identity,
         )
-        self._check_shape(f"{clip.id}: ", shard.features)
+        self._check_shape(f"{clip.id}: ", row.features)
         if not np.isfinite(features).all():
             raise CacheError(f"{clip.id}: its features are not finite numbers")
-        write_cache(self._shard(key), shard, [shard.features], [shard.thumbnails])
-        self._keys[clip.id] = key
-        self._failures.pop(clip.id, None)
-        labels = {name: None if isnan(value) else value for name, value in clip.labels.items()}
-        identity = {"object": clip.object, "scenario": clip.scenario, "labels": labels}
-        append_to_ledger(
-            self.target, clip, "done", key=key, source_sha256=source_sha256, **identity, **details
-        )
+        return row
 
     def fail(
         self, clip: Clip, reason: str, *, source_sha256: str | None = None, **details: Any
@@ -340,13 +363,29 @@ class ShardStore:
         Without `source_sha256` (its file could not be read) features that `target` has of it stay:
         nothing shows that they are out of date. With it the clip's windows of another file go.
         """
-        self._failures[clip.id] = reason
-        self._keys.pop(clip.id, None)
+        self._note_failure(clip.id, reason, source_sha256)
         if source_sha256 is not None:
-            self._outdated.add(clip.id)
-            self._videos[clip.id] = source_sha256
             details["source_sha256"] = source_sha256
         append_to_ledger(self.target, clip, "failed", reason=reason, **details)
+
+    def _note_failure(self, clip_id: str, reason: str, source_sha256: str | None) -> None:
+        self._failures[clip_id] = reason
+        self._keys.pop(clip_id, None)
+        if source_sha256 is not None:
+            self._outdated.add(clip_id)
+            self._videos[clip_id] = source_sha256
+
+    def offer(
+        self, clips: Sequence[Clip], known: Callable[[Clip, str | None], None]
+    ) -> Iterator[Clip]:
+        """Yield the clips that are to be done here: all of them."""
+        yield from clips
+
+    def finish(
+        self, clips: Sequence[Clip], known: Callable[[Clip, str | None], None]
+    ) -> list[Clip]:
+        """Return the clips that are left to others: none."""
+        return []
 
     def cut(self, clip: Clip, source_sha256: str) -> None:
         """Note that a clip is cut into windows.
@@ -388,10 +427,14 @@ class ShardStore:
             self._read_target()
             return self.target
         self._write(consolidated, rows)
-        for key in set(consolidated.key):
+        self._remove_shards(set(consolidated.key))
+        return self.target
+
+    def _remove_shards(self, keys: Collection[str]) -> None:
+        """Remove the shards of clips that `target` has."""
+        for key in keys:
             remove_own_file(self._shard(key))
         sync_folder(self.parts)
-        return self.target
 
     def relabel(self, clips: Sequence[Clip], *, prune: bool = False) -> None:
         """Write `target` with the objects, scenarios, labels and units of `clips`, found by id.
@@ -527,16 +570,13 @@ class ShardStore:
                     same = (clip.start, clip.end) == (before.clip.start, before.clip.end)
                     yield replace(before.relabelled(clip), tables=tables) if same else before
             elif self._existing and key in self._existing_rows:
-                yield CacheRow.from_metadata(
-                    clip, self.target, self._existing, self._existing_rows[key], tables
-                )
+                same = before is not None and before.key == key  # of equal clips it has several
+                number = before.number if before and same else self._existing_rows[key]
+                yield CacheRow.from_metadata(clip, self.target, self._existing, number, tables)
             else:
-                metadata = self._read_shard(key)
-                if metadata is None:
-                    shard = self._shard(key)
-                    raise DamagedCacheError(shard, f"{shard} is damaged or gone")
+                shard, metadata, number = self._find_row(key)
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
-                row = CacheRow.from_metadata(clip, self._shard(key), metadata, 0, tables)
+                row = CacheRow.from_metadata(clip, shard, metadata, number, tables)
                 if self._in_place and before and before.thumbnails is None:
                     row = replace(row, thumbnails=None)  # a repair adds nothing
                 yield row
@@ -575,6 +615,37 @@ class ShardStore:
 
     def _shard(self, key: str) -> Path:
         return self.parts / f"{key}.h5"
+
+    def _find_row(self, key: str) -> tuple[Path, CacheMetadata, int]:
+        """Return the shard that has the features of a key, what is in it, and their row."""
+        metadata, shard = self._read_shard(key), self._shard(key)
+        if metadata is None:
+            raise DamagedCacheError(shard, f"{shard} is damaged or gone")
+        return shard, metadata, 0
+
+
+def details_of(clip: Clip, row: Features) -> dict[str, Any]:
+    """Return what the ledger has of a clip that is done, whose features are the one row."""
+    return {
+        "key": row.key[0],
+        "source_sha256": row.source_sha256[0],
+        "object": clip.object,
+        "scenario": clip.scenario,
+        "labels": {name: None if isnan(value) else value for name, value in clip.labels.items()},
+    }
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return how the shards of a folder were made, by its note.
+
+    Raises:
+        CacheError: It is damaged.
+    """
+    try:
+        with open_regular(path) as file:
+            return dict(json.loads(file.read()))
+    except (ValueError, TypeError) as error:
+        raise CacheError(f"{path.parent}: {path.name} is damaged; {_ANOTHER}") from error
 
 
 def sweep_shards(target: Path) -> None:

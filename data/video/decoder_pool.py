@@ -32,11 +32,12 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from data.errors import HeliographError
+from data.files import HashedFile
 from data.video.frames import FrameBatch, Frames, Limits, VideoError
 from data.video.info import VideoInfo
 from data.video.sampling import Sampling
@@ -59,7 +60,9 @@ class DecoderEnded(VideoError):
 class Job:
     """One clip to read with `data.video.read_sampled`, whose arguments these are.
 
-    `tag` is for the caller, who gets it back with the outcome.
+    `tag` is for the caller, who gets it back with the outcome. `wanted` is called in a thread of
+    this process with the hash of the file, which the worker takes just before it decodes; where it
+    returns False the file is not decoded, and there is no outcome. Without it nothing is hashed.
     """
 
     path: Path
@@ -70,6 +73,7 @@ class Job:
     accept_damaged: bool = False
     limits: Limits = field(default_factory=Limits.in_force)
     tag: Any = None
+    wanted: Callable[[HashedFile], bool] | None = None
 
     def read(self, threads: int) -> tuple[FrameBatch | None, VideoInfo]:
         """Do the job, in a worker."""
@@ -119,6 +123,8 @@ class WindowsJob(Job):
 @dataclass(frozen=True, kw_only=True)
 class ProbeJob:
     """One file to look at with `data.video.probe`, whose arguments these are."""
+
+    wanted: ClassVar[None] = None
 
     path: Path
     decode: bool = True
@@ -192,16 +198,35 @@ class _Worker:
         self.view: mmap.mmap | None = None
         self.job: Job | ProbeJob | None = None
         self.started = 0.0
+        self.hashes = False  # whether it is at the hash of the job's file
 
     def submit(self, job: Job | ProbeJob) -> None:
-        self.job, self.started = job, time.monotonic()
+        self.job, self.started, self.hashes = job, time.monotonic(), job.wanted is not None
         # What the caller keeps with a job need not be what another process can be sent.
-        job = replace(job, tag=None)
-        self.connection.send(replace(job, choose=None) if isinstance(job, WindowsJob) else job)
+        bare: Job | ProbeJob = replace(job, tag=None)
+        if isinstance(bare, Job):
+            bare = replace(bare, wanted=None)
+        if isinstance(bare, WindowsJob):
+            bare = replace(bare, choose=None)
+        self.connection.send((bare, self.hashes))
 
     def timed_out(self) -> bool:
         assert self.job is not None
-        return time.monotonic() - self.started > self.job.limits.wall_seconds
+        late = time.monotonic() - self.started > self.job.limits.wall_seconds
+        return late and not self.hashes  # which takes as long as the disk does
+
+    def receive_hash(self) -> bool | Outcome:
+        """Return whether the job goes on, or why it cannot; EOFError or OSError if it has ended."""
+        assert self.job is not None
+        assert self.job.wanted is not None
+        found = self.connection.recv()
+        self.hashes = False
+        if not isinstance(found, HashedFile):
+            return Outcome(job=self.job, error=found)
+        wanted = self.job.wanted(found)
+        self.connection.send(wanted)
+        self.started = time.monotonic()
+        return wanted
 
     def receive(self, transform: Transform | None = None) -> Outcome:
         """Return the outcome of the job; EOFError or OSError if the process has ended."""
@@ -406,7 +431,7 @@ class DecoderPool:
         worker = self._assign(job)
         waiting: deque[Window] | None = None  # windows that have been chosen and have not come
         while True:
-            outcome: deque[Window] | Outcome | None
+            outcome: deque[Window] | Outcome | bool | None
             if worker.connection.poll(POLL_SECONDS):
                 outcome = self._receive(worker, waiting, transform)
             elif stop.is_set():
@@ -418,13 +443,15 @@ class DecoderPool:
                 outcome = self._discard(worker, reason)
             else:
                 continue
+            if outcome is True:  # its file is hashed, and is decoded now
+                continue
             if isinstance(outcome, deque):
                 waiting = outcome
-            elif outcome is not None and outcome.window is not None:
+            elif isinstance(outcome, Outcome) and outcome.window is not None:
                 yield outcome
             else:
                 worker.job = None
-                if outcome is not None:
+                if isinstance(outcome, Outcome):
                     for window in [None] if waiting is None else waiting:
                         yield replace(outcome, window=window)
                 return
@@ -461,8 +488,10 @@ class DecoderPool:
         worker: _Worker,
         waiting: deque[Window] | None = None,
         transform: Transform | None = None,
-    ) -> deque[Window] | Outcome | None:
+    ) -> deque[Window] | Outcome | bool | None:
         try:
+            if worker.hashes:
+                return worker.receive_hash()
             if isinstance(worker.job, WindowsJob):
                 return worker.receive_window(waiting, transform)
             return worker.receive(transform)

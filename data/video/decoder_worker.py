@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import HeliographError
+from data.files import HashedFile, hash_file
 from data.processes import end_with_parent
 from data.video.decoder_pool import Job, ProbeJob, WindowsJob
 from data.video.frames import FrameBatch, Frames, Limits, VideoError
@@ -31,10 +32,18 @@ def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
     shared_frames = SharedFrames(shared)
     while True:
         try:
-            job: Job | ProbeJob = connection.recv()
+            job: Job | ProbeJob
+            job, hashes = connection.recv()
         except EOFError:
             return
         _limit_memory(job.limits)
+        if hashes:
+            connection.send(_hash_of(job))
+            try:
+                if not connection.recv():
+                    continue
+            except EOFError:
+                return
         try:
             if isinstance(job, WindowsJob):
                 _serve_windows(job, connection, shared_frames, threads)
@@ -59,6 +68,19 @@ def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
         if isinstance(job, WindowsJob):
             connection.send("error")
         connection.send((failure, None, None, None, None))
+
+
+def _hash_of(job: Job | ProbeJob) -> HashedFile | HeliographError:
+    """Return the hash of a job's file, or why it cannot be read."""
+    from data.video.pyav import check_regular_file
+
+    try:
+        check_regular_file(job.path, job.limits)
+        return hash_file(job.path)
+    except HeliographError as error:
+        return error
+    except OSError as error:
+        return VideoError(job.path, error.strerror or str(error))
 
 
 class _ParentGone(Exception):

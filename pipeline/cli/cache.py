@@ -1,4 +1,4 @@
-"""The `cache` commands: info, verify, label, merge, import, export."""
+"""The `cache` commands: info, verify, label, merge, consolidate, import, export."""
 
 from __future__ import annotations
 
@@ -188,6 +188,26 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
         for note in store.merge(paths, out):
             log(f"note: {note}")
         log(f"{out}: {counted(store.info(out)['clips'], 'clip')}")
+
+
+@cache.command(epilog=examples("heliograph cache consolidate clips.h5"))
+@click.argument("out", type=PATH)
+def consolidate(out: Path) -> None:
+    """Write OUT from what processes of `extract --join` have done.
+
+    The last of them to finish does that by itself: this is for where they died. Clips that are
+    not done are counted, and the same `extract` goes on with them.
+    """
+    from data import cache as store
+
+    found = store.consolidate_joined(out)
+    log(f"{out}: {counted(found.clips, 'clip')}, {found.failed} failed")
+    if found.unfinished:
+        log(
+            f"{counted(found.unfinished, 'clip')} not done: the same extract command goes on "
+            "with them"
+        )
+    sys.exit(SOME_CLIPS_FAILED if found.failed or found.unfinished else 0)
 
 
 @cache.command(

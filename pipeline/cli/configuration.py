@@ -24,7 +24,7 @@ APART = {"config", "print_config", "from", "help"}  # keys that no file has
 
 
 class ConfiguredCommand(click.Command):
-    """A command whose options may stand in a TOML file; those of the command line go before."""
+    """A command whose options may stand in a TOML file; those of the command line win."""
 
     def __init__(self, *words: Any, **settings: Any) -> None:
         super().__init__(*words, **settings)
@@ -34,7 +34,7 @@ class ConfiguredCommand(click.Command):
                 type=PATH,
                 metavar="FILE",
                 expose_value=False,
-                help="Options in a TOML file; those of the command line go before.",
+                help="Options in a TOML file; those of the command line win.",
             ),
             click.Option(
                 ["--print-config"],

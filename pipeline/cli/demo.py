@@ -18,7 +18,7 @@ HELP_GROUP = HelpGroup.START
 )
 @click.option("--out", type=PATH, default=Path("runs/demo"), help="Folder for all it makes.")
 @click.option("--per-cell", default=8, type=WholeNumber(1), help="Clips per grid cell.")
-@click.option("--seeds", default=3, type=WholeNumber(1), help="How many: seeds 0 .. N-1.")
+@click.option("--seeds", default=3, type=WholeNumber(1), help="How many seeds, numbered from 0.")
 @click.option("--epochs", default=25, type=WholeNumber(1), help="Epochs of each training.")
 @click.option(
     "--no-open", is_flag=True, help="Do not open the page of the run in a browser at the end."

@@ -48,7 +48,7 @@ HELP_GROUP = HelpGroup.AGENTS
     multiple=True,
     type=INPUT,
     metavar="CACHE",
-    help="Try the agents on another scenario's cache, nothing retrained; repeatable.",
+    help="Try the agents, as they are, on the cache of another scenario; repeatable.",
 )
 @click.option("--outcome", help="Label to predict from messages and --action.")
 @click.option("--action", help="Label that is the action before the --outcome.")

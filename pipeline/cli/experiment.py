@@ -48,7 +48,10 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
     "--per-cell", type=WholeNumber(1), help="Clips per grid cell.", show_default="the recipe's"
 )
 @click.option(
-    "--seeds", type=WholeNumber(1), help="How many: seeds 0 .. N-1.", show_default="the recipe's"
+    "--seeds",
+    type=WholeNumber(1),
+    help="How many seeds, numbered from 0.",
+    show_default="the recipe's",
 )
 @click.option(
     "--epochs", type=WholeNumber(1), help="Epochs of each training.", show_default="the recipe's"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipeline.cli.configuration import ConfiguredCommand
-from pipeline.cli.numbers import RealNumber, WholeNumber
+from pipeline.cli.numbers import Part, RealNumber, WholeNumber
 from pipeline.cli.options import (
     PATH,
     PRECISION,
@@ -58,6 +58,8 @@ class DecoderName(click.ParamType):
     epilog=examples(
         "heliograph extract clips/ -o clips.h5",
         "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
+        "heliograph extract clips.csv -o 3.h5 --part 3/8",
+        "heliograph extract clips.csv -o clips.h5 --join",
     ),
 )
 @click.argument("clips", nargs=-1, type=PATH, required=True)
@@ -90,6 +92,14 @@ class DecoderName(click.ParamType):
     help="Frames from one to the next, for `--sampler window`.",
 )
 @windows
+@click.option(
+    "--part",
+    type=Part(),
+    metavar="I/N",
+    help="Only the I-th of N contiguous parts of CLIPS, into a cache of its own: `cache merge` of "
+    "the parts, in order, gives the cache of all.",
+    show_default="all of CLIPS",
+)
 @click.option("--pad", is_flag=True, help="Repeat the last frame of clips that are too short.")
 @click.option("--decoder", default="pyav", type=DecoderName(), help="Decoder of the clips.")
 @click.option("--accept-damaged", is_flag=True, help="Keep damaged clips instead of failing them.")
@@ -98,6 +108,20 @@ class DecoderName(click.ParamType):
     default="float16",
     type=click.Choice(["float16", "float32"]),
     help="Of the features on disk.",
+)
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Read the file of every clip, also where path, size and time are as recorded.",
+)
+@click.option(
+    "--join",
+    is_flag=True,
+    help="Share the work with other processes that run the same command, on any machines that see "
+    "--out; the last one to finish writes it.",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="With --join: try clips again that failed elsewhere."
 )
 @workers
 @batch
@@ -117,10 +141,14 @@ def extract(
     stride: int,
     every: float | None,
     span: float | None,
+    part: str | None,
     pad: bool,
     decoder: str,
     accept_damaged: bool,
     dtype: str,
+    rehash: bool,
+    join: bool,
+    retry_failed: bool,
     workers: int | None,
     batch: int,
     as_json: bool,
@@ -146,6 +174,10 @@ def extract(
     cut = windows_of(every, span)
     if cut and decoder != "pyav":
         raise click.UsageError(f"--every reads with the decoder pyav, not with {decoder}")
+    if cut and join:
+        raise click.UsageError("--join does not cut windows: give each process a --part instead")
+    if retry_failed and not join:
+        raise click.UsageError("--retry-failed goes with --join: without it every clip is retried")
     found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():
@@ -160,9 +192,13 @@ def extract(
             backbone=model,
             sampling=sampling,
             windows=cut,
+            part=Part.numbers(part) if part else None,
             decoder=decoder,
             accept_damaged=accept_damaged,
             dtype=dtype,
+            rehash=rehash,
+            join=join,
+            retry_failed=retry_failed,
             workers=workers,
             batch=batch,
             progress=progress_callback(bar),

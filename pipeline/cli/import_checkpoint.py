@@ -1,4 +1,4 @@
-"""The `import-checkpoint` command: a run folder of a published checkpoint."""
+"""The `import-checkpoint` command: a run folder from a published checkpoint."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def import_checkpoint(
     allow_leaks: bool,
     as_json: bool,
 ) -> None:
-    """Make a run folder of a published checkpoint.
+    """Make a run folder from a published checkpoint.
 
     FILE is a .pt of the paper; `message`, `evaluate` and `report` take the run.
     """

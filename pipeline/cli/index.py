@@ -54,7 +54,7 @@ def index() -> None:
 @click.argument("table", type=PATH)
 @as_json
 def check(table: Path, as_json: bool) -> None:
-    """Say what is understood of a TABLE of clips.
+    """Check how a TABLE of clips is understood.
 
     No video is touched. Each column is a path, id, object, time or label, or is left out, with the
     reason. A table is .csv, .tsv, .json, .jsonl, .ndjson, .parquet, or a .txt of paths. Exit code 1

@@ -60,12 +60,12 @@ def message(
 ) -> None:
     """Print the messages of CLIPS by the agents of a RUN.
 
-    CLIPS are videos, folders, manifests or caches. Prints a line a clip, its columns parted by
-    tabs: the clip, its message, what that means by the lexicon of the run, how likely the agents
-    find each symbol (softmax at temperature 1), whether the clip is like those of the training, and
-    an estimate of each property: an interval that holds for nine in ten clips of new objects, and
-    how likely the third (low, middle, high) is right. Refuses clips whose features would be made
-    otherwise than those of the run.
+    CLIPS are videos, folders, manifests or caches. Prints a line for each clip, with tabs between
+    its columns: the clip, its message, what that means by the lexicon of the run, how likely the
+    agents find each symbol (softmax at temperature 1), whether the clip is like those of the
+    training, and an estimate of each property: an interval that holds for nine in ten clips of new
+    objects, and how likely the third (low, middle, high) is right. Refuses clips whose features
+    would be made otherwise than those of the run.
 
     With `--every` each video is cut into windows, and has a line for each: a timeline on a
     terminal, and elsewhere the same columns, with start and end of the window in seconds after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import click
@@ -26,6 +27,32 @@ class WholeNumber(click.IntRange):
             return super().convert(value, param, ctx)
         except click.BadParameter:
             self.fail(f"{_shown(value)} is not {self.wanted}", param, ctx)
+
+
+class Part(click.ParamType):
+    """One of several parts, counted from 1: `2/8`.
+
+    >>> Part.numbers("2/8")
+    (2, 8)
+    """
+
+    name = "i/n"
+
+    @staticmethod
+    def numbers(text: str) -> tuple[int, int]:
+        """Return which part, and of how many."""
+        number, _, count = text.partition("/")
+        return int(number), int(count)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text if it names a part; otherwise a usage error."""
+        text = str(value)
+        if not re.fullmatch(r"[0-9]{1,9}/[0-9]{1,9}", text):
+            self.fail(f"{_shown(value)} is not a part such as 2/8, the second of eight", param, ctx)
+        number, count = self.numbers(text)
+        if not 1 <= number <= count:
+            self.fail(f"there is no part {text}: the first is 1/{count or 1}", param, ctx)
+        return text
 
 
 class RealNumber(click.FloatRange):

@@ -115,8 +115,8 @@ workers = click.option(
 pool = click.option(
     "--pool",
     metavar="OUTPUT",
-    help="What of the backbone: one of its outputs; gridN, where things are: N x N cells of its "
-    "maps; motionN, what moved: the same of their differences; or a sum, as grid4+motion4. See "
+    help="What of the backbone to keep: an output; gridN, where things are: N x N cells of "
+    "its maps; motionN, what moved: the same of their differences; or a sum, as grid4+motion4. See "
     "`heliograph backbones`.",
     show_default="its usual output",
 )
@@ -277,7 +277,7 @@ def _loudness() -> list[click.Option]:
 
     texts = {
         "quiet": "No progress and no notes: only what went wrong.",
-        "verbose": "Also the time that has passed, and where errors are from.",
+        "verbose": "Also the time that has passed, and where errors come from.",
     }
     return [
         click.Option(

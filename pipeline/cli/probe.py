@@ -29,7 +29,7 @@ HELP_GROUP = HelpGroup.FEATURES
 @reading_limits
 @as_json
 def probe(files: tuple[Path, ...], full: bool, as_json: bool) -> None:
-    """Say what is known of video FILES.
+    """Say what video FILES hold.
 
     Frames, times, structure, colour, and what is wrong with the file. Says what it did not check:
     only --full decodes more than a frame.

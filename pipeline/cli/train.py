@@ -54,7 +54,7 @@ FOLDER = "Where it goes"
     default=10,
     type=WholeNumber(1),
     group=CHOSEN,
-    help="How many: seeds 0 .. N-1.",
+    help="How many seeds, numbered from 0.",
 )
 @grouped_option(
     "--control",

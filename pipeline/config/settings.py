@@ -172,8 +172,8 @@ class TrainConfig(SettingsModel):
     kept_epoch: Literal["best", "last"] = setting(
         BEST,
         Group.CLIPS,
-        "best (on validation clips, in the later half of the epochs) or last (nothing is chosen). "
-        "Which epoch's agents are kept.",
+        "Which epoch's agents are kept: best (on validation clips, in the later half of the "
+        "epochs) or last (nothing is chosen).",
     )
     shuffle_labels: bool = setting(
         False,

@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 import backbones
 from backbones import Backbone
-from data.cache import ShardStore, describe_changes
-from data.clips import Clip, refuse_contradictions
+from data.cache import JoinedStore, ShardStore, describe_changes
+from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
+from data.errors import InvalidValueError
 from data.manifests import list_clips
 from data.video import DecoderPool, Sampling, decoder_record
 from data.windows import Windows
@@ -47,11 +48,15 @@ def extract(
     backbone: Backbone | str = "dinov2_vits14",
     sampling: Sampling | int = 8,
     windows: Windows | None = None,
+    part: tuple[int, int] | None = None,
     decoder: str = "pyav",
     accept_damaged: bool = False,
     dtype: str = "float16",
     workers: int | None = None,
     batch: int = GPU_BATCH,
+    rehash: bool = False,
+    join: bool = False,
+    retry_failed: bool = False,
     repair: Mapping[str, str] | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
 ) -> ExtractionSummary:
@@ -72,11 +77,18 @@ def extract(
         backbone: gives (steps, dim) per clip; or its name, as `backbones.load` takes it.
         sampling: its frames must make steps of the backbone; or so many frames over the clip.
         windows: how each clip is cut into clips of their own; None: it is not.
+        part: (i, n), to take only the i-th of n contiguous parts of the clips, counted from 1.
+            `cache.merge` of all the parts, in order, gives the cache of all clips.
         decoder: a key of `data.video.DECODERS`; windows are read by the reference alone.
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
         batch: clips in one forward pass on a GPU.
+        rehash: read the file of every clip; otherwise one whose path, size and time of change are
+            as an earlier run recorded them is known by the hash that it had.
+        join: whether other processes, on any hosts, extract the same clips into `out` at the same
+            time: each takes some, and the last one to finish writes the cache.
+        retry_failed: whether clips at which other processes of `join` failed are tried again.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays.
         progress: called after every clip, one call at a time, from several threads.
@@ -86,34 +98,44 @@ def extract(
         the cache.
 
     Raises:
-        HeliographError: the clips or the backbone cannot be had; the cache was made with another
-            backbone, sampling, decoder or dtype, or cannot be written; or one stretch of a file is
-            two clips of different objects.
+        HeliographError: the clips or the backbone cannot be had; there is no such part; the
+            cache was made with another backbone, sampling, decoder or dtype, or cannot be written;
+            or one stretch of a file is two clips of different objects.
         OutOfMemoryError: the GPU or the machine has too little for a pass.
     """
     clips = _as_clips(clips)
     if not repair:
         refuse_contradictions(clips)
+    objects = {} if windows is None else objects_of_videos(clips)
+    if part is not None:
+        clips = part_of(clips, *part)
     if isinstance(sampling, int):
         sampling = Sampling(frames=sampling)
     if isinstance(backbone, str):
         backbone = backbones.load(backbone)
     target, steps = Path(out), backbone.steps(sampling.frames)
+    if join and (windows or repair):
+        raise InvalidValueError("processes do not join to cut windows: give each a part of its own")
     summary = ExtractionSummary(target, len(clips))
     workers = workers or default_workers()
-    with ShardStore(
-        target,
-        fingerprint=backbone.fingerprint,
-        sampler=sampling.describe(),
-        decoder=decoder_record(decoder),
-        versions=_device_record(backbone, batch),
-        repair=repair or (),
+    made: dict[str, Any] = {
+        "fingerprint": backbone.fingerprint,
+        "sampler": sampling.describe(),
+        "decoder": decoder_record(decoder),
+        "versions": _device_record(backbone, batch),
+    }
+    with (
+        JoinedStore(target, **made, retry_failed=retry_failed)
+        if join
+        else ShardStore(target, **made, repair=repair or ())
     ) as store:
         store.check_shape((steps, backbone.dim), dtype)
         store.require_one_unit(clips)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
-        source = JobSource(clips, journal, settings, repair or {}, windows)
+        source = JobSource(
+            clips, journal, settings, repair or {}, windows, objects, rehash=rehash or bool(repair)
+        )
         writer = ShardWriter(journal, np.dtype(dtype))
         try:
             with BackboneBatcher(backbone, writer, journal, batch) as batcher:
@@ -126,7 +148,9 @@ def extract(
         journal.record_failures()
         journal.report()
         clips = source.clips()
-        if not (repair and summary.interrupted):  # otherwise clips still to come would be dropped
+        summary.left_to_others = len(store.finish(clips, journal.note_known))
+        whole = not ((repair or join) and summary.interrupted) and not summary.left_to_others
+        if whole:  # otherwise clips still to come would be dropped
             before = store.clips
             store.consolidate(clips)
             if before is not None and store.clips is not None:

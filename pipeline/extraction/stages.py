@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from backbones import Backbone, BackboneError, GpuError, machine_error
-from data.cache import ShardStore
-from data.clips import Clip, objects_of_videos, window_of
+from data.cache import ShardStore, source_details
+from data.clips import Clip, window_of
 from data.errors import HeliographError, OutOfMemoryError
-from data.files import sha256_file, version_of
+from data.files import HashedFile, version_of
 from data.video import (
     KILLED,
     FrameBatch,
@@ -32,7 +33,6 @@ from data.video import (
     VideoError,
     VideoInfo,
     WindowsJob,
-    check_regular_file,
 )
 from data.windows import Window, Windows, video_of
 from pipeline.extraction.summary import ExtractionSummary
@@ -63,7 +63,7 @@ class DecodedClip:
     """A clip with its pixels, the hash of its file, and the seconds that decoding took."""
 
     clip: Clip
-    source_sha256: str
+    source: HashedFile
     frames: ClipPixels
     info: VideoInfo
     seconds: float
@@ -72,10 +72,10 @@ class DecodedClip:
     def details(self) -> dict[str, Any]:
         """What the ledger has about the clip."""
         return {
-            "source_sha256": self.source_sha256,
             "seconds": round(self.seconds, 4),
             "decoded_frames": len(self.frames.index),
             **_stream_details(self.info),
+            **source_details(self.source),
         }
 
 
@@ -125,10 +125,19 @@ class ExtractionJournal:
             if self._progress is not None:
                 self._progress(self.summary)
 
-    def keep(self, clip: Clip, source_sha256: str) -> bool:
+    def recorded_source(self, path: Path) -> HashedFile | None:
+        """Return the hash of a file that is as it was when it was hashed; None if it is not."""
+        return self._store.sources.find(path)
+
+    def record_source(self, path: Path, source: HashedFile) -> None:
+        """Note the hash of a file, which need not be read again."""
+        self._store.sources.add(path, source)
+
+    def keep(self, clip: Clip, source: HashedFile) -> bool:
         """Return whether the store has a clip's features already; if so they count as kept."""
+        source_sha256 = source.sha256
         with self._store_lock:
-            kept = self._store.is_done(clip, source_sha256)
+            kept = self._store.is_done(clip, **source_details(source))
             if kept:
                 self._kept.add(clip.id)
                 self.summary.kept += 1
@@ -137,6 +146,19 @@ class ExtractionJournal:
         if kept:
             self.report()
         return kept
+
+    def offered(self, clips: Sequence[Clip]) -> Iterator[Clip]:
+        """Yield the clips that are to be done here; others do, or have done, the rest."""
+        return self._store.offer(clips, self.note_known)
+
+    def note_known(self, clip: Clip, reason: str | None) -> None:
+        """Count a clip that another process has done, or that failed there for a reason."""
+        if reason is None:
+            self._kept.add(clip.id)
+            self.summary.kept += 1
+        else:
+            self.summary.failed[clip.id] = reason
+        self.report()
 
     def add(self, decoded: DecodedClip, features: np.ndarray, details: Mapping[str, Any]) -> None:
         """Write a clip's features (steps, dim) to the store, with details for the ledger."""
@@ -152,8 +174,8 @@ class ExtractionJournal:
             )
         self.summary.done += 1
         self.summary.frames += len(frames.index)
-        self._notes[decoded.source_sha256] = _notes(decoded.info)
-        for note in self._notes[decoded.source_sha256]:
+        notes = self._notes[decoded.source.sha256] = _notes(decoded.info)
+        for note in notes:
             self.summary.add_note(decoded.clip.id, note)
 
     def fail(self, clip: Clip, reason: str, details: Mapping[str, Any] | None = None) -> None:
@@ -190,6 +212,9 @@ class JobSource:
         settings: Mapping[str, Any],
         expected_sha256: Mapping[str, str],
         windows: Windows | None = None,
+        objects: Mapping[str, str] | None = None,
+        *,
+        rehash: bool = False,
     ) -> None:
         """Prepare the jobs.
 
@@ -199,49 +224,58 @@ class JobSource:
             settings: fields of `data.video.Job` that all jobs have.
             expected_sha256: id of a clip -> hash that its file must have; others may have any.
             windows: how each clip is cut; None: it is not.
+            objects: id of a clip -> object of its windows, as `objects_of_videos` gives it.
+            rehash: whether to read also files that are as they were when they were hashed.
         """
         self._clips = clips
         self._journal = journal
         self._settings = settings
         self._expected_sha256 = expected_sha256
         self._windows = windows
-        self._objects = {} if windows is None else objects_of_videos(clips)
+        self._objects = objects or {}
+        self._rehash = rehash
+        self._sources: dict[str, HashedFile] = {}
         self._cut: dict[str, list[Clip]] = {}  # the windows of each clip that could be cut
         self._info: dict[str, VideoInfo] = {}  # what is known of its file
         self._closed = False
 
     def close(self) -> None:
-        """End `jobs`, which would otherwise hash all clips that follow."""
+        """End `jobs`, which would otherwise look at all clips that follow."""
         self._closed = True
 
     def jobs(self) -> Iterator[Job]:
-        """Yield the jobs; clips that need none are recorded in the journal."""
-        for clip in self._clips:
+        """Yield the jobs; a clip that is found to need none is recorded in the journal."""
+        for clip in self._journal.offered(self._clips):
             if self._closed:
                 return
-            try:
-                check_regular_file(clip.path)
-                version = version_of(clip.path)
-                source_sha256 = sha256_file(clip.path)
-            except (HeliographError, OSError) as error:
-                self._journal.fail(clip, _reason(error))
+            source = None if self._rehash else self._journal.recorded_source(clip.path)
+            if source is not None and not self._is_wanted(clip, source):
                 continue
-            if self._expected_sha256.get(clip.id, source_sha256) != source_sha256:
-                reason = f"{clip.path} is another file than the one that it was extracted from"
-                self._journal.fail(clip, reason)
-                continue
-            fields = {
+            fields: dict[str, Any] = {
                 "path": clip.path,
                 "start": clip.start,
                 "end": clip.end,
-                "tag": (clip, source_sha256, version),
+                "tag": clip,
+                "wanted": partial(self._is_wanted, clip) if source is None else None,
                 **self._settings,
             }
             if self._windows is not None:
-                choose = partial(self._choose, clip, source_sha256)
+                choose = partial(self._choose, clip)
                 yield WindowsJob(windows=self._windows, choose=choose, **fields)
-            elif not self._journal.keep(clip, source_sha256):
+            else:
                 yield Job(**fields)
+
+    def _is_wanted(self, clip: Clip, source: HashedFile) -> bool:
+        """Return whether a clip of this file is to be decoded; called by several threads."""
+        if self._closed:
+            return False
+        if self._expected_sha256.get(clip.id, source.sha256) != source.sha256:
+            reason = f"{clip.path} is another file than the one that it was extracted from"
+            self._journal.fail(clip, reason)
+            return False
+        self._sources[clip.id] = source
+        self._journal.record_source(clip.path, source)
+        return self._windows is not None or not self._journal.keep(clip, source)
 
     def clips(self) -> list[Clip]:
         """Return the clips of the cache: those given, windows in place of each that was cut."""
@@ -252,36 +286,36 @@ class JobSource:
         cut = {part.id for parts in self._cut.values() for part in parts}
         return [one for one in known if video_of(one) in self._cut and one not in cut]
 
-    def _choose(
-        self, clip: Clip, source_sha256: str, windows: Sequence[Window]
-    ) -> Sequence[Window]:
+    def _choose(self, clip: Clip, windows: Sequence[Window]) -> Sequence[Window]:
         """Return the windows whose features the store does not have."""
-        object = self._objects[clip.id]
+        object, source = self._objects[clip.id], self._sources[clip.id]
         self._cut[clip.id] = parts = [window_of(clip, w, object=object) for w in windows]
-        self._journal.cut(clip, source_sha256, len(parts))
+        self._journal.cut(clip, source.sha256, len(parts))
         return [
             window
             for window, part in zip(windows, parts, strict=True)
-            if not self._closed and not self._journal.keep(part, source_sha256)
+            if not self._closed and not self._journal.keep(part, source)
         ]
 
     def result(self, outcome: Outcome) -> DecodedClip | None:
         """Return the decoded clip of a job; None, recorded in the journal, if it failed."""
-        clip, source_sha256, version = outcome.job.tag
-        info = outcome.info
+        clip, info = outcome.job.tag, outcome.info
+        source = self._sources.get(clip.id)  # None: the file could not be read
         if outcome.window is not None:
             if info is not None:
                 self._info[clip.id] = info
             info = self._info.get(clip.id)
             clip = window_of(clip, outcome.window, object=self._objects[clip.id])
         error = outcome.error or outcome.result
-        if isinstance(outcome.result, ClipPixels) and info is not None:
-            if version_of(clip.path) == version:
-                return DecodedClip(clip, source_sha256, outcome.result, info, outcome.seconds)
+        if isinstance(outcome.result, ClipPixels) and info is not None and source is not None:
+            if version_of(clip.path) == source.version:
+                return DecodedClip(clip, source, outcome.result, info, outcome.seconds)
             error = VideoError(clip.path, "the file changed while it was read")
-        details = {"source_sha256": source_sha256, "seconds": round(outcome.seconds, 4)}
+        details: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
         if info is not None:
             details |= _stream_details(info)
+        if source is not None:
+            details |= source_details(source)
         self._journal.fail(clip, _reason(error), details)
         return None
 

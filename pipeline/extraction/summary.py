@@ -32,6 +32,7 @@ class ExtractionSummary:
         waited_seconds: how long the backbone waited for frames.
         blocked_seconds: how long a decoder, on average, waited for the backbone.
         interrupted: whether Ctrl-C ended it.
+        left_to_others: clips that other processes have to finish before the cache is written.
         label_changes: what the tables of the clips changed for clips that the cache had.
         unnamed: clips of the cache that the tables do not name, if there are tables.
         notes: sentences about what was changed in the table of the clips.
@@ -49,6 +50,7 @@ class ExtractionSummary:
     waited_seconds: float = 0.0
     blocked_seconds: float = 0.0
     interrupted: bool = False
+    left_to_others: int = 0
     label_changes: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
@@ -145,6 +147,12 @@ def print_summary(summary: ExtractionSummary) -> None:
         f"{len(summary.failed)} failed in {format_duration(summary.seconds)} "
         f"({summary.frames_per_second:.0f} frames/s{bottleneck})"
     )
+    if summary.left_to_others and not summary.interrupted:
+        left = counted(summary.left_to_others, "clip")
+        log(
+            f"{summary.target} is not written yet: {left} left to other processes, the last of "
+            "which writes it; if they have ended, run the same command again"
+        )
 
 
 def require_clips(summary: ExtractionSummary) -> None:
@@ -159,5 +167,5 @@ def require_clips(summary: ExtractionSummary) -> None:
             f"interrupted with {summary.finished} of {counted(summary.clips, 'clip')} finished: "
             "run the same command again to go on"
         )
-    if summary.failed and not (summary.done or summary.kept):
+    if summary.failed and not (summary.done or summary.kept or summary.left_to_others):
         raise HeliographError("no clip could be extracted")

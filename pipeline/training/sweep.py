@@ -22,7 +22,7 @@ from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
 from data.wording import meant
 from pipeline.config import IDLE_WITH, PRESETS, parse_agents
-from pipeline.console import echo, echo_json, print_table
+from pipeline.console import echo, echo_json, print_table, warn
 from pipeline.runs import SCORES, Run, percent
 from pipeline.training.settings import known_settings, parse_known_setting
 from pipeline.training.train import train
@@ -170,7 +170,7 @@ def split_words(caches: Sequence[str], *, swept: bool) -> tuple[tuple[str, ...],
 
 
 def show_sweep(cells: Sequence[Cell], as_json: bool) -> None:
-    """Print the table of a sweep; exit code 3 where a cell failed."""
+    """Print the table of a sweep, then what failed; exit code 3 where a cell did."""
     if as_json:
         echo_json([cell.row() for cell in cells])
     else:
@@ -184,7 +184,10 @@ def show_sweep(cells: Sequence[Cell], as_json: bool) -> None:
         for cell in cells:
             if cell.run and (leaks := cell.run.metrics().leaks):
                 echo(f"{cell.folder.name}: {leaks.mark}")
-    if any(cell.error for cell in cells):
+    failed = [cell for cell in cells if cell.error]
+    for cell in failed:
+        warn(f"failed: {cell.folder.name}: {cell.error}")
+    if failed:
         raise click.exceptions.Exit(3)
 
 

@@ -12,13 +12,16 @@ from data.files import (
     UnsafeFileError,
     WriteError,
     atomic_write,
+    is_abandoned,
     is_hollow,
     make_folder,
     open_regular,
+    process_name,
     replacing,
     sha256_file,
     sweep_temporaries,
     temporary_path,
+    write_once,
 )
 from tests.helpers.planting import plant
 
@@ -71,7 +74,7 @@ def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_target_that_is_a_folder(tmp_path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(WriteError, match=r"/x cannot be written: Is a directory"):
+    with pytest.raises(WriteError, match=r"/x cannot be written: a folder is in its place"):
         atomic_write(tmp_path / "x", "")
     assert os.listdir(tmp_path) == ["x"]
 
@@ -313,7 +316,49 @@ def test_the_parents_of_new_folders_are_forced_to_disk(tmp_path, monkeypatch):
     assert len(asked) == 3
     (tmp_path / "file").touch()
     for path in ("file", "file/folder"):
-        with pytest.raises(WriteError, match=f"{path} cannot be written: (File exists|Not a dir)"):
+        with pytest.raises(WriteError, match=f"{path} cannot be written: something"):
             make_folder(tmp_path / path)
     with pytest.raises(WriteError, match="/proc/a/b cannot be written: No such file"):
         make_folder(Path("/proc/a/b"))
+
+
+class TestOnce:
+    def test_only_the_first_writes(self, tmp_path):
+        path = tmp_path / "deep" / "claim"
+        assert write_once(path, "first")
+        assert not write_once(path, "second")
+        assert path.read_text() == "first"
+        assert os.listdir(path.parent) == ["claim"]
+        assert path.stat().st_nlink == 1
+
+    def test_it_does_without_links(self, tmp_path, monkeypatch):
+        def none(*_: object) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", none)
+        assert write_once(tmp_path / "claim", "first")
+        assert not write_once(tmp_path / "claim", "second")
+        assert (tmp_path / "claim").read_text() == "first"
+        assert os.listdir(tmp_path) == ["claim"]
+
+    def test_a_full_disk_is_named(self, tmp_path, monkeypatch):
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "link", full)
+        with pytest.raises(WriteError, match=r"claim cannot be written: the disk is full"):
+            write_once(tmp_path / "claim", "first")
+        assert os.listdir(tmp_path) == []
+
+    def test_who_has_ended(self, tmp_path):
+        file, own = tmp_path / "claim", process_name()
+        file.touch()
+        assert not is_abandoned(own, file)
+        host, process, started, rest = own.split("-")
+        assert is_abandoned(f"{host}-{process}-{int(started) + 1}-{rest}", file)
+        assert is_abandoned(f"{host}-4194305-1-{rest}", file)
+        elsewhere = f"{'0' * 8}-{process}-{started}-{rest}"
+        assert not is_abandoned(elsewhere, file, 60)
+        os.utime(file, (1, 1))
+        assert is_abandoned(elsewhere, file, 60)
+        assert is_abandoned("something else", file, 60)

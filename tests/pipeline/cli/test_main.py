@@ -114,7 +114,7 @@ def test_the_lists_of_commands_cut_no_sentence_short():
         assert listed
         assert "..." not in listed
     names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-6:]]
-    assert names == ["info", "verify", "label", "merge", "import", "export"]
+    assert names == ["info", "verify", "label", "merge", "consolidate", "import", "export"]
 
 
 def test_commands_are_listed_under_headings():

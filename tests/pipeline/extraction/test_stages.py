@@ -15,7 +15,7 @@ from backbones import Backbone, BackboneError, GpuError, Preprocess
 from data import cache
 from data.clips import Clip
 from data.errors import HeliographError, OutOfMemoryError
-from data.files import sha256_file
+from data.files import HashedFile
 from data.video import FrameBatch, Job, Sampling, read, read_sampled
 from data.video.decoder_pool import _Worker
 from pipeline.extraction import extract
@@ -216,23 +216,23 @@ def test_ctrl_c_in_a_later_run_keeps_the_cache_and_looks_at_no_more_clips(
     extract([*clips[1:3], *kept], target, backbone=model, sampling=SAMPLING)
     before = cache.load(target)
     looked_at: list[Path] = []
-    ended, close = threading.Event(), JobSource.close
+    ended, close, is_wanted = threading.Event(), JobSource.close, JobSource._is_wanted
 
     def interrupted(_: torch.Tensor) -> torch.Tensor:
         raise KeyboardInterrupt
 
-    def hashed(path: Path) -> str:
-        looked_at.append(path)
+    def looked(self: JobSource, clip: Clip, source: HashedFile) -> bool:
+        looked_at.append(clip.path)
         if len(looked_at) > 1:  # the next clip, while Ctrl-C is on its way
             ended.wait(300)
-        return sha256_file(path)
+        return is_wanted(self, clip, source)
 
     def closed(self: JobSource) -> None:
         close(self)
         ended.set()
 
     model.forward = interrupted
-    monkeypatch.setattr("pipeline.extraction.stages.sha256_file", hashed)
+    monkeypatch.setattr(JobSource, "_is_wanted", looked)
     monkeypatch.setattr(JobSource, "close", closed)
     some = [clips[0], *clips[1:3], *kept]
     summary = extract(some, target, backbone=model, sampling=SAMPLING, workers=1)
@@ -246,12 +246,13 @@ def test_a_clip_that_changes_while_it_is_read_fails(clips, tmp_path, tiny, monke
     """Its features would be kept under the hash of another file."""
     film = Path(shutil.copy(clips[0].path, tmp_path / "film.mp4"))
 
-    def replaced(path: Path) -> str:
-        found = sha256_file(path)
-        make_film(path, 77)
-        return found
+    is_wanted = JobSource._is_wanted
 
-    monkeypatch.setattr("pipeline.extraction.stages.sha256_file", replaced)
+    def replaced(self: JobSource, clip: Clip, source: HashedFile) -> bool:
+        make_film(clip.path, 77)
+        return is_wanted(self, clip, source)
+
+    monkeypatch.setattr(JobSource, "_is_wanted", replaced)
     summary = extract(
         [Clip(id="x", path=film)], tmp_path / "c.h5", backbone=tiny(), sampling=SAMPLING
     )
@@ -308,3 +309,56 @@ def test_what_is_slow_is_found(slow, clips, tmp_path, tiny, monkeypatch):
     assert busy[slow] >= 1
     assert summary.bottleneck == slow
     assert summary.to_json()["bottleneck"] == slow
+
+
+def test_files_that_are_as_they_were_are_not_read_again_unless_one_insists(
+    clips, tmp_path, tiny, monkeypatch
+):
+    films = [Path(shutil.copy(clip.path, tmp_path)) for clip in clips[:3]]
+    films_clips = [Clip(id=path.name, path=path) for path in films]
+    target, opened = tmp_path / "c.h5", []
+    settings = {"backbone": tiny(), "sampling": SAMPLING, "workers": 1}
+    extract(films_clips, target, **settings)
+    receive = _Worker.receive_hash
+
+    def noted(self: _Worker) -> object:
+        opened.append(self.job.path.name)
+        return receive(self)
+
+    monkeypatch.setattr(_Worker, "receive_hash", noted)
+    assert extract(films_clips, target, **settings).kept == 3
+    assert opened == []
+    make_film(films[1], 77)  # other bytes
+    os.utime(films[2])  # the same bytes at another time
+    again = extract(films_clips, target, **settings)
+    assert (again.done, again.kept) == (1, 2)
+    assert opened == [path.name for path in films[1:]]
+    opened.clear()
+    assert extract(films_clips, target, **settings).kept == 3
+    assert opened == []
+    before = films[0].stat()
+    content = bytearray(films[0].read_bytes())
+    content[-1] ^= 1
+    films[0].write_bytes(content)
+    os.utime(films[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert extract(films_clips, target, **settings).kept == 3  # nothing shows the change
+    insisted = extract(films_clips, target, **settings, rehash=True)
+    assert len(opened) == 3
+    assert insisted.kept == 2
+    assert insisted.done + len(insisted.failed) == 1
+
+
+def test_stretches_of_one_file_hash_it_once(folder, tmp_path, tiny, monkeypatch):
+    hashed, receive = [], _Worker.receive_hash
+
+    def noted(self: _Worker) -> object:
+        hashed.append(self.job.path.name)
+        return receive(self)
+
+    monkeypatch.setattr(_Worker, "receive_hash", noted)
+    stretches = [
+        Clip(id=str(n), path=folder / "5.mp4", start=n / 100, object="one") for n in range(3)
+    ]
+    settings = {"backbone": tiny(), "sampling": SAMPLING, "workers": 1}
+    assert extract(stretches, tmp_path / "c.h5", **settings).done == 3
+    assert hashed == ["5.mp4"]

@@ -11,6 +11,7 @@ import pytest
 from data import cache
 from data.cache import Features
 from data.errors import HeliographError
+from data.files import WriteError
 from data.lock import Lock
 from pipeline.config import build_config
 from pipeline.dataset import build_examples, read_inputs
@@ -187,3 +188,22 @@ def test_a_control_of_the_run_before_goes(made, tmp_path):
     assert not (out / CONTROL).exists()
     assert not (out / "report.html").exists()
     assert (out / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (".replacing/unfinished", "something that is not a folder is in the way"),
+        (".replacing", "something else is in its place"),
+        (".replaced", "something that is not a folder is in the way"),
+        (".new", "something else is in its place"),
+    ],
+)
+def test_what_is_in_the_way_of_a_run_is_named(made, tmp_path, name, reason):
+    out = tmp_path / "r"
+    (out / name).parent.mkdir(parents=True)
+    (out / "unfinished").mkdir()
+    (out / name).write_text("of the user")
+    with pytest.raises(WriteError, match=f"r/{name} cannot be written: {reason}"):
+        made.write(out)
+    assert (out / name).read_text() == "of the user"

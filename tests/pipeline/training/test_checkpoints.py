@@ -336,7 +336,7 @@ def test_two_trainings_into_one_folder_the_second_says_who_holds_it(cache_path, 
 
 def test_a_file_in_the_place_of_the_folder_is_named(cache_path, tmp_path):
     (tmp_path / "r").write_text("not a folder")
-    with pytest.raises(WriteError, match="r cannot be written: File exists"):
+    with pytest.raises(WriteError, match="r cannot be written: something else is in its place"):
         train(cache_path, tmp_path / "r", **SHORT)
 
 

@@ -45,7 +45,9 @@ def test_a_sweep_is_a_grid_with_one_table_that_goes_on(cache_path, tmp_path):
 def test_a_cell_that_fails_is_named_and_leaves_the_others_alone(cache_path, tmp_path):
     shown = sweep(cache_path, tmp_path / "grid", "--sweep", "split=objects,kfold-9")
     assert shown.exit_code == 3
-    assert "split-kfold-9: 14 objects are too few for 9 folds" in shown.stderr
+    sentence = "split-kfold-9: 14 objects are too few for 9 folds"
+    assert f"\n{sentence}" in shown.stderr
+    assert shown.stderr.splitlines()[-1].startswith(f"failed: {sentence}")
     rows = list(csv.DictReader((tmp_path / "grid" / "sweep.csv").open()))
     assert [bool(row["error"]) for row in rows] == [False, True]
 

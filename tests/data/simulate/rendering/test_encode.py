@@ -40,7 +40,7 @@ def test_pictures_and_rgb_frames_are_written_alike(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     frames = np.zeros((2, 32, 32, 3), np.uint8)
     (tmp_path / "no").touch()
-    with pytest.raises(WriteError, match=r"no/a\.mp4 cannot be written: File exists"):
+    with pytest.raises(WriteError, match="no cannot be written: something else"):
         encode_video(frames, tmp_path / "no" / "a.mp4", fps=FPS, size=32)
 
 

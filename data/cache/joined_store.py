@@ -1,0 +1,664 @@
+"""The folder of shards to which several processes write at once, on one machine or on many.
+
+While they extract clips for `spring.h5`, these are next to it:
+
+    spring.h5.joined/store.json          as in a folder of shards
+    spring.h5.joined/features.json       the shape of the features, and the versions of packages
+    spring.h5.joined/clips/<hash>.jsonl  the clips that are extracted, in their order
+    spring.h5.joined/shards/3f/<hash>.h5 a batch of clips, under the hash of its content
+    spring.h5.joined/writers/<writer>.jsonl
+                                         the ledger of one process: what became of each clip, and
+                                         in which row of which shard its features are
+    spring.h5.joined/claims/<hash>       held by the process that is at some clips
+
+No process waits for another, and nothing needs a lock: a shard appears by rename, under a name that
+only its content has, and a ledger has one writer. A claim only saves work that would be done twice.
+That of a dead process of this host is void at once, that of another host once it was not renewed
+for `CLAIM_SECONDS`.
+
+Every process reads the ledgers of all, so that the last one to finish knows it, and writes
+`spring.h5`; `consolidate_joined` does that where the processes died. What is in `spring.h5` then
+leaves the folder. A clip that failed is not tried again until then.
+"""
+
+import hashlib
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
+from data.cache.features import Features
+from data.cache.hdf5_reader import CacheMetadata, read_metadata, screen_all
+from data.cache.hdf5_writer import write_cache
+from data.cache.joining import IDENTITY_FIELDS
+from data.cache.ledger import (
+    RecordedSources,
+    append_entries,
+    entry_of,
+    ledger_path,
+    now,
+    read_ledger,
+    read_new_entries,
+)
+from data.cache.shard_store import NOTE, ShardStore, details_of, read_note
+from data.clips import Clip
+from data.files import (
+    is_abandoned,
+    make_folder,
+    open_regular,
+    process_name,
+    remove_own_file,
+    sweep_temporaries,
+    version_of,
+    write_once,
+)
+from data.lock import MOST_ATTEMPTS, BusyError, Lock
+
+CLAIM_SECONDS = 3600
+"""After which a claim of another host that nobody renewed is void."""
+RENEWAL_SECONDS = 60  # from one renewal of this process's claims to the next
+BATCH_CLIPS = 64  # in a shard
+BATCH_BYTES = 64 << 20
+BATCH_SECONDS = 20  # after which a batch is written, however small: the work that a kill costs
+CLAIMS = 256  # of a list of clips at least, so that its processes end at about one time
+MOST_CLAIMED = 64  # clips of one claim
+FEATURES = "features.json"  # shape, type and versions of the features of the first process
+_CONSOLIDATION = "consolidation"
+
+
+@dataclass(frozen=True)
+class _State:
+    """What became of a clip, as some ledger says."""
+
+    path: str
+    times: tuple[float | None, float | None]
+    key: str | None  # None: it failed
+    reason: str = ""
+    source_sha256: str | None = None
+    mtime_ns: int | None = None
+    time: str = ""
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "_State":
+        return cls(
+            path=str(entry.get("path")),
+            times=(entry.get("start"), entry.get("end")),
+            key=None if entry["outcome"] == "failed" else entry.get("key"),
+            reason=str(entry.get("reason", "")),
+            source_sha256=entry.get("source_sha256"),
+            mtime_ns=entry.get("mtime_ns"),
+            time=str(entry.get("time", "")),
+        )
+
+
+@dataclass
+class _Batch:
+    """Clips that are not in a shard yet, and the entries of others that need none."""
+
+    clips: list[Clip] = field(default_factory=list)
+    rows: list[Features] = field(default_factory=list)
+    details: list[Mapping[str, Any]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    began: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        return sum(row.features.nbytes + row.thumbnails.nbytes for row in self.rows)
+
+
+class JoinedStore(ShardStore):
+    """Collector of the features of clips that several processes share; use it in a `with` block.
+
+    `offer` gives the clips that nobody is at, `add` and `fail` take what became of them, `flush`
+    makes that known to the others, and `finish` writes the cache where every clip is done.
+
+    Args:
+        target: The cache to write; what it holds already is kept.
+        fingerprint: What all features of the cache share, with `sampler` and `decoder`.
+        sampler: How frames are chosen.
+        decoder: What decodes them.
+        versions: Versions of packages to record, with those of the packages that write.
+        retry_failed: Whether clips that failed before now are done again.
+
+    Raises:
+        CacheError: As for `ShardStore`, and where other processes write features made otherwise.
+        UnsafeFileError, WriteError: As for `ShardStore`.
+    """
+
+    def __init__(
+        self,
+        target: Path | str,
+        *,
+        fingerprint: Mapping[str, Any],
+        sampler: Mapping[str, Any],
+        decoder: Mapping[str, Any],
+        versions: Mapping[str, str] | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        self.writer = process_name()
+        self._retries, self._began = retry_failed, now()
+        self._guard = threading.RLock()
+        self._states: dict[str, _State] = {}  # by clip id
+        self._places: dict[str, tuple[str, int]] = {}  # key -> shard and row
+        self._positions: dict[Path, int] = {}  # how far each ledger is read
+        self._there: set[str] = set()  # shards that have been seen
+        self._told: set[str] = set()  # ids of clips that were offered, or are known to the caller
+        self._batch = _Batch()
+        self._claims: dict[Path, set[str]] = {}  # claim -> ids of its clips that are not done
+        self._open_shard: tuple[Path, CacheMetadata] | None = None
+        self._ended = threading.Event()
+        super().__init__(
+            target, fingerprint=fingerprint, sampler=sampler, decoder=decoder, versions=versions
+        )
+        threading.Thread(target=self._renew_claims, name="claims", daemon=True).start()
+
+    def _folder(self) -> Path:
+        return joined_of(self.target)
+
+    def _acquire(self) -> None:
+        pass  # nobody holds it alone
+
+    def _open_parts(self) -> None:
+        sweep_temporaries(self.target.parent, of=self.target.name)
+        self._refuse_other(self.parts, self._agreed(NOTE, self._identity))
+        with suppress(CacheError):
+            self.sources = RecordedSources(read_ledger(self.target))
+        self.refresh()
+
+    def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the first process has written to a file of the folder: this, if it is us."""
+        for _ in range(MOST_ATTEMPTS):
+            write_once(self.parts / name, json.dumps(proposed, indent=1, sort_keys=True))
+            with suppress(FileNotFoundError):  # another one has just removed the folder
+                return read_note(self.parts / name)
+        raise CacheError(f"{self.parts / name} vanishes again and again")
+
+    def check_shape(self, shape: tuple[int, int], dtype: DTypeLike) -> None:
+        """Raise `CacheError` if features (T, D) do not fit the cache, or what the others write."""
+        super().check_shape(shape, dtype)
+        made = {"shape": list(shape), "dtype": str(np.dtype(dtype)), "versions": self._versions}
+        said = self._agreed(FEATURES, made)
+        try:
+            self._shape = tuple(said["shape"]), np.dtype(said["dtype"])
+        except (KeyError, TypeError) as error:
+            raise CacheError(f"{self.parts / FEATURES} is damaged; remove it") from error
+        super().check_shape(shape, dtype)
+
+    def refresh(self) -> None:
+        """Read what the other processes have written since."""
+        with self._guard:
+            for path in sorted((self.parts / "writers").glob("*.jsonl")):
+                if path.stem == self.writer:
+                    continue
+                with suppress(OSError):
+                    known = self._positions.get(path, 0)
+                    entries, self._positions[path] = read_new_entries(path, known)
+                    for entry in entries:
+                        self._read_entry(entry)
+
+    def _read_entry(self, entry: Mapping[str, Any]) -> None:
+        self.sources.read(entry)
+        match entry:
+            case {"key": str(key), "shard": str(shard), "row": int(row)}:
+                if shard in self._there or self._shard_path(shard).exists():
+                    self._there.add(shard)
+                    self._places[key] = shard, row
+                elif key not in self._existing_rows:
+                    return
+        state = _State.of(entry)
+        if entry["clip"] not in self._states or state.time >= self._states[entry["clip"]].time:
+            self._states[entry["clip"]] = state
+
+    def state_of(self, clip: Clip) -> _State | None:
+        """Return what became of a clip; None if it is still to be done.
+
+        What a process has done stays done for it, whatever becomes of the clip's file.
+        """
+        path, times = os.path.abspath(clip.path), (clip.start, clip.end)
+        source, state = self.sources.find(clip.path), self._states.get(clip.id)
+        keys = [self._keys.get(clip.id), self.key(clip, source.sha256) if source else None]
+        if state is not None and (state.path, state.times) == (path, times):
+            if source is None and version_of(clip.path) is None:
+                keys.append(state.key)  # the file is gone since
+        else:
+            state = None
+        for key in keys:
+            if key in self._existing_rows or key in self._places:
+                return _State(path, times, key)
+        if clip.id in self._failures:
+            return state or _State(path, times, None, self._failures[clip.id])
+        if state is None or state.key is not None or (self._retries and state.time < self._began):
+            return None
+        return state if source is not None or state.mtime_ns is None else None
+
+    def offer(
+        self, clips: Sequence[Clip], known: Callable[[Clip, str | None], None]
+    ) -> Iterator[Clip]:
+        """Yield clips that are to be done here, while no other process is at them.
+
+        Args:
+            clips: All of them, in their order.
+            known: Called for each clip that is done or failed already, with the reason why.
+        """
+        self._publish_list(clips)
+        size = max(1, min(MOST_CLAIMED, len(clips) // CLAIMS))
+        groups = [clips[start : start + size] for start in range(0, len(clips), size)]
+        first = random.randrange(len(groups)) if groups else 0
+        todo, taken = groups[first:] + groups[:first], []
+        for again in (False, True):
+            for group in todo:
+                left = self._left(group, again)
+                claim = self.parts / "claims" / _hash([_plain(clip) for clip in group])
+                if left and not self._claim(claim, {clip.id for clip in left}):
+                    taken.append(group)
+                    continue
+                if left:
+                    left = self._left(group, True)  # perhaps its last holder has just finished
+                with self._guard:
+                    if claim in self._claims:
+                        self._claims[claim] &= {clip.id for clip in left}
+                        self._release_done()
+                self._tell([clip for clip in group if clip not in left], known)
+                self._told.update(clip.id for clip in left)
+                yield from left
+            todo, taken = taken, []
+
+    def finish(
+        self, clips: Sequence[Clip], known: Callable[[Clip, str | None], None]
+    ) -> list[Clip]:
+        """Return the clips that are neither done nor failed, as all processes know it now.
+
+        What was added is flushed first; `known` is called as by `offer`.
+        """
+        self.flush()
+        left = self._left(clips, True)
+        unknown = {clip.id for clip in left}
+        self._tell([clip for clip in clips if clip.id not in unknown], known)
+        return left
+
+    def _tell(self, clips: Iterable[Clip], known: Callable[[Clip, str | None], None]) -> None:
+        for clip in clips:
+            if clip.id not in self._told and (state := self.state_of(clip)):
+                self._told.add(clip.id)
+                known(clip, None if state.key else state.reason)
+
+    def _left(self, group: Sequence[Clip], fresh: bool) -> list[Clip]:
+        with self._guard:
+            if fresh:
+                self.refresh()
+            return [clip for clip in group if self.state_of(clip) is None]
+
+    def _claim(self, path: Path, clips: Collection[str]) -> bool:
+        """Return whether these clips are ours now."""
+        for _ in range(2):
+            if write_once(path, self.writer):
+                with self._guard:
+                    self._claims[path] = set(clips)
+                return True
+            if self._holder(path) is not None:
+                return False
+            with suppress(OSError):  # of two that find it void one takes it away
+                away = path.with_name(f".{path.name}.{process_name()}.tmp")
+                path.rename(away)
+                away.unlink()
+        return False
+
+    def _holder(self, path: Path) -> str | None:
+        """Return who holds a claim; None if nobody does, or a process that is dead."""
+        try:
+            with open_regular(path) as file:
+                holder = file.read(200).decode(errors="replace")
+        except OSError:
+            return None
+        return None if is_abandoned(holder, path, CLAIM_SECONDS) else holder
+
+    def _renew_claims(self) -> None:
+        while not self._ended.wait(RENEWAL_SECONDS):
+            for path in list(self._claims):
+                with suppress(OSError):
+                    os.utime(path)
+
+    def _release_done(self) -> None:
+        """Release the claims whose clips are all in a ledger."""
+        for path in [path for path, clips in self._claims.items() if not clips]:
+            del self._claims[path]
+            with suppress(OSError):
+                path.unlink()
+
+    def is_done(self, clip: Clip, source_sha256: str, **details: Any) -> bool:
+        """Return whether the features of this clip are there already, in a shard of any process."""
+        with self._guard:
+            key = self.key(clip, source_sha256)
+            if key not in self._existing_rows and key not in self._places:
+                return False
+            self._keys[clip.id] = key
+            details["source_sha256"] = source_sha256
+            self._note(entry_of(clip, "kept", key=key, **details))
+            return True
+
+    def add(
+        self,
+        clip: Clip,
+        features: NDArray[Any],
+        frame_index: NDArray[np.int64],
+        pts_seconds: NDArray[np.float64],
+        *,
+        source_sha256: str,
+        thumbnails: NDArray[np.uint8] | None = None,
+        **details: Any,
+    ) -> None:
+        """Take the features of a clip; arguments and errors are those of `ShardStore.add`.
+
+        They are written with the next batch: after `BATCH_CLIPS` clips or `BATCH_SECONDS`.
+        """
+        row = self._row_of(clip, features, frame_index, pts_seconds, source_sha256, thumbnails)
+        with self._guard:
+            if self._batch.rows and _shapes(self._batch.rows[0]) != _shapes(row):
+                self.flush()
+            self._begin_batch()
+            self._batch.clips.append(clip)
+            self._batch.rows.append(row)
+            self._batch.details.append(details)
+            self._flush_if_due()
+
+    def fail(
+        self, clip: Clip, reason: str, *, source_sha256: str | None = None, **details: Any
+    ) -> None:
+        """Record that a clip could not be extracted, and why, as `ShardStore.fail` does."""
+        with self._guard:
+            self._note_failure(clip.id, reason, source_sha256)
+            if source_sha256 is not None:
+                details["source_sha256"] = source_sha256
+            self._note(entry_of(clip, "failed", reason=reason, **details))
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self._begin_batch()
+        self._batch.entries.append(entry)
+        self._flush_if_due()
+
+    def _begin_batch(self) -> None:
+        if not self._batch.rows and not self._batch.entries:
+            self._batch.began = time.monotonic()
+
+    def _flush_if_due(self) -> None:
+        batch = self._batch
+        if (
+            max(len(batch.rows), len(batch.entries)) >= BATCH_CLIPS
+            or batch.bytes >= BATCH_BYTES
+            or time.monotonic() - batch.began > BATCH_SECONDS
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added as one shard, then what the others are to know of it.
+
+        Raises:
+            WriteError: The disk is full or not writable.
+        """
+        with self._guard:
+            batch, self._batch = self._batch, _Batch()
+            entries = batch.entries
+            if batch.rows:
+                shard = _stacked(batch.rows)
+                name = shard.content_sha256
+                write_cache(self._shard_path(name), shard, [shard.features], [shard.thumbnails])
+                self._there.add(name)
+                if not (self.parts / NOTE).exists():  # another process took its last one for gone
+                    self._agreed(NOTE, self._identity)
+                for number, (clip, row, details) in enumerate(
+                    zip(batch.clips, batch.rows, batch.details, strict=True)
+                ):
+                    place = {"shard": name, "row": number}
+                    known = {**details_of(clip, row), **details, **place}
+                    entries.append(entry_of(clip, "done", **known))
+            if not entries:
+                return
+            make_folder(self._ledger.parent)
+            append_entries(self._ledger, entries, sync=True)
+            for entry in entries:
+                self._read_entry(entry)
+                for clips in self._claims.values():
+                    clips.discard(entry["clip"])
+            self._release_done()
+
+    @property
+    def _ledger(self) -> Path:
+        return self.parts / "writers" / f"{self.writer}.jsonl"
+
+    def _shard_path(self, name: str) -> Path:
+        return self.parts / "shards" / name[:2] / f"{name}.h5"
+
+    def _find_row(self, key: str) -> tuple[Path, CacheMetadata, int]:
+        name, number = self._places.get(key, ("", 0))
+        shard = self._shard_path(name)
+        if self._open_shard is None or self._open_shard[0] != shard:
+            try:
+                self._open_shard = shard, read_metadata(shard)
+            except CacheError as error:
+                raise self._damaged(shard) from error
+        metadata = self._open_shard[1]
+        if number >= len(metadata.clips) or metadata.clips.key[number] != key:
+            raise self._damaged(shard)
+        return shard, metadata, number
+
+    def _damaged(self, shard: Path) -> DamagedCacheError:
+        """Remove a damaged shard, whose clips are then done again, and return what to say."""
+        with suppress(OSError):
+            shard.unlink()
+        return DamagedCacheError(shard, f"{shard} is damaged or gone")
+
+    def consolidate(self, clips: Sequence[Clip]) -> Path:
+        """Write `target` as `ShardStore.consolidate` does, from the shards of all processes.
+
+        Nothing is done where another process of these is at it.
+
+        Raises:
+            BusyError: A process that is none of these writes the same cache.
+            CacheError, WriteError: As for `ShardStore.consolidate`.
+        """
+        claim = self.parts / "claims" / _CONSOLIDATION
+        self.flush()
+        if not self._claim(claim, {_CONSOLIDATION}):
+            return self.target
+        try:
+            lock = Lock(shards_of(self.target) / "lock", self.target)
+            try:
+                self._consolidate(clips)
+            finally:
+                lock.release()
+        finally:
+            with self._guard:
+                if claim in self._claims:
+                    self._claims[claim].clear()
+                self._release_done()
+        return self.target
+
+    def _consolidate(self, clips: Sequence[Clip]) -> None:
+        self._read_target()
+        self.refresh()
+        for clip in clips:
+            state = self.state_of(clip)
+            if state is not None and state.key is not None:
+                self._keys[clip.id] = state.key
+                self._failures.pop(clip.id, None)
+            elif state is not None:
+                self._note_failure(clip.id, state.reason, state.source_sha256)
+        keys = set(self._keys.values()) & self._places.keys() - self._existing_rows.keys()
+        names = {self._places[key][0] for key in keys}
+        screen_all([self._shard_path(name) for name in sorted(names)])
+        existed = self._existing is not None
+        try:
+            super().consolidate(clips)
+        except DamagedCacheError as error:
+            for name in names:
+                if str(self._shard_path(name)) in str(error):
+                    raise self._damaged(self._shard_path(name)) from error
+            raise
+        self.flush()  # clips that were left out for their objects
+        if not existed:
+            remove_own_file(ledger_path(self.target))
+        self._merge_ledgers()
+
+    def _remove_shards(self, keys: Collection[str]) -> None:
+        """Remove the shards all of whose clips `target` has."""
+        of_shard: dict[str, set[str]] = {}
+        for key, (name, _) in self._places.items():
+            of_shard.setdefault(name, set()).add(key)
+        for name, own in of_shard.items():
+            if own <= set(keys):
+                with suppress(OSError):
+                    self._shard_path(name).unlink()
+                self._there.discard(name)
+                for key in own:
+                    del self._places[key]
+        self._open_shard = None
+
+    def _merge_ledgers(self) -> None:
+        """Bring the ledgers of the processes into that of the cache, and remove them.
+
+        One with clips that are in shards still stays: it says in which.
+        """
+        for path in sorted((self.parts / "writers").glob("*.jsonl")):
+            entries: list[dict[str, Any]] = []
+            with suppress(OSError):
+                entries, _ = read_new_entries(path, 0)
+            if any(entry.get("key") in self._places for entry in entries):
+                continue
+            place = ("shard", "row")
+            lines = [{k: v for k, v in one.items() if k not in place} for one in entries]
+            append_entries(ledger_path(self.target), lines)
+            with suppress(OSError):
+                path.unlink()
+
+    def close(self) -> None:
+        """Release the claims; remove the folder if nothing is left in it that is not in `target`.
+
+        What is not flushed is lost.
+        """
+        self._ended.set()
+        with self._guard:
+            for clips in self._claims.values():
+                clips.clear()
+            self._release_done()
+            if not any((self.parts / "writers").glob("*.jsonl")):
+                self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        folders = [self.parts / name for name in ("shards", "writers", "claims", "clips")]
+        orphans = list(self.parts.glob("shards/*/*.h5"))  # that no ledger names
+        claims = list(self.parts.glob("claims/[0-9a-z]*"))
+        if any(map(self._holder, claims)) or any((self.parts / "writers").glob("*.jsonl")):
+            return
+        lists = self.parts.glob("clips/*.jsonl")
+        for path in (*orphans, *claims, *lists, *self.parts.glob("*.json")):
+            with suppress(OSError):
+                path.unlink()
+        for folder in (*self.parts.glob("shards/*"), *folders, self.parts):
+            sweep_temporaries(folder)
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _publish_list(self, clips: Sequence[Clip]) -> None:
+        """Write down the clips, for whoever consolidates where every process has died."""
+        text = "".join(json.dumps(_plain(clip)) + "\n" for clip in clips)
+        write_once(self.parts / "clips" / f"{_hash(text)}.jsonl", text)
+
+
+@dataclass(frozen=True)
+class Consolidation:
+    """What `consolidate_joined` found of the clips that were to be extracted."""
+
+    clips: int
+    failed: int
+    unfinished: int
+
+
+def consolidate_joined(target: Path) -> Consolidation:
+    """Write a cache from what processes that have died have extracted for it.
+
+    Raises:
+        CacheError: There is nothing of that kind, or it is damaged.
+        BusyError: A process is still at it.
+    """
+    folder = joined_of(target)
+    if not (folder / NOTE).is_file():
+        raise CacheError(f"{target}: nothing to consolidate: there is no {folder}")
+    features = read_note(folder / FEATURES) if (folder / FEATURES).is_file() else {}
+    note = read_note(folder / NOTE)
+    try:
+        made = {name: note[name] for name in IDENTITY_FIELDS}
+    except KeyError as error:
+        raise CacheError(f"{folder / NOTE} is damaged: extract with --join once more") from error
+    with JoinedStore(target, **made, versions=features.get("versions")) as store:
+        for claim in sorted(folder.glob("claims/[0-9a-z]*")):
+            if holder := store._holder(claim):
+                host, process, *_ = holder.split("-")
+                raise BusyError(
+                    f"{target} is being extracted by process {process} of host {host}; if that is "
+                    f"dead, remove {claim}"
+                )
+        clips: dict[str, Clip] = {}
+        lists = sorted(folder.glob("clips/*.jsonl"), key=lambda path: path.stat().st_mtime)
+        for path in lists:
+            own = _read_list(path)
+            store.consolidate(own)
+            clips |= {clip.id: clip for clip in own}
+        if not lists:
+            raise CacheError(f"{folder} names no clips: extract them with --join once more")
+        done = set(store.clips.clip_id if store.clips else ())
+        failed = {clip for clip in clips if clip in store.failures and clip not in done}
+        return Consolidation(
+            clips=len(done), failed=len(failed), unfinished=len(set(clips) - done - failed)
+        )
+
+
+def _read_list(path: Path) -> list[Clip]:
+    try:
+        with open_regular(path) as file:
+            lines = [json.loads(line) for line in file]
+        return [Clip(**{**line, "path": Path(line["path"])}) for line in lines]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CacheError(f"{path} is damaged; remove it") from error
+
+
+def _plain(clip: Clip) -> dict[str, Any]:
+    return asdict(clip) | {"path": os.path.abspath(clip.path)}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
+
+
+def _shapes(row: Features) -> tuple[Any, ...]:
+    """Return what the rows of a shard share."""
+    arrays = (row.features, row.frame_index, row.thumbnails)
+    return *(array.shape[1:] for array in arrays), row.features.dtype
+
+
+def _stacked(rows: Sequence[Features]) -> Features:
+    """Return caches of one row as one. Labels, objects and ids are not what a shard is read for."""
+    arrays = ("features", "frame_index", "pts_seconds", "thumbnails", "start", "end")
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(row, name) for row in rows]) for name in arrays
+    }
+    columns |= {name: [getattr(row, name)[0] for row in rows] for name in ("source_sha256", "key")}
+    empty = [""] * len(rows)
+    return replace(
+        rows[0],
+        clip_id=list(map(str, range(len(rows)))),
+        object=empty,
+        scenario=empty,
+        labels={},
+        without_thumbnails=np.zeros(len(rows), bool),
+        **columns,
+    )

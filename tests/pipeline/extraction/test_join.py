@@ -1,0 +1,144 @@
+"""Processes that extract the same clips at once: together they make the cache of one process."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from data import cache
+from data.cache import joined_store
+from data.errors import InvalidValueError
+from data.video import Sampling
+from data.windows import Windows
+from pipeline.extraction import extract
+from tests.helpers.command import run
+from tests.helpers.films import make_film
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS = {"sampling": Sampling(frames=4), "workers": 1}
+COMMAND = """
+import sys
+import torch
+import backbones
+from pipeline.cli import main
+from tests.helpers.tiny_backbone import TINY_ENTRY
+torch.set_num_threads(1)
+backbones.BACKBONES["tiny"] = TINY_ENTRY
+main()
+"""
+
+
+@pytest.fixture
+def films(folder, tmp_path) -> Path:
+    """Films of which two are equal, and a file that is none."""
+    films = Path(shutil.copytree(folder, tmp_path / "films"))
+    shutil.copy(films / "1.mp4", films / "4.mp4")
+    return films
+
+
+def require_equal(left: Path, right: Path) -> None:
+    assert cache.load(left).differences(cache.load(right)) == []
+    assert cache.verify(right) == []
+    assert not right.with_name(f"{right.name}.joined").exists()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_together_they_make_the_cache_of_one(count, films, tmp_path, tiny):
+    plain, joined = tmp_path / "plain.h5", tmp_path / "joined.h5"
+    extract(films, plain, backbone=tiny(), **SETTINGS)
+
+    def one(_: int) -> object:
+        return extract(films, joined, backbone=tiny(), join=True, **SETTINGS)
+
+    with ThreadPoolExecutor(count) as threads:
+        found = list(threads.map(one, range(count)))
+    assert sum(each.done + (count == 1) * each.kept for each in found) >= 5
+    assert min(each.left_to_others for each in found) == 0
+    for each in found:
+        assert each.finished + each.left_to_others == 7
+    require_equal(plain, joined)
+
+
+def test_windows_do_not_join(films, tmp_path, tiny):
+    windows = Windows(every=0.1, span=0.2)
+    with pytest.raises(InvalidValueError, match="give each a part of its own"):
+        extract(films, tmp_path / "c.h5", backbone=tiny(), join=True, windows=windows, **SETTINGS)
+    shown = run("extract", films, "-o", tmp_path / "c.h5", "--join", "--every", 1)
+    assert shown.exit_code == 2
+    assert "--join does not cut windows: give each process a --part instead" in shown.stderr
+    shown = run("extract", films, "-o", tmp_path / "c.h5", "--retry-failed")
+    assert shown.exit_code == 2
+    assert "--retry-failed goes with --join" in shown.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["films"]
+
+
+def test_what_others_are_at_is_left_to_them(films, tmp_path, tiny, monkeypatch):
+    out, words = tmp_path / "c.h5", ("--backbone", "tiny", "--frames", 4, "--join")
+    claims = tmp_path / "c.h5.joined" / "claims"
+    offer = cache.JoinedStore.offer
+
+    def offered(self, clips, known):
+        for number, clip in enumerate(offer(self, clips, known)):
+            if number == 0:  # meanwhile another process takes the last clip
+                name = joined_store._hash([joined_store._plain(clips[-1])])
+                (claims / name).write_text("00000000-1-1-0000000000000000")
+            yield clip
+
+    monkeypatch.setattr(joined_store.random, "randrange", lambda count: 0)
+    monkeypatch.setattr(cache.JoinedStore, "offer", offered)
+    shown = run("extract", films, "-o", out, *words)
+    assert shown.exit_code == 0
+    assert "c.h5 is not written yet: 1 clip left to other processes" in shown.stderr
+    assert not out.exists()
+    shown = run("cache", "consolidate", out)
+    assert shown.exit_code == 1
+    assert "is being extracted by process 1 of host 00000000; if that is dead" in shown.stderr
+    for claim in claims.iterdir():
+        claim.unlink()
+    monkeypatch.setattr(cache.JoinedStore, "offer", offer)
+    shown = run("cache", "consolidate", out)
+    assert shown.exit_code == 3
+    assert "c.h5: 6 clips, 0 failed" in shown.stderr
+    assert "1 clip not done: the same extract command goes on with them" in shown.stderr
+    shown = run("extract", films, "-o", out, *words)
+    assert shown.exit_code == 3
+    assert "failed: none.mp4" in shown.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_processes_that_are_killed(count, tmp_path, tiny):
+    films, plain, joined = tmp_path / "films", tmp_path / "plain.h5", tmp_path / "joined.h5"
+    films.mkdir()
+    for number in range(12):
+        make_film(films / f"{number:02d}.mp4", number)
+    extract(films, plain, backbone=tiny(device="cpu"), **SETTINGS)
+    words = ["extract", films, "-o", joined, "--join", "--backbone", "tiny", "--device", "cpu"]
+    words += ["--frames", "4", "--workers", "1"]
+    command = [sys.executable, "-c", COMMAND, *map(str, words)]
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+    generator = random.Random(count)
+    begun = [start() for _ in range(count)]
+    for _ in range(4):
+        deadline = time.monotonic() + 120
+        shards, seen = tmp_path / "joined.h5.joined", generator.randrange(1, 4)
+        while len(list(shards.glob("*/*"))) < seen and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(generator.random())
+        victim = generator.randrange(count)
+        begun[victim].send_signal(signal.SIGKILL)
+        begun[victim].wait()
+        begun[victim] = start()
+    assert {process.wait(300) for process in begun} == {0}
+    if not joined.exists():  # who was left to finish was killed
+        assert subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
+    require_equal(plain, joined)
