@@ -38,13 +38,14 @@ Groups = tuple[tuple[int, ...], ...]  # the agents of each group, by number
 
 @dataclass(frozen=True)
 class AgentWindows:
-    """What each agent sees of every clip: its window, padded for the first convolution.
+    """What each agent sees of every clip: its window, which the first convolution pads with zeros.
 
-    `padded` is one float32 tensor per agent, (S, N, width + 2 * (kernel // 2), D), zeros at both
-    ends; S is 1 where all seeds see the same. Agents of a group have the same width and D.
+    `features` is one tensor per agent, (S, N, width, D), a view of the features that were given, in
+    their precision; S is 1 where all seeds see the same. Agents of a group have the same width and
+    D. A batch of clips is made float32 when it is gathered.
     """
 
-    padded: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
     kernels: tuple[int, ...]  # of each agent
     groups: Groups
 
@@ -68,12 +69,9 @@ class AgentWindows:
             for number, array in enumerate(every)
         ]
         dims = [array.shape[3] for array in every]
-        padded, kernels = [], []
-        for view in views:
-            window = every[view.cache][:, :, view.window.start : view.window.stop].float()
-            kernels.append(min(3, len(view.window)))
-            padded.append(F.pad(window, (0, 0, kernels[-1] // 2, kernels[-1] // 2)))
-        return cls(tuple(padded), tuple(kernels), group_agents(views, dims))
+        windows = [every[v.cache][:, :, v.window.start : v.window.stop] for v in views]
+        kernels = tuple(min(3, len(view.window)) for view in views)
+        return cls(tuple(windows), kernels, group_agents(views, dims))
 
     @classmethod
     def whole(cls, features: Sequence[Tensor]) -> AgentWindows:
@@ -82,19 +80,19 @@ class AgentWindows:
 
     def of_seed(self, seed: int) -> AgentWindows:
         """Return what agents see in one seed, S = 1."""
-        parts = tuple(part if len(part) == 1 else part[seed : seed + 1] for part in self.padded)
+        parts = tuple(part if len(part) == 1 else part[seed : seed + 1] for part in self.features)
         return AgentWindows(parts, self.kernels, self.groups)
 
     def repeated(self, times: int) -> AgentWindows:
         """Return the windows of all seeds several times over, S * times."""
-        parts = tuple(w if len(w) == 1 else w.repeat(times, 1, 1, 1) for w in self.padded)
+        parts = tuple(w if len(w) == 1 else w.repeat(times, 1, 1, 1) for w in self.features)
         return AgentWindows(parts, self.kernels, self.groups)
 
     def gather(self, clips: Tensor) -> list[Tensor]:
         """Clips (S, rows) -> each group's inputs (S, A, rows, positions, kernel * D).
 
-        A run of `kernel` steps is contiguous in memory, so the unfolded view costs nothing before
-        the clips are copied out of it.
+        A run of `kernel` steps of a padded clip is contiguous in memory, so the unfolded view costs
+        nothing before it is copied into the group's inputs.
         """
         return [
             torch.stack([self._unfolded(agent, clips) for agent in group], dim=1)
@@ -102,12 +100,13 @@ class AgentWindows:
         ]
 
     def _unfolded(self, agent: int, clips: Tensor) -> Tensor:
-        padded, kernel = self.padded[agent], self.kernels[agent]
+        features, kernel = self.features[agent], self.kernels[agent]
+        seed = torch.arange(len(clips) if len(features) > 1 else 1, device=clips.device)
+        chosen = features[seed.unsqueeze(1), clips].float()  # (S, rows, width, D)
+        padded = F.pad(chosen, (0, 0, kernel // 2, kernel // 2)).contiguous()
         seeds, count, steps, dim = padded.shape
         shape = (seeds, count, steps - kernel + 1, kernel * dim)
-        view = padded.as_strided(shape, (count * steps * dim, steps * dim, dim, 1))
-        seed = torch.arange(len(clips) if seeds > 1 else 1, device=clips.device)
-        return view[seed.unsqueeze(1), clips]
+        return padded.as_strided(shape, (count * steps * dim, steps * dim, dim, 1))
 
 
 def group_agents(views: Sequence[AgentView], dims: Sequence[int]) -> Groups:

@@ -41,6 +41,8 @@ BINS = 5
 """Properties are cut into fifths of the clips, the paper's rule for continuous properties."""
 OTHER_BINS = (3, 5, 8)
 MAX_PERMUTATIONS_OF_BINS = 200
+MOST_CLIPS = 2000
+"""Of more clips of a seed, this many are drawn with a fixed seed: each has 1,000 permutations."""
 HELD_OUT, TRAINING = "held out", "training"
 
 Progress = Callable[[str], None]
@@ -78,11 +80,20 @@ class NullSeed:
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of each seed and null seed on which a metric is computed, and what they are."""
+    """The clips of each seed and null seed on which a metric is computed, and what they are.
+
+    `used` are those that count at all: all clips, or those of the seeds where some were drawn.
+    """
 
     kind: str
     seeds: list[NDArray[np.int64]]
     nulls: list[NDArray[np.int64]]
+    used: NDArray[np.int64]
+
+    @property
+    def positions(self) -> list[NDArray[np.int64]]:
+        """Where the clips of each seed are in `used`."""
+        return [np.searchsorted(self.used, own) for own in self.seeds]
 
 
 def assess_messages(
@@ -123,7 +134,12 @@ def assess_messages(
             continue
         clips = _clips_of(context, nulls, metric)
         assessments[name] = assess(
-            metric, context.tokens, bins, groups=objects, clips=clips.seeds, n=permutations
+            metric,
+            context.tokens[:, clips.used],
+            bins[clips.used],
+            groups=objects[clips.used],
+            clips=clips.positions,
+            n=permutations,
         )
         null_values.append(
             [
@@ -171,7 +187,18 @@ def _clips_of(context: MessageContext, nulls: Sequence[NullSeed], metric: Metric
         chosen = [split.test for split in splits]
         if _holds_out_cells(context) and (metric is None or metric.properties > 1):
             kind, chosen = TRAINING, [split.train for split in splits]
-    return Clips(kind, chosen[: len(context.splits)], chosen[len(context.splits) :])
+    drawn = [some_of(own) for own in chosen]
+    seeds, of_nulls = drawn[: len(context.splits)], drawn[len(context.splits) :]
+    is_cut = any(len(own) > MOST_CLIPS for own in chosen[: len(context.splits)])
+    used = np.unique(np.concatenate(seeds)) if is_cut else np.arange(len(context.labels))
+    return Clips(kind, seeds, of_nulls, used)
+
+
+def some_of(clips: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return clips, of more than `MOST_CLIPS` as many of them, ascending, the same at any time."""
+    if len(clips) <= MOST_CLIPS:
+        return clips
+    return np.sort(np.random.default_rng(0).choice(clips, MOST_CLIPS, replace=False))
 
 
 def _holds_out_cells(context: MessageContext) -> bool:
@@ -265,7 +292,14 @@ def _with_bins(
     permutations: int,
 ) -> dict[str, float]:
     n = min(permutations, MAX_PERMUTATIONS_OF_BINS)
-    values, null = permuted_values(metric, tokens, bins, groups=objects, clips=clips.seeds, n=n)
+    values, null = permuted_values(
+        metric,
+        tokens[:, clips.used],
+        bins[clips.used],
+        groups=objects[clips.used],
+        clips=clips.positions,
+        n=n,
+    )
     mean, chance = float(values.mean()), null.mean(1)
     p = p_value(metric.sign * mean, metric.sign * chance)
     return {"mean": mean, "null_mean": float(chance.mean()), "p_value": p}

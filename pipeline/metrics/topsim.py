@@ -18,6 +18,8 @@ from pipeline.metrics.resampling import object_pair_weights, pairs_of_objects
 MAX_PAIRS = 500_000
 """Every pair of up to 1,000 clips is compared; of more clips, this many pairs drawn."""
 
+WEIGHTS_AT_ONCE = 1 << 22  # of pairs of objects in bootstrap draws: some 100 MB
+
 
 def pairs_of(clips: int) -> tuple[Integers, Integers]:
     """Return every pair of different clips; beyond MAX_PAIRS, that many drawn with a fixed seed."""
@@ -86,15 +88,19 @@ def topsim_resampled(
     seeds = messages.reshape(-1, *messages.shape[-2:])
     first, second = pairs_of(messages.shape[-2])
     pair, ends = pairs_of_objects(objects[first], objects[second])
-    weights = object_pair_weights(draws, ends).astype(np.float32)  # (n, object pairs)
+    step = max(1, WEIGHTS_AT_ONCE // len(ends))
     values = np.empty((len(draws), len(seeds)))
     for seed, own in enumerate(seeds):
         hamming, manhattan = pair_distances(own, bins, first, second)
         shape = (len(ends), int(hamming.max()) + 1, int(manhattan.max()) + 1)
         cells = np.ravel_multi_index((pair, hamming, manhattan), shape)
         counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(len(ends), -1)
-        drawn = weights @ counts.astype(np.float32)  # exact: whole numbers below 2**24
-        values[:, seed] = rank_correlation_of(drawn.reshape(-1, *shape[1:]))
+        counted = counts.astype(np.float32)
+        for start in range(0, len(draws), step):
+            some = slice(start, start + step)
+            weights = object_pair_weights(draws[some], ends).astype(np.float32)
+            drawn = weights @ counted  # exact: whole numbers below 2**24
+            values[some, seed] = rank_correlation_of(drawn.reshape(-1, *shape[1:]))
     return values.reshape(len(draws), *messages.shape[:-2])
 
 

@@ -65,6 +65,7 @@ def fit(
             _train(trainer, 2 * number, _part_of_two(progress, 0), checkpointer)
             first = list(trainer.results())
             epochs = [result.epoch for result in first]
+            del trainer  # and what it holds, before another holds as much
             refitted = MultiSeedTrainer(
                 examples,
                 config,

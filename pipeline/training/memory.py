@@ -47,8 +47,8 @@ def require_training_memory(examples: Examples, config: TrainConfig, seeds: int)
 def training_bytes(shapes: Sequence[tuple[int, ...]], config: TrainConfig, seeds: int) -> int:
     """Return how many bytes the features and the first layers of so many seeds take, in float32.
 
-    Each agent has a copy of its window, padded for the convolution. With axes each seed has
-    features of its own, of so many dimensions; without, all seeds read the same.
+    With axes each seed has features of its own, of so many dimensions, and a ridge encoder has its
+    scores; else all seeds read the features as they are stored, and hold no copy.
 
     Args:
         shapes: Of the features of each cache, (N, T, D).
@@ -59,16 +59,14 @@ def training_bytes(shapes: Sequence[tuple[int, ...]], config: TrainConfig, seeds
         shapes = [(*shape[:2], len(config.properties)) for shape in shapes]
     steps = [shape[1] for shape in shapes]
     dims = [min(config.axes, shape[2]) if config.axes else shape[2] for shape in shapes]
-    sets = seeds if config.axes else 1
     views = agent_views(steps, config.agent_caches)
     if build_game(config).receivers_see_clips:  # all of each
         views += agent_views(steps, range(len(steps)))
-    numbers = 0
-    for view in views:
-        clips, dim, kernel = shapes[view.cache][0], dims[view.cache], min(3, len(view.window))
-        numbers += sets * clips * (len(view.window) + 2 * (kernel // 2)) * dim
-        numbers += COPIES * seeds * kernel * dim * FIRST_OUTPUTS
-    if config.axes:  # the projected features themselves
+    numbers = sum(
+        COPIES * seeds * min(3, len(view.window)) * dims[view.cache] * FIRST_OUTPUTS
+        for view in views
+    )
+    if config.axes or config.encoder == RIDGE:
         numbers += sum(
             seeds * shape[0] * shape[1] * dim for shape, dim in zip(shapes, dims, strict=True)
         )

@@ -7,7 +7,8 @@ baseline that has no information is None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ from pipeline.runs import AGENT_BASELINE, Spread
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
+
+MOST_LABELS = 2048
+"""Of so many clips with labels of their own every pair is counted."""
+DRAWN_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,16 +278,50 @@ def score_majority(inputs: BaselineInputs, context: EvaluationContext) -> dict[s
     """
     answers = []
     for split, test in zip(context.splits, context.tests, strict=True):
-        labels = inputs.labels[split.train]
-        apart = beyond_margin(labels[:, None], labels[None], context.margins)
-        truths = (labels[:, None] > labels[None])[apart.all(-1)]  # (pairs, P)
-        answer = np.zeros(labels.shape[1], bool)
-        if len(truths):
-            combinations, counts = np.unique(truths, axis=0, return_counts=True)
-            answer = combinations[counts.argmax()]
+        answer = most_frequent_answer(inputs.labels[split.train], context.margins)
         answers.append(np.broadcast_to(answer, (len(test), len(test), len(answer))))
     scores = context.scorer.score_pairs(answers, context.labels, context.tests, context.margins)
     return scores.by_property(context.properties)
+
+
+def most_frequent_answer(labels: Floats, margins: Sequence[float]) -> NDArray[np.bool_]:
+    """Return the answers to "has the first more?" that most ordered pairs of clips have: (P,).
+
+    Only pairs beyond the margin of every property count. Clips with the same labels are counted,
+    not compared; of more than `MOST_LABELS` others, `DRAWN_PAIRS` pairs are drawn, in both orders.
+
+    Args:
+        labels: (n, P).
+        margins: Of each property; a pair whose values differ by no more is a tie.
+    """
+    rows, counts = np.unique(labels, axis=0, return_counts=True)
+    found: Counter[tuple[int, ...]] = Counter()
+    for first, second, weights in _label_pairs(labels, rows, counts):
+        apart = beyond_margin(first, second, margins).all(-1)
+        packed = np.packbits((first > second)[apart], axis=-1)  # in the order of the answers
+        known, number = np.unique(packed, axis=0, return_inverse=True)
+        totals = np.bincount(number.ravel(), weights[apart])
+        for one, total in zip(known, totals.tolist(), strict=True):
+            found[tuple(np.unpackbits(one, count=labels.shape[1]).tolist())] += int(total)
+    if not found:
+        return np.zeros(labels.shape[1], bool)
+    return np.array(min(found, key=lambda answer: (-found[answer], answer)), bool)
+
+
+def _label_pairs(
+    labels: Floats, rows: Floats, counts: Numbers
+) -> Iterator[tuple[Floats, Floats, Numbers]]:
+    """Yield labels of pairs (..., P) twice, and how many pairs of clips each stands for (...)."""
+    if len(rows) > MOST_LABELS:
+        pairs = np.random.default_rng(0).integers(len(labels), size=(2, DRAWN_PAIRS))
+        a, b = labels[pairs]
+        for first, second in ((a, b), (b, a)):
+            yield first, second, np.ones(DRAWN_PAIRS, np.int64)
+        return
+    for start in range(0, len(rows), 64):
+        some = slice(start, start + 64)
+        first, second = np.broadcast_arrays(rows[some, None], rows)
+        yield first, second, counts[some, None] * counts
 
 
 def score_clips(

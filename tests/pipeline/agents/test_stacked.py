@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pipeline.agents import (
     AgentWindows,
@@ -91,3 +92,40 @@ def test_gradients_of_one_seed_do_not_touch_another():
     sender_logits(stack, views.gather(clips), 2, views.groups)[0].sum().backward()
     assert all(value.grad[1].abs().max() == 0 for value in stack.values())
     assert stack["conv1.weight"].grad[0].abs().max() > 0
+
+
+def padded_inputs(views, every, clips):
+    """What `gather` returned when every clip was padded in float32 beforehand."""
+    inputs = []
+    for group in views.groups:
+        agents = []
+        for agent in group:
+            window, kernel = every[agent].float(), views.kernels[agent]
+            padded = F.pad(window, (0, 0, kernel // 2, kernel // 2))
+            seeds, count, steps, dim = padded.shape
+            shape = (seeds, count, steps - kernel + 1, kernel * dim)
+            view = padded.as_strided(shape, (count * steps * dim, steps * dim, dim, 1))
+            seed = torch.arange(len(clips) if seeds > 1 else 1)
+            agents.append(view[seed.unsqueeze(1), clips])
+        inputs.append(torch.stack(agents, dim=1))
+    return inputs
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_clips_are_padded_as_they_are_gathered_without_a_copy_of_all(seeds, dtype):
+    torch.manual_seed(0)
+    features = [torch.randn(seeds, 20, *shape).to(dtype) for shape in ((8, 6), (1, 4), (2, 6))]
+    views = AgentWindows.of(features, 4, (0, 1, 0, 2))
+    assert views.features[0].data_ptr() == features[0].data_ptr()
+    windows = [
+        features[0][:, :, :4],
+        features[1].expand(-1, -1, 8, -1),
+        features[0][:, :, 4:],
+        features[2],
+    ]
+    clips = torch.randint(0, 20, (3, 7))
+    inputs = views.gather(clips)
+    for own, expected in zip(inputs, padded_inputs(views, windows, clips), strict=True):
+        assert own.dtype == torch.float32
+        assert torch.equal(own, expected)

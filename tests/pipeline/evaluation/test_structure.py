@@ -10,7 +10,8 @@ from data import cache
 from data.cache import Features
 from pipeline.dataset import Split, build_examples
 from pipeline.evaluation import context as contexts
-from pipeline.evaluation.structure import NullSeed, assess_messages
+from pipeline.evaluation import structure as structures
+from pipeline.evaluation.structure import NullSeed, assess_messages, binned, some_of
 from pipeline.message import load_lexicon
 from pipeline.metrics import METRICS
 from pipeline.runs import RunMetrics, load_inputs
@@ -89,6 +90,27 @@ def test_what_agents_remember_counts_for_nothing():
     assert entry["compositional_seeds"]["value"] < 0.5
     assert entry["compositional_seeds"]["interval"][0] == 0
     assert set(verdicts(found).values()) <= {"no better than chance", "undecided"}
+
+
+def test_of_too_many_clips_some_are_drawn_whatever_the_other_seeds_are(monkeypatch):
+    monkeypatch.setattr(structures, "MOST_CLIPS", 30)
+    context = remembered(grid_context(CELLS))
+    alone = dataclasses.replace(
+        context,
+        seeds=context.seeds[1:],
+        splits=context.splits[1:],
+        tokens=context.tokens[1:],
+        receivers={name: value[1:] for name, value in context.receivers.items()},
+    )
+    both, one = (
+        assess_messages(own, permutations=9)["compositionality"] for own in (context, alone)
+    )
+    bins = binned(context.labels)
+    for name, entry in both.items():
+        metric, clips = METRICS[name], some_of(context.splits[1].structure)
+        assert len(clips) == 30
+        assert entry["per_seed"][1] == float(metric(context.tokens[1, clips], bins[clips]))
+        assert one[name]["per_seed"] == entry["per_seed"][1:]
 
 
 def test_a_code_that_holds_is_compositional_among_39_null_seeds():

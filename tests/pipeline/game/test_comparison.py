@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from pipeline.agents import CompositionalReceiver, stack_receivers
 from pipeline.config import build_config
-from pipeline.game import ClipTable, PairAnswers, Rounds, build_game, draw_pairs
+from pipeline.game import ClipTable, PairAnswers, Rounds, build_game, comparison, draw_pairs
 
 CPU = torch.device("cpu")
 
@@ -108,13 +108,21 @@ def test_the_loss_is_the_papers():
     torch.testing.assert_close(game().loss(predicted, rounds)[0], expected / 3)
 
 
-def test_receivers_answer_by_distinct_messages_what_they_answer_clip_by_clip():
+@pytest.mark.parametrize("most", [2048, 4])
+def test_receivers_answer_by_distinct_messages_what_they_answer_clip_by_clip(most, monkeypatch):
+    monkeypatch.setattr(comparison, "MOST_DISTINCT", most)
+    monkeypatch.setattr(comparison, "PAIRS_AT_ONCE", 10)
     torch.manual_seed(0)
     receivers = [[CompositionalReceiver(2 * 2 * 3, properties=("mass",)) for _ in range(2)]]
     tokens = torch.from_numpy(np.random.RandomState(0).randint(0, 3, (9, 2, 2)))
     read = F.one_hot(tokens, 3).flatten(1).float()
     answers = game().answer(stack_receivers(receivers, CPU), read, np.arange(9), None)
+    assert isinstance(answers, PairAnswers) == (most == 2048)
     a, b = (side.ravel() for side in np.indices((9, 9)))
+    order = np.random.RandomState(1).permutation(9)
+    assert np.array_equal(answers.reordered(order).of(a, b), answers.of(order[a], order[b]))
+    table = answers.of(np.arange(9)[:, None], np.arange(9))
+    assert np.array_equal(table.reshape(2, 81, 1), answers.of(a, b))
     for number, receiver in enumerate(receivers[0]):
         expected = (receiver(read[a], read[b]) > 0).numpy()
         assert np.array_equal(answers.of(a, b)[number], expected)
@@ -134,6 +142,49 @@ def test_accuracy_counts_every_ordered_pair_beyond_the_margin():
     always_more = PairAnswers(np.ones((1, 1, 1, 1), bool), np.zeros(3, int))
     assert accuracies(always_more, labels, (0.5,))[0].together == 0.5
     assert math.isnan(accuracies(exact(labels), labels, (9.0,))[0].together)
+
+
+def many(levels: int | None, clips: int = 300) -> tuple[PairAnswers, np.ndarray]:
+    """Receivers that are right of many pairs, and labels of so many levels; None: no two alike."""
+    rng = np.random.RandomState(0)
+    labels = rng.rand(clips, 2) if levels is None else rng.randint(levels, size=(clips, 2)) * 1.0
+    return PairAnswers(rng.rand(3, 12, 12, 2) > 0.4, rng.randint(12, size=clips)), labels
+
+
+def test_clips_of_equal_messages_and_labels_are_counted_to_the_same_accuracy(monkeypatch):
+    answers, labels = many(levels=3)
+    every = accuracies(answers, labels, (0.5, 0.0))[0]
+    monkeypatch.setattr(comparison, "MOST_DISTINCT", 12 * 9)
+    monkeypatch.setattr(comparison, "DRAWN_PAIRS", 0)
+    assert accuracies(answers, labels, (0.5, 0.0))[0] == every
+
+
+def test_of_too_many_clips_pairs_are_drawn(monkeypatch):
+    answers, labels = many(levels=None)
+    every = accuracies(answers, labels, (0.1, 0.0))[0]
+    monkeypatch.setattr(comparison, "MOST_DISTINCT", 100)
+    drawn = accuracies(answers, labels, (0.1, 0.0))[0]
+    assert drawn == accuracies(answers, labels, (0.1, 0.0))[0] != every
+    assert drawn.together == pytest.approx(every.together, abs=0.003)
+    assert drawn.each == pytest.approx(every.each, abs=0.003)
+
+
+def test_no_more_pairs_are_asked_about_than_are_drawn(monkeypatch):
+    asked = 0
+
+    class Counted(PairAnswers):
+        def of(self, a, b):
+            nonlocal asked
+            asked += np.broadcast(a, b).size
+            return super().of(a, b)
+
+    monkeypatch.setattr(comparison, "DRAWN_PAIRS", 5000)
+    for levels, most in ((2, 48**2), (None, 5000)):
+        answers, labels = many(levels, clips=20_000)
+        asked = 0
+        counted = Counted(answers.says_more, answers.message)
+        game(("a", "b")).accuracy(counted, ClipTable(labels, labels[:, 0]), np.arange(20_000))
+        assert 0 < asked <= most
 
 
 def test_all_at_once_counts_pairs_that_differ_in_every_property():

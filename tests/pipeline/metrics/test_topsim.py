@@ -85,3 +85,15 @@ class TestManyClips:
         monkeypatch.setattr(sys.modules["pipeline.metrics.topsim"], "MAX_PAIRS", 1_000)
         tokens = np.arange(100)[:, None]  # all messages differ: every Hamming distance is 1
         assert metrics.topsim(tokens, np.arange(100) % 7) == 0.0
+
+
+def test_bootstrap_draws_are_the_same_bits_some_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    tokens, attributes = rng.integers(0, 4, (2, 60, 3)), rng.integers(0, 5, (60, 2))
+    objects = np.arange(60) // 3
+    draws = rng.multinomial(20, np.full(20, 1 / 20), size=30)
+    module = importlib.import_module("pipeline.metrics.topsim")
+    whole = module.topsim_resampled(tokens, attributes, objects=objects, draws=draws)
+    monkeypatch.setattr(module, "WEIGHTS_AT_ONCE", 7 * 210)  # of 20 objects: seven draws
+    some = module.topsim_resampled(tokens, attributes, objects=objects, draws=draws)
+    assert np.array_equal(whole, some)

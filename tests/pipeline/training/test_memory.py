@@ -34,14 +34,19 @@ def test_the_memory_of_a_training_is_that_of_its_windows_and_weights(settings) -
     config = build_config("published", ("mass",), split="objects", **settings)
     trainer = MultiSeedTrainer(examples, config, [0, 1], width=5, device=CPU)
     windows = [trainer.windows, trainer.receiver_windows]
-    held = sum(
-        part.numel() for own in windows if isinstance(own, AgentWindows) for part in own.padded
-    )
+    held = {
+        part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
+        for own in windows
+        if isinstance(own, AgentWindows)
+        for part in own.features
+        if part.dtype == torch.float32  # not the features themselves
+    }
     first = sum(
         value.numel() for name, value in trainer.senders.items() if name.endswith("conv1.weight")
     )
     found = training_bytes([(60, 9, 32)], config, 5)
-    assert 4 * (held + 6 * first) <= found <= 4 * (1.9 * held + 12 * first)
+    assert bool(held) == ("axes" in settings)
+    assert sum(held.values()) + 24 * first <= found <= sum(held.values()) + 48 * first
 
 
 def test_too_little_memory_is_a_sentence_before_the_training(monkeypatch) -> None:
@@ -66,3 +71,13 @@ def test_a_training_on_axes_holds_no_copy_of_its_features(monkeypatch, tmp_path)
     with peak_memory() as peak:
         MultiSeedTrainer(examples, config, [0], width=2, device=CPU)
     assert peak.bytes < 6 << 20
+
+
+def test_agents_without_axes_read_the_features_where_they_are(tmp_path) -> None:
+    examples = wide_examples(60, 8, 32, tmp_path / "features.npy")
+    config = build_config("published", ("mass",), split="objects")
+    trainer = MultiSeedTrainer(examples, config, [0], width=1, device=CPU)
+    (mapped,) = examples.caches
+    first, second = trainer.windows.features
+    assert first.data_ptr() == mapped.ctypes.data
+    assert second.data_ptr() == mapped.ctypes.data + 4 * 32 * mapped.itemsize

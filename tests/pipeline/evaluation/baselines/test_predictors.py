@@ -7,14 +7,17 @@ from data.cache import Features
 from data.splits import split_clips
 from pipeline.config import build_config
 from pipeline.dataset import CacheSource, RunInputs, build_examples
-from pipeline.evaluation.baselines import pixels
+from pipeline.evaluation.baselines import pixels, predictors
 from pipeline.evaluation.baselines.predictors import (
     BaselineInputs,
     condition_of,
+    most_frequent_answer,
     score_baselines,
     score_clips,
 )
 from pipeline.evaluation.context import EvaluationContext
+from pipeline.game import beyond_margin
+from tests.helpers.memory import peak_memory
 from tests.helpers.rounding import last_bits
 
 OBJECTS, EACH, STEPS, DIM = 30, 4, 5, 8
@@ -130,6 +133,39 @@ def test_majority_takes_the_likeliest_combination():
     ]["majority"]
     assert found["mean"] == pytest.approx(0.5)
     assert found["properties"]["beta"]["mean"] == pytest.approx(0.5)
+
+
+def most_frequent_of_all_pairs(labels, margins):
+    """As `most_frequent_answer`, from a table of all pairs."""
+    apart = beyond_margin(labels[:, None], labels[None], margins)
+    truths = (labels[:, None] > labels[None])[apart.all(-1)]
+    if not len(truths):
+        return np.zeros(labels.shape[1], bool)
+    combinations, counts = np.unique(truths, axis=0, return_counts=True)
+    return combinations[counts.argmax()]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 9])
+@pytest.mark.parametrize("most", [2048, 10])
+def test_the_most_frequent_answer_is_that_of_all_pairs(columns, most, monkeypatch):
+    monkeypatch.setattr(predictors, "MOST_LABELS", most)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 4, (90, 1)) + 0.3 * rng.normal(size=(90, columns)).round(1)
+        labels *= rng.choice([-1, 1], columns)
+        margins = (0.2,) * columns
+        expected = most_frequent_of_all_pairs(labels, margins)
+        assert most_frequent_answer(labels, margins).tolist() == expected.tolist()
+    assert not most_frequent_answer(labels[:1], margins).any()
+
+
+def test_the_most_frequent_answer_of_many_clips_needs_no_table_of_their_pairs(monkeypatch):
+    monkeypatch.setattr(predictors, "DRAWN_PAIRS", 1 << 14)
+    labels = np.random.default_rng(0).normal(size=(20_000, 2))
+    with peak_memory() as peak:
+        most_frequent_answer(np.repeat(labels[:2000], 10, axis=0), (0.0, 0.0))
+        most_frequent_answer(labels, (0.0, 0.0))
+    assert peak.bytes < 20 << 20  # a table has 400 million pairs
 
 
 def test_the_condition_of_a_clip():
