@@ -190,7 +190,11 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
         log(f"{out}: {counted(store.info(out)['clips'], 'clip')}")
 
 
-@cache.command(epilog=examples("heliograph cache consolidate clips.h5"))
+@cache.command(
+    epilog=examples(
+        "heliograph cache consolidate clips.h5", "heliograph cache consolidate features/all.h5"
+    )
+)
 @click.argument("out", type=PATH)
 def consolidate(out: Path) -> None:
     """Write OUT from what processes of `extract --join` have done.

@@ -58,8 +58,6 @@ class DecoderName(click.ParamType):
     epilog=examples(
         "heliograph extract clips/ -o clips.h5",
         "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
-        "heliograph extract clips.csv -o 3.h5 --part 3/8",
-        "heliograph extract clips.csv -o clips.h5 --join",
     ),
 )
 @click.argument("clips", nargs=-1, type=PATH, required=True)

@@ -113,7 +113,7 @@ def test_the_lists_of_commands_cut_no_sentence_short():
         listed = run(*group, "--help").output.partition("--help")[2]
         assert listed
         assert "..." not in listed
-    names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-6:]]
+    names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-7:]]
     assert names == ["info", "verify", "label", "merge", "consolidate", "import", "export"]
 
 
