@@ -6,7 +6,7 @@ file is all it takes. Other packages add backbones through the entry point group
 (`backbones.timm_models`).
 """
 
-from backbones import hub, weights
+from backbones import downloads, hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device
 from backbones.errors import BackboneError, BackboneValueError, GpuError, machine_error
@@ -37,6 +37,7 @@ __all__ = [
     "Preprocess",
     "cpu_matmul_setting",
     "describe",
+    "downloads",
     "fast_float32",
     "find_entry",
     "find_output",

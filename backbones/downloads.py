@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from backbones.errors import BackboneError
+from data.errors import HeliographError
 from data.files import (
     make_folder,
     open_regular,
@@ -325,7 +326,7 @@ def fetch_from_hub(file: HubFile, *, size_bytes: int = 0, again: bool = False) -
     with one_at_a_time(folder / file.name.replace("/", "--")):
         _remove_abandoned(folder / "blobs", "*.incomplete")
         _log_start(f"{server}/", Path(file.repository, file.name), size_bytes, 0)
-        _require_connection(server)
+        require_connection(server)
         try:
             return Path(
                 hf_hub_download(
@@ -337,10 +338,13 @@ def fetch_from_hub(file: HubFile, *, size_bytes: int = 0, again: bool = False) -
                 )
             )
         except Exception as error:  # of huggingface_hub and of its HTTP library, which it changed
-            raise _hub_error(error, file, folder) from error
+            missing = f"the server has no {file.name} of {file.repository} at revision"
+            raise hub_error(
+                error, file.repository, missing=f"{missing} {file.revision}", folder=folder
+            ) from error
 
 
-def _require_connection(server: str) -> None:
+def require_connection(server: str) -> None:
     """Raise at once what huggingface_hub raises after half a minute: no network.
 
     Raises:
@@ -358,8 +362,20 @@ def _require_connection(server: str) -> None:
         pass
 
 
-def _hub_error(error: Exception, file: HubFile, folder: Path) -> Exception:
-    """Return the sentence about what huggingface_hub, or a library of its, has raised."""
+def hub_error(
+    error: Exception, repository: str, *, missing: str, folder: Path | None = None
+) -> HeliographError:
+    """Return the sentence about what huggingface_hub, or a library of its, has raised.
+
+    Args:
+        error: What it has raised.
+        repository: Of the hub, `user/name`.
+        missing: What is said where the server knows no such thing.
+        folder: Where it writes; the hub's cache by default.
+    """
+    from huggingface_hub import constants
+
+    folder = folder or Path(constants.HF_HUB_CACHE)
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
@@ -370,13 +386,11 @@ def _hub_error(error: Exception, file: HubFile, folder: Path) -> Exception:
     code = next((code for code in codes if code is not None), None)
     if code in (401, 403):
         return DownloadError(
-            f"the server answers {code}: open {endpoint()}/{file.repository}, accept its terms if "
+            f"the server answers {code}: open {endpoint()}/{repository}, accept its terms if "
             "there are any, and give a token with HF_TOKEN or `hf auth login`"
         )
     if code == 404:
-        return DownloadError(
-            f"the server has no {file.name} of {file.repository} at revision {file.revision}"
-        )
+        return DownloadError(missing)
     if code is not None and code >= 400:
         return DownloadError(f"the server answers {code}")
     if any(type(link).__name__ == "FileMetadataError" for link in chain):

@@ -55,6 +55,10 @@ _IN_THE_WAY = {
     errno.ENOTEMPTY: "a folder with files is in its place (Directory not empty); move it away",
 }
 _URL = re.compile(r"(?i)(https?|ftp|rtsp|rtmp|s3|gs|hf|file):/")
+_SNAPSHOT = re.compile(
+    r"/(?P<kind>models|datasets)--(?P<repository>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)"
+    r"(?:/(?P<file>.+))?$"
+)
 _FLAGS = {
     "rb": os.O_RDONLY,
     "r+b": os.O_RDWR,
@@ -208,6 +212,20 @@ def hint_for_missing(path: Path) -> str:
         in_wsl = f"/mnt/{text[0].lower()}{slashes[2:]}"
         return f": it looks like a path of Windows; in WSL it is {in_wsl}"
     return f": write it with slashes, {slashes}" if slashes != text else ""
+
+
+def hub_address(path: Path) -> str:
+    """Return the address of what lies in the Hugging Face Hub's cache, with its commit; else "".
+
+    >>> hub_address(Path("/a/hub/models--user--name/snapshots/0123/clips.h5"))
+    'hf://user/name@0123/clips.h5'
+    """
+    found = _SNAPSHOT.search(path.as_posix())
+    if found is None:
+        return ""
+    kind = "" if found["kind"] == "models" else f"{found['kind']}/"
+    rest = f"/{found['file']}" if found["file"] else ""
+    return f"hf://{kind}{found['repository'].replace('--', '/')}@{found['commit']}{rest}"
 
 
 def sha256_file(path: Path) -> str:

@@ -58,6 +58,7 @@ INTEGRATION: tuple[str, ...] = (
     "pipeline/extraction/test_repair.py",
     "pipeline/extraction/test_stages.py",
     "pipeline/game/test_referential.py",
+    "pipeline/hub/",
     "pipeline/message/test_lexicon.py",
     "pipeline/message/test_speaker.py",
     "pipeline/metrics/test_significance.py",

@@ -44,6 +44,7 @@ from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     RecordedSources,
     append_entries,
+    deaths_of,
     entry_of,
     ledger_path,
     now,
@@ -172,7 +173,8 @@ class JoinedStore(ShardStore):
         sweep_temporaries(self.target.parent, of=self.target.name)
         self._refuse_other(self.parts, self._agreed(NOTE, self._identity))
         with suppress(CacheError):
-            self.sources = RecordedSources(read_ledger(self.target))
+            entries = read_ledger(self.target)
+            self.sources, self.deaths = RecordedSources(entries), deaths_of(entries)
         self.refresh()
 
     def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:

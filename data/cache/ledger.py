@@ -188,6 +188,18 @@ class RecordedSources:
         return None
 
 
+def deaths_of(entries: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
+    """Return how often the decoder's process has died of a clip, by its id and its file's hash."""
+    found: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        match entry:
+            case {"clip": str(clip), "source_sha256": str(sha256), "deaths": int(deaths)}:
+                found[clip, sha256] = deaths
+            case {"clip": str(clip), "source_sha256": str(sha256), "outcome": "done" | "kept"}:
+                found.pop((clip, sha256), None)
+    return found
+
+
 def source_details(source: HashedFile) -> dict[str, Any]:
     """Return what a ledger has about the file of a clip."""
     details: dict[str, Any] = {"source_sha256": source.sha256}

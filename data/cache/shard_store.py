@@ -41,6 +41,7 @@ from data.cache.ledger import (
     RecordedSources,
     append_to_ledger,
     compact_ledger,
+    deaths_of,
     ledger_path,
     read_ledger,
 )
@@ -120,6 +121,8 @@ class ShardStore:
         self._failures: dict[str, str] = {}
         self.sources = RecordedSources()
         """The hashes of sources that the ledger has."""
+        self.deaths: dict[tuple[str, str], int] = {}
+        """Clip id and hash of its file -> how often a process that decoded it has died."""
         self.contradictions: dict[str, str] = {}
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
@@ -183,7 +186,8 @@ class ShardStore:
             if not self._existing:
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        self.sources = RecordedSources(compact_ledger(self.target))
+        entries = compact_ledger(self.target)
+        self.sources, self.deaths = RecordedSources(entries), deaths_of(entries)
         # A shard that is refused is removed by `is_done` of its clip.
         shards = sorted(self.parts.glob("[0-9a-f]*.h5"))
         self._refused = screen_all(shards)

@@ -8,7 +8,15 @@ the reference, and another decoder either returns the frames of the reference or
 """
 
 from data.video.backends import DECODERS, Backend, CannotAgree, decoder_record
-from data.video.decoder_pool import KILLED, DecoderPool, Job, Outcome, WindowsJob
+from data.video.decoder_pool import (
+    KILLED,
+    TIMEOUT,
+    DecoderEnded,
+    DecoderPool,
+    Job,
+    Outcome,
+    WindowsJob,
+)
 from data.video.frames import FrameBatch, Limits, VideoError
 from data.video.info import VideoInfo, describe
 from data.video.probing import probe_files
@@ -21,8 +29,10 @@ __all__ = [
     "DECODERS",
     "KILLED",
     "SAMPLERS",
+    "TIMEOUT",
     "Backend",
     "CannotAgree",
+    "DecoderEnded",
     "DecoderPool",
     "FrameBatch",
     "Job",

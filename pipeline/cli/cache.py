@@ -13,6 +13,7 @@ from data.errors import HeliographError, InvalidValueError, StoppedError
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
+    INPUT,
     PATH,
     SOME_CLIPS_FAILED,
     HelpGroup,
@@ -51,7 +52,7 @@ def cache() -> None:
 @cache.command(
     epilog=examples("heliograph cache info clips.h5", "heliograph cache info clips.h5 --json")
 )
-@click.argument("path", type=PATH)
+@click.argument("path", type=INPUT)
 @as_json
 def info(path: Path, as_json: bool) -> None:
     """Say what a cache holds and how it came to be.
@@ -73,7 +74,7 @@ def info(path: Path, as_json: bool) -> None:
         "heliograph cache verify clips.h5 --repair --clips clips/",
     )
 )
-@click.argument("path", type=PATH)
+@click.argument("path", type=INPUT)
 @click.option("--repair", is_flag=True, help="Mend what is damaged, or extract it again.")
 @click.option(
     "--clips",
@@ -176,7 +177,7 @@ def label(path: Path, table: Path, prune: bool) -> None:
         "heliograph cache merge shards/*.h5 -o all.h5 --overwrite",
     )
 )
-@click.argument("paths", nargs=-1, type=PATH, required=True)
+@click.argument("paths", nargs=-1, type=INPUT, required=True)
 @cache_out("Cache to write")
 @overwrite
 def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
@@ -189,7 +190,11 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
         log(f"{out}: {counted(store.info(out)['clips'], 'clip')}")
 
 
-@cache.command(epilog=examples("heliograph cache consolidate clips.h5"))
+@cache.command(
+    epilog=examples(
+        "heliograph cache consolidate clips.h5", "heliograph cache consolidate features/all.h5"
+    )
+)
 @click.argument("out", type=PATH)
 def consolidate(out: Path) -> None:
     """Write OUT from what processes of `extract --join` have done.
@@ -216,7 +221,7 @@ def consolidate(out: Path) -> None:
         "heliograph cache import i3d/ -o i3d.h5 --steps 8 --labels clips.csv",
     ),
 )
-@click.argument("path", type=PATH)
+@click.argument("path", type=INPUT)
 @cache_out("Cache to write")
 @click.option(
     "--labels",
@@ -312,7 +317,7 @@ def import_(
         "heliograph cache export clips.h5 -o clips.pt --property mass",
     )
 )
-@click.argument("path", type=PATH)
+@click.argument("path", type=INPUT)
 @click.option(
     "-o",
     "--out",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.numbers import WholeNumber
-from pipeline.cli.options import PATH, HelpGroup, as_json, examples
+from pipeline.cli.options import INPUT, PATH, HelpGroup, as_json, examples
 from pipeline.cli.outputs import overwrite, require_free, require_page
 from pipeline.console import echo_json, log
 
@@ -23,7 +23,7 @@ MOST_PLANNED_SEEDS = 1_000_000
         "heliograph compare runs/one runs/two runs/three -o comparison.html",
     )
 )
-@click.argument("runs", nargs=-1, type=PATH, metavar="RUN RUN...")
+@click.argument("runs", nargs=-1, type=INPUT, metavar="RUN RUN...")
 @click.option(
     "--planned-seeds",
     type=WholeNumber(2, MOST_PLANNED_SEEDS),

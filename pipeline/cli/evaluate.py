@@ -8,6 +8,7 @@ import click
 
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
+    INPUT,
     PATH,
     HelpGroup,
     as_json,
@@ -28,7 +29,7 @@ HELP_GROUP = HelpGroup.AGENTS
         "heliograph evaluate runs/ours --against random.h5 --controls",
     )
 )
-@click.argument("run", type=PATH)
+@click.argument("run", type=INPUT)
 @click.option(
     "--permutations",
     default=1000,
@@ -45,7 +46,7 @@ HELP_GROUP = HelpGroup.AGENTS
 @click.option(
     "--on",
     multiple=True,
-    type=PATH,
+    type=INPUT,
     metavar="CACHE",
     help="Try the agents, as they are, on the cache of another scenario; repeatable.",
 )

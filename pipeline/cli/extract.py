@@ -58,8 +58,6 @@ class DecoderName(click.ParamType):
     epilog=examples(
         "heliograph extract clips/ -o clips.h5",
         "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
-        "heliograph extract clips.csv -o 3.h5 --part 3/8",
-        "heliograph extract clips.csv -o clips.h5 --join",
     ),
 )
 @click.argument("clips", nargs=-1, type=PATH, required=True)
@@ -121,7 +119,9 @@ class DecoderName(click.ParamType):
     "--out; the last one to finish writes it.",
 )
 @click.option(
-    "--retry-failed", is_flag=True, help="With --join: try clips again that failed elsewhere."
+    "--retry-failed",
+    is_flag=True,
+    help="Try clips again of which two decoders died, and with --join those that failed elsewhere.",
 )
 @workers
 @batch
@@ -176,8 +176,6 @@ def extract(
         raise click.UsageError(f"--every reads with the decoder pyav, not with {decoder}")
     if cut and join:
         raise click.UsageError("--join does not cut windows: give each process a --part instead")
-    if retry_failed and not join:
-        raise click.UsageError("--retry-failed goes with --join: without it every clip is retried")
     found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():

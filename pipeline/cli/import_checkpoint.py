@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import PATH, HelpGroup, as_json, examples, show_run
+from pipeline.cli.options import INPUT, PATH, HelpGroup, as_json, examples, show_run
 from pipeline.console import log
 
 HELP_ORDER = 160
@@ -20,9 +20,9 @@ HELP_GROUP = HelpGroup.PAPER
         "heliograph import-checkpoint a.pt -o run --cache a.h5 --property mass",
     ),
 )
-@click.argument("file", type=PATH)
+@click.argument("file", type=INPUT)
 @click.option("-o", "--out", type=PATH, required=True, help="Run folder to make.")
-@click.option("--cache", type=PATH, required=True, help="Features of the clips to speak of (.h5).")
+@click.option("--cache", type=INPUT, required=True, help="Features of the clips to speak of (.h5).")
 @click.option("--property", help="The label that a receiver of one property compares.")
 @click.option("--overwrite", is_flag=True, help="Replace a run that is in --out.")
 @click.option(

@@ -13,7 +13,7 @@ from data.errors import HeliographError
 from data.windows import video_of
 from data.wording import counted
 from pipeline.cli.options import (
-    PATH,
+    INPUT,
     SOME_CLIPS_FAILED,
     HelpGroup,
     as_json,
@@ -44,8 +44,8 @@ FACTS = ("message", "meaning", "sure", "clip")  # what the cells after the first
         "heliograph message runs/ours clips/ --json > messages.jsonl",
     )
 )
-@click.argument("run", type=PATH)
-@click.argument("clips", nargs=-1, type=PATH, required=True)
+@click.argument("run", type=INPUT)
+@click.argument("clips", nargs=-1, type=INPUT, required=True)
 @windows
 @model_options
 @reading_limits

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.numbers import WholeNumber
-from pipeline.cli.options import PATH, HelpGroup, as_json, examples, moved_caches, named_caches
+from pipeline.cli.options import INPUT, HelpGroup, as_json, examples, moved_caches, named_caches
 from pipeline.console import ProgressBar, echo, echo_folded, echo_json, log, print_table
 
 HELP_ORDER = 75
@@ -20,8 +20,8 @@ HELP_GROUP = HelpGroup.AGENTS
         "heliograph onboard runs/ours dinov2.h5 --agent 1 --steps 2000",
     )
 )
-@click.argument("run", type=PATH)
-@click.argument("cache", type=PATH)
+@click.argument("run", type=INPUT)
+@click.argument("cache", type=INPUT)
 @click.option(
     "--agent",
     type=WholeNumber(1),

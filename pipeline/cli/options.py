@@ -23,11 +23,45 @@ SOME_CLIPS_FAILED = 3  # exit code
 
 
 class UserPath(click.Path):
-    """A path as a shell reads it: `~` is the user's home, where no such file is there."""
+    """A path as a shell reads it: `~` is the user's home, where no such file is there.
+
+    Args:
+        or_address: Whether it may be an address of the Hugging Face Hub, whose path is that of what
+            was downloaded.
+    """
+
+    def __init__(self, *, or_address: bool = False) -> None:
+        super().__init__()
+        self._or_address = or_address
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path."""
-        return home(Path(os.fsdecode(super().convert(value, param, ctx))))
+        """Return the path.
+
+        Raises:
+            HeliographError: What an address names cannot be had.
+        """
+        word = os.fsdecode(super().convert(value, param, ctx))
+        completes = ctx is not None and ctx.resilient_parsing
+        return home(Path(local(word) if self._or_address and not completes else word))
+
+
+def local(word: str) -> str:
+    """Return a word with the path of what an address in it names, which is downloaded.
+
+    `hf://user/name@v1/clips.h5` and `NAME=hf://user/name/clips.h5` hold an address; a word without
+    one stays as it is.
+
+    Raises:
+        HeliographError: It cannot be had.
+    """
+    before, scheme, rest = word.partition("hf://")
+    if not scheme or (before and not before.endswith("=")):
+        return word
+    from pipeline.hub import fetch
+
+    fetched = fetch(scheme + rest)
+    log(f"{scheme}{rest}: {fetched.address}")
+    return f"{before}{fetched.path}"
 
 
 def home(path: Path) -> Path:
@@ -45,6 +79,8 @@ def home(path: Path) -> Path:
 
 
 PATH = UserPath()
+INPUT = UserPath(or_address=True)
+"""A run, a cache or a checkpoint: a path, or `hf://user/name[@revision][/file]`."""
 
 DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
 device = click.option("--device", default="auto", help=DEVICES)
@@ -301,7 +337,7 @@ moved_caches = click.option(
 def named_caches(words: Sequence[str], option: str) -> dict[str, Path]:
     """Return caches by name: `NAME=CACHE`; one without a name is called by its file's stem."""
     caches: dict[str, Path] = {}
-    for word in words:
+    for word in map(local, words):
         name, sign, path = word.partition("=")
         name, cache = (name, Path(path)) if sign else (Path(word).stem, Path(word))
         if not name or name in caches:

@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
+    INPUT,
     PATH,
     PRECISION,
     SOME_CLIPS_FAILED,
@@ -60,7 +61,7 @@ HELP_GROUP = HelpGroup.PAPER
 @click.option(
     "--compare",
     nargs=2,
-    type=PATH,
+    type=INPUT,
     metavar="FILE FILE",
     help="Say how two such files differ, and do nothing else.",
 )

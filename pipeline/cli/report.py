@@ -9,6 +9,7 @@ import click
 from data.errors import HeliographError
 from data.wording import counted
 from pipeline.cli.options import (
+    INPUT,
     PATH,
     HelpGroup,
     examples,
@@ -28,7 +29,7 @@ HELP_GROUP = HelpGroup.AGENTS
         "heliograph report runs/ours", "heliograph report runs/ours -o page.html --clips clips/"
     )
 )
-@click.argument("run", type=PATH)
+@click.argument("run", type=INPUT)
 @click.option("-o", "--out", type=PATH, help="Page to write.", show_default="RUN/report.html")
 @click.option(
     "--clips",

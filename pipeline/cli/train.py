@@ -10,7 +10,7 @@ import click
 
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
-from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, show_run
+from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, local, show_run
 from pipeline.cli.outputs import require_free, require_page
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
 from pipeline.console import ProgressBar, echo_json, log
@@ -160,6 +160,7 @@ def train(
 
     settings["tie_margin"] = dict(tie_margin) or None
     caches, words = split_words(caches, swept=bool(sweeps))
+    caches = tuple(map(local, caches))
     if sweeps and watched is not None:
         raise click.UsageError("--watch follows one training, not those of a --sweep")
     if power:

@@ -13,7 +13,7 @@ import numpy as np
 from data import cache
 from data.cache import Features
 from data.errors import HeliographError, InvalidValueError
-from data.files import sha256_file, version_of
+from data.files import hub_address, sha256_file, version_of
 from data.levels import merged_values, snapped
 from pipeline.dataset.blocks import clip_blocks
 from pipeline.dataset.examples import Examples
@@ -37,10 +37,14 @@ class CacheSource:
 
     @classmethod
     def of(cls, path: Path, features: Features, *, name: str = "") -> CacheSource:
-        """Describes a cache that has just been loaded from `path`; its name is the file's stem."""
+        """Describes a cache that has just been loaded from `path`; its name is the file's stem.
+
+        In the Hugging Face Hub's cache a path has repository and commit, which what it links to has
+        not.
+        """
         _, steps, dim = features.features.shape
         return cls(
-            path.resolve(),
+            path.absolute() if hub_address(path.absolute()) else path.resolve(),
             features.content_sha256,
             features.fingerprint,
             features.sampler,

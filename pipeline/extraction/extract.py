@@ -88,7 +88,8 @@ def extract(
             as an earlier run recorded them is known by the hash that it had.
         join: whether other processes, on any hosts, extract the same clips into `out` at the same
             time: each takes some, and the last one to finish writes the cache.
-        retry_failed: whether clips at which other processes of `join` failed are tried again.
+        retry_failed: whether clips are tried again of which two decoders have died, and with `join`
+            those at which other processes failed.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays.
         progress: called after every clip, one call at a time, from several threads.
@@ -134,7 +135,14 @@ def extract(
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         source = JobSource(
-            clips, journal, settings, repair or {}, windows, objects, rehash=rehash or bool(repair)
+            clips,
+            journal,
+            settings,
+            repair or {},
+            windows,
+            objects,
+            rehash=rehash or bool(repair),
+            retry_failed=retry_failed or bool(repair),
         )
         writer = ShardWriter(journal, np.dtype(dtype))
         try:

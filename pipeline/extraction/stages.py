@@ -27,6 +27,8 @@ from data.errors import HeliographError, OutOfMemoryError
 from data.files import HashedFile, version_of
 from data.video import (
     KILLED,
+    TIMEOUT,
+    DecoderEnded,
     FrameBatch,
     Job,
     Outcome,
@@ -38,6 +40,7 @@ from data.windows import Window, Windows, video_of
 from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.thumbnails import thumbnails_of
 
+MOST_DEATHS = 2  # of processes that decode, after which a clip is put aside
 UNWRITTEN_CLIPS = 32  # how far the writer may lag behind the backbone
 
 
@@ -129,6 +132,10 @@ class ExtractionJournal:
         """Return the hash of a file that is as it was when it was hashed; None if it is not."""
         return self._store.sources.find(path)
 
+    def deaths(self, clip: Clip, source: HashedFile) -> int:
+        """Return how often a process has died while it decoded a clip of this file."""
+        return self._store.deaths.get((clip.id, source.sha256), 0)
+
     def record_source(self, path: Path, source: HashedFile) -> None:
         """Note the hash of a file, which need not be read again."""
         self._store.sources.add(path, source)
@@ -215,6 +222,7 @@ class JobSource:
         objects: Mapping[str, str] | None = None,
         *,
         rehash: bool = False,
+        retry_failed: bool = False,
     ) -> None:
         """Prepare the jobs.
 
@@ -226,6 +234,7 @@ class JobSource:
             windows: how each clip is cut; None: it is not.
             objects: id of a clip -> object of its windows, as `objects_of_videos` gives it.
             rehash: whether to read also files that are as they were when they were hashed.
+            retry_failed: whether to decode clips of which several processes have died.
         """
         self._clips = clips
         self._journal = journal
@@ -233,7 +242,7 @@ class JobSource:
         self._expected_sha256 = expected_sha256
         self._windows = windows
         self._objects = objects or {}
-        self._rehash = rehash
+        self._rehash, self._retry_failed = rehash, retry_failed
         self._sources: dict[str, HashedFile] = {}
         self._cut: dict[str, list[Clip]] = {}  # the windows of each clip that could be cut
         self._info: dict[str, VideoInfo] = {}  # what is known of its file
@@ -275,6 +284,11 @@ class JobSource:
             return False
         self._sources[clip.id] = source
         self._journal.record_source(clip.path, source)
+        deaths = self._journal.deaths(clip, source)
+        if deaths >= MOST_DEATHS and not self._retry_failed:
+            reason = f"{deaths} decoders died of it: it is put aside (--retry-failed tries again)"
+            self._journal.fail(clip, reason, {**source_details(source), "deaths": deaths})
+            return False
         return self._windows is not None or not self._journal.keep(clip, source)
 
     def clips(self) -> list[Clip]:
@@ -316,6 +330,9 @@ class JobSource:
             details |= _stream_details(info)
         if source is not None:
             details |= source_details(source)
+            died = isinstance(error, DecoderEnded) and not error.reason.startswith(TIMEOUT)
+            if died and outcome.window is None:
+                details["deaths"] = self._journal.deaths(clip, source) + 1
         self._journal.fail(clip, _reason(error), details)
         return None
 

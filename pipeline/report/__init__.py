@@ -15,6 +15,7 @@ from pipeline.report.overview import (
     write_comparison,
     write_sweep_report,
 )
+from pipeline.report.provenance import command_to_repeat, provenance
 from pipeline.report.report import (
     FOLDER,
     is_page_of,
@@ -23,7 +24,13 @@ from pipeline.report.report import (
     template,
     write_report,
 )
-from pipeline.report.summary import baseline_name, interval_of
+from pipeline.report.summary import (
+    baseline_meaning,
+    baseline_name,
+    headline,
+    interval_of,
+    missing_baselines,
+)
 from pipeline.report.text import (
     p_text,
     score_rows,
@@ -33,7 +40,7 @@ from pipeline.report.text import (
     show_power,
     structure_rows,
 )
-from pipeline.report.thumbnails import scene_pictures
+from pipeline.report.thumbnails import Thumbnails, page_thumbnails, scene_pictures
 
 __all__ = [
     "FOLDER",
@@ -41,8 +48,12 @@ __all__ = [
     "IntervalPanel",
     "IntervalRow",
     "LivePage",
+    "Thumbnails",
+    "baseline_meaning",
     "baseline_name",
+    "command_to_repeat",
     "corpus_of",
+    "headline",
     "interval_of",
     "is_live_page",
     "is_page_of",
@@ -51,9 +62,12 @@ __all__ = [
     "labels_path",
     "list_runs",
     "listing_rows",
+    "missing_baselines",
     "open_run",
     "p_text",
     "page_path",
+    "page_thumbnails",
+    "provenance",
     "require_not_of_sweep",
     "run_table",
     "scene_pictures",

@@ -36,6 +36,7 @@ from pipeline.runs.replacement import (
 )
 from pipeline.runs.results import HistoryRow, SeedResult
 from pipeline.runs.run import BROKEN, MOST_SEEDS, Run, load, load_inputs, without_nan
+from pipeline.runs.sharing import PATTERNS, copy_run, write_shared
 from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "CONTROL",
     "MOST_SEEDS",
     "PAGE",
+    "PATTERNS",
     "SCORES",
     "UNFINISHED",
     "AccuracyEstimate",
@@ -63,6 +65,7 @@ __all__ = [
     "SeedShare",
     "Spread",
     "add_control",
+    "copy_run",
     "description",
     "find_leaks",
     "finish_move",
@@ -80,4 +83,5 @@ __all__ = [
     "summarise",
     "without_nan",
     "write_run",
+    "write_shared",
 ]

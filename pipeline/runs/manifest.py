@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 from data import screening
 from data.errors import HeliographError
-from data.files import as_bytes, atomic_write, open_regular, version_of
+from data.files import as_bytes, atomic_write, hub_address, open_regular, version_of
 from data.lock import BusyError, Lock
 from data.versions import other_schema
 
@@ -231,7 +231,15 @@ class RunFiles:
                     self._kept[name] = version, content
 
     def require_own(self, *names: str) -> None:
-        """Raise HeliographError where writing these files would go through a link."""
+        """Raise HeliographError where writing these files would go through a link.
+
+        Nothing is written into the Hugging Face Hub's cache either, where files may be no links.
+        """
+        if address := hub_address(self.root.absolute()):
+            raise HeliographError(
+                f"{address} is not written: it is on the Hugging Face Hub; "
+                f"`heliograph hub pull {address} -o RUN` makes a run of your own of it"
+            )
         for path in (self.root / name for name in (MANIFEST, *names)):
             if path.is_symlink():
                 copy = shlex.join(["cp", "-rL", str(self.root), "COPY"])

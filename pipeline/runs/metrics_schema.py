@@ -713,6 +713,11 @@ class RunMetrics(Record):
         default=None,
         description="the checkpoint that import-checkpoint read; absent for what was trained here",
     )
+    pulled_from: str | None = Field(
+        default=None,
+        description="of a run that `hub pull` fetched, its address on the Hugging Face Hub, with "
+        "the commit: `hf://user/name@COMMIT`",
+    )
     control: ControlMetrics | None = Field(
         default=None,
         description="the one-head control (train --control): `folder`, `heads`, `vocab`, and the "

@@ -21,7 +21,7 @@ import dataclasses
 import json
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -491,10 +491,20 @@ def load_inputs(run: Run, moved: Mapping[str, Path] | None = None) -> RunInputs:
     united, shared = unite_objects(inputs)
     if not shared.united or not run.has("messages.jsonl"):
         return inputs
-    # Older runs were trained without: the objects of the split are those in the messages.
-    objects = {line["clip"]: line["object"] or "" for line in run.messages()}
-    known = [objects.get(clip) for clip in inputs.clips.clip_id]
-    return united if known == list(united.clips.object) else inputs
+    # Older runs were trained without: the objects of the split are those in the messages, clip by
+    # clip of the cache. In a run that was shared they have other names.
+    objects = [line["object"] or "" for line in run.messages()]
+    return united if _same_groups(objects, united.clips.object) else inputs
+
+
+def _same_groups(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether two lists are equal but for a renaming.
+
+    >>> _same_groups(["a", "b", "a"], ["x", "y", "x"]), _same_groups(["a", "b"], ["x", "x"])
+    (True, False)
+    """
+    pairs = set(zip(names, others, strict=False))
+    return len(names) == len(others) and len(pairs) == len(set(names)) == len(set(others))
 
 
 def _find_cache(run: Run, source: CacheSource) -> Path:

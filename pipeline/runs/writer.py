@@ -75,7 +75,7 @@ def write_run(
         text = _messages_text(features, config, result.labels, result)
         files.write(f"{NULL}/{result.seed}/messages.jsonl", text)
     history = [row for result in results for row in result.history]
-    files.write("history.csv", _history_text(history))
+    files.write("history.csv", history_text(history))
     metrics = summarise(config, results, notes=notes).to_json()
     if null:
         metrics["shuffled_labels"] = _null_accuracy(summarise(config, null)).to_json()
@@ -108,7 +108,7 @@ def add_control(run: Run, control: Run) -> None:
         for source in (run, control):
             content = io.BytesIO(source.files.read(f"{place}model.pt"))
             weights |= torch.load(content, weights_only=True)
-        run.write(f"{place}model.pt", _saved(weights))
+        run.write(f"{place}model.pt", saved_weights(weights))
     config = control.config
     sizes = {"folder": control.folder.name, "heads": config.heads, "vocab": config.vocab}
     run.add_metrics({"control": sizes | control.metrics().to_json()})
@@ -204,10 +204,10 @@ def _model_files(config: TrainConfig, result: SeedResult) -> Iterator[tuple[str,
         for name, value in state.items()
     }
     yield "model.safetensors", safetensors.torch.save(flat)
-    yield "model.pt", _saved(parts)
+    yield "model.pt", saved_weights(parts)
 
 
-def _saved(weights: Mapping[str, Mapping[str, Tensor]]) -> bytes:
+def saved_weights(weights: Mapping[str, Mapping[str, Tensor]]) -> bytes:
     """Return a `.pt` file; torch itself makes no sentence of a full disk."""
     content = io.BytesIO()
     torch.save(dict(weights), content)
@@ -239,7 +239,8 @@ def _messages_text(
     return "".join(f"{line}\n" for line in lines)
 
 
-def _history_text(rows: Sequence[HistoryRow]) -> str:
+def history_text(rows: Sequence[HistoryRow]) -> str:
+    """Return the content of a `history.csv`."""
     text = io.StringIO()
     writer = csv.DictWriter(
         text, [f.name for f in dataclasses.fields(HistoryRow)], lineterminator="\n"

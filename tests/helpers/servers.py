@@ -32,10 +32,14 @@ class Server:
 
 
 @contextmanager
-def serve(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[Server]:
+def serve(
+    answer: Callable[[str, str, dict[str, str]], Answer],
+    take: Callable[[str, str, dict[str, str], bytes], Answer] | None = None,
+) -> Iterator[Server]:
     """Serve what a function returns for a method, a path and the headers of a request.
 
-    A body that is shorter than its Content-Length is a connection that was cut.
+    What is sent to it (POST, PUT) goes to `take`, with its body. A body that is shorter than its
+    Content-Length is a connection that was cut.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,7 +48,11 @@ def serve(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[Serv
         def answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             server.requests.append((self.command, self.path, headers))
-            status, fields, body = answer(self.command, self.path, headers)
+            if self.command in ("POST", "PUT") and take is not None:
+                sent = self.rfile.read(int(headers.get("content-length", 0)))
+                status, fields, body = take(self.command, self.path, headers, sent)
+            else:
+                status, fields, body = answer(self.command, self.path, headers)
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(body))} | fields).items():
                 self.send_header(name, value)
@@ -54,7 +62,7 @@ def serve(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[Serv
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_GET = do_HEAD = answer  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

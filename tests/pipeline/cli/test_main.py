@@ -38,8 +38,8 @@ def test_every_command_explains_itself():
     names = main.list_commands(context)
     assert names == [
         "demo", "simulate", "index", "extract", "cache", "train", "evaluate", "onboard", "runs",
-        "compare", "message", "report", "experiment", "phase87", "probe", "backbones", "doctor",
-        "import-checkpoint",
+        "compare", "message", "report", "hub", "experiment", "phase87", "probe", "backbones",
+        "doctor", "import-checkpoint",
     ]  # fmt: skip
     for name in names:
         shown = run(name, "--help")
@@ -109,11 +109,11 @@ def test_a_new_file_adds_a_command(tmp_path, monkeypatch):
 
 
 def test_the_lists_of_commands_cut_no_sentence_short():
-    for group in ((), ("cache",), ("index",)):
+    for group in ((), ("cache",), ("index",), ("hub",)):
         listed = run(*group, "--help").output.partition("--help")[2]
         assert listed
         assert "..." not in listed
-    names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-6:]]
+    names = [line.split()[0] for line in run("cache", "--help").output.splitlines()[-7:]]
     assert names == ["info", "verify", "label", "merge", "consolidate", "import", "export"]
 
 

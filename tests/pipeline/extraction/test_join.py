@@ -72,9 +72,6 @@ def test_windows_do_not_join(films, tmp_path, tiny):
     shown = run("extract", films, "-o", tmp_path / "c.h5", "--join", "--every", 1)
     assert shown.exit_code == 2
     assert "--join does not cut windows: give each process a --part instead" in shown.stderr
-    shown = run("extract", films, "-o", tmp_path / "c.h5", "--retry-failed")
-    assert shown.exit_code == 2
-    assert "--retry-failed goes with --join" in shown.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["films"]
 
 

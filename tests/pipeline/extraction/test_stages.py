@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -362,3 +363,44 @@ def test_stretches_of_one_file_hash_it_once(folder, tmp_path, tiny, monkeypatch)
     settings = {"backbone": tiny(), "sampling": SAMPLING, "workers": 1}
     assert extract(stretches, tmp_path / "c.h5", **settings).done == 3
     assert hashed == ["5.mp4"]
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_a_clip_of_which_two_decoders_died_is_put_aside(clips, tmp_path, tiny, monkeypatch, join):
+    receive, submit, killed = _Worker.receive_hash, _Worker.submit, []
+
+    def dies(self: _Worker, job: Job, act: Callable[[], object]) -> object:
+        if job.path != clips[1].path:
+            return act()
+        os.kill(self.process.pid, signal.SIGSTOP)  # it decodes nothing before it dies
+        done = act()
+        killed.append(job.path)
+        os.kill(self.process.pid, signal.SIGKILL)
+        return done
+
+    def hashed(self: _Worker) -> object:
+        return dies(self, self.job, lambda: receive(self))
+
+    def submitted(self: _Worker, job: Job) -> object:
+        if job.wanted is not None:  # it dies once its file is hashed
+            return submit(self, job)
+        return dies(self, job, lambda: submit(self, job))
+
+    monkeypatch.setattr(_Worker, "receive_hash", hashed)
+    monkeypatch.setattr(_Worker, "submit", submitted)
+    target, some = tmp_path / "c.h5", clips[:2]
+    settings = {"backbone": tiny(), "sampling": SAMPLING, "workers": 1, "join": join}
+    for _ in range(2):
+        found = extract(some, target, **settings)
+        assert "the decoder was killed" in found.failed["1"]
+    assert len(killed) == 2
+    for _ in range(2):
+        found = extract(some, target, **settings)
+        assert found.failed["1"] == (
+            "2 decoders died of it: it is put aside (--retry-failed tries again)"
+        )
+    assert len(killed) == 2
+    monkeypatch.setattr(_Worker, "receive_hash", receive)
+    monkeypatch.setattr(_Worker, "submit", submit)
+    assert extract(some, target, **settings, retry_failed=True).failed == {}
+    assert cache.load(target).clip_id == ["0", "1"]
