@@ -355,7 +355,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise write_error(path, error) from error
 
 
-def atomic_write(path: Path, content: bytes | str) -> None:
+def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     """Write a file at once, as `replacing` does; text becomes UTF-8.
 
     Raises:
@@ -363,7 +363,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         UnsafeFileError: Something else than a file is at `path`, or a file with several names.
     """
     with replacing(path) as file:
-        file.write(as_bytes(content))
+        file.write(content if isinstance(content, memoryview) else as_bytes(content))
 
 
 def write_once(path: Path, content: bytes | str) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -511,7 +512,7 @@ class Export:
     A format that is a folder has no bytes, but a function that writes it.
     """
 
-    content: bytes = b""
+    content: bytes | memoryview = b""
     left_out: Sequence[str] = ()
     write_folder: Callable[[Path], None] | None = None
 
@@ -528,17 +529,15 @@ def encode_pt(features: Features, property: str) -> Export:
         InvalidValueError: There is no such label.
         InterchangeError: No clip has a known label.
     """
-    import torch
-
     if property not in features.labels:
         known = ", ".join(features.labels) or "none"
         raise InvalidValueError(f"there is no label {property!r} to export; the labels are {known}")
     unknown = np.isnan(features.labels[property])
     if len(features) and unknown.all():
         raise InterchangeError(f"no clip has a known {property}, so there is nothing to export")
-    known_clips = features.select(np.flatnonzero(~unknown))
+    known_clips = features.select(np.flatnonzero(~unknown)) if unknown.any() else features
     content = {
-        "features": torch.from_numpy(np.ascontiguousarray(known_clips.features)),
+        "features": _tensor(known_clips.features),
         "obj_names": list(known_clips.object),
         f"{property}_values": np.array(known_clips.labels[property], dtype=np.float64),
         "scenario": "+".join(sorted(set(known_clips.scenario))),
@@ -547,13 +546,22 @@ def encode_pt(features: Features, property: str) -> Export:
     return Export(_saved(content), left_out)
 
 
-def _saved(content: Mapping[str, Any]) -> bytes:
+def _tensor(features: Any) -> Any:
+    """Return features as a tensor of the same memory, which is only read."""
+    import torch
+
+    with warnings.catch_warnings():  # those of a mapped file cannot be written
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(features))
+
+
+def _saved(content: Mapping[str, Any]) -> memoryview:
     """Return what `torch.save` writes; in memory, so that a full disk raises our error."""
     import torch
 
     memory = io.BytesIO()
     torch.save(dict(content), memory)
-    return memory.getvalue()
+    return memory.getbuffer()
 
 
 def write_pt(content: Mapping[str, Any], path: Path | str) -> None:
@@ -565,7 +573,7 @@ def write_pt(content: Mapping[str, Any], path: Path | str) -> None:
     _write(Path(path), _saved(content))
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | memoryview) -> None:
     atomic_write(path, content)
     record(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
@@ -683,7 +691,8 @@ _TEXT = ("clip_id", "object", "scenario", "source_sha256")
 
 
 def _numbers(features: Features) -> dict[str, NDArray[Any]]:
-    columns = {name: getattr(features, name) for name in ("features", "frame_index", "pts_seconds")}
+    names = ("features", "frame_index", "pts_seconds")
+    columns = {name: np.asarray(getattr(features, name)) for name in names}
     if features.thumbnails.size:
         columns["thumbnails"] = np.asarray(features.thumbnails)
     if features.without_thumbnails.any():

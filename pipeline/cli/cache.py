@@ -338,7 +338,7 @@ def export(path: Path, out: Path, label: str, overwrite: bool) -> None:
     from data.interchange import encode, export_format, write_export
 
     export_format(out)  # a wrong name fails at once
-    exported = encode(store.load(path), out, property=label)
+    exported = encode(store.load(path, mapped=True), out, property=label)
     if exported.left_out:
         some = ", ".join(exported.left_out[:3]) + (", ..." if len(exported.left_out) > 3 else "")
         left_out = counted(len(exported.left_out), "clip")

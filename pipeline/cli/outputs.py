@@ -98,7 +98,7 @@ def require_page(path: Path, option: str = "--out") -> None:
         raise click.UsageError(f"{option} writes a page, so {path} must end in .html")
 
 
-def has_content(path: Path, content: bytes) -> bool:
+def has_content(path: Path, content: bytes | memoryview) -> bool:
     """Return whether a regular file holds exactly these bytes."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):

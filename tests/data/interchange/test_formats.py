@@ -11,6 +11,7 @@ from data.errors import InvalidValueError
 from data.files import sha256_file
 from data.interchange import InterchangeError, export, import_pt, read_pt
 from data.interchange import formats as interchange
+from tests.helpers.memory import peak_memory
 from tests.helpers.paper_files import make_paper_features, make_paper_static, save_pt
 
 torch = pytest.importorskip("torch")
@@ -258,3 +259,30 @@ class TestExport:
         assert list(interchange.EXPORTERS) == [
             ".pt", ".npz", ".safetensors", ".parquet", ".arrow", ".lance",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".npz", ".safetensors"])
+def test_a_mapped_cache_is_exported_to_the_same_bytes(features, suffix, tmp_path):
+    save(features, tmp_path / "a.h5")
+    encoded = [
+        bytes(
+            interchange.encode(load(tmp_path / "a.h5", mapped=mapped), Path("a" + suffix)).content
+        )
+        for mapped in (False, True)
+    ]
+    assert encoded[0] == encoded[1]
+
+
+def test_a_pt_is_made_with_one_copy_of_the_features(features):
+    interchange.encode_pt(features, "mass")  # torch is loaded
+    many = Features(
+        features=np.ones((2000, 8, 256), np.float16),
+        clip_id=[str(number) for number in range(2000)],
+        object=["o"] * 2000,
+        scenario=[""] * 2000,
+        labels={"mass": np.arange(2000.0)},
+        fingerprint={"name": "fake"},
+    )
+    with peak_memory() as peak:
+        interchange.encode_pt(many, "mass")
+    assert peak.bytes < 1.3 * many.features.nbytes
