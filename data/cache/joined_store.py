@@ -47,6 +47,7 @@ from data.cache.ledger import (
     read_ledger,
     read_new_entries,
 )
+from data.cache.parts import finish_staging
 from data.cache.shard_store import NOTE, ShardStore, read_note
 from data.clips import Clip
 from data.files import (
@@ -365,6 +366,7 @@ class JoinedStore(ShardStore):
         return self.target
 
     def _consolidate(self, clips: Sequence[Clip]) -> None:
+        finish_staging(self._staging, self.target)
         self._read_target()
         self.refresh()
         for clip in clips:

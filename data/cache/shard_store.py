@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -33,7 +34,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from data.cache import batches
 from data.cache.batches import Batch
-from data.cache.errors import CacheError, DamagedCacheError, shards_of
+from data.cache.errors import INDEX, CacheError, DamagedCacheError, shards_of
 from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import (
     SCHEMA_VERSION,
@@ -43,7 +44,7 @@ from data.cache.hdf5_reader import (
     screen_all,
 )
 from data.cache.hdf5_writer import WRITERS, write_cache
-from data.cache.joining import IDENTITY_FIELDS
+from data.cache.joining import IDENTITY_FIELDS, join
 from data.cache.ledger import (
     RecordedSources,
     append_entries,
@@ -53,15 +54,15 @@ from data.cache.ledger import (
     ledger_path,
     read_ledger,
 )
+from data.cache.parts import finish_staging, write_as_it_fits
 from data.cache.rows import (
     CacheRow,
     cache_rows,
     relabelled,
     stack_rows,
     with_known_labels,
-    write_rows,
 )
-from data.cache.verification import is_intact, is_shard, read_to_copy
+from data.cache.verification import files_to_copy, is_intact, is_shard
 from data.clips import Clip, ClipError
 from data.differences import first_difference
 from data.duplicates import Contradiction, share_objects
@@ -92,7 +93,7 @@ class ShardStore:
     block ends. Any thread may call.
 
     Args:
-        target: The cache to write; what it holds already is kept.
+        target: The cache to write, which may be a folder of parts; what it holds is kept.
         fingerprint: What all features of the cache share, with `sampler` and `decoder`.
         sampler: How frames are chosen.
         decoder: What decodes them.
@@ -149,8 +150,9 @@ class ShardStore:
         """What `consolidate` has to say about clips that share an object now."""
         self._videos: dict[str, str] = {}  # clips that are cut, or failed -> hash of their file
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
-        for written in (self.target, ledger_path(self.target)):
-            require_own_file(written)  # now, and not after hours of extraction
+        if not (self.target / INDEX).exists():
+            require_own_file(self.target)  # now, and not after hours of extraction
+        require_own_file(ledger_path(self.target))
         if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
             kind = "a symbolic link" if self.parts.is_symlink() else "something else"
             raise UnsafeFileError(
@@ -160,6 +162,8 @@ class ShardStore:
         self._lock: Lock | None = None
         try:
             self._acquire()
+            if self._lock is not None:
+                finish_staging(self._staging, self.target)
             self._read_target()
             self._open_parts()
             self.forget(repair)
@@ -174,26 +178,34 @@ class ShardStore:
         self._lock = Lock(self.parts / "lock", self.target)
 
     def _read_target(self) -> None:
-        self._target_version = version_of(self.target)
-        self._existing: CacheMetadata | None = None
+        self._target_version = self._version()
+        self._files: list[tuple[Path, CacheMetadata]] = []  # of `target`
         try:
             if os.path.lexists(self.target):
-                metadata = read_to_copy(self.target)
-                self._existing = metadata if len(metadata.clips) else None
+                self._files = files_to_copy(self.target)
         except DamagedCacheError:
             raise
         except CacheError as error:
             raise CacheError(f"{error}; {_ANOTHER}") from error
-        self._existing_rows: dict[str, int] = {}
+        tables = [metadata.clips for _, metadata in self._files if len(metadata.clips)]
+        self._existing = join(tables) if len(tables) > 1 else next(iter(tables), None)
+        self._existing_rows: dict[str, tuple[int, int]] = {}  # key -> file and row
         if self._existing:
             self._refuse_other(
-                self.target, {name: getattr(self._existing.clips, name) for name in IDENTITY_FIELDS}
+                self.target, {name: getattr(self._existing, name) for name in IDENTITY_FIELDS}
             )
-            self._existing_rows = {
-                key: row for row, key in enumerate(self._existing.clips.key) if key
-            }
-            if len(self._existing.clips):
-                self._check_shape("", self._existing.clips.features)
+            for number, (_, metadata) in enumerate(self._files):
+                keys = enumerate(metadata.clips.key)
+                self._existing_rows |= {key: (number, row) for row, key in keys if key}
+            self._check_shape("", self._existing.features)
+
+    def _version(self) -> object:
+        """Return what a write of `target` changes."""
+        return version_of(self.target / INDEX if self.target.is_dir() else self.target)
+
+    @property
+    def _staging(self) -> Path:
+        return self.parts / "consolidated"
 
     def _open_parts(self) -> None:
         sweep_temporaries(self.parts)
@@ -341,9 +353,7 @@ class ShardStore:
         if self._existing:
             ids = set(clip_ids)
             self._outdated |= ids
-            for clip, key in zip(
-                self._existing.clips.clip_id, self._existing.clips.key, strict=True
-            ):
+            for clip, key in zip(self._existing.clip_id, self._existing.key, strict=True):
                 if clip in ids:
                     self._existing_rows.pop(key, None)
 
@@ -506,7 +516,7 @@ class ShardStore:
             WriteError: The disk is full or not writable; `target` stays as it was.
         """
         self.flush()
-        if version_of(self.target) != self._target_version:
+        if self._version() != self._target_version:
             self._read_target()  # on a file system without locks another process may have written
         rows = self._rows(clips)
         consolidated = self._stack(rows, clips)
@@ -518,7 +528,7 @@ class ShardStore:
                 shared = share_objects(consolidated.stretches())
             consolidated = replace(consolidated, object=shared.objects)
             self.object_note = shared.note
-        if not rows:
+        if not rows and not self.target.is_dir():
             remove_own_file(self.target)
             sync_folder(self.target.parent)
             self._read_target()
@@ -546,7 +556,7 @@ class ShardStore:
         """
         if self._existing is None:
             return
-        rows = relabelled(list(self._earlier_rows(self._existing)), clips, prune=prune)
+        rows = relabelled(list(self._earlier_rows()), clips, prune=prune)
         relabelled_clips = self._stack(rows, clips)
         if prune:
             given = {clip.id for clip in clips}
@@ -556,13 +566,13 @@ class ShardStore:
 
     def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> None:
         if not self._is_current(consolidated, rows):
-            write_rows(self.target, consolidated, rows)
+            write_as_it_fits(self.target, consolidated, rows, staging=self._staging)
             self._read_target()
 
     @property
     def clips(self) -> Features | None:
         """The clips of `target` without their features; None where it has none."""
-        return self._existing.clips if self._existing else None
+        return self._existing
 
     def require_one_unit(self, clips: Sequence[Clip]) -> None:
         """Raise `CacheError` if a label would have two units once these clips are extracted."""
@@ -583,7 +593,7 @@ class ShardStore:
         given = {clip.id for clip in clips}
         earlier: dict[str, CacheRow] = {}
         if self._existing:
-            earlier = {row.clip.id: row for row in self._earlier_rows(self._existing)}
+            earlier = {row.clip.id: row for row in self._earlier_rows()}
         rows = [
             row
             for clip, row in earlier.items()
@@ -592,14 +602,14 @@ class ShardStore:
         ]
         rows += self._given_rows(clips, earlier)
         if self._existing and self._in_place:
-            indices = {clip: index for index, clip in enumerate(self._existing.clips.clip_id)}
+            indices = {clip: index for index, clip in enumerate(self._existing.clip_id)}
             rows.sort(key=lambda row: indices.get(row.clip.id, len(indices)))
         return rows
 
     def _stack(self, rows: Sequence[CacheRow], clips: Sequence[Clip]) -> Features:
         """Return rows as one cache, with the failures of `clips` and of those before them."""
         given = {clip.id for clip in clips}
-        failed = dict(self._existing.clips.failures) if self._existing else {}
+        failed = dict(self._existing.failures) if self._existing else {}
         for clip in self._videos:
             failed.pop(clip, None)
         order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
@@ -632,13 +642,13 @@ class ShardStore:
                 self.contradictions[clip.id] = reason
         return bool(self.contradictions)
 
-    def _earlier_rows(self, existing: CacheMetadata) -> Iterator[CacheRow]:
+    def _earlier_rows(self) -> Iterator[CacheRow]:
         """Yield the rows of `target`; version 1 does not say which seconds of its file a clip is.
 
         The ledger may know them, and the key shows whether it is right.
         """
-        rows = cache_rows(self.target, existing)
-        if existing.schema_version > 1:
+        rows = chain.from_iterable(cache_rows(*file) for file in self._files)
+        if all(metadata.schema_version > 1 for _, metadata in self._files):
             yield from rows
             return
         times: dict[str, Clip] = {}
@@ -668,10 +678,11 @@ class ShardStore:
                 if before and clip.id not in self._outdated:
                     same = (clip.start, clip.end) == (before.clip.start, before.clip.end)
                     yield replace(before.relabelled(clip), tables=tables) if same else before
-            elif self._existing and key in self._existing_rows:
-                same = before is not None and before.key == key  # of equal clips it has several
-                number = before.number if before and same else self._existing_rows[key]
-                yield CacheRow.from_metadata(clip, self.target, self._existing, number, tables)
+            elif before is not None and before.key == key and key in self._existing_rows:
+                yield replace(before, clip=clip, tables=tables)
+            elif key in self._existing_rows:  # it is that of another clip of equal content
+                file, number = self._existing_rows[key]
+                yield CacheRow.from_metadata(clip, *self._files[file], number, tables)
             else:
                 shard, metadata, number = self._find_row(key)
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
@@ -685,14 +696,15 @@ class ShardStore:
 
         Another table with the same values is no reason to write it again: runs know it by its hash.
         """
-        if not self._existing or self._existing.clips.features.shape != new.features.shape:
+        if not self._existing or self._existing.features.shape != new.features.shape:
             return False
-        if any(row.path != self.target or row.number != index for index, row in enumerate(rows)):
+        places = ((path, row) for path, made in self._files for row in range(len(made.clips)))
+        if any((row.path, row.number) != place for row, place in zip(rows, places, strict=True)):
             return False
-        if self._existing.schema_version != SCHEMA_VERSION:
+        if any(metadata.schema_version != SCHEMA_VERSION for _, metadata in self._files):
             return False
         current = replace(
-            self._existing.clips,
+            self._existing,
             features=new.features,
             thumbnails=new.thumbnails,
             versions=new.versions,

@@ -15,7 +15,7 @@ from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shar
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
 from data.cache.ledger import read_ledger
 from data.cache.mapped import RowsOfFile
-from data.cache.parts import read_index, read_parts, require_parts
+from data.cache.parts import files_of_cache, read_index, read_parts, require_parts
 from data.cache.rows import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
@@ -79,6 +79,15 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
             return problems
 
 
+def files_to_copy(path: Path) -> list[tuple[Path, CacheMetadata]]:
+    """Read the files of a cache, or the parts of a folder, as `read_to_copy` does.
+
+    Raises:
+        CacheError: A file cannot be read or trusted.
+    """
+    return [(file, read_to_copy(file)) for file in files_of_cache(path)]
+
+
 def read_to_copy(path: Path) -> CacheMetadata:
     """Read a cache but its features, which are then read row by row to be written again.
 
@@ -96,6 +105,8 @@ def read_to_copy(path: Path) -> CacheMetadata:
 def is_intact(path: Path) -> bool:
     """Return whether every byte of a cache matches its seal, or a hash that the seal covers."""
     try:
+        if path.is_dir():
+            return all(is_intact(file) for file in files_of_cache(path))
         with open_cache_file(path) as file:
             return not _damage_of_seal(file) and _is_intact(path, file)
     except CacheError:
