@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 
 from backbones import BackboneError, find_entry
+from pipeline.agents import sender_class
 from pipeline.hub.lexicon_picture import in_order
 from pipeline.message import Lexicon
 from pipeline.report import (
@@ -72,6 +73,7 @@ def model_card(
         repository=repository,
         run=run,
         metrics=metrics,
+        sender=sender_class(run.config.agents, len(run.sources)).__name__,
         headline=headline(metrics),
         rows=list(_accuracies(metrics)),
         positions=[
