@@ -364,13 +364,16 @@ def require_connection(server: str) -> None:
 
 
 @contextmanager
-def hub_sentences(repository: str, revision: str | None, address: str = "") -> Iterator[None]:
+def hub_sentences(
+    repository: str, revision: str | None, address: str = "", *, hint: str = ""
+) -> Iterator[None]:
     """Turn what huggingface_hub raises into a sentence, and keep its bars to terminals.
 
     Args:
         repository: `user/name`.
         revision: Which was asked for.
         address: What the user calls what was asked for; by default the repository.
+        hint: How the sentence ends about a repository that there is not.
 
     Raises:
         HeliographError: whatever was raised.
@@ -402,7 +405,7 @@ def hub_sentences(repository: str, revision: str | None, address: str = "") -> I
         if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
             raise HeliographError(
                 f"there is no repository {repository} on {server}, or it is private: check the "
-                "name, or log in with `hf auth login` or HF_TOKEN"
+                f"name, or log in with `hf auth login` or HF_TOKEN{hint}"
             ) from error
         found = hub_error(error, repository, missing=f"the server has no {address} any more")
         if isinstance(found, DownloadError):

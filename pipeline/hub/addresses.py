@@ -181,4 +181,7 @@ def _entries(path: Path) -> Iterable[Path]:
 
 def sentences(address: HubAddress) -> AbstractContextManager[None]:
     """Turn what huggingface_hub raises about an address into a HeliographError."""
-    return downloads.hub_sentences(address.repository, address.revision, str(address))
+    repository = address.repository
+    is_model_file = address.file and address.kind == "model"
+    other = f"; a dataset's address is {SCHEME}datasets/{repository}" if is_model_file else ""
+    return downloads.hub_sentences(repository, address.revision, str(address), hint=other)
