@@ -38,7 +38,10 @@ def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
             return
         _limit_memory(job.limits)
         if hashes:
-            connection.send(_hash_of(job))
+            found = _hash_of(job)
+            connection.send(found)
+            if not isinstance(found, HashedFile):
+                continue  # nobody answers
             try:
                 if not connection.recv():
                     continue

@@ -339,9 +339,30 @@ def _restarted_flv(path: Path) -> Path:
     return patched(made, path, edit)
 
 
+def _shares(data: bytes) -> list[int]:
+    """Return where the packets of a transport stream begin that hold video."""
+    starts = range(0, len(data), 188)
+    pids = (int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF for at in starts)
+    return [at for at, pid in zip(starts, pids, strict=True) if pid == 256 and data[at + 3] & 0x10]
+
+
+def _going_on(path: Path, firsts: list[int]) -> Path:
+    """Joined transport streams whose clock goes on; the count of their packets does not."""
+    whole = b""
+    for number, first in enumerate(firsts):
+        made = bytearray(_part(path, number, first, options=X264 | {"g": "12"}).read_bytes())
+        shares = _shares(made)
+        # How many packets a part has is the encoder's choice: by chance the count would go on.
+        if whole and (whole[_shares(whole)[-1] + 3] + 1 - made[shares[0] + 3]) % 16 == 0:
+            for at in shares:
+                made[at + 3] = made[at + 3] & 0xF0 | (made[at + 3] + 1) % 16
+        whole += made
+    return _written(path, whole)
+
+
 def _m2ts(path: Path) -> Path:
     """Joined transport streams of packets with a time code each, as camcorders write them."""
-    data = joined(path.with_suffix(".ts"), [5, 30], options=_GOING_ON).read_bytes()
+    data = _going_on(path.with_suffix(".ts"), [5, 30]).read_bytes()
     packets = (data[at : at + 188] for at in range(0, len(data), 188))
     return _written(path, b"".join(bytes(4) + packet for packet in packets))
 
@@ -355,8 +376,6 @@ def _raw(path: Path) -> Path:
     return path.with_suffix(".raw")
 
 
-# Other threads write other bytes, and 64 packets a part would let their count go on at the joints.
-_GOING_ON = X264 | {"g": "12", "threads": "1"}
 HEVC = {"codec": "libx265", "options": {"x265-params": "log-level=none"}}
 VP8 = {"codec": "libvpx", "options": {"g": "12", "cpu-used": "8"}}
 MPEG2 = {"codec": "mpeg2video", "options": {"g": "12"}}
@@ -390,7 +409,7 @@ RECORDINGS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "joined_cuts_ts": ("ts", _joined_cuts),
     "joined_cuts_mpg": ("mpg", _joined_cuts),
     "going_on_m2ts": ("m2ts", _m2ts),
-    "going_on_ts": ("ts", lambda p: joined(p, [5, 30, 55], options=_GOING_ON)),
+    "going_on_ts": ("ts", lambda p: _going_on(p, [5, 30, 55])),
     "open_mpeg2_mkv": ("mkv", lambda p: cut_at(_open_mpeg2(p), p, 1)),
     "open_mpeg2_ts": ("ts", lambda p: cut_at(_open_mpeg2(p), p, 2)),
     "open_h264_mkv": ("mkv", lambda p: cut_at(_open_h264(p), p, 1)),

@@ -3,11 +3,14 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data.errors import HeliographError
+from data.files import sha256_file
 from data.video import (
     DecoderPool,
     Job,
@@ -17,6 +20,7 @@ from data.video import (
 )
 from tests.helpers import clips
 from tests.helpers.decoding import ENDLESS_OPEN, DecoderClock
+from tests.helpers.planting import plant
 
 SAMPLING = Sampling(frames=3, pad=True)
 
@@ -117,6 +121,46 @@ def gone(process: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+@pytest.mark.parametrize("kind", ["gone", "folder", "FIFO", "dangling link"])
+def test_a_file_that_cannot_be_hashed_costs_one_clip(clip_file, tmp_path, kind):
+    bad, good, hashed = tmp_path / "bad.mp4", clip_file("h264_short_gop"), []
+    if kind != "gone":
+        plant(bad, kind, tmp_path / "victim")
+
+    def wanted(source):
+        hashed.append(source.sha256)
+        return True
+
+    given = [good, bad, good, bad, bad, good]
+    jobs = [
+        Job(path=path, sampling=SAMPLING, wanted=wanted, tag=number)
+        for number, path in enumerate(given)
+    ]
+    with DecoderPool(workers=1) as pool:
+        outcomes = list(pool.map(jobs, transform=lambda batch: batch.frames.copy()))
+    assert sorted(outcome.job.tag for outcome in outcomes) == list(range(len(given)))
+    for outcome in outcomes:
+        if given[outcome.job.tag] == bad:
+            assert isinstance(outcome.error, HeliographError)
+            assert "bad.mp4" in str(outcome.error)
+        else:
+            np.testing.assert_array_equal(outcome.result, expected(good))
+    assert hashed == [sha256_file(good)] * 3
+
+
+def test_a_file_that_is_not_wanted_is_hashed_and_not_decoded(jobs):
+    first = jobs[0].path
+    asked = [
+        replace(job, wanted=lambda source: source.sha256 != sha256_file(first)) for job in jobs
+    ]
+    with DecoderPool(workers=1) as pool:
+        outcomes = list(pool.map(asked, transform=lambda batch: batch.frames.copy()))
+    wanted = [job.path for job in jobs if job.path != first]
+    assert sorted(outcome.job.path for outcome in outcomes) == sorted(wanted)
+    for outcome in outcomes:
+        np.testing.assert_array_equal(outcome.result, expected(outcome.job.path))
 
 
 def test_a_hang_ends_as_one_failed_clip(clip_file, tmp_path, monkeypatch):

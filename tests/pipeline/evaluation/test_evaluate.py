@@ -87,6 +87,7 @@ def test_every_key_is_there(metrics):
     others = {
         "control",
         "imported_from",
+        "pulled_from",
         "game",
         "unchecked",
         "leaks",

@@ -109,7 +109,7 @@ def test_what_others_are_at_is_left_to_them(films, tmp_path, tiny, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize("count", [1, 3, pytest.param(8, marks=pytest.mark.soak)])
 def test_processes_that_are_killed(count, tmp_path, tiny):
     films, plain, joined = tmp_path / "films", tmp_path / "plain.h5", tmp_path / "joined.h5"
     films.mkdir()
