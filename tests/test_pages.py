@@ -50,8 +50,6 @@ LEFT_OUT = {
     "make demo": "tests/pipeline/cli/test_demo.py, a small one",
     "pip install .": "tests/tools/test_install.py",
     "heliograph experiment all": "takes hours; tests/pipeline/experiments run each recipe, small",
-    "heliograph extract clips.csv -o parts/": "a task of Slurm; .../extraction/test_part.py",
-    "heliograph cache merge parts/": "what those tasks make; .../extraction/test_part.py",
 }
 """Commands that are not run here, by their first words, and what runs them, or why nothing does."""
 
