@@ -244,7 +244,7 @@ COMMANDS: tuple[WritingCommand, ...] = (
         "export safetensors", ("cache", "export", "a.h5", "-o", "e.safetensors"), caches
     ),
     WritingCommand(
-        "train", TRAIN, caches, again=(*TRAIN, "--resume"), reads="run", parts=6, error_parts=10
+        "train", TRAIN, caches, again=(*TRAIN, "--resume"), reads="run", parts=8, error_parts=16
     ),
     WritingCommand(
         "train with control", (*TRAIN, "--control"), caches,
@@ -269,7 +269,7 @@ COMMANDS: tuple[WritingCommand, ...] = (
     WritingCommand(
         "import-checkpoint",
         ("import-checkpoint", "checkpoint.pt", "-o", "run", "--cache", "grid.h5"),
-        checkpoint, reads="run", parts=8, error_parts=10,
+        checkpoint, reads="run", parts=16, error_parts=20,
     ),
     WritingCommand(
         "index", ("index", "physics101", "tree", "--scenario", "fall", "-o", "lists/f.jsonl"), tree
@@ -279,8 +279,8 @@ COMMANDS: tuple[WritingCommand, ...] = (
     ),
     WritingCommand("simulate in processes", (*SIMULATE, "--workers", "2"), nothing, kills="random"),
     WritingCommand(
-        "experiment", EXPERIMENT, recipe_with_features, reads="out/small/runs/one", parts=8,
-        error_parts=10, errnos=2, kills="place",
+        "experiment", EXPERIMENT, recipe_with_features, reads="out/small/runs/one", parts=20,
+        error_parts=20, errnos=2, kills="place",
     ),
     WritingCommand("experiment from nothing", EXPERIMENT, recipe, kills="random"),
 )  # fmt: skip
