@@ -116,7 +116,7 @@ def arrays(suffix: str, choice: random.Random, count: int) -> Counter[str]:
         "safetensors": mutations.mutated_safetensors,
     }[suffix]
     content = sound.read_bytes()
-    _succeed("cache", "import", str(sound), "-o", "out.h5")
+    _succeed("cache", "import", str(sound), "-o", "read.h5")
 
     def make(path: Path) -> None:
         mutate(content, path, choice)
