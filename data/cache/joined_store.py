@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
 from data.cache.features import Features
@@ -120,8 +120,9 @@ class _Batch:
 class JoinedStore(ShardStore):
     """Collector of the features of clips that several processes share; use it in a `with` block.
 
-    `offer` gives the clips that nobody is at, `add` and `fail` take what became of them, `flush`
-    makes that known to the others, and `finish` writes the cache where every clip is done.
+    `offer` gives the clips that nobody is at, and `add` and `fail` take what became of them: it is
+    written, and known to the others, with the next batch, after `BATCH_CLIPS` clips or
+    `BATCH_SECONDS`, or by `flush`. `finish` says which clips are left.
 
     Args:
         target: The cache to write; what it holds already is kept.
@@ -340,30 +341,13 @@ class JoinedStore(ShardStore):
     def is_done(self, clip: Clip, source_sha256: str, **details: Any) -> bool:
         """Return whether the features of this clip are there already, in a shard of any process."""
         with self._guard:
-            key = self.key(clip, source_sha256)
-            if key not in self._existing_rows and key not in self._places:
-                return False
-            self._keys[clip.id] = key
-            details["source_sha256"] = source_sha256
-            self._note(entry_of(clip, "kept", key=key, **details))
-            return True
+            return super().is_done(clip, source_sha256, **details)
 
-    def add(
-        self,
-        clip: Clip,
-        features: NDArray[Any],
-        frame_index: NDArray[np.int64],
-        pts_seconds: NDArray[np.float64],
-        *,
-        source_sha256: str,
-        thumbnails: NDArray[np.uint8] | None = None,
-        **details: Any,
-    ) -> None:
-        """Take the features of a clip; arguments and errors are those of `ShardStore.add`.
+    def _has_shard(self, key: str, clip: Clip) -> bool:
+        return key in self._places
 
-        They are written with the next batch: after `BATCH_CLIPS` clips or `BATCH_SECONDS`.
-        """
-        row = self._row_of(clip, features, frame_index, pts_seconds, source_sha256, thumbnails)
+    def _keep(self, clip: Clip, row: Features, details: Mapping[str, Any]) -> None:
+        """Have a clip's features written with the next batch."""
         with self._guard:
             if self._batch.rows and _shapes(self._batch.rows[0]) != _shapes(row):
                 self.flush()
@@ -373,19 +357,14 @@ class JoinedStore(ShardStore):
             self._batch.details.append(details)
             self._flush_if_due()
 
-    def fail(
-        self, clip: Clip, reason: str, *, source_sha256: str | None = None, **details: Any
-    ) -> None:
+    def fail(self, clip: Clip, reason: str, **details: Any) -> None:
         """Record that a clip could not be extracted, and why, as `ShardStore.fail` does."""
         with self._guard:
-            self._note_failure(clip.id, reason, source_sha256)
-            if source_sha256 is not None:
-                details["source_sha256"] = source_sha256
-            self._note(entry_of(clip, "failed", reason=reason, **details))
+            super().fail(clip, reason, **details)
 
-    def _note(self, entry: dict[str, Any]) -> None:
+    def _record(self, clip: Clip, outcome: str, **details: Any) -> None:
         self._begin_batch()
-        self._batch.entries.append(entry)
+        self._batch.entries.append(entry_of(clip, outcome, **details))
         self._flush_if_due()
 
     def _begin_batch(self) -> None:

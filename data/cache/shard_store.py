@@ -246,20 +246,27 @@ class ShardStore:
         If so the ledger notes it, with more details. A damaged shard of the clip is removed.
         """
         key = self.key(clip, source_sha256)
-        shard = self._shard(key)
-        if key not in self._existing_rows:
-            if not os.path.lexists(shard):
-                return False
-            if not self._is_sound(key):
-                remove_own_file(shard)
-                append_to_ledger(
-                    self.target, clip, "damaged", key=key, reason=f"{shard} is damaged"
-                )
-                return False
+        if key not in self._existing_rows and not self._has_shard(key, clip):
+            return False
         self._keys[clip.id] = key
         details["source_sha256"] = source_sha256
-        append_to_ledger(self.target, clip, "kept", key=key, **details)
+        self._record(clip, "kept", key=key, **details)
         return True
+
+    def _has_shard(self, key: str, clip: Clip) -> bool:
+        """Return whether a shard has the features of a clip; a damaged one is removed."""
+        shard = self._shard(key)
+        if not os.path.lexists(shard):
+            return False
+        if not self._is_sound(key):
+            remove_own_file(shard)
+            self._record(clip, "damaged", key=key, reason=f"{shard} is damaged")
+            return False
+        return True
+
+    def _record(self, clip: Clip, outcome: str, **details: Any) -> None:
+        """Note in the ledger what became of a clip."""
+        append_to_ledger(self.target, clip, outcome, **details)
 
     def _read_shard(self, key: str) -> CacheMetadata | None:
         """Read the shard of a key but its features; None if it is damaged or of another key."""
@@ -320,23 +327,6 @@ class ShardStore:
             CacheError: The features are not finite, or not of the shape of the others.
             WriteError: The disk is full or not writable.
         """
-        row = self._row_of(clip, features, frame_index, pts_seconds, source_sha256, thumbnails)
-        key = row.key[0]
-        write_cache(self._shard(key), row, [row.features], [row.thumbnails])
-        self._keys[clip.id] = key
-        self._failures.pop(clip.id, None)
-        append_to_ledger(self.target, clip, "done", **details_of(clip, row), **details)
-
-    def _row_of(
-        self,
-        clip: Clip,
-        features: NDArray[Any],
-        frame_index: NDArray[np.int64],
-        pts_seconds: NDArray[np.float64],
-        source_sha256: str,
-        thumbnails: NDArray[np.uint8] | None,
-    ) -> Features:
-        """Return the features of a clip as a cache of one row; the arguments are those of `add`."""
         features = np.asarray(features)
         row = Features(
             features=features[None],
@@ -357,7 +347,15 @@ class ShardStore:
         self._check_shape(f"{clip.id}: ", row.features)
         if not np.isfinite(features).all():
             raise CacheError(f"{clip.id}: its features are not finite numbers")
-        return row
+        self._keep(clip, row, details)
+
+    def _keep(self, clip: Clip, row: Features, details: Mapping[str, Any]) -> None:
+        """Write a clip's features, a cache of one row, to its shard, and note them."""
+        key = row.key[0]
+        write_cache(self._shard(key), row, [row.features], [row.thumbnails])
+        self._keys[clip.id] = key
+        self._failures.pop(clip.id, None)
+        self._record(clip, "done", **details_of(clip, row), **details)
 
     def fail(
         self, clip: Clip, reason: str, *, source_sha256: str | None = None, **details: Any
@@ -370,7 +368,7 @@ class ShardStore:
         self._note_failure(clip.id, reason, source_sha256)
         if source_sha256 is not None:
             details["source_sha256"] = source_sha256
-        append_to_ledger(self.target, clip, "failed", reason=reason, **details)
+        self._record(clip, "failed", reason=reason, **details)
 
     def _note_failure(self, clip_id: str, reason: str, source_sha256: str | None) -> None:
         self._failures[clip_id] = reason

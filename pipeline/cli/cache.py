@@ -21,6 +21,7 @@ from pipeline.cli.options import (
     as_json,
     examples,
     model_options,
+    moved_clips,
     reading_limits,
     share_the_cores,
     workers,
@@ -76,13 +77,7 @@ def info(path: Path, as_json: bool) -> None:
 )
 @click.argument("path", type=INPUT)
 @click.option("--repair", is_flag=True, help="Mend what is damaged, or extract it again.")
-@click.option(
-    "--clips",
-    multiple=True,
-    type=PATH,
-    help="Where the videos are now: a manifest, folder or file; repeatable.",
-    show_default="where they were",
-)
+@moved_clips()
 @workers
 @model_options
 @reading_limits

@@ -9,11 +9,11 @@ import click
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
     INPUT,
-    PATH,
     HelpGroup,
     as_json,
     examples,
     moved_caches,
+    moved_clips,
     named_caches,
     reading_limits,
 )
@@ -63,13 +63,7 @@ HELP_GROUP = HelpGroup.AGENTS
     help="Also decode the clips' videos: the baselines optical_flow and shortcuts (duration, "
     "frame rate, size and bytes).",
 )
-@click.option(
-    "--clips",
-    multiple=True,
-    type=PATH,
-    help="Where the videos are now, with --videos: a manifest, folder or file; repeatable.",
-    show_default="where they were",
-)
+@moved_clips(", with --videos")
 @moved_caches
 @reading_limits
 @as_json

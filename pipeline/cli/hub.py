@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from data.errors import HeliographError
-from pipeline.cli.options import INPUT, PATH, HelpGroup, InOrder, examples
+from pipeline.cli.options import INPUT, PATH, HelpGroup, InOrder, examples, moved_clips
 from pipeline.console import echo, log
 
 HELP_ORDER = 105
@@ -30,13 +30,7 @@ def hub() -> None:
     "--with-pictures", is_flag=True, help="Show a clip with each symbol in the picture of the card."
 )
 @click.option("--with-ids", is_flag=True, help="Keep the names of clips and objects.")
-@click.option(
-    "--clips",
-    multiple=True,
-    type=PATH,
-    help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
-    show_default="where they were",
-)
+@moved_clips(", for pictures")
 @click.option("--private", is_flag=True, help="Make a repository that you alone can see.")
 @click.option("-o", "--out", type=PATH, help="Send nothing: write what would be sent, to a folder.")
 def push(

@@ -324,6 +324,17 @@ def show_run(metrics: RunMetrics, as_json: bool) -> None:
             log(f"note: {note}")
 
 
+def moved_clips(purpose: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `--clips` of a command that needs videos, for a purpose if need be."""
+    return click.option(
+        "--clips",
+        multiple=True,
+        type=PATH,
+        help=f"Where the videos are now{purpose}: a manifest, folder or file; repeatable.",
+        show_default="where they were",
+    )
+
+
 moved_caches = click.option(
     "--cache",
     "moved",

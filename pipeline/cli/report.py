@@ -14,6 +14,7 @@ from pipeline.cli.options import (
     HelpGroup,
     examples,
     moved_caches,
+    moved_clips,
     named_caches,
     reading_limits,
 )
@@ -31,13 +32,7 @@ HELP_GROUP = HelpGroup.AGENTS
 )
 @click.argument("run", type=INPUT)
 @click.option("-o", "--out", type=PATH, help="Page to write.", show_default="RUN/report.html")
-@click.option(
-    "--clips",
-    multiple=True,
-    type=PATH,
-    help="Where the videos are now, for pictures: a manifest, folder or file; repeatable.",
-    show_default="where they were",
-)
+@moved_clips(", for pictures")
 @click.option(
     "--corpus",
     "corpus_path",

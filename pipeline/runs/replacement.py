@@ -34,7 +34,7 @@ from pipeline.runs.manifest import (
 
 NEW, REPLACING, REPLACED = ".new", ".replacing", ".replaced"
 LOCK = "lock"
-NAMES = (
+FILES = (
     "config.json",
     "model.safetensors",
     "model.pt",
@@ -43,13 +43,9 @@ NAMES = (
     "messages.jsonl",
     "lexicon.json",
     "readout.json",
-    PAGE,
-    "seeds",
-    NULL,
-    CONTROL,
-    UNFINISHED,
-    MANIFEST,
 )
+"""The files of a run and of its seeds, but for its page."""
+NAMES = (*FILES, PAGE, "seeds", NULL, CONTROL, UNFINISHED, MANIFEST)
 """What a run puts into its folder; the manifest comes last."""
 
 

@@ -23,23 +23,12 @@ from data.files import hub_address
 from pipeline.dataset import CacheSource
 from pipeline.runs.manifest import CONTROL, MANIFEST, NULL, RunFiles
 from pipeline.runs.parsing import parse_object, parse_weights
-from pipeline.runs.replacement import held, is_unsettled, new_run, refuse_existing
+from pipeline.runs.replacement import FILES, held, is_unsettled, new_run, refuse_existing
 from pipeline.runs.run import SCHEMA_VERSION, Run, json_text
 from pipeline.runs.writer import history_text, saved_weights
 
-FILES = (
-    "config.json",
-    "model.safetensors",
-    "model.pt",
-    "metrics.json",
-    "history.csv",
-    "messages.jsonl",
-    "lexicon.json",
-    "readout.json",
-)
-"""What travels of a run and of its seeds: all but the page, which shows clips."""
 PATTERNS = (*FILES, MANIFEST, "seeds/*", f"{NULL}/*", f"{CONTROL}/*")
-"""The same as patterns of names in a repository."""
+"""What travels of a run, as patterns of names in a repository: not the page, which shows clips."""
 
 _TRAVELS = re.compile(rf"((seeds|{NULL})/[0-9]+/)?({'|'.join(map(re.escape, FILES))})")
 _LINE = ("message", "tokens", "values", "part", "labels")  # of messages.jsonl, beside the names
