@@ -22,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 NEWEST := .venv-newest
-# Processes that share the files of the default tests
+# Processes that share the files of the default and the slow tests
 WORKERS ?= 2
 # Further words for pytest: make test PYTEST="-x --durations=20"
 PYTEST ?=
@@ -49,7 +49,7 @@ test-unit: develop
 	$(BIN)/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)
 
 test-slow: develop
-	$(BIN)/python -m pytest -m "slow and not soak" $(PYTEST)
+	$(BIN)/python -m pytest -m "slow and not soak" --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 
 test-soak: develop
 	$(BIN)/python -m pytest -m soak $(PYTEST)

@@ -80,7 +80,7 @@ INTEGRATION: tuple[str, ...] = (
     "test_architecture.py",
     "test_docs.py",
     "test_doctests.py",
-    "test_readme.py",
+    "test_pages.py",
     "tools/",
 )
 """Folders and files below tests/ whose tests are integration tests: `make test-unit` leaves them
