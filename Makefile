@@ -57,6 +57,7 @@ test-soak: develop
 # uv resolves the floors itself; pip gets them as constraints. Up to 6 GB, in an environment of its own.
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)
+	$(LOWEST)/bin/python -m pytest tests/pipeline/hub tests/pipeline/agents/test_pretrained.py $(PYTEST)
 	rm -rf $(LOWEST)/clips $(LOWEST)/ramp.h5
 	$(LOWEST)/bin/heliograph simulate ramp -o $(LOWEST)/clips --per-cell 8
 	$(LOWEST)/bin/heliograph extract $(LOWEST)/clips/manifest.jsonl -o $(LOWEST)/ramp.h5 --backbone efficientnet_lite0 --frames 8

@@ -43,6 +43,7 @@ INTEGRATION: tuple[str, ...] = (
     "data/video/test_decoder_pool.py",
     "data/video/test_decoder_worker.py",
     "data/video/test_reader.py",
+    "pipeline/agents/test_pretrained.py",
     "pipeline/agents/test_stacked.py",
     "pipeline/cli/",
     "pipeline/dataset/test_sources.py",
