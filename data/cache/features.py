@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -290,7 +291,8 @@ class Features:
     ) -> Any:
         """Return a dataset of PyTorch: (features, labels, clip id) of each clip.
 
-        No object is in two parts of a split. A clip of which a label is unknown is in none.
+        No object is in two parts of a split. A clip of which a label is unknown is in none; where
+        no labels are named, a warning says how many these are.
 
         Args:
             split: `train`, `validation`, `test` or, where cells of a grid are held out,
@@ -313,7 +315,16 @@ class Features:
         values = np.stack([self.labels[name] for name in names] or [np.zeros(len(self))], axis=1)
         rows = np.arange(len(self))
         if split is not None:
-            rows = rows[~np.isnan(values).any(axis=1)]
+            unknown = np.isnan(values)
+            rows = rows[~unknown.any(axis=1)]
+            if labels is None and len(rows) < len(self):
+                most = int(unknown.sum(axis=0).argmax())
+                warnings.warn(
+                    f"in no split: {len(self) - len(rows)} of {len(self)} clips, of which a label "
+                    f"is unknown ({names[most]} of {unknown[:, most].sum()}); name the labels that "
+                    "you need, as labels=[...]",
+                    stacklevel=2,
+                )
             objects = [self.object[row] for row in rows.tolist()]
             parts = split_clips(rule, objects, values[rows], seed).of_clips(rows).parts()
             if split not in parts:
