@@ -12,6 +12,7 @@ from data.splits import (
 from pipeline.dataset import ridge
 from pipeline.dataset.blocks import BLOCK_NUMBERS, as_tensor, clip_blocks, column_blocks
 from pipeline.dataset.examples import Examples
+from pipeline.dataset.feature_space import Moments, Vectors, drawn
 from pipeline.dataset.joining import join_caches, left_out_sentence, match
 from pipeline.dataset.leaks import (
     Lookalike,
@@ -40,8 +41,10 @@ __all__ = [
     "Examples",
     "Lookalike",
     "Lookalikes",
+    "Moments",
     "RunInputs",
     "Split",
+    "Vectors",
     "VideoJobs",
     "WindowRidge",
     "as_tensor",
@@ -50,6 +53,7 @@ __all__ = [
     "clip_blocks",
     "column_blocks",
     "dimensions_of",
+    "drawn",
     "energy_axes",
     "find_clips",
     "folds_of",

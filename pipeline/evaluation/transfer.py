@@ -262,7 +262,7 @@ def _predict_by_pixels(
         ranks = ridge.relative_ranks(labels, split.train)
         predictions.append(
             ridge.predict(
-                ridge.linear_kernel(frames, split.train),
+                ridge.likeness(frames, split.train),
                 ranks,
                 split.train,
                 asked,
