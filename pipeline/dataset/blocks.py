@@ -38,6 +38,16 @@ def clip_blocks(
         yield where, np.asarray(features[where if clips is None else clips[where]])
 
 
+def drawn(clips: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return clips, of more than `most` as many of them, ascending.
+
+    They are the same at any time, so that what a seed is measured on does not depend on the others.
+    """
+    if len(clips) <= most:
+        return clips
+    return np.sort(np.random.default_rng(0).choice(clips, most, replace=False))
+
+
 def as_tensor(features: NDArray[Any]) -> torch.Tensor:
     """Return features as a tensor of the same memory, which is only read."""
     import torch

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.memory import require_memory
-from pipeline.dataset.blocks import clip_blocks, column_blocks
+from pipeline.dataset.blocks import clip_blocks, column_blocks, drawn
 from pipeline.dataset.feature_space import (
     NUMBERS_AT_ONCE,
     Moments,
     Standardised,
     Vectors,
-    drawn,
     predictions,
     steps_of,
     too_far,

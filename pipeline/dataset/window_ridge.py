@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.blocks import clip_blocks, column_blocks
-from pipeline.dataset.feature_space import NUMBERS_AT_ONCE, Moments, Standardised, drawn
+from pipeline.dataset.blocks import clip_blocks, column_blocks, drawn
+from pipeline.dataset.feature_space import NUMBERS_AT_ONCE, Moments, Standardised
 from pipeline.dataset.ridge import (
     MOST_CLIPS,
     MOST_IN_FOLDS,
