@@ -150,7 +150,7 @@ def extract(
     join: bool,
     retry_failed: bool,
     workers: int | None,
-    batch: int,
+    batch: int | None,
     as_json: bool,
     **where: Any,
 ) -> None:

@@ -99,9 +99,10 @@ hub_dir = click.option(
 PRECISION = "auto (bf16 on a GPU that has it; for motion, and elsewhere, fp32), fp32, bf16 or fp16."
 batch = click.option(
     "--batch",
-    default=16,
     type=WholeNumber(1),
-    help="Clips that a GPU takes at once; a CPU takes as many as it has cores.",
+    help="Clips that a GPU takes at once, fewer where memory runs out; a CPU takes as many as it "
+    "has cores.",
+    show_default="256 frames of them, if memory lasts",
 )
 
 workers = click.option(

@@ -79,7 +79,7 @@ def phase87(
     pool: str | None,
     frames: int | None,
     precision: str,
-    batch: int,
+    batch: int | None,
     compare: tuple[Path, Path] | None,
     overwrite: bool,
     workers: int | None,

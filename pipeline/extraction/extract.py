@@ -1,7 +1,7 @@
 """Clips to a feature cache: decoding, backbone and writing overlap, and nothing done is lost.
 
     decoder processes -> shared memory -> pixels (uint8, small) -> batches across clips -> backbone
-    -> features on the host -> one shard a clip, written by a thread
+    -> features on the host -> batches -> shards, written by a thread
 
 Frames are shrunk to the size that the backbone takes where the decoder left them, in one thread per
 decoder, so that a full frame is never copied. Queues are short, so memory does not grow with the
@@ -28,11 +28,11 @@ from data.errors import InvalidValueError
 from data.manifests import list_clips
 from data.video import DecoderPool, Sampling, decoder_record
 from data.windows import Windows
+from data.wording import counted
 from pipeline.console import some_clips
 from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
 from pipeline.extraction.summary import ExtractionSummary
 
-GPU_BATCH = 16  # clips in one forward pass
 MAX_WORKERS = 16
 
 
@@ -53,7 +53,7 @@ def extract(
     accept_damaged: bool = False,
     dtype: str = "float16",
     workers: int | None = None,
-    batch: int = GPU_BATCH,
+    batch: int | None = None,
     rehash: bool = False,
     join: bool = False,
     retry_failed: bool = False,
@@ -83,7 +83,7 @@ def extract(
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
-        batch: clips in one forward pass on a GPU.
+        batch: clips in one forward pass on a GPU; None is the backbone's `batch`.
         rehash: read the file of every clip; otherwise one whose path, size and time of change are
             as an earlier run recorded them is known by the hash that it had.
         join: whether other processes, on any hosts, extract the same clips into `out` at the same
@@ -102,7 +102,7 @@ def extract(
         HeliographError: the clips or the backbone cannot be had; there is no such part; the
             cache was made with another backbone, sampling, decoder or dtype, or cannot be written;
             or one stretch of a file is two clips of different objects.
-        OutOfMemoryError: the GPU or the machine has too little for a pass.
+        OutOfMemoryError: the GPU or the machine has too little for one clip.
     """
     clips = _as_clips(clips)
     if not repair:
@@ -118,7 +118,7 @@ def extract(
     if join and (windows or repair):
         raise InvalidValueError("processes do not join to cut windows: give each a part of its own")
     summary = ExtractionSummary(target, len(clips))
-    workers = workers or default_workers()
+    workers, batch = workers or default_workers(), batch or backbone.batch(sampling.frames)
     made: dict[str, Any] = {
         "fingerprint": backbone.fingerprint,
         "sampler": sampling.describe(),
@@ -149,6 +149,11 @@ def extract(
             with BackboneBatcher(backbone, writer, journal, batch) as batcher:
                 _decode_all(source, batcher, journal, workers)
                 batcher.flush()
+            if (fits := batcher.clips_in_a_pass) < batch and backbone.device.type == "cuda":
+                summary.notes.append(
+                    f"the GPU's memory did not hold a pass of {counted(batch, 'clip')}: the last "
+                    f"ones had {fits}, with which --batch {fits} begins"
+                )
         except KeyboardInterrupt:
             summary.interrupted = True
         finally:
@@ -188,7 +193,8 @@ def _as_clips(clips: Sequence[Clip] | Sequence[Path | str] | Path | str) -> Sequ
 def _device_record(backbone: Backbone, batch: int) -> dict[str, str]:
     """Return what changes features by rounding: recorded, but no part of the key of a clip."""
     if backbone.device.type == "cuda":
-        return {"device": torch.cuda.get_device_name(backbone.device), "pass": f"{batch} clips"}
+        rule = f"{counted(batch, 'clip')}, fewer where memory ran out"
+        return {"device": torch.cuda.get_device_name(backbone.device), "pass": rule}
     return {"device": "CPU", "pass": f"{backbone.pass_rule}, one thread"}
 
 
