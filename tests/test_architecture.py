@@ -114,6 +114,7 @@ def test_benchmarks_use_the_doors_unless_they_measure_what_is_behind_them():
         "decode",
         "hub_parity",
         "load",
+        "many_clips",
         "simulate",
     )
     behind = {f"benchmarks.{name}" for name in measured}

@@ -22,6 +22,23 @@ from data.wording import counted
 
 _ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
+_PIECE = 4096  # items of a list that are written as JSON at once
+
+
+def _json_pieces(value: Mapping[str, Any]) -> Iterator[str]:
+    """Yield `json.dumps(value, sort_keys=True)` in pieces: lists of a million clips are long."""
+    between = "{"
+    for name in sorted(value):
+        yield f"{between}{json.dumps(name)}: "
+        between, items = ", ", value[name]
+        if isinstance(items, list) and items:
+            for start in range(0, len(items), _PIECE):
+                piece = json.dumps(items[start : start + _PIECE], sort_keys=True)
+                yield f"{', ' if start else '['}{piece[1:-1]}"
+            yield "]"
+        else:
+            yield json.dumps(items, sort_keys=True)
+    yield "}"
 
 
 def _no_clips() -> NDArray[Any]:
@@ -215,7 +232,9 @@ class Features:
             if self.thumbnails.size
             else [],
         }
-        digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
+        digest = hashlib.sha256()
+        for piece in _json_pieces(text):
+            digest.update(piece.encode())
         digest.update(self.frame_index.astype("<i8").tobytes())
         labels = [self.labels[name] for name in sorted(self.labels)]
         for column in (self.pts_seconds, self.start, self.end, *labels):

@@ -1,7 +1,7 @@
 """Clips to a feature cache: decoding, backbone and writing overlap, and nothing done is lost.
 
     decoder processes -> shared memory -> pixels (uint8, small) -> batches across clips -> backbone
-    -> features on the host -> one shard a clip, written by a thread
+    -> features on the host -> batches -> shards, written by a thread
 
 Frames are shrunk to the size that the backbone takes where the decoder left them, in one thread per
 decoder, so that a full frame is never copied. Queues are short, so memory does not grow with the
