@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +241,15 @@ class HelpGroup(StrEnum):
     FEATURES = "Videos and their features"
     AGENTS = "Agents and their messages"
     PAPER = "The paper's results"
+
+
+def completed_by(module: str, name: str) -> Callable[..., list[str]]:
+    """Return how the shell completes a word that is a key of a table, imported when it asks."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return [key for key in getattr(import_module(module), name) if key.startswith(incomplete)]
+
+    return complete
 
 
 def examples(*commands: str) -> str:

@@ -10,7 +10,16 @@ import click
 
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
-from pipeline.cli.options import DEVICES, JSON, PATH, HelpGroup, examples, local, show_run
+from pipeline.cli.options import (
+    DEVICES,
+    JSON,
+    PATH,
+    HelpGroup,
+    completed_by,
+    examples,
+    local,
+    show_run,
+)
 from pipeline.cli.outputs import require_free, require_page
 from pipeline.cli.setting_options import SettingsCommand, grouped_option
 from pipeline.console import ProgressBar, echo_json, log
@@ -48,6 +57,7 @@ FOLDER = "Where it goes"
     group=CHOSEN,
     help="default (ours), published (the paper's recipe), stabilised (that of its 85.6 %) or ridge "
     "(ours: agents that start from regressions on their features).",
+    shell_complete=completed_by("pipeline.config", "PRESETS"),
 )
 @grouped_option(
     "--seeds",
