@@ -42,6 +42,7 @@ from data.cache.hdf5_reader import screen_all
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     RecordedSources,
+    add_to_ledger,
     append_entries,
     deaths_of,
     ledger_path,
@@ -476,15 +477,19 @@ class JoinedStore(ShardStore):
 
         One with clips that are in shards still stays: it says in which.
         """
-        for path in sorted((self.parts / "writers").glob("*.jsonl")):
-            entries: list[dict[str, Any]] = []
-            with suppress(OSError):
-                entries, _ = read_new_entries(path, 0)
-            if any(entry.get("key") in self._places for entry in entries):
-                continue
-            place = ("shard", "row")
-            lines = [{k: v for k, v in one.items() if k not in place} for one in entries]
-            append_entries(ledger_path(self.target), lines)
+        place, merged = ("shard", "row"), []
+
+        def lines() -> Iterator[dict[str, Any]]:
+            for path in sorted((self.parts / "writers").glob("*.jsonl")):
+                entries: list[dict[str, Any]] = []
+                with suppress(OSError):
+                    entries, _ = read_new_entries(path, 0)
+                if not any(entry.get("key") in self._places for entry in entries):
+                    merged.append(path)
+                    yield from ({k: v for k, v in one.items() if k not in place} for one in entries)
+
+        add_to_ledger(self.target, lines())
+        for path in merged:
             with suppress(OSError):
                 path.unlink()
 
@@ -503,19 +508,16 @@ class JoinedStore(ShardStore):
                 self._remove_folder()
 
     def _remove_folder(self) -> None:
-        folders = [self.parts / name for name in ("shards", "writers", "claims", "clips")]
         orphans = list(self.parts.glob("shards/*/*.h5"))  # that no ledger names
         claims = list(self.parts.glob("claims/[0-9a-z]*"))
         if any(map(self._holder, claims)) or any((self.parts / "writers").glob("*.jsonl")):
             return
         lists = self.parts.glob("clips/*.jsonl")
-        for path in (*orphans, *claims, *lists, *self.parts.glob("*.json")):
+        notes = sorted(self.parts.glob("*.json"))  # the last one is the note
+        for path in (*orphans, *claims, *lists, *notes):
             with suppress(OSError):
                 path.unlink()
-        for folder in (*self.parts.glob("shards/*"), *folders, self.parts):
-            sweep_temporaries(folder)
-            with suppress(OSError):
-                folder.rmdir()
+        _remove_empty(self.parts)
 
     def _publish_list(self, clips: Sequence[Clip]) -> None:
         """Write down the clips, for whoever consolidates where every process has died."""
@@ -541,7 +543,9 @@ def consolidate_joined(target: Path) -> Consolidation:
     """
     folder = joined_of(target)
     if not (folder / NOTE).is_file():
-        raise CacheError(f"{target}: nothing to consolidate: there is no {folder}")
+        _remove_empty(folder)  # as a process leaves it that is killed after all else
+        written = f", and {target} is already written" if target.exists() else ""
+        raise CacheError(f"{target}: nothing to consolidate: there is no {folder}{written}")
     features = read_note(folder / FEATURES) if (folder / FEATURES).is_file() else {}
     note = read_note(folder / NOTE)
     try:
@@ -564,13 +568,22 @@ def consolidate_joined(target: Path) -> Consolidation:
             own = [part for clip in _read_list(path) for part in store.parts_of(clip)]
             store.consolidate(own)
             clips |= {clip.id: clip for clip in own}
-        if not lists:
+        if not lists and store.clips is None:
             raise CacheError(f"{folder} names no clips: extract them with --join once more")
         done = set(store.clips.clip_id if store.clips else ())
         failed = {clip for clip in clips if clip in store.failures and clip not in done}
         return Consolidation(
             clips=len(done), failed=len(failed), unfinished=len(set(clips) - done - failed)
         )
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder to which processes have written, where nothing is left in it."""
+    own = [folder / name for name in ("shards", "writers", "claims", "clips")]
+    for each in (*folder.glob("shards/*"), *own, folder):
+        sweep_temporaries(each)
+        with suppress(OSError):
+            each.rmdir()
 
 
 def _read_list(path: Path) -> list[Clip]:

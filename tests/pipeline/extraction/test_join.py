@@ -76,7 +76,7 @@ class TestWindows:
     @pytest.fixture
     def films(self, films):
         for number in range(3):
-            encode(films / f"long {number}.mp4", codec="mpeg4", frames=25, rate=25)
+            encode(films / f"long {number}.mp4", codec="mpeg4", frames=25 + number, rate=25)
         return films
 
     @pytest.fixture
