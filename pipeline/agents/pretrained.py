@@ -101,14 +101,15 @@ class Pretrained(
                     if not part.is_file():
                         raise ValueError(_missing(part.name))
             else:
-                options: dict[str, Any] = {
-                    "force_download": force_download,
+                forbidden = _why_not_online(local_files_only=local_files_only)
+                options = {
+                    "force_download": force_download and not forbidden,
                     "token": token,
                     "cache_dir": cache_dir,
-                    "local_files_only": local_files_only or downloads.is_offline(),
+                    "local_files_only": bool(forbidden),
                     "revision": revision,
                 }
-                config, file = (_fetched(name, part, options) for part in (CONFIG, WEIGHTS))
+                config, file = (_fetched(name, p, options, forbidden) for p in (CONFIG, WEIGHTS))
             stored, state = _read_config(config), weights.read(file)
             build, prefix = cls.recipe(stored, len(state))
             return with_weights(build, state, prefix)
@@ -193,7 +194,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _fetched(repository: str, name: str, options: Mapping[str, Any]) -> Path:
+def _why_not_online(*, local_files_only: bool) -> str:
+    """Return why the Hub is not asked, but its cache; empty where it is."""
+    if local_files_only or downloads.is_offline():
+        return "HF_HUB_OFFLINE or local_files_only forbids to download it"
+    try:
+        downloads.require_connection(downloads.endpoint())
+    except downloads.DownloadError as error:
+        return f"{downloads.endpoint()} cannot be reached: {error}"
+    return ""
+
+
+def _fetched(repository: str, name: str, options: Mapping[str, Any], forbidden: str) -> Path:
     """Return the path of a file of a repository in the cache of the Hub."""
     with downloads.hub_sentences(repository, options["revision"]):
         try:
@@ -204,11 +216,10 @@ def _fetched(repository: str, name: str, options: Mapping[str, Any]) -> Path:
                 "there is no such folder, and no repository is called so: write user/name"
             ) from None
         except LocalEntryNotFoundError:
-            if not options["local_files_only"]:
+            if not forbidden:
                 raise
             raise HeliographError(
-                "it is no folder, and the cache of the Hub has no such repository; HF_HUB_OFFLINE "
-                "or local_files_only forbids to download it"
+                f"it is no folder, the cache of the Hub has no {name} of it, and {forbidden}"
             ) from None
         except EntryNotFoundError:
             raise HeliographError(_missing(name)) from None
