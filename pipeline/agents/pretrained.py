@@ -24,7 +24,8 @@ from data.files import atomic_write, open_regular
 from data.screening import record
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-MANIFEST = "manifest.json"  # which only a run has
+MANIFEST = "manifest.json"
+OF_A_RUN = (MANIFEST, "messages.jsonl")  # older runs have no manifest
 LARGEST_CONFIG = 64 << 20  # bytes
 LARGEST_WEIGHT = 1e30  # sums of larger ones overflow
 CARD = """\
@@ -102,14 +103,16 @@ class Pretrained(
                         raise ValueError(_missing(part.name))
             else:
                 forbidden = _why_not_online(local_files_only=local_files_only)
-                options = {
+                options: dict[str, Any] = {
                     "force_download": force_download and not forbidden,
                     "token": token,
                     "cache_dir": cache_dir,
                     "local_files_only": bool(forbidden),
                     "revision": revision,
                 }
-                config, file = (_fetched(name, p, options, forbidden) for p in (CONFIG, WEIGHTS))
+                config = _fetched(name, CONFIG, options, forbidden)
+                options["revision"] = config.parent.name  # the commit, whatever is pushed meanwhile
+                file = _fetched(name, WEIGHTS, options, forbidden)
             stored, state = _read_config(config), weights.read(file)
             build, prefix = cls.recipe(stored, len(state))
             return with_weights(build, state, prefix)
@@ -122,7 +125,7 @@ class Pretrained(
         Raises:
             HeliographError: The folder holds a run, or cannot be written.
         """
-        if Path(save_directory, MANIFEST).exists():
+        if any(Path(save_directory, name).exists() for name in OF_A_RUN):
             raise HeliographError(f"{save_directory} holds a run: choose another folder")
         return super().save_pretrained(save_directory, **options)
 

@@ -108,8 +108,10 @@ def test_the_sender_of_a_run_opens_from_its_folder_and_from_what_was_pushed(
         other.from_pretrained(spoken_run.folder)
     with pytest.raises(HeliographError, match="user/ramp holds a run: choose another name"):
         made(ALONE).push_to_hub("user/ramp")
-    with pytest.raises(HeliographError, match="copy holds a run: choose another folder"):
-        made(ALONE).save_pretrained(copy)
+    for _ in range(2):
+        with pytest.raises(HeliographError, match="copy holds a run: choose another folder"):
+            made(ALONE).save_pretrained(copy)
+        (copy / "manifest.json").unlink(missing_ok=True)  # as of an older run
     assert len(hub.commits["user/ramp"]) == 1
 
 
