@@ -180,8 +180,6 @@ def extract(
     cut = windows_of(every, span)
     if cut and decoder != "pyav":
         raise click.UsageError(f"--every reads with the decoder pyav, not with {decoder}")
-    if cut and join:
-        raise click.UsageError("--join does not cut windows: give each process a --part instead")
     found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():

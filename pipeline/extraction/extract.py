@@ -115,8 +115,8 @@ def extract(
     if isinstance(backbone, str):
         backbone = backbones.load(backbone)
     target, steps = Path(out), backbone.steps(sampling.frames)
-    if join and (windows or repair):
-        raise InvalidValueError("processes do not join to cut windows: give each a part of its own")
+    if join and repair:
+        raise InvalidValueError("processes do not join to repair a cache")
     summary = ExtractionSummary(target, len(clips))
     workers, batch = workers or default_workers(), batch or backbone.batch(sampling.frames)
     made: dict[str, Any] = {
@@ -126,7 +126,7 @@ def extract(
         "versions": _device_record(backbone, batch),
     }
     with (
-        JoinedStore(target, **made, retry_failed=retry_failed)
+        JoinedStore(target, **made, retry_failed=retry_failed, windows=windows)
         if join
         else ShardStore(target, **made, repair=repair or ())
     ) as store:
@@ -160,6 +160,7 @@ def extract(
             writer.finish()
         journal.record_failures()
         journal.report()
+        store.refresh()
         clips = source.clips()
         summary.left_to_others = len(store.finish(clips, journal.note_known))
         whole = not ((repair or join) and summary.interrupted) and not summary.left_to_others
