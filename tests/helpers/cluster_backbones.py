@@ -24,7 +24,7 @@ def load_slow_tiny() -> Backbone:
     forward = backbone.forward
 
     def forward_slowly(pixels: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.4)
+        time.sleep(1)
         return forward(pixels)
 
     backbone.forward = forward_slowly  # type: ignore[method-assign]

