@@ -29,12 +29,14 @@ ray = pytest.importorskip("ray", reason="the package ray is not installed")
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS: dict[str, Any] = {"sampling": Sampling(frames=4), "dtype": "float32"}
 DRIVER = """
+import signal
 import sys
 from pathlib import Path
 from data.video import Sampling
 from pipeline.cluster import Cluster
 from pipeline.extraction import extract, require_clips
 from tests.helpers.cluster_backbones import load_slow_tiny
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has none
 films, out, address = sys.argv[1:]
 require_clips(extract(
     films, out, backbone=load_slow_tiny, sampling=Sampling(frames=4), dtype="float32", workers=2,
@@ -154,8 +156,8 @@ def test_the_command(films, nodes, ray_cluster, tmp_path):
     assert "failed: none.mp4: a text file" in shown.stderr
     assert len(cache.load(out).clip_id) == 13
     shown = run("extract", films, "-o", tmp_path / "d.h5", "--backbone", "no", *words)
-    assert shown.exit_code == 1
-    assert "Error: no backbone 'no'" in shown.stderr
+    assert shown.exit_code == 2
+    assert "Error: no backbone 'no': choose one of" in shown.stderr
     shown = run("extract", films, "-o", tmp_path / "e.h5", "--workers", 3, *words)
     assert shown.exit_code == 1
     assert "no node of the Ray cluster has 3 cores: ask for fewer --workers" in shown.stderr
