@@ -22,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 NEWEST := .venv-newest
-# Processes that share the files of the default tests
+# Processes that share the files of the default and the slow tests
 WORKERS ?= 2
 # Further words for pytest: make test PYTEST="-x --durations=20"
 PYTEST ?=
@@ -49,7 +49,7 @@ test-unit: develop
 	$(BIN)/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)
 
 test-slow: develop
-	$(BIN)/python -m pytest -m "slow and not soak" $(PYTEST)
+	$(BIN)/python -m pytest -m "slow and not soak" --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 
 test-soak: develop
 	$(BIN)/python -m pytest -m soak $(PYTEST)
@@ -57,6 +57,7 @@ test-soak: develop
 # uv resolves the floors itself; pip gets them as constraints. Up to 6 GB, in an environment of its own.
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest -m "not slow and not soak and not integration and not gpu" $(PYTEST)
+	$(LOWEST)/bin/python -m pytest tests/pipeline/hub tests/pipeline/agents/test_pretrained.py $(PYTEST)
 	rm -rf $(LOWEST)/clips $(LOWEST)/ramp.h5
 	$(LOWEST)/bin/heliograph simulate ramp -o $(LOWEST)/clips --per-cell 8
 	$(LOWEST)/bin/heliograph extract $(LOWEST)/clips/manifest.jsonl -o $(LOWEST)/ramp.h5 --backbone efficientnet_lite0 --frames 8

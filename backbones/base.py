@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import BackboneError, BackboneValueError, machine_error
 from backbones.outputs import Output, Outputs, Part, PooledSteps, steps_of
-from backbones.passes import passes_at_once, run_passes
+from backbones.passes import pass_bytes, passes_at_once, run_passes
 from backbones.precision import forward_precision, freeze
+from backbones.transfer import LANES, Transfer
 from data.wording import counted
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from backbones.weights import PublishedWeights
 
 FRAMES_IN_A_PASS = 4  # where a CPU takes frames: as fast as more, and few enough for many cores
+GPU_FRAMES = 256  # in one pass of a GPU, if nobody says how many clips
 
 
 MOST_ASPECT = 32  # the longer side of a frame over the shorter: resizing keeps it
@@ -287,6 +289,7 @@ class Backbone:
             self.fingerprint["frames_spanned"] = self.frames_spanned
         self._encode = encode
         self._at_once: dict[tuple[int, ...], int] = {}
+        self._transfer = Transfer(options.device)
         self._model = freeze(model, device=options.device, precision=options.precision)
 
     def __repr__(self) -> str:
@@ -319,6 +322,26 @@ class Backbone:
     def frames(self, steps: int) -> int:
         """Return how many frames so many time steps take."""
         return (steps - 1) * self.frames_per_step + self.frames_spanned
+
+    def batch(self, frames: int) -> int:
+        """Return how many clips of so many frames a GPU takes at once: `GPU_FRAMES` of them.
+
+        Fewer, where they take more than half of the memory that is free. A CPU takes one.
+        """
+        import torch
+
+        if self.device.type != "cuda":
+            return 1
+        free, _ = torch.cuda.mem_get_info(self.device)
+        need = pass_bytes(3 * self.preprocess.crop**2 * frames)
+        return max(1, min(GPU_FRAMES // frames, free // 2 // need))
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many threads that call `forward` keep the device busy."""
+        import torch
+
+        return LANES if self.device.type == "cuda" else torch.get_num_threads()
 
     def forward(self, batch: torch.Tensor, *, reproducible: bool = True) -> torch.Tensor:
         """Return the features of preprocessed clips; several threads may call it.
@@ -353,7 +376,7 @@ class Backbone:
                 if self.device.type == "cpu":
                     features = self._on_cpu(batch, reproducible)
                 else:
-                    features = self.output.join([self._pass(batch)])
+                    features = self.output.join([self._transfer.run(self._pass, batch)])
             return features.clone()  # a copy, because inference tensors cannot be trained on
         except Exception as error:
             found = machine_error(error)
@@ -396,15 +419,10 @@ class Backbone:
     def _pass(self, batch: torch.Tensor) -> PooledSteps:
         """Return the output for clips, or for some frames of one, of one call of the model."""
         with forward_precision(self.device, self.precision):
-            encoded = self._encode(self.preprocess.normalise(self._move(batch)))
+            encoded = self._encode(self.preprocess.normalise(batch))
             if not isinstance(encoded, Mapping):
                 encoded = {self.output.name: encoded}
             return self.output.pool(encoded)
-
-    def _move(self, batch: torch.Tensor) -> torch.Tensor:
-        if self.device.type == "cuda":
-            return batch.pin_memory().to(self.device, non_blocking=True)
-        return batch.to(self.device)
 
 
 def choose(kind: str, name: str, table: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -360,6 +361,59 @@ def require_connection(server: str) -> None:
             raise DownloadError(_words(error.reason)) from error
     except (OSError, HTTPException):  # perhaps huggingface_hub has other settings
         pass
+
+
+@contextmanager
+def hub_sentences(
+    repository: str, revision: str | None, address: str = "", *, hint: str = ""
+) -> Iterator[None]:
+    """Turn what huggingface_hub raises into a sentence, and keep its bars to terminals.
+
+    Args:
+        repository: `user/name`.
+        revision: Which was asked for.
+        address: What the user calls what was asked for; by default the repository.
+        hint: How the sentence ends about a repository that there is not.
+
+    Raises:
+        HeliographError: whatever was raised.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    address, server = address or repository, endpoint()
+    hides = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hides:
+        disable_progress_bars()
+    try:
+        yield
+    except DownloadError as error:
+        raise HeliographError(f"{address} cannot be had: {error}") from error
+    except HeliographError:
+        raise
+    except RevisionNotFoundError as error:
+        raise HeliographError(f"{repository} has no revision {revision} on {server}") from error
+    except Exception as error:  # of huggingface_hub and of its HTTP library, which it changed
+        if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
+            raise HeliographError(
+                f"there is no repository {repository} on {server}, or it is private: check the "
+                f"name, or log in with `hf auth login` or HF_TOKEN{hint}"
+            ) from error
+        found = hub_error(error, repository, missing=f"the server has no {address} any more")
+        if isinstance(found, DownloadError):
+            raise HeliographError(f"{address} cannot be had: {found}") from error
+        raise found from error
+    finally:
+        if hides:
+            enable_progress_bars()
 
 
 def hub_error(

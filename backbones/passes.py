@@ -28,6 +28,11 @@ _inside = threading.local()
 _pools = threading.Lock()
 
 
+def pass_bytes(pixels: int) -> int:
+    """Return how much memory a pass over so many numbers of pixels takes, at most."""
+    return pixels * 4 * PASS_BYTES_PER_INPUT
+
+
 def passes_at_once(part: torch.Tensor) -> int:
     """Return how many passes on such pixels (uint8) may run at once: a core each, if memory lasts.
 
@@ -39,8 +44,7 @@ def passes_at_once(part: torch.Tensor) -> int:
     available = available_bytes()
     if available is None:
         return threads
-    need = part.numel() * 4 * PASS_BYTES_PER_INPUT
-    return max(1, min(threads, available // 2 // need))
+    return max(1, min(threads, available // 2 // pass_bytes(part.numel())))
 
 
 def run_passes(

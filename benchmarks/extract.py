@@ -46,7 +46,7 @@ import backbones
 from backbones import Backbone
 from data.clips import Clip
 from data.video import DecoderPool, Job, Sampling
-from pipeline.extraction import GPU_BATCH, default_workers, extract
+from pipeline.extraction import default_workers, extract
 
 
 def make_clips(folder: Path, count: int) -> list[Clip]:
@@ -77,7 +77,7 @@ def decode_alone(clips: list[Clip], model: Backbone, sampling: Sampling, pool: D
 
 
 def backbone_alone(pixels: list[torch.Tensor], model: Backbone) -> None:
-    size = GPU_BATCH if model.device.type == "cuda" else 1
+    size = model.batch(len(pixels[0]))
     for start in range(0, len(pixels), size):
         model.forward(torch.stack(pixels[start : start + size])).numpy()
 

@@ -43,6 +43,7 @@ INTEGRATION: tuple[str, ...] = (
     "data/video/test_decoder_pool.py",
     "data/video/test_decoder_worker.py",
     "data/video/test_reader.py",
+    "pipeline/agents/test_pretrained.py",
     "pipeline/agents/test_stacked.py",
     "pipeline/cli/",
     "pipeline/dataset/test_sources.py",
@@ -80,7 +81,7 @@ INTEGRATION: tuple[str, ...] = (
     "test_architecture.py",
     "test_docs.py",
     "test_doctests.py",
-    "test_readme.py",
+    "test_pages.py",
     "tools/",
 )
 """Folders and files below tests/ whose tests are integration tests: `make test-unit` leaves them

@@ -46,7 +46,7 @@ WITHOUT_SOURCE = {
     "test_lowest_versions.py": "tests/helpers/lowest_versions.py",
     "test_doctests.py": "every docstring",
     "test_release.py": "setup.cfg, CHANGELOG.md, CITATION.cff, Makefile, .github/",
-    "test_readme.py": "README.md and the pages that it sends a reader to",
+    "test_pages.py": "README.md, the pages of docs/ and the notebooks, as a reader runs them",
 }
 
 
@@ -114,6 +114,7 @@ def test_benchmarks_use_the_doors_unless_they_measure_what_is_behind_them():
         "decode",
         "hub_parity",
         "load",
+        "many_clips",
         "simulate",
     )
     behind = {f"benchmarks.{name}" for name in measured}

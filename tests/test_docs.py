@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.metrics import METRICS
+from tests.helpers.excerpts import assert_printed
 from tests.helpers.module_tree import PAGE, renewed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,13 +64,16 @@ def test_paths_in_backticks_exist(page):
 
 EXAMPLE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)```$", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^```sh\n(.*?)```$", re.MULTILINE | re.DOTALL)
+PRINTED = re.compile(r"^```text\n(.*?)```$", re.MULTILINE | re.DOTALL)
 
 
 def sections() -> dict[str, str]:
-    """Return the sections of `docs/extending.md` by title, those that write a file."""
-    text = (DOCS / "extending.md").read_text("utf-8")
+    """Return the sections with commands of the pages that write files of the source, by title."""
+    text = "".join(
+        (DOCS / name).read_text("utf-8") for name in ("your_backbone.md", "extending.md")
+    )
     parts = [part.partition("\n") for part in text.split("\n## ")[1:]]
-    return {title: body for title, _, body in parts if EXAMPLE.search(body)}
+    return {title: body for title, _, body in parts if COMMANDS.search(body)}
 
 
 def written_by_examples() -> set[str]:
@@ -77,7 +81,13 @@ def written_by_examples() -> set[str]:
     return {path for body in sections().values() for path, _ in EXAMPLE.findall(body)}
 
 
-SLOW = {"A backbone", "A game, or another loss", "A report section", "An experiment"}
+SLOW = {
+    "A model of timm",
+    "A file in the source",
+    "A game, or another loss",
+    "A report section",
+    "An experiment",
+}
 
 
 @pytest.mark.parametrize(
@@ -107,3 +117,5 @@ def test_the_examples_of_extending_run(title, tmp_path):
         ["sh", "-e", "-c", commands], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
+    for shown in PRINTED.findall(sections()[title]):
+        assert_printed(shown, done.stdout + done.stderr)

@@ -75,6 +75,9 @@ PASSES = [
     Pass("efficientnet_lite0", 16, 8, 160, 900, "grid4+motion4"),
     Pass("pixels", 16, 8, 60, 900),
     pytest.param(Pass("dinov2_vits14", 16, 8, 500, 900), marks=SLOW),
+    pytest.param(Pass("clip_vitl14", 16, 16, 700, 5200), marks=SLOW),
+    pytest.param(Pass("vjepa2_vitl", 16, 16, 3500, 10500, "grid4+motion2"), marks=SLOW),
+    pytest.param(Pass("timm:resnet50", 16, 16, 160, 1700, "motion3"), marks=SLOW),
 ]
 
 

@@ -4,6 +4,7 @@ Every page keeps the links that work where its file is. On the site a link to a 
 page, and one to a file of the source, which is not on the site, is plain text.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ OUTSIDE = {
     "changelog.md": ROOT / "CHANGELOG.md",
     "contributing.md": ROOT / "CONTRIBUTING.md",
     "security.md": ROOT / "SECURITY.md",
+    "messages.md": ROOT / "examples" / "messages.ipynb",
+    "scores.md": ROOT / "examples" / "scores.ipynb",
 }
 PAGES_ADDED = {*OUTSIDE, "commands.md"}
 TEXT = r"(?P<text>(?:`[^`]*`|[^`\[\]])*)"
@@ -35,9 +38,18 @@ LINK = re.compile(
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the pages that are outside docs/, and that of the commands."""
     for name, source in OUTSIDE.items():
-        files.append(File.generated(config, name, content=source.read_text("utf-8")))
+        files.append(File.generated(config, name, content=text_of(source)))
     files.append(File.generated(config, "commands.md", content=commands_page()))
     return files
+
+
+def text_of(source: Path) -> str:
+    """Return a page, or the cells of a notebook as one."""
+    text = source.read_text("utf-8")
+    if source.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(t if kind == "markdown" else f"```python\n{t}\n```" for kind, t in cells)
 
 
 def commands_page() -> str:

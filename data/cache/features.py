@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -21,6 +22,23 @@ from data.wording import counted
 
 _ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
+_PIECE = 4096  # items of a list that are written as JSON at once
+
+
+def _json_pieces(value: Mapping[str, Any]) -> Iterator[str]:
+    """Yield `json.dumps(value, sort_keys=True)` in pieces: lists of a million clips are long."""
+    between = "{"
+    for name in sorted(value):
+        yield f"{between}{json.dumps(name)}: "
+        between, items = ", ", value[name]
+        if isinstance(items, list) and items:
+            for start in range(0, len(items), _PIECE):
+                piece = json.dumps(items[start : start + _PIECE], sort_keys=True)
+                yield f"{', ' if start else '['}{piece[1:-1]}"
+            yield "]"
+        else:
+            yield json.dumps(items, sort_keys=True)
+    yield "}"
 
 
 def _no_clips() -> NDArray[Any]:
@@ -214,7 +232,9 @@ class Features:
             if self.thumbnails.size
             else [],
         }
-        digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode())
+        digest = hashlib.sha256()
+        for piece in _json_pieces(text):
+            digest.update(piece.encode())
         digest.update(self.frame_index.astype("<i8").tobytes())
         labels = [self.labels[name] for name in sorted(self.labels)]
         for column in (self.pts_seconds, self.start, self.end, *labels):
@@ -271,7 +291,8 @@ class Features:
     ) -> Any:
         """Return a dataset of PyTorch: (features, labels, clip id) of each clip.
 
-        No object is in two parts of a split. A clip of which a label is unknown is in none.
+        No object is in two parts of a split. A clip of which a label is unknown is in none; where
+        no labels are named, a warning says how many these are.
 
         Args:
             split: `train`, `validation`, `test` or, where cells of a grid are held out,
@@ -294,7 +315,16 @@ class Features:
         values = np.stack([self.labels[name] for name in names] or [np.zeros(len(self))], axis=1)
         rows = np.arange(len(self))
         if split is not None:
-            rows = rows[~np.isnan(values).any(axis=1)]
+            unknown = np.isnan(values)
+            rows = rows[~unknown.any(axis=1)]
+            if labels is None and len(rows) < len(self):
+                most = int(unknown.sum(axis=0).argmax())
+                warnings.warn(
+                    f"in no split: {len(self) - len(rows)} of {len(self)} clips, of which a label "
+                    f"is unknown ({names[most]} of {unknown[:, most].sum()}); name the labels that "
+                    "you need, as labels=[...]",
+                    stacklevel=2,
+                )
             objects = [self.object[row] for row in rows.tolist()]
             parts = split_clips(rule, objects, values[rows], seed).of_clips(rows).parts()
             if split not in parts:

@@ -26,10 +26,9 @@ import json
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +36,19 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
-from data.cache.features import Features
-from data.cache.hdf5_reader import CacheMetadata, read_metadata, screen_all
-from data.cache.hdf5_writer import write_cache
+from data.cache.hdf5_reader import screen_all
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     RecordedSources,
     append_entries,
     deaths_of,
-    entry_of,
     ledger_path,
     now,
     read_ledger,
     read_new_entries,
 )
-from data.cache.shard_store import NOTE, ShardStore, details_of, read_note
+from data.cache.parts import finish_staging
+from data.cache.shard_store import NOTE, ShardStore, read_note
 from data.clips import Clip
 from data.files import (
     is_abandoned,
@@ -68,9 +65,6 @@ from data.lock import MOST_ATTEMPTS, BusyError, Lock
 CLAIM_SECONDS = 3600
 """After which a claim of another host that nobody renewed is void."""
 RENEWAL_SECONDS = 60  # from one renewal of this process's claims to the next
-BATCH_CLIPS = 64  # in a shard
-BATCH_BYTES = 64 << 20
-BATCH_SECONDS = 20  # after which a batch is written, however small: the work that a kill costs
 CLAIMS = 256  # of a list of clips at least, so that its processes end at about one time
 MOST_CLAIMED = 64  # clips of one claim
 FEATURES = "features.json"  # shape, type and versions of the features of the first process
@@ -102,27 +96,12 @@ class _State:
         )
 
 
-@dataclass
-class _Batch:
-    """Clips that are not in a shard yet, and the entries of others that need none."""
-
-    clips: list[Clip] = field(default_factory=list)
-    rows: list[Features] = field(default_factory=list)
-    details: list[Mapping[str, Any]] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    began: float = 0.0
-
-    @property
-    def bytes(self) -> int:
-        return sum(row.features.nbytes + row.thumbnails.nbytes for row in self.rows)
-
-
 class JoinedStore(ShardStore):
     """Collector of the features of clips that several processes share; use it in a `with` block.
 
-    `offer` gives the clips that nobody is at, and `add` and `fail` take what became of them: it is
-    written, and known to the others, with the next batch, after `BATCH_CLIPS` clips or
-    `BATCH_SECONDS`, or by `flush`. `finish` says which clips are left.
+    `offer` gives the clips that nobody is at, and `add` and `fail` take what became of them: the
+    others know it once its batch is written, or `flush` was called. `finish` says which clips are
+    left.
 
     Args:
         target: The cache to write; what it holds already is kept.
@@ -149,15 +128,10 @@ class JoinedStore(ShardStore):
     ) -> None:
         self.writer = process_name()
         self._retries, self._began = retry_failed, now()
-        self._guard = threading.RLock()
         self._states: dict[str, _State] = {}  # by clip id
-        self._places: dict[str, tuple[str, int]] = {}  # key -> shard and row
         self._positions: dict[Path, int] = {}  # how far each ledger is read
-        self._there: set[str] = set()  # shards that have been seen
         self._told: set[str] = set()  # ids of clips that were offered, or are known to the caller
-        self._batch = _Batch()
         self._claims: dict[Path, set[str]] = {}  # claim -> ids of its clips that are not done
-        self._open_shard: tuple[Path, CacheMetadata] | None = None
         self._ended = threading.Event()
         super().__init__(
             target, fingerprint=fingerprint, sampler=sampler, decoder=decoder, versions=versions
@@ -218,9 +192,9 @@ class JoinedStore(ShardStore):
         self.sources.read(entry)
         match entry:
             case {"key": str(key), "shard": str(shard), "row": int(row)}:
-                if shard in self._there or self._shard_path(shard).exists():
-                    self._there.add(shard)
-                    self._places[key] = shard, row
+                if shard in self._shards or self._shard(shard).exists():
+                    self._shards.setdefault(shard, {})[key] = row
+                    self._places[key] = shard
                 elif key not in self._existing_rows:
                     return
         state = _State.of(entry)
@@ -343,105 +317,32 @@ class JoinedStore(ShardStore):
             with suppress(OSError):
                 path.unlink()
 
-    def is_done(self, clip: Clip, source_sha256: str, **details: Any) -> bool:
-        """Return whether the features of this clip are there already, in a shard of any process."""
-        with self._guard:
-            return super().is_done(clip, source_sha256, **details)
+    def _require_sound(self, name: str) -> bool:
+        return True  # that a shard is damaged is found when it is consolidated
 
-    def _has_shard(self, key: str, clip: Clip) -> bool:
-        return key in self._places
-
-    def _keep(self, clip: Clip, row: Features, details: Mapping[str, Any]) -> None:
-        """Have a clip's features written with the next batch."""
-        with self._guard:
-            if self._batch.rows and _shapes(self._batch.rows[0]) != _shapes(row):
-                self.flush()
-            self._begin_batch()
-            self._batch.clips.append(clip)
-            self._batch.rows.append(row)
-            self._batch.details.append(details)
-            self._flush_if_due()
-
-    def fail(self, clip: Clip, reason: str, **details: Any) -> None:
-        """Record that a clip could not be extracted, and why, as `ShardStore.fail` does."""
-        with self._guard:
-            super().fail(clip, reason, **details)
-
-    def _record(self, clip: Clip, outcome: str, **details: Any) -> None:
-        self._begin_batch()
-        self._batch.entries.append(entry_of(clip, outcome, **details))
-        self._flush_if_due()
-
-    def _begin_batch(self) -> None:
-        if not self._batch.rows and not self._batch.entries:
-            self._batch.began = time.monotonic()
-
-    def _flush_if_due(self) -> None:
-        batch = self._batch
-        if (
-            max(len(batch.rows), len(batch.entries)) >= BATCH_CLIPS
-            or batch.bytes >= BATCH_BYTES
-            or time.monotonic() - batch.began > BATCH_SECONDS
-        ):
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was added as one shard, then what the others are to know of it.
-
-        Raises:
-            WriteError: The disk is full or not writable.
-        """
-        with self._guard:
-            batch, self._batch = self._batch, _Batch()
-            entries = batch.entries
-            if batch.rows:
-                shard = _stacked(batch.rows)
-                name = shard.content_sha256
-                write_cache(self._shard_path(name), shard, [shard.features], [shard.thumbnails])
-                self._there.add(name)
-                if not (self.parts / NOTE).exists():  # another process took its last one for gone
-                    self._agreed(NOTE, self._identity)
-                for number, (clip, row, details) in enumerate(
-                    zip(batch.clips, batch.rows, batch.details, strict=True)
-                ):
-                    place = {"shard": name, "row": number}
-                    known = {**details_of(clip, row), **details, **place}
-                    entries.append(entry_of(clip, "done", **known))
-            if not entries:
-                return
-            make_folder(self._ledger.parent)
-            append_entries(self._ledger, entries, sync=True)
-            for entry in entries:
-                self._read_entry(entry)
-                for clips in self._claims.values():
-                    clips.discard(entry["clip"])
-            self._release_done()
+    def _append(self, entries: Sequence[dict[str, Any]]) -> None:
+        if not (self.parts / NOTE).exists():  # another process took its last one for gone
+            self._agreed(NOTE, self._identity)
+        make_folder(self._ledger.parent)
+        append_entries(self._ledger, entries, sync=True)
+        for entry in entries:
+            self._read_entry(entry)
+            for clips in self._claims.values():
+                clips.discard(entry["clip"])
+        self._release_done()
 
     @property
     def _ledger(self) -> Path:
         return self.parts / "writers" / f"{self.writer}.jsonl"
 
-    def _shard_path(self, name: str) -> Path:
+    def _shard(self, name: str) -> Path:
         return self.parts / "shards" / name[:2] / f"{name}.h5"
-
-    def _find_row(self, key: str) -> tuple[Path, CacheMetadata, int]:
-        name, number = self._places.get(key, ("", 0))
-        shard = self._shard_path(name)
-        if self._open_shard is None or self._open_shard[0] != shard:
-            try:
-                self._open_shard = shard, read_metadata(shard)
-            except CacheError as error:
-                raise self._damaged(shard) from error
-        metadata = self._open_shard[1]
-        if number >= len(metadata.clips) or metadata.clips.key[number] != key:
-            raise self._damaged(shard)
-        return shard, metadata, number
 
     def _damaged(self, shard: Path) -> DamagedCacheError:
         """Remove a damaged shard, whose clips are then done again, and return what to say."""
         with suppress(OSError):
             shard.unlink()
-        return DamagedCacheError(shard, f"{shard} is damaged or gone")
+        return super()._damaged(shard)
 
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target` as `ShardStore.consolidate` does, from the shards of all processes.
@@ -470,6 +371,7 @@ class JoinedStore(ShardStore):
         return self.target
 
     def _consolidate(self, clips: Sequence[Clip]) -> None:
+        finish_staging(self._staging, self.target)
         self._read_target()
         self.refresh()
         for clip in clips:
@@ -480,34 +382,19 @@ class JoinedStore(ShardStore):
             elif state is not None:
                 self._note_failure(clip.id, state.reason, state.source_sha256)
         keys = set(self._keys.values()) & self._places.keys() - self._existing_rows.keys()
-        names = {self._places[key][0] for key in keys}
-        screen_all([self._shard_path(name) for name in sorted(names)])
+        names = {self._places[key] for key in keys}
+        screen_all([self._shard(name) for name in sorted(names)])
         existed = self._existing is not None
         try:
             super().consolidate(clips)
         except DamagedCacheError as error:
             for name in names:
-                if str(self._shard_path(name)) in str(error):
-                    raise self._damaged(self._shard_path(name)) from error
+                if str(self._shard(name)) in str(error):
+                    raise self._damaged(self._shard(name)) from error
             raise
-        self.flush()  # clips that were left out for their objects
         if not existed:
             remove_own_file(ledger_path(self.target))
         self._merge_ledgers()
-
-    def _remove_shards(self, keys: Collection[str]) -> None:
-        """Remove the shards all of whose clips `target` has."""
-        of_shard: dict[str, set[str]] = {}
-        for key, (name, _) in self._places.items():
-            of_shard.setdefault(name, set()).add(key)
-        for name, own in of_shard.items():
-            if own <= set(keys):
-                with suppress(OSError):
-                    self._shard_path(name).unlink()
-                self._there.discard(name)
-                for key in own:
-                    del self._places[key]
-        self._open_shard = None
 
     def _merge_ledgers(self) -> None:
         """Bring the ledgers of the processes into that of the cache, and remove them.
@@ -532,6 +419,7 @@ class JoinedStore(ShardStore):
         What is not flushed is lost.
         """
         self._ended.set()
+        super().close()
         with self._guard:
             for clips in self._claims.values():
                 clips.clear()
@@ -623,28 +511,3 @@ def _plain(clip: Clip) -> dict[str, Any]:
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
-
-
-def _shapes(row: Features) -> tuple[Any, ...]:
-    """Return what the rows of a shard share."""
-    arrays = (row.features, row.frame_index, row.thumbnails)
-    return *(array.shape[1:] for array in arrays), row.features.dtype
-
-
-def _stacked(rows: Sequence[Features]) -> Features:
-    """Return caches of one row as one. Labels, objects and ids are not what a shard is read for."""
-    arrays = ("features", "frame_index", "pts_seconds", "thumbnails", "start", "end")
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(row, name) for row in rows]) for name in arrays
-    }
-    columns |= {name: [getattr(row, name)[0] for row in rows] for name in ("source_sha256", "key")}
-    empty = [""] * len(rows)
-    return replace(
-        rows[0],
-        clip_id=list(map(str, range(len(rows)))),
-        object=empty,
-        scenario=empty,
-        labels={},
-        without_thumbnails=np.zeros(len(rows), bool),
-        **columns,
-    )

@@ -11,6 +11,7 @@ from data.cache.errors import CacheError
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import read_metadata
 from data.cache.joining import IDENTITY_FIELDS
+from data.cache.parts import files_of_cache
 from data.cache.shard_store import ShardStore
 from data.clips import Clip, objects_of_videos, window_of
 from data.windows import Window, video_of
@@ -40,23 +41,18 @@ def label(path: Path | str, clips: Sequence[Clip], *, prune: bool = False) -> La
     Features and keys stay as they are. Where nothing changes the file is not touched.
 
     Args:
-        path: The cache, one file.
+        path: The cache.
         clips: What a table says of its clips.
         prune: Remove the clips that are not among `clips`.
 
     Raises:
-        CacheError: The cache is a folder of parts, cannot be read, has none of the clips, has other
-            seconds of a video under one of the ids, or a label would have two units.
+        CacheError: The cache cannot be read, has none of the clips, has other seconds of a video
+            under one of the ids, or a label would have two units.
         BusyError: Another process writes the cache.
         WriteError: The disk is full or not writable; the cache stays as it was.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CacheError(
-            f"{path} is a folder of parts, whose labels cannot be changed: `heliograph cache merge "
-            f"{path} -o FILE` makes one file of it"
-        )
-    made = read_metadata(path).clips
+    made = read_metadata(files_of_cache(path)[0]).clips
     identity = {name: getattr(made, name) for name in IDENTITY_FIELDS}
     with ShardStore(path, **identity) as store:
         before = store.clips or made

@@ -6,22 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.cache.errors import CacheError
-from data.cache.features import Features, row_sha256
-from data.cache.hdf5_reader import CacheMetadata, read_metadata
+from data.cache.features import Features
+from data.cache.hdf5_reader import CacheMetadata
 from data.cache.hdf5_writer import WRITERS
 from data.cache.joining import IDENTITY_FIELDS, require_same_make
 from data.cache.ledger import ledger_path
-from data.cache.parts import files_of_cache
-from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
-from data.cache.verification import is_intact, read_to_copy
+from data.cache.parts import content_of, is_larger_than_a_file, write_as_it_fits
+from data.cache.rows import CacheRow, cache_rows, content_of_rows, stack_rows
+from data.cache.verification import files_to_copy, is_intact
 from data.duplicates import share_objects
-from data.files import remove_own_file, require_own_file
+from data.files import remove_own_file, require_own_file, temporary_path
 from data.versions import package_versions
 
 
 def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
     """Write the clips of several caches as one, in order; memory holds one clip at a time.
 
+    What is larger than a file should be becomes a folder of parts, and so does what replaces one.
     A clip that is in two of them with the same key is taken once, with its thumbnails if one of
     them has some. Clips of equal content have one object. The ledger of a file that was at
     `out`, and is none of `paths`, is removed.
@@ -36,11 +37,18 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
         WriteError: The disk is full or not writable.
         UnsafeFileError: Something else than a file is where the cache or its ledger is.
     """
-    require_own_file(ledger_path(Path(out)))
+    out = Path(out)
+    require_own_file(ledger_path(out))
     rows, merged, notes = _stack(paths)
-    write_rows(Path(out), merged, rows)
-    if os.path.abspath(out) not in map(os.path.abspath, paths):
-        remove_own_file(ledger_path(Path(out)))
+    is_input = os.path.abspath(out) in map(os.path.abspath, paths)
+    if is_input and out.is_file() and is_larger_than_a_file(merged):
+        raise CacheError(
+            f"{out} is a file, and all clips together take more than a file should: choose "
+            "another output, which becomes a folder of parts"
+        )
+    write_as_it_fits(out, merged, rows, staging=temporary_path(out))
+    if not is_input:
+        remove_own_file(ledger_path(out))
     return notes
 
 
@@ -51,18 +59,12 @@ def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
         CacheError: The others cannot be merged, or the cache cannot be read.
     """
     rows, merged, _ = _stack(paths)
-    thumbnails = [_sha256(row.thumbnails) if row.thumbnails else "" for row in rows]
-    content = merged.hash_content([_sha256(row.features) for row in rows], thumbnails)
-    return read_metadata(Path(out)).content_sha256 == content and is_intact(Path(out))
-
-
-def _sha256(place: RowPlace) -> str:
-    return place.sha256 or row_sha256(place.read())[0]
+    return content_of(Path(out)) == content_of_rows(merged, rows) and is_intact(Path(out))
 
 
 def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[str]]:
     """Return the rows of several caches, what they are as one cache, and notes about objects."""
-    caches = [(file, read_to_copy(file)) for path in paths for file in files_of_cache(Path(path))]
+    caches = [file for path in paths for file in files_to_copy(Path(path))]
     if not caches:
         raise CacheError("no caches to merge")
     require_same_make([(path, metadata.clips) for path, metadata in caches])

@@ -2,35 +2,58 @@
 
 `index.json` says what each part must be; a file that it does not name means nothing. So a reader
 sees the old parts or the new ones.
+
+A cache of more than `PART_BYTES` is written so, and stays a folder. A folder takes the place of a
+file only when it is whole: until then it is somewhere else (`staging`).
 """
 
 import json
+import math
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.cache.errors import INDEX, CacheError
 from data.cache.features import Features
 from data.cache.hdf5_reader import (
+    LARGE,
     SCHEMA_VERSION,
     CacheMetadata,
+    blank_features,
     in_memory,
+    read_metadata,
     read_open_metadata,
     with_rows,
 )
 from data.cache.hdf5_writer import write_features
 from data.cache.joining import join, require_same_make
+from data.cache.rows import CacheRow, content_of_rows, write_rows
 from data.cache.seal import open_cache_file
-from data.files import UnsafeFileError, atomic_write, open_regular, version_of
+from data.files import (
+    UnsafeFileError,
+    atomic_write,
+    make_folder,
+    open_regular,
+    remove_own_file,
+    sync_folder,
+    version_of,
+    write_error,
+)
 from data.versions import other_schema
 
+PART_BYTES = 64_000_000_000
+"""Features and thumbnails of a file, or of a part, at most."""
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
 _HASH = re.compile(r"[0-9a-f]{64}")
+_OWN_NAME = re.compile(r"[0-9a-f]{32}\.h5")  # of the parts that are written here
 
 
 @dataclass(frozen=True)
@@ -150,7 +173,7 @@ def files_of_cache(path: Path) -> list[Path]:
 
 
 def read_parts(folder: Path, *, mapped: bool | None) -> Features:
-    """Read a folder of parts as one cache; its features stay in their files only if `mapped`.
+    """Read a folder of parts as one cache; `mapped` is as for `data.cache.load`.
 
     Raises:
         CacheError: The index or a part is damaged; the message names the file.
@@ -184,7 +207,7 @@ def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
     content = joined.hash_content(features, thumbnails)
     if content != index.content_sha256:
         raise CacheError(f"{folder / INDEX} is damaged: its parts together are something else")
-    if not mapped:
+    if not (joined.features.nbytes > LARGE if mapped is None else mapped):
         joined = replace(joined, features=in_memory(folder, joined.features))
     joined.set_content_sha256(content)
     return joined
@@ -197,24 +220,139 @@ def write_parts(folder: Path, clips: Features, clips_per_part: int) -> None:
         WriteError: The disk is full or not writable; an older index and its parts stay.
         CacheError: The schema cannot hold something.
     """
-    older: list[Path] = []
-    with suppress(CacheError):
-        older = [part.path for part in read_index(folder).parts]
-    parts = []
+    older, parts = _older(folder), []
     for start in range(0, max(1, len(clips)), clips_per_part):
         part = clips.select(range(start, min(start + clips_per_part, len(clips))))
         part = replace(part, failures=() if start else clips.failures)
         path = folder / f"{part.content_sha256[:32]}.h5"
         seal = write_features(path, part)
         parts.append(Part(path, len(part), seal.rest_sha256, part.content_sha256))
-    index = {
+    _publish(folder, Index(parts, clips.content_sha256), older)
+
+
+def _older(folder: Path) -> dict[Path, Part]:
+    """Return the parts that the index of a folder names; none if it is damaged, or there is none.
+
+    They may be gone.
+    """
+    with suppress(CacheError):
+        return {part.path: part for part in read_index(folder).parts}
+    return {}
+
+
+def _publish(folder: Path, index: Index, older: Iterable[Path]) -> None:
+    """Write the index of a folder, and then remove parts that it does not name."""
+    text = {
         "schema_version": SCHEMA_VERSION,
-        "content_sha256": clips.content_sha256,
-        "parts": [part.to_json() for part in parts],
+        "content_sha256": index.content_sha256,
+        "parts": [part.to_json() for part in index.parts],
     }
-    atomic_write(folder / INDEX, json.dumps(index, indent=1))
-    for path in set(older) - {part.path for part in parts}:
+    atomic_write(folder / INDEX, json.dumps(text, indent=1))
+    own = [path for path in folder.glob("*.h5") if _OWN_NAME.fullmatch(path.name)]
+    for path in {*older, *own} - {part.path for part in index.parts}:
         path.unlink(missing_ok=True)
+
+
+def is_larger_than_a_file(clips: Features) -> bool:
+    """Return whether a cache has more features and thumbnails than a file should."""
+    return len(clips) * _row_bytes(clips) > PART_BYTES
+
+
+def _row_bytes(clips: Features) -> int:
+    arrays = (clips.features, clips.thumbnails)
+    return sum(math.prod(array.shape[1:]) * array.dtype.itemsize for array in arrays)
+
+
+def write_as_it_fits(
+    path: Path, clips: Features, rows: Sequence[CacheRow], *, staging: Path
+) -> None:
+    """Write the cache `clips` of `stack_rows` as a file, or as a folder of parts.
+
+    It is a folder where it is larger than a file should be, or where `path` is one. A part whose
+    rows are where they were stays.
+
+    Args:
+        path: The file or folder.
+        clips: Everything but features and thumbnails.
+        rows: Where these are.
+        staging: Where a folder is made that is to take the place of a file, or of nothing.
+
+    Raises:
+        WriteError: The disk is full or not writable; what was at `path` stays as it was.
+        CacheError: A row is damaged.
+    """
+    if path.is_dir():
+        require_parts(path)
+        _write_part_rows(path, clips, rows)
+    elif is_larger_than_a_file(clips):
+        _remove_folder(staging)
+        make_folder(staging)
+        _write_part_rows(staging, clips, rows)
+        remove_own_file(path)
+        _move(staging, path)
+    else:
+        write_rows(path, clips, rows)
+
+
+def finish_staging(staging: Path, path: Path) -> None:
+    """Put a folder in its place that a killed `write_as_it_fits` has made; remove half of one."""
+    if (staging / INDEX).exists() and not os.path.lexists(path):
+        _move(staging, path)
+    else:
+        _remove_folder(staging)
+
+
+def _move(staging: Path, path: Path) -> None:
+    try:
+        os.rename(staging, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _remove_folder(folder: Path) -> None:
+    if not os.path.lexists(folder):
+        return
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
+def _write_part_rows(folder: Path, clips: Features, rows: Sequence[CacheRow]) -> None:
+    older, parts = _older(folder), []
+    count = max(1, PART_BYTES // max(1, _row_bytes(clips)))
+    none = blank_features((len(clips), 0, 0), clips.features.dtype)
+    columns = replace(clips, features=none, thumbnails=np.empty((0, 0, 0, 0), np.uint8))
+    for start in range(0, max(1, len(clips)), count):
+        own = rows[start : start + count]
+        numbers = range(start, start + len(own))
+        part = replace(
+            columns.select(numbers),
+            features=blank_features((len(own), *clips.features.shape[1:]), clips.features.dtype),
+            thumbnails=blank_features((len(own), *clips.thumbnails.shape[1:]), np.dtype(np.uint8)),
+            without_thumbnails=clips.without_thumbnails[start : start + len(own)],
+            failures=clips.failures if start + count >= len(clips) else (),  # the last one changes
+        )
+        content = content_of_rows(part, own)
+        path = folder / f"{content[:32]}.h5"
+        known = older.get(path)
+        in_place = all(row.path == path and row.number == n for n, row in enumerate(own))
+        if known and known.content_sha256 == content and in_place and own:
+            parts.append(known)
+        else:
+            seal = write_rows(path, part, own)
+            parts.append(Part(path, len(own), seal.rest_sha256, content))
+    _publish(folder, Index(parts, content_of_rows(clips, rows)), older)
+
+
+def content_of(path: Path) -> str:
+    """Return the identity of the content of a cache, as it or the index of its parts says.
+
+    Raises:
+        CacheError: The cache or the index cannot be read.
+    """
+    return (read_index if path.is_dir() else read_metadata)(path).content_sha256
 
 
 def _matching(pattern: re.Pattern[str], text: str) -> str:

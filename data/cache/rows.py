@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from data.cache.blocks import StoredRows, read_rows
 from data.cache.errors import CacheError, DamagedCacheError
-from data.cache.features import Features
+from data.cache.features import Features, row_sha256
 from data.cache.hdf5_reader import CacheMetadata, blank_features
 from data.cache.hdf5_writer import write_cache
 from data.cache.seal import Seal, open_cache_file
 from data.clips import Clip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RowPlace:
     """Where one row is in a file, and its SHA-256 (empty if the whole file has been checked)."""
 
@@ -33,6 +33,10 @@ class RowPlace:
         """Return the place of row `number` of the rows of a file."""
         sha256 = rows.sha256[number] if rows.sha256 else ""
         return cls(path, rows.offset + number * rows.row_bytes, rows.shape[1:], rows.dtype, sha256)
+
+    def content_sha256(self) -> str:
+        """Return the SHA-256 of the row as it was written, or, where none was kept, as it is."""
+        return self.sha256 or row_sha256(self.read())[0]
 
     def read(self) -> NDArray[Any] | None:
         """Read the row (1, ...); None if it is not the one that was written.
@@ -52,23 +56,44 @@ class RowPlace:
         return row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CacheRow:
-    """One clip of a cache to be written: its identity, its frames, and where its features are.
+    """One clip of a cache to be written: its identity, and where its features are.
 
     They are row `number` of the cache `path`; `thumbnails` is None where the clip has none.
     """
 
     clip: Clip
-    frame_index: NDArray[np.int64]  # (F,)
-    pts_seconds: NDArray[np.float64]  # (F,)
-    source_sha256: str
-    key: str
     path: Path
     number: int
-    features: RowPlace
+    metadata: CacheMetadata
     thumbnails: RowPlace | None
     tables: Mapping[str, str]  # SHA-256 of the table that a label came from, where it is known
+
+    @property
+    def frame_index(self) -> NDArray[np.int64]:
+        """The frames (F,) of the clip that the backbone saw."""
+        return self.metadata.clips.frame_index[self.number]
+
+    @property
+    def pts_seconds(self) -> NDArray[np.float64]:
+        """Their times (F,)."""
+        return self.metadata.clips.pts_seconds[self.number]
+
+    @property
+    def source_sha256(self) -> str:
+        """The hash of the clip's file."""
+        return self.metadata.clips.source_sha256[self.number]
+
+    @property
+    def key(self) -> str:
+        """The hash of all that the features depend on."""
+        return self.metadata.clips.key[self.number]
+
+    @property
+    def features(self) -> RowPlace:
+        """Where its features are."""
+        return RowPlace.of(self.path, self.metadata.features, self.number)
 
     @classmethod
     def from_metadata(
@@ -88,13 +113,9 @@ class CacheRow:
         has_thumbnails = metadata.clips.has_thumbnails[number]
         return cls(
             clip=clip,
-            frame_index=metadata.clips.frame_index[number].copy(),
-            pts_seconds=metadata.clips.pts_seconds[number].copy(),
-            source_sha256=metadata.clips.source_sha256[number],
-            key=metadata.clips.key[number],
             path=path,
             number=number,
-            features=RowPlace.of(path, metadata.features, number),
+            metadata=metadata,
             thumbnails=RowPlace.of(path, metadata.thumbnails, number) if has_thumbnails else None,
             tables=tables,
         )
@@ -270,6 +291,12 @@ def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> Seal:
     none = np.zeros((1, *clips.thumbnails.shape[1:]), np.uint8)
     thumbnails = (row.read_thumbnails() if row.thumbnails else none for row in rows)
     return write_cache(path, clips, (row.read() for row in rows), thumbnails)
+
+
+def content_of_rows(clips: Features, rows: Sequence[CacheRow]) -> str:
+    """Return the identity of the content of the cache `clips` of `stack_rows`."""
+    thumbnails = [row.thumbnails.content_sha256() if row.thumbnails else "" for row in rows]
+    return clips.hash_content([row.features.content_sha256() for row in rows], thumbnails)
 
 
 def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:

@@ -2,10 +2,14 @@
 
 While clips are being extracted, these are next to `spring.h5`:
 
-    spring.h5.parts/<key>.h5     one shard per clip, itself a small cache, published whole by rename
+    spring.h5.parts/<hash>.h5    a shard: a batch of clips, itself a small cache under the hash of
+                                 its content, published whole by rename
     spring.h5.parts/store.json   fingerprint, sampler and decoder with which all shards were made
     spring.h5.parts/lock         held by the process that writes; it only saves duplicate work
     spring.h5.ledger.jsonl       what became of each clip: outcome, reason, frames, seconds, bytes
+
+A batch is written once it has `BATCH_CLIPS` clips or is `BATCH_SECONDS` old. Earlier versions wrote
+a shard for each clip, under the clip's key; such shards are read as well.
 
 `consolidate` streams shards and earlier clips into one new `spring.h5`, and then removes the shards
 that are in it: the next run resumes from the consolidated file. There is no `spring.h5` without a
@@ -15,10 +19,12 @@ again.
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
-from math import isnan
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -26,7 +32,9 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from data.cache.errors import CacheError, DamagedCacheError, shards_of
+from data.cache import batches
+from data.cache.batches import Batch
+from data.cache.errors import INDEX, CacheError, DamagedCacheError, shards_of
 from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import (
     SCHEMA_VERSION,
@@ -36,28 +44,29 @@ from data.cache.hdf5_reader import (
     screen_all,
 )
 from data.cache.hdf5_writer import WRITERS, write_cache
-from data.cache.joining import IDENTITY_FIELDS
+from data.cache.joining import IDENTITY_FIELDS, join
 from data.cache.ledger import (
     RecordedSources,
-    append_to_ledger,
+    append_entries,
     compact_ledger,
     deaths_of,
+    entry_of,
     ledger_path,
     read_ledger,
 )
+from data.cache.parts import finish_staging, write_as_it_fits
 from data.cache.rows import (
     CacheRow,
-    RowPlace,
     cache_rows,
     relabelled,
     stack_rows,
     with_known_labels,
-    write_rows,
 )
-from data.cache.verification import is_intact, read_to_copy
+from data.cache.verification import files_to_copy, is_intact, is_shard
 from data.clips import Clip, ClipError
 from data.differences import first_difference
 from data.duplicates import Contradiction, share_objects
+from data.errors import HeliographError
 from data.files import (
     UnsafeFileError,
     atomic_write,
@@ -74,13 +83,17 @@ from data.windows import video_of
 
 NOTE = "store.json"
 _ANOTHER = "choose another output or remove it"
+_OPEN_SHARDS = 16  # whose columns are kept in memory
 
 
 class ShardStore:
     """Collector of the features of clips for the cache `target`; use it in a `with` block.
 
+    What `is_done`, `add` and `fail` are told is written with its batch, at the latest where the
+    block ends. Any thread may call.
+
     Args:
-        target: The cache to write; what it holds already is kept.
+        target: The cache to write, which may be a folder of parts; what it holds is kept.
         fingerprint: What all features of the cache share, with `sampler` and `decoder`.
         sampler: How frames are chosen.
         decoder: What decodes them.
@@ -117,6 +130,14 @@ class ShardStore:
         )
         self._versions = {**package_versions(*WRITERS), **(versions or {})}
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+        self._guard = threading.RLock()
+        self._batch = Batch()
+        self._timer: threading.Timer | None = None
+        self._shards: dict[str, dict[str, int]] = {}  # name of a shard -> key -> row
+        self._places: dict[str, str] = {}  # key -> name of its shard
+        self._sound: set[str] = set()  # shards whose features were checked, or written here
+        self._lost: dict[str, Path] = {}  # key -> the damaged shard in which it was
+        self._open_shards: dict[str, CacheMetadata] = {}
         self._keys: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self.sources = RecordedSources()
@@ -129,8 +150,9 @@ class ShardStore:
         """What `consolidate` has to say about clips that share an object now."""
         self._videos: dict[str, str] = {}  # clips that are cut, or failed -> hash of their file
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
-        for written in (self.target, ledger_path(self.target)):
-            require_own_file(written)  # now, and not after hours of extraction
+        if not (self.target / INDEX).exists():
+            require_own_file(self.target)  # now, and not after hours of extraction
+        require_own_file(ledger_path(self.target))
         if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
             kind = "a symbolic link" if self.parts.is_symlink() else "something else"
             raise UnsafeFileError(
@@ -140,6 +162,8 @@ class ShardStore:
         self._lock: Lock | None = None
         try:
             self._acquire()
+            if self._lock is not None:
+                finish_staging(self._staging, self.target)
             self._read_target()
             self._open_parts()
             self.forget(repair)
@@ -154,26 +178,34 @@ class ShardStore:
         self._lock = Lock(self.parts / "lock", self.target)
 
     def _read_target(self) -> None:
-        self._target_version = version_of(self.target)
-        self._existing: CacheMetadata | None = None
+        self._target_version = self._version()
+        self._files: list[tuple[Path, CacheMetadata]] = []  # of `target`
         try:
             if os.path.lexists(self.target):
-                metadata = read_to_copy(self.target)
-                self._existing = metadata if len(metadata.clips) else None
+                self._files = files_to_copy(self.target)
         except DamagedCacheError:
             raise
         except CacheError as error:
             raise CacheError(f"{error}; {_ANOTHER}") from error
-        self._existing_rows: dict[str, int] = {}
+        tables = [metadata.clips for _, metadata in self._files if len(metadata.clips)]
+        self._existing = join(tables) if len(tables) > 1 else next(iter(tables), None)
+        self._existing_rows: dict[str, tuple[int, int]] = {}  # key -> file and row
         if self._existing:
             self._refuse_other(
-                self.target, {name: getattr(self._existing.clips, name) for name in IDENTITY_FIELDS}
+                self.target, {name: getattr(self._existing, name) for name in IDENTITY_FIELDS}
             )
-            self._existing_rows = {
-                key: row for row, key in enumerate(self._existing.clips.key) if key
-            }
-            if len(self._existing.clips):
-                self._check_shape("", self._existing.clips.features)
+            for number, (_, metadata) in enumerate(self._files):
+                keys = enumerate(metadata.clips.key)
+                self._existing_rows |= {key: (number, row) for row, key in keys if key}
+            self._check_shape("", self._existing.features)
+
+    def _version(self) -> object:
+        """Return what a write of `target` changes."""
+        return version_of(self.target / INDEX if self.target.is_dir() else self.target)
+
+    @property
+    def _staging(self) -> Path:
+        return self.parts / "consolidated"
 
     def _open_parts(self) -> None:
         sweep_temporaries(self.parts)
@@ -188,13 +220,30 @@ class ShardStore:
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         entries = compact_ledger(self.target)
         self.sources, self.deaths = RecordedSources(entries), deaths_of(entries)
-        # A shard that is refused is removed by `is_done` of its clip.
+        self._open_shards_of(entries)
+
+    def _open_shards_of(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Learn what is in the shards; damaged ones are removed, and their clips done again."""
         shards = sorted(self.parts.glob("[0-9a-f]*.h5"))
-        self._refused = screen_all(shards)
-        if self._shape is None:
-            sound = (self._read_shard(shard.stem) for shard in shards)
-            if metadata := next(filter(None, sound), None):
+        refused = screen_all(shards)
+        damaged: set[str] = set()
+        for shard in shards:
+            metadata = None if shard in refused else _shard_metadata(shard)
+            if metadata is None:
+                remove_own_file(shard)
+                damaged.add(shard.stem)
+                continue
+            self._note_shard(shard.stem, metadata.clips.key)
+            if self._shape is None:
                 self._check_shape("", metadata.clips.features)
+        if damaged:
+            for entry in entries:
+                if (name := shard_of(entry)) in damaged:
+                    self._lost[entry["key"]] = self._shard(name)
+
+    def _note_shard(self, name: str, keys: Sequence[str]) -> None:
+        self._shards[name] = {key: row for row, key in enumerate(keys)}
+        self._places |= dict.fromkeys(keys, name)
 
     def _refuse_other(self, path: Path, identity: Mapping[str, Any]) -> None:
         if difference := first_difference(identity, self._identity):
@@ -216,10 +265,21 @@ class ShardStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.flush()
+        except HeliographError:
+            if error is None:
+                raise
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Release the lock; remove the folder of shards if no shard is left in it."""
+        """Release the lock; remove the folder of shards if no shard is left in it.
+
+        What is not flushed is lost.
+        """
+        with self._guard:
+            self._begin_anew()
         if self._lock is None:
             return
         if self._lock.held and next(self.parts.glob("*.h5"), None) is None:
@@ -245,59 +305,55 @@ class ShardStore:
 
         If so the ledger notes it, with more details. A damaged shard of the clip is removed.
         """
-        key = self.key(clip, source_sha256)
-        if key not in self._existing_rows and not self._has_shard(key, clip):
-            return False
-        self._keys[clip.id] = key
-        details["source_sha256"] = source_sha256
-        self._record(clip, "kept", key=key, **details)
+        with self._guard:
+            key = self.key(clip, source_sha256)
+            if not self._has(key):
+                if shard := self._lost.pop(key, None):
+                    self._record(clip, "damaged", key=key, reason=f"{shard} is damaged")
+                return False
+            self._keys[clip.id] = key
+            details["source_sha256"] = source_sha256
+            self._record(clip, "kept", key=key, **details)
+            return True
+
+    def _has(self, key: str) -> bool:
+        """Return whether the features of a key are there; damaged shards are removed."""
+        if key in self._existing_rows or key in self._batch.keys:
+            return True
+        name = self._places.get(key)
+        return name is not None and self._require_sound(name)
+
+    def _require_sound(self, name: str) -> bool:
+        """Return whether a shard has the features that were written; it is removed if not."""
+        if name not in self._sound:
+            shard = self._shard(name)
+            if not is_intact(shard):
+                remove_own_file(shard)
+                self._lost |= dict.fromkeys(self._forget_shard(name), shard)
+                return False
+            self._sound.add(name)
         return True
 
-    def _has_shard(self, key: str, clip: Clip) -> bool:
-        """Return whether a shard has the features of a clip; a damaged one is removed."""
-        shard = self._shard(key)
-        if not os.path.lexists(shard):
-            return False
-        if not self._is_sound(key):
-            remove_own_file(shard)
-            self._record(clip, "damaged", key=key, reason=f"{shard} is damaged")
-            return False
-        return True
+    def _forget_shard(self, name: str) -> list[str]:
+        """Leave a shard out of account; return the keys that are in no other one."""
+        own = [key for key in self._shards.pop(name, {}) if self._places.get(key) == name]
+        for key in own:
+            del self._places[key]
+        self._open_shards.pop(name, None)
+        return own
 
     def _record(self, clip: Clip, outcome: str, **details: Any) -> None:
-        """Note in the ledger what became of a clip."""
-        append_to_ledger(self.target, clip, outcome, **details)
-
-    def _read_shard(self, key: str) -> CacheMetadata | None:
-        """Read the shard of a key but its features; None if it is damaged or of another key."""
-        shard = self._shard(key)
-        if shard in self._refused:
-            return None
-        try:
-            metadata = read_metadata(shard)
-        except CacheError:
-            return None
-        return metadata if list(metadata.clips.key) == [key] else None
-
-    def _is_sound(self, key: str) -> bool:
-        """Return whether the shard of a key has the features that were written."""
-        metadata = self._read_shard(key)
-        if metadata is None:
-            return False
-        stored = [rows for rows in (metadata.features, metadata.thumbnails) if rows.row_bytes]
-        with suppress(CacheError):
-            places = (RowPlace.of(self._shard(key), rows, 0) for rows in stored)
-            return all(place.read() is not None for place in places)
-        return False
+        """Have the ledger note what became of a clip, with the next batch."""
+        self._start_batch()
+        self._batch.entries.append(entry_of(clip, outcome, **details))
+        self._flush_if_due()
 
     def forget(self, clip_ids: Collection[str]) -> None:
         """Have the features of these clips computed again: `is_done` becomes False for them."""
         if self._existing:
             ids = set(clip_ids)
             self._outdated |= ids
-            for clip, key in zip(
-                self._existing.clips.clip_id, self._existing.clips.key, strict=True
-            ):
+            for clip, key in zip(self._existing.clip_id, self._existing.key, strict=True):
                 if clip in ids:
                     self._existing_rows.pop(key, None)
 
@@ -312,7 +368,7 @@ class ShardStore:
         thumbnails: NDArray[np.uint8] | None = None,
         **details: Any,
     ) -> None:
-        """Write the features of a clip to a shard.
+        """Have the features of a clip written to a shard.
 
         Args:
             clip: The clip; its identity and labels go into the shard.
@@ -350,12 +406,59 @@ class ShardStore:
         self._keep(clip, row, details)
 
     def _keep(self, clip: Clip, row: Features, details: Mapping[str, Any]) -> None:
-        """Write a clip's features, a cache of one row, to its shard, and note them."""
-        key = row.key[0]
-        write_cache(self._shard(key), row, [row.features], [row.thumbnails])
-        self._keys[clip.id] = key
-        self._failures.pop(clip.id, None)
-        self._record(clip, "done", **details_of(clip, row), **details)
+        """Have a clip's features, a cache of one row, written with the next batch."""
+        with self._guard:
+            if not self._batch.fits(row):
+                self.flush()
+            self._start_batch()
+            self._batch.add(clip, row, details)
+            self._keys[clip.id] = row.key[0]
+            self._failures.pop(clip.id, None)
+            self._flush_if_due()
+
+    def _start_batch(self) -> None:
+        if self._timer is None:
+            self._batch.began = time.monotonic()
+            self._timer = threading.Timer(batches.BATCH_SECONDS, self._flush_late)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _flush_late(self) -> None:
+        with suppress(HeliographError, OSError):  # whoever adds the next clip is told
+            self.flush()
+
+    def _flush_if_due(self) -> None:
+        if self._batch.is_due:
+            self.flush()
+
+    def _begin_anew(self) -> None:
+        self._batch = Batch()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def flush(self) -> None:
+        """Write what was added as one shard, and then what the ledger says of it.
+
+        Raises:
+            WriteError: The disk is full or not writable; the next `flush` tries again.
+        """
+        with self._guard:
+            if not self._batch:
+                return
+            shard, name = self._batch.shard(), ""
+            if shard is not None:
+                name = shard.content_sha256
+                write_cache(self._shard(name), shard, [shard.features], [shard.thumbnails])
+                self._note_shard(name, shard.key)
+                self._sound.add(name)
+            entries = self._batch.all_entries(name)
+            self._append(entries)
+            self._begin_anew()
+
+    def _append(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Append entries to the ledger."""
+        append_entries(ledger_path(self.target), entries)
 
     def fail(
         self, clip: Clip, reason: str, *, source_sha256: str | None = None, **details: Any
@@ -365,10 +468,11 @@ class ShardStore:
         Without `source_sha256` (its file could not be read) features that `target` has of it stay:
         nothing shows that they are out of date. With it the clip's windows of another file go.
         """
-        self._note_failure(clip.id, reason, source_sha256)
         if source_sha256 is not None:
             details["source_sha256"] = source_sha256
-        self._record(clip, "failed", reason=reason, **details)
+        with self._guard:
+            self._note_failure(clip.id, reason, source_sha256)
+            self._record(clip, "failed", reason=reason, **details)
 
     def _note_failure(self, clip_id: str, reason: str, source_sha256: str | None) -> None:
         self._failures[clip_id] = reason
@@ -411,7 +515,8 @@ class ShardStore:
             CacheError: A shard or an earlier row is damaged, or a label has two units.
             WriteError: The disk is full or not writable; `target` stays as it was.
         """
-        if version_of(self.target) != self._target_version:
+        self.flush()
+        if self._version() != self._target_version:
             self._read_target()  # on a file system without locks another process may have written
         rows = self._rows(clips)
         consolidated = self._stack(rows, clips)
@@ -423,19 +528,21 @@ class ShardStore:
                 shared = share_objects(consolidated.stretches())
             consolidated = replace(consolidated, object=shared.objects)
             self.object_note = shared.note
-        if not rows:
+        if not rows and not self.target.is_dir():
             remove_own_file(self.target)
             sync_folder(self.target.parent)
             self._read_target()
             return self.target
         self._write(consolidated, rows)
         self._remove_shards(set(consolidated.key))
+        self.flush()  # clips that were left out for their objects
         return self.target
 
-    def _remove_shards(self, keys: Collection[str]) -> None:
-        """Remove the shards of clips that `target` has."""
-        for key in keys:
-            remove_own_file(self._shard(key))
+    def _remove_shards(self, keys: Set[str]) -> None:
+        """Remove the shards all of whose clips `target` has."""
+        for name in [name for name, own in self._shards.items() if own.keys() <= keys]:
+            remove_own_file(self._shard(name))
+            self._forget_shard(name)
         sync_folder(self.parts)
 
     def relabel(self, clips: Sequence[Clip], *, prune: bool = False) -> None:
@@ -449,7 +556,7 @@ class ShardStore:
         """
         if self._existing is None:
             return
-        rows = relabelled(list(self._earlier_rows(self._existing)), clips, prune=prune)
+        rows = relabelled(list(self._earlier_rows()), clips, prune=prune)
         relabelled_clips = self._stack(rows, clips)
         if prune:
             given = {clip.id for clip in clips}
@@ -459,13 +566,13 @@ class ShardStore:
 
     def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> None:
         if not self._is_current(consolidated, rows):
-            write_rows(self.target, consolidated, rows)
+            write_as_it_fits(self.target, consolidated, rows, staging=self._staging)
             self._read_target()
 
     @property
     def clips(self) -> Features | None:
         """The clips of `target` without their features; None where it has none."""
-        return self._existing.clips if self._existing else None
+        return self._existing
 
     def require_one_unit(self, clips: Sequence[Clip]) -> None:
         """Raise `CacheError` if a label would have two units once these clips are extracted."""
@@ -486,7 +593,7 @@ class ShardStore:
         given = {clip.id for clip in clips}
         earlier: dict[str, CacheRow] = {}
         if self._existing:
-            earlier = {row.clip.id: row for row in self._earlier_rows(self._existing)}
+            earlier = {row.clip.id: row for row in self._earlier_rows()}
         rows = [
             row
             for clip, row in earlier.items()
@@ -495,14 +602,14 @@ class ShardStore:
         ]
         rows += self._given_rows(clips, earlier)
         if self._existing and self._in_place:
-            indices = {clip: index for index, clip in enumerate(self._existing.clips.clip_id)}
+            indices = {clip: index for index, clip in enumerate(self._existing.clip_id)}
             rows.sort(key=lambda row: indices.get(row.clip.id, len(indices)))
         return rows
 
     def _stack(self, rows: Sequence[CacheRow], clips: Sequence[Clip]) -> Features:
         """Return rows as one cache, with the failures of `clips` and of those before them."""
         given = {clip.id for clip in clips}
-        failed = dict(self._existing.clips.failures) if self._existing else {}
+        failed = dict(self._existing.failures) if self._existing else {}
         for clip in self._videos:
             failed.pop(clip, None)
         order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
@@ -535,13 +642,13 @@ class ShardStore:
                 self.contradictions[clip.id] = reason
         return bool(self.contradictions)
 
-    def _earlier_rows(self, existing: CacheMetadata) -> Iterator[CacheRow]:
+    def _earlier_rows(self) -> Iterator[CacheRow]:
         """Yield the rows of `target`; version 1 does not say which seconds of its file a clip is.
 
         The ledger may know them, and the key shows whether it is right.
         """
-        rows = cache_rows(self.target, existing)
-        if existing.schema_version > 1:
+        rows = chain.from_iterable(cache_rows(*file) for file in self._files)
+        if all(metadata.schema_version > 1 for _, metadata in self._files):
             yield from rows
             return
         times: dict[str, Clip] = {}
@@ -571,10 +678,11 @@ class ShardStore:
                 if before and clip.id not in self._outdated:
                     same = (clip.start, clip.end) == (before.clip.start, before.clip.end)
                     yield replace(before.relabelled(clip), tables=tables) if same else before
-            elif self._existing and key in self._existing_rows:
-                same = before is not None and before.key == key  # of equal clips it has several
-                number = before.number if before and same else self._existing_rows[key]
-                yield CacheRow.from_metadata(clip, self.target, self._existing, number, tables)
+            elif before is not None and before.key == key and key in self._existing_rows:
+                yield replace(before, clip=clip, tables=tables)
+            elif key in self._existing_rows:  # it is that of another clip of equal content
+                file, number = self._existing_rows[key]
+                yield CacheRow.from_metadata(clip, *self._files[file], number, tables)
             else:
                 shard, metadata, number = self._find_row(key)
                 self._check_shape(f"{clip.id}: ", metadata.clips.features)
@@ -588,14 +696,15 @@ class ShardStore:
 
         Another table with the same values is no reason to write it again: runs know it by its hash.
         """
-        if not self._existing or self._existing.clips.features.shape != new.features.shape:
+        if not self._existing or self._existing.features.shape != new.features.shape:
             return False
-        if any(row.path != self.target or row.number != index for index, row in enumerate(rows)):
+        places = ((path, row) for path, made in self._files for row in range(len(made.clips)))
+        if any((row.path, row.number) != place for row, place in zip(rows, places, strict=True)):
             return False
-        if self._existing.schema_version != SCHEMA_VERSION:
+        if any(metadata.schema_version != SCHEMA_VERSION for _, metadata in self._files):
             return False
         current = replace(
-            self._existing.clips,
+            self._existing,
             features=new.features,
             thumbnails=new.thumbnails,
             versions=new.versions,
@@ -615,26 +724,41 @@ class ShardStore:
                 f"{kept} {self._shape[0]}{way_out}"
             )
 
-    def _shard(self, key: str) -> Path:
-        return self.parts / f"{key}.h5"
+    def _shard(self, name: str) -> Path:
+        return self.parts / f"{name}.h5"
 
     def _find_row(self, key: str) -> tuple[Path, CacheMetadata, int]:
         """Return the shard that has the features of a key, what is in it, and their row."""
-        metadata, shard = self._read_shard(key), self._shard(key)
-        if metadata is None:
-            raise DamagedCacheError(shard, f"{shard} is damaged or gone")
-        return shard, metadata, 0
+        name = self._places.get(key, "")
+        shard = self._shard(name)
+        if name not in self._open_shards:
+            if len(self._open_shards) >= _OPEN_SHARDS:
+                self._open_shards.clear()
+            metadata = _shard_metadata(shard)
+            if metadata is None:
+                raise self._damaged(shard)
+            self._open_shards[name] = metadata
+        metadata, number = self._open_shards[name], self._shards[name][key]
+        if number >= len(metadata.clips) or metadata.clips.key[number] != key:
+            raise self._damaged(shard)
+        return shard, metadata, number
+
+    def _damaged(self, shard: Path) -> DamagedCacheError:
+        return DamagedCacheError(shard, f"{shard} is damaged or gone")
 
 
-def details_of(clip: Clip, row: Features) -> dict[str, Any]:
-    """Return what the ledger has of a clip that is done, whose features are the one row."""
-    return {
-        "key": row.key[0],
-        "source_sha256": row.source_sha256[0],
-        "object": clip.object,
-        "scenario": clip.scenario,
-        "labels": {name: None if isnan(value) else value for name, value in clip.labels.items()},
-    }
+def _shard_metadata(shard: Path) -> CacheMetadata | None:
+    """Read a shard but its features; None if it is damaged, or named as another one."""
+    try:
+        metadata = read_metadata(shard)
+    except CacheError:
+        return None
+    return metadata if is_shard(shard, metadata) else None
+
+
+def shard_of(entry: Mapping[str, Any]) -> str:
+    """Return the name of the shard in which a clip is by its entry; of older ones it is the key."""
+    return str(entry.get("shard") or entry.get("key") or "")
 
 
 def read_note(path: Path) -> dict[str, Any]:
@@ -661,8 +785,7 @@ def sweep_shards(target: Path) -> None:
         return
     made = read_metadata(target).clips
     with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
-        for key in filter(None, made.key):
-            remove_own_file(store._shard(key))
+        store._remove_shards(set(made.key))
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

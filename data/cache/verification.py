@@ -3,10 +3,11 @@
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shar
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
 from data.cache.ledger import read_ledger
 from data.cache.mapped import RowsOfFile
-from data.cache.parts import read_index, read_parts, require_parts
+from data.cache.parts import files_of_cache, read_index, read_parts, require_parts
 from data.cache.rows import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
@@ -25,6 +26,7 @@ from data.cache.seal import (
     sha256_of_ranges,
 )
 from data.files import version_of
+from data.wording import counted
 
 _SHARD = re.compile(r"[0-9a-f]{64}\.h5")
 _DAMAGED = ("its features are damaged", "its thumbnails are damaged")
@@ -77,6 +79,15 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
             return problems
 
 
+def files_to_copy(path: Path) -> list[tuple[Path, CacheMetadata]]:
+    """Read the files of a cache, or the parts of a folder, as `read_to_copy` does.
+
+    Raises:
+        CacheError: A file cannot be read or trusted.
+    """
+    return [(file, read_to_copy(file)) for file in files_of_cache(path)]
+
+
 def read_to_copy(path: Path) -> CacheMetadata:
     """Read a cache but its features, which are then read row by row to be written again.
 
@@ -94,6 +105,8 @@ def read_to_copy(path: Path) -> CacheMetadata:
 def is_intact(path: Path) -> bool:
     """Return whether every byte of a cache matches its seal, or a hash that the seal covers."""
     try:
+        if path.is_dir():
+            return all(is_intact(file) for file in files_of_cache(path))
         with open_cache_file(path) as file:
             return not _damage_of_seal(file) and _is_intact(path, file)
     except CacheError:
@@ -155,15 +168,36 @@ def _noted(problems: list[Problem]) -> Iterator[None]:
 def _problems_of_shards(path: Path) -> list[Problem]:
     """Return what is wrong with the shards of a cache that is not there yet."""
     shards = sorted(shards_of(path).glob("[0-9a-f]*.h5"))
-    clips = {entry.get("key"): entry["clip"] for entry in read_ledger(path)}
-    done = "1 clip" if len(shards) == 1 else f"{len(shards)} clips"
-    problems = [Problem(None, f"{path} is not written yet: its extraction ended after {done}")]
+    clips: dict[str, list[str]] = {}
+    for clip, (_, name) in _clips_in_shards(path).items():
+        clips.setdefault(name, []).append(clip)
+    damaged, done = [], 0
     for shard in shards:
+        own = clips.get(shard.stem, [])
         if _problems(shard):
-            clip = clips.get(shard.stem)
-            reason = f"its shard is damaged ({shard})" if clip else f"{shard} is damaged"
-            problems.append(Problem(clip, reason))
-    return problems
+            reason = f"its shard is damaged ({shard})"
+            damaged += [Problem(clip, reason) for clip in own]
+            damaged += [] if own else [Problem(None, f"{shard} is damaged")]
+            done += len(own)
+        else:
+            done += len(read_metadata(shard).clips)
+    ended = f"{path} is not written yet: its extraction ended after {counted(done, 'clip')}"
+    return [Problem(None, ended), *damaged]
+
+
+def _clips_in_shards(path: Path) -> dict[str, tuple[str, str]]:
+    """Return key and name of its shard of each clip that is done according to the ledger."""
+    last: dict[str, Mapping[str, Any]] = {}
+    shards: dict[str, str] = {}
+    for entry in read_ledger(path):
+        last[entry["clip"]] = entry
+        if "shard" in entry:
+            shards[entry["key"]] = entry["shard"]
+    return {
+        clip: (entry["key"], shards.get(entry["key"], entry["key"]))  # older shards have the key
+        for clip, entry in last.items()
+        if entry["outcome"] in ("done", "kept") and "key" in entry
+    }
 
 
 def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None) -> list[Problem]:
@@ -185,8 +219,8 @@ def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None
         if damage := _damage_of_seal(file):
             sound = "" if problems else "; its content is sound"
             problems.append(Problem(None, f"{path}: {damage}{sound}"))
-    if _is_shard_of_another(path, metadata):
-        problems.append(Problem(None, f"{path} is the shard of another clip"))
+    if _SHARD.fullmatch(path.name) and not is_shard(path, metadata):
+        problems.append(Problem(None, f"{path} is another shard than its name says"))
     return problems + _shard_problems(path, metadata)
 
 
@@ -204,23 +238,23 @@ def _damage(path: Path, metadata: CacheMetadata, number: int) -> str | None:
     return None
 
 
-def _is_shard_of_another(path: Path, metadata: CacheMetadata) -> bool:
-    """Return whether a file is named as a shard is, by a key that it does not have."""
-    return bool(_SHARD.fullmatch(path.name)) and list(metadata.clips.key) != [path.stem]
+def is_shard(path: Path, metadata: CacheMetadata) -> bool:
+    """Return whether a file has the name of its content, or, as older shards, of its one clip."""
+    return path.stem == metadata.content_sha256 or list(metadata.clips.key) == [path.stem]
 
 
 def _shard_problems(path: Path, metadata: CacheMetadata) -> list[Problem]:
     """Return clips that are done according to the ledger, but in no file, or in a damaged shard."""
-    last = {entry["clip"]: entry for entry in read_ledger(path)}
     kept = set(metadata.clips.key)
-    parts = shards_of(path)
+    wrong: dict[str, str] = {}
     problems = []
-    for clip, entry in last.items():
-        if entry["outcome"] not in ("done", "kept") or entry.get("key") in kept:
+    for clip, (key, name) in _clips_in_shards(path).items():
+        if key in kept:
             continue
-        shard = parts / f"{entry.get('key')}.h5"
-        if not shard.exists():
-            problems.append(Problem(clip, "its shard is missing"))
-        elif _problems(shard):
-            problems.append(Problem(clip, "its shard is damaged"))
+        if name not in wrong:
+            shard = shards_of(path) / f"{name}.h5"
+            damage = "its shard is damaged" if shard.exists() and _problems(shard) else ""
+            wrong[name] = damage if shard.exists() else "its shard is missing"
+        if wrong[name]:
+            problems.append(Problem(clip, wrong[name]))
     return problems

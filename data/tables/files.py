@@ -130,7 +130,9 @@ def _read_csv(path: Path, content: bytes) -> Rows:
         raise ClipError(f"{path}, line 1: a column appears twice in the header: {twice[0]!r}")
     if not any(role_of(name) == "path" for name in named):
         columns = ", ".join(map(repr, header)) or "none"
-        raise ClipError(f"{path}, line 1: no column 'path' in the header; there is {columns}")
+        ids = [name for name in named if role_of(name) == "id"]
+        hint = f"; if {ids[0]!r} names files, or clips of a cache, call it 'path'" if ids else ""
+        raise ClipError(f"{path}, line 1: no column 'path' in the header; there is {columns}{hint}")
     return Rows(
         format="TSV" if delimiter == "\t" else "CSV",
         encoding=encoding,

@@ -16,7 +16,9 @@ from pipeline.agents.modules import (
     build_sender,
     checkpoint_key,
     logarithms,
+    sender_class,
 )
+from pipeline.agents.pretrained import refuse_unusable, with_weights
 from pipeline.agents.stacked import (
     AgentWindows,
     Stack,
@@ -61,7 +63,9 @@ __all__ = [
     "logarithms",
     "message_text",
     "receiver_logits",
+    "refuse_unusable",
     "seeded",
+    "sender_class",
     "sender_logits",
     "stack_encoders",
     "stack_layers",
@@ -73,4 +77,5 @@ __all__ = [
     "unstack_sender",
     "values_text",
     "window_of",
+    "with_weights",
 ]

@@ -12,9 +12,9 @@ from torch import nn
 
 from pipeline.agents.channels import build_channel
 from pipeline.agents.channels.base import Channel
-from pipeline.agents.modules import Sender, build_sender
+from pipeline.agents.modules import Sender, build_sender, sender_sizes
 from pipeline.agents.stacked import Stack, stack_senders
-from pipeline.config import RIDGE, TrainConfig
+from pipeline.config import TrainConfig
 
 _Built = TypeVar("_Built")
 
@@ -46,19 +46,9 @@ class AgentFactory:
         Args:
             dims: Replace the dimensions of the caches, where features are projected first.
         """
-        config = self.config
-        return build_sender(
-            input_dim=dims or self.dims,
-            steps=self.steps,
-            agents=config.agents,
-            heads=config.heads,
-            vocab=config.vocab,
-            hidden_dim=config.hidden_dim,
-            logit_clamp=config.logit_clamp,
-            scores=len(config.properties) if config.encoder == RIDGE else 0,
-            caches=config.agent_caches,
-            names=self.names,
-        )
+        dims = dims or self.dims
+        sizes = sender_sizes(self.config, steps=self.steps, dims=dims, names=self.names)
+        return build_sender(**sizes)
 
 
 def fresh_senders(

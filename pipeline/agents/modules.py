@@ -7,13 +7,17 @@ here and ours load there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from data.errors import HeliographError
-from pipeline.agents.windows import AgentView, agent_views, repeated_steps
+from pipeline.agents.pretrained import Pretrained
+from pipeline.agents.windows import agent_views, repeated_steps
+from pipeline.config import RIDGE, TrainConfig
 
 PUBLISHED_PROPERTIES = ("elasticity", "friction")
 
@@ -65,7 +69,39 @@ def logarithms(x: Tensor, scale: Tensor) -> Tensor:
     return torch.where(scale > 0, x.sign() * torch.log1p(x.abs() / scale), x)
 
 
-class CompositionalSender(nn.Module):
+class PretrainedSender(Pretrained):
+    """A sender that is saved and pushed by itself, and opened from there or from a run."""
+
+    @classmethod
+    def recipe(cls, stored: Mapping[str, Any], tensors: int) -> tuple[Callable[[], Self], str]:
+        """As of `Pretrained`; a run's `config.json` has the sizes of its caches as well."""
+        of_run = "config" in stored
+        if of_run:
+            config = TrainConfig.from_json(stored["config"])
+            caches = stored["caches"] if "caches" in stored else [stored["cache"]]
+            kind, heads = sender_class(config.agents, len(caches)), config.agents * config.heads
+        elif "n_heads" not in stored:
+            raise ValueError("its config.json is that of something else")
+        else:
+            kind = MultiAgentSender if "caches" in stored else CompositionalSender
+            heads = len(stored.get("caches", "1")) * stored["n_heads"]
+        if kind is not cls:
+            raise ValueError(f"it is a {kind.__name__}: {kind.__name__}.from_pretrained opens it")
+        if heads > tensors:
+            raise ValueError(f"it has {heads:,} heads, and its weights are {tensors:,} tensors")
+        if not of_run:
+            return partial(cls, **stored), ""
+        sizes = sender_sizes(
+            config,
+            steps=[cache["steps"] for cache in caches],
+            dims=[cache["dim"] for cache in caches],
+            names=[cache.get("name", str(number)) for number, cache in enumerate(caches)],
+        )
+        build: Callable[[], Any] = partial(build_sender, **sizes)
+        return build, f"{checkpoint_key('sender', config.heads, config.vocab)}."
+
+
+class CompositionalSender(PretrainedSender):
     """One agent: an encoder and `n_heads` heads that send one of `vocab_size` symbols each.
 
     A sender of one head (the paper's holistic 1x64 control) names it `head`, as its checkpoint
@@ -92,7 +128,7 @@ class CompositionalSender(nn.Module):
         self.input_dim = input_dim
         self.vocab_size = vocab_size
         self.n_heads = n_heads
-        self.logit_clamp = logit_clamp
+        self.logit_clamp = float(logit_clamp)
         if n_heads == 1:
             self.head = nn.Linear(hidden_dim, vocab_size)
         else:
@@ -119,27 +155,50 @@ def clamped(logits: Tensor, bound: float) -> Tensor:
     return logits.clamp(-bound, bound) if bound else logits
 
 
-class MultiAgentSender(nn.Module):
+class MultiAgentSender(PretrainedSender):
     """Several senders, each over its own view of the clip; state-dict names `senders.<i>`.
 
-    Where the agents see more than one cache, `names` are the caches' and `steps` those of each; the
-    features are then given cache by cache.
+    Args:
+        input_dim: Dimension of the features of each cache.
+        steps: Time steps of each cache.
+        caches: The number of the cache that each agent sees.
+        vocab_size: Symbols to choose from.
+        n_heads: Symbols of each agent.
+        hidden_dim: Width of the encoders.
+        logit_clamp: As of `CompositionalSender`.
+        scores: As of `CompositionalSender`.
+        names: Of the caches. Where there are several, features are given cache by cache.
     """
 
     def __init__(
         self,
-        senders: Sequence[CompositionalSender],
-        views: Sequence[AgentView],
+        *,
+        input_dim: Sequence[int],
         steps: Sequence[int],
+        caches: Sequence[int],
+        vocab_size: int,
+        n_heads: int,
+        hidden_dim: int = 128,
+        logit_clamp: float = 0.0,
+        scores: int = 0,
         names: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if len(senders) != len(views):
-            raise ValueError(f"{len(senders)} senders but {len(views)} views")
-        self.senders = nn.ModuleList(senders)
-        self.views = list(views)
+        self.views = agent_views(steps, caches)
+        self.senders = nn.ModuleList(
+            CompositionalSender(
+                hidden_dim,
+                input_dim[view.cache],
+                vocab_size,
+                n_heads,
+                len(view.window),
+                logit_clamp,
+                scores,
+            )
+            for view in self.views
+        )
         self.steps = list(steps)
-        self.dims = {v.cache: s.input_dim for v, s in zip(views, senders, strict=True)}
+        self.dims = {cache: input_dim[cache] for cache in caches}
         self.names = list(names) or [str(number) for number in range(len(steps))]
 
     @property
@@ -272,18 +331,46 @@ def build_sender(
         caches: the number of the cache that each agent sees; none: all see the first.
         names: of the caches, for messages to people.
     """
-    dims = [input_dim] if isinstance(input_dim, int) else list(input_dim)
-    lengths = [steps] if isinstance(steps, int) else list(steps)
-    views = agent_views(lengths, caches or [0] * agents)
-    senders = [
-        CompositionalSender(
-            hidden_dim, dims[view.cache], vocab, heads, len(view.window), logit_clamp, scores
+    dims = [input_dim] if isinstance(input_dim, int) else list(map(int, input_dim))
+    lengths = [steps] if isinstance(steps, int) else list(map(int, steps))
+    if sender_class(agents, len(lengths)) is CompositionalSender:
+        return CompositionalSender(
+            hidden_dim, dims[0], vocab, heads, lengths[0], logit_clamp, scores
         )
-        for view in views
-    ]
-    if agents == 1 and len(lengths) == 1:
-        return senders[0]
-    return MultiAgentSender(senders, views, lengths, names)
+    return MultiAgentSender(
+        input_dim=dims,
+        steps=lengths,
+        caches=list(caches) or [0] * agents,
+        vocab_size=vocab,
+        n_heads=heads,
+        hidden_dim=hidden_dim,
+        logit_clamp=logit_clamp,
+        scores=scores,
+        names=list(names),
+    )
+
+
+def sender_class(agents: int, caches: int) -> type[CompositionalSender] | type[MultiAgentSender]:
+    """Return what a sender of so many agents over so many caches is."""
+    return CompositionalSender if agents == caches == 1 else MultiAgentSender
+
+
+def sender_sizes(
+    config: TrainConfig, *, steps: Sequence[int], dims: Sequence[int], names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the arguments of `build_sender` for a configuration and the shapes of its caches."""
+    return {
+        "input_dim": dims,
+        "steps": steps,
+        "agents": config.agents,
+        "heads": config.heads,
+        "vocab": config.vocab,
+        "hidden_dim": config.hidden_dim,
+        "logit_clamp": config.logit_clamp,
+        "scores": len(config.properties) if config.encoder == RIDGE else 0,
+        "caches": config.agent_caches,
+        "names": names,
+    }
 
 
 def checkpoint_key(part: str, heads: int, vocab: int) -> str:

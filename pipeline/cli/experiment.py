@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     SOME_CLIPS_FAILED,
     HelpGroup,
     as_json,
+    completed_by,
     device,
     examples,
     home,
@@ -38,7 +39,9 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
 @click.command(
     epilog=examples("heliograph experiment --list", "heliograph experiment ramp --seeds 3")
 )
-@click.argument("name", required=False)
+@click.argument(
+    "name", required=False, shell_complete=completed_by("pipeline.experiments", "NAMES")
+)
 @click.option(
     "--list", "list_them", is_flag=True, help="List the experiments, and do nothing else."
 )

@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     HelpGroup,
     as_json,
     batch,
+    completed_by,
     examples,
     model_options,
     pool,
@@ -67,7 +68,12 @@ class DecoderName(click.ParamType):
 )
 @click.argument("clips", nargs=-1, type=PATH, required=True)
 @cache_out("Cache to write or go on with")
-@click.option("--backbone", default="dinov2_vits14", help="See `heliograph backbones`.")
+@click.option(
+    "--backbone",
+    default="dinov2_vits14",
+    help="See `heliograph backbones`.",
+    shell_complete=completed_by("backbones", "BACKBONES"),
+)
 @pool
 @click.option(
     "--preprocess", default="official", help="official, or paper: as the paper's code does it."
@@ -158,7 +164,7 @@ def extract(
     cluster: Cluster | None,
     retry_failed: bool,
     workers: int | None,
-    batch: int,
+    batch: int | None,
     as_json: bool,
     **where: Any,
 ) -> None:

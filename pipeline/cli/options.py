@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +107,10 @@ hub_dir = click.option(
 PRECISION = "auto (bf16 on a GPU that has it; for motion, and elsewhere, fp32), fp32, bf16 or fp16."
 batch = click.option(
     "--batch",
-    default=16,
     type=WholeNumber(1),
-    help="Clips that a GPU takes at once; a CPU takes as many as it has cores.",
+    help="Clips that a GPU takes at once, fewer where memory runs out; a CPU takes as many as it "
+    "has cores.",
+    show_default="256 frames of them, if memory lasts",
 )
 
 workers = click.option(
@@ -313,6 +315,15 @@ class HelpGroup(StrEnum):
     FEATURES = "Videos and their features"
     AGENTS = "Agents and their messages"
     PAPER = "The paper's results"
+
+
+def completed_by(module: str, name: str) -> Callable[..., list[str]]:
+    """Return how the shell completes a word that is a key of a table, imported when it asks."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return [key for key in getattr(import_module(module), name) if key.startswith(incomplete)]
+
+    return complete
 
 
 def examples(*commands: str) -> str:

@@ -17,6 +17,7 @@ from pipeline.cli.options import (
     HelpGroup,
     as_json,
     batch,
+    completed_by,
     examples,
     model_options,
     pool,
@@ -47,6 +48,7 @@ HELP_GROUP = HelpGroup.PAPER
 @click.option(
     "--backbone",
     help="See `heliograph backbones`.",
+    shell_complete=completed_by("backbones", "BACKBONES"),
     show_default="vjepa2_vitl; --static: dinov2_vits14",
 )
 @pool
@@ -79,7 +81,7 @@ def phase87(
     pool: str | None,
     frames: int | None,
     precision: str,
-    batch: int,
+    batch: int | None,
     compare: tuple[Path, Path] | None,
     overwrite: bool,
     workers: int | None,

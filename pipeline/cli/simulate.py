@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.cli.numbers import RealNumber, WholeNumber
-from pipeline.cli.options import PATH, HelpGroup, examples
+from pipeline.cli.options import PATH, HelpGroup, completed_by, examples
 from pipeline.console import ProgressBar, echo, log
 
 HELP_ORDER = 20
@@ -21,7 +21,7 @@ HELP_GROUP = HelpGroup.FEATURES
         "heliograph simulate collision -o clips/ --grid 4 --per-cell 2",
     )
 )
-@click.argument("scene")
+@click.argument("scene", shell_complete=completed_by("data.simulate", "SCENES"))
 @click.option("-o", "--out", type=PATH, required=True, help="Folder for clips and manifest.")
 @click.option("--grid", default=5, type=WholeNumber(2), help="Levels of each property.")
 @click.option("--per-cell", default=12, type=WholeNumber(1), help="Clips per grid cell.")

@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     JSON,
     PATH,
     HelpGroup,
+    completed_by,
     examples,
     local,
     ray_options,
@@ -58,6 +59,7 @@ FOLDER = "Where it goes"
     group=CHOSEN,
     help="default (ours), published (the paper's recipe), stabilised (that of its 85.6 %) or ridge "
     "(ours: agents that start from regressions on their features).",
+    shell_complete=completed_by("pipeline.config", "PRESETS"),
 )
 @grouped_option(
     "--seeds",

@@ -17,13 +17,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from data.errors import HeliographError
+from data.errors import BROKEN, HeliographError
 from data.files import atomic_write, open_regular
 from pipeline.evaluation import retest, retests
 from pipeline.experiments.claim import Claim
 from pipeline.experiments.recipe import NAMES, Recipe, find
 from pipeline.experiments.tables import Table, measured_rows, value_text
-from pipeline.runs import BROKEN, Run
+from pipeline.runs import Run
 
 MOST_BYTES = 16 << 20
 REPOSITORY = "https://github.com/TomekKaszynski/emergent-physics-comm"

@@ -26,7 +26,7 @@ from typing import Any
 
 import backbones
 from data import cache
-from data.errors import HeliographError, InvalidValueError
+from data.errors import BROKEN, HeliographError, InvalidValueError
 from data.files import atomic_write, open_regular, sha256_file
 from data.interchange import import_features
 from data.manifests import read_manifest
@@ -44,7 +44,7 @@ from pipeline.experiments.tables import ResultRow, as_csv, result_rows
 from pipeline.experiments.views import ViewFeatures
 from pipeline.extraction import default_workers
 from pipeline.report import scene_pictures, write_report
-from pipeline.runs import BROKEN, CONTROL, Run
+from pipeline.runs import CONTROL, Run
 from pipeline.training import Training, train, train_all
 
 MOST_BYTES = 16 << 20  # of experiment.json

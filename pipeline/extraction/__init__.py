@@ -1,6 +1,6 @@
 """Clips to features: decoding and a frozen backbone, into a feature cache."""
 
-from pipeline.extraction.extract import GPU_BATCH, default_workers, extract
+from pipeline.extraction.extract import default_workers, extract
 from pipeline.extraction.phase87 import (
     FeatureFileComparison,
     cache_path,
@@ -20,7 +20,6 @@ from pipeline.extraction.summary import (
 )
 
 __all__ = [
-    "GPU_BATCH",
     "ExtractionSummary",
     "FeatureFileComparison",
     "cache_path",

@@ -27,6 +27,7 @@ from pipeline.extraction.extractor import ClipOutcome, Extractor, ExtractorSetti
 from pipeline.extraction.stages import ExtractionJournal
 
 MAX_CORES = 16  # of an actor
+GPU_BATCH = 32  # clips in one pass of a GPU, where that is not known
 AHEAD_SECONDS = 2  # of work that an actor has waiting
 POLL_SECONDS = 0.2
 SCAN_SECONDS = 5  # from one look at the nodes to the next
@@ -299,7 +300,9 @@ class Actors:
     def _share(self, actor: _Actor) -> int:
         """Return how many clips an actor is to get now: few at the end, so that all end at once."""
         summary = self._journal.summary
-        ahead = 2 * actor.room.whole_cores + self._settings.batch * bool(actor.room.gpus)
+        ahead = 2 * actor.room.whole_cores + (self._settings.batch or GPU_BATCH) * bool(
+            actor.room.gpus
+        )
         wanted = max(ahead, round(actor.pace * AHEAD_SECONDS)) - actor.waiting
         at = sum(len(one.clips) - len(one.counted) for one in self._actors)
         share = (summary.clips - summary.finished - at) // (2 * len(self._actors))

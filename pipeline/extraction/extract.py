@@ -1,7 +1,7 @@
 """Clips to a feature cache: decoding, backbone and writing overlap, and nothing done is lost.
 
     decoder processes -> shared memory -> pixels (uint8, small) -> batches across clips -> backbone
-    -> features on the host -> one shard a clip, written by a thread
+    -> features on the host -> batches -> shards, written by a thread
 
 Frames are shrunk to the size that the backbone takes where the decoder left them, in one thread per
 decoder, so that a full frame is never copied. Queues are short, so memory does not grow with the
@@ -32,7 +32,6 @@ from pipeline.extraction.extractor import ExtractorSettings
 from pipeline.extraction.stages import ExtractionJournal, JobSource, made_with, run_stages
 from pipeline.extraction.summary import ExtractionSummary
 
-GPU_BATCH = 16  # clips in one forward pass
 MAX_WORKERS = 16
 
 
@@ -53,7 +52,7 @@ def extract(
     accept_damaged: bool = False,
     dtype: str = "float16",
     workers: int | None = None,
-    batch: int = GPU_BATCH,
+    batch: int | None = None,
     rehash: bool = False,
     join: bool = False,
     retry_failed: bool = False,
@@ -85,7 +84,7 @@ def extract(
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
-        batch: clips in one forward pass on a GPU.
+        batch: clips in one forward pass on a GPU; None is the backbone's `batch`.
         rehash: read the file of every clip; otherwise one whose path, size and time of change are
             as an earlier run recorded them is known by the hash that it had.
         join: whether other processes, on any hosts, extract the same clips into `out` at the same
@@ -106,7 +105,7 @@ def extract(
         HeliographError: the clips or the backbone cannot be had; there is no such part; the
             cache was made with another backbone, sampling, decoder or dtype, or cannot be written;
             or one stretch of a file is two clips of different objects.
-        OutOfMemoryError: the GPU or the machine has too little for a pass.
+        OutOfMemoryError: the GPU or the machine has too little for one clip.
     """
     clips = _as_clips(clips)
     if not repair:
@@ -174,6 +173,7 @@ def extract(
                 source,
                 journal,
                 model,
+                sampling=sampling,
                 dtype=dtype,
                 workers=workers or default_workers(),
                 batch=batch,

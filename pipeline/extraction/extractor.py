@@ -40,7 +40,7 @@ class ExtractorSettings:
     decoder: str
     accept_damaged: bool
     dtype: str
-    batch: int
+    batch: int | None
     rehash: bool
     retry_failed: bool
     limits: Limits
@@ -223,6 +223,7 @@ class Extractor:
                     self._source,
                     journal,
                     self._backbone,
+                    sampling=settings.sampling,
                     dtype=settings.dtype,
                     workers=self._cores,
                     batch=settings.batch,

@@ -31,7 +31,7 @@ from data.errors import HeliographError, InvalidValueError
 from data.interchange import InterchangeError, numbered, read_pt, to_array, write_pt
 from data.video import Sampling
 from data.wording import counted
-from pipeline.extraction.extract import GPU_BATCH, extract
+from pipeline.extraction.extract import extract
 from pipeline.extraction.summary import ExtractionSummary
 
 BACKBONE = "vjepa2_vitl"
@@ -98,7 +98,7 @@ def rebuild_feature_file(
     *,
     scenario: str = "spring",
     workers: int | None = None,
-    batch: int = GPU_BATCH,
+    batch: int | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
 ) -> ExtractionSummary:
     """Write the feature file of a scenario.

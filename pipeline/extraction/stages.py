@@ -41,6 +41,7 @@ from data.video import (
     decoder_record,
 )
 from data.windows import Window, Windows, video_of
+from data.wording import counted
 from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.thumbnails import thumbnails_of
 
@@ -366,9 +367,10 @@ class JobSource:
 class BackboneBatcher:
     """Decoded clips through the backbone, and on to the writer; use it in a `with` block.
 
-    A GPU takes a batch of clips in one pass. A CPU takes clips one by one, several at a time, so
-    that all its cores have something to do. What the backbone does to a clip costs that clip; a
-    batch that fails is tried clip by clip.
+    A GPU takes a batch of clips in one pass, while the next batch is on its way; where its memory
+    is too small for a pass, passes take half as many clips from then on. A CPU takes clips one by
+    one, several at a time, so that all its cores have something to do. What the backbone does to a
+    clip costs that clip; a batch that fails is tried clip by clip.
     """
 
     def __init__(
@@ -376,9 +378,9 @@ class BackboneBatcher:
     ) -> None:
         """Start with nothing to do; `batch` is the number of clips in one pass of a GPU."""
         self._backbone, self._writer, self._journal = backbone, writer, journal
-        on_gpu = backbone.device.type == "cuda"
-        self._size = batch if on_gpu else 1
-        self._at_once = 1 if on_gpu else torch.get_num_threads()
+        self._size = batch if backbone.device.type == "cuda" else 1
+        self._at_once = backbone.calls_at_once
+        self._halving = threading.Lock()
         self._threads = ThreadPoolExecutor(self._at_once, "backbone")
         self._running: set[Future[list[ClipFeatures]]] = set()
         self._waiting: list[DecodedClip] = []
@@ -386,6 +388,11 @@ class BackboneBatcher:
     def __enter__(self) -> BackboneBatcher:
         """Return itself."""
         return self
+
+    @property
+    def clips_in_a_pass(self) -> int:
+        """How many clips a pass takes now."""
+        return self._size
 
     def __exit__(self, *exception: object) -> None:
         """Leave out what has not begun, and wait for the rest."""
@@ -439,10 +446,16 @@ class BackboneBatcher:
 
     def _run(self, decoded: Sequence[DecodedClip]) -> list[ClipFeatures]:
         """Return the features of clips, without those that fail."""
-        began = time.monotonic()
+        began, size = time.monotonic(), self._size
         try:
-            features = self._features(decoded)
-        except (OutOfMemoryError, GpuError):
+            features = self._features(decoded, size)
+        except OutOfMemoryError:
+            if size == 1:
+                raise
+            smaller = self._halve(size)
+            parts = [decoded[at : at + smaller] for at in range(0, len(decoded), smaller)]
+            return [features for part in parts for features in self._run(part)]
+        except GpuError:
             raise
         except Exception as error:
             if len(decoded) == 1:
@@ -455,11 +468,19 @@ class BackboneBatcher:
             for clip, of_clip in zip(decoded, features, strict=True)
         ]
 
-    def _features(self, decoded: Sequence[DecodedClip]) -> np.ndarray:
-        """Return features (clips, steps, dim)."""
+    def _halve(self, size: int) -> int:
+        """Return how many clips a pass takes from now on, after one of so many did not fit."""
+        with self._halving:
+            if self._size == size:  # another thread may have found it, too
+                self._size = size // 2
+                torch.cuda.empty_cache()
+            return self._size
+
+    def _features(self, decoded: Sequence[DecodedClip], size: int) -> np.ndarray:
+        """Return features (clips, steps, dim) of a pass of `size` clips."""
         pixels = [clip.frames.pixels for clip in decoded]
         # All passes have one shape, and so the same kernels: a batch is filled up.
-        pixels += [pixels[-1]] * (self._size - len(pixels))
+        pixels += [pixels[-1]] * (size - len(pixels))
         features = self._backbone.forward(torch.stack(pixels))[: len(decoded)].numpy()
         frames = pixels[0].shape[0]
         expected = (len(decoded), self._backbone.steps(frames), self._backbone.dim)
@@ -512,15 +533,16 @@ class ShardWriter:
 
 
 def made_with(
-    backbone: Backbone, sampling: Sampling, decoder: str, batch: int
+    backbone: Backbone, sampling: Sampling, decoder: str, batch: int | None
 ) -> dict[str, dict[str, Any]]:
     """Return what a store has to know of how features are made.
 
     What changes them by rounding is among the versions: recorded, but no part of a clip's key.
     """
     if backbone.device.type == "cuda":
+        clips = counted(batch or backbone.batch(sampling.frames), "clip")
         device = torch.cuda.get_device_name(backbone.device)
-        versions = {"device": device, "pass": f"{batch} clips"}
+        versions = {"device": device, "pass": f"{clips}, fewer where memory ran out"}
     else:
         versions = {"device": "CPU", "pass": f"{backbone.pass_rule}, one thread"}
     return {
@@ -536,9 +558,10 @@ def run_stages(
     journal: ExtractionJournal,
     backbone: Backbone,
     *,
+    sampling: Sampling,
     dtype: str,
     workers: int,
-    batch: int,
+    batch: int | None,
 ) -> None:
     """Take the clips of a source through decoders and backbone to the store, until Ctrl-C.
 
@@ -546,15 +569,22 @@ def run_stages(
         source: of the clips.
         journal: of the extraction.
         backbone: what is applied to them.
+        sampling: of their frames.
         dtype: of the features on disk.
         workers: processes that decode.
-        batch: clips in one pass of a GPU.
+        batch: clips in one pass of a GPU; None: as many as `Backbone.batch` says.
     """
+    batch = batch or backbone.batch(sampling.frames)
     writer = ShardWriter(journal, np.dtype(dtype))
     try:
         with BackboneBatcher(backbone, writer, journal, batch) as batcher:
             _decode_all(source, batcher, journal, workers)
             batcher.flush()
+        if (fits := batcher.clips_in_a_pass) < batch and backbone.device.type == "cuda":
+            journal.summary.notes.append(
+                f"the GPU's memory did not hold a pass of {counted(batch, 'clip')}: the last "
+                f"ones had {fits}, with which --batch {fits} begins"
+            )
     except KeyboardInterrupt:
         journal.summary.interrupted = True
     finally:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import glob
 import re
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,56 +179,9 @@ def _entries(path: Path) -> Iterable[Path]:
     return path.iterdir() if path.is_dir() else ()
 
 
-@contextmanager
-def sentences(address: HubAddress) -> Iterator[None]:
-    """Turn what huggingface_hub raises into a sentence, and keep its bars to terminals.
-
-    Raises:
-        HeliographError: whatever was raised.
-    """
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    repository, server = address.repository, downloads.endpoint()
-    hides = not sys.stderr.isatty() and not are_progress_bars_disabled()
-    if hides:
-        disable_progress_bars()
-    try:
-        yield
-    except downloads.DownloadError as error:
-        raise HeliographError(f"{address} cannot be had: {error}") from error
-    except HeliographError:
-        raise
-    except RevisionNotFoundError as error:
-        raise HeliographError(
-            f"{repository} has no revision {address.revision} on {server}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        if isinstance(error, GatedRepoError):
-            raise _sentence(error, address) from error
-        raise HeliographError(
-            f"there is no repository {repository} on {server}, or it is private: check the name, "
-            "or log in with `hf auth login` or HF_TOKEN"
-        ) from error
-    except Exception as error:  # of huggingface_hub and of its HTTP library, which it changed
-        raise _sentence(error, address) from error
-    finally:
-        if hides:
-            enable_progress_bars()
-
-
-def _sentence(error: Exception, address: HubAddress) -> HeliographError:
-    found = downloads.hub_error(
-        error, address.repository, missing=f"the server has no {address} any more"
-    )
-    if isinstance(found, downloads.DownloadError):
-        return HeliographError(f"{address} cannot be had: {found}")
-    return found
+def sentences(address: HubAddress) -> AbstractContextManager[None]:
+    """Turn what huggingface_hub raises about an address into a HeliographError."""
+    repository = address.repository
+    is_model_file = address.file and address.kind == "model"
+    other = f"; a dataset's address is {SCHEME}datasets/{repository}" if is_model_file else ""
+    return downloads.hub_sentences(repository, address.revision, str(address), hint=other)

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 
 from backbones import BackboneError, find_entry
+from pipeline.agents import sender_class
 from pipeline.hub.lexicon_picture import in_order
 from pipeline.message import Lexicon
 from pipeline.report import (
@@ -35,7 +36,13 @@ TITLE = "Emergent Compositional Communication for Latent World Properties"
 
 
 def model_card(
-    run: Run, repository: str, lexicon: Lexicon | None, *, has_picture: bool, names_clips: bool
+    run: Run,
+    repository: str,
+    lexicon: Lexicon | None,
+    *,
+    has_picture: bool,
+    names_clips: bool,
+    shows_clips: bool = False,
 ) -> str:
     """Return the text of `README.md`, metadata first.
 
@@ -45,6 +52,7 @@ def model_card(
         lexicon: Of the run, if it has one.
         has_picture: Whether `lexicon.png` is next to the card.
         names_clips: Whether clips and objects have their names.
+        shows_clips: Whether the picture shows a clip with each symbol.
 
     Raises:
         HeliographError: A file of the run is missing or damaged.
@@ -72,8 +80,13 @@ def model_card(
         repository=repository,
         run=run,
         metrics=metrics,
+        sender=sender_class(run.config.agents, len(run.sources)).__name__,
         headline=headline(metrics),
-        rows=list(_accuracies(metrics)),
+        rows=[
+            (name, spread.mean, _interval_text(spread), kind)
+            for name, spread, kind in _accuracies(metrics)
+            if spread.mean is not None
+        ],
         positions=[
             (position, [(one.symbol, position.gloss(one.symbol)) for one in in_order(position)])
             for position in (lexicon.positions if lexicon else ())
@@ -84,6 +97,7 @@ def model_card(
         backbones=list(dict(_licences(run)).items()),
         missing=missing_baselines(metrics),
         names_clips=names_clips,
+        shows_clips=shows_clips,
         title=TITLE,
     )
     card = ModelCard(text)  # its own checks of the metadata
@@ -145,6 +159,16 @@ def _accuracies(metrics: RunMetrics) -> Iterator[tuple[str, Spread, str]]:
             name = f"{baseline_name(key)} ({meaning})" if meaning else baseline_name(key)
             kind = "bound" if key == BOUND else "baseline"
             yield f"{kind}: {name}", baseline, kind
+
+
+def _interval_text(spread: Spread) -> str:
+    """Return the 95 % interval of a mean that is known, in per cent.
+
+    >>> _interval_text(Spread(mean=0.5, std=0.0, per_seed=[0.5]))
+    'not known of one seed'
+    """
+    low, high, over = interval_of(spread)
+    return f"{100 * low:.1f}–{100 * high:.1f} % over {over}" if over else "not known of one seed"
 
 
 def _command(run: Run) -> str:

@@ -59,7 +59,12 @@ def prepare(
         pictures = _pictures(run, lexicon, clips, log) if with_pictures else None
         atomic_write(folder / PICTURE, lexicon_picture(lexicon, pictures))
     card = model_card(
-        copy, repository, lexicon, has_picture=lexicon is not None, names_clips=with_ids
+        copy,
+        repository,
+        lexicon,
+        has_picture=lexicon is not None,
+        names_clips=with_ids,
+        shows_clips=lexicon is not None and with_pictures,
     )
     atomic_write(folder / CARD, card)
     return copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+import unicodedata
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -29,7 +30,7 @@ def lexicon_picture(lexicon: Lexicon, pictures: Thumbnails | None = None) -> byt
     draw, top = ImageDraw.Draw(sheet), MARGIN
     for position, count in zip(lexicon.positions, lines, strict=True):
         about = position.about or "nothing above chance"
-        text = f"{position.name}: {about.replace('_', ' ')}"
+        text = f"{position.name}: {_drawable(about.replace('_', ' '))}"
         draw.text((MARGIN, top), text, fill=INK, font=ImageFont.load_default(18))
         for number, meaning in enumerate(in_order(position)):
             row, column = divmod(number, across)
@@ -61,8 +62,19 @@ def _draw_symbol(
     small = ImageFont.load_default(13)
     clips = counted(meaning.clips, "clip")
     draw.text((left + 50, top + 15), clips, fill=FAINT, font=small, anchor="lm")
-    words = textwrap.wrap(position.gloss(meaning.symbol), LETTERS)[:2]
+    words = textwrap.wrap(_drawable(position.gloss(meaning.symbol)), LETTERS)[:2]
     draw.multiline_text((left, top + 36), "\n".join(words), fill=INK, font=small)
+
+
+def _drawable(text: str) -> str:
+    """Return text in the letters that the font of Pillow has, ASCII; else it draws boxes.
+
+    >>> _drawable("größer"), _drawable("–"), _drawable("élasticité 3")
+    ('gro?er', '-', 'elasticite 3')
+    """
+    plain = unicodedata.normalize("NFKD", text.replace("–", "-"))
+    bare = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return bare.encode("ascii", "replace").decode()
 
 
 def _paste_clip(

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from data.errors import HeliographError
-from pipeline.runs import BROKEN, Run, reason_of
+from data.errors import BROKEN, HeliographError, reason_of
+from pipeline.runs import Run
 
 
 class Learnt(Protocol):

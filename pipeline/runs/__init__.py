@@ -8,7 +8,7 @@ then takes the place of an older one; `import_checkpoint` makes one of a publish
 
 from pipeline.runs.import_checkpoint import import_checkpoint
 from pipeline.runs.leaks import find_leaks, settle_objects
-from pipeline.runs.manifest import CONTROL, PAGE, UNFINISHED, MissingFileError, reason_of
+from pipeline.runs.manifest import CONTROL, PAGE, UNFINISHED, MissingFileError
 from pipeline.runs.metrics_schema import (
     SCORES,
     AccuracyEstimate,
@@ -35,13 +35,12 @@ from pipeline.runs.replacement import (
     refuse_existing,
 )
 from pipeline.runs.results import HistoryRow, SeedResult
-from pipeline.runs.run import BROKEN, MOST_SEEDS, Run, load, load_inputs, without_nan
+from pipeline.runs.run import MOST_SEEDS, Run, load, load_inputs, without_nan
 from pipeline.runs.sharing import PATTERNS, copy_run, write_shared
 from pipeline.runs.writer import add_control, description, summarise, write_run
 
 __all__ = [
     "AGENT_BASELINE",
-    "BROKEN",
     "CONTROL",
     "MOST_SEEDS",
     "PAGE",
@@ -77,7 +76,6 @@ __all__ = [
     "load_inputs",
     "new_run",
     "percent",
-    "reason_of",
     "refuse_existing",
     "settle_objects",
     "summarise",

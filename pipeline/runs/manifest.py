@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data import screening
-from data.errors import HeliographError
+from data.errors import HeliographError, reason_of
 from data.files import as_bytes, atomic_write, hub_address, open_regular, version_of
 from data.lock import BusyError, Lock
 from data.versions import other_schema
@@ -424,15 +424,6 @@ def check_listed(path: Path) -> None:
             name = os.path.relpath(path, root)
             if name in (files.entries or ()):
                 files.read(name)
-
-
-def reason_of(error: Exception) -> str:
-    """Return what is wrong with a file, in words, of the exception that reading it raised."""
-    if isinstance(error, KeyError):
-        return f"it has no {error}"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _content(path: Path, *, follow_links: bool) -> bytes:

@@ -31,11 +31,11 @@ import numpy as np
 import torch
 
 from data import screening
-from data.errors import HeliographError, InvalidValueError
+from data.errors import BROKEN, HeliographError, InvalidValueError, reason_of
 from data.files import hint_for_missing, version_of
 from data.notebooks import data_frame
 from data.versions import other_schema
-from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key
+from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key, with_weights
 from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import (
     CacheSource,
@@ -52,7 +52,6 @@ from pipeline.runs.manifest import (
     UNFINISHED,
     MissingFileError,
     RunFiles,
-    reason_of,
 )
 from pipeline.runs.metrics_schema import RunMetrics, null_for_nan
 from pipeline.runs.parsing import parse_history, parse_object, parse_weights
@@ -64,8 +63,6 @@ MOST_SEEDS = 100_000
 LARGEST_SEED = 2**32 - 1  # of NumPy's generators; most splits use 1000 * seed + 42
 MOST_STEPS = 1_000_000
 MOST_SECONDS = 600.0  # that checking the run of another account may take
-BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-"""What reading a file that holds something else raises."""
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 _Content = TypeVar("_Content")
 LINE: Mapping[str, tuple[type, ...]] = {
@@ -338,21 +335,13 @@ class Run:
     def _with_weights(self, build: Callable[[], _Module], part: str) -> _Module:
         prefix = checkpoint_key(part, self.config.heads, self.config.vocab) + "."
         weights = self._read("model.safetensors", parse_weights)
-        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:
-            with torch.device("meta"):  # takes no memory, whatever the configuration says
-                module = build()
-            for name, value in module.state_dict().items():
-                if name not in own or own[name].shape != value.shape:
-                    found = list(own[name].shape) if name in own else "missing"
-                    raise ValueError(f"{prefix}{name} is {found}, not {list(value.shape)}")
-            module.load_state_dict(own, assign=True)
+            return with_weights(build, weights, prefix)
         except (RuntimeError, *BROKEN) as error:
             raise HeliographError(
                 f"{self.folder / 'model.safetensors'} does not fit the configuration of its run: "
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
-        return module.eval()
 
 
 load = Run.open

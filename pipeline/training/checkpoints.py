@@ -26,7 +26,7 @@ import torch
 
 from data import screening
 from data.differences import first_difference
-from data.errors import HeliographError
+from data.errors import BROKEN, HeliographError
 from data.files import (
     atomic_write,
     is_hollow,
@@ -36,7 +36,7 @@ from data.files import (
     write_error,
 )
 from pipeline.config import TrainConfig
-from pipeline.runs import BROKEN, UNFINISHED
+from pipeline.runs import UNFINISHED
 
 CHECKER = "pipeline.training.checkpoints:check"
 FORMAT = b"heliograph training state 1, SHA-256 of the rest: "

@@ -302,6 +302,7 @@ class TestManifests:
                 "line 1: no column 'path' in the header; there is 'name', 'mass'",
             ),
             (["path mass", "a.mp4 1"], "no column 'path' in the header; there is 'path mass'"),
+            (["clip,mass", "a,1"], "there is 'clip', 'mass'; if 'clip' names files, or clips of"),
             (["path,path", "a,b"], "line 1: a column appears twice"),
             (["path,mass", "a.mp4,1,2"], "line 2: not 2 cells"),
             (["path,mass", "a.mp4"], "line 2: not 2 cells"),

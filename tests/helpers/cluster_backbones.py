@@ -7,7 +7,7 @@ import torch
 
 import backbones
 from backbones import Backbone
-from data.cache import joined_store
+from data.cache import batches
 from tests.helpers.tiny_backbone import TINY_ENTRY
 
 
@@ -19,7 +19,7 @@ def load_tiny() -> Backbone:
 
 def load_slow_tiny() -> Backbone:
     """Load the tiny backbone, which takes its time here; a shard has two clips."""
-    joined_store.BATCH_CLIPS = 2
+    batches.BATCH_CLIPS = 2
     backbone = load_tiny()
     forward = backbone.forward
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -216,9 +217,15 @@ def claim_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         "is_bf16_supported": True,
         "current_device": 0,
         "synchronize": None,
+        "Stream": SimpleNamespace(synchronize=lambda: None, wait_stream=lambda other: None),
+        "mem_get_info": (70 << 30, 80 << 30),
+        "empty_cache": None,
     }
+    answers["current_stream"] = answers["Stream"]
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: None)
     monkeypatch.setattr(torch.nn.Module, "_apply", _apply)
 
 

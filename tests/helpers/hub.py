@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ class Hub:
     """What the Hub holds: of each repository its commits, oldest first, with all files of each.
 
     Attributes:
+        commits: By repository, `user/name` of a model and `datasets/user/name` of a dataset.
         private: Repositories that only a token opens.
         sent: Every body that came, and every file in it, decoded.
     """
@@ -57,16 +59,13 @@ class Hub:
         path = unquote(urlsplit(path).path)
         if path == "/":
             return Answer(200, {}, b"the Hub")
-        api, name = path.startswith("/api/models/"), ""
-        if path.startswith("/api/") and not api:
+        found = re.fullmatch(r"(/api)?/(models/|datasets/)?([^/]+/[^/]+)(?:/([^/]+)/(.+))?", path)
+        if found is None or bool(found[1]) > bool(found[2]):
             return Answer(404, {}, b"")
-        if api:
-            user, model, *rest = path.removeprefix("/api/models/").split("/", 2)
-            what, _, revision = (rest[0] if rest else "revision/main").partition("/")
-        else:
-            user, model, what, rest_of = path.lstrip("/").split("/", 3)
-            revision, _, name = rest_of.partition("/")
-        repository = f"{user}/{model}"
+        repository = f"{(found[2] or '').removeprefix('models/')}{found[3]}"
+        what, revision, name = found[4], found[5] or "main", ""
+        if not found[1]:
+            revision, _, name = revision.partition("/")
         knows = headers.get("authorization") == f"Bearer {TOKEN}"
         if repository not in self.commits or (repository in self.private and not knows):
             return Answer(404 if knows else 401, {"X-Error-Code": "RepoNotFound"}, b"")

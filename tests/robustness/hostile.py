@@ -13,8 +13,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from click.testing import CliRunner
 
 from data import cache
@@ -97,6 +99,30 @@ def safetensors(choice: random.Random, count: int) -> Counter[str]:
         ("evaluate", "FILE", "--permutations", "10"),
     )  # fmt: skip
     return _try(make, "run", words, choice, count, "pipeline.runs.run:check")
+
+
+def arrays(suffix: str, choice: random.Random, count: int) -> Counter[str]:
+    """Give mutated files of other programs' features to the commands that read one."""
+    sound = Path(f"sound.{suffix}")
+    if suffix == "npy":
+        np.save(sound, features().features)
+    else:
+        cache.save(features(), Path("sound.h5"))
+        _succeed("cache", "export", "sound.h5", "-o", str(sound))
+    mutate = {
+        "npy": mutations.mutated_npy,
+        "npz": mutations.mutated_npz,
+        "parquet": mutations.mutated_parquet,
+        "safetensors": mutations.mutated_safetensors,
+    }[suffix]
+    content = sound.read_bytes()
+    _succeed("cache", "import", str(sound), "-o", "read.h5")
+
+    def make(path: Path) -> None:
+        mutate(content, path, choice)
+
+    words: tuple[Words, ...] = (("cache", "import", "FILE", "-o", "out.h5"),)
+    return _try(make, suffix, words, choice, count, "data.interchange.checker:check_arrays")
 
 
 def runs(choice: random.Random, count: int) -> Counter[str]:
@@ -199,7 +225,16 @@ def _is_raw(letter: str) -> bool:
     return (ord(letter) < 32 and letter not in "\n\t") or letter == "\u202e"
 
 
-KINDS = {"h5": caches, "pt": pickles, "safetensors": safetensors, "run": runs}
+KINDS: dict[str, Callable[[random.Random, int], Counter[str]]] = {
+    "h5": caches,
+    "pt": pickles,
+    "safetensors": safetensors,
+    "run": runs,
+    "imported npy": partial(arrays, "npy"),
+    "imported npz": partial(arrays, "npz"),
+    "imported parquet": partial(arrays, "parquet"),
+    "imported safetensors": partial(arrays, "safetensors"),
+}
 
 
 def give(kind: str, seed: int, count: int) -> Counter[str]:

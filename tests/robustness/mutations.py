@@ -393,6 +393,73 @@ def mutated_safetensors(sound: bytes, path: Path, choice: random.Random) -> None
     path.write_bytes(struct.pack("<Q", size) + text + body)
 
 
+# Arrays
+
+
+def _npy(header: str, body: bytes, version: bytes = b"\1\0") -> bytes:
+    size = struct.pack("<H" if version == b"\1\0" else "<I", len(header) % 2**16)
+    return b"\x93NUMPY" + version + size + header.encode() + body
+
+
+def _npys(sound: bytes, choice: random.Random) -> bytes:
+    """Return an `.npy` whose bytes are mutated, or whose header claims what is not so."""
+    if choice.random() < 0.5:
+        return mutate_bytes(sound, choice)
+    kinds = ("<f2", "<f8", "|O", "|V9", "<U4", "S3", "<M8[ns]", "c16", "|b1", "[('a', '<i4')]", "x")
+    shapes = ("(7, 3, 5)", "()", "(7,)", "(0, 3, 5)", "(-1, 3)", f"({2**40}, 3, 5)", f"({2**63},)")
+    header = choice.choice(
+        (
+            f"{{'descr': '{choice.choice(kinds)}', 'fortran_order': {choice.choice((True, 5))}, "
+            f"'shape': {choice.choice(shapes)}, }}\n",
+            "(" * 9_000, "{'descr': " * 900, "", "None\n", "__import__('os').system('true')\n",
+        )
+    )  # fmt: skip
+    body = choice.choice((bytes(210), b"", _pickles(choice)))
+    return _npy(header, body, choice.choice((b"\1\0", b"\1\0", b"\2\0", b"\3\0", b"\t\0")))
+
+
+def mutated_npy(sound: bytes, path: Path, choice: random.Random) -> None:
+    """Write an `.npy` that is mutated: its bytes, or its header."""
+    path.write_bytes(_npys(sound, choice))
+
+
+def mutated_npz(sound: bytes, path: Path, choice: random.Random) -> None:
+    """Write an `.npz` that is mutated: its bytes, an array of it, or its archive."""
+    kind = choice.choice(("bytes", "array", "array", "archive"))
+    if kind == "bytes":
+        path.write_bytes(mutate_bytes(sound, choice))
+        return
+    with zipfile.ZipFile(io.BytesIO(sound)) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    name = choice.choice(sorted(entries))
+    compression, extra = zipfile.ZIP_STORED, {}
+    if kind == "array":
+        entries[name] = _npys(entries[name], choice)
+    else:
+        compression = zipfile.ZIP_DEFLATED
+        zeros = _npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**26},), }}\n", b"")
+        extra = choice.choice(
+            (
+                {"features.npy": zeros + bytes(200 << 20)},
+                {CANARY: b"x"},
+                {"../../../tmp/heliograph-canary": b"x"},
+                {f"{number}.npy": entries[name] for number in range(2_000)},
+                {"\x1b[31m.npy": entries[name]},
+            )
+        )
+        if choice.random() < 0.5:
+            del entries[name]
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for member, content in (entries | extra).items():
+            archive.writestr(member, content)
+
+
+def mutated_parquet(sound: bytes, path: Path, choice: random.Random) -> None:
+    """Write a Parquet file whose bytes are mutated, half of the time those of its footer."""
+    (size,) = struct.unpack("<I", sound[-8:-4])
+    path.write_bytes(mutate_bytes(sound, choice, choice.choice((0, len(sound) - 8 - size))))
+
+
 # Run folders
 
 

@@ -1,6 +1,7 @@
 """Hostile files given to commands: none is executed, hangs, crashes or ends in a traceback.
 
-The full numbers are soak tests: 3,000 caches (`.h5`), 500 each of `.pt`, `.safetensors` and runs.
+The full numbers are soak tests: 3,000 caches (`.h5`), 500 each of `.pt`, `.safetensors` and runs,
+and of each kind of file of other programs' features.
 """
 
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from tests.robustness.zygote import Case, Zygote
 
-FILES = {"h5": (75, 40), "pt": (50, 10), "safetensors": (50, 10), "run": (50, 10)}
+IMPORTED = ("imported npy", "imported npz", "imported parquet", "imported safetensors")
+FILES = {"h5": (75, 40)} | dict.fromkeys(("pt", "safetensors", "run", *IMPORTED), (50, 10))
 """Files in one test, and tests, of each kind."""
 MEMORY_BYTES = 3 << 30
 FUNCTION = "tests.robustness.hostile:give"
@@ -49,6 +51,8 @@ def test_mutated_files(kind: str, count: int, part: int, zygote: Zygote, tmp_pat
         pytest.param("pt", 16, marks=pytest.mark.slow),
         pytest.param("safetensors", 12, marks=pytest.mark.slow),
         pytest.param("run", 16, marks=pytest.mark.slow),
+        pytest.param("imported npz", 12, marks=pytest.mark.slow),
+        pytest.param("imported parquet", 12, marks=pytest.mark.slow),
     ],
 )
 def test_some_mutated_files(kind: str, count: int, zygote: Zygote, tmp_path: Path) -> None:

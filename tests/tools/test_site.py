@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("docs/guide.md", "[below](#training)", "[below](#training)"),
         ("docs/guide.md", "`heads[0](x.md)`", "`heads[0](x.md)`"),
         ("docs/guide.md", "```\n[a](../README.md)\n```\n", "```\n[a](../README.md)\n```\n"),
+        ("examples/messages.ipynb", "[next](scores.ipynb)", "[next](scores.md)"),
         ("README.md", "[`docs/guide.md`](docs/guide.md)", "[`docs/guide.md`](guide.md)"),
     ],
 )

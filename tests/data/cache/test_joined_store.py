@@ -15,6 +15,7 @@ from data.cache import (
     CacheError,
     JoinedStore,
     ShardStore,
+    batches,
     consolidate_joined,
     load,
     read_ledger,
@@ -150,7 +151,7 @@ def test_many_clips_share_a_shard(tmp_path, listed):
 
 
 def test_full_batches_are_written(tmp_path, listed, monkeypatch):
-    monkeypatch.setattr(module, "BATCH_CLIPS", 4)
+    monkeypatch.setattr(batches, "BATCH_CLIPS", 4)
     with opened(tmp_path / "j.h5") as store:
         for clip in store.offer(listed, lambda *_: None):
             treat(store, clip)

@@ -183,9 +183,6 @@ def test_what_cannot_be_labelled_is_one_sentence(tmp_path):
     part = [dataclasses.replace(clip, start=1.0, end=2.0) for clip in table()]
     with pytest.raises(CacheError, match=r"is the whole file in .* and 1 s to 2 s in the table"):
         cache.label(target, part)
-    cache.save(cache.load(target), tmp_path / "parts", clips_per_part=2)
-    with pytest.raises(CacheError, match=r"folder of parts, .* cache merge"):
-        cache.label(tmp_path / "parts", table())
     with ShardStore(target, **MADE_WITH), pytest.raises(BusyError, match=r"is being written"):
         cache.label(target, table(4))
     assert target.read_bytes() == content

@@ -1,12 +1,13 @@
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from data.cache import CacheError, info, load, merge, save, verify
+from data.cache import CacheError, ShardStore, info, is_merge, label, load, merge, save, verify
 from data.cache.parts import INDEX
-from tests.helpers.caches import features
+from tests.helpers.caches import MADE_WITH, clips, features, full, outcomes
 
 
 @pytest.fixture
@@ -121,3 +122,106 @@ def test_a_part_lies_in_the_folder(folder, name):
 def test_a_folder_without_an_index_is_no_cache(tmp_path):
     with pytest.raises(CacheError, match=r"and not one of parts, which has an index\.json"):
         load(tmp_path)
+
+
+class TestLargerThanAFile:
+    """Features of 2 x 8 float16 are 32 bytes a clip: three fit."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        monkeypatch.setattr("data.cache.parts.PART_BYTES", 100)
+
+    def test_an_extraction_becomes_a_folder_and_goes_on_in_it(self, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr("data.cache.parts.PART_BYTES", 10_000)
+            whole = load(full(tmp_path / "whole.h5", 15))
+        path = full(tmp_path / "c.h5", 6)
+        assert [len(load(part)) for part in parts(path)] == [3, 3]
+        first = parts(path)[0].stat().st_mtime_ns
+        full(path, 15)
+        assert load(path).differences(whole) == []
+        assert [len(load(part)) for part in parts(path)] == [3, 3, 3, 3, 2]
+        assert parts(path)[0].stat().st_mtime_ns == first  # it stays
+        assert sorted(path.iterdir()) == sorted([*parts(path), path / INDEX])
+        assert outcomes(path) == {"done": 14, "kept": 6, "failed": 1}
+        assert verify(path) == []
+        before = (path / INDEX).stat().st_mtime_ns
+        full(path, 15)
+        assert (path / INDEX).stat().st_mtime_ns == before
+        assert sorted(p.name for p in tmp_path.iterdir()) == [
+            "c.h5", "c.h5.ledger.jsonl", "whole.h5", "whole.h5.ledger.jsonl"
+        ]  # fmt: skip
+
+    def test_a_file_that_grows_becomes_a_folder(self, tmp_path):
+        assert full(tmp_path / "c.h5", 3).is_file()
+        assert full(tmp_path / "c.h5", 6).is_dir()
+        assert len(load(tmp_path / "c.h5")) == 6
+        assert not (tmp_path / "c.h5.parts").exists()
+
+    @pytest.mark.parametrize("where", ["before it is whole", "before the file goes", "after it"])
+    def test_killed_while_a_file_becomes_a_folder(self, tmp_path, monkeypatch, where):
+        path, whole = full(tmp_path / "c.h5", 3), load(full(tmp_path / "whole", 6))
+        name = {
+            "before it is whole": "_publish",
+            "before the file goes": "remove_own_file",
+            "after it": "_move",
+        }[where]
+
+        class Killed(BaseException):
+            pass
+
+        def killed(*_):
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(f"data.cache.parts.{name}", killed)
+            with pytest.raises(Killed):
+                full(path, 6)
+        assert path.exists() == (where != "after it")
+        full(path, 6)
+        assert load(path).differences(whole) == []
+        assert outcomes(path)["done"] == 3  # those that the killed run has done
+        assert not (tmp_path / "c.h5.parts").exists()
+
+    def test_a_merge_becomes_a_folder(self, tmp_path, whole):
+        for name, rows in (("a", range(4)), ("b", range(4, 7))):
+            save(whole.select(rows), tmp_path / f"{name}.h5")
+        inputs = [tmp_path / "a.h5", tmp_path / "b.h5"]
+        merge(inputs, tmp_path / "m.h5")
+        assert load(tmp_path / "m.h5").differences(whole) == []
+        assert len(parts(tmp_path / "m.h5")) == 7
+        assert is_merge(tmp_path / "m.h5", inputs)
+        assert not is_merge(tmp_path / "m.h5", inputs[:1])
+        with pytest.raises(CacheError, match=r"a\.h5 is a file, and all clips together take more"):
+            merge(inputs, inputs[0])
+        assert len(load(inputs[0])) == 4
+        merge([tmp_path / "m.h5", inputs[0]], tmp_path / "m.h5")
+        assert load(tmp_path / "m.h5").differences(whole) == []
+
+    def test_labels_change_in_a_folder(self, tmp_path):
+        path = full(tmp_path / "c.h5", 6)
+        label(path, [replace(clip, labels={"mass": 2.5}) for clip in clips(6)])
+        assert set(load(path).labels["mass"]) == {2.5}
+        assert len(parts(path)) == 2
+        assert verify(path) == []
+
+    def test_a_folder_without_clips(self, tmp_path):
+        path = full(tmp_path / "c.h5", 6)
+        with ShardStore(path, **MADE_WITH) as store:
+            for clip in clips(6):
+                store.fail(clip, "not a video", source_sha256="f" * 64)
+            store.consolidate(clips(6))
+        assert len(load(path)) == 0
+        full(path, 6)
+        assert len(load(path)) == 6
+
+    @pytest.mark.parametrize("large", [1, 10_000])
+    def test_a_large_folder_stays_in_its_files(self, folder, monkeypatch, large):
+        monkeypatch.setattr("data.cache.parts.LARGE", large)
+        assert isinstance(load(folder, mapped=None).features, np.ndarray) == (large > 1)
+
+
+def test_the_content_of_many_clips_is_hashed_in_pieces(whole, monkeypatch):
+    at_once = whole.content_sha256
+    monkeypatch.setattr("data.cache.features._PIECE", 2)
+    assert replace(whole).content_sha256 == at_once

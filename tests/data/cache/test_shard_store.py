@@ -22,6 +22,7 @@ from data import screening
 from data.cache import (
     CacheError,
     ShardStore,
+    batches,
     info,
     ledger_path,
     load,
@@ -119,6 +120,71 @@ class TestExtraction:
         assert load(tmp_path / "c.h5").object == ["a", "a"]
 
 
+@pytest.fixture
+def one_a_shard(monkeypatch):
+    """Write a shard for each clip."""
+    monkeypatch.setattr(batches, "BATCH_CLIPS", 1)
+
+
+class TestBatches:
+    def test_full_ones_are_written(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(batches, "BATCH_CLIPS", 4)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(7))
+            (shard,) = (tmp_path / "c.h5.parts").glob("*.h5")
+            assert len(load(shard)) == 4
+            assert len(read_ledger(tmp_path / "c.h5")) == 4
+
+    def test_what_takes_long_is_written_though_nothing_follows(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(batches, "BATCH_SECONDS", 0.05)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            extract(store, clips(1))
+            end = time.monotonic() + 20
+            while not list((tmp_path / "c.h5.parts").glob("*.h5")) and time.monotonic() < end:
+                time.sleep(0.01)
+            assert len(list((tmp_path / "c.h5.parts").glob("*.h5"))) == 1
+
+    def test_an_error_elsewhere_loses_nothing(self, tmp_path):
+        def stop(*_):
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError), ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            stop(extract(store, clips(5)))
+        full(tmp_path / "c.h5")
+        assert outcomes(tmp_path / "c.h5") == {"done": 11, "kept": 5, "failed": 1}
+
+    def test_clips_with_and_without_thumbnails_are_in_shards_of_their_own(self, tmp_path):
+        frames = np.arange(4)
+        pictures = np.ones((4, 2, 2), np.uint8)
+        with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            for number, clip in enumerate(clips(4)):
+                store.add(
+                    clip, np.ones((2, 8), "f4"), frames, frames / 1.0, source_sha256=source(clip),
+                    thumbnails=pictures if number % 2 else None,
+                )  # fmt: skip
+            store.consolidate(clips(4))
+        assert load(tmp_path / "c.h5").has_thumbnails.tolist() == [False, True, False, True]
+
+    def test_shards_of_an_earlier_version_are_gone_on_with(self, tmp_path, monkeypatch):
+        """It wrote a shard for each clip, under the clip's key, and no shards into the ledger."""
+        whole = load(full(tmp_path / "whole.h5"))
+        with monkeypatch.context() as patch, ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
+            patch.setattr(batches, "BATCH_CLIPS", 1)
+            extract(store, clips(5))
+        for shard in (tmp_path / "c.h5.parts").glob("[0-9a-f]*.h5"):
+            shard.rename(shard.with_stem(load(shard).key[0]))
+        ledger = ledger_path(tmp_path / "c.h5")
+        lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+        for line in lines:
+            del line["shard"], line["row"], line["xxh3"]
+        ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert len(verify(tmp_path / "c.h5")) == 1  # it is not written yet
+        full(tmp_path / "c.h5")
+        assert load(tmp_path / "c.h5").differences(whole) == []
+        assert outcomes(tmp_path / "c.h5") == {"done": 11, "kept": 5, "failed": 1}
+        assert sorted(os.listdir(tmp_path))[:2] == ["c.h5", "c.h5.ledger.jsonl"]
+
+
 class TestResuming:
     def test_nothing_is_computed_or_written_again(self, tmp_path):
         full(tmp_path / "c.h5")
@@ -188,7 +254,8 @@ class TestResuming:
         with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(2, start=3))
             store.consolidate(clips(2, start=3))
-        assert len(list((tmp_path / "c.h5.parts").glob("*.h5"))) == 3
+        (shard,) = (tmp_path / "c.h5.parts").glob("*.h5")
+        assert load(shard).clip_id == [clip.id for clip in clips(3)]
         with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(3))
             store.consolidate(clips(3))
@@ -223,19 +290,23 @@ class TestResuming:
         assert "fall/007.mp4" in features.clip_id
         assert features.failures == []
 
-    def test_a_damaged_shard_is_noticed_and_computed_again(self, tmp_path):
+    @pytest.mark.parametrize("where", ["structure", "features"])
+    def test_a_damaged_shard_is_noticed_and_computed_again(self, tmp_path, where):
         full(tmp_path / "whole.h5")
         with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(5))
-        shard = sorted((tmp_path / "c.h5.parts").glob("*.h5"))[2]
-        content = bytearray(shard.read_bytes())
-        content[len(content) // 2] ^= 16
-        shard.write_bytes(content)
+            store.flush()
+            extract(store, clips(2, start=5))
+        shards = {len(load(shard)): shard for shard in (tmp_path / "c.h5.parts").glob("*.h5")}
+        content = bytearray(shards[5].read_bytes())
+        row = content.index(load(shards[5]).features[1].tobytes())
+        content[USER_BLOCK + 100 if where == "structure" else row] ^= 16
+        shards[5].write_bytes(content)
         full(tmp_path / "c.h5")
         assert load(tmp_path / "c.h5").differences(load(tmp_path / "whole.h5")) == []
-        assert outcomes(tmp_path / "c.h5") == {"done": 12, "kept": 4, "damaged": 1, "failed": 1}
+        assert outcomes(tmp_path / "c.h5") == {"done": 16, "kept": 2, "damaged": 5, "failed": 1}
 
-    def test_damaged_shards_alone_do_not_stand_in_the_way(self, tmp_path):
+    def test_damaged_shards_alone_do_not_stand_in_the_way(self, tmp_path, one_a_shard):
         full(tmp_path / "whole.h5")
         with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
             extract(store, clips(3))
@@ -288,7 +359,7 @@ class TestResuming:
         assert verify(path) == []
         assert load(path).select(range(11)).features.tobytes() == whole.features.tobytes()
 
-    def test_shards_that_are_in_the_cache_are_swept(self, tmp_path):
+    def test_shards_that_are_in_the_cache_are_swept(self, tmp_path, one_a_shard):
         """As a repair leaves them that is killed after it has written the cache."""
         path = full(tmp_path / "c.h5")
         sweep_shards(path)
@@ -484,7 +555,7 @@ def kill_and_resume(folder: Path, times: int) -> None:
             target.unlink(missing_ok=True)
             ledger_path(target).unlink(missing_ok=True)
             shutil.rmtree(folder / "c.h5.parts", ignore_errors=True)
-    full(target, KILLED_CLIPS)
+    assert os.waitpid(write_in_a_process_of_its_own(target), 0)[1] == 0
     assert load(target).differences(whole) == []
     check_ledger(target)
     assert not list(folder.glob(".*.tmp"))
@@ -538,15 +609,18 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_costs_nothing(tmp_path,
     before = target.read_bytes()
     with ShardStore(target, **MADE_WITH) as store:
         extract(store, clips(15))
+        extract(store, clips(30))
         for size in range(0, ledger_path(target).stat().st_size, 700):
             file_size_limit(size)
-            with pytest.raises(WriteError, match=r"c\.h5\.ledger\.jsonl cannot be written"):
-                extract(store, clips(30))
+            with pytest.raises(WriteError, match=r"c\.h5\S* cannot be written"):
+                store.flush()
         lines = len(read_ledger(target))
         file_size_limit(7000)  # no shard fits
         with pytest.raises(WriteError, match=r"parts/[0-9a-f]{64}\.h5 cannot be written"):
-            extract(store, clips(15, start=15))
+            store.flush()
         assert len(read_ledger(target)) == lines
+        file_size_limit(resource.RLIM_INFINITY)
+        store.flush()
         for size in range(0, 8000, 1100):  # the consolidated file does not fit
             file_size_limit(size)
             with pytest.raises(WriteError, match=r"c\.h5 cannot be written"):
@@ -594,17 +668,21 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def test_shards_and_ledger_are_plain_to_look_at(tmp_path):
     with ShardStore(tmp_path / "c.h5", **MADE_WITH) as store:
-        extract(store, clips(1))
+        extract(store, clips(2))
+        store.flush()
         (shard,) = (tmp_path / "c.h5.parts").glob("[0-9a-f]*.h5")
         one = load(shard)
-    assert one.clip_id == ["fall/000.mp4"]
-    assert one.key == [shard.stem]
+    assert one.clip_id == ["fall/000.mp4", "fall/001.mp4"]
+    assert one.content_sha256 == shard.stem
+    lines = read_ledger(tmp_path / "c.h5")
+    assert [(line["key"], line["row"]) for line in lines] == [(one.key[0], 0), (one.key[1], 1)]
+    assert {line["shard"] for line in lines} == {shard.stem}
     assert json.loads((tmp_path / "c.h5.parts/store.json").read_text()) == MADE_WITH
     assert time.strptime(read_ledger(tmp_path / "c.h5")[0]["time"][:19], "%Y-%m-%dT%H:%M:%S")
 
 
 class TestShards:
-    def test_shards_with_swapped_names_are_made_again(self, tmp_path):
+    def test_shards_with_swapped_names_are_made_again(self, tmp_path, one_a_shard):
         whole = load(full(tmp_path / "whole.h5", 3))
         path = tmp_path / "c.h5"
         with ShardStore(path, **MADE_WITH) as store:
@@ -614,7 +692,7 @@ class TestShards:
             (first.parent / source_name).rename(first.parent / name)
         for shard in (first, second):
             assert [str(problem) for problem in verify(shard)] == [
-                f"{shard} is the shard of another clip"
+                f"{shard} is another shard than its name says"
             ]
         full(path, 3)
         assert load(path).differences(whole) == []
@@ -625,7 +703,7 @@ class TestShards:
         own.write_text("a user's file")
         with ShardStore(path, **MADE_WITH) as store:
             extract(store, clips(2))
-        shard, _ = (tmp_path / "c.h5.parts").glob("*.h5")
+        (shard,) = (tmp_path / "c.h5.parts").glob("*.h5")
         shard.unlink()
         shard.symlink_to(own)
         with pytest.raises(
@@ -646,7 +724,7 @@ class TestShards:
             pickle.dumps(store)
 
     def test_shards_of_another_account_are_read_in_a_process_of_their_own_first(
-        self, tmp_path, no_record, monkeypatch
+        self, tmp_path, no_record, monkeypatch, one_a_shard
     ):
         path = tmp_path / "c.h5"
         with ShardStore(path, **MADE_WITH) as store:

@@ -19,7 +19,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoken_run: Run) -> Iterator[Hub]:
-    """A hub with a run, user/ramp, that `hub push --out` wrote, and its cache in user/clips."""
+    """A hub with a run that `hub push --out` wrote, and its cache in the dataset user/clips."""
     hub, copy = Hub(), tmp_path / "copy"
     with serve_hub(hub, monkeypatch, tmp_path / "hub cache"):
         shown = run("hub", "push", spoken_run.folder, "user/ramp", "-o", copy)
@@ -28,7 +28,7 @@ def shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoken_run: Run) -> 
         names = [path for path in copy.rglob("*") if path.is_file()]
         files = {path.relative_to(copy).as_posix(): path.read_bytes() for path in names}
         hub.add("user/ramp", files)
-        hub.add("user/clips", {"made.h5": spoken_run.sources[0].path.read_bytes()})
+        hub.add("datasets/user/clips", {"made.h5": spoken_run.sources[0].path.read_bytes()})
         assert not hub.sent
         yield hub
 
@@ -36,8 +36,9 @@ def shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoken_run: Run) -> 
 def test_commands_take_addresses_for_runs_caches_and_checkpoints(
     shared: Hub, spoken_run: Run, tmp_path: Path
 ):
-    commit = shared.commits["user/clips"][0][0]
-    cache, of_run = "hf://user/clips/made.h5", f"hf://user/ramp@{shared.commits['user/ramp'][0][0]}"
+    commit = shared.commits["datasets/user/clips"][0][0]
+    cache = "hf://datasets/user/clips/made.h5"
+    of_run = f"hf://user/ramp@{shared.commits['user/ramp'][0][0]}"
 
     said = run("message", "hf://user/ramp", cache)
     assert said.exit_code == 0, said.stderr
@@ -82,7 +83,7 @@ def test_a_pulled_run_is_reported_and_pulled_again_only_where_it_may(shared: Hub
     ("words", "code", "sentence"),
     [
         (["cache", "info", "hf://user"], 2, "hf://user is no address of the Hugging Face Hub"),
-        (["cache", "info", "hf://user/no/a.h5"], 1, "there is no repository user/no"),
+        (["cache", "info", "hf://user/no/a.h5"], 1, "a dataset's address is hf://datasets/user/no"),
         (["cache", "label", "hf://user/a/a.h5", "b.csv"], 1, "it looks like an address"),
         (["probe", "hf://user/a/a.mp4"], 1, "it looks like an address; download it"),
         (["hub", "pull", "user", "-o", "run"], 2, "hf://user is no address"),

@@ -60,6 +60,9 @@ def test_shells_complete_commands_options_choices_and_paths(shell):
     assert "merge" in complete(shell, "heliograph", "cache", "me")
     assert "--accept-damaged" in complete(shell, "heliograph", "extract", "--acc")
     assert "float32" in complete(shell, "heliograph", "extract", "--dtype", "fl")
+    assert "collision" in complete(shell, "heliograph", "simulate", "co")
+    assert "dinov2_vits14" in complete(shell, "heliograph", "extract", "--backbone", "di")
+    assert "ridge" in complete(shell, "heliograph", "train", "--preset", "ri")
     assert "file" in complete(shell, "heliograph", "extract", "a")
     assert complete(shell, "heliograph", "sing").strip() == ""
 

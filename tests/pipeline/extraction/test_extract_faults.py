@@ -21,7 +21,6 @@ import pytest
 
 from backbones import efficientnet, weights
 from data import cache
-from tests.helpers.command import HELIOGRAPH
 from tests.helpers.films import make_film
 
 pytestmark = pytest.mark.slow
@@ -29,6 +28,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 BACKBONE = "efficientnet_lite0"
 CLIPS = 24
+ONE_A_SHARD = """
+from data.cache import batches
+from pipeline.cli import main
+batches.BATCH_CLIPS = 1
+main()
+"""
+RUN = [sys.executable, "-c", ONE_A_SHARD]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def films(tmp_path_factory) -> Path:
 
 
 def command(films: Path, target: Path, *words: str) -> list[str]:
-    start = [str(HELIOGRAPH), "extract", str(films), "-o", str(target), "--backbone", BACKBONE]
+    start = [*RUN, "extract", str(films), "-o", str(target), "--backbone", BACKBONE]
     return [*start, "--frames", "2", "--device", "cpu", *words]
 
 
@@ -227,7 +233,7 @@ def test_ctrl_c_in_a_repair_leaves_the_cache_and_what_is_done_to_the_next(films,
         content[at + number * row] ^= 1
     target.write_bytes(content)
     assert len({problem.clip for problem in cache.verify(target)} - {None}) == CLIPS
-    repair = [command(films, target)[0], "cache", "verify", str(target), "--repair"]
+    repair = [*RUN, "cache", "verify", str(target), "--repair"]
     process = subprocess.Popen(repair, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_shards(target, 3, process)
     process.send_signal(signal.SIGINT)

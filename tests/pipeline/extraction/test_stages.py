@@ -48,7 +48,7 @@ def test_each_batch_of_a_gpu_holds_as_many_clips_the_last_filled_up(
     assert found[0].versions["device"] == "CPU"
     assert found[0].versions["pass"] == "1 clip, one thread"
     assert found[1].versions["device"] == "NVIDIA A100"
-    assert found[1].versions["pass"] == "4 clips"
+    assert found[1].versions["pass"] == "4 clips, fewer where memory ran out"
     assert found[0].key == found[1].key
 
 
@@ -152,10 +152,43 @@ def test_a_lack_of_memory_is_no_fault_of_a_clip(gpu, clips, tmp_path, tiny, monk
         raise RuntimeError(f"{text}\nmuch more")
 
     model._encode = full
-    what = "2 clips of 4 frames in a pass" if gpu else "clips of 4 frames"
+    what = "1 clip of 4 frames in a pass" if gpu else "clips of 4 frames"
     where = "GPU" if gpu else "machine"
     with pytest.raises(OutOfMemoryError, match=f"the {where} is out of memory .tiny, {what}"):
         extract(clips, tmp_path / "c.h5", backbone=model, sampling=SAMPLING, batch=2)
+
+
+def test_a_pass_that_does_not_fit_is_halved_from_then_on(clips, tmp_path, tiny, monkeypatch):
+    extract(clips, tmp_path / "a.h5", backbone=tiny(), sampling=SAMPLING, dtype="float32")
+    model, sizes = on_a_gpu(tiny(), monkeypatch), []
+    encode = model._encode
+
+    def small(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return encode(pixels)
+
+    model._encode = small
+    made = {"backbone": model, "sampling": SAMPLING, "dtype": "float32"}
+    summary = extract(clips, tmp_path / "b.h5", batch=8, **made)
+    assert summary.done == 6
+    assert sizes == [8, 4, 2, 2, 2]
+    assert summary.notes == [
+        "the GPU's memory did not hold a pass of 8 clips: the last ones had 2, with which "
+        "--batch 2 begins"
+    ]
+    found = [cache.load(tmp_path / name).features for name in ("a.h5", "b.h5")]
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-7)
+
+
+def test_a_pass_has_as_many_clips_as_half_of_the_free_memory_takes(tiny, monkeypatch):
+    model = on_a_gpu(tiny(), monkeypatch)
+    clip = 4 * 3 * 28 * 28 * 4 * 64  # bytes of a pass over four frames of 28 x 28
+    for free, clips in ((0, 1), (2 * clip, 1), (10 * clip, 5), (80 << 30, 64)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
+        assert model.batch(4) == clips
+    assert tiny().batch(4) == 1
 
 
 def test_a_broken_gpu_is_no_fault_of_a_clip(clips, tmp_path, tiny, monkeypatch):
@@ -172,7 +205,8 @@ def test_a_broken_gpu_is_no_fault_of_a_clip(clips, tmp_path, tiny, monkeypatch):
 def on_a_gpu(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """Return a backbone that believes that it is on a GPU."""
     monkeypatch.setattr(model, "device", SimpleNamespace(type="cuda"))
-    monkeypatch.setattr(model, "_move", lambda batch: batch)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (64 << 20, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr("backbones.base.forward_precision", lambda *_: torch.inference_mode())
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
     return model

@@ -34,16 +34,17 @@ def test_what_is_no_address_is_a_wrong_value(text: str):
         HubAddress.parse(text)
 
 
-def test_a_file_is_fetched_once_and_its_commit_is_known(hub: Hub):
-    commit = hub.add("user/clips", {"clips.h5": b"features", "big.bin": b"not asked for"})
-    path, address = fetch("hf://user/clips/clips.h5")
+@pytest.mark.parametrize("name", ["user/clips", "datasets/user/clips"])
+def test_a_file_is_fetched_once_and_its_commit_is_known(hub: Hub, name: str):
+    commit = hub.add(name, {"clips.h5": b"features", "big.bin": b"not asked for"})
+    path, address = fetch(f"hf://{name}/clips.h5")
     assert path.read_bytes() == b"features"
-    assert address == f"hf://user/clips@{commit}/clips.h5"
-    hub.add("user/clips", {"clips.h5": b"newer"})
-    assert fetch("hf://user/clips/clips.h5").path.read_bytes() == b"newer"
+    assert address == f"hf://{name}@{commit}/clips.h5"
+    hub.add(name, {"clips.h5": b"newer"})
+    assert fetch(f"hf://{name}/clips.h5").path.read_bytes() == b"newer"
     assert fetch(address) == (path, address)
     hub.tags["v1"] = commit
-    assert fetch("hf://user/clips@v1/clips.h5").address == address
+    assert fetch(f"hf://{name}@v1/clips.h5").address == address
 
 
 def test_a_folder_is_fetched_whole_and_nothing_else(hub: Hub):
@@ -62,15 +63,16 @@ def test_a_file_that_is_not_there_is_said_with_those_that_are(hub: Hub):
 
 
 def test_offline_only_what_was_fetched_is_there(hub: Hub, monkeypatch: pytest.MonkeyPatch):
-    hub.add("user/clips", {**PARTS, "clips.h5": b"features"})
-    fetched = fetch("hf://user/clips/clips.h5")
-    folder = fetch("hf://user/clips/parts")
+    name = "datasets/user/clips"
+    hub.add(name, {**PARTS, "clips.h5": b"features"})
+    fetched = fetch(f"hf://{name}/clips.h5")
+    folder = fetch(f"hf://{name}/parts")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert fetch("hf://user/clips/clips.h5") == fetched
-    assert fetch("hf://user/clips/parts") == folder
-    for missing in ("other.h5", "parts of others"):
+    assert fetch(f"hf://{name}/clips.h5") == fetched
+    assert fetch(f"hf://{name}/parts") == folder
+    for missing in (f"{name}/other.h5", f"{name}/parts of others", "user/clips/clips.h5"):
         with pytest.raises(HeliographError, match="is not on this machine, and HF_HUB_OFFLINE"):
-            fetch(f"hf://user/clips/{missing}")
+            fetch(f"hf://{missing}")
 
 
 @pytest.mark.usefixtures("hub")

@@ -31,6 +31,7 @@ def test_accuracies_null_and_baselines_are_its_model_index(card: ModelCard, copy
     assert results["agents"].metric_value == metrics.accuracy_test.mean
     assert results["agents"].metric_args["seeds"] == 2
     low, high, over = interval_of(metrics.accuracy_test)
+    assert f" | {100 * low:.1f}–{100 * high:.1f} % over seeds |" in card.text
     assert results["agents"].metric_args["interval_95"] == [low, high]
     assert results["agents"].metric_args["interval_over"] == over == "seeds"
     null = results["null: agents that learned from permuted labels"]

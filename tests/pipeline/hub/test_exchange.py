@@ -1,17 +1,26 @@
 """Runs pushed to a hub on this machine and pulled again: nothing of the user's goes with them."""
 
+import io
 import json
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
 
+from data.clips import Clip
 from data.errors import HeliographError, InvalidValueError
 from data.screening import is_recorded
+from data.video import Sampling
+from pipeline.extraction import extract
 from pipeline.hub import prepare, pull, push
+from pipeline.message import load_lexicon
 from pipeline.runs import Run, load_inputs
+from pipeline.training import train
+from tests.helpers.films import make_film
 from tests.helpers.hub import Hub
 from tests.pipeline.hub.conftest import CLIP, HOST, OBJECT, PLACE
 
@@ -193,3 +202,49 @@ def test_no_network_is_said_at_once(planted: Run, tmp_path: Path, monkeypatch: p
 def test_pictures_that_cannot_be_had_are_said(planted: Run, tmp_path: Path):
     with pytest.raises(HeliographError, match="There are no pictures"):
         prepare(planted, "user/ramp", tmp_path / "copy", with_pictures=True)
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on features of video files whose every name is planted; no test changes it."""
+    folder = tmp_path_factory.mktemp("filmed") / PLACE
+    folder.mkdir()
+    clips = [
+        Clip(
+            id=f"{CLIP}_{number}.mp4",
+            path=make_film(folder / f"{CLIP}_{number}.mp4", number, title=f"{HOST} {PLACE}"),
+            object=f"{OBJECT}_{number // 2}",
+            labels={"mass": float(10 + number // 2)},
+        )
+        for number in range(24)
+    ]
+    extract(clips, folder / "films.h5", backbone="pixels", sampling=Sampling(frames=4))
+    return train(folder / "films.h5", folder / "run", seeds=1, epochs=2)
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_pictures_of_clips_go_when_they_are_asked_for_and_nothing_else_of_the_videos(
+    hub: Hub, filmed: Run
+):
+    (video,) = filmed.folder.parent.glob(f"{CLIP}_1.mp4")
+    assert found_in([video.read_bytes()], (HOST, PLACE)) == {HOST, PLACE}
+    push(filmed, "user/film")
+    plain = hub.files("user/film")
+    push(filmed, "user/film", with_pictures=True)
+    shown = hub.files("user/film")
+
+    assert found_in(hub.sent, (*PLANTED, str(filmed.folder), "ftyp")) == set()
+    assert set(shown) == set(plain)
+    same = {name for name in plain if name.endswith((".jsonl", ".csv", ".safetensors"))}
+    assert {name: shown[name] for name in same} == {name: plain[name] for name in same}
+    symbols = sum(len(one.meanings) for one in load_lexicon(filmed).positions)
+    with (
+        Image.open(io.BytesIO(plain["lexicon.png"])) as without,
+        Image.open(io.BytesIO(shown["lexicon.png"])) as picture,
+    ):
+        assert (picture.info, dict(picture.getexif())) == ({}, {})
+        coloured, pixels = np.ptp(np.asarray(picture), axis=2) >= 40, symbols * 64 * 48
+        assert pixels / 2 < coloured.sum() <= pixels
+        assert (np.ptp(np.asarray(without), axis=2) < 40).all()
+    assert b"nor are pictures of them" in plain["README.md"]
+    assert b"the picture above shows one clip with each symbol" in shown["README.md"]
