@@ -60,22 +60,31 @@ class Cluster:
 
     def _connect(self, ray: Any) -> None:
         quiet = {"log_to_driver": False, "logging_level": "error"}
+        where = f"the Ray {self.address or os.environ.get('RAY_ADDRESS', 'of this machine')}"
         try:
             ray.init(address=self.address or "auto", **quiet)
+        except ConnectionError as error:
+            if self.address is not None or "RAY_ADDRESS" in os.environ:
+                raise _unreachable(where, error) from error
         except Exception as error:
-            if self.address is not None or not isinstance(error, ConnectionError):
-                where = self.address or os.environ.get("RAY_ADDRESS", "of this machine")
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                raise HeliographError(f"the Ray {where} cannot be reached: {reason}") from error
+            raise _unreachable(where, error) from error
         else:
             return
-        ray.init(
-            address="local",
-            num_cpus=available_cores(),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            **quiet,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=available_cores(),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
+        except Exception as error:
+            raise _unreachable("a Ray that was started here", error) from error
+
+
+def _unreachable(what: str, error: Exception) -> HeliographError:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return HeliographError(f"{what} cannot be reached: {reason}")
 
 
 @contextmanager
