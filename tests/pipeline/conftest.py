@@ -42,7 +42,6 @@ def ray_cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_raylet_start_wait_time_s", "180")  # on a busy machine
         cluster = Cluster()
         yield cluster
         ray.shutdown()
