@@ -206,7 +206,10 @@ def hint_for_missing(path: Path) -> str:
     """Return how a sentence about a path that does not exist may end: with what is meant by it."""
     text = str(path)
     if _URL.match(text):
-        return ": it looks like an address; download it, and name the file"
+        hint = ": it looks like an address; download it, and name the file"
+        if text.startswith("hf:/"):  # a path has one slash of the two
+            hint += f"; in Python: pipeline.hub.fetch('hf://{text[3:].lstrip('/')}').path"
+        return hint
     slashes = text.replace("\\", "/")
     if re.match("[A-Za-z]:/", slashes):
         in_wsl = f"/mnt/{text[0].lower()}{slashes[2:]}"

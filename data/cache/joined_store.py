@@ -3,12 +3,14 @@
 While they extract clips for `spring.h5`, these are next to it:
 
     spring.h5.joined/store.json          as in a folder of shards
-    spring.h5.joined/features.json       the shape of the features, and the versions of packages
+    spring.h5.joined/features.json       the shape of the features, the versions of packages, and
+                                         how clips are cut into windows
     spring.h5.joined/clips/<hash>.jsonl  the clips that are extracted, in their order
     spring.h5.joined/shards/3f/<hash>.h5 a batch of clips, under the hash of its content
     spring.h5.joined/writers/<writer>.jsonl
-                                         the ledger of one process: what became of each clip, and
-                                         in which row of which shard its features are
+                                         the ledger of one process: what became of each clip, in
+                                         which row of which shard its features are, and into which
+                                         windows a clip was cut
     spring.h5.joined/claims/<hash>       held by the process that is at some clips
 
 No process waits for another, and nothing needs a lock: a shard appears by rename, under a name that
@@ -28,7 +30,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from data.cache.hdf5_reader import screen_all
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     RecordedSources,
+    add_to_ledger,
     append_entries,
     deaths_of,
     ledger_path,
@@ -49,7 +52,7 @@ from data.cache.ledger import (
 )
 from data.cache.parts import finish_staging
 from data.cache.shard_store import NOTE, ShardStore, read_note
-from data.clips import Clip
+from data.clips import Clip, window_of
 from data.files import (
     is_abandoned,
     make_folder,
@@ -61,14 +64,38 @@ from data.files import (
     write_once,
 )
 from data.lock import MOST_ATTEMPTS, BusyError, Lock
+from data.windows import Window, Windows, video_of
 
 CLAIM_SECONDS = 3600
 """After which a claim of another host that nobody renewed is void."""
 RENEWAL_SECONDS = 60  # from one renewal of this process's claims to the next
 CLAIMS = 256  # of a list of clips at least, so that its processes end at about one time
 MOST_CLAIMED = 64  # clips of one claim
-FEATURES = "features.json"  # shape, type and versions of the features of the first process
+FEATURES = "features.json"  # shape, type, versions and windows of the first process
 _CONSOLIDATION = "consolidation"
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Into which windows a clip was cut, as some ledger says."""
+
+    path: str
+    times: tuple[float | None, float | None]
+    source_sha256: str
+    object: str
+    windows: Sequence[Window]
+    time: str
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "_Cut":
+        return cls(
+            path=str(entry["path"]),
+            times=(entry.get("start"), entry.get("end")),
+            source_sha256=str(entry["source_sha256"]),
+            object=str(entry["object"]),
+            windows=[Window(float(start), float(end)) for start, end in entry["windows"]],
+            time=str(entry["time"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -110,6 +137,7 @@ class JoinedStore(ShardStore):
         decoder: What decodes them.
         versions: Versions of packages to record, with those of the packages that write.
         retry_failed: Whether clips that failed before now are done again.
+        windows: How every clip that is offered is cut into clips; None: it is not.
 
     Raises:
         CacheError: As for `ShardStore`, and where other processes write features made otherwise.
@@ -125,7 +153,10 @@ class JoinedStore(ShardStore):
         decoder: Mapping[str, Any],
         versions: Mapping[str, str] | None = None,
         retry_failed: bool = False,
+        windows: Windows | None = None,
     ) -> None:
+        self._windows = windows
+        self._cuts: dict[str, _Cut] = {}  # by the id of a clip that is cut
         self.writer = process_name()
         self._retries, self._began = retry_failed, now()
         self._states: dict[str, _State] = {}  # by clip id
@@ -163,8 +194,14 @@ class JoinedStore(ShardStore):
     def check_shape(self, shape: tuple[int, int], dtype: DTypeLike) -> None:
         """Raise `CacheError` if features (T, D) do not fit the cache, or what the others write."""
         super().check_shape(shape, dtype)
+        windows = asdict(self._windows) if self._windows else None
         made = {"shape": list(shape), "dtype": str(np.dtype(dtype)), "versions": self._versions}
-        said = self._agreed(FEATURES, made)
+        said = self._agreed(FEATURES, {**made, "windows": windows})
+        if said.get("windows") != windows:
+            raise CacheError(
+                f"{self.target}: the processes that it is joined by cut {_rule(said['windows'])}, "
+                f"and this one {_rule(windows)}; choose another output"
+            )
         try:
             self._shape = tuple(said["shape"]), np.dtype(said["dtype"])
         except (KeyError, TypeError) as error:
@@ -183,13 +220,17 @@ class JoinedStore(ShardStore):
                     entries, self._positions[path] = read_new_entries(path, known)
                     for entry in entries:
                         self._read_entry(entry)
-                    read.update(entry["clip"] for entry in entries)
+                    read.update(one["clip"] for one in entries if one["outcome"] != "cut")
             for clips in self._claims.values() if read else ():
                 clips -= read
             self._release_done()
 
     def _read_entry(self, entry: Mapping[str, Any]) -> None:
         self.sources.read(entry)
+        if entry["outcome"] == "cut":
+            with suppress(KeyError, TypeError, ValueError):
+                self._cuts[entry["clip"]] = _Cut.of(entry)
+            return
         match entry:
             case {"key": str(key), "shard": str(shard), "row": int(row)}:
                 if shard in self._shards or self._shard(shard).exists():
@@ -201,12 +242,49 @@ class JoinedStore(ShardStore):
         if entry["clip"] not in self._states or state.time >= self._states[entry["clip"]].time:
             self._states[entry["clip"]] = state
 
+    def parts_of(self, clip: Clip) -> list[Clip]:
+        """Return the windows of a clip as any process has cut it; the clip where none has."""
+        cut = self._cuts.get(clip.id) if self._windows else None
+        if cut is None or (cut.path, cut.times) != _where(clip):
+            return [clip]
+        source = self.sources.find(clip.path)
+        if source.sha256 != cut.source_sha256 if source else version_of(clip.path) is not None:
+            return [clip]  # the file is another one since
+        return [window_of(clip, window, object=cut.object) for window in cut.windows]
+
+    def cut(self, clip: Clip, source_sha256: str, parts: Sequence[Clip], **details: Any) -> None:
+        """Note, for all processes, the windows into which a clip is cut."""
+        with self._guard:
+            super().cut(clip, source_sha256, parts)
+            ids = {part.id for part in parts}
+            self._told |= ids
+            for clips in self._claims.values():
+                if clip.id in clips:
+                    clips |= ids
+            windows = [[part.start, part.end] for part in parts]
+            said = {**details, "source_sha256": source_sha256, "windows": windows}
+            self._record(clip, "cut", object=parts[0].object if parts else clip.object, **said)
+
     def state_of(self, clip: Clip) -> _State | None:
         """Return what became of a clip; None if it is still to be done.
 
-        What a process has done stays done for it, whatever becomes of the clip's file.
+        What a process has done stays done for it, whatever becomes of the clip's file. A clip that
+        is cut is done with its last window; where it failed later on, so have the windows left.
         """
-        path, times = os.path.abspath(clip.path), (clip.start, clip.end)
+        parts = self.parts_of(clip)
+        if parts != [clip]:
+            states = [self.state_of(part) for part in parts]
+            return next((state for state in states if state is None), _State(*_where(clip), ""))
+        state = self._state_of(clip)
+        cut = self._cuts.get(video_of(clip.id)) if state is None and self._windows else None
+        whole = self._states.get(video_of(clip.id)) if cut else None
+        if cut and whole and whole.key is None and whole.time >= cut.time:
+            again = self._retries and whole.time < self._began
+            return None if again else replace(whole, times=(clip.start, clip.end))
+        return state
+
+    def _state_of(self, clip: Clip) -> _State | None:
+        path, times = _where(clip)
         source, state = self.sources.find(clip.path), self._states.get(clip.id)
         keys = [self._keys.get(clip.id), self.key(clip, source.sha256) if source else None]
         if state is not None and (state.path, state.times) == (path, times):
@@ -269,10 +347,10 @@ class JoinedStore(ShardStore):
         return left
 
     def _tell(self, clips: Iterable[Clip], known: Callable[[Clip, str | None], None]) -> None:
-        for clip in clips:
+        for clip in [part for whole in clips for part in self.parts_of(whole)]:
             if clip.id not in self._told and (state := self.state_of(clip)):
                 self._told.add(clip.id)
-                known(clip, None if state.key else state.reason)
+                known(clip, state.reason if state.key is None else None)
 
     def _left(self, group: Sequence[Clip], fresh: bool) -> list[Clip]:
         with self._guard:
@@ -374,6 +452,9 @@ class JoinedStore(ShardStore):
         finish_staging(self._staging, self.target)
         self._read_target()
         self.refresh()
+        clips = [part for clip in clips for part in self.parts_of(clip)]
+        for video, cut in self._cuts.items():
+            self._videos.setdefault(video, cut.source_sha256)
         for clip in clips:
             state = self.state_of(clip)
             if state is not None and state.key is not None:
@@ -401,15 +482,19 @@ class JoinedStore(ShardStore):
 
         One with clips that are in shards still stays: it says in which.
         """
-        for path in sorted((self.parts / "writers").glob("*.jsonl")):
-            entries: list[dict[str, Any]] = []
-            with suppress(OSError):
-                entries, _ = read_new_entries(path, 0)
-            if any(entry.get("key") in self._places for entry in entries):
-                continue
-            place = ("shard", "row")
-            lines = [{k: v for k, v in one.items() if k not in place} for one in entries]
-            append_entries(ledger_path(self.target), lines)
+        place, merged = ("shard", "row"), []
+
+        def lines() -> Iterator[dict[str, Any]]:
+            for path in sorted((self.parts / "writers").glob("*.jsonl")):
+                entries: list[dict[str, Any]] = []
+                with suppress(OSError):
+                    entries, _ = read_new_entries(path, 0)
+                if not any(entry.get("key") in self._places for entry in entries):
+                    merged.append(path)
+                    yield from ({k: v for k, v in one.items() if k not in place} for one in entries)
+
+        add_to_ledger(self.target, lines())
+        for path in merged:
             with suppress(OSError):
                 path.unlink()
 
@@ -428,19 +513,16 @@ class JoinedStore(ShardStore):
                 self._remove_folder()
 
     def _remove_folder(self) -> None:
-        folders = [self.parts / name for name in ("shards", "writers", "claims", "clips")]
         orphans = list(self.parts.glob("shards/*/*.h5"))  # that no ledger names
         claims = list(self.parts.glob("claims/[0-9a-z]*"))
         if any(map(self._holder, claims)) or any((self.parts / "writers").glob("*.jsonl")):
             return
         lists = self.parts.glob("clips/*.jsonl")
-        for path in (*orphans, *claims, *lists, *self.parts.glob("*.json")):
+        notes = sorted(self.parts.glob("*.json"))  # the last one is the note
+        for path in (*orphans, *claims, *lists, *notes):
             with suppress(OSError):
                 path.unlink()
-        for folder in (*self.parts.glob("shards/*"), *folders, self.parts):
-            sweep_temporaries(folder)
-            with suppress(OSError):
-                folder.rmdir()
+        _remove_empty(self.parts)
 
     def _publish_list(self, clips: Sequence[Clip]) -> None:
         """Write down the clips, for whoever consolidates where every process has died."""
@@ -466,14 +548,18 @@ def consolidate_joined(target: Path) -> Consolidation:
     """
     folder = joined_of(target)
     if not (folder / NOTE).is_file():
-        raise CacheError(f"{target}: nothing to consolidate: there is no {folder}")
+        _remove_empty(folder)  # as a process leaves it that is killed after all else
+        written = f", and {target} is already written" if target.exists() else ""
+        raise CacheError(f"{target}: nothing to consolidate: there is no {folder}{written}")
     features = read_note(folder / FEATURES) if (folder / FEATURES).is_file() else {}
     note = read_note(folder / NOTE)
     try:
         made = {name: note[name] for name in IDENTITY_FIELDS}
     except KeyError as error:
         raise CacheError(f"{folder / NOTE} is damaged: extract with --join once more") from error
-    with JoinedStore(target, **made, versions=features.get("versions")) as store:
+    windows = Windows(**features["windows"]) if features.get("windows") else None
+    versions = features.get("versions")
+    with JoinedStore(target, **made, versions=versions, windows=windows) as store:
         for claim in sorted(folder.glob("claims/[0-9a-z]*")):
             if holder := store._holder(claim):
                 host, process, *_ = holder.split("-")
@@ -484,16 +570,25 @@ def consolidate_joined(target: Path) -> Consolidation:
         clips: dict[str, Clip] = {}
         lists = sorted(folder.glob("clips/*.jsonl"), key=lambda path: path.stat().st_mtime)
         for path in lists:
-            own = _read_list(path)
+            own = [part for clip in _read_list(path) for part in store.parts_of(clip)]
             store.consolidate(own)
             clips |= {clip.id: clip for clip in own}
-        if not lists:
+        if not lists and store.clips is None:
             raise CacheError(f"{folder} names no clips: extract them with --join once more")
         done = set(store.clips.clip_id if store.clips else ())
         failed = {clip for clip in clips if clip in store.failures and clip not in done}
         return Consolidation(
             clips=len(done), failed=len(failed), unfinished=len(set(clips) - done - failed)
         )
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder to which processes have written, where nothing is left in it."""
+    own = [folder / name for name in ("shards", "writers", "claims", "clips")]
+    for each in (*folder.glob("shards/*"), *own, folder):
+        sweep_temporaries(each)
+        with suppress(OSError):
+            each.rmdir()
 
 
 def _read_list(path: Path) -> list[Clip]:
@@ -503,6 +598,16 @@ def _read_list(path: Path) -> list[Clip]:
         return [Clip(**{**line, "path": Path(line["path"])}) for line in lines]
     except (ValueError, TypeError, KeyError) as error:
         raise CacheError(f"{path} is damaged; remove it") from error
+
+
+def _where(clip: Clip) -> tuple[str, tuple[float | None, float | None]]:
+    return os.path.abspath(clip.path), (clip.start, clip.end)
+
+
+def _rule(windows: Mapping[str, float] | None) -> str:
+    if windows is None:
+        return "nothing into windows"
+    return f"windows with --every {windows['every']:g} --span {windows['span']:g}"
 
 
 def _plain(clip: Clip) -> dict[str, Any]:

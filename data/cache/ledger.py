@@ -23,7 +23,14 @@ import xxhash
 
 from data.cache.errors import CacheError
 from data.clips import Clip
-from data.files import HashedFile, atomic_write, open_regular, version_of, write_error
+from data.files import (
+    HashedFile,
+    atomic_write,
+    open_regular,
+    replacing,
+    version_of,
+    write_error,
+)
 
 _CHECK = "xxh3"
 _PIECE = 1 << 16
@@ -149,6 +156,27 @@ def append_entries(path: Path, entries: Iterable[Mapping[str, Any]], *, sync: bo
                 raise
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def add_to_ledger(target: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write the ledger of a cache anew, with entries added that it does not have.
+
+    Raises:
+        WriteError: The disk is full or not writable; the ledger stays as it was.
+        UnsafeFileError: Something else than a file is there, or a file with several names.
+    """
+    path, known = ledger_path(target), set()
+    with replacing(path) as new:
+        if os.path.lexists(path):
+            with open_regular(path) as old:
+                for line in old:
+                    if line.endswith(b"\n"):  # and not torn
+                        new.write(line)
+                        known.add(xxhash.xxh3_64_intdigest(line))
+        for entry in entries:
+            line = _line_of(entry).encode()
+            if xxhash.xxh3_64_intdigest(line) not in known:
+                new.write(line)
 
 
 class RecordedSources:

@@ -481,6 +481,9 @@ class ShardStore:
             self._outdated.add(clip_id)
             self._videos[clip_id] = source_sha256
 
+    def refresh(self) -> None:
+        """Learn what other processes have done: nothing."""
+
     def offer(
         self, clips: Sequence[Clip], known: Callable[[Clip, str | None], None]
     ) -> Iterator[Clip]:
@@ -493,8 +496,12 @@ class ShardStore:
         """Return the clips that are left to others: none."""
         return []
 
-    def cut(self, clip: Clip, source_sha256: str) -> None:
-        """Note that a clip is cut into windows.
+    def parts_of(self, clip: Clip) -> list[Clip]:
+        """Return the windows of a clip that another process has cut; else the clip."""
+        return [clip]
+
+    def cut(self, clip: Clip, source_sha256: str, parts: Sequence[Clip], **details: Any) -> None:
+        """Note that a clip is cut into windows, with details for a ledger that others read.
 
         That it failed in an earlier run is forgotten, and so are its windows of another file.
         """

@@ -24,7 +24,8 @@ from data.files import atomic_write, open_regular
 from data.screening import record
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-MANIFEST = "manifest.json"  # which only a run has
+MANIFEST = "manifest.json"
+OF_A_RUN = (MANIFEST, "messages.jsonl")  # older runs have no manifest
 LARGEST_CONFIG = 64 << 20  # bytes
 LARGEST_WEIGHT = 1e30  # sums of larger ones overflow
 CARD = """\
@@ -101,14 +102,17 @@ class Pretrained(
                     if not part.is_file():
                         raise ValueError(_missing(part.name))
             else:
+                forbidden = _why_not_online(local_files_only=local_files_only)
                 options: dict[str, Any] = {
-                    "force_download": force_download,
+                    "force_download": force_download and not forbidden,
                     "token": token,
                     "cache_dir": cache_dir,
-                    "local_files_only": local_files_only or downloads.is_offline(),
+                    "local_files_only": bool(forbidden),
                     "revision": revision,
                 }
-                config, file = (_fetched(name, part, options) for part in (CONFIG, WEIGHTS))
+                config = _fetched(name, CONFIG, options, forbidden)
+                options["revision"] = config.parent.name  # the commit, whatever is pushed meanwhile
+                file = _fetched(name, WEIGHTS, options, forbidden)
             stored, state = _read_config(config), weights.read(file)
             build, prefix = cls.recipe(stored, len(state))
             return with_weights(build, state, prefix)
@@ -121,7 +125,7 @@ class Pretrained(
         Raises:
             HeliographError: The folder holds a run, or cannot be written.
         """
-        if Path(save_directory, MANIFEST).exists():
+        if any(Path(save_directory, name).exists() for name in OF_A_RUN):
             raise HeliographError(f"{save_directory} holds a run: choose another folder")
         return super().save_pretrained(save_directory, **options)
 
@@ -193,7 +197,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _fetched(repository: str, name: str, options: Mapping[str, Any]) -> Path:
+def _why_not_online(*, local_files_only: bool) -> str:
+    """Return why the Hub is not asked, but its cache; empty where it is."""
+    if local_files_only or downloads.is_offline():
+        return "HF_HUB_OFFLINE or local_files_only forbids to download it"
+    try:
+        downloads.require_connection(downloads.endpoint())
+    except downloads.DownloadError as error:
+        return f"{downloads.endpoint()} cannot be reached: {error}"
+    return ""
+
+
+def _fetched(repository: str, name: str, options: Mapping[str, Any], forbidden: str) -> Path:
     """Return the path of a file of a repository in the cache of the Hub."""
     with downloads.hub_sentences(repository, options["revision"]):
         try:
@@ -204,11 +219,10 @@ def _fetched(repository: str, name: str, options: Mapping[str, Any]) -> Path:
                 "there is no such folder, and no repository is called so: write user/name"
             ) from None
         except LocalEntryNotFoundError:
-            if not options["local_files_only"]:
+            if not forbidden:
                 raise
             raise HeliographError(
-                "it is no folder, and the cache of the Hub has no such repository; HF_HUB_OFFLINE "
-                "or local_files_only forbids to download it"
+                f"it is no folder, the cache of the Hub has no {name} of it, and {forbidden}"
             ) from None
         except EntryNotFoundError:
             raise HeliographError(_missing(name)) from None

@@ -188,12 +188,10 @@ def extract(
     cut = windows_of(every, span)
     if cut and decoder != "pyav":
         raise click.UsageError(f"--every reads with the decoder pyav, not with {decoder}")
-    if cut and join:
-        raise click.UsageError("--join does not cut windows: give each process a --part instead")
     if cluster and join:
         raise click.UsageError("--ray shares the clips itself: leave --join out")
     if cluster and cut:
-        raise click.UsageError("--ray does not cut windows: share the clips out with --part")
+        raise click.UsageError("--ray does not cut windows: share them with --join instead")
     found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():

@@ -10,10 +10,18 @@ from data.splits import (
     refuse_unknown_split,
 )
 from pipeline.dataset import ridge
-from pipeline.dataset.blocks import BLOCK_NUMBERS, as_tensor, clip_blocks, column_blocks
+from pipeline.dataset.blocks import (
+    BLOCK_NUMBERS,
+    as_tensor,
+    clip_blocks,
+    column_blocks,
+    drawn,
+)
 from pipeline.dataset.examples import Examples
+from pipeline.dataset.feature_space import Moments, Vectors
 from pipeline.dataset.joining import join_caches, left_out_sentence, match
 from pipeline.dataset.leaks import (
+    MOST_COMPARED,
     Lookalike,
     Lookalikes,
     chance_bound,
@@ -34,14 +42,17 @@ from pipeline.dataset.window_ridge import WindowRidge
 
 __all__ = [
     "BLOCK_NUMBERS",
+    "MOST_COMPARED",
     "PAPER_CELLS",
     "PARTS",
     "CacheSource",
     "Examples",
     "Lookalike",
     "Lookalikes",
+    "Moments",
     "RunInputs",
     "Split",
+    "Vectors",
     "VideoJobs",
     "WindowRidge",
     "as_tensor",
@@ -50,6 +61,7 @@ __all__ = [
     "clip_blocks",
     "column_blocks",
     "dimensions_of",
+    "drawn",
     "energy_axes",
     "find_clips",
     "folds_of",

@@ -18,23 +18,34 @@ BLOCK_NUMBERS = 1 << 25
 
 
 def clip_blocks(
-    features: Any, clips: NDArray[np.int64] | None = None
+    features: Any, clips: NDArray[np.int64] | None = None, numbers: int = 0
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield the features of clips, a block of clips after the other.
 
     Args:
         features: (N, ...), an array or `MappedRows`.
         clips: Numbers of clips (n,), in the order to read them; None: all.
+        numbers: Of a block; 0: `BLOCK_NUMBERS`.
 
     Yields:
         Which of the n clips these are, and their features.
     """
     count = len(features) if clips is None else len(clips)
     width = max(1, math.prod(features.shape[1:]))
-    step = max(1, BLOCK_NUMBERS // width)
+    step = max(1, (numbers or BLOCK_NUMBERS) // width)
     for start in range(0, count, step):
         where = slice(start, min(start + step, count))
         yield where, np.asarray(features[where if clips is None else clips[where]])
+
+
+def drawn(clips: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return clips, of more than `most` as many of them, ascending.
+
+    They are the same at any time, so that what a seed is measured on does not depend on the others.
+    """
+    if len(clips) <= most:
+        return clips
+    return np.sort(np.random.default_rng(0).choice(clips, most, replace=False))
 
 
 def as_tensor(features: NDArray[Any]) -> torch.Tensor:

@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import betaincinv
@@ -46,8 +48,12 @@ SLACK = 0.1
 """How far a cosine may move when the mean of all clips gives way to that of the training clips."""
 SAMPLE = 2048  # clips of which the number of dimensions is measured
 BLOCK = 1024  # clips whose cosines with all others are in memory at once
-MOST_NUMBERS = 1 << 28  # of the rows that are compared, as they are: 1 GiB
+MOST_NUMBERS = 1 << 26  # of the rows that are compared, as they are: 256 MiB
 SHORTENED = 1024  # numbers of a clip where there are more than these in all
+NUMBERS_AT_ONCE = 1 << 22
+MOST_COMPARED = 16_384
+"""Of more clips each is compared with those that are near the same ones of some drawn clips."""
+NEAREST = 8  # of the drawn clips
 MOST_PAIRS = 100_000  # more are not needed to see that something is wrong
 
 
@@ -113,7 +119,7 @@ class Lookalikes:
         cosines = np.zeros(len(asked), np.float32)
         for cache in self.caches:
             mean = _mean(cache, split.train)
-            for where, left in clip_blocks(cache, self.pairs[asked, 0]):
+            for where, left in clip_blocks(cache, self.pairs[asked, 0], NUMBERS_AT_ONCE):
                 right = cache[self.pairs[asked[where], 1]]
                 left, right = (_unit(_flat(side) - mean) for side in (left, right))
                 cosines[where] += (left * right).sum(axis=1) / len(self.caches)
@@ -197,14 +203,47 @@ def _alike(rows: np.ndarray, objects: np.ndarray, bound: float) -> np.ndarray:
     found = [np.empty((0, 2), np.int64)]
     if np.isinf(bound):
         return found[0]
-    for start in range(0, len(rows), BLOCK):
-        cosines = rows[start : start + BLOCK] @ rows[start:].T  # (block, the rest)
+    numbers = np.arange(len(rows))
+    compared: Iterable[tuple[Any, Any]]
+    compared = _all_pairs(len(rows)) if len(rows) <= MOST_COMPARED else _near_pairs(rows)
+    for some, others in compared:
+        cosines = rows[some] @ rows[others].T
         left, right = np.nonzero(cosines >= bound)
-        is_pair = (left < right) & (objects[start + left] != objects[start + right])
-        found.append(np.stack([left, right], axis=1)[is_pair] + start)
-        if sum(map(len, found)) > MOST_PAIRS:
+        pairs = np.stack([numbers[some][left], numbers[others][right]], axis=1)
+        found.append(pairs[objects[pairs[:, 0]] != objects[pairs[:, 1]]])
+        if sum(map(len, found)) > 2 * MOST_PAIRS:  # each may be there twice
             break
-    return np.concatenate(found)[:MOST_PAIRS]
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)[:MOST_PAIRS]
+
+
+def _all_pairs(count: int) -> Iterator[tuple[slice, slice]]:
+    """Yield a block of clips, and those that come after its first."""
+    for start in range(0, count, BLOCK):
+        yield slice(start, start + BLOCK), slice(start, None)
+
+
+def _near_pairs(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield clips, a block at a time, and the clips to compare them with.
+
+    Twice the root of N clips are drawn. Clips with the same nearest drawn one are a group, and each
+    group is compared with the clips that have its drawn one among their `NEAREST`, which
+    near-duplicates have in common: work grows with N to the power of 1.5.
+    """
+    count = 2 * math.isqrt(len(rows))
+    drawn = rows[np.random.default_rng(0).choice(len(rows), count, replace=False)]
+    nearest = np.empty((len(rows), NEAREST), np.int32)
+    own = np.empty(len(rows), np.int32)
+    for start in range(0, len(rows), BLOCK):
+        some = slice(start, start + BLOCK)
+        cosines = rows[some] @ drawn.T
+        nearest[some] = np.argpartition(cosines, -NEAREST, axis=1)[:, -NEAREST:]
+        own[some] = cosines.argmax(axis=1)
+    order = np.argsort(nearest, axis=None, kind="stable")  # clips by each of their groups
+    stops = np.cumsum(np.bincount(nearest.ravel(), minlength=count))
+    for number, group in enumerate(np.split(order // NEAREST, stops[:-1])):
+        members = group[own[group] == number]
+        for start in range(0, len(members), BLOCK):
+            yield members[start : start + BLOCK], group
 
 
 def unit_rows(caches: Sequence[np.ndarray]) -> np.ndarray:
@@ -231,7 +270,7 @@ def unit_rows(caches: Sequence[np.ndarray]) -> np.ndarray:
     for cache, width, length, stop in zip(caches, widths, lengths, np.cumsum(lengths), strict=True):
         mean = _mean(cache, None)
         directions = None if length == width else _directions(width, length)
-        for where, block in clip_blocks(cache):
+        for where, block in clip_blocks(cache, numbers=NUMBERS_AT_ONCE):
             unit = _unit(_flat(block) - mean)
             rows[where, stop - length : stop] = (
                 unit if directions is None else _unit(unit @ directions)

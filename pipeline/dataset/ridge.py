@@ -1,21 +1,30 @@
 """Ridge regression on a kernel: few clips, thousands of features, many seeds.
 
 Standardised features enter only through their inner products, so a seed costs one product of
-(clips, features) matrices, and everything after it is as small as the number of clips.
+(clips, features) matrices, and everything after it is as small as the number of clips. Of more than
+`MOST_CLIPS` clips the same regression is solved in the space of their features (`feature_space`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import HeliographError
 from data.memory import require_memory
-from pipeline.dataset.blocks import column_blocks
+from pipeline.dataset.blocks import clip_blocks, column_blocks, drawn
+from pipeline.dataset.feature_space import (
+    NUMBERS_AT_ONCE,
+    Moments,
+    Standardised,
+    Vectors,
+    predictions,
+    steps_of,
+    too_far,
+)
 from pipeline.metrics import merge_ties
 
 Floats = NDArray[np.float64]
@@ -29,8 +38,27 @@ LARGEST = 2.0**40
 KERNELS_OF_A_REGRESSION = 6
 """What a regression holds besides its kernel, in multiples of it: parts of it, and eigenvectors."""
 
+MOST_CLIPS = 2048
+"""Of more clips, regressions are solved in the space of their features."""
+MOST_IN_FOLDS = 8192
+"""Of more training clips, there, so many are drawn to choose the penalty by."""
+
+Likeness = Floats | Vectors
+"""How alike N clips are: a kernel (N, N), or vectors of the clips whose products it would be."""
+
 Goodness = Callable[[Floats, Numbers], float]
 """Scores predictions (n, targets) for clips (n,); larger is better, NaN where it cannot tell."""
+
+
+def likeness(features: Sequence[NDArray[np.generic]], train: Numbers) -> Likeness:
+    """Return the mean products of standardised features (N, ...), as `linear_kernel` has them.
+
+    Raises:
+        HeliographError: See `linear_kernel`.
+    """
+    if len(features[0]) <= MOST_CLIPS:
+        return linear_kernel(features, train)
+    return Standardised.of(len(features[0]), *steps_of(features), train)
 
 
 def linear_kernel(
@@ -66,10 +94,7 @@ def linear_kernel(
         width += rows.shape[1]
     kernel /= width
     if not np.isfinite(kernel).all():
-        raise HeliographError(
-            "the features of some clips are too far from those of the training clips to be "
-            "compared with them (more than 1e18 standard deviations): leave these clips out"
-        )
+        raise too_far()
     if (equal == np.arange(len(equal))).all():
         return kernel
     return kernel[np.ix_(equal, equal)]
@@ -121,6 +146,13 @@ def first_equal_rows(*features: NDArray[np.generic]) -> Numbers:
     return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)])
 
 
+def equal_rows_of_many(features: NDArray[np.generic]) -> Numbers:
+    """As `first_equal_rows`, of the features of many clips, which are read a block at a time."""
+    first: dict[bytes, int] = {}
+    rows = (row for _, block in clip_blocks(features, numbers=NUMBERS_AT_ONCE) for row in block)
+    return np.array([first.setdefault(_digest([row]), index) for index, row in enumerate(rows)])
+
+
 def _all_rows_differ(features: NDArray[np.generic]) -> bool:
     """Return whether a checksum tells all rows apart: quicker than digests, and then enough."""
     if not features.size or not features.flags.c_contiguous:  # which would be copied whole
@@ -141,7 +173,7 @@ def _digest(row: Sequence[NDArray[np.generic]]) -> bytes:
 
 
 def predict(
-    kernel: Floats,
+    kernel: Likeness,
     targets: Floats,
     train: Numbers,
     clips: Numbers,
@@ -155,7 +187,7 @@ def predict(
     folds of training objects, the smallest of those that are equally good up to rounding.
 
     Args:
-        kernel: (N, N).
+        kernel: Of N clips.
         targets: (N, T).
         train: The training clips.
         clips: The clips to predict, (n,).
@@ -166,6 +198,9 @@ def predict(
         float64 (n, T).
     """
     best, _ = best_penalty(kernel, targets, train, objects, goodness)
+    if isinstance(kernel, Vectors):
+        solution = Moments.of(kernel, targets, train).solve(np.array([best]))
+        return predictions(kernel, clips, *solution)[0]
     return _solve(kernel, targets, train, clips, np.array([best]))[0]
 
 
@@ -189,19 +224,35 @@ def feature_weights(features: NDArray[np.generic], of_clips: Floats) -> Floats:
 
 
 def best_penalty(
-    kernel: Floats, targets: Floats, train: Numbers, objects: Numbers, goodness: Goodness
+    kernel: Likeness, targets: Floats, train: Numbers, objects: Numbers, goodness: Goodness
 ) -> tuple[float, float]:
     """Return the one of `PENALTIES` that `predict` takes, and its goodness over the folds."""
+    if isinstance(kernel, Vectors):
+        train = drawn(train, MOST_IN_FOLDS)
     folds = np.unique(objects[train], return_inverse=True)[1] % FOLDS
     totals = np.zeros(len(PENALTIES))
+    for outside, predicted in _of_folds(kernel, targets, train, folds):
+        for number, values in enumerate(predicted):
+            totals[number] += len(outside) * np.nan_to_num(goodness(values, outside))
+    best = int(merge_ties(totals).argmax())
+    return float(PENALTIES[best]), float(totals[best])
+
+
+def _of_folds(
+    kernel: Likeness, targets: Floats, train: Numbers, folds: Numbers
+) -> Iterator[tuple[Numbers, Floats]]:
+    """Yield the clips of each fold, and what the others predict of them, (penalties, n, T)."""
+    whole = Moments.of(kernel, targets, train) if isinstance(kernel, Vectors) else None
     for fold in range(FOLDS):
         inside, outside = train[folds != fold], train[folds == fold]
         if not len(inside) or len(outside) < 2:
             continue
-        for number, values in enumerate(_solve(kernel, targets, inside, outside, PENALTIES)):
-            totals[number] += len(outside) * np.nan_to_num(goodness(values, outside))
-    best = int(merge_ties(totals).argmax())
-    return float(PENALTIES[best]), float(totals[best])
+        if isinstance(kernel, Vectors):
+            assert whole is not None
+            solution = (whole - Moments.of(kernel, targets, outside)).solve(PENALTIES)
+            yield outside, predictions(kernel, outside, *solution)
+        else:
+            yield outside, _solve(kernel, targets, inside, outside, PENALTIES)
 
 
 def closeness(targets: Floats) -> Goodness:

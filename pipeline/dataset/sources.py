@@ -117,7 +117,7 @@ class RunInputs:
 def load_finite_cache(path: Path) -> Features:
     """Loads a cache; raises HeliographError for a feature or label that nothing can be learnt of.
 
-    Features of more than 1 GiB stay in their file. An unknown label is NaN; an infinite one is a
+    Features of more than 256 MiB stay in their file. An unknown label is NaN; an infinite one is a
     mistake.
     """
     features = cache.load(path, mapped=None)

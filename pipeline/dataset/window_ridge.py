@@ -13,11 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset.blocks import column_blocks
+from pipeline.dataset.blocks import clip_blocks, column_blocks, drawn
+from pipeline.dataset.feature_space import NUMBERS_AT_ONCE, Moments, Standardised
 from pipeline.dataset.ridge import (
+    MOST_CLIPS,
+    MOST_IN_FOLDS,
     Spectrum,
     best_penalty,
     closeness,
+    equal_rows_of_many,
     feature_weights,
     first_equal_rows,
     linear_kernel,
@@ -50,10 +54,16 @@ class Reading:
         """Return what the logarithms of each dimension are of multiples of, (D,); 0: of none."""
         if not self.logarithms:
             return np.zeros(window.shape[2], np.float32)
-        squares = sum(
-            np.square(np.asarray(window[train, step], np.float64)).mean(0)
-            for step in range(window.shape[1])
-        )
+        if len(train) > MOST_CLIPS:
+            squares = sum(
+                np.square(np.asarray(block, np.float64)).sum((0, 1)) / len(train)
+                for _, block in clip_blocks(window, train, NUMBERS_AT_ONCE)
+            )
+        else:
+            squares = sum(
+                np.square(np.asarray(window[train, step], np.float64)).mean(0)
+                for step in range(window.shape[1])
+            )
         return np.asarray(SMALL * np.sqrt(squares / window.shape[1]), np.float32)
 
     def vectors(self, window: Features, scale: Vectors) -> Iterator[Vectors]:
@@ -144,8 +154,10 @@ class WindowRidge:
         Raises:
             HeliographError: See `linear_kernel`.
         """
-        require_kernel_memory(len(labels), 4)
         targets = relative_ranks(labels, train)
+        if len(labels) > MOST_CLIPS:
+            return cls._of_many(windows, targets, objects, train)
+        require_kernel_memory(len(labels), 4)
         goodness = closeness(targets)
         best: tuple[float, float, Reading, Floats] | None = None
         for reading, kernel in kernels(windows, train):
@@ -163,6 +175,92 @@ class WindowRidge:
         ]
         weights, biases, parts = (list(column) for column in zip(*found, strict=True))
         return cls(reading, scales, weights, biases, spectrum.offset, parts, quality)
+
+    @classmethod
+    def _of_many(
+        cls, windows: Sequence[Features], targets: Floats, objects: Numbers, train: Numbers
+    ) -> WindowRidge:
+        """As `fit`, in the space of features."""
+        goodness = closeness(targets)
+        best: tuple[float, float, _Vectors] | None = None
+        for reading in readings(windows):
+            scales = [reading.scale(window, train) for window in windows]
+            vectors = _Vectors(windows, reading, scales)
+            penalty, quality = best_penalty(
+                vectors.standardised(drawn(train, MOST_IN_FOLDS)), targets, train, objects, goodness
+            )
+            if best is None or quality > best[0]:
+                best = quality, penalty, vectors
+        assert best is not None
+        quality, penalty, vectors = best
+        standardised = vectors.standardised(train)
+        solution = Moments.of(standardised, targets, train).solve(np.array([penalty]))[0][0]
+        weights = vectors.of_windows(standardised.of_features(solution))
+        parts = [
+            _products(window, scale, own)
+            for window, scale, own in zip(windows, vectors.scales, weights, strict=True)
+        ]
+        biases = [-part[train].mean(0) for part in parts]
+        parts = [
+            (part + bias)[equal_rows_of_many(window)]
+            for window, part, bias in zip(windows, parts, biases, strict=True)
+        ]
+        offset = targets[train].mean(0)
+        return cls(vectors.reading, vectors.scales, weights, biases, offset, parts, quality)
+
+
+def readings(windows: Sequence[Features]) -> list[Reading]:
+    """Return the readings to choose from; a mean is one only where a window has several steps."""
+    means = (False, True) if any(window.shape[1] > 1 for window in windows) else (False,)
+    return [Reading(logs, mean) for logs in (False, True) for mean in means]
+
+
+@dataclass(frozen=True, eq=False)
+class _Vectors:
+    """What a reading makes of windows, a vector after the other: `feature_space.Parts`."""
+
+    windows: Sequence[Features]
+    reading: Reading
+    scales: list[Vectors]
+
+    def __call__(self, clips: Numbers) -> list[Vectors]:
+        """Return the vectors (n, D) of some clips."""
+        return [
+            vectors
+            for window, scale in zip(self.windows, self.scales, strict=True)
+            for vectors in self.reading.vectors(window[clips], scale)
+        ]
+
+    def standardised(self, train: Numbers) -> Standardised:
+        """Return them standardised, every window with the same weight."""
+        sizes = []
+        for window in self.windows:
+            steps = 1 if self.reading.mean else window.shape[1]
+            sizes += [(window.shape[2] * steps * len(self.windows)) ** -0.5] * steps
+        return Standardised.of(len(self.windows[0]), self, sizes, train)
+
+    def of_windows(self, weights: Sequence[Floats]) -> list[Floats]:
+        """Return weights of the vectors (D, P) as those of each window, (steps * D, P)."""
+        rest, found = iter(weights), []
+        for window in self.windows:
+            steps = window.shape[1]
+            own = (
+                [next(rest) / steps] * steps
+                if self.reading.mean
+                else [next(rest) for _ in range(steps)]
+            )
+            found.append(np.concatenate(own))
+        return found
+
+
+def _products(window: Features, scale: Vectors, weights: Floats) -> Floats:
+    """Return the steps of a window (N, T, D), or their logarithms, times weights (T * D, P)."""
+    part, (_, steps, width) = np.zeros((len(window), weights.shape[1])), window.shape
+    for where, block in clip_blocks(window, numbers=NUMBERS_AT_ONCE):
+        for own, step in zip(weights.reshape(steps, width, -1), range(steps), strict=True):
+            vectors = logarithms(np.asarray(block[:, step], np.float32), scale)
+            part[where] += vectors.astype(np.float64) @ own
+    return part
 
 
 def _shared(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
+from pipeline.dataset import Vectors, ridge
 from pipeline.evaluation.context import MessageContext
 from pipeline.evaluation.pair_scores import PairCounts, PairScorer, count_pairs
 from pipeline.evaluation.probes import (
@@ -80,7 +81,7 @@ class ActedClips:
         scorer = PairScorer(context.objects, [test for _, test in parts])
         return cls(context, outcome, column, labels[action], groups, parts, scorer)
 
-    def predict_left_out(self, kernel: Floats, targets: Floats, part: Part) -> Floats:
+    def predict_left_out(self, kernel: ridge.Likeness, targets: Floats, part: Part) -> Floats:
         """Predict the test clips of a part, each without training clips of its own action.
 
         From what is in the kernel, the action, and their product; where training shows one action
@@ -115,8 +116,48 @@ class ActedClips:
         return count_pairs(each * right[:, None, None], each, self.scorer.objects[test])
 
 
-def with_action(kernel: Floats, *columns: Floats) -> Floats:
-    """Return the kernel of what is in `kernel`, of columns of the action, and of their products."""
+@dataclass(frozen=True, eq=False, repr=False)
+class ActedVectors(Vectors):
+    """Vectors of clips, columns of an action, and their products.
+
+    Attributes:
+        count: Clips.
+        vectors: Of these or other clips.
+        who: Which vector each clip has, (N,).
+        columns: Of the action, (N,) each.
+    """
+
+    count: int
+    vectors: Vectors
+    who: Numbers
+    columns: tuple[Floats, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return self.vectors.width + len(self.columns) * (1 + self.vectors.width)
+
+    def read(self, clips: Numbers) -> Floats:
+        """Return the vectors of some clips, (n, width)."""
+        own = self.vectors.read(self.who[clips])
+        columns = [column[clips, None] for column in self.columns]
+        return np.hstack([own, *columns, *(own * column for column in columns)])
+
+
+def of_clips(kernel: ridge.Likeness, who: Numbers) -> ridge.Likeness:
+    """Return the likeness of clips that are each like one of those of `kernel`, by its number."""
+    if isinstance(kernel, Vectors):
+        return ActedVectors(len(who), kernel, who)
+    return np.asarray(kernel[np.ix_(who, who)])
+
+
+def with_action(kernel: ridge.Likeness, *columns: Floats) -> ridge.Likeness:
+    """Return the likeness by what is in `kernel`, by columns of the action, and by their products.
+
+    As a kernel k that is k + c c' + c c' k.
+    """
+    if isinstance(kernel, Vectors):
+        return ActedVectors(len(kernel), kernel, np.arange(len(kernel)), columns)
     added = sum(np.multiply.outer(column, column) for column in columns)
     return np.asarray(kernel + added * (1 + kernel))
 

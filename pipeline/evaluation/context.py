@@ -21,7 +21,16 @@ from data.memory import require_memory
 from data.wording import counted
 from pipeline.agents import AgentFactory, AgentWindows, Stack
 from pipeline.config import CONVOLUTION, TrainConfig
-from pipeline.dataset import PARTS, Examples, Split, as_tensor, energy_axes, project, training_axes
+from pipeline.dataset import (
+    PARTS,
+    Examples,
+    Split,
+    as_tensor,
+    drawn,
+    energy_axes,
+    project,
+    training_axes,
+)
 from pipeline.evaluation.pair_scores import PairScorer, Scores, count_pairs
 from pipeline.game import Answers, ClipTable, Game, build_game, compare_vectors
 from pipeline.runs import Run
@@ -156,13 +165,7 @@ class EvaluationContext:
 
     def some_test_clips(self, most: int) -> list[NDArray[np.int64]]:
         """The test clips of each seed; of more than `most`, as many drawn."""
-        rng = np.random.default_rng(0)
-        return [
-            split.test
-            if len(split.test) <= most
-            else np.sort(rng.choice(split.test, most, replace=False))
-            for split in self.splits
-        ]
+        return [drawn(split.test, most) for split in self.splits]
 
     @cached_property
     def scorer(self) -> PairScorer:

@@ -24,10 +24,11 @@ from pipeline.evaluation.actions import (
     Floats,
     Numbers,
     Part,
+    of_clips,
     share_right,
     with_action,
 )
-from pipeline.evaluation.probes import message_kernel, standardise
+from pipeline.evaluation.probes import message_likeness, no_likeness, standardise
 from pipeline.metrics import merge_ties
 
 MOST_OTHERS = 3
@@ -52,8 +53,9 @@ def ask_counterfactuals(clips: ActedClips) -> dict[str, Any]:
         [np.median(clips.action[clips.groups == group]) for group in np.unique(clips.groups[known])]
     )
     entry: dict[str, Any] = {"levels": levels.tolist()}
-    kernels = [message_kernel(messages) for messages in clips.context.tokens]
-    for source, own in (("messages", kernels), ("action", [np.zeros_like(k) for k in kernels])):
+    kernels = [message_likeness(messages) for messages in clips.context.tokens]
+    nothing = [no_likeness(len(clips.outcome))] * len(kernels)
+    for source, own in (("messages", kernels), ("action", nothing)):
         wrong = [
             _steps_back(kernel, part, clips, levels)
             for kernel, part in zip(own, clips.parts, strict=True)
@@ -78,7 +80,9 @@ def ask_counterfactuals(clips: ActedClips) -> dict[str, Any]:
     return entry
 
 
-def _steps_back(kernel: Floats, part: Part, clips: ActedClips, levels: Floats) -> NDArray[np.int64]:
+def _steps_back(
+    kernel: ridge.Likeness, part: Part, clips: ActedClips, levels: Floats
+) -> NDArray[np.int64]:
     """Return over how many steps of the levels each test clip's prediction does not follow, (n,).
 
     Equal predictions, up to rounding, do not follow.
@@ -106,7 +110,7 @@ def _others(clips: ActedClips, test: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _count_swapped(
-    kernel: Floats, part: Part, clips: ActedClips, own: Numbers, other: Numbers
+    kernel: ridge.Likeness, part: Part, clips: ActedClips, own: Numbers, other: Numbers
 ) -> Any:
     """Count right answers about clips `own`, by messages of `other`; neither action is shown."""
     train, _ = part
@@ -124,7 +128,7 @@ def _count_swapped(
 
 
 def _predict(
-    kernel: Floats,
+    kernel: ridge.Likeness,
     targets: Floats,
     train: Numbers,
     asked: Numbers,
@@ -138,7 +142,7 @@ def _predict(
     columns = [scaled] if power == 1 else [scaled, standardise(scaled**2, train)]
     column = targets[who][:, None]
     predicted: Floats = ridge.predict(
-        with_action(kernel[np.ix_(who, who)], *columns),
+        with_action(of_clips(kernel, who), *columns),
         column,
         train,
         np.arange(len(kernel), len(who)),

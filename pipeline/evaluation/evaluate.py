@@ -105,11 +105,12 @@ class EvaluationInputs:
         return Lookalikes.of(self.examples, self.clips)
 
     @cached_property
-    def feature_kernels(self) -> list[NDArray[np.float64]]:
-        """The kernel of the raw features of each seed."""
+    def feature_kernels(self) -> list[ridge.Likeness]:
+        """How alike the raw features of clips are, in each seed."""
         splits = self.messages.splits
-        ridge.require_kernel_memory(len(self.examples), 2 * len(splits))  # and those of messages
-        return [ridge.linear_kernel(self.examples.caches, split.train) for split in splits]
+        if len(self.examples) <= ridge.MOST_CLIPS:  # and those of messages
+            ridge.require_kernel_memory(len(self.examples), 2 * len(splits))
+        return [ridge.likeness(self.examples.caches, split.train) for split in splits]
 
 
 @dataclass(frozen=True)

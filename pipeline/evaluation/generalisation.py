@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dataset import drawn
 from pipeline.evaluation.context import MAX_TEST_CLIPS, MessageContext, compare_clips
 from pipeline.evaluation.pair_scores import PairScorer, Scores
 
@@ -21,13 +22,7 @@ def score_generalisation(context: MessageContext) -> dict[str, Any] | None:
     Of more than `MAX_TEST_CLIPS` training clips of a seed, as many are drawn. None where a seed has
     no training clips, as of an imported checkpoint.
     """
-    rng = np.random.default_rng(0)
-    trained = [
-        split.train
-        if len(split.train) <= MAX_TEST_CLIPS
-        else np.sort(rng.choice(split.train, MAX_TEST_CLIPS, replace=False))
-        for split in context.splits
-    ]
+    trained = [drawn(split.train, MAX_TEST_CLIPS) for split in context.splits]
     if not all(map(len, trained)):
         return None
     both = [np.concatenate(clips) for clips in zip(trained, context.tests, strict=True)]

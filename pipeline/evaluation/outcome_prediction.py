@@ -13,18 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.dataset import ridge
 from pipeline.evaluation.actions import ActedClips, Floats, Part, share_right
 from pipeline.evaluation.context import MessageContext
 from pipeline.evaluation.counterfactuals import ask_counterfactuals
 from pipeline.evaluation.pair_scores import Scores
-from pipeline.evaluation.probes import message_kernel, predict_by_ridge, retained
+from pipeline.evaluation.probes import (
+    message_likeness,
+    no_likeness,
+    predict_by_ridge,
+    retained,
+)
 from pipeline.evaluation.queries import ask_parts
 from pipeline.runs import Spread
 
 
 def predict_outcome(
     context: MessageContext,
-    feature_kernels: Sequence[Floats],
+    feature_kernels: Sequence[ridge.Likeness],
     labels: Mapping[str, Floats],
     *,
     outcome: str,
@@ -46,7 +52,7 @@ def predict_outcome(
 
     Args:
         context: Messages of a run.
-        feature_kernels: Of the raw features, (N, N) for each seed; see `ridge.linear_kernel`.
+        feature_kernels: Of the raw features for each seed; see `ridge.likeness`.
         labels: The labels of the cache, (N,) each.
         outcome: The label to predict.
         action: The label that is the action.
@@ -55,18 +61,18 @@ def predict_outcome(
         HeliographError: The cache lacks a label, or has too few values to leave one out.
     """
     clips = ActedClips.of(context, labels, outcome, action)
-    sources: dict[str, Sequence[Floats]] = {
-        "messages": [message_kernel(messages) for messages in context.tokens],
+    sources: dict[str, Sequence[ridge.Likeness]] = {
+        "messages": [message_likeness(messages) for messages in context.tokens],
         "features": feature_kernels,
     }
-    nothing = {"action": [np.zeros((len(clips.outcome),) * 2)] * len(clips.parts)}
+    nothing = {"action": [no_likeness(len(clips.outcome))] * len(clips.parts)}
     entry: dict[str, Any] = {
         "outcome_label": outcome,
         "action_label": action,
         "left_out": int(clips.groups.max()) + 1,
     }
 
-    def without_action(kernel: Floats, targets: Floats, part: Part) -> Floats:
+    def without_action(kernel: ridge.Likeness, targets: Floats, part: Part) -> Floats:
         return predict_by_ridge(kernel, targets, *part, context)
 
     scores: dict[str, Scores] = {}
@@ -87,9 +93,9 @@ def predict_outcome(
 
 
 def _above_median(
-    sources: Mapping[str, Sequence[Floats]],
+    sources: Mapping[str, Sequence[ridge.Likeness]],
     clips: ActedClips,
-    predict: Callable[[Floats, Floats, Part], Floats],
+    predict: Callable[[ridge.Likeness, Floats, Part], Floats],
 ) -> dict[str, Any]:
     """Score, over test clips, whether each is predicted above the median of the training clips.
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.errors import InvalidValueError
-from pipeline.dataset import ridge
+from pipeline.dataset import Moments, Vectors, ridge
 from pipeline.evaluation.adam import Adam
 from pipeline.evaluation.context import MessageContext, one_thread
 from pipeline.evaluation.pair_scores import PairScorer, Scores, count_pairs, score_pairs
@@ -69,14 +71,57 @@ def message_kernel(messages: Numbers) -> Floats:
     return np.mean([symbols[:, None] == symbols for symbols in messages.T], axis=0)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class OneHot(Vectors):
+    """The one-hot messages of many clips, whose products are their `message_kernel`.
+
+    Attributes:
+        count: Clips.
+        messages: (N, positions); no positions for messages that say nothing.
+    """
+
+    count: int
+    messages: Numbers
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return self.messages.shape[1] * self._symbols
+
+    @cached_property
+    def _symbols(self) -> int:
+        return int(self.messages.max(initial=-1)) + 1
+
+    def read(self, clips: Numbers) -> Floats:
+        """Return the vectors of some clips, (n, width)."""
+        hot = self.messages[clips][..., None] == np.arange(self._symbols)
+        return hot.reshape(len(clips), -1) / math.sqrt(max(1, self.messages.shape[1]))
+
+
+def message_likeness(messages: Numbers) -> ridge.Likeness:
+    """Return how alike messages (N, positions) are: their kernel, or of many the vectors of it."""
+    if len(messages) <= ridge.MOST_CLIPS:
+        return message_kernel(messages)
+    return OneHot(len(messages), messages)
+
+
+def no_likeness(clips: int) -> ridge.Likeness:
+    """Return the likeness of clips of which nothing is known."""
+    if clips <= ridge.MOST_CLIPS:
+        return np.zeros((clips, clips))
+    return OneHot(clips, np.zeros((clips, 0), np.int64))
+
+
 def probe(
-    context: MessageContext, feature_kernels: Sequence[Floats], labels: Mapping[str, Floats]
+    context: MessageContext,
+    feature_kernels: Sequence[ridge.Likeness],
+    labels: Mapping[str, Floats],
 ) -> dict[str, Any]:
     """Predict labels from messages and from raw features, by ridge regression and by an MLP.
 
     Args:
         context: Messages of a run.
-        feature_kernels: Of the raw features, (N, N) for each seed; see `ridge.linear_kernel`.
+        feature_kernels: Of the raw features for each seed; see `ridge.likeness`.
         labels: (N,) each, NaN where unknown. One that too few clips have, or that does not vary,
             is left out.
 
@@ -90,7 +135,7 @@ def probe(
     if not probed:
         return {}
     kernels = {
-        "messages": [message_kernel(messages) for messages in context.tokens],
+        "messages": [message_likeness(messages) for messages in context.tokens],
         "features": feature_kernels,
     }
     columns = np.stack(list(probed.values()), axis=1)
@@ -166,7 +211,7 @@ def standardise(column: Floats, train: Numbers) -> Floats:
 
 
 def _predict_ranks(
-    kernels: Sequence[Floats],
+    kernels: Sequence[ridge.Likeness],
     column: Floats,
     parts: Sequence[tuple[Numbers, Numbers]],
     context: MessageContext,
@@ -181,7 +226,11 @@ def _predict_ranks(
 
 
 def predict_by_ridge(
-    kernel: Floats, targets: Floats, train: Numbers, test: Numbers, context: MessageContext
+    kernel: ridge.Likeness,
+    targets: Floats,
+    train: Numbers,
+    test: Numbers,
+    context: MessageContext,
 ) -> Floats:
     """Return predictions (n,) of targets (N,) for the test clips, by ridge regression."""
     column = targets[:, None]
@@ -196,7 +245,9 @@ def predict_by_ridge(
     return predictions[:, 0]
 
 
-def _predict_by_mlp(kernels: Sequence[Floats], columns: Floats, context: MessageContext) -> Floats:
+def _predict_by_mlp(
+    kernels: Sequence[ridge.Likeness], columns: Floats, context: MessageContext
+) -> Floats:
     """Predict relative ranks (S, N, labels) by an MLP of one hidden layer, all seeds at once.
 
     It reads the leading principal components of a kernel and predicts all the labels together; a
@@ -231,16 +282,29 @@ def _predict_by_mlp(kernels: Sequence[Floats], columns: Floats, context: Message
         return _forward([layer.double() for layer in layers], torch.from_numpy(inputs)).numpy()
 
 
-def _components(kernel: Floats, train: Numbers) -> Floats:
+def _components(kernel: ridge.Likeness, train: Numbers) -> Floats:
     """Return the clips (N, axes) on the principal axes of the training clips, mean square 1."""
+    axes = np.zeros((len(kernel), MLP_AXES))
+    if isinstance(kernel, Vectors):
+        moments = Moments.of(kernel, np.zeros((len(kernel), 0)), train)
+        values, vectors = moments.axes(MLP_AXES)
+        vectors = vectors[:, values > max(values.max(initial=0), 0) * 1e-9]
+        components = kernel.products(np.arange(len(kernel)), vectors)
+        components -= moments.x @ vectors / moments.count
+        return _of_one_size(axes, components, train)
     centred = kernel - kernel[:, train].mean(1, keepdims=True) - kernel[train].mean(0)
     centred += kernel[np.ix_(train, train)].mean()
     values, vectors = np.linalg.eigh(centred[np.ix_(train, train)])
-    axes = np.zeros((len(kernel), MLP_AXES))
     kept = values[::-1][:MLP_AXES] > max(values.max(), 0) * 1e-9
     count = int(kept.sum())
     leading = slice(-count, None) if count else slice(0, 0)
     components = centred[:, train] @ (vectors[:, leading] / np.sqrt(values[leading]))
+    return _of_one_size(axes, components, train)
+
+
+def _of_one_size(axes: Floats, components: Floats, train: Numbers) -> Floats:
+    """Return ascending components (N, count) in axes (N, >= count), so that mean squares are 1."""
+    count = components.shape[1]
     axes[:, :count] = components[:, ::-1]
     size = math.sqrt(float((axes[train] ** 2).sum(1).mean()) / max(1, count))
     return axes / (size or 1.0)

@@ -23,15 +23,15 @@ from pipeline.evaluation.pair_scores import PairCounts, PairScorer, Scores, coun
 from pipeline.evaluation.probes import (
     labelled_parts,
     margin_of,
-    message_kernel,
+    message_likeness,
     predict_by_ridge,
     score_label_pairs,
     standardise,
 )
 
-Goodness = Callable[[Floats, Part], float]
+Goodness = Callable[[ridge.Likeness, Part], float]
 """How well a kernel predicts over folds of the training clips of a part."""
-Count = Callable[[Floats, Part], PairCounts]
+Count = Callable[[ridge.Likeness, Part], PairCounts]
 """What a kernel predicts of which of two test clips has more."""
 
 
@@ -52,9 +52,9 @@ def ask_parts(context: MessageContext, clips: ActedClips) -> dict[str, Any] | No
         owners = np.arange(len(owners))
     if len(owners) < 2:
         return None
-    whole = [message_kernel(messages) for messages in context.tokens]
+    whole = [message_likeness(messages) for messages in context.tokens]
     alone = [
-        [message_kernel(messages[:, owners == part]) for messages in context.tokens]
+        [message_likeness(messages[:, owners == part]) for messages in context.tokens]
         for part in np.unique(owners)
     ]
     entry = {}
@@ -77,11 +77,11 @@ def _of_property(
     def ranks(train: Numbers) -> Floats:
         return ridge.relative_ranks(column[:, None], train)
 
-    def goodness(kernel: Floats, part: Part) -> float:
+    def goodness(kernel: ridge.Likeness, part: Part) -> float:
         targets = ranks(part[0])
         return ridge.best_penalty(kernel, targets, part[0], objects, ridge.closeness(targets))[1]
 
-    def count(kernel: Floats, part: Part) -> PairCounts:
+    def count(kernel: ridge.Likeness, part: Part) -> PairCounts:
         train, test = part
         values = predict_by_ridge(kernel, ranks(train)[:, 0], train, test, context)
         scored = score_label_pairs(values, column[test], margin_of(context, name))
@@ -91,14 +91,14 @@ def _of_property(
 
 
 def _of_outcome(clips: ActedClips) -> tuple[Goodness, Count]:
-    def goodness(kernel: Floats, part: Part) -> float:
+    def goodness(kernel: ridge.Likeness, part: Part) -> float:
         train, targets = part[0], clips.outcome[:, None]
         combined = with_action(kernel, standardise(clips.action, train))
         return ridge.best_penalty(
             combined, targets, train, clips.scorer.objects, ridge.closeness(targets)
         )[1]
 
-    def count(kernel: Floats, part: Part) -> PairCounts:
+    def count(kernel: ridge.Likeness, part: Part) -> PairCounts:
         values = clips.predict_left_out(kernel, clips.outcome, part)
         return clips.count_ordered(values, part[1])
 
@@ -106,8 +106,8 @@ def _of_outcome(clips: ActedClips) -> tuple[Goodness, Count]:
 
 
 def _ask(
-    alone: Sequence[Sequence[Floats]],
-    whole: Sequence[Floats],
+    alone: Sequence[Sequence[ridge.Likeness]],
+    whole: Sequence[ridge.Likeness],
     parts: Sequence[Part],
     scorer: PairScorer,
     goodness: Goodness,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from pipeline.dataset import Split, holds_out_cells
+from pipeline.dataset import Split, drawn, holds_out_cells
 from pipeline.evaluation.context import MessageContext, recorded_split
 from pipeline.metrics import (
     COMPOSITIONAL,
@@ -187,18 +187,11 @@ def _clips_of(context: MessageContext, nulls: Sequence[NullSeed], metric: Metric
         chosen = [split.test for split in splits]
         if _holds_out_cells(context) and (metric is None or metric.properties > 1):
             kind, chosen = TRAINING, [split.train for split in splits]
-    drawn = [some_of(own) for own in chosen]
-    seeds, of_nulls = drawn[: len(context.splits)], drawn[len(context.splits) :]
+    some = [drawn(own, MOST_CLIPS) for own in chosen]
+    seeds, of_nulls = some[: len(context.splits)], some[len(context.splits) :]
     is_cut = any(len(own) > MOST_CLIPS for own in chosen[: len(context.splits)])
     used = np.unique(np.concatenate(seeds)) if is_cut else np.arange(len(context.labels))
     return Clips(kind, seeds, of_nulls, used)
-
-
-def some_of(clips: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return clips, of more than `MOST_CLIPS` as many of them, ascending, the same at any time."""
-    if len(clips) <= MOST_CLIPS:
-        return clips
-    return np.sort(np.random.default_rng(0).choice(clips, MOST_CLIPS, replace=False))
 
 
 def _holds_out_cells(context: MessageContext) -> bool:

@@ -21,6 +21,7 @@ from pipeline.dataset import (
     Split,
     build_examples,
     clip_blocks,
+    drawn,
     load_finite_cache,
     ridge,
 )
@@ -163,10 +164,7 @@ def transfer(
         predictions = predict(context, examples, both)
         return _score(context, others, [exceeds(values) for values in predictions], every)
 
-    labelled = np.flatnonzero(~np.isnan(others.labels).any(axis=1))
-    if len(labelled) > MAX_TEST_CLIPS:
-        drawn = np.random.default_rng(0).choice(labelled, MAX_TEST_CLIPS, replace=False)
-        labelled = np.sort(drawn)
+    labelled = drawn(np.flatnonzero(~np.isnan(others.labels).any(axis=1)), MAX_TEST_CLIPS)
     tokens = [messages_of(run.of_seed(seed), others.features) for seed in run.seeds]
     trained = {int(row) for split in context.splits for row in same[split.train]}
     trained_on = [{context.objects[clip] for clip in split.train} for split in context.splits]
@@ -262,7 +260,7 @@ def _predict_by_pixels(
         ranks = ridge.relative_ranks(labels, split.train)
         predictions.append(
             ridge.predict(
-                ridge.linear_kernel(frames, split.train),
+                ridge.likeness(frames, split.train),
                 ranks,
                 split.train,
                 asked,

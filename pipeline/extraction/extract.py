@@ -118,8 +118,10 @@ def extract(
     if isinstance(backbone, str):
         backbone = partial(backbones.load, backbone)
     target = Path(out)
-    if (join or cluster) and (windows or repair):
-        raise InvalidValueError("processes do not join to cut windows: give each a part of its own")
+    if (join or cluster) and repair:
+        raise InvalidValueError("processes do not join to repair a cache")
+    if cluster and windows:
+        raise InvalidValueError("the actors of a cluster do not cut windows: use `join` instead")
     summary = ExtractionSummary(target, len(clips))
     with ExitStack() as stack:
         actors: Actors | None = None
@@ -148,7 +150,7 @@ def extract(
             made = made_with(model, sampling, decoder, batch)
             shape = model.steps(sampling.frames), model.dim
         store = stack.enter_context(
-            JoinedStore(target, **made, retry_failed=retry_failed)
+            JoinedStore(target, **made, retry_failed=retry_failed, windows=windows)
             if join or actors
             else ShardStore(target, **made, repair=repair or ())
         )
@@ -178,6 +180,7 @@ def extract(
                 workers=workers or default_workers(),
                 batch=batch,
             )
+        store.refresh()
         clips = source.clips()
         left = store.finish(clips, journal.note_known)
         if not (cluster and summary.interrupted):  # then nobody is at them

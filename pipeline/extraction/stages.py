@@ -120,11 +120,17 @@ class ExtractionJournal:
         self._kept: set[str] = set()
         self._notes: dict[str, list[str]] = {}  # of the files decoded so far, by their hash
 
-    def cut(self, clip: Clip, source_sha256: str, count: int) -> None:
-        """Note that a clip is cut into so many windows."""
+    def cut(self, clip: Clip, source: HashedFile, parts: Sequence[Clip]) -> None:
+        """Note that a clip of this file is cut into windows."""
         with self._store_lock:
-            self._store.cut(clip, source_sha256)
-            self.summary.clips += count - 1
+            self._store.cut(clip, parts=parts, **source_details(source))
+            self.summary.clips += len(parts) - 1
+
+    def parts_of(self, clip: Clip) -> list[Clip]:
+        """Return the windows of a clip that another process has cut; else the clip."""
+        parts = self._store.parts_of(clip)
+        self.summary.clips += len(parts) - 1
+        return parts
 
     def report(self) -> None:
         """Call the progress callback, from one thread at a time."""
@@ -320,6 +326,9 @@ class JobSource:
 
     def clips(self) -> list[Clip]:
         """Return the clips of the cache: those given, windows in place of each that was cut."""
+        for clip in self._clips:
+            if clip.id not in self._cut and (parts := self._journal.parts_of(clip)) != [clip]:
+                self._cut[clip.id] = parts
         return [part for clip in self._clips for part in self._cut.get(clip.id, [clip])]
 
     def cut_otherwise(self, known: Sequence[str]) -> list[str]:
@@ -331,7 +340,7 @@ class JobSource:
         """Return the windows whose features the store does not have."""
         object, source = self._objects[clip.id], self._sources[clip.id]
         self._cut[clip.id] = parts = [window_of(clip, w, object=object) for w in windows]
-        self._journal.cut(clip, source.sha256, len(parts))
+        self._journal.cut(clip, source, parts)
         return [
             window
             for window, part in zip(windows, parts, strict=True)

@@ -23,6 +23,7 @@ from data.errors import HeliographError
 from pipeline.dataset import clip_blocks
 
 MAX_CLIPS = 4000  # training clips to compare with; of more, evenly spaced ones
+CLIPS_AT_ONCE = 1024  # whose distances to all of them are in memory
 
 Floats = NDArray[np.float32]
 
@@ -92,9 +93,13 @@ class NoveltyDetector:
         self._dtype = _dtype_for(features)
         self._training = _flat(features[kept], self._dtype)
         names = np.asarray(objects)[kept]
-        squared = _squared(self._training, self._training)  # (n, n)
-        squared[names[:, None] == names] = np.inf
-        self._limits = np.sort(np.sqrt(squared.min(1)))  # (n,)
+        nearest = np.empty(len(names))
+        for start in range(0, len(names), CLIPS_AT_ONCE):
+            some = slice(start, start + CLIPS_AT_ONCE)
+            squared = _squared(self._training[some], self._training)
+            squared[names[some, None] == names] = np.inf
+            nearest[some] = squared.min(1)
+        self._limits = np.sort(np.sqrt(nearest))  # (n,)
 
     def __repr__(self) -> str:
         return f"NoveltyDetector({len(self.clips)} clips, limit {self.limit:.3g})"

@@ -38,7 +38,13 @@ from data.wording import counted
 from pipeline.agents import FastSender, message_text
 from pipeline.dataset import BLOCK_NUMBERS, CacheSource, join_caches, load_finite_cache
 from pipeline.message.lexicon import Lexicon, load_lexicon
-from pipeline.message.novelty import Distance, NoveltyDetector, most_novel, thinned
+from pipeline.message.novelty import (
+    CLIPS_AT_ONCE,
+    Distance,
+    NoveltyDetector,
+    most_novel,
+    thinned,
+)
 from pipeline.message.readout import Reading, Readout, load_readout
 from pipeline.runs import MissingFileError, Run, load_inputs
 
@@ -277,7 +283,7 @@ class Speaker:
         given = {source.name: _fitting(source, caches, self.run.folder) for source in sources}
         aligned = join_caches(given)
         ids, width = aligned[0].clip_id, sum(math.prod(part.features.shape[1:]) for part in aligned)
-        step = max(1, BLOCK_NUMBERS // max(1, width))
+        step = max(1, min(CLIPS_AT_ONCE, BLOCK_NUMBERS // max(1, width)))
         blocks = [slice(start, start + step) for start in range(0, len(ids), step)]
         return chain.from_iterable(
             self.messages(ids[some], [part.features[some] for part in aligned]) for some in blocks

@@ -10,7 +10,14 @@ import numpy as np
 from data.errors import HeliographError
 from data.wording import counted
 from pipeline.config import DISCRETE, LAST, RIDGE, TrainConfig
-from pipeline.dataset import Examples, RunInputs, Split, folds_of, holds_out_cells
+from pipeline.dataset import (
+    MOST_COMPARED,
+    Examples,
+    RunInputs,
+    Split,
+    folds_of,
+    holds_out_cells,
+)
 from pipeline.game import ClipTable, build_game
 
 
@@ -93,6 +100,11 @@ def diagnose(examples: Examples, config: TrainConfig, seeds: Sequence[int]) -> l
         notes.append(
             "the agents' symbols start as levels of ridge regressions on their features: that each "
             "position tells a property is given to them, not found by them"
+        )
+    if len(examples) > MOST_COMPARED:
+        notes.append(
+            f"of more than {MOST_COMPARED:,} clips, near-duplicates are looked for among those "
+            "alike at a first glance: a few may stay unseen"
         )
     if config.kept_epoch == LAST and any(len(split.validation) for split in splits.values()):
         notes.append(

@@ -132,6 +132,24 @@ def make_caches() -> None:
     cache.save(make_features(objects=9, each=2, dim=6), Path("learn.h5"))
 
 
+def joined_by_the_dead(place: Place) -> None:
+    """What a process that joined `c.h5` has extracted: seven clips."""
+    place.call("tests.robustness.commands:join_and_die")
+
+
+def join_and_die() -> None:
+    """Extract clips for `c.h5` as a process that others join, and leave it to them to finish."""
+    from data.cache import JoinedStore
+    from tests.helpers.caches import MADE_WITH, clips, extract
+
+    store = JoinedStore("c.h5", **MADE_WITH)
+    store.check_shape((2, 8), "float16")
+    some = list(store.offer(clips(7), lambda *_: None))
+    for part in (some[:3], some[3:]):
+        extract(store, part)
+        store.flush()
+
+
 def paper_file(place: Place) -> None:
     """A feature file as the paper has it."""
     from tests.helpers.paper_files import make_paper_features
@@ -232,6 +250,15 @@ COMMANDS: tuple[WritingCommand, ...] = (
         "extract more", ("extract", "films", "-o", "c.h5", *EXTRACT), some_extracted, parts=3,
         error_parts=2, errnos=2,
     ),
+    WritingCommand(
+        "extract joined", ("extract", "films", "-o", "c.h5", "--join", *EXTRACT), films, parts=4,
+        error_parts=5,
+    ),
+    WritingCommand(
+        "extract part", ("extract", "films", "-o", "c.h5", "--part", "2/3", *EXTRACT), films,
+        parts=2, error_parts=2, kills="place", errnos=2,
+    ),
+    WritingCommand("consolidate", ("cache", "consolidate", "c.h5"), joined_by_the_dead),
     WritingCommand(
         "repair", ("cache", "verify", "c.h5", "--repair", "--workers", "1", "--device", "cpu"),
         damaged, parts=3, error_parts=4,

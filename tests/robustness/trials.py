@@ -14,7 +14,10 @@ from tests.robustness.disk import KILL, TEAR, Call, Fault
 from tests.robustness.place import Place, computed
 from tests.robustness.zygote import End, Zygote
 
-PASSING = ("lock", "*/lock", "*.lock", "*.parts", "*.parts/*", "unfinished", "*/unfinished*")
+PASSING = (
+    "lock", "*/lock", "*.lock", "*.parts", "*.parts/*", "*.joined", "*.joined/*", "unfinished",
+    "*/unfinished*",
+)  # fmt: skip
 """What is there only while a command runs, next to what is hidden."""
 IGNORED = "manifest.json"
 """Lists the other files of a run; it is checked by reading the run."""

@@ -38,6 +38,8 @@ Numbers = NDArray[np.int64]
 MOST_LABELS = 2048
 """Of so many clips with labels of their own every pair is counted."""
 DRAWN_PAIRS = 1 << 20
+MOST_IN_PAIRS = 512
+"""Of more clips of a fold, so many at most are compared with each other to choose a penalty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,8 +206,27 @@ def ridge_shuffled_steps(
     for features in inputs.caches:
         clips, steps, _ = features.shape
         order = rng.permuted(np.tile(np.arange(steps), (clips, 1)), axis=1)
-        shuffled.append(np.take_along_axis(features, order[:, :, None], axis=1))
+        own = _Shuffled(features, order)
+        shuffled.append(own if clips > ridge.MOST_CLIPS else own[:])
     return _fit(shuffled, inputs, split).predictions[split.test]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shuffled:
+    """Features (N, T, D) whose steps are in another order in each clip, (N, T), once read."""
+
+    features: Any
+    order: Numbers
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.features.shape)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, clips: Any) -> NDArray[Any]:
+        return np.take_along_axis(self.features[clips], self.order[clips][:, :, None], axis=1)
 
 
 BASELINES: dict[str, Baseline] = {
@@ -434,9 +455,7 @@ def _ridge_of_steps(windows: Sequence[NDArray[np.generic]]) -> Baseline:
     return baseline
 
 
-def _fit(
-    windows: Sequence[NDArray[np.generic]], inputs: BaselineInputs, split: Split
-) -> WindowRidge:
+def _fit(windows: Sequence[Any], inputs: BaselineInputs, split: Split) -> WindowRidge:
     return WindowRidge.fit(windows, inputs.labels, inputs.objects, split.train)
 
 
@@ -466,11 +485,13 @@ def _ridge(
     labels = inputs.labels
 
     def accuracy(values: Floats, clips: Numbers) -> float:
+        some = slice(None, None, -(-len(clips) // MOST_IN_PAIRS))
+        values, clips = values[some], clips[some]
         right, asked = score_pairs(exceeds(values), labels[clips], config.tie_margins)
         return float((right * asked)[..., -1].sum() / max(1, asked[..., -1].sum()))
 
     return ridge.predict(
-        ridge.linear_kernel(features, split.train),
+        ridge.likeness(features, split.train),
         ridge.relative_ranks(labels, split.train),
         split.train,
         split.test,

@@ -307,3 +307,23 @@ store.flush()
     assert len(list(tmp_path.glob("j.h5.joined/shards/*/*.h5"))) == 1
     assert len(write(target, listed)[0]) == 10
     require_whole(target, whole)
+
+
+def test_what_a_kill_leaves_of_the_folder_goes(tmp_path, listed, whole):
+    """Once the cache is written: a ledger that is in its ledger already, or empty folders."""
+    target, folder = tmp_path / "j.h5", tmp_path / "j.h5.joined"
+    write(target, listed, most=7)
+    (ledger,) = folder.glob("writers/*")
+    content, name = ledger.read_bytes(), (folder / "store.json").read_bytes()
+    write(target, listed)
+    lines = len(read_ledger(target))
+    (folder / "writers").mkdir(parents=True)
+    ledger.write_bytes(content)
+    (folder / "store.json").write_bytes(name)
+    write(target, listed)
+    entries = read_ledger(target)
+    assert len({json.dumps(entry) for entry in entries}) == len(entries) == lines
+    (folder / "shards" / "0a").mkdir(parents=True)
+    with pytest.raises(CacheError, match=r"nothing to consolidate: .*j\.h5 is already written"):
+        consolidate_joined(target)
+    assert not folder.exists()

@@ -121,6 +121,7 @@ class TestLookalikes:
         monkeypatch.setattr(leaks, "MOST_NUMBERS", 400 * 64)
         monkeypatch.setattr(leaks, "SHORTENED", 64)
         monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1 << 16)
+        monkeypatch.setattr(leaks, "NUMBERS_AT_ONCE", 1 << 16)
         with peak_memory() as peak:
             looks = Lookalikes.of(examples)
             for split in splits(examples, 2):
@@ -172,6 +173,15 @@ class TestLookalikes:
         assert Lookalikes.of(examples).across_all(splits(examples)) == whole.across_all(
             splits(examples)
         )
+
+    def test_many_clips_are_compared_with_those_near_them(self, monkeypatch):
+        examples = made(60, objects=600)
+        expected = Lookalikes.of(examples).pairs
+        assert len(expected) == 60
+        monkeypatch.setattr(leaks, "MOST_COMPARED", 2999)
+        assert np.array_equal(Lookalikes.of(examples).pairs, expected)
+        near = leaks._near_pairs(leaks.unit_rows(examples.caches))
+        assert sum(len(some) * len(others) for some, others in near) < 3000**2 / 8
 
     def test_equal_thumbnails_and_equal_bytes_count_too(self):
         examples = made(0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import Split
+from pipeline.evaluation import generalisation
 from pipeline.evaluation.generalisation import score_generalisation
 from tests.pipeline.evaluation.conftest import (
     compositional_meaning,
@@ -43,3 +44,21 @@ def test_without_training_clips_there_is_none(compositional):
         for split in compositional.splits
     )
     assert score_generalisation(dataclasses.replace(compositional, splits=splits)) is None
+
+
+def test_the_clips_that_are_drawn_of_a_seed_are_those_that_it_has_alone(compositional, monkeypatch):
+    monkeypatch.setattr(generalisation, "MAX_TEST_CLIPS", 9)
+    tokens = np.random.default_rng(0).integers(0, 5, compositional.tokens.shape)
+    both = dataclasses.replace(compositional, tokens=tokens)
+    alone = dataclasses.replace(
+        both,
+        seeds=both.seeds[1:],
+        splits=both.splits[1:],
+        tokens=both.tokens[1:],
+        receivers={name: value[1:] for name, value in both.receivers.items()},
+    )
+    assert [len(own) for own in alone.some_test_clips(9)] == [9, 9]
+    pairs = zip(both.some_test_clips(9)[1:], alone.some_test_clips(9), strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
+    found, expected = (score_generalisation(own)["training"]["per_seed"] for own in (alone, both))
+    assert found == expected[1:]

@@ -105,3 +105,20 @@ def test_outcomes_do_not_depend_on_the_last_bit(compositional, raw_features, req
         errors = (found[source].pop("r2")["per_seed"] for found in (exact, other))
         assert next(errors) == pytest.approx(next(errors))
     assert other == exact
+
+
+def test_an_outcome_of_many_clips_is_that_of_the_kernel(compositional, raw_features, monkeypatch):
+    action = np.tile([1.0, 2.0], 25)
+    labels = {"action": action, "outcome": compositional.labels[:, 0] * action}
+    asked = {"outcome": "outcome", "action": "action"}
+    kernels = kernels_of(compositional, raw_features)
+    expected = predict_outcome(compositional, kernels, labels, **asked)
+    monkeypatch.setattr(ridge, "MOST_CLIPS", 10)
+    vectors = [ridge.likeness([raw_features], split.train) for split in compositional.splits]
+    found = predict_outcome(compositional, vectors, labels, **asked)
+    for source in ("messages", "features", "action"):
+        own, before = (entry[source] for entry in (found, expected))
+        assert own["per_seed"] == pytest.approx(before["per_seed"], abs=0.01)
+        assert own["r2"]["per_seed"] == pytest.approx(before["r2"]["per_seed"], abs=1e-4)
+    for key in ("counterfactual", "queries"):
+        assert found[key] == expected[key]

@@ -101,3 +101,20 @@ def test_the_mlp_predicts_equal_messages_alike(compositional):
     values = probes._predict_by_mlp(kernels, compositional.labels, compositional)
     pairs = values.reshape(len(values), 25, 2, -1)  # two clips of each message
     assert np.ptp(pairs, axis=2).max() < 1e-10
+
+
+def test_many_clips_are_probed_in_the_space_of_their_features(
+    compositional, raw_features, monkeypatch
+):
+    labels = {"sum": compositional.labels.sum(1), "noise": raw_features[:, 3]}
+    expected = probes.probe(compositional, kernels_of(compositional, raw_features), labels)
+    monkeypatch.setattr(ridge, "MOST_CLIPS", 10)
+    vectors = [ridge.likeness([raw_features], split.train) for split in compositional.splits]
+    found = probes.probe(compositional, vectors, labels)
+    for name in labels:
+        for source in ("messages", "features"):
+            own, before = (entry[name]["ridge"][source] for entry in (found, expected))
+            assert own["per_seed"] == pytest.approx(before["per_seed"], abs=1e-9)
+            assert own["interval"] == pytest.approx(before["interval"], abs=1e-9)
+            mlp, before = (entry[name]["mlp"][source]["mean"] for entry in (found, expected))
+            assert mlp == pytest.approx(before, abs=0.1)  # axes have other signs

@@ -8,10 +8,10 @@ import pytest
 
 from data import cache
 from data.cache import Features
-from pipeline.dataset import Split, build_examples
+from pipeline.dataset import Split, build_examples, drawn
 from pipeline.evaluation import context as contexts
 from pipeline.evaluation import structure as structures
-from pipeline.evaluation.structure import NullSeed, assess_messages, binned, some_of
+from pipeline.evaluation.structure import NullSeed, assess_messages, binned
 from pipeline.message import load_lexicon
 from pipeline.metrics import METRICS
 from pipeline.runs import RunMetrics, load_inputs
@@ -107,7 +107,7 @@ def test_of_too_many_clips_some_are_drawn_whatever_the_other_seeds_are(monkeypat
     )
     bins = binned(context.labels)
     for name, entry in both.items():
-        metric, clips = METRICS[name], some_of(context.splits[1].structure)
+        metric, clips = METRICS[name], drawn(context.splits[1].structure, 30)
         assert len(clips) == 30
         assert entry["per_seed"][1] == float(metric(context.tokens[1, clips], bins[clips]))
         assert one[name]["per_seed"] == entry["per_seed"][1:]

@@ -1,5 +1,6 @@
 """Processes that extract the same clips at once: together they make the cache of one process."""
 
+import json
 import random
 import shutil
 import signal
@@ -13,10 +14,11 @@ import pytest
 
 from data import cache
 from data.cache import joined_store
-from data.errors import InvalidValueError
+from data.files import WriteError
 from data.video import Sampling
 from data.windows import Windows
 from pipeline.extraction import extract
+from tests.helpers.clips import encode
 from tests.helpers.command import run
 from tests.helpers.films import make_film
 
@@ -65,14 +67,88 @@ def test_together_they_make_the_cache_of_one(count, films, tmp_path, tiny):
     require_equal(plain, joined)
 
 
-def test_windows_do_not_join(films, tmp_path, tiny):
-    windows = Windows(every=0.1, span=0.2)
-    with pytest.raises(InvalidValueError, match="give each a part of its own"):
-        extract(films, tmp_path / "c.h5", backbone=tiny(), join=True, windows=windows, **SETTINGS)
-    shown = run("extract", films, "-o", tmp_path / "c.h5", "--join", "--every", 1)
-    assert shown.exit_code == 2
-    assert "--join does not cut windows: give each process a --part instead" in shown.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["films"]
+CUT = {"windows": Windows(every=0.25, span=0.5), **SETTINGS}
+
+
+class TestWindows:
+    """Of every film of a second three windows, and of a short one none."""
+
+    @pytest.fixture
+    def films(self, films):
+        for number in range(3):
+            encode(films / f"long {number}.mp4", codec="mpeg4", frames=25 + number, rate=25)
+        return films
+
+    @pytest.fixture
+    def plain(self, films, tmp_path, tiny):
+        extract(films, tmp_path / "plain.h5", backbone=tiny(), **CUT)
+        found = cache.load(tmp_path / "plain.h5")
+        assert [clip for clip in found.clip_id if clip.startswith("long")] == [
+            f"long {number}.mp4#{times}"
+            for number in range(3)
+            for times in ("000000-000000.5", "000000.25-000000.75", "000000.5-000001")
+        ]
+        return tmp_path / "plain.h5"
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_together_they_make_the_cache_of_one(self, count, films, plain, tmp_path, tiny):
+        joined = tmp_path / "joined.h5"
+
+        def one(_: int) -> object:
+            return extract(films, joined, backbone=tiny(), join=True, **CUT)
+
+        with ThreadPoolExecutor(count) as threads:
+            found = list(threads.map(one, range(count)))
+        assert min(each.left_to_others for each in found) == 0
+        require_equal(plain, joined)
+        again = extract(films, joined, backbone=tiny(), join=True, **CUT)
+        assert (again.done, again.kept) == (0, len(cache.load(plain)))
+        require_equal(plain, joined)
+
+    def test_what_one_left_another_goes_on_with(self, films, plain, tmp_path, tiny, monkeypatch):
+        joined = tmp_path / "joined.h5"
+        add, added = cache.JoinedStore.add, []
+
+        def stopped(self, clip, *given, **named):
+            if len(added) == 4:
+                raise WriteError("stopped")
+            added.append(clip.id)
+            add(self, clip, *given, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(joined_store.random, "randrange", lambda count: count - 1)
+            patch.setattr(cache.JoinedStore, "add", stopped)
+            with pytest.raises(WriteError):
+                extract(films, joined, backbone=tiny(), join=True, **CUT)
+        assert not joined.exists()
+        second = extract(films, joined, backbone=tiny(), join=True, **CUT)
+        assert second.done + len(added) <= len(cache.load(plain))
+        assert second.finished == second.clips == len(cache.load(plain)) + len(second.failed)
+        require_equal(plain, joined)
+
+    def test_consolidation_where_they_died(self, films, plain, tmp_path, tiny, monkeypatch):
+        joined = tmp_path / "joined.h5"
+        with monkeypatch.context() as patch:
+            patch.setattr(cache.JoinedStore, "consolidate", lambda self, clips: self.target)
+            patch.setattr(cache.JoinedStore, "close", lambda self: self._ended.set())
+            extract(films, joined, backbone=tiny(), join=True, **CUT)
+        for claim in tmp_path.glob("joined.h5.joined/claims/*"):
+            claim.unlink()
+        found = cache.consolidate_joined(joined)
+        assert (found.clips, found.unfinished) == (len(cache.load(plain)), 0)
+        require_equal(plain, joined)
+
+    def test_other_windows_are_refused(self, films, tmp_path, tiny):
+        out, words = tmp_path / "c.h5", ("--backbone", "tiny", "--frames", 4, "--join")
+        made = {"shape": [2, 5], "dtype": "float16", "windows": {"every": 0.25, "span": 0.5}}
+        (tmp_path / "c.h5.joined").mkdir()
+        (tmp_path / "c.h5.joined" / "features.json").write_text(json.dumps(made))
+        shown = run("extract", films, "-o", out, *words)
+        assert shown.exit_code == 1
+        assert (
+            "joined by cut windows with --every 0.25 --span 0.5, and this one nothing into windows"
+            in shown.stderr
+        )
 
 
 def test_what_others_are_at_is_left_to_them(films, tmp_path, tiny, monkeypatch):
