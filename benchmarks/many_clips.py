@@ -1,10 +1,12 @@
 """What an extraction costs beside decoding and the backbone, as clips become more.
 
     python benchmarks/many_clips.py [--clips 2000 20000] [--steps 8] [--dim 384] [--join]
+    python benchmarks/many_clips.py --clips 1000 --workers 8 --read-ms 50 --sync-ms 20
 
 Decoders and backbone are stand-ins that take hardly any time, and the clips have no files: what is
-left is `pipeline.extraction.extract`, its stages, the store and the cache on disk. For every number
-of clips, each in a process of its own:
+left is `pipeline.extraction.extract`, its stages, the store and the cache on disk. As on a network
+disk, decoders may sleep before each clip, and every `fsync` too. For each number of clips, in a
+process of its own:
 
     extract      the whole extraction: seconds, CPU ms a clip
     written      clips a second up to the last shard
@@ -27,7 +29,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +41,7 @@ import torch
 from data.cache import JoinedStore, ShardStore
 from data.clips import Clip
 from data.files import HashedFile
-from data.video import Job, Outcome, Sampling, VideoInfo
+from data.video import FrameBatch, Job, Outcome, Sampling, VideoInfo
 from pipeline.extraction import extract
 
 FRAMES = 8
@@ -47,8 +51,11 @@ class Decoders:
     """A stand-in for `DecoderPool`: every clip is the same grey frames of a file of its own."""
 
     blocked_seconds = 0.0
+    read_seconds = 0.0  # that a clip takes
 
     def __init__(self, workers: int) -> None:
+        self.threads = ThreadPoolExecutor(workers)
+        self.workers = workers
         self.frames = np.full((FRAMES, 8, 8, 3), 99, np.uint8)
         self.index = np.arange(FRAMES)
         self.info = VideoInfo(
@@ -64,22 +71,34 @@ class Decoders:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing is left behind."""
+        self.threads.shutdown()
 
     def map(self, jobs: Iterable[Job], transform: Callable[[Any], Any]) -> Iterator[Outcome]:
-        from data.video import FrameBatch
-
         batch = FrameBatch(self.frames, self.index, self.index / 8)
-        for job in jobs:
+
+        def decode(job: Job) -> Outcome | None:
+            time.sleep(self.read_seconds)
             sha256 = hashlib.sha256(str(job.path).encode()).hexdigest()
             if job.wanted is None or job.wanted(HashedFile(sha256, None)):
-                yield Outcome(job=job, result=transform(batch), info=self.info)
+                return Outcome(job=job, result=transform(batch), info=self.info)
+            return None
+
+        if not self.read_seconds:
+            yield from filter(None, map(decode, jobs))
+            return
+        running: deque[Future[Outcome | None]] = deque()
+        for job in jobs:
+            running.append(self.threads.submit(decode, job))
+            if len(running) > self.workers and (outcome := running.popleft().result()):
+                yield outcome
+        yield from filter(None, (future.result() for future in running))
 
 
 class Backbone:
     """A stand-in for a backbone: the same features of every clip."""
 
     device = torch.device("cpu")
+    calls_at_once = 2
     pass_rule = "one clip"
 
     def __init__(self, steps: int, dim: int) -> None:
@@ -98,8 +117,20 @@ class Backbone:
         return self.features
 
 
-def work(count: int, steps: int, dim: int, join: bool, folder: Path) -> None:
+def work(given: argparse.Namespace) -> None:
     """Extract so many clips, and print what it took as JSON."""
+    (count,), folder = given.clips, given.worker
+    Decoders.read_seconds = given.read_ms / 1e3
+    if given.sync_ms:
+        fsync = os.fsync
+
+        def slow(descriptor: int) -> None:
+            time.sleep(given.sync_ms / 1e3)
+            fsync(descriptor)
+
+        os.fsync = slow
+    if given.part_bytes:
+        sys.modules["data.cache.parts"].PART_BYTES = given.part_bytes  # type: ignore[attr-defined]
     module = sys.modules["pipeline.extraction.extract"]
     module.DecoderPool = Decoders  # type: ignore[attr-defined]
     module.BackboneBatcher.shrink = _shrunk  # type: ignore[attr-defined]
@@ -111,12 +142,14 @@ def work(count: int, steps: int, dim: int, join: bool, folder: Path) -> None:
     consolidating: list[float] = []
     for store in (ShardStore, JoinedStore):
         _time(store, "consolidate", consolidating)
-    model, target = Backbone(steps, dim), folder / "c.h5"
+    model, target = Backbone(given.steps, given.dim), folder / "c.h5"
 
     def once() -> tuple[float, float]:
         began, cpu = time.perf_counter(), _cpu()
-        summary = extract(clips, target, backbone=model, sampling=Sampling(frames=FRAMES),  # type: ignore[arg-type]
-                          workers=1, join=join)  # fmt: skip
+        summary = extract(
+            clips, target, backbone=model, sampling=Sampling(frames=FRAMES),  # type: ignore[arg-type]
+            workers=given.workers, batch=1, join=given.join,
+        )  # fmt: skip
         assert summary.finished == count, summary
         return time.perf_counter() - began, _cpu() - cpu
 
@@ -185,10 +218,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--join", action="store_true")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--read-ms", type=float, default=0)
+    parser.add_argument("--sync-ms", type=float, default=0)
+    parser.add_argument("--part-bytes", type=int, default=0, help="of a part of the cache at most")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        work(given.clips[0], given.steps, given.dim, given.join, given.worker)
+        work(given)
         return
     columns = {
         "clips": 9,
@@ -202,7 +239,8 @@ def main() -> None:
     for count in given.clips:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, __file__, "--clips", str(count), "--worker", folder]
-            command += ["--steps", str(given.steps), "--dim", str(given.dim)]
+            for name in ("steps", "dim", "workers", "read_ms", "sync_ms", "part_bytes"):
+                command += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
             environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
             out = subprocess.run(
                 command + ["--join"] * given.join, check=True, env=environment,

@@ -549,6 +549,8 @@ def consolidate_joined(target: Path) -> Consolidation:
     folder = joined_of(target)
     if not (folder / NOTE).is_file():
         _remove_empty(folder)  # as a process leaves it that is killed after all else
+        if shards_of(target).is_dir():
+            Lock(shards_of(target) / "lock", target).release()
         written = f", and {target} is already written" if target.exists() else ""
         raise CacheError(f"{target}: nothing to consolidate: there is no {folder}{written}")
     features = read_note(folder / FEATURES) if (folder / FEATURES).is_file() else {}

@@ -229,10 +229,6 @@ class Moments:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Moments(*(own + more for own, more in pairs))
 
-    def __sub__(self, other: Moments) -> Moments:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Moments(*(own - less for own, less in pairs))
-
     def centred(self) -> Floats:
         """The products of the vectors less their mean, (width, width)."""
         return np.asarray(self.xx - np.outer(self.x, self.x) / self.count)

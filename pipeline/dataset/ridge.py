@@ -7,7 +7,9 @@ Standardised features enter only through their inner products, so a seed costs o
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -242,14 +244,17 @@ def _of_folds(
     kernel: Likeness, targets: Floats, train: Numbers, folds: Numbers
 ) -> Iterator[tuple[Numbers, Floats]]:
     """Yield the clips of each fold, and what the others predict of them, (penalties, n, T)."""
-    whole = Moments.of(kernel, targets, train) if isinstance(kernel, Vectors) else None
-    for fold in range(FOLDS):
-        inside, outside = train[folds != fold], train[folds == fold]
+    parts = [train[folds == fold] for fold in range(FOLDS)]
+    moments: list[Moments] = []
+    if isinstance(kernel, Vectors):
+        moments = [Moments.of(kernel, targets, part) for part in parts]
+    for fold, outside in enumerate(parts):
+        inside = train[folds != fold]
         if not len(inside) or len(outside) < 2:
             continue
         if isinstance(kernel, Vectors):
-            assert whole is not None
-            solution = (whole - Moments.of(kernel, targets, outside)).solve(PENALTIES)
+            rest = [own for number, own in enumerate(moments) if number != fold]
+            solution = functools.reduce(operator.add, rest).solve(PENALTIES)
             yield outside, predictions(kernel, outside, *solution)
         else:
             yield outside, _solve(kernel, targets, inside, outside, PENALTIES)

@@ -37,7 +37,7 @@ def test_killed_at_each_call(
     assert sum(ends.values()) - ends["finished"] >= len(kills)
 
 
-QUICK, SLOW = ("merge", "index"), ("train", "overwrite", "report")
+QUICK, SLOW = ("merge", "index", "consolidate"), ("train", "overwrite", "report")
 SOME = [
     pytest.param(command, id=command.name, marks=[pytest.mark.slow] * (command.name in SLOW))
     for command in COMMANDS
