@@ -13,4 +13,5 @@
 - `experiments`: recipes and the demo, from clips to a page.
 - `config`, `console`, `cli`: the settings, what people see, the command.
 - `doctor`: checks of a machine.
+- `cluster`: many machines, as Ray knows them.
 """

@@ -115,6 +115,7 @@ def test_benchmarks_use_the_doors_unless_they_measure_what_is_behind_them():
         "hub_parity",
         "load",
         "many_clips",
+        "scaling",
         "simulate",
     )
     behind = {f"benchmarks.{name}" for name in measured}

@@ -209,8 +209,9 @@ class JoinedStore(ShardStore):
         super().check_shape(shape, dtype)
 
     def refresh(self) -> None:
-        """Read what the other processes have written since."""
+        """Read what the other processes have written since; what they have done is not claimed."""
         with self._guard:
+            read: set[str] = set()
             for path in sorted((self.parts / "writers").glob("*.jsonl")):
                 if path.stem == self.writer:
                     continue
@@ -219,6 +220,10 @@ class JoinedStore(ShardStore):
                     entries, self._positions[path] = read_new_entries(path, known)
                     for entry in entries:
                         self._read_entry(entry)
+                    read.update(one["clip"] for one in entries if one["outcome"] != "cut")
+            for clips in self._claims.values() if read else ():
+                clips -= read
+            self._release_done()
 
     def _read_entry(self, entry: Mapping[str, Any]) -> None:
         self.sources.read(entry)

@@ -21,11 +21,13 @@ from pipeline.cli.options import (
     examples,
     home,
     hub_dir,
+    ray_options,
     share_the_cores,
 )
 from pipeline.console import echo, echo_folded, echo_json, format_duration, log, print_table, warn
 
 if TYPE_CHECKING:
+    from pipeline.cluster import Cluster
     from pipeline.experiments import ExperimentResult, Recipe
 
 HELP_ORDER = 110
@@ -87,6 +89,7 @@ SERVED = "phase87"  # by a feature file without a name, when all are run
     show_default="the recipe's",
 )
 @device
+@ray_options("clips and trainings", "actor or training")
 @hub_dir
 @click.option("--overwrite", is_flag=True, help="Train again; clips and features stay.")
 @as_json
@@ -97,6 +100,7 @@ def experiment(
     backbone: str | None,
     features: tuple[str, ...],
     device: str,
+    cluster: Cluster | None,
     hub_dir: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -122,6 +126,7 @@ def experiment(
     options = RunOptions(
         backbones=tuple(backbone.split(",")) if backbone is not None else (),
         device=device,
+        cluster=cluster,
         hub_dir=hub_dir,
         overwrite=overwrite,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +22,7 @@ from pipeline.cli.options import (
     examples,
     model_options,
     pool,
+    ray_options,
     reading_limits,
     share_the_cores,
     windows,
@@ -29,6 +31,9 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.outputs import cache_out
 from pipeline.console import ProgressBar, echo_json, log
+
+if TYPE_CHECKING:
+    from pipeline.cluster import Cluster
 
 HELP_ORDER = 40
 HELP_GROUP = HelpGroup.FEATURES
@@ -124,10 +129,12 @@ class DecoderName(click.ParamType):
     help="Share the work with other processes that run the same command, on any machines that see "
     "--out; the last one to finish writes it.",
 )
+@ray_options("the clips", "actor")
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Try clips again of which two decoders died, and with --join those that failed elsewhere.",
+    help="Try clips again of which two decoders died, and with --join or --ray those that failed "
+    "elsewhere.",
 )
 @workers
 @batch
@@ -154,6 +161,7 @@ def extract(
     dtype: str,
     rehash: bool,
     join: bool,
+    cluster: Cluster | None,
     retry_failed: bool,
     workers: int | None,
     batch: int | None,
@@ -180,18 +188,22 @@ def extract(
     cut = windows_of(every, span)
     if cut and decoder != "pyav":
         raise click.UsageError(f"--every reads with the decoder pyav, not with {decoder}")
+    if cluster and join:
+        raise click.UsageError("--ray shares the clips itself: leave --join out")
+    if cluster and cut:
+        raise click.UsageError("--ray does not cut windows: share them with --join instead")
     found = list_clips(clips)
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():
             log(f"{folder} is read as a folder, without labels: {manifest} has them")
-    model = backbones.load(
-        backbone, preprocess=preprocess, precision=precision, output=pool, **where
+    load = partial(
+        backbones.load, backbone, preprocess=preprocess, precision=precision, output=pool, **where
     )
     with ProgressBar("clips") as bar:
         summary = run_extraction(
             found,
             out,
-            backbone=model,
+            backbone=load,
             sampling=sampling,
             windows=cut,
             part=Part.numbers(part) if part else None,
@@ -201,6 +213,7 @@ def extract(
             rehash=rehash,
             join=join,
             retry_failed=retry_failed,
+            cluster=cluster,
             workers=workers,
             batch=batch,
             progress=progress_callback(bar),

@@ -36,12 +36,19 @@ class UserPath(click.Path):
         self._or_address = or_address
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path.
+        """Return the path; a usage error for an address as an output.
 
         Raises:
             HeliographError: What an address names cannot be had.
         """
         word = os.fsdecode(super().convert(value, param, ctx))
+        if param is not None and "--out" in param.opts and "://" in word:
+            scheme = word.partition("://")[0]
+            self.fail(
+                f"{scheme}:// outputs are not supported: write to a folder, and copy what is there",
+                param,
+                ctx,
+            )
         completes = ctx is not None and ctx.resilient_parsing
         return home(Path(local(word) if self._or_address and not completes else word))
 
@@ -232,6 +239,73 @@ def windows_of(every: float | None, span: float | None) -> Windows | None:
             raise click.UsageError("--span is the length of the windows of --every: give that, too")
         return None
     return Windows(every=every, span=every if span is None else span)
+
+
+def ray_options(
+    what: str, worker: str, option: Callable[..., Any] = click.option, **kind: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the options of a command, with a `device`, whose work Ray can share among machines.
+
+    The command gets `cluster`, a `Cluster` or None.
+
+    Args:
+        what: is shared.
+        worker: has a GPU.
+        option: makes an option.
+        kind: what it is given besides.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def shared(
+            *arguments: Any,
+            ray: bool,
+            ray_address: str | None,
+            ray_gpus: float | None,
+            **options: Any,
+        ) -> Any:
+            cluster = None
+            if ray or ray_address is not None or ray_gpus is not None:
+                from pipeline.cluster import Cluster
+
+                device = options["device"]
+                if device not in ("auto", "cpu"):
+                    raise click.UsageError(
+                        f"Ray chooses the GPU of each {worker}: leave --device {device} out"
+                    )
+                gpus = float(device != "cpu") if ray_gpus is None else ray_gpus
+                options["device"] = "auto" if gpus else "cpu"
+                cluster = Cluster(ray_address, gpus)
+            return command(*arguments, cluster=cluster, **options)
+
+        for made in (
+            option(
+                "--ray-gpus",
+                type=RealNumber(0),
+                metavar="NUMBER",
+                help=f"GPUs of each {worker}, as 0.5 or 2; implies --ray.",
+                show_default="1, or 0 for `--device cpu`",
+                **kind,
+            ),
+            option(
+                "--ray-address",
+                metavar="ADDRESS",
+                help="The Ray cluster, as HOST:PORT; implies --ray.",
+                show_default="the one that runs here",
+                **kind,
+            ),
+            option(
+                "--ray",
+                is_flag=True,
+                help=f"Share {what} among the nodes of the Ray cluster that runs here, or the GPUs "
+                "and cores of this machine (needs the package ray).",
+                **kind,
+            ),
+        ):
+            shared = made(shared)
+        return shared
+
+    return add
 
 
 class HelpGroup(StrEnum):

@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     completed_by,
     examples,
     local,
+    ray_options,
     show_run,
 )
 from pipeline.cli.outputs import require_free, require_page
@@ -25,6 +26,7 @@ from pipeline.cli.setting_options import SettingsCommand, grouped_option
 from pipeline.console import ProgressBar, echo_json, log
 
 if TYPE_CHECKING:
+    from pipeline.cluster import Cluster
     from pipeline.report import LivePage
 
 HELP_ORDER = 60
@@ -140,6 +142,7 @@ FOLDER = "Where it goes"
     group=FOLDER,
     help=DEVICES,
 )
+@ray_options("the trainings of a --sweep", "training", grouped_option, group=FOLDER)
 @grouped_option(
     "--json",
     "as_json",
@@ -155,6 +158,7 @@ def train(
     tie_margin: tuple[tuple[str, float], ...],
     watched: Path | None,
     power: bool,
+    cluster: Cluster | None,
     **settings: Any,
 ) -> None:
     """Train agents on the features of one or several CACHEs.
@@ -173,15 +177,17 @@ def train(
     caches = tuple(map(local, caches))
     if sweeps and watched is not None:
         raise click.UsageError("--watch follows one training, not those of a --sweep")
+    if cluster and not sweeps:
+        raise click.UsageError("--ray shares the trainings of a --sweep, and there is none")
     if power:
         if sweeps:
             raise click.UsageError("--power is about one training, not those of a --sweep")
         _show_power(caches, settings, as_json)
         return
     if sweeps:
-        show_sweep(
-            sweep(caches, out, [*sweeps, *words], settings, log=log, bar=ProgressBar), as_json
-        )
+        axes = [*sweeps, *words]
+        cells = sweep(caches, out, axes, settings, log=log, bar=ProgressBar, cluster=cluster)
+        show_sweep(cells, as_json)
         return
     with ExitStack() as stack:
         callbacks = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backbones import Backbone
@@ -12,6 +12,7 @@ from data.manifests import read_manifest
 from data.simulate import simulate
 from data.video import Sampling
 from data.wording import counted
+from pipeline.cluster import Cluster
 from pipeline.console import ProgressBar, log
 from pipeline.extraction import (
     ExtractionSummary,
@@ -54,16 +55,28 @@ def make_clips(
 
 
 def extract_features(
-    clips: Sequence[Clip], target: Path, *, backbone: Backbone, sampling: Sampling
+    clips: Sequence[Clip],
+    target: Path,
+    *,
+    backbone: Backbone | Callable[[], Backbone],
+    sampling: Sampling,
+    cluster: Cluster | None = None,
 ) -> ExtractionSummary:
     """Add the features of clips to the cache `target`, those that it lacks; failed clips are named.
+
+    Arguments are those of `extract`.
 
     Raises:
         HeliographError: it was interrupted, or no clip could be extracted.
     """
     with ProgressBar("features") as bar:
         summary = extract(
-            clips, target, backbone=backbone, sampling=sampling, progress=progress_callback(bar)
+            clips,
+            target,
+            backbone=backbone,
+            sampling=sampling,
+            cluster=cluster,
+            progress=progress_callback(bar),
         )
     print_failures(summary)
     require_clips(summary)

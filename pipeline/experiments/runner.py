@@ -20,6 +20,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from data.interchange import import_features
 from data.manifests import read_manifest
 from data.simulate import SCENES
 from data.versions import package_versions
+from pipeline.cluster import Cluster
 from pipeline.console import ProgressBar, format_duration, log
 from pipeline.evaluation import evaluate
 from pipeline.experiments.artifacts import extract_features, make_clips
@@ -43,7 +45,7 @@ from pipeline.experiments.views import ViewFeatures
 from pipeline.extraction import default_workers
 from pipeline.report import scene_pictures, write_report
 from pipeline.runs import CONTROL, Run
-from pipeline.training import train
+from pipeline.training import Training, train, train_all
 
 MOST_BYTES = 16 << 20  # of experiment.json
 
@@ -55,7 +57,7 @@ class RunOptions:
     `backbones`: of its views in their order, the last one for all that are left; none: the views'
     own. `features`: files (.pt of the paper, or caches) by view, "features" where a recipe has no
     views; then no clips are made, and what sees another view is left out. `overwrite`: train runs
-    that are there anew.
+    that are there anew. `cluster`: of Ray, whose nodes extract and train, and see the folder.
     """
 
     backbones: tuple[str, ...] = ()
@@ -63,6 +65,7 @@ class RunOptions:
     hub_dir: Path | None = None
     features: Mapping[str, Path] = field(default_factory=dict)
     overwrite: bool = False
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ def run_experiment(recipe: Recipe, out: Path, options: RunOptions) -> Experiment
     count = len(trainings)
     result = ExperimentResult(recipe, folder, (), stages.seconds)
     scene = _scene(recipe, Path(out)) if views else []
+    if options.cluster is not None:
+        _train_there(trainings, caches, folder, options, stages)
+        options = dataclasses.replace(options, overwrite=False)
     for number, training in enumerate(trainings, 1):
         log(f"  {number}/{count} {training.title}")
         run = _train(training, caches, folder / "runs" / training.name, options, stages)
@@ -243,8 +249,13 @@ def _make_caches(
         if view.has_all(caches[name], clips):
             continue
         with stages(f"features of {name}"):
-            model = view.load(device=options.device, hub_dir=options.hub_dir)
-            extract_features(clips, caches[name], backbone=model, sampling=view.sampling)
+            extract_features(
+                clips,
+                caches[name],
+                backbone=partial(view.load, device=options.device, hub_dir=options.hub_dir),
+                sampling=view.sampling,
+                cluster=options.cluster,
+            )
     return caches
 
 
@@ -331,6 +342,20 @@ def _given(out: Path, file: Path) -> Path:
 # Runs
 
 
+def _settings(training: RunRecipe, options: RunOptions) -> dict[str, Any]:
+    return {
+        "control": training.control is not None,
+        "device": options.device,
+        "resume": not options.overwrite,
+        "overwrite": options.overwrite,
+        **training.settings,
+    }
+
+
+def _inputs(training: RunRecipe, caches: Mapping[str, Path]) -> list[str]:
+    return [f"{name}={caches[name]}" for name in training.sees(list(caches))]
+
+
 def _train(
     training: RunRecipe,
     caches: Mapping[str, Path],
@@ -338,19 +363,45 @@ def _train(
     options: RunOptions,
     stages: StageTimes,
 ) -> Run:
-    seen = training.sees(list(caches))
     finished = (folder / "metrics.json").exists() and not options.overwrite
     with stages(f"training {training.name}", anew=not finished), ProgressBar(training.name) as bar:
         return train(
-            [f"{name}={caches[name]}" for name in seen],
-            folder,
-            control=training.control is not None,
-            device=options.device,
-            resume=not options.overwrite,
-            overwrite=options.overwrite,
-            progress=bar.update,
-            **training.settings,
+            _inputs(training, caches), folder, progress=bar.update, **_settings(training, options)
         )
+
+
+def _train_there(
+    trainings: Sequence[RunRecipe],
+    caches: Mapping[str, Path],
+    folder: Path,
+    options: RunOptions,
+    stages: StageTimes,
+) -> None:
+    """Train on a cluster what is not trained yet.
+
+    Raises:
+        HeliographError: one of them failed; the others are trained.
+    """
+    assert options.cluster is not None
+    left = [
+        one
+        for one in trainings
+        if options.overwrite or not (folder / "runs" / one.name / "metrics.json").exists()
+    ]
+    tasks = [
+        Training(_inputs(one, caches), folder / "runs" / one.name, _settings(one, options))
+        for one in left
+    ]
+    errors: dict[int, HeliographError] = {}
+    with stages("trainings", anew=bool(left)), ProgressBar("trainings") as bar:
+        done = train_all(tasks, options.cluster, device=options.device) if tasks else ()
+        for count, (number, trained) in enumerate(done, 1):
+            bar.update(count, len(tasks), left[number].name)
+            if trained.error is not None:
+                log(f"    {left[number].name}: {trained.error}")
+                errors[number] = trained.error
+    if errors:
+        raise errors[min(errors)]
 
 
 def _scored_runs(training: RunRecipe, run: Run) -> list[tuple[str, Run, Mapping[str, PaperNumber]]]:

@@ -10,14 +10,11 @@ number of clips.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-import torch
+from typing import cast
 
 import backbones
 from backbones import Backbone
@@ -26,11 +23,13 @@ from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
 from data.errors import InvalidValueError
 from data.manifests import list_clips
-from data.video import DecoderPool, Sampling, decoder_record
+from data.video import Limits, Sampling
 from data.windows import Windows
-from data.wording import counted
+from pipeline.cluster import Cluster
 from pipeline.console import some_clips
-from pipeline.extraction.stages import BackboneBatcher, ExtractionJournal, JobSource, ShardWriter
+from pipeline.extraction.actors import Actors
+from pipeline.extraction.extractor import ExtractorSettings
+from pipeline.extraction.stages import ExtractionJournal, JobSource, made_with, run_stages
 from pipeline.extraction.summary import ExtractionSummary
 
 MAX_WORKERS = 16
@@ -45,7 +44,7 @@ def extract(
     clips: Sequence[Clip] | Sequence[Path | str] | Path | str,
     out: Path | str,
     *,
-    backbone: Backbone | str = "dinov2_vits14",
+    backbone: Backbone | Callable[[], Backbone] | str = "dinov2_vits14",
     sampling: Sampling | int = 8,
     windows: Windows | None = None,
     part: tuple[int, int] | None = None,
@@ -58,6 +57,7 @@ def extract(
     join: bool = False,
     retry_failed: bool = False,
     repair: Mapping[str, str] | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
 ) -> ExtractionSummary:
     """Add the features of clips to the cache `out`, which keeps those that it has.
@@ -74,7 +74,8 @@ def extract(
     Args:
         clips: with distinct ids; or videos, folders and tables, as `list_clips` takes them.
         out: the `.h5` file; until it is written, shards are in `<out>.parts`.
-        backbone: gives (steps, dim) per clip; or its name, as `backbones.load` takes it.
+        backbone: gives (steps, dim) per clip; or its name, as `backbones.load` takes it; or a
+            function that loads it.
         sampling: its frames must make steps of the backbone; or so many frames over the clip.
         windows: how each clip is cut into clips of their own; None: it is not.
         part: (i, n), to take only the i-th of n contiguous parts of the clips, counted from 1.
@@ -92,6 +93,8 @@ def extract(
             those at which other processes failed.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays.
+        cluster: of Ray, on whose nodes the clips are extracted; each actor there loads the backbone
+            and has `workers` cores. Clips and `out` are in folders that all nodes share.
         progress: called after every clip, one call at a time, from several threads.
 
     Returns:
@@ -113,24 +116,45 @@ def extract(
     if isinstance(sampling, int):
         sampling = Sampling(frames=sampling)
     if isinstance(backbone, str):
-        backbone = backbones.load(backbone)
-    target, steps = Path(out), backbone.steps(sampling.frames)
-    if join and repair:
+        backbone = partial(backbones.load, backbone)
+    target = Path(out)
+    if (join or cluster) and repair:
         raise InvalidValueError("processes do not join to repair a cache")
+    if cluster and windows:
+        raise InvalidValueError("the actors of a cluster do not cut windows: use `join` instead")
     summary = ExtractionSummary(target, len(clips))
-    workers, batch = workers or default_workers(), batch or backbone.batch(sampling.frames)
-    made: dict[str, Any] = {
-        "fingerprint": backbone.fingerprint,
-        "sampler": sampling.describe(),
-        "decoder": decoder_record(decoder),
-        "versions": _device_record(backbone, batch),
-    }
-    with (
-        JoinedStore(target, **made, retry_failed=retry_failed, windows=windows)
-        if join
-        else ShardStore(target, **made, repair=repair or ())
-    ) as store:
-        store.check_shape((steps, backbone.dim), dtype)
+    with ExitStack() as stack:
+        actors: Actors | None = None
+        if cluster is not None:
+            if isinstance(backbone, Backbone):
+                raise InvalidValueError(
+                    "each actor loads the backbone: give its name, or a function that loads it"
+                )
+            shared = ExtractorSettings(
+                sampling=sampling,
+                decoder=decoder,
+                accept_damaged=accept_damaged,
+                dtype=dtype,
+                batch=batch,
+                rehash=rehash,
+                retry_failed=retry_failed,
+                limits=Limits.in_force(),
+            )
+            ray = stack.enter_context(cluster.connected())
+            actors = stack.enter_context(
+                Actors(ray, backbone, shared, gpus=cluster.gpus, cores=workers)
+            )
+            made, shape = actors.describe()
+        else:
+            model = backbone if isinstance(backbone, Backbone) else backbone()
+            made = made_with(model, sampling, decoder, batch)
+            shape = model.steps(sampling.frames), model.dim
+        store = stack.enter_context(
+            JoinedStore(target, **made, retry_failed=retry_failed, windows=windows)
+            if join or actors
+            else ShardStore(target, **made, repair=repair or ())
+        )
+        store.check_shape(shape, dtype)
         store.require_one_unit(clips)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
@@ -144,25 +168,23 @@ def extract(
             rehash=rehash or bool(repair),
             retry_failed=retry_failed or bool(repair),
         )
-        writer = ShardWriter(journal, np.dtype(dtype))
-        try:
-            with BackboneBatcher(backbone, writer, journal, batch) as batcher:
-                _decode_all(source, batcher, journal, workers)
-                batcher.flush()
-            if (fits := batcher.clips_in_a_pass) < batch and backbone.device.type == "cuda":
-                summary.notes.append(
-                    f"the GPU's memory did not hold a pass of {counted(batch, 'clip')}: the last "
-                    f"ones had {fits}, with which --batch {fits} begins"
-                )
-        except KeyboardInterrupt:
-            summary.interrupted = True
-        finally:
-            writer.finish()
-        journal.record_failures()
-        journal.report()
+        if actors is not None and isinstance(store, JoinedStore):
+            actors.run(store, clips, journal)
+        else:
+            run_stages(
+                source,
+                journal,
+                model,
+                sampling=sampling,
+                dtype=dtype,
+                workers=workers or default_workers(),
+                batch=batch,
+            )
         store.refresh()
         clips = source.clips()
-        summary.left_to_others = len(store.finish(clips, journal.note_known))
+        left = store.finish(clips, journal.note_known)
+        if not (cluster and summary.interrupted):  # then nobody is at them
+            summary.left_to_others = len(left)
         whole = not ((repair or join) and summary.interrupted) and not summary.left_to_others
         if whole:  # otherwise clips still to come would be dropped
             before = store.clips
@@ -189,33 +211,3 @@ def _as_clips(clips: Sequence[Clip] | Sequence[Path | str] | Path | str) -> Sequ
     if all(isinstance(clip, Clip) for clip in given):
         return cast(Sequence[Clip], given)
     return list_clips(cast(Sequence[Path | str], given))
-
-
-def _device_record(backbone: Backbone, batch: int) -> dict[str, str]:
-    """Return what changes features by rounding: recorded, but no part of the key of a clip."""
-    if backbone.device.type == "cuda":
-        rule = f"{counted(batch, 'clip')}, fewer where memory ran out"
-        return {"device": torch.cuda.get_device_name(backbone.device), "pass": rule}
-    return {"device": "CPU", "pass": f"{backbone.pass_rule}, one thread"}
-
-
-def _decode_all(
-    source: JobSource, batcher: BackboneBatcher, journal: ExtractionJournal, workers: int
-) -> None:
-    """Decode every clip and pass it to the backbone."""
-    summary = journal.summary
-    with (
-        DecoderPool(workers=workers) as pool,
-        closing(pool.map(source.jobs(), transform=batcher.shrink)) as outcomes,
-        closing(source),
-    ):
-        asked = time.monotonic()
-        for outcome in outcomes:
-            summary.waited_seconds += time.monotonic() - asked
-            summary.blocked_seconds = pool.blocked_seconds / workers
-            decoded = source.result(outcome)
-            if decoded is not None:
-                batcher.put(decoded)
-            journal.record_failures()
-            journal.report()
-            asked = time.monotonic()

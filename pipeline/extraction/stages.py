@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,14 +30,18 @@ from data.video import (
     KILLED,
     TIMEOUT,
     DecoderEnded,
+    DecoderPool,
     FrameBatch,
     Job,
     Outcome,
+    Sampling,
     VideoError,
     VideoInfo,
     WindowsJob,
+    decoder_record,
 )
 from data.windows import Window, Windows, video_of
+from data.wording import counted
 from pipeline.extraction.summary import ExtractionSummary
 from pipeline.extraction.thumbnails import thumbnails_of
 
@@ -148,14 +153,10 @@ class ExtractionJournal:
 
     def keep(self, clip: Clip, source: HashedFile) -> bool:
         """Return whether the store has a clip's features already; if so they count as kept."""
-        source_sha256 = source.sha256
         with self._store_lock:
             kept = self._store.is_done(clip, **source_details(source))
             if kept:
-                self._kept.add(clip.id)
-                self.summary.kept += 1
-                for note in self._notes.get(source_sha256, ()):
-                    self.summary.add_note(clip.id, note)
+                self.note_kept(clip.id, source.sha256)
         if kept:
             self.report()
         return kept
@@ -167,11 +168,27 @@ class ExtractionJournal:
     def note_known(self, clip: Clip, reason: str | None) -> None:
         """Count a clip that another process has done, or that failed there for a reason."""
         if reason is None:
-            self._kept.add(clip.id)
-            self.summary.kept += 1
+            self.note_kept(clip.id)
         else:
             self.summary.failed[clip.id] = reason
         self.report()
+
+    def note_kept(self, clip_id: str, source_sha256: str | None = None) -> None:
+        """Count a clip whose features were there already; its file may be one that was decoded."""
+        self._kept.add(clip_id)
+        self.summary.kept += 1
+        for note in self._notes.get(source_sha256 or "", ()):
+            self.summary.add_note(clip_id, note)
+
+    def note_done(
+        self, clip_id: str, source_sha256: str, frames: int, notes: Sequence[str]
+    ) -> None:
+        """Count a clip that was extracted, with what is worth knowing about its file."""
+        self.summary.done += 1
+        self.summary.frames += frames
+        self._notes[source_sha256] = list(notes)
+        for note in notes:
+            self.summary.add_note(clip_id, note)
 
     def add(self, decoded: DecodedClip, features: np.ndarray, details: Mapping[str, Any]) -> None:
         """Write a clip's features (steps, dim) to the store, with details for the ledger."""
@@ -185,11 +202,9 @@ class ExtractionJournal:
                 thumbnails=frames.thumbnails,
                 **details,
             )
-        self.summary.done += 1
-        self.summary.frames += len(frames.index)
-        notes = self._notes[decoded.source.sha256] = _notes(decoded.info)
-        for note in notes:
-            self.summary.add_note(decoded.clip.id, note)
+        self.note_done(
+            decoded.clip.id, decoded.source.sha256, len(frames.index), _notes(decoded.info)
+        )
 
     def fail(self, clip: Clip, reason: str, details: Mapping[str, Any] | None = None) -> None:
         """Note that a clip failed, with details for the ledger."""
@@ -197,11 +212,23 @@ class ExtractionJournal:
 
     def withdraw(self, clip_id: str, reason: str) -> None:
         """Count a clip that was done or kept as failed: the store left it out."""
+        self.uncount(clip_id)
+        self.summary.failed[clip_id] = reason
+
+    def uncount(self, clip_id: str) -> None:
+        """Count a clip no longer that was done, kept or failed."""
+        conditions = self.summary.conditions
+        for note in [note for note, ids in conditions.items() if clip_id in ids]:
+            conditions[note].remove(clip_id)
+            if not conditions[note]:
+                del conditions[note]
+        if self.summary.failed.pop(clip_id, None) is not None:
+            return
         if clip_id in self._kept:
+            self._kept.discard(clip_id)
             self.summary.kept -= 1
         else:
             self.summary.done -= 1
-        self.summary.failed[clip_id] = reason
 
     def record_failures(self) -> None:
         """Bring the store and the summary up to date with the failures so far."""
@@ -512,6 +539,89 @@ class ShardWriter:
         else:
             reason = f"its features are not finite numbers in {self._dtype}"
             self._journal.fail(decoded.clip, reason, details)
+
+
+def made_with(
+    backbone: Backbone, sampling: Sampling, decoder: str, batch: int | None
+) -> dict[str, dict[str, Any]]:
+    """Return what a store has to know of how features are made.
+
+    What changes them by rounding is among the versions: recorded, but no part of a clip's key.
+    """
+    if backbone.device.type == "cuda":
+        clips = counted(batch or backbone.batch(sampling.frames), "clip")
+        device = torch.cuda.get_device_name(backbone.device)
+        versions = {"device": device, "pass": f"{clips}, fewer where memory ran out"}
+    else:
+        versions = {"device": "CPU", "pass": f"{backbone.pass_rule}, one thread"}
+    return {
+        "fingerprint": backbone.fingerprint,
+        "sampler": sampling.describe(),
+        "decoder": decoder_record(decoder),
+        "versions": versions,
+    }
+
+
+def run_stages(
+    source: JobSource,
+    journal: ExtractionJournal,
+    backbone: Backbone,
+    *,
+    sampling: Sampling,
+    dtype: str,
+    workers: int,
+    batch: int | None,
+) -> None:
+    """Take the clips of a source through decoders and backbone to the store, until Ctrl-C.
+
+    Args:
+        source: of the clips.
+        journal: of the extraction.
+        backbone: what is applied to them.
+        sampling: of their frames.
+        dtype: of the features on disk.
+        workers: processes that decode.
+        batch: clips in one pass of a GPU; None: as many as `Backbone.batch` says.
+    """
+    batch = batch or backbone.batch(sampling.frames)
+    writer = ShardWriter(journal, np.dtype(dtype))
+    try:
+        with BackboneBatcher(backbone, writer, journal, batch) as batcher:
+            _decode_all(source, batcher, journal, workers)
+            batcher.flush()
+        if (fits := batcher.clips_in_a_pass) < batch and backbone.device.type == "cuda":
+            journal.summary.notes.append(
+                f"the GPU's memory did not hold a pass of {counted(batch, 'clip')}: the last "
+                f"ones had {fits}, with which --batch {fits} begins"
+            )
+    except KeyboardInterrupt:
+        journal.summary.interrupted = True
+    finally:
+        writer.finish()
+    journal.record_failures()
+    journal.report()
+
+
+def _decode_all(
+    source: JobSource, batcher: BackboneBatcher, journal: ExtractionJournal, workers: int
+) -> None:
+    """Decode every clip and pass it to the backbone."""
+    summary = journal.summary
+    with (
+        DecoderPool(workers=workers) as pool,
+        closing(pool.map(source.jobs(), transform=batcher.shrink)) as outcomes,
+        closing(source),
+    ):
+        asked = time.monotonic()
+        for outcome in outcomes:
+            summary.waited_seconds += time.monotonic() - asked
+            summary.blocked_seconds = pool.blocked_seconds / workers
+            decoded = source.result(outcome)
+            if decoded is not None:
+                batcher.put(decoded)
+            journal.record_failures()
+            journal.report()
+            asked = time.monotonic()
 
 
 def _notes(info: VideoInfo) -> list[str]:

@@ -6,10 +6,13 @@ from pipeline.training.plan import plan_run
 from pipeline.training.recreation import options_of_run
 from pipeline.training.settings import group_game_settings, known_settings, setting_choices
 from pipeline.training.sweep import show_sweep, split_words, sweep
+from pipeline.training.tasks import Trained, Training, train_all
 from pipeline.training.train import train
 
 __all__ = [
     "Progress",
+    "Trained",
+    "Training",
     "fit",
     "group_game_settings",
     "known_settings",
@@ -20,4 +23,5 @@ __all__ = [
     "split_words",
     "sweep",
     "train",
+    "train_all",
 ]

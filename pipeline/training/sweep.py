@@ -10,7 +10,7 @@ import csv
 import functools
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,12 @@ import click
 from data.errors import HeliographError, InvalidValueError
 from data.files import atomic_write
 from data.wording import meant
+from pipeline.cluster import Cluster
 from pipeline.config import IDLE_WITH, PRESETS, parse_agents
 from pipeline.console import echo, echo_json, print_table, warn
 from pipeline.runs import SCORES, Run, percent
 from pipeline.training.settings import known_settings, parse_known_setting
+from pipeline.training.tasks import Training, train_all
 from pipeline.training.train import train
 
 
@@ -83,6 +85,7 @@ def sweep(
     *,
     log: Callable[[str], None],
     bar: Callable[[str], AbstractContextManager[Any]],
+    cluster: Cluster | None = None,
 ) -> list[Cell]:
     """Train every cell of the grid that is not finished yet, and write `sweep.csv`.
 
@@ -96,36 +99,71 @@ def sweep(
         settings: as `train` takes them; a swept key replaces a setting.
         log: called with what is worth a line.
         bar: makes a progress bar with a title.
+        cluster: of Ray, whose nodes see the caches and `out`; its cells are trained at once.
     """
     axes = dict(map(parse_axis, words))
     if len(axes) < len(words):
         raise InvalidValueError("--sweep names a key twice: give all its values at once")
     grid = list(itertools.product(*axes.values()))
     again = {"resume": not settings["overwrite"]}
-    cells: list[Cell] = []
-    first_error: HeliographError | None = None
-    for number, values in enumerate(grid, 1):
+    trainings = []
+    for values in grid:
         given = dict(zip(axes, values, strict=True))
         folder = out / "_".join(f"{key}-{value}" for key, value in given.items())
         setting = {key: KEYS[key](text) for key, text in given.items()}
         # What all cells share may change nothing in this one: `--sweep axes=0,64 --shrinkage 1`.
         idle = [name for name, (other, off) in IDLE_WITH.items() if setting.get(other) == off]
-        setting = dict.fromkeys(idle) | setting
-        try:
-            with bar(f"{number}/{len(grid)} {folder.name}") as shown:
-                run = train(
-                    caches, folder, progress=shown.update, log=log, **settings | again | setting
-                )
-            cells.append(Cell(folder, given, run))
-        except HeliographError as error:
+        trainings.append(Training(caches, folder, settings | again | dict.fromkeys(idle) | setting))
+    cells: dict[int, Cell] = {}
+    errors: dict[int, HeliographError] = {}
+    for number, error in (
+        _train_here(trainings, log, bar)
+        if cluster is None
+        else _train_there(trainings, cluster, settings["device"], log, bar)
+    ):
+        folder, given = trainings[number].folder, dict(zip(axes, grid[number], strict=True))
+        if error is None:
+            cells[number] = Cell(folder, given, Run.open(folder))
+        else:
             log(f"{folder.name}: {error}")
-            first_error = first_error or error
-            cells.append(Cell(folder, given, None, str(error)))
-        if any(cell.run for cell in cells):
-            _write_table(out / "sweep.csv", cells)
-    if first_error and not any(cell.run for cell in cells):
-        raise first_error
-    return cells
+            errors[number] = error
+            cells[number] = Cell(folder, given, None, str(error))
+        if any(cell.run for cell in cells.values()):
+            _write_table(out / "sweep.csv", [cells[one] for one in sorted(cells)])
+    if len(errors) == len(grid):
+        raise errors[0]
+    return [cells[one] for one in sorted(cells)]
+
+
+def _train_here(
+    trainings: Sequence[Training],
+    log: Callable[[str], None],
+    bar: Callable[[str], AbstractContextManager[Any]],
+) -> Iterator[tuple[int, HeliographError | None]]:
+    for number, one in enumerate(trainings):
+        try:
+            with bar(f"{number + 1}/{len(trainings)} {one.folder.name}") as shown:
+                train(one.caches, one.folder, progress=shown.update, log=log, **one.settings)
+        except HeliographError as error:
+            yield number, error
+        else:
+            yield number, None
+
+
+def _train_there(
+    trainings: Sequence[Training],
+    cluster: Cluster,
+    device: str,
+    log: Callable[[str], None],
+    bar: Callable[[str], AbstractContextManager[Any]],
+) -> Iterator[tuple[int, HeliographError | None]]:
+    with bar("trainings") as shown:
+        shown.update(0, len(trainings), "")
+        for count, (number, trained) in enumerate(train_all(trainings, cluster, device=device), 1):
+            for line in trained.lines:
+                log(line)
+            yield number, trained.error
+            shown.update(count, len(trainings), trainings[number].folder.name)
 
 
 def parse_axis(word: str) -> tuple[str, list[str]]:

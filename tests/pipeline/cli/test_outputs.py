@@ -135,3 +135,12 @@ def test_a_cache_does_not_have_the_name_of_another_format(words, name, tmp_path,
     assert shown.exit_code == 2
     assert f"a cache is an HDF5 file, so call {name} x.h5" in shown.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["extract", "simulate", "train", "compare"])
+def test_an_address_is_no_output(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = run(command, "ramp", "-o", "s3://bucket/out.h5")
+    assert shown.exit_code == 2
+    assert "s3:// outputs are not supported: write to a folder, and copy" in shown.stderr
+    assert not list(tmp_path.iterdir())

@@ -320,7 +320,7 @@ def test_it_says_what_each_clip_cost_and_where_it_was(clips, folder, tmp_path, t
 def test_what_is_slow_is_found(slow, clips, tmp_path, tiny, monkeypatch):
     """On a clock that only the slow side moves."""
     torch.set_num_threads(1)  # each pass is waited for at once
-    model, clock = tiny(), DecoderClock(monkeypatch, "pipeline.extraction.extract")
+    model, clock = tiny(), DecoderClock(monkeypatch, "pipeline.extraction.stages")
     forward, shrink = model.forward, BackboneBatcher.shrink
 
     def forward_slowly(batch: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,176 @@
+"""A Ray cluster: connected to, or started on this machine, and what its nodes have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from data.cores import available_cores
+from data.errors import HeliographError, InvalidValueError, OutOfMemoryError
+
+OBJECT_STORE_BYTES = 128 << 20  # of a Ray started here: frames and features never pass through it
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray cluster that is to do the work.
+
+    Attributes:
+        address: Where it is; None: the one that runs here, or one that is started on this machine.
+        gpus: What a worker gets of a GPU: 1, a part such as 0.5, or several. 0: none.
+    """
+
+    address: str | None = None
+    gpus: float = 1
+
+    def __post_init__(self) -> None:
+        if self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+            raise InvalidValueError(
+                f"a worker gets a part of a GPU, or whole ones, not {self.gpus:g} (--ray-gpus)"
+            )
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Connect to the cluster, unless this process is already, and give the package `ray`.
+
+        Raises:
+            HeliographError: The package is not installed, or the cluster cannot be reached.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise HeliographError(
+                "many machines need the package ray: pip install 'heliograph[ray]'"
+            ) from error
+        if ray.is_initialized():
+            yield ray
+            return
+        with _own_signals():
+            self._connect(ray)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+    def _connect(self, ray: Any) -> None:
+        quiet = {"log_to_driver": False, "logging_level": "error"}
+        where = f"the Ray {self.address or os.environ.get('RAY_ADDRESS', 'of this machine')}"
+        try:
+            ray.init(address=self.address or "auto", **quiet)
+        except ConnectionError as error:
+            if self.address is not None or "RAY_ADDRESS" in os.environ:
+                raise _unreachable(where, error) from error
+        except Exception as error:
+            raise _unreachable(where, error) from error
+        else:
+            return
+        try:
+            ray.init(
+                address="local",
+                num_cpus=available_cores(),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
+        except Exception as error:
+            raise _unreachable("a Ray that was started here", error) from error
+
+
+def _unreachable(what: str, error: Exception) -> HeliographError:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return HeliographError(f"{what} cannot be reached: {reason}")
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Set what happens at a signal back to what it was: Ray sets what it does at SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Room for a worker on a node: logical cores, and GPUs."""
+
+    node: str
+    host: str
+    cores: float
+    gpus: float
+
+    @property
+    def whole_cores(self) -> int:
+        """The cores that a worker makes use of, at least 1."""
+        return max(1, int(self.cores))
+
+    def options(self, ray: Any) -> dict[str, Any]:
+        """Return what Ray is told of a worker that is to have this room."""
+        on_node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        return {
+            "num_cpus": self.cores,
+            "num_gpus": self.gpus,
+            "scheduling_strategy": on_node(self.node, soft=False),
+        }
+
+
+def has_gpus(ray: Any, gpus: float) -> bool:
+    """Return whether a node that lives has so many GPUs, or so much of one, for a worker."""
+    return any(_resource(node, "GPU") >= gpus > 0 for node in _living(ray))
+
+
+def most_cores(ray: Any) -> float:
+    """Return the logical cores of the largest node that lives."""
+    return max((_resource(node, "CPU") for node in _living(ray)), default=0)
+
+
+def rooms(ray: Any, gpus: float, cores: int | None, most_cores: int) -> list[Room]:
+    """Return the room for workers on the nodes that live.
+
+    A node with GPUs has as many workers as these serve, which share its cores. Without GPUs a
+    worker has as many cores as are asked for, or those of its node.
+
+    Args:
+        ray: The package, connected.
+        gpus: What a worker gets of a GPU; 0: none.
+        cores: What a worker gets; None: what there is.
+        most_cores: Of a worker, where none are asked for.
+    """
+    found = []
+    for node in _living(ray):
+        there = _resource(node, "CPU")
+        if gpus:
+            count = int(_resource(node, "GPU") / gpus)
+            share = there / max(1, count)
+            each = min(share if share < 1 else int(share), cores or most_cores)
+        else:
+            each = cores or min(there, most_cores)
+            count = int(there / each) if each else 0
+        found += [Room(node["NodeID"], node["NodeManagerHostname"], each, gpus)] * count
+    return found
+
+
+def portable(error: HeliographError, where: str = "") -> HeliographError:
+    """Return an error of which another process can make the same, with where it was."""
+    kinds = (OutOfMemoryError, InvalidValueError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), HeliographError)
+    return kind(f"{error} (on {where})" if where else str(error))
+
+
+def _living(ray: Any) -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _resource(node: dict[str, Any], name: str) -> float:
+    return float(node["Resources"].get(name, 0))

@@ -1,0 +1,36 @@
+"""Backbones that actors of a cluster load in processes of their own."""
+
+import os
+import time
+
+import torch
+
+import backbones
+from backbones import Backbone
+from data.cache import batches
+from tests.helpers.tiny_backbone import TINY_ENTRY
+
+
+def load_tiny() -> Backbone:
+    """Load the tiny backbone."""
+    backbones.BACKBONES["tiny"] = TINY_ENTRY
+    return backbones.load("tiny", device="cpu")
+
+
+def load_slow_tiny() -> Backbone:
+    """Load the tiny backbone, which takes its time here; a shard has two clips."""
+    batches.BATCH_CLIPS = 2
+    backbone = load_tiny()
+    forward = backbone.forward
+
+    def forward_slowly(pixels: torch.Tensor) -> torch.Tensor:
+        time.sleep(1)
+        return forward(pixels)
+
+    backbone.forward = forward_slowly  # type: ignore[method-assign]
+    return backbone
+
+
+def end_at_once() -> Backbone:
+    """End the process, as a crash of native code does."""
+    os._exit(1)
