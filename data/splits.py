@@ -186,8 +186,10 @@ def split_clips(name: str, objects: Sequence[str], labels: np.ndarray, seed: int
         labels: (N, properties) float; only which values are equal matters here, and their order.
         seed: which of the splits.
 
-    Raises HeliographError for an unknown name or too few objects or cells.
+    Raises HeliographError for an unknown name, no such seed, or too few objects or cells.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise InvalidValueError(f"no seed {seed!r}: it is a whole number from 0 to {2**32 - 1}")
     if name == "auto":
         name = "cells-validated" if is_grid(labels) else "objects"
     folds = folds_of(name)

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "docs/extending.md": "tests/test_docs.py, in a copy of the source",
     "docs/your_backbone.md": "tests/test_docs.py, in a copy of the source",
     "docs/hub.md": "tests/pipeline/hub, with a Hub of their own",
+    "docs/scaling.md": "tests/pipeline/extraction/test_actors.py, without Slurm and Kubernetes",
 }
 """Pages with commands that are not run here, and what runs them."""
 

@@ -285,7 +285,7 @@ class Features:
         self,
         split: str | None = None,
         *,
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | str | None = None,
         rule: str = "objects",
         seed: int = 0,
     ) -> Any:
@@ -297,16 +297,17 @@ class Features:
         Args:
             split: `train`, `validation`, `test` or, where cells of a grid are held out,
                 `structure`; None: every clip.
-            labels: Their names; None: every label.
+            labels: Their names, or one; None: every label.
             rule: How clips are split: `auto`, `objects`, `published`, `cells`, `cells-validated`,
                 `kfold` or `kfold-K`, as `train` takes it.
-            seed: Which of the splits of this rule.
+            seed: Which of the splits of this rule, from 0.
 
         Raises:
-            HeliographError: no such split, label or rule, or too few objects for it.
+            HeliographError: no such split, label, rule or seed, or too few objects for it.
         """
         from data.cache.torch_dataset import FeatureDataset
 
+        labels = [labels] if isinstance(labels, str) else labels
         names = list(self.labels) if labels is None else list(labels)
         for name in names:
             if name not in self.labels:

@@ -77,6 +77,10 @@ def read_arrays(
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file provokes
+        if str(error).startswith("Object arrays cannot be loaded"):
+            raise InterchangeError(
+                f"{path} holds Python objects, which are not read: save arrays of numbers"
+            ) from error
         raise InterchangeError(f"{path} is damaged: {first_line(error)}") from error
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +92,7 @@ def import_features(
         elif path.suffix.lower() in (".h5", ".hdf5"):
             features = import_h5(path, **words)
         else:
+            _require_known(path)
             features = import_pt(path, **words)
         return with_labels(features, clips, str(path)) if clips else features
     except HeliographError as error:
@@ -99,6 +101,17 @@ def import_features(
         raise InterchangeError(f"{path}: {error}") from error
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InterchangeError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def _require_known(path: Path) -> None:
+    """Raise InterchangeError for a file that neither its suffix nor its first bytes explain."""
+    suffix = path.suffix.lower()
+    if suffix in (".pt", ".pth") or not path.is_file() or zipfile.is_zipfile(path):
+        return
+    raise InterchangeError(
+        f"{path}: import does not read {suffix or 'files without a suffix'}: export it as "
+        f"{', '.join(reversed(READERS))}, .h5 or .pt"
+    )
 
 
 def import_h5(

@@ -20,9 +20,10 @@ HELP_GROUP = HelpGroup.AGENTS
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs and sweeps in DIR with key numbers.
 
-    Of each run its accuracy on held-out clips with its 95 % interval, that of ridge regression on
-    the features, and PosDis (Chaabouni et al. 2020) with its verdict; the last two once it was
-    evaluated. Exit code 3 where a run cannot be read.
+    Of each run its accuracy on held-out clips with a 95 % interval, that of ridge regression on the
+    features, and PosDis (Chaabouni et al. 2020) with its verdict; the last two once it was
+    evaluated, when the interval is that of the receiver that each seed kept. Exit code 3 where a
+    run cannot be read.
     """
     from pipeline.report import list_runs, listing_rows
 

@@ -2,8 +2,9 @@
 
 Accuracies are paired by seed: a seed draws the same split in both runs, so that what the split adds
 cancels in the difference. That holds where both have the same clips and the same rule of splitting,
-and `paired_splits` says whether it does. Intervals and p-values are over seeds, for the clips that
-the runs have: how far other objects would change an accuracy, its own interval says.
+and `paired_splits` says whether it does, if that is known. Intervals and p-values are over seeds,
+for the clips that the runs have: how far other objects would change an accuracy, its own interval
+says.
 """
 
 from __future__ import annotations
@@ -104,8 +105,10 @@ def compare(
         `features`: in words, where those of each run come from. `scores`: for each accuracy of
         `metrics.json` that both have, all at once and for each property that both have, a
         `paired_difference`; nothing for runs of different games, whose accuracies have different
-        chance levels. `agreement`: of their messages, None where they have no clips in common or
-        one has real numbers for messages. `unchecked`: the runs without a manifest.
+        chance levels. `paired_splits`: whether each seed tested the same clips in both; None where
+        that cannot be told, as a copy has numbers in place of the names of clips. `agreement`: of
+        their messages, None then, where they have no clips in common, and where one has real
+        numbers for messages. `unchecked`: the runs without a manifest.
         `baselines`: a `paired_difference` of those of `BASELINES` that both have been evaluated
         with, all properties at once. `leaks`: by run, what `--allow-leaks` let pass, in words;
         empty where nothing.
@@ -121,6 +124,7 @@ def compare(
             "seed by seed"
         )
     _require_common_property(runs)
+    clips = _clips(runs, seeds)
     compared = {
         "runs": [str(run.folder) for run in runs],
         "unchecked": [str(run.folder) for run in runs if run.unchecked],
@@ -131,10 +135,10 @@ def compare(
         },
         "features": [[describe_origin(one.fingerprint) for one in run.sources] for run in runs],
         "seeds": seeds,
-        "paired_splits": _paired_splits(runs, seeds),
+        "paired_splits": None if clips is None else _paired_splits(runs, seeds, clips),
         "scores": _compare_scores(runs, seeds),
         "baselines": _compare_baselines(runs, seeds),
-        "agreement": _compare_messages(runs, seeds),
+        "agreement": None if clips is None else _compare_messages(runs, seeds, clips),
     }
     for _, difference in _differences(compared):
         difference["detectable"] = detectable(difference["per_seed"], planned_seeds)
@@ -272,24 +276,52 @@ def _paired(
     return paired_difference(*values)
 
 
-def _paired_splits(runs: tuple[Run, Run], seeds: Sequence[int]) -> bool:
+_Clips = list[list[list[Any]]]
+"""What identifies each clip, by run, seed and position in `messages.jsonl`."""
+
+
+def _clips(runs: tuple[Run, Run], seeds: Sequence[int]) -> _Clips | None:
+    """Return what identifies the clips of two runs; None where nothing does.
+
+    That is their names; where `hub push` left these out of a run, their positions in the cache, if
+    both runs are of the same.
+    """
+    names = [[[line["clip"] for line in run.messages(seed)] for seed in seeds] for run in runs]
+    if not any(own == [f"clip {n + 1}" for n in range(len(own))] for own, *_ in names):
+        return names
+    caches = [{source.identity for source in run.sources} for run in runs]
+    counts = {len(own) for of_run in names for own in of_run}
+    if caches[0] != caches[1] or len(counts) > 1:
+        return None
+    return [[list(range(len(own))) for own in of_run] for of_run in names]
+
+
+def _paired_splits(runs: tuple[Run, Run], seeds: Sequence[int], clips: _Clips) -> bool:
     """Return whether each seed tested the same clips in both."""
-    return all(_test_clips(runs[0], seed) == _test_clips(runs[1], seed) for seed in seeds)
+    first, second = (
+        [_test_clips(run, *of_seed) for of_seed in zip(seeds, own, strict=True)]
+        for run, own in zip(runs, clips, strict=True)
+    )
+    return first == second
 
 
-def _test_clips(run: Run, seed: int) -> set[str]:
-    return {line["clip"] for line in run.messages(seed) if line["part"] == "test"}
+def _test_clips(run: Run, seed: int, clips: Sequence[Any]) -> set[Any]:
+    lines = zip(clips, run.messages(seed), strict=True)
+    return {clip for clip, line in lines if line["part"] == "test"}
 
 
-def _tokens_by_clip(run: Run, seed: int) -> dict[str, Numbers]:
-    clips = [line["clip"] for line in run.messages(seed)]
-    return dict(zip(clips, run.tokens(seed), strict=True))
-
-
-def _compare_messages(runs: tuple[Run, Run], seeds: Sequence[int]) -> dict[str, Any] | None:
+def _compare_messages(
+    runs: tuple[Run, Run], seeds: Sequence[int], clips: _Clips
+) -> dict[str, Any] | None:
     if not all(run.has_symbols for run in runs):
         return None
-    by_clip = [[_tokens_by_clip(run, seed) for seed in seeds] for run in runs]
+    by_clip: list[list[dict[Any, Numbers]]] = [
+        [
+            dict(zip(names, run.tokens(seed), strict=True))
+            for seed, names in zip(seeds, own, strict=True)
+        ]
+        for run, own in zip(runs, clips, strict=True)
+    ]
     common = [
         clip for clip in by_clip[0][0] if all(clip in seed for run in by_clip for seed in run)
     ]

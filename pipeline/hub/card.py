@@ -20,6 +20,7 @@ from pipeline.message import Lexicon
 from pipeline.report import (
     baseline_meaning,
     baseline_name,
+    by_chance,
     command_to_repeat,
     headline,
     interval_of,
@@ -32,6 +33,7 @@ LIBRARY = "heliograph"
 TASK = "video-classification"
 PICTURE = "lexicon.png"
 BOUND = "quantised_labels"  # a baseline that predicts nothing
+KEPT = "the kept receiver"
 TITLE = "Emergent Compositional Communication for Latent World Properties"
 
 
@@ -82,9 +84,11 @@ def model_card(
         metrics=metrics,
         sender=sender_class(run.config.agents, len(run.sources)).__name__,
         headline=headline(metrics),
+        chance=by_chance(metrics),
+        majority=(metrics.baselines or {}).get("majority"),
         rows=[
-            (name, spread.mean, _interval_text(spread), kind)
-            for name, spread, kind in _accuracies(metrics)
+            (name, spread.mean, _interval_text(spread, kept), kind)
+            for name, spread, kept, kind in _accuracies(metrics)
             if spread.mean is not None
         ],
         positions=[
@@ -118,13 +122,15 @@ def _results(run: Run, metrics: RunMetrics) -> Iterator[Any]:
     """Yield the accuracies as the Hub's results of an evaluation."""
     from huggingface_hub import EvalResult
 
-    for name, spread, kind in _accuracies(metrics):
+    for name, spread, kept, kind in _accuracies(metrics):
         if spread.mean is None:
             continue
-        low, high, over = interval_of(spread)
+        low, high, over = interval_of(kept or spread)
         args: dict[str, Any] = {"kind": kind, "seeds": len(spread.per_seed)}
         if over:
             args |= {"interval_95": [low, high], "interval_over": over}
+            if kept is not None:
+                args["interval_of"] = KEPT
         yield EvalResult(
             task_type=TASK,
             task_name=f"{run.config.game} game: {', '.join(run.config.properties)}",
@@ -138,37 +144,45 @@ def _results(run: Run, metrics: RunMetrics) -> Iterator[Any]:
         )
 
 
-def _accuracies(metrics: RunMetrics) -> Iterator[tuple[str, Spread, str]]:
-    """Yield name, accuracy and kind: agents, null, baseline, or bound of what messages carry."""
-    chosen = metrics.accuracy_test is not None
-    accuracy: Spread = metrics.accuracy_test or metrics.accuracy_last_epoch
-    if chosen and metrics.kept_receiver is not None:
-        accuracy = metrics.kept_receiver
-    yield "agents", accuracy, "agents"
+def _accuracies(metrics: RunMetrics) -> Iterator[tuple[str, Spread, Spread | None, str]]:
+    """Yield name, accuracy, the kept receiver if the interval is its, and kind.
+
+    The kind is agents, null, baseline, or bound of what messages carry.
+    """
+    kept = metrics.kept_receiver if metrics.accuracy_test is not None else None
+    if kept is not None and kept.mean is None:
+        kept = None
+    yield "agents", metrics.accuracy_test or metrics.accuracy_last_epoch, kept, "agents"
     if len(metrics.properties) > 1:
         for label, entry in metrics.properties.items():
             own = entry.accuracy_test or entry.accuracy_last_epoch
-            if chosen and metrics.kept_receiver is not None:
-                own = metrics.kept_receiver.properties.get(label, own)
-            yield f"agents, {label}", own, "agents"
+            yield f"agents, {label}", own, kept and kept.properties.get(label), "agents"
     if metrics.shuffled_labels is not None:
-        yield "null: agents that learned from permuted labels", metrics.shuffled_labels, "null"
+        yield (
+            "null: agents that learned from permuted labels",
+            metrics.shuffled_labels,
+            None,
+            "null",
+        )
     for key, baseline in (metrics.baselines or {}).items():
         if baseline is not None:
             meaning = baseline_meaning(key)
             name = f"{baseline_name(key)} ({meaning})" if meaning else baseline_name(key)
             kind = "bound" if key == BOUND else "baseline"
-            yield f"{kind}: {name}", baseline, kind
+            yield f"{kind}: {name}", baseline, None, kind
 
 
-def _interval_text(spread: Spread) -> str:
-    """Return the 95 % interval of a mean that is known, in per cent.
+def _interval_text(spread: Spread, kept: Spread | None = None) -> str:
+    """Return the 95 % interval of a mean that is known, in per cent, or the kept receiver's.
 
     >>> _interval_text(Spread(mean=0.5, std=0.0, per_seed=[0.5]))
     'not known of one seed'
     """
-    low, high, over = interval_of(spread)
-    return f"{100 * low:.1f}–{100 * high:.1f} % over {over}" if over else "not known of one seed"
+    low, high, over = interval_of(kept or spread)
+    if not over:
+        return "not known of one seed"
+    ends = f"{100 * low:.1f}–{100 * high:.1f} % over {over}"
+    return ends if kept is None else f"{ends}, of {KEPT}"
 
 
 def _command(run: Run) -> str:

@@ -27,6 +27,7 @@ from pipeline.report.report import (
 from pipeline.report.summary import (
     baseline_meaning,
     baseline_name,
+    by_chance,
     headline,
     interval_of,
     missing_baselines,
@@ -51,6 +52,7 @@ __all__ = [
     "Thumbnails",
     "baseline_meaning",
     "baseline_name",
+    "by_chance",
     "command_to_repeat",
     "corpus_of",
     "headline",

@@ -36,7 +36,7 @@ class ListedRun:
         vocab: Symbols to choose from.
         seeds: How many.
         accuracy: On held-out clips, to believe; a fraction.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval; once evaluated, of that of the kept receiver.
         high: Upper end.
         over: What the interval is over: "objects", "seeds", or "" where there is none.
         chance: Of a guess; of a comparison that of the baseline majority.

@@ -16,7 +16,7 @@ from data.wording import counted
 from pipeline.report.charts import Axis, IntervalPanel, IntervalRow
 from pipeline.report.report import FOLDER, TITLE, page_head, template
 from pipeline.report.summary import BASELINES, baseline_name, chance_of, headline
-from pipeline.report.text import OVER_SEEDS, Table, agreement_rows, comparison_rows
+from pipeline.report.text import OVER_SEEDS, Table, agreement_rows, comparison_rows, paired_clips
 from pipeline.runs import PAGE, SCORES, Run, RunMetrics, percent
 
 SWEEP = "sweep.csv"
@@ -277,13 +277,12 @@ def _pair_part(pair: dict[str, Any]) -> Part:
                 ),
             )
         ]
-    paired = "the same test clips" if pair["paired_splits"] else "NOT the same test clips"
     first, second = pair["runs"]
     origins = [
         f"{run}: {'; '.join(features)}."
         for run, features in zip(pair["runs"], pair["features"], strict=True)
     ]
-    seeds = f"{counted(len(pair['seeds']), 'seed')} in common, {paired} in each."
+    seeds = f"{paired_clips(pair)}."
     tables = [(columns, rows)] if rows else []
     if pair["agreement"] is not None:
         tables.append(agreement_rows(pair["agreement"]))

@@ -37,7 +37,7 @@ class Headline:
 
     Attributes:
         accuracy: A fraction; None where no two test clips could be compared.
-        low: Lower end of its interval.
+        low: Lower end of its interval; of a run that was evaluated, that of the kept receiver.
         high: Upper end.
         over: What the interval is over: "objects", "seeds", or "" where there is none.
         imported: The file of a checkpoint that was not trained here.
@@ -172,6 +172,17 @@ def _by_reason(missing: Mapping[str, str] | None) -> dict[str, list[str]]:
     for name, reason in (missing or {}).items():
         by_reason.setdefault(reason, []).append(name)
     return by_reason
+
+
+def by_chance(metrics: RunMetrics) -> float | None:
+    """Return the accuracy of answers drawn by chance, of all properties at once.
+
+    >>> by_chance(RunMetrics.model_construct(game=None, properties={"mass": None, "volume": None}))
+    0.25
+    """
+    if metrics.game is not None:
+        return metrics.game.chance
+    return 0.5 ** len(metrics.properties)
 
 
 def chance_of(metrics: RunMetrics, name: str | None = None) -> float | None:

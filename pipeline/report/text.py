@@ -435,11 +435,22 @@ def _show_pair(comparison: Metrics) -> None:
         print_table(columns, rows)
     else:
         echo("the runs have no accuracy in common: other properties, or another game")
-    paired = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
-    echo(f"{counted(len(comparison['seeds']), 'seed')} in common, {paired} in each")
+    echo_folded(paired_clips(comparison))
     if comparison["agreement"] is not None:
         echo()
         print_table(*agreement_rows(comparison["agreement"]))
+
+
+def paired_clips(comparison: Metrics) -> str:
+    """Return how many seeds two runs have in common, and whether these tested the same clips."""
+    seeds = f"{counted(len(comparison['seeds']), 'seed')} in common"
+    if comparison["paired_splits"] is None:
+        return (
+            f"{seeds}; cannot tell whether the test clips are the same: names of clips were left "
+            "out, so there is no agreement of protocols"
+        )
+    same = "the same test clips" if comparison["paired_splits"] else "NOT the same test clips"
+    return f"{seeds}, {same} in each"
 
 
 def show_comparisons(comparisons: Metrics) -> None:

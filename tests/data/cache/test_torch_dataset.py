@@ -57,11 +57,16 @@ def test_a_loader_makes_batches_of_a_mapped_cache(tmp_path):
         ({"split": "val"}, "no split 'val': choose one of train, validation, test, structure"),
         ({"labels": ["size"]}, "no label 'size': choose some of mass, volume"),
         ({"split": "test", "rule": "odd"}, "no split 'odd'"),
+        ({"split": "test", "seed": "a"}, "no seed 'a': it is a whole number from 0 to"),
+        ({"split": "test", "seed": -1}, "no seed -1"),
+        ({"split": "test", "seed": 0.5}, "no seed 0.5"),
+        ({"labels": "size"}, "no label 'size'"),
     ],
 )
 def test_a_wrong_word_is_a_sentence(words, sentence):
     with pytest.raises(HeliographError, match=sentence):
         FEATURES.to_torch(**words)
+    assert FEATURES.to_torch(labels="mass")[0][1].shape == (1,)
     few = FEATURES.select(range(8))
     with pytest.raises(HeliographError, match="2 objects are too few"):
         few.to_torch("train")

@@ -138,7 +138,13 @@ def pickled() -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.npy", pickled(), "Object arrays cannot be loaded when allow_pickle=False"),
+        ("a.npy", pickled(), r"a\.npy holds Python objects, which are not read"),
+        (
+            "a.arrow",
+            b"ARROW1\0\0",
+            r"import does not read \.arrow: export it as \.parquet, .*\.pt$",
+        ),
+        ("a", b"text", "import does not read files without a suffix"),
         ("a.npy", b"\x93NUMPY\x01\x00v\x00nonsense", "is damaged"),
         ("a.npz", b"PK\x03\x04 nothing", "is damaged"),
         ("a.safetensors", b"\xff" * 100, "is damaged"),

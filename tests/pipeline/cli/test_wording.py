@@ -112,7 +112,8 @@ FAILURES = {
         ". is no cache: it is a folder, and not one of parts, which has an index.json"
     ),
     "cache import table.csv -o x.h5": (
-        "table.csv is refused: not a zip file of torch.save (damaged, or of before torch 1.6)"
+        "table.csv: import does not read .csv: export it as .parquet, .safetensors, .npz, .npy, "
+        ".h5 or .pt"
     ),
     "cache merge made.h5 other.h5 -o x.h5": (
         "made.h5 and other.h5 do not mix: --backbone is not known in one and 'tiny' in the other"

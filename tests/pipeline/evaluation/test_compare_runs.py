@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,8 @@ from data import cache
 from data.errors import HeliographError
 from pipeline.evaluation import compare, compare_all, compare_runs
 from pipeline.evaluation.compare_runs import detectable, holm, paired_difference
-from pipeline.runs import Run
+from pipeline.report.text import paired_clips
+from pipeline.runs import Run, write_shared
 from pipeline.training import train
 from tests.helpers.command import run
 from tests.helpers.runs import reseal
@@ -97,6 +99,20 @@ def test_a_run_next_to_itself_and_next_to_another(runs):
     assert both["agreement"]["runs"]["adjusted_mutual_information"] == pytest.approx(1)
     assert len(both["agreement"]["agents"]) == 2
     assert both["agreement"]["seeds"] == [None, None]
+
+
+def test_a_copy_without_names_has_the_clips_of_its_cache(runs, tmp_path):
+    copy = write_shared(runs["one"], tmp_path / "copy")
+    for pair in ((runs["one"], copy), (copy, copy)):
+        same = compare(*pair)
+        assert same["paired_splits"] is True
+        assert same["agreement"]["runs"]["matched"] == 1
+    source = replace(copy.source, content_sha256="0" * 64)
+    other = compare(runs["one"], replace(copy, sources=(source,)))
+    assert other["paired_splits"] is other["agreement"] is None
+    assert paired_clips(other).startswith(
+        "2 seeds in common; cannot tell whether the test clips are the same: names of clips were"
+    )
 
 
 def test_several_runs_are_compared_by_twos(runs):

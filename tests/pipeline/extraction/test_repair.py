@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,8 +189,7 @@ class TestRepair:
 
     def test_another_decoder_is_refused_by_name(self, target, monkeypatch):
         monkeypatch.setattr(
-            sys.modules["pipeline.extraction.extract"],
-            "decoder_record",
+            "pipeline.extraction.stages.decoder_record",
             lambda name: {"name": name, "version": "0"},
         )
         shown = run("cache", "verify", target, "--repair")

@@ -11,8 +11,8 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from pipeline.hub import prepare
 from pipeline.hub.card import model_card
 from pipeline.message import load_lexicon
-from pipeline.report import interval_of
-from pipeline.runs import Run
+from pipeline.report import headline, interval_of
+from pipeline.runs import AccuracyEstimate, Run
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,22 @@ def test_accuracies_null_and_baselines_are_its_model_index(card: ModelCard, copy
     assert ridge.metric_value == metrics.baselines["ridge"].mean == 0.5
     assert ridge.metric_args["interval_95"] == [0.4, 0.6]
     assert not any("pixels" in name for name in results)  # it is null
+
+
+def test_the_interval_of_the_kept_receiver_is_said_to_be_its(copy: Run, monkeypatch):
+    spread = {"mean": 0.5, "std": 0.0, "per_seed": [0.5, 0.5], "interval": [0.25, 0.75]}
+    kept = AccuracyEstimate.model_validate(spread)
+    metrics = copy.metrics().model_copy(update={"kept_receiver": kept})
+    monkeypatch.setattr(Run, "metrics", lambda _: metrics)
+    text = model_card(copy, "user/a", None, has_picture=False, names_clips=False)
+    mean = metrics.accuracy_test.mean
+    assert mean != kept.mean
+    interval = "25.0–75.0 % over objects, of the kept receiver"
+    assert f"| **agents** | {100 * mean:.1f} % | {interval} |" in text
+    agents = ModelCard(text).data.eval_results[0]
+    assert agents.metric_value == mean == headline(metrics).accuracy
+    assert agents.metric_args["interval_of"] == "the kept receiver"
+    assert "Chance is 50.0 %; always the most frequent answer is right 50.0 % of the time." in text
 
 
 def test_its_metadata_survives_the_libraries_reading(card: ModelCard):
@@ -72,6 +88,7 @@ def test_a_run_without_a_lexicon_and_an_evaluation_has_a_card(copy: Run, tmp_pat
     text = model_card(bare, "user/bare", None, has_picture=False, names_clips=False)
     assert "The run has no lexicon" in text
     assert "Baselines are not known" in text
+    assert "Chance is 50.0 %." in text
     assert "lexicon.png" not in text
 
 
