@@ -202,6 +202,16 @@ def is_hollow(path: Path) -> bool:
         return False
 
 
+def as_written(path: Path) -> str:
+    """Return a path as the user wrote it, an address with both its slashes.
+
+    >>> as_written(Path("hf://user/name"))
+    'hf://user/name'
+    """
+    text = str(path)
+    return text.replace(":/", "://", 1) if _URL.match(text) else text
+
+
 def hint_for_missing(path: Path) -> str:
     """Return how a sentence about a path that does not exist may end: with what is meant by it."""
     text = str(path)

@@ -17,8 +17,9 @@ from pipeline.agents.modules import (
     checkpoint_key,
     logarithms,
     sender_class,
+    sender_that_wrote,
 )
-from pipeline.agents.pretrained import refuse_unusable, with_weights
+from pipeline.agents.pretrained import read_config, refuse_unusable, with_weights
 from pipeline.agents.stacked import (
     AgentWindows,
     Stack,
@@ -62,11 +63,13 @@ __all__ = [
     "fresh_senders",
     "logarithms",
     "message_text",
+    "read_config",
     "receiver_logits",
     "refuse_unusable",
     "seeded",
     "sender_class",
     "sender_logits",
+    "sender_that_wrote",
     "stack_encoders",
     "stack_layers",
     "stack_receivers",

@@ -7,10 +7,12 @@ here and ours load there.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from pipeline.agents.windows import agent_views, repeated_steps
 from pipeline.config import RIDGE, TrainConfig
 
 PUBLISHED_PROPERTIES = ("elasticity", "friction")
+Features = Tensor | np.ndarray
 
 
 class TemporalEncoder(nn.Module):
@@ -71,6 +74,11 @@ def logarithms(x: Tensor, scale: Tensor) -> Tensor:
 
 class PretrainedSender(Pretrained):
     """A sender that is saved and pushed by itself, and opened from there or from a run."""
+
+    @classmethod
+    def wrote(cls, stored: Mapping[str, Any]) -> bool:
+        """As of `Pretrained`."""
+        return sender_that_wrote(stored) is not None
 
     @classmethod
     def recipe(cls, stored: Mapping[str, Any], tensors: int) -> tuple[Callable[[], Self], str]:
@@ -139,15 +147,23 @@ class CompositionalSender(PretrainedSender):
         """Its one encoder, as `MultiAgentSender` has those of all agents."""
         return [self.encoder]
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Features) -> Tensor:
         """(batch, frames, input_dim) -> (batch, n_heads, vocab_size)."""
-        h = self.encoder(x)
+        h = self.encoder(_tensor(x, self))
         heads = [self.head] if self.n_heads == 1 else self.heads
         return clamped(torch.stack([head(h) for head in heads], dim=1), self.logit_clamp)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Tensor:
         """(batch, frames, input_dim) -> tokens int64 (batch, n_heads): each head's likeliest."""
         return self.logits(x).argmax(-1)
+
+
+def _tensor(x: Features, network: nn.Module) -> Tensor:
+    """Return features where the weights of a network are; arrays become of their precision."""
+    if isinstance(x, Tensor):
+        return x
+    weight = next(network.parameters())
+    return torch.tensor(np.asarray(x), dtype=weight.dtype, device=weight.device)
 
 
 def clamped(logits: Tensor, bound: float) -> Tensor:
@@ -206,10 +222,11 @@ class MultiAgentSender(PretrainedSender):
         """The encoder of each agent."""
         return [s.encoder for s in self.senders if isinstance(s, CompositionalSender)]
 
-    def logits(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+    def logits(self, x: Features | Sequence[Features] | Mapping[str, Features]) -> Tensor:
         """Features (batch, steps, dim), of each cache -> (batch, agents, n_heads, vocab_size).
 
-        One tensor for a single cache; for several a list in their order, or a dict by their names.
+        One tensor or array for a single cache; for several a list in their order, or a dict by
+        their names.
         Raises HeliographError where a cache is missing or its features have another shape.
         """
         caches = self._lasting(x)
@@ -221,24 +238,25 @@ class MultiAgentSender(PretrainedSender):
             )
         return torch.stack(logits, dim=1)
 
-    def forward(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+    def forward(self, x: Features | Sequence[Features] | Mapping[str, Features]) -> Tensor:
         """Features as `logits` takes them -> integer tokens (batch, agents, n_heads)."""
         return self.logits(x).argmax(-1)
 
-    def _lasting(self, x: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:
+    def _lasting(self, x: Features | Sequence[Features] | Mapping[str, Features]) -> list[Tensor]:
         """The features of each cache, static ones repeated over time."""
         wanted = " and ".join(self.names)
         if isinstance(x, Mapping):
             missing = [name for name in self.names if name not in x]
             if missing or len(x) > len(self.names):
                 raise HeliographError(f"needs the features of {wanted}, got {', '.join(x)}")
-            caches = [x[name] for name in self.names]
+            given = [x[name] for name in self.names]
         else:
-            caches = [x] if isinstance(x, Tensor) else list(x)
-            if len(caches) != len(self.names):
+            given = [x] if isinstance(x, Tensor | np.ndarray) else list(x)
+            if len(given) != len(self.names):
                 raise HeliographError(
-                    f"needs the features of {wanted}: {len(self.names)} tensors, got {len(caches)}"
+                    f"needs the features of {wanted}: {len(self.names)} tensors, got {len(given)}"
                 )
+        caches = [_tensor(features, self) for features in given]
         for number, (features, name) in enumerate(zip(caches, self.names, strict=True)):
             expected = (self.steps[number], self.dims.get(number, features.shape[-1]))
             if tuple(features.shape[1:]) != expected:
@@ -353,6 +371,18 @@ def build_sender(
 def sender_class(agents: int, caches: int) -> type[CompositionalSender] | type[MultiAgentSender]:
     """Return what a sender of so many agents over so many caches is."""
     return CompositionalSender if agents == caches == 1 else MultiAgentSender
+
+
+def sender_that_wrote(
+    stored: Mapping[str, Any],
+) -> type[CompositionalSender] | type[MultiAgentSender] | None:
+    """Return the class whose `save_pretrained` wrote a `config.json`; None: something else did.
+
+    >>> sender_that_wrote({"n_heads": 12, "model_type": "distilbert"})
+    """
+    kind = MultiAgentSender if "caches" in stored else CompositionalSender
+    known = inspect.signature(kind.__init__).parameters
+    return kind if "n_heads" in stored and set(stored) <= set(known) else None
 
 
 def sender_sizes(

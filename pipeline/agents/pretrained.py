@@ -15,15 +15,20 @@ from typing import Any, Self, TypeVar
 import safetensors.torch
 import torch
 from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from torch import Tensor, nn
 
 from backbones import downloads, weights
-from data.errors import BROKEN, HeliographError, reason_of
-from data.files import atomic_write, open_regular
+from data.errors import BROKEN, HeliographError, InvalidValueError, reason_of
+from data.files import atomic_write, open_regular, write_error
 from data.screening import record
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
 MANIFEST = "manifest.json"
 OF_A_RUN = (MANIFEST, "messages.jsonl")  # older runs have no manifest
 LARGEST_CONFIG = 64 << 20  # bytes
@@ -69,6 +74,11 @@ class Pretrained(
         raise NotImplementedError
 
     @classmethod
+    def wrote(cls, stored: Mapping[str, Any]) -> bool:
+        """Return whether a `config.json` is of `save_pretrained`, of this class or a like one."""
+        raise NotImplementedError
+
+    @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | Path,
@@ -78,6 +88,8 @@ class Pretrained(
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         revision: str | None = None,
+        map_location: str | torch.device = "cpu",
+        strict: bool = True,
     ) -> Self:
         """Return the network of a folder or of a repository on the Hub, in evaluation mode.
 
@@ -89,7 +101,9 @@ class Pretrained(
             token: Of the Hub; by default the one of `hf auth login`, or HF_TOKEN.
             cache_dir: In place of the cache of the Hub.
             local_files_only: Ask nobody, as HF_HUB_OFFLINE does.
-            revision: A branch, a tag or a commit; None: the main branch.
+            revision: A branch, a tag or a commit of a repository; None: the main branch.
+            map_location: The device that it is on.
+            strict: As huggingface_hub has it; a network whose weights do not fit is never returned.
 
         Raises:
             HeliographError: It cannot be had, is damaged, or is another network.
@@ -97,6 +111,8 @@ class Pretrained(
         name, folder = str(pretrained_model_name_or_path), Path(pretrained_model_name_or_path)
         try:
             if folder.is_dir():
+                if revision is not None:
+                    raise ValueError("it is a folder, which has no revisions: leave out revision")
                 config, file = folder / CONFIG, folder / WEIGHTS
                 for part in (config, file):
                     if not part.is_file():
@@ -113,40 +129,85 @@ class Pretrained(
                 config = _fetched(name, CONFIG, options, forbidden)
                 options["revision"] = config.parent.name  # the commit, whatever is pushed meanwhile
                 file = _fetched(name, WEIGHTS, options, forbidden)
-            stored, state = _read_config(config), weights.read(file)
+            stored, state = read_config(config), weights.read(file)
             build, prefix = cls.recipe(stored, len(state))
-            return with_weights(build, state, prefix)
-        except (HeliographError, RuntimeError, OSError, *BROKEN) as error:
+            return with_weights(build, state, prefix).to(map_location)
+        except (HeliographError, RuntimeError, AssertionError, OSError, *BROKEN) as error:
             raise HeliographError(f"{name} gives no {cls.__name__}: {reason_of(error)}") from error
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write the network into a folder; options as huggingface_hub has them.
 
         Raises:
-            HeliographError: The folder holds a run, or cannot be written.
+            InvalidValueError: `config` is given: the network has its own.
+            HeliographError: The folder holds a run or another model, or cannot be written.
         """
-        if any(Path(save_directory, name).exists() for name in OF_A_RUN):
-            raise HeliographError(f"{save_directory} holds a run: choose another folder")
-        return super().save_pretrained(save_directory, **options)
+        self._refuse_config(options)
+        folder = Path(save_directory)
+        if any((folder / name).exists() for name in OF_A_RUN):
+            raise HeliographError(f"{folder} holds a run: choose another folder")
+        taken = [name for name in (CONFIG, WEIGHTS) if (folder / name).exists()]
+        if taken and not self._is_of_a_sender(folder / CONFIG):
+            raise HeliographError(f"{folder} {_holds_another(taken[0])}: choose another folder")
+        try:
+            return super().save_pretrained(folder, **options)
+        except OSError as error:
+            raise write_error(folder, error) from error
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Send the network to the Hub, and return the address of the commit.
 
-        Options, and what is raised, are huggingface_hub's.
+        Options are huggingface_hub's.
 
         Raises:
-            HeliographError: The repository holds a run.
+            InvalidValueError: `config` is given: the network has its own.
+            HeliographError: The repository holds a run or another model, or cannot be written.
         """
-        branch, token = options.get("branch"), options.get("token")
-        if HfApi(token=token).file_exists(repo_id, MANIFEST, revision=branch):
-            raise HeliographError(f"{repo_id} holds a run: choose another name")
+        self._refuse_config(options)
+        if downloads.is_offline():
+            raise HeliographError(f"{repo_id} is not pushed: HF_HUB_OFFLINE is set; unset it")
         card = {"repository": repo_id} | (options.pop("model_card_kwargs", None) or {})
-        return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
+        branch = options.get("branch")
+        with downloads.hub_sentences(repo_id, branch):
+            downloads.require_connection(downloads.endpoint())
+            self._refuse_another(repo_id, branch, options.get("token"))
+            return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
 
     def generate_model_card(self, *args: Any, **fields: Any) -> ModelCard:
         """Return the card that goes with the network."""
         known = {"network": type(self).__name__, "repository": "user/name"}
         return super().generate_model_card(*args, **known | fields)
+
+    def _refuse_config(self, options: Mapping[str, Any]) -> None:
+        if options.get("config") not in (None, self._hub_mixin_config):
+            raise InvalidValueError(
+                f"config is not taken: {CONFIG} holds what the network is built of"
+            )
+
+    @classmethod
+    def _refuse_another(cls, repository: str, branch: str | None, token: str | None) -> None:
+        """Raise HeliographError where a repository holds a run or another model."""
+        server = downloads.endpoint()
+        try:
+            there = HfApi(server, token=token).list_repo_files(repository, revision=branch)
+        except RepositoryNotFoundError:
+            return
+        if MANIFEST in there:
+            raise HeliographError(f"{repository} holds a run: choose another name")
+        taken = [name for name in (CONFIG, WEIGHTS, README) if name in there]
+        if CONFIG in taken:
+            where: dict[str, Any] = {"revision": branch, "token": token, "endpoint": server}
+            if cls._is_of_a_sender(Path(hf_hub_download(repository, CONFIG, **where))):
+                return
+        if taken:
+            raise HeliographError(f"{repository} {_holds_another(taken[0])}: choose another name")
+
+    @classmethod
+    def _is_of_a_sender(cls, config: Path) -> bool:
+        try:
+            return cls.wrote(read_config(config))
+        except (HeliographError, OSError, *BROKEN):
+            return False
 
     def _save_pretrained(self, save_directory: Path) -> None:
         state = {name: value.contiguous() for name, value in self.state_dict().items()}
@@ -188,7 +249,7 @@ def refuse_unusable(state: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} has numbers that no training gives: not finite, or too large")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """Return the content of a `config.json`; raises ValueError or OSError for anything else."""
     with open_regular(path, follow_links=True) as file:
         stored = json.loads(file.read(LARGEST_CONFIG))
@@ -226,6 +287,10 @@ def _fetched(repository: str, name: str, options: Mapping[str, Any], forbidden: 
             ) from None
         except EntryNotFoundError:
             raise HeliographError(_missing(name)) from None
+
+
+def _holds_another(name: str) -> str:
+    return f"holds something else than a sender, whose {name} would be replaced"
 
 
 def _missing(name: str) -> str:

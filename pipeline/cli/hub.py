@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from data.errors import HeliographError
 from pipeline.cli.options import INPUT, PATH, HelpGroup, InOrder, examples, moved_clips
 from pipeline.console import echo, log
 
@@ -65,8 +64,6 @@ def push(
         )
         echo(address)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HeliographError(f"{out} is not an empty folder: choose another --out")
     stage.prepare(
         run,
         repository,

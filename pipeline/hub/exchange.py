@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -49,10 +50,33 @@ def prepare(
 
     Raises:
         InvalidValueError: `repository` is no name of one.
-        HeliographError: A file of the run is missing or damaged, or there is no video to picture.
+        HeliographError: A file of the run is missing or damaged, there is no video to picture, or
+            the folder is not empty. Nothing is left in it.
     """
     require_repository(repository)
+    is_new = not folder.exists()
+    if not is_new and (not folder.is_dir() or any(folder.iterdir())):
+        raise HeliographError(f"{folder} is not an empty folder: choose another")
     run = Run.open(run)
+    try:
+        return _prepare(run, repository, folder, with_pictures, with_ids, clips, log)
+    except BaseException:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if is_new and folder.is_dir():
+            folder.rmdir()
+        raise
+
+
+def _prepare(
+    run: Run,
+    repository: str,
+    folder: Path,
+    with_pictures: bool,
+    with_ids: bool,
+    clips: Sequence[Path],
+    log: Log | None,
+) -> Run:
     copy = write_shared(run, folder, with_ids=with_ids)
     lexicon = load_lexicon(copy) if copy.has_symbols and copy.has("messages.jsonl") else None
     if lexicon is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import HeliographError
+from data.files import as_written
 from data.wording import counted
 from pipeline.report.overview import is_sweep
 from pipeline.report.summary import headline
@@ -84,7 +85,7 @@ def list_runs(
         HeliographError: There is no such folder, or one with too many folders in it.
     """
     if not folder.is_dir():
-        raise HeliographError(f"{folder} is no folder: name one that holds runs")
+        raise HeliographError(f"{as_written(folder)} is no folder: name one that holds runs")
     found = list(_find(folder))
     listed = []
     for number, (path, kind) in enumerate(found, 1):

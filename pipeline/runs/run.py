@@ -32,10 +32,18 @@ import torch
 
 from data import screening
 from data.errors import BROKEN, HeliographError, InvalidValueError, reason_of
-from data.files import hint_for_missing, version_of
+from data.files import as_written, hint_for_missing, hub_address, version_of
 from data.notebooks import data_frame
 from data.versions import other_schema
-from pipeline.agents import AgentFactory, Sender, build_channel, checkpoint_key, with_weights
+from pipeline.agents import (
+    AgentFactory,
+    Sender,
+    build_channel,
+    checkpoint_key,
+    read_config,
+    sender_that_wrote,
+    with_weights,
+)
 from pipeline.config import RIDGE, TrainConfig
 from pipeline.dataset import (
     CacheSource,
@@ -350,6 +358,9 @@ load = Run.open
 def _open(folder: Path, files: RunFiles) -> Run:
     """Read `config.json`; raises HeliographError where it describes no run of this size."""
     path = folder / "config.json"
+    name = hub_address(folder.absolute()) or as_written(folder)
+    if not files.is_checked and (other := _other_model(path)):
+        raise HeliographError(f"{name} is no run: {other}")
     try:
         stored = json.loads(files.read("config.json"))
         if stored["schema_version"] != SCHEMA_VERSION:
@@ -373,7 +384,7 @@ def _open(folder: Path, files: RunFiles) -> Run:
                 f"{folder} holds no run yet, but an unfinished training: the same `heliograph "
                 f"train ... -o {shlex.quote(str(folder))}` with --resume goes on with it"
             ) from None
-        raise HeliographError(f"{folder} is no run: {_what_it_is(folder)}") from None
+        raise HeliographError(f"{name} is no run: {_what_it_is(folder)}") from None
     except BROKEN as error:
         raise HeliographError(
             f"{path} is not the configuration of a run: {reason_of(error)}"
@@ -506,6 +517,20 @@ def _find_cache(run: Run, source: CacheSource) -> Path:
         f"the cache that {run.folder} was trained on is gone: {source.path}; put it next to the "
         "run, or say where it is with --cache"
     )
+
+
+def _other_model(path: Path) -> str:
+    """Return what a `config.json` is of that is not of a run; else, or where it is broken, ""."""
+    try:
+        stored = read_config(path)
+    except (HeliographError, OSError, *BROKEN):
+        return ""
+    if "schema_version" in stored:
+        return ""
+    kind = sender_that_wrote(stored)
+    if kind is None:
+        return "its config.json is that of something else"
+    return f"it is a {kind.__name__}, which {kind.__name__}.from_pretrained opens"
 
 
 def _what_it_is(folder: Path) -> str:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -113,6 +114,67 @@ def test_the_sender_of_a_run_opens_from_its_folder_and_from_what_was_pushed(
             made(ALONE).save_pretrained(copy)
         (copy / "manifest.json").unlink(missing_ok=True)  # as of an older run
     assert len(hub.commits["user/ramp"]) == 1
+
+
+FOREIGN = {CONFIG: b'{"model_type": "distilbert", "n_heads": 12}', WEIGHTS: b"theirs"}
+
+
+@pytest.mark.parametrize(
+    ("files", "lost"),
+    [
+        (FOREIGN, CONFIG),
+        ({CONFIG: b"{"}, CONFIG),
+        ({WEIGHTS: b"theirs"}, WEIGHTS),
+        ({"README.md": b"theirs"}, "README.md"),
+    ],
+)
+def test_a_sender_replaces_no_other_model(hub: Hub, files: dict, lost: str, tmp_path: Path):
+    hub.add("user/bert", files)
+    sentence = f"holds something else than a sender, whose {lost} would be replaced: choose another"
+    with pytest.raises(HeliographError, match=f"user/bert {sentence} name"):
+        made(ALONE).push_to_hub("user/bert")
+    assert len(hub.commits["user/bert"]) == 1
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    if lost != "README.md":  # which save_pretrained leaves
+        with pytest.raises(HeliographError, match=f"{tmp_path} {sentence} folder"):
+            made(ALONE).save_pretrained(tmp_path)
+    else:
+        made(ALONE).save_pretrained(tmp_path)
+        made({"input_dim": 6, "steps": 8}).save_pretrained(tmp_path)  # of a sender
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
+
+
+def test_options_of_huggingface_hub_are_taken_or_refused_in_a_sentence(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    sender, folder, file = made(ALONE), tmp_path / "sender", tmp_path / "file"
+    file.touch()
+    sender.save_pretrained(folder, push_to_hub=True, repo_id="user/sender")
+    opened = CompositionalSender.from_pretrained(folder, map_location="meta", strict=True)
+    assert {value.device.type for value in opened.state_dict().values()} == {"meta"}
+    with pytest.raises(HeliographError, match=r"gives no .*: Expected one of cpu, cuda"):
+        CompositionalSender.from_pretrained(folder, map_location="nowhere")
+    with pytest.raises(HeliographError, match="it is a folder, which has no revisions"):
+        CompositionalSender.from_pretrained(folder, revision="v2")
+    for save in (sender.save_pretrained, sender.push_to_hub):
+        with pytest.raises(HeliographError, match=r"config is not taken: config\.json holds"):
+            save("user/other", config={"note": 1})
+    with pytest.raises(HeliographError, match=f"{file} cannot be written: "):
+        sender.save_pretrained(file)
+    hub.may_write = False
+    with pytest.raises(HeliographError, match="user/sender cannot be had: the server answers 403"):
+        sender.push_to_hub("user/sender")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HeliographError, match="user/sender is not pushed: HF_HUB_OFFLINE is set"):
+        sender.push_to_hub("user/sender")
+    assert len(hub.commits["user/sender"]) == 1
+
+
+@pytest.mark.parametrize("sizes", [ALONE, {"input_dim": 6, "steps": 8}])
+def test_arrays_are_features_too(sizes: dict):
+    sender, half = made(sizes), CLIPS.numpy().astype(np.float16)
+    assert torch.equal(sender(half), sender(torch.from_numpy(half).float()))
 
 
 def broken(name: str, content: bytes | None) -> dict[str, bytes]:

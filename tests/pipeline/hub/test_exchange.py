@@ -138,10 +138,17 @@ def test_a_model_that_is_no_run_is_not_replaced(hub: Hub, planted: Run):
         ("user/nothing", r"there is no repository user/nothing on http.*, or it is private"),
         ("user/secret", r"there is no repository user/secret on http.*log in with `hf auth login`"),
         ("user/ramp", r"hf://user/ramp is no run: it has no config\.json.*FILE: clips\.h5"),
+        (
+            "user/sender",
+            r"^hf://user/sender@\w+ is no run: it is a Comp.*, which Comp",
+        ),
+        ("user/bert", r"^hf://user/bert@\w+ is no run: its config\.json is that of something"),
     ],
 )
 def test_what_cannot_be_pulled_is_said(hub: Hub, tmp_path: Path, wanted: str, sentence: str):
     hub.add("user/ramp", {"clips.h5": b"features"})
+    hub.add("user/sender", {"config.json": b'{"n_heads": 2, "vocab_size": 5}'})
+    hub.add("user/bert", {"config.json": b'{"n_heads": 12, "model_type": "distilbert"}'})
     hub.add("user/secret", {"config.json": b"{}"})
     hub.private.add("user/secret")
     with pytest.raises(HeliographError, match=sentence):
@@ -202,6 +209,16 @@ def test_no_network_is_said_at_once(planted: Run, tmp_path: Path, monkeypatch: p
 def test_pictures_that_cannot_be_had_are_said(planted: Run, tmp_path: Path):
     with pytest.raises(HeliographError, match="There are no pictures"):
         prepare(planted, "user/ramp", tmp_path / "copy", with_pictures=True)
+    assert not (tmp_path / "copy").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HeliographError, match="nosuch"):
+        prepare(
+            planted, "user/ramp", tmp_path / "empty", with_pictures=True, clips=[Path("nosuch")]
+        )
+    assert not list((tmp_path / "empty").iterdir())
+    with pytest.raises(HeliographError, match="is not an empty folder: choose another"):
+        prepare(planted, "user/ramp", tmp_path)
+    assert (tmp_path / "empty").is_dir()
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def test_what_is_no_run_is_said(tmp_path):
     with pytest.raises(HeliographError, match=r"is no run: it has no config\.json"):
         Run.open(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(HeliographError, match="is not the configuration of a run"):
+    with pytest.raises(HeliographError, match=r"is no run: its .* is that of something else"):
         Run.open(tmp_path)
     (tmp_path / "config.json").write_text('{"schema_version": 99}')
     with pytest.raises(HeliographError, match="schema version 99"):
