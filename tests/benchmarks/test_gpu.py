@@ -55,6 +55,7 @@ def run_with(folder: Path, limit: float = 60) -> list[Row]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # on busy cores
 def test_it_measures_with_stand_in_sizes(tmp_path):
     words = ["--device", "cpu", "--small", "--out", str(tmp_path / "gpu.md")]
     parts = ["tests", "efficientnet_lite0", "published", "default", "agreement", "extraction"]

@@ -120,6 +120,7 @@ def test_a_recipe_from_video_to_page_and_again(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # on busy cores
 @pytest.mark.usefixtures("mapped")
 def test_all_of_ours_run_small(tmp_path, cache_path):
     paper_ramp = write_paper_ramp(tmp_path / "pooled.pt")
