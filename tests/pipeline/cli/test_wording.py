@@ -84,7 +84,7 @@ FAILURES = {
     ),
     "report gone": "gone is no run: there is no such folder",
     "index check https://example.org/clips.csv": (
-        "https:/example.org/clips.csv does not exist: it looks like an address; download it, and "
+        "https://example.org/clips.csv does not exist: it looks like an address; download it, and "
         "name the file"
     ),
     r"cache info C:\caches\a.h5": (
