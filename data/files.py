@@ -212,6 +212,11 @@ def as_written(path: Path) -> str:
     return text.replace(":/", "://", 1) if _URL.match(text) else text
 
 
+def missing(path: Path) -> str:
+    """Return the sentence about a path where nothing is."""
+    return f"{as_written(path)} does not exist{hint_for_missing(path)}"
+
+
 def hint_for_missing(path: Path) -> str:
     """Return how a sentence about a path that does not exist may end: with what is meant by it."""
     text = str(path)

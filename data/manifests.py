@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import Clip, ClipError, id_of_file
-from data.files import as_bytes, as_written, atomic_write, hint_for_missing, walk
+from data.files import as_bytes, atomic_write, missing, walk
 from data.tables import TABLE_SUFFIXES, read_table, refuse_alike, refuse_same_ids
 from data.windows import video_of
 
@@ -50,7 +50,7 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
     clips: list[Clip] = []
     for path in map(Path, paths):
         if not os.path.lexists(path):
-            raise ClipError(f"{as_written(path)} does not exist{hint_for_missing(path)}")
+            raise ClipError(missing(path))
         if _is_single(path):
             clips.append(Clip(id=id_of_file(path.name), path=path))
         elif path.is_dir():

@@ -39,8 +39,13 @@ class Batch:
         return (
             max(len(self._done), len(self.entries)) >= BATCH_CLIPS
             or self._bytes >= BATCH_BYTES
-            or time.monotonic() - self.began > BATCH_SECONDS
+            or self.seconds_left < 0
         )
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it is to be written, however small; negative afterwards."""
+        return self.began + BATCH_SECONDS - time.monotonic()
 
     def fits(self, row: Features) -> bool:
         """Return whether a clip, a cache of one row, can be in one shard with the others."""

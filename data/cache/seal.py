@@ -18,7 +18,7 @@ from pathlib import Path
 import xxhash
 
 from data.cache.errors import CacheError, DamagedCacheError
-from data.files import as_written, hint_for_missing
+from data.files import missing
 
 USER_BLOCK = 512
 COPY = USER_BLOCK // 2
@@ -133,7 +133,7 @@ def open_cache_file(path: Path) -> Iterator[io.FileIO]:
                 raise CacheError(f"{path} is not a regular file")
             yield file
     except FileNotFoundError as error:
-        raise CacheError(f"{as_written(path)} does not exist{hint_for_missing(path)}") from error
+        raise CacheError(missing(path)) from error
     except IsADirectoryError as error:
         raise CacheError(f"{path} is not a regular file") from error
     except OSError as error:

@@ -32,7 +32,6 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from data.cache import batches
 from data.cache.batches import Batch
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, shards_of
 from data.cache.features import Features, clip_key
@@ -419,7 +418,7 @@ class ShardStore:
     def _start_batch(self) -> None:
         if self._timer is None:
             self._batch.began = time.monotonic()
-            self._timer = threading.Timer(batches.BATCH_SECONDS, self._flush_late)
+            self._timer = threading.Timer(self._batch.seconds_left, self._flush_late)
             self._timer.daemon = True
             self._timer.start()
 

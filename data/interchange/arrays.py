@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data.files import UnsafeFileError, hint_for_missing, open_regular, walk
+from data.files import UnsafeFileError, missing, open_regular, walk
 from data.interchange.safe_pt import InterchangeError, first_line
 from data.screening import MEMORY_BYTES, SECONDS, require_screened
 from data.wording import counted
@@ -49,7 +49,7 @@ def read_arrays(
     try:
         contents = _folder_contents(path, files) if path.is_dir() else {"": _bytes_of(path)}
     except FileNotFoundError as error:
-        raise InterchangeError(f"{path} does not exist{hint_for_missing(path)}") from error
+        raise InterchangeError(missing(path)) from error
     except UnsafeFileError as error:
         raise InterchangeError(f"{path} is refused: {error}") from error
     digest = hashlib.sha256()

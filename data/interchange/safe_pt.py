@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import HeliographError
-from data.files import UnsafeFileError, hint_for_missing, open_regular, sha256_open
+from data.files import UnsafeFileError, missing, open_regular, sha256_open
 from data.screening import MEMORY_BYTES, SECONDS, require_screened
 
 _STORAGES = ("Half", "BFloat16", "Float", "Double", "Byte", "Char", "Short", "Int", "Long", "Bool")
@@ -85,7 +85,7 @@ def read_hashed_pt(path: Path | str, *, screened: bool = False) -> tuple[dict[st
     except UnsafeFileError as error:
         raise InterchangeError(f"{path} is not a file") from error
     except FileNotFoundError as error:
-        raise InterchangeError(f"{path} does not exist{hint_for_missing(path)}") from error
+        raise InterchangeError(missing(path)) from error
     except OSError as error:
         raise InterchangeError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data.cache import USER_BLOCK, Seal, looks_sealed, way_out
 from data.errors import HeliographError
-from data.files import UnsafeFileError, hint_for_missing, open_regular, sha256_open
+from data.files import UnsafeFileError, missing, open_regular, sha256_open
 from data.interchange.safe_pt import InterchangeError, first_line
 from data.screening import MEMORY_BYTES, SECONDS, require_screened
 
@@ -71,7 +71,7 @@ def read_h5(path: Path, *, screened: bool = False) -> tuple[dict[str, Any], str]
     except UnsafeFileError as error:
         raise InterchangeError(f"{path} is not a file") from error
     except FileNotFoundError as error:
-        raise InterchangeError(f"{path} does not exist{hint_for_missing(path)}") from error
+        raise InterchangeError(missing(path)) from error
 
 
 def _read(path: Path, opened: BinaryIO) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import ClipError
-from data.files import UnsafeFileError, as_written, hint_for_missing, is_hollow, open_regular
+from data.files import UnsafeFileError, is_hollow, missing, open_regular
 from data.tables import json_rows
 from data.tables.names import role_of
 
@@ -57,7 +57,7 @@ def _content(path: Path) -> bytes:
         with open_regular(path, follow_links=True) as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise ClipError(f"{as_written(path)} does not exist{hint_for_missing(path)}") from error
+        raise ClipError(missing(path)) from error
     except OSError as error:
         raise ClipError(f"{path} cannot be read: {error.strerror}") from error
     except UnsafeFileError as error:
