@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import torch
 
@@ -29,6 +30,18 @@ def load_slow_tiny() -> Backbone:
 
     backbone.forward = forward_slowly  # type: ignore[method-assign]
     return backbone
+
+
+def load_slow_tiny_together(folder: Path, actors: int) -> Backbone:
+    """Load the slow tiny backbone, and wait until so many actors have it.
+
+    Without the wait, a node that starts late finds all clips done.
+    """
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 120
+    while len(list(folder.iterdir())) < actors and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return load_slow_tiny()
 
 
 def end_at_once() -> Backbone:

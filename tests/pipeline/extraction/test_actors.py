@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from data.errors import HeliographError, InvalidValueError
 from data.video import Sampling
 from pipeline.cluster import Cluster
 from pipeline.extraction import extract
-from tests.helpers.cluster_backbones import end_at_once, load_slow_tiny, load_tiny
+from tests.helpers.cluster_backbones import end_at_once, load_slow_tiny_together, load_tiny
 from tests.helpers.command import run
 from tests.helpers.films import make_film
 
@@ -95,6 +96,8 @@ def test_the_cache_is_that_of_one_process(count, actors, films, plain, nodes, tm
 def test_a_node_that_is_killed_costs_its_clips_in_flight(films, plain, nodes, tmp_path):
     two = nodes(2)
     target, killed, counts = tmp_path / "c.h5", threading.Event(), []
+    together = tmp_path / "loaded"
+    together.mkdir()
 
     def kill(summary: Any) -> None:
         counts.append(summary.done)
@@ -106,7 +109,7 @@ def test_a_node_that_is_killed_costs_its_clips_in_flight(films, plain, nodes, tm
     summary = extract(
         films,
         target,
-        backbone=load_slow_tiny,
+        backbone=partial(load_slow_tiny_together, together, 2),
         workers=1,
         cluster=Cluster(),
         progress=kill,
