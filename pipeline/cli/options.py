@@ -90,7 +90,7 @@ PATH = UserPath()
 INPUT = UserPath(or_address=True)
 """A run, a cache or a checkpoint: a path, or `hf://user/name[@revision][/file]`."""
 
-DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..., mps"
 device = click.option("--device", default="auto", help=DEVICES)
 
 devices = click.option(
