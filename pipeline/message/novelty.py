@@ -157,7 +157,10 @@ def _flat(features: NDArray[Any], dtype: type[np.floating[Any]]) -> Floats:
 
 def _squares(rows: Floats) -> NDArray[np.float64]:
     """Return the squared length of each row, (n,), computed in float64."""
-    blocks = [(block.astype(np.float64) ** 2).sum(1) for _, block in clip_blocks(rows, numbers=SQUARED_NUMBERS)]
+    blocks = [
+        (block.astype(np.float64) ** 2).sum(1)
+        for _, block in clip_blocks(rows, numbers=SQUARED_NUMBERS)
+    ]
     return np.concatenate(blocks)
 
 
