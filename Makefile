@@ -1,4 +1,4 @@
-# make demo    raw video to messages, on clips that it makes itself (110 s, after the install)
+# make demo    raw video to messages, on clips that it makes itself (80 s, after the install)
 # make setup   the command, in a virtual environment (.venv)
 # make test    the tests (about 7 minutes on two cores)
 # make lint    ruff, mypy and import-linter

@@ -8,7 +8,7 @@ file is all it takes. Other packages add backbones through the entry point group
 
 from backbones import downloads, hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess
-from backbones.devices import has_bfloat16, resolve_device
+from backbones.devices import has_bfloat16, resolve_device, resolve_devices
 from backbones.errors import BackboneError, BackboneValueError, GpuError, machine_error
 from backbones.outputs import MAPS, Maps, Output, Outputs, steps_of
 from backbones.precision import cpu_matmul_setting, fast_float32
@@ -48,6 +48,7 @@ __all__ = [
     "machine_error",
     "refuse_impossible",
     "resolve_device",
+    "resolve_devices",
     "steps_of",
     "weights",
 ]

@@ -44,6 +44,39 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_devices(names: str) -> list[str]:
+    """Return the names of the devices that a name stands for, each for `resolve_device`.
+
+    Args:
+        names: the name of a device, `cuda:all`, which is every GPU, or several, parted by commas.
+
+    Raises:
+        BackboneValueError: as for `resolve_device`; or devices of several kinds, on which features
+            are not the same.
+        BackboneError: as for `resolve_device`.
+    """
+    import torch
+
+    found: list[str] = []
+    for name in names.split(","):
+        if name == "cuda:all":
+            if not torch.cuda.is_available():
+                raise BackboneError(
+                    f"device {name!r} was asked for, but torch sees no CUDA GPU here"
+                )
+            found += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        else:
+            resolve_device(name)
+            found.append(name)
+    kinds = {resolve_device(name).type for name in found}
+    if len(kinds) > 1:
+        raise BackboneValueError(
+            f"devices {names!r}: the features of a cache are made on devices of one kind, not of "
+            f"{' and '.join(sorted(kinds))}"
+        )
+    return found
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a GPU computes in bfloat16 (Ampere and later).
 

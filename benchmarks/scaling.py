@@ -31,6 +31,7 @@ from data.video import Limits, Sampling
 from pipeline.console import print_table
 from pipeline.extraction.actors import Actors
 from pipeline.extraction.extractor import ClipOutcome, ExtractorSettings, Report
+from pipeline.extraction.hosts import RayHosts
 from pipeline.extraction.stages import ExtractionJournal
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -85,7 +86,7 @@ class SleepingActor:
 
 
 def imitated_ray(target: Path, actors: int, rate: float, shape: tuple[int, int]) -> Any:
-    """Return what `Actors` uses of Ray, with one node for each eight actors."""
+    """Return what `RayHosts` uses of Ray, with one node for each eight actors."""
     made: list[SleepingActor] = []
 
     def make(*_: Any, **__: Any) -> SleepingActor:
@@ -137,8 +138,9 @@ def driver(clips: Sequence[Clip], actors: int, rate: float, shape: tuple[int, in
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "c.h5"
         ray = imitated_ray(target, actors, rate, shape)
+        hosts = RayHosts(ray, lambda: None, settings, gpus=1, cores=None)  # type: ignore[arg-type,return-value]
         with (
-            Actors(ray, lambda: None, settings, gpus=1, cores=None) as fleet,  # type: ignore[arg-type,return-value]
+            Actors(hosts, settings) as fleet,
             JoinedStore(target, **MADE) as store,
         ):
             fleet.describe()

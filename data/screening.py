@@ -24,18 +24,16 @@ import math
 import os
 import signal
 import stat
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from socket import socketpair
 from typing import BinaryIO
 
 from data.errors import HeliographError
 from data.files import make_folder, open_regular, version_of
-from data.processes import end_with_parent
+from data.processes import Child, parent
 
 SECONDS = 60.0
 """How long a file may take, unless the caller knows better."""
@@ -198,30 +196,12 @@ class _Reader:
     def __init__(self, checker: str, seconds: float, memory_bytes: int) -> None:
         self.seconds, self.memory_bytes = seconds, memory_bytes
         self.is_alive = True
-        ours, theirs = socketpair()
-        lifeline, self._lifeline = os.pipe()
-        self._connection = Connection(ours.detach())
-        command = [sys.executable, "-P", "-m", "data.screening", checker]
-        command += [str(seconds), str(memory_bytes), str(theirs.fileno()), str(lifeline)]
-        root = str(Path(__file__).resolve().parents[1])
-        inherited = os.environ.get("PYTHONPATH")
         # One thread: the buffers of many would count against the limit of memory.
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
-        path = os.pathsep.join([root, *([inherited] if inherited else [])])
+        words = (checker, seconds, memory_bytes)
         try:
-            with theirs, open(lifeline, "rb"):
-                self._process = subprocess.Popen(
-                    command,
-                    pass_fds=(theirs.fileno(), lifeline),
-                    env=os.environ | threads | {"PYTHONPATH": path},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+            self._child = Child("data.screening", *words, environment=threads)
         except OSError as error:
-            self._connection.close()
-            os.close(self._lifeline)
             raise HeliographError(
                 f"the process that reads files from elsewhere cannot be started: {error}"
             ) from error
@@ -229,17 +209,17 @@ class _Reader:
     def __enter__(self) -> _Reader:
         if self._receive(_START_SECONDS) != "ready":
             how = self._ending()
-            self._close()
+            self._child.close()
             raise HeliographError(f"the process that reads files from elsewhere {how} at its start")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
+        self._child.close()
 
     def read(self, path: Path) -> _Answer:
         """Return what became of a file; afterwards `is_alive` is False if it ended the process."""
         try:
-            self._connection.send_bytes(os.fsencode(path))
+            self._child.connection.send_bytes(os.fsencode(path))
             answer = self._receive(self.seconds)
         except TimeoutError:
             self.is_alive = False
@@ -259,30 +239,17 @@ class _Reader:
             TimeoutError: It takes longer.
         """
         try:
-            if not self._connection.poll(seconds):
+            if not self._child.connection.poll(seconds):
                 raise TimeoutError
-            return self._connection.recv_bytes(_ANSWER_BYTES).decode()
+            return self._child.connection.recv_bytes(_ANSWER_BYTES).decode()
         except EOFError:
             return None
 
     def _ending(self) -> str:
         """Return how the process has ended, in words."""
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "closed its connection"
-        if code in (-signal.SIGALRM, -signal.SIGXCPU):
+        if self._child.end_code() in (-signal.SIGALRM, -signal.SIGXCPU):
             return f"took more than {self.seconds:.0f} seconds"
-        if code < 0:
-            return f"crashed (signal {-code}, {signal.Signals(-code).name})"
-        return f"ended (exit code {code})"
-
-    def _close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._connection.close()
-        os.close(self._lifeline)
+        return self._child.ending()
 
 
 def _serve(checker: str, seconds: float, memory_bytes: int, connection: Connection) -> None:
@@ -340,5 +307,5 @@ def _address_space() -> int:
 
 
 if __name__ == "__main__":
-    end_with_parent(int(sys.argv[5]))
-    _serve(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), Connection(int(sys.argv[4])))
+    to_parent = parent()
+    _serve(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), to_parent)

@@ -159,14 +159,16 @@ def install(folder: Path, extras: list[str], pair: list[str], index: str) -> Non
     python = folder / "bin" / "python"
     if not python.exists():
         run([sys.executable, "-m", "venv", str(folder)], "No virtual environment could be made.")
+    # Python compiles a module when it is first used; an installer would compile 200 MB of others.
+    # Tests start processes with little time, in which nothing should be left to compile.
     if uv := shutil.which("uv"):
         installer = [uv, "pip", "install", "--quiet", "--python", str(python)]
         pins = ["--constraint", str(CONSTRAINTS), "--build-constraint", str(CONSTRAINTS)]
+        if "test" in extras:
+            installer.append("--compile-bytecode")
     else:
         installer = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         if "test" not in extras:
-            # Python compiles a module when it is first used; pip would compile 200 MB of others.
-            # Tests start processes with little time, in which nothing should be left to compile.
             installer.append("--no-compile")
         pins = ["--constraint", str(CONSTRAINTS)]
     if pair:

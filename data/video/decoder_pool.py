@@ -22,23 +22,20 @@ import mmap
 import os
 import queue
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from socket import socketpair
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from data.errors import HeliographError
 from data.files import Address, HashedFile, Version
+from data.processes import Child
 from data.remote import Fetcher, RemoteError, Stopped, look_up
 from data.video.frames import FrameBatch, Frames, Limits, VideoError
 from data.video.info import VideoInfo
@@ -186,27 +183,15 @@ class _Worker:
     """A worker process, as this process sees it."""
 
     def __init__(self, threads: int):
-        parent_end, worker_end = socketpair()
         self.shared = _shared_memory()
-        lifeline_end, self.lifeline = os.pipe()
-        descriptors = (worker_end.fileno(), self.shared, lifeline_end)
-        command = [sys.executable, "-P", "-m", "data.video.decoder_worker"]
-        command += [str(number) for number in (*descriptors, threads)]
-        root = str(Path(__file__).resolve().parents[2])
-        inherited = os.environ.get("PYTHONPATH")
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([root, *([inherited] if inherited else [])])
-        }
-        with worker_end, open(lifeline_end, "rb"):
-            self.process = subprocess.Popen(
-                command,
-                pass_fds=descriptors,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self.connection = Connection(parent_end.detach())
+        self.child = Child(
+            "data.video.decoder_worker",
+            self.shared,
+            threads,
+            descriptors=[self.shared],
+            is_heard=True,
+        )
+        self.process, self.connection = self.child.process, self.child.connection
         self.view: mmap.mmap | None = None
         self.job: Job | ProbeJob | None = None
         self.started = 0.0
@@ -308,26 +293,15 @@ class _Worker:
 
     def exit_reason(self) -> str:
         """Return how the process ended, in words."""
-        try:
-            code = self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "the decoder closed its connection"
-        if code == -signal.SIGKILL:
+        if self.child.end_code() == -signal.SIGKILL:
             return KILLED
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f"the decoder crashed (signal {-code}, {name})"
-        return f"the decoder ended (exit code {code})"
+        return f"the decoder {self.child.ending()}"
 
     def close(self) -> None:
         """Kill the process and release its memory."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.connection.close()
-        for descriptor in (self.shared, self.lifeline):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        self.child.close()
+        with contextlib.suppress(OSError):
+            os.close(self.shared)
 
 
 def _renamed(outcome: Outcome, job: Job | ProbeJob) -> Outcome:

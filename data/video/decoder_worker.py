@@ -14,7 +14,7 @@ import numpy as np
 
 from data.errors import HeliographError
 from data.files import HashedFile, hash_file
-from data.processes import end_with_parent
+from data.processes import parent
 from data.video.decoder_pool import Job, ProbeJob, WindowsJob
 from data.video.frames import FrameBatch, Frames, Limits, VideoError
 from data.video.info import VideoInfo
@@ -167,7 +167,6 @@ def _limit_memory(limits: Limits) -> None:
 
 
 if __name__ == "__main__":
-    connection_fd, memory_fd, lifeline_fd, thread_count = map(int, sys.argv[1:])
-    end_with_parent(lifeline_fd)
+    to_parent = parent()
     _be_silent()
-    serve_jobs(Connection(connection_fd), memory_fd, thread_count)
+    serve_jobs(to_parent, *map(int, sys.argv[1:]))

@@ -19,6 +19,7 @@ from pipeline.cli.options import (
     as_json,
     batch,
     completed_by,
+    devices,
     examples,
     model_options,
     pool,
@@ -138,7 +139,7 @@ class DecoderName(click.ParamType):
 )
 @workers
 @batch
-@model_options
+@partial(model_options, device=devices)
 @reading_limits
 @as_json
 def extract(
@@ -196,6 +197,17 @@ def extract(
     for folder in clips:
         if (manifest := folder / "manifest.jsonl").is_file():
             log(f"{folder} is read as a folder, without labels: {manifest} has them")
+    several = [] if cluster else backbones.resolve_devices(where["device"])
+    if len(several) > 1:
+        if join or cut:
+            raise click.UsageError(
+                f"--device {where['device']} shares the clips itself, and cuts no windows: leave "
+                f"{'--join' if join else '--every'} out, or run a process for each device with "
+                "--join"
+            )
+        del where["device"]
+    elif several:
+        where["device"] = several[0]
     load = partial(
         backbones.load, backbone, preprocess=preprocess, precision=precision, output=pool, **where
     )
@@ -214,6 +226,7 @@ def extract(
             join=join,
             retry_failed=retry_failed,
             cluster=cluster,
+            devices=",".join(several) if len(several) > 1 else None,
             workers=workers,
             batch=batch,
             progress=progress_callback(bar),

@@ -94,6 +94,13 @@ INPUT = UserPath(or_address=True)
 DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
 device = click.option("--device", default="auto", help=DEVICES)
 
+devices = click.option(
+    "--device",
+    default="auto",
+    help=f"{DEVICES}; cuda:all, or several parted by commas: each has a process, and they share "
+    "the clips and the --workers.",
+)
+
 JSON = "Print JSON, for other programs."
 as_json = click.option("--json", "as_json", is_flag=True, help=JSON)
 
@@ -132,8 +139,10 @@ pool = click.option(
 )
 
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of every command that runs a backbone."""
+def model_options(
+    command: Callable[..., Any], device: Callable[..., Any] = device
+) -> Callable[..., Any]:
+    """Add the options of every command that runs a backbone, on a `device`."""
     for option in (
         hub_dir,
         click.option(

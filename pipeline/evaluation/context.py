@@ -84,6 +84,14 @@ class EvaluationContext:
             caches=examples.caches,
         )
 
+    def generators(self, *key: int) -> list[np.random.Generator]:
+        """Return one for each seed; what it draws does not depend on which other seeds there are.
+
+        Args:
+            key: Other numbers give other draws.
+        """
+        return [np.random.default_rng([*key, seed]) for seed in self.seeds]
+
     @cached_property
     def game(self) -> Game:
         """The game of the run."""

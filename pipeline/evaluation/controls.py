@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,10 +52,10 @@ def _train(context: EvaluationContext, name: str) -> dict[str, Any]:
         Adam(senders.values(), lr=SENDER_RATE),
         Adam(receivers.values(), lr=RECEIVER_RATE),
     )
-    rng, count = np.random.default_rng(0), context.rounds_per_step(ROUNDS)
+    generators, count = context.generators(), context.rounds_per_step(ROUNDS)
     train = [split.train for split in context.splits]
     for _ in range(STEPS):
-        rounds = game.sample(rng, train, count, context.table).tensors()
+        rounds = game.sample(generators, train, count, context.table).tensors()
         messages = send(senders, windows.gather(rounds.described), windows)
         predicted = game.predict(receivers, messages, rounds, receiver_windows)
         loss = game.round_losses(predicted, rounds).sum()

@@ -38,18 +38,18 @@ def score_fresh_receivers(context: MessageContext, *, seed: int = 0) -> dict[str
         paired difference; `trained_minus_fresh` by how much the receivers that the run kept do
         better.
     """
-    rng = np.random.default_rng(seed)
     train = [split.train for split in context.splits]
-    true = list(context.tokens)
+    true, generators = list(context.tokens), context.generators(seed)
     permuted = []
-    for tokens, clips in zip(true, train, strict=True):
+    for tokens, clips, rng in zip(true, train, generators, strict=True):
         other = tokens.copy()
         other[clips] = tokens[rng.permutation(clips)]
         permuted.append(other)
     windows = context.projected_windows
     messages = one_hot_tokens(np.stack([*true, *permuted]), context.config.vocab)
     with one_thread():
-        stack = _train(context, messages, [*train, *train], windows and windows.repeated(2), rng)
+        both = windows and windows.repeated(2)
+        stack = _train(context, messages, train * 2, both, generators * 2)
     fresh, control = (
         _score(context, {name: value[start:] for name, value in stack.items()}, windows)
         for start in (0, len(train))
@@ -73,11 +73,10 @@ def score_messages(context: MessageContext, tokens: Numbers, *, seed: int = 0) -
             `vocab` is silence.
         seed: Of the random numbers.
     """
-    rng = np.random.default_rng(seed)
-    windows = context.projected_windows
+    windows, train = context.projected_windows, [split.train for split in context.splits]
     messages = one_hot_tokens(tokens, context.config.vocab)
     with one_thread():
-        stack = _train(context, messages, [split.train for split in context.splits], windows, rng)
+        stack = _train(context, messages, train, windows, context.generators(seed))
     return _score(context, stack, windows, tokens)
 
 
@@ -107,7 +106,7 @@ def _train(
     messages: Tensor,
     train: list[Numbers],
     windows: AgentWindows | None,
-    rng: np.random.Generator,
+    generators: list[np.random.Generator],
 ) -> Stack:
     """Train receivers of L lists of messages (L, N, size): a stack with axes (L, RECEIVERS)."""
     game, count = context.game, context.rounds_per_step(ROUNDS)
@@ -118,7 +117,7 @@ def _train(
     adam = Adam(stack.values(), lr=LEARNING_RATE)
     lists = np.arange(len(messages))[:, None]
     for _ in range(STEPS):
-        rounds = game.sample(rng, train, count, context.table).tensors()
+        rounds = game.sample(generators, train, count, context.table).tensors()
         predicted = game.predict(stack, messages[lists, rounds.described], rounds, windows)
         loss = game.round_losses(predicted, rounds).sum()
         (loss / count).backward()

@@ -38,15 +38,15 @@ def score_game(
     Returns:
         `kept_receiver`, `baselines` and `game`, as `docs/metrics_json.md` describes them.
     """
-    rng, shown = np.random.default_rng(seed), frames or {}
+    generators, shown = context.generators(seed), frames or {}
     game, properties = context.game, context.game.scored_properties
     tokens = [context.tokens[n, clips] for n, clips in enumerate(context.tests)]
     answers = _answers(context, tokens)
     kept = context.score_answers(answers)
-    null = np.array([_permuted_accuracy(context, answers, rng) for _ in range(permutations)])
+    null = np.array([_permuted_accuracy(context, answers, generators) for _ in range(permutations)])
     low, high = np.quantile(null, [0.025, 0.975])
     drops = [
-        (kept - _permuted_position(context, tokens, position, rng)).to_json(-1)
+        (kept - _permuted_position(context, tokens, position, generators)).to_json(-1)
         for position in range(context.tokens.shape[2])
     ]
     return {
@@ -85,24 +85,27 @@ def answer_clips(context: MessageContext, number: int, tokens: Tokens, clips: To
 
 
 def _permuted_accuracy(
-    context: MessageContext, answers: list[Answers], rng: np.random.Generator
+    context: MessageContext, answers: list[Answers], generators: list[np.random.Generator]
 ) -> float:
     """Return the mean accuracy over seeds if clips had each other's messages."""
     accuracies = [
         context.game.accuracy(of_seed.reordered(rng.permutation(len(clips))), context.table, clips)
-        for of_seed, clips in zip(answers, context.tests, strict=True)
+        for of_seed, clips, rng in zip(answers, context.tests, generators, strict=True)
     ]
     return float(np.nanmean([accuracy.together for accuracy in accuracies]))
 
 
 def _permuted_position(
-    context: MessageContext, tokens: list[Tokens], position: int, rng: np.random.Generator
+    context: MessageContext,
+    tokens: list[Tokens],
+    position: int,
+    generators: list[np.random.Generator],
 ) -> Scores:
     """Score messages with the symbols of one position permuted across test clips."""
     draws = []
     for _ in range(DRAWS):
         changed = [of_seed.copy() for of_seed in tokens]
-        for of_seed in changed:
+        for of_seed, rng in zip(changed, generators, strict=True):
             of_seed[:, position] = rng.permutation(of_seed[:, position])
         draws.append(context.score_answers(_answers(context, changed)))
     return Scores(

@@ -32,6 +32,8 @@ from pipeline.metrics import bin_property, mutual_information, p_value
 Numbers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Change = Callable[[int, Numbers], Numbers]
+"""Of a seed, by its place in the run, and its messages (n, positions): (draws, n, positions)."""
 
 MAX_CLIPS = 80
 """Of more test clips, this many are drawn with a fixed seed."""
@@ -110,13 +112,13 @@ def intervene(context: MessageContext, *, draws: int = 100, seed: int = 0) -> di
             null of the p-value.
         seed: Of the random numbers.
     """
-    rng = np.random.default_rng(seed)
     clips = context.some_test_clips(MAX_CLIPS)
     scorer = PairScorer(context.objects, clips)
     seeds = [
         _intervene_on_seed(context, number, own, scorer.objects[own], draws, rng)
-        for number, own in enumerate(clips)
+        for number, (own, rng) in enumerate(zip(clips, context.generators(seed), strict=True))
     ]
+    rng = np.random.default_rng(seed)  # of permuted properties, the same for all seeds
     before = scorer.score([own.intact for own in seeds])
     carried = carried_properties(context)
     properties = context.config.properties
@@ -287,11 +289,11 @@ def score_kept_receivers(context: MessageContext) -> dict[str, Any]:
 def silence_agents(context: MessageContext) -> list[dict[str, Any]]:
     """Return the drop of accuracy when an agent's part of the message is zeros, of each agent."""
 
-    def silencer(agent: int) -> Callable[[Numbers], Numbers]:
+    def silencer(agent: int) -> Change:
         silent = np.array([owner == agent for owner, _ in context.positions])
-        return lambda messages: np.where(silent, context.config.vocab, messages)[None]
+        return lambda _, messages: np.where(silent, context.config.vocab, messages)[None]
 
-    intact = _score_changed(context, lambda messages: messages[None])
+    intact = _score_changed(context, lambda _, messages: messages[None])
     return [
         (intact - _score_changed(context, silencer(agent))).by_property(context.config.properties)
         for agent in range(context.config.agents)
@@ -304,12 +306,11 @@ def add_noise(context: MessageContext, *, draws: int = 5, seed: int = 0) -> dict
     With probability p it is drawn from the whole vocabulary, so it stays as it was in
     1 / vocabulary of those cases. `accuracy` has an entry for each probability.
     """
-    rng = np.random.default_rng(seed)
-    vocab = context.config.vocab
+    vocab, generators = context.config.vocab, context.generators(seed)
 
-    def noise(probability: float) -> Callable[[Numbers], Numbers]:
-        def change(messages: Numbers) -> Numbers:
-            shape = (draws, *messages.shape)
+    def noise(probability: float) -> Change:
+        def change(number: int, messages: Numbers) -> Numbers:
+            rng, shape = generators[number], (draws, *messages.shape)
             random = rng.integers(vocab, size=shape)
             return np.where(rng.random(shape) < probability, random, messages)
 
@@ -322,14 +323,14 @@ def add_noise(context: MessageContext, *, draws: int = 5, seed: int = 0) -> dict
     }
 
 
-def _score_changed(context: MessageContext, change: Callable[[Numbers], Numbers]) -> Scores:
-    """Return accuracies when receivers read `change(messages)` (draws, n, positions)."""
+def _score_changed(context: MessageContext, change: Change) -> Scores:
+    """Return accuracies when receivers read what messages are changed into."""
     clips = context.some_test_clips(MAX_CLIPS)
     answers = [
         np.concatenate(
             [
                 compare_clips(context.receiver(number), messages, context.config.vocab)
-                for messages in change(context.tokens[number, own])
+                for messages in change(number, context.tokens[number, own])
             ]
         )
         for number, own in enumerate(clips)

@@ -1,33 +1,32 @@
-"""Extraction by actors on the nodes of a Ray cluster, as their driver sees it.
+"""Extraction by actors, on the nodes of a Ray cluster or for each device, as their driver sees it.
 
-Each actor is an `Extractor`, with a backbone and decoders of its own, on a node where it stays. The
+Each actor is an `Extractor`, with a backbone and decoders of its own, where it stays (`Hosts`). The
 driver takes clips from the store, which it shares with its actors, and hands them out a few at a
 time: what an actor had that is lost, and is in no shard, goes to another one. Frames and features
-never pass through Ray. A node that joins gets actors, too.
+never pass through the driver. A node that joins gets actors, too, and so does one that lost them.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
-from backbones import Backbone
 from data.cache import JoinedStore
 from data.clips import Clip
 from data.errors import HeliographError
 from data.files import absolute, path_of
 from data.wording import counted
-from pipeline.cluster import Room, has_gpus, rooms
+from pipeline.cluster import Room
 from pipeline.console import log
-from pipeline.extraction.extractor import ClipOutcome, Extractor, ExtractorSettings, Report
+from pipeline.extraction.extractor import ClipOutcome, ExtractorSettings, Report
+from pipeline.extraction.hosts import ActorLostError, Hosts
 from pipeline.extraction.stages import ExtractionJournal
 
-MAX_CORES = 16  # of an actor
 GPU_BATCH = 32  # clips in one pass of a GPU, where that is not known
 AHEAD_SECONDS = 2  # of work that an actor has waiting
 POLL_SECONDS = 0.2
@@ -62,26 +61,9 @@ class _Actor:
 class Actors:
     """The actors of one extraction; use it in a `with` block, which ends them."""
 
-    def __init__(
-        self,
-        ray: Any,
-        load: Callable[[], Backbone],
-        settings: ExtractorSettings,
-        *,
-        gpus: float,
-        cores: int | None,
-    ) -> None:
-        """Start nothing yet.
-
-        Args:
-            ray: the package, connected to the cluster.
-            load: gives the backbone, in each actor.
-            settings: of the extraction.
-            gpus: what each gets of a GPU.
-            cores: what each gets of its node; None: what there is, 16 at most.
-        """
-        self._ray, self._load, self._settings = ray, load, settings
-        self._gpus, self._cores = gpus, cores
+    def __init__(self, hosts: Hosts, settings: ExtractorSettings) -> None:
+        """Start nothing yet."""
+        self._hosts, self._settings = hosts, settings
         self._actors: list[_Actor] = []
         self._scanned = 0.0
         self._again: list[Clip] = []  # clips that were lost
@@ -101,14 +83,13 @@ class Actors:
     ) -> None:
         """End the actors."""
         for actor in self._actors:
-            with suppress(Exception):
-                self._ray.kill(actor.handle)
+            self._hosts.end(actor.handle)
 
     def describe(self) -> tuple[dict[str, Any], tuple[int, int]]:
         """Start the actors; return what the first that is ready says of itself.
 
         Raises:
-            HeliographError: the cluster has no room for an actor, or the backbone cannot be had.
+            HeliographError: there is no room for an actor, or the backbone cannot be had.
         """
         began, said = time.monotonic(), False
         while True:
@@ -120,7 +101,8 @@ class Actors:
                     return described
             if not said and time.monotonic() - began > PATIENCE_SECONDS:
                 said = True
-                log(f"waiting for the Ray cluster to start {counted(len(self._actors), 'actor')}")
+                actors = counted(len(self._actors), "actor")
+                log(f"waiting for {self._hosts.name} to start {actors}")
 
     def run(self, store: JoinedStore, clips: Sequence[Clip], journal: ExtractionJournal) -> None:
         """Extract clips, until all are done or failed; after Ctrl-C those that are begun.
@@ -162,7 +144,7 @@ class Actors:
                 return
             for actor in working:
                 if actor.call is None:
-                    actor.call = actor.handle.exchange.remote([], stop=True)
+                    actor.call = self._hosts.ask(actor.handle, "exchange", [], stop=True)
             for actor in self._ready():
                 with suppress(HeliographError):
                     self._receive(actor)
@@ -185,22 +167,14 @@ class Actors:
         """
         if self._scanned and time.monotonic() - self._scanned < SCAN_SECONDS:
             return
-        first, self._scanned = not self._scanned, time.monotonic()
+        self._scanned = time.monotonic()
         taken = Counter(actor.room for actor in self._actors)
-        if first and not has_gpus(self._ray, self._gpus):
-            self._gpus = 0
-        found = rooms(self._ray, self._gpus, self._cores, MAX_CORES)
-        if first and not found:
-            raise HeliographError(
-                f"no node of the Ray cluster has {self._cores or 1} cores: ask for fewer --workers"
-            )
-        for room in found:
+        for room in self._hosts.rooms():
             if taken[room]:
                 taken[room] -= 1
                 continue
-            make = self._ray.remote(Extractor).options(**room.options(self._ray))
-            handle = make.remote(self._load, self._settings, cores=room.whole_cores, node=room.node)
-            self._actors.append(_Actor(handle, room, handle.describe.remote()))
+            handle = self._hosts.start(room)
+            self._actors.append(_Actor(handle, room, self._hosts.ask(handle, "describe")))
 
     def _ready(self) -> Iterator[_Actor]:
         """Yield the actors that have answered, after a moment at most."""
@@ -208,20 +182,18 @@ class Actors:
         if not calls:  # no node has room now
             time.sleep(POLL_SECONDS)
             return
-        ready, _ = self._ray.wait(list(calls), num_returns=len(calls), timeout=POLL_SECONDS)
-        yield from (calls[call] for call in ready)
+        yield from (calls[call] for call in self._hosts.answered(list(calls), POLL_SECONDS))
 
     def _answer(self, actor: _Actor) -> Any:
         """Return what an actor answers; None if it is lost."""
-        errors = self._ray.exceptions
         try:
-            return self._ray.get(actor.call)
-        except errors.RayTaskError as error:
-            actor.call, actor.stage = None, "ended"
-            raise (error.cause if isinstance(error.cause, HeliographError) else error) from None
-        except errors.RayError as error:
+            return self._hosts.answer(actor.call)
+        except ActorLostError as error:
             self._lose(actor, error)
             return None
+        except Exception:
+            actor.call, actor.stage = None, "ended"
+            raise
 
     def _lose(self, actor: _Actor, error: Exception) -> None:
         """Let others do the clips of an actor that are in no shard.
@@ -229,8 +201,7 @@ class Actors:
         Raises:
             HeliographError: actors have died too often.
         """
-        with suppress(Exception):
-            self._ray.kill(actor.handle)
+        self._hosts.end(actor.handle)
         self._actors.remove(actor)
         self._seconds[0] += actor.waited_seconds
         self._seconds[1] += actor.blocked_seconds
@@ -288,15 +259,17 @@ class Actors:
         actor.asked = time.monotonic()
         if actor.stage in ("load", "ended") and self._is_more_to_hand_out:
             actor.stage = "begin"
-            actor.call = actor.handle.begin.remote(self._store.target.absolute(), self._seen)
+            target = self._store.target.absolute()
+            actor.call = self._hosts.ask(actor.handle, "begin", target, self._seen)
         elif actor.stage in ("begin", "work"):
             clips = self._take(self._share(actor))
             actor.clips |= {clip.id: clip for clip in clips}
             sent = [replace(clip, path=path_of(absolute(clip.path))) for clip in clips]
             actor.stage = "work" if self._is_more_to_hand_out else "last"
-            actor.call = actor.handle.exchange.remote(sent, last=actor.stage == "last")
+            last = actor.stage == "last"
+            actor.call = self._hosts.ask(actor.handle, "exchange", sent, last=last)
         elif actor.stage == "last":
-            actor.call = actor.handle.exchange.remote([])
+            actor.call = self._hosts.ask(actor.handle, "exchange", [])
 
     def _share(self, actor: _Actor) -> int:
         """Return how many clips an actor is to get now: few at the end, so that all end at once."""

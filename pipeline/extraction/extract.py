@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 import backbones
-from backbones import Backbone
+from backbones import Backbone, resolve_devices
 from data.cache import JoinedStore, ShardStore, describe_changes
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
@@ -29,6 +29,7 @@ from pipeline.cluster import Cluster
 from pipeline.console import some_clips
 from pipeline.extraction.actors import Actors
 from pipeline.extraction.extractor import ExtractorSettings
+from pipeline.extraction.hosts import DeviceHosts, Hosts, RayHosts
 from pipeline.extraction.stages import ExtractionJournal, JobSource, made_with, run_stages
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -44,7 +45,7 @@ def extract(
     clips: Sequence[Clip] | Sequence[Path | str] | Path | str,
     out: Path | str,
     *,
-    backbone: Backbone | Callable[[], Backbone] | str = "dinov2_vits14",
+    backbone: Backbone | Callable[..., Backbone] | str = "dinov2_vits14",
     sampling: Sampling | int = 8,
     windows: Windows | None = None,
     part: tuple[int, int] | None = None,
@@ -58,6 +59,7 @@ def extract(
     retry_failed: bool = False,
     repair: Mapping[str, str] | None = None,
     cluster: Cluster | None = None,
+    devices: str | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
 ) -> ExtractionSummary:
     """Add the features of clips to the cache `out`, which keeps those that it has.
@@ -95,6 +97,9 @@ def extract(
             were made from; what is not damaged stays.
         cluster: of Ray, on whose nodes the clips are extracted; each actor there loads the backbone
             and has `workers` cores. Clips and `out` are in folders that all nodes share.
+        devices: on which the clips are extracted: the name of one, `cuda:all` for every GPU of the
+            machine, or several, parted by commas. Several have a process each, and share the
+            workers; `backbone` is then called there, with its `device`. None: where it is loaded.
         progress: called after every clip, one call at a time, from several threads.
 
     Returns:
@@ -118,18 +123,26 @@ def extract(
     if isinstance(backbone, str):
         backbone = partial(backbones.load, backbone)
     target = Path(out)
-    if (join or cluster) and repair:
+    names = [] if devices is None else resolve_devices(devices)
+    has_actors = cluster is not None or len(names) > 1
+    if has_actors and isinstance(backbone, Backbone):
+        raise InvalidValueError(
+            "each actor loads the backbone: give its name, or a function that loads it"
+        )
+    if names and (cluster or isinstance(backbone, Backbone)):
+        chosen = "Ray chooses the devices" if cluster else "the backbone has its device"
+        raise InvalidValueError(f"{chosen}: leave `devices` out")
+    if (join or has_actors) and repair:
         raise InvalidValueError("processes do not join to repair a cache")
-    if cluster and windows:
-        raise InvalidValueError("the actors of a cluster do not cut windows: use `join` instead")
+    if has_actors and (windows or join):
+        raise InvalidValueError(
+            "actors share the clips themselves, and cut no windows: use `join` without them"
+        )
     summary = ExtractionSummary(target, len(clips))
     with ExitStack() as stack:
         actors: Actors | None = None
-        if cluster is not None:
-            if isinstance(backbone, Backbone):
-                raise InvalidValueError(
-                    "each actor loads the backbone: give its name, or a function that loads it"
-                )
+        if has_actors:
+            assert not isinstance(backbone, Backbone)
             shared = ExtractorSettings(
                 sampling=sampling,
                 decoder=decoder,
@@ -140,13 +153,18 @@ def extract(
                 retry_failed=retry_failed,
                 limits=Limits.in_force(),
             )
-            ray = stack.enter_context(cluster.connected())
-            actors = stack.enter_context(
-                Actors(ray, backbone, shared, gpus=cluster.gpus, cores=workers)
-            )
+            hosts: Hosts
+            if cluster is not None:
+                ray = stack.enter_context(cluster.connected())
+                hosts = RayHosts(ray, backbone, shared, gpus=cluster.gpus, cores=workers)
+            else:
+                hosts = DeviceHosts(names, backbone, shared, cores=workers)
+            actors = stack.enter_context(Actors(hosts, shared))
             made, shape = actors.describe()
         else:
-            model = backbone if isinstance(backbone, Backbone) else backbone()
+            if not isinstance(backbone, Backbone):
+                backbone = backbone(device=names[0]) if names else backbone()
+            model = backbone
             made = made_with(model, sampling, decoder, batch)
             shape = model.steps(sampling.frames), model.dim
         store = stack.enter_context(
@@ -183,7 +201,7 @@ def extract(
         store.refresh()
         clips = source.clips()
         left = store.finish(clips, journal.note_known)
-        if not (cluster and summary.interrupted):  # then nobody is at them
+        if not (has_actors and summary.interrupted):  # then nobody is at them
             summary.left_to_others = len(left)
         whole = not ((repair or join) and summary.interrupted) and not summary.left_to_others
         if whole:  # otherwise clips still to come would be dropped

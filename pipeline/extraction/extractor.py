@@ -1,4 +1,4 @@
-"""What an actor on a node of a cluster does: clips that come a few at a time.
+"""What an actor on a node of a cluster or of a device does: clips that come a few at a time.
 
 An `Extractor` has a backbone, decoder processes and a writer of shards (`JoinedStore`). The driver
 (`pipeline.extraction.actors`) hands it clips by `exchange`, and takes what became of others.
@@ -103,11 +103,13 @@ class Feed:
 class _Store(JoinedStore):
     """The store of an actor: it takes the clips that it is handed, and tells what became of each.
 
-    Its ledger says on which node that was.
+    Its ledger says where that was.
     """
 
-    def __init__(self, target: Path, outcomes: deque[ClipOutcome], node: str, **made: Any) -> None:
-        self._outcomes, self._where = outcomes, {"host": socket.gethostname(), "node": node}
+    def __init__(
+        self, target: Path, outcomes: deque[ClipOutcome], where: Mapping[str, str], **made: Any
+    ) -> None:
+        self._outcomes, self._where = outcomes, where
         super().__init__(target, **made)
 
     def offer(
@@ -136,10 +138,15 @@ class _Store(JoinedStore):
 
 
 class Extractor:
-    """Extracts clips as they are handed over; an actor of Ray is one of these."""
+    """Extracts clips as they are handed over; an actor is one of these."""
 
     def __init__(
-        self, load: Callable[[], Backbone], settings: ExtractorSettings, *, cores: int, node: str
+        self,
+        load: Callable[[], Backbone],
+        settings: ExtractorSettings,
+        *,
+        cores: int,
+        where: Mapping[str, str],
     ) -> None:
         """Do nothing yet.
 
@@ -147,9 +154,10 @@ class Extractor:
             load: gives the backbone.
             settings: of the extraction.
             cores: how many decoders there are, and how many passes run at once on a CPU.
-            node: the name of the node, for the ledger.
+            where: names of the `node` or the `device`, for the ledger, which has the `host`, too.
         """
-        self._load, self._settings, self._cores, self._node = load, settings, cores, node
+        self._load, self._settings, self._cores = load, settings, cores
+        self._where = {"host": socket.gethostname(), **where}
         self._outcomes: deque[ClipOutcome] = deque()
         self._ended = threading.Event()
         self._error: Exception | None = None
@@ -162,7 +170,7 @@ class Extractor:
         """
         torch.set_num_threads(self._cores)
         settings = self._settings
-        with _portable_errors():
+        with self._portable_errors():
             self._backbone = self._load()
             self._made = made_with(
                 self._backbone, settings.sampling, settings.decoder, settings.batch
@@ -187,11 +195,11 @@ class Extractor:
                     "folders that all nodes of the cluster share"
                 )
         settings = self._settings
-        with _portable_errors():
+        with self._portable_errors():
             store = _Store(
                 target,
                 self._outcomes,
-                self._node,
+                self._where,
                 **self._made,
                 retry_failed=settings.retry_failed,
             )
@@ -256,7 +264,7 @@ class Extractor:
                 break
         ended = self._ended.is_set()  # before the outcomes are taken
         if self._error is not None:
-            with _portable_errors():
+            with self._portable_errors():
                 raise self._error
         outcomes = []
         while self._outcomes:
@@ -269,6 +277,17 @@ class Extractor:
             ended=ended,
         )
 
+    @contextmanager
+    def _portable_errors(self) -> Iterator[None]:
+        """Raise an error of which another process can make the same, with where it was."""
+        try:
+            yield
+        except Exception as error:
+            found = machine_error(error) or error
+            if isinstance(found, HeliographError):
+                raise portable(found, self._where.get("device", self._where["host"])) from None
+            raise
+
 
 @contextmanager
 def _closed_on_error(store: JoinedStore) -> Iterator[None]:
@@ -276,16 +295,4 @@ def _closed_on_error(store: JoinedStore) -> Iterator[None]:
         yield
     except BaseException:
         store.close()
-        raise
-
-
-@contextmanager
-def _portable_errors() -> Iterator[None]:
-    """Raise an error of which another process can make the same, with the name of this host."""
-    try:
-        yield
-    except Exception as error:
-        found = machine_error(error) or error
-        if isinstance(found, HeliographError):
-            raise portable(found, socket.gethostname()) from None
         raise

@@ -155,9 +155,20 @@ class Game(ABC):
 
     @abstractmethod
     def sample(
-        self, rng: np.random.Generator, clips: Sequence[Clips], count: int, table: ClipTable
+        self,
+        generators: Sequence[np.random.Generator],
+        clips: Sequence[Clips],
+        count: int,
+        table: ClipTable,
     ) -> Rounds:
-        """Draw `count` rounds from each of several lists of clips: axes (lists, ...)."""
+        """Draw `count` rounds from each of several lists of clips: axes (lists, ...).
+
+        Args:
+            generators: One for each list.
+            clips: The lists.
+            count: Of rounds from each.
+            table: Of all clips.
+        """
 
     @abstractmethod
     def obstacles(self, table: ClipTable, clips: Clips) -> list[str]:

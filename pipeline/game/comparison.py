@@ -145,10 +145,15 @@ class ComparisonGame(Game):
         return self._rounds(*draw_pairs(generator, clips, count), 1, table)
 
     def sample(
-        self, rng: np.random.Generator, clips: Sequence[Clips], count: int, table: ClipTable
+        self,
+        generators: Sequence[np.random.Generator],
+        clips: Sequence[Clips],
+        count: int,
+        table: ClipTable,
     ) -> Rounds:
         """Draw `count` pairs from each list of clips; a clip paired with itself does not count."""
-        a, b = (np.stack([rng.choice(part, count) for part in clips]) for _ in range(2))
+        lists = list(zip(generators, clips, strict=True))
+        a, b = (np.stack([rng.choice(part, count) for rng, part in lists]) for _ in range(2))
         return self._rounds(a, b, 1, table)
 
     def _rounds(self, a: Clips, b: Clips, pairings: int, table: ClipTable) -> Rounds:

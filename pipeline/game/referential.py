@@ -173,10 +173,15 @@ class ReferentialGame(Game):
         return self._rounds(generator, clips, count, table)
 
     def sample(
-        self, rng: np.random.Generator, clips: Sequence[Clips], count: int, table: ClipTable
+        self,
+        generators: Sequence[np.random.Generator],
+        clips: Sequence[Clips],
+        count: int,
+        table: ClipTable,
     ) -> Rounds:
         """Draw `count` rounds from each list of clips."""
-        drawn = [self._rounds(rng, part, count, table).arrays for part in clips]
+        lists = zip(generators, clips, strict=True)
+        drawn = [self._rounds(rng, part, count, table).arrays for rng, part in lists]
         return Rounds(*map(np.stack, zip(*drawn, strict=True)))
 
     def _rounds(

@@ -91,12 +91,16 @@ class NoveltyDetector:
         self.cache = cache
         self.clips = [clips[clip] for clip in kept.tolist()]
         self._dtype = _dtype_for(features)
-        self._training = _flat(features[kept], self._dtype)
+        self._training = features[kept]
+        self._centred = _flat(self._training, self._dtype)
+        self._centre = self._centred.mean(0)
+        self._centred -= self._centre  # about it float32 is exact enough
+        self._squares = _squares(self._centred)
         names = np.asarray(objects)[kept]
         nearest = np.empty(len(names))
         for start in range(0, len(names), CLIPS_AT_ONCE):
             some = slice(start, start + CLIPS_AT_ONCE)
-            squared = _squared(self._training[some], self._training)
+            squared = self._squared(self._centred[some])
             squared[names[some, None] == names] = np.inf
             nearest[some] = squared.min(1)
         self._limits = np.sort(np.sqrt(nearest))  # (n,)
@@ -112,8 +116,8 @@ class NoveltyDetector:
     def __call__(self, features: NDArray[Any]) -> list[Distance]:
         """Return the distance of each clip of features (N, steps, dim)."""
         flat = _flat(features, self._dtype)
-        nearest = _squared(flat, self._training).argmin(1)
-        values = np.linalg.norm(flat - self._training[nearest], axis=1)
+        nearest = self._squared(flat - self._centre).argmin(1)
+        values = np.linalg.norm(flat - _flat(self._training[nearest], self._dtype), axis=1)
         below = np.searchsorted(self._limits, values) / len(self._limits)
         return [
             Distance(
@@ -126,6 +130,14 @@ class NoveltyDetector:
             for value, clip, quantile in zip(values, nearest, below, strict=True)
         ]
 
+    def _squared(self, centred: Floats) -> NDArray[np.float64]:
+        """Squared distances (N, n) of clips to those of training, of both about its mean."""
+        squared = _squares(centred)[:, None] + self._squares
+        product = centred @ self._centred.T
+        product *= 2.0
+        squared -= product
+        return np.maximum(squared, 0.0, out=squared)
+
 
 def most_novel(distances: Sequence[Distance]) -> Distance:
     """Return, of one clip's distances in several caches, the largest relative to its limit."""
@@ -134,7 +146,7 @@ def most_novel(distances: Sequence[Distance]) -> Distance:
 
 def _dtype_for(features: NDArray[Any]) -> type[np.floating[Any]]:
     """Return float32, or float64 for features whose squares float32 cannot hold."""
-    size = float(np.abs(features).max(initial=0))
+    size = float(np.maximum(features.max(initial=0), -features.min(initial=0)))
     return np.float32 if 1e-12 < size < 1e12 or not size else np.float64
 
 
@@ -142,15 +154,7 @@ def _flat(features: NDArray[Any], dtype: type[np.floating[Any]]) -> Floats:
     return features.reshape(len(features), -1).astype(dtype)
 
 
-def _squared(left: Floats, right: Floats) -> NDArray[np.float64]:
-    """Squared distances (N, n), about the mean of `right`, where float32 is exact enough."""
-    centre = right.mean(0)
-    left, right = left - centre, right - centre
-    squares = _norms(left)[:, None] + _norms(right)
-    return np.maximum(squares - 2.0 * (left @ right.T), 0.0)
-
-
-def _norms(rows: Floats) -> NDArray[np.float64]:
+def _squares(rows: Floats) -> NDArray[np.float64]:
     """Return the squared length of each row, (n,), computed in float64."""
     blocks = [(block.astype(np.float64) ** 2).sum(1) for _, block in clip_blocks(rows)]
     return np.concatenate(blocks)

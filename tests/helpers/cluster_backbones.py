@@ -12,16 +12,16 @@ from data.cache import batches
 from tests.helpers.tiny_backbone import TINY_ENTRY
 
 
-def load_tiny() -> Backbone:
+def load_tiny(device: str = "cpu") -> Backbone:
     """Load the tiny backbone."""
     backbones.BACKBONES["tiny"] = TINY_ENTRY
-    return backbones.load("tiny", device="cpu")
+    return backbones.load("tiny", device=device)
 
 
-def load_slow_tiny() -> Backbone:
+def load_slow_tiny(device: str = "cpu") -> Backbone:
     """Load the tiny backbone, which takes its time here; a shard has two clips."""
     batches.BATCH_CLIPS = 2
-    backbone = load_tiny()
+    backbone = load_tiny(device)
     forward = backbone.forward
 
     def forward_slowly(pixels: torch.Tensor) -> torch.Tensor:
@@ -32,7 +32,7 @@ def load_slow_tiny() -> Backbone:
     return backbone
 
 
-def load_slow_tiny_together(folder: Path, actors: int) -> Backbone:
+def load_slow_tiny_together(folder: Path, actors: int, device: str = "cpu") -> Backbone:
     """Load the slow tiny backbone, and wait until so many actors have it.
 
     Without the wait, a node that starts late finds all clips done.
@@ -41,9 +41,9 @@ def load_slow_tiny_together(folder: Path, actors: int) -> Backbone:
     deadline = time.monotonic() + 120
     while len(list(folder.iterdir())) < actors and time.monotonic() < deadline:
         time.sleep(0.05)
-    return load_slow_tiny()
+    return load_slow_tiny(device)
 
 
-def end_at_once() -> Backbone:
+def end_at_once(device: str = "cpu") -> Backbone:
     """End the process, as a crash of native code does."""
     os._exit(1)

@@ -7,6 +7,7 @@ need not lose it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,12 @@ def add_gaussian_noise(
         For each sigma the `accuracy` of receivers that read the noise, the `drop` of it, the
         accuracy where each symbol is `rounded` first, and the share of `symbols_wrong` after that.
     """
-    rng = np.random.default_rng(seed)
-    properties = context.config.properties
+    generators, properties = context.generators(seed), context.config.properties
     clips = context.some_test_clips(MAX_CLIPS)
     scorer = PairScorer(context.objects, clips)
     curve, first = [], None
     for sigma in sigmas:
-        read, rounded, wrong = _score(context, clips, scorer, sigma, draws, rng)
+        read, rounded, wrong = _score(context, clips, scorer, sigma, draws, generators)
         first = first or read
         curve.append(
             {
@@ -71,7 +71,7 @@ def _score(
     scorer: PairScorer,
     sigma: float,
     draws: int,
-    rng: np.random.Generator,
+    generators: Sequence[np.random.Generator],
 ) -> tuple[Scores, Scores, float]:
     """Return the scores of reading the noise and of rounding it, and how many symbols it turns."""
     vocab = context.config.vocab
@@ -82,7 +82,7 @@ def _score(
         exact = one_hot_tokens(sent, vocab)  # (n, positions * vocab)
         heard: tuple[list[NDArray[Any]], list[NDArray[Any]]] = ([], [])
         for _ in range(draws if sigma else 1):
-            noise = rng.normal(scale=sigma, size=exact.shape).astype(np.float32)
+            noise = generators[number].normal(scale=sigma, size=exact.shape).astype(np.float32)
             noisy = exact + torch.from_numpy(noise)
             symbols = noisy.unflatten(1, (-1, vocab)).argmax(-1).numpy()
             wrong.append(np.mean(symbols != sent))

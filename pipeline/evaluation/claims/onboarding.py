@@ -135,8 +135,8 @@ class _Newcomers:
         tables: What is asked about the clips in each seed, 2 S.
         stack: Weights.
         adam: Their optimiser.
-        rng: Draws the pairs.
-        noise: Draws the symbols.
+        generators: Draw the pairs of each.
+        noise: Draw the symbols of each.
     """
 
     context: MessageContext
@@ -146,8 +146,8 @@ class _Newcomers:
     tables: list[ClipTable]
     stack: Stack
     adam: Adam
-    rng: np.random.Generator
-    noise: torch.Generator
+    generators: list[np.random.Generator]
+    noise: list[torch.Generator]
 
     @classmethod
     def of(
@@ -177,8 +177,8 @@ class _Newcomers:
             tables=tables,
             stack=stack,
             adam=Adam(stack.values(), lr=LEARNING_RATE),
-            rng=np.random.default_rng(seed),
-            noise=torch.Generator().manual_seed(seed),
+            generators=context.generators(seed) * 2,
+            noise=[torch.Generator().manual_seed(draw) for draw in draws] * 2,
         )
 
     def learn(self) -> None:
@@ -186,7 +186,9 @@ class _Newcomers:
         context, config = self.context, self.context.config
         rounds = self._draw().tensors()
         logits = self._logits(rounds.described)
-        noise = torch.empty_like(logits).exponential_(generator=self.noise)
+        noise = torch.empty_like(logits)
+        for own, generator in zip(noise, self.noise, strict=True):
+            own.exponential_(generator=generator)
         said = context.factory.channel.send(logits, noise, TEMPERATURE, hard=True)
         rows = torch.arange(len(self.tables))[:, None]
         messages = self.frozen[rows, rounds.described].clone()  # (2 S, rows, positions, vocab)
@@ -221,8 +223,8 @@ class _Newcomers:
         context = self.context
         trained = [split.train for split in context.splits] * 2
         drawn = [
-            context.game.sample(self.rng, [clips], context.config.batch, table)
-            for clips, table in zip(trained, self.tables, strict=True)
+            context.game.sample([rng], [clips], context.config.batch, table)
+            for rng, clips, table in zip(self.generators, trained, self.tables, strict=True)
         ]
         return Rounds(*map(np.concatenate, zip(*(each.arrays for each in drawn), strict=True)))
 
@@ -262,10 +264,9 @@ def most_needed(context: MessageContext) -> int:
 
     Where an agent is not needed, silence is as good as any newcomer in its place.
     """
-    rng = np.random.default_rng(0)
     owners = np.array([owner for owner, _ in context.positions])
     left = np.zeros(context.config.agents)
-    for number, split in enumerate(context.splits):
+    for number, (split, rng) in enumerate(zip(context.splits, context.generators(), strict=True)):
         some = rng.permutation(split.train)[:MAX_CLIPS]
         for agent in range(len(left)):
             said = np.where(owners == agent, context.config.vocab, context.tokens[number, some])

@@ -21,8 +21,9 @@ from pipeline.evaluation.interventions import MAX_CLIPS
 from pipeline.evaluation.pair_scores import PairScorer, Scores
 
 Numbers = NDArray[np.int64]
-Change = Callable[[Numbers, NDArray[np.bool_]], Numbers]
-"""Messages (n, positions) and which positions are of agents that have left -> what is read."""
+Change = Callable[[int, Numbers, NDArray[np.bool_]], Numbers]
+"""A seed's place in the run, its messages (n, positions) and which positions are of agents that
+have left -> what is read."""
 
 ORDERS = 6
 FORMULA = 0.08
@@ -48,19 +49,20 @@ def remove_agents(
     """
     if context.config.agents < 2:
         raise HeliographError("agents are removed one by one where there are two at least")
-    rng = np.random.default_rng(seed)
+    generators = context.generators(seed)
     agents, properties = context.config.agents, context.config.properties
     clips = context.some_test_clips(MAX_CLIPS)
     scorer = PairScorer(context.objects, clips)
     leaving = np.stack(
-        [[rng.permutation(agents) for _ in range(orders)] for _ in context.seeds]
+        [[rng.permutation(agents) for _ in range(orders)] for rng in generators]
     )  # (S, orders, agents)
 
-    def silenced(messages: Numbers, left: NDArray[np.bool_]) -> Numbers:
+    def silenced(_: int, messages: Numbers, left: NDArray[np.bool_]) -> Numbers:
         return np.where(left, context.config.vocab, messages)
 
-    def replaced(messages: Numbers, left: NDArray[np.bool_]) -> Numbers:
-        return np.where(left, messages[rng.permutation(len(messages))], messages)
+    def replaced(number: int, messages: Numbers, left: NDArray[np.bool_]) -> Numbers:
+        order = generators[number].permutation(len(messages))
+        return np.where(left, messages[order], messages)
 
     curve, everybody = [], None
     for removed in range(agents + 1):
@@ -69,9 +71,7 @@ def remove_agents(
             _score(context, clips, scorer, gone, change) for change in (silenced, replaced)
         )
         everybody = everybody or silent
-        left = np.stack(
-            [silenced(own, of_seed[0]) for own, of_seed in zip(context.tokens, gone, strict=True)]
-        )
+        left = np.stack([silenced(n, own, gone[n, 0]) for n, own in enumerate(context.tokens)])
         curve.append(
             {
                 "removed": removed,
@@ -100,7 +100,7 @@ def _score(
     answers = []
     for number, own in enumerate(clips):
         receiver, messages = context.receiver(number), context.tokens[number, own]
-        heard = [change(messages, left) for left in gone[number]]
+        heard = [change(number, messages, left) for left in gone[number]]
         answers.append(
             np.concatenate([compare_clips(receiver, each, context.config.vocab) for each in heard])
         )

@@ -25,7 +25,7 @@ SETTINGS = ExtractorSettings(
 
 @pytest.fixture
 def extractor(tiny):
-    made = Extractor(tiny, SETTINGS, cores=2, node="n1")
+    made = Extractor(tiny, SETTINGS, cores=2, where={"node": "n1"})
     made.describe()
     return made
 
@@ -84,7 +84,7 @@ def test_an_error_names_the_host(tmp_path, monkeypatch):
 
     monkeypatch.setattr("socket.gethostname", lambda: "gpu-7")
     with pytest.raises(HeliographError, match=r"^no weights \(on gpu-7\)$"):
-        Extractor(load, SETTINGS, cores=1, node="n1").describe()
+        Extractor(load, SETTINGS, cores=1, where={"node": "n1"}).describe()
 
 
 def test_an_error_in_the_middle_is_reported(extractor, clips, tmp_path, monkeypatch):

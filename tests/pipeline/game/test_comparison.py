@@ -66,7 +66,7 @@ def test_sampled_ties_have_no_answer_nor_has_a_clip_with_itself():
     labels = np.array([[1.0, 2.0], [1.0, 2.0], [5.0, 7.0]])
     table = ClipTable(labels, np.arange(3))
     lists = [np.array([0, 1]), np.array([0, 2])]
-    rounds = game(("a", "b")).sample(np.random.default_rng(0), lists, 20, table)
+    rounds = game(("a", "b")).sample(np.random.default_rng(0).spawn(2), lists, 20, table)
     assert (rounds.weight[0] == 0).all()
     a, b = np.split(rounds.described[1], 2)
     assert np.array_equal(rounds.weight[1], np.repeat((a != b)[:, None], 2, axis=1))
