@@ -277,7 +277,7 @@ def compare_messages(
         messages: (U, positions); the symbol `vocab` is silence, which is read as zeros.
         vocab: number of symbols.
     """
-    return compare_vectors(receivers, one_hot_tokens(messages, vocab))
+    return compare_vectors(receivers, [one_hot_tokens(messages, vocab).numpy()])[0]
 
 
 def one_hot_tokens(messages: NDArray[np.int64], vocab: int) -> Tensor:

@@ -369,6 +369,31 @@ class Game(ABC):
             windows: What receivers see of every clip (S = 1); None where they see none.
         """
 
+    def answer_each(
+        self,
+        receivers: Stack,
+        messages: Sequence[Tensor],
+        clips: Sequence[Clips],
+        windows: AgentWindows | None,
+    ) -> Sequence[Answers]:
+        """Let the receivers of each seed answer about clips of its own, as `answer` does.
+
+        Args:
+            receivers: A stack with axes (S, R), of which the first seeds are asked.
+            messages: Of each seed, on the host.
+            clips: Of each seed.
+            windows: What receivers see of every clip, of all seeds.
+        """
+        return [
+            self.answer(
+                {name: value.detach()[n : n + 1] for name, value in receivers.items()},
+                read.to(next(iter(receivers.values())).device),
+                own,
+                windows and windows.of_seed(n),
+            )
+            for n, (read, own) in enumerate(zip(messages, clips, strict=True))
+        ]
+
     @abstractmethod
     def judge(
         self, answers: Answers, table: ClipTable, clips: Clips

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,9 +84,9 @@ class SeedTracker:
 
     def evaluate(
         self,
-        stacks: tuple[Stack, Stack],
+        stacks: Callable[[], tuple[Stack, Stack]],
         messages: np.ndarray,
-        channel: Channel,
+        answers: tuple[Answers, Answers],
         *,
         epoch: int,
         tau: float,
@@ -94,44 +95,38 @@ class SeedTracker:
         """Score the seed; keep what is best on validation, and the last.
 
         Args:
-            stacks: Senders and receivers with S = 1; they may change afterwards.
+            stacks: Gives senders and receivers with S = 1, which may change afterwards.
             messages: The final messages of all N clips, (N, A, ...).
-            channel: How receivers read them.
+            answers: Of the receivers about the clips of validation and about those of the test.
             epoch: Epochs done.
             tau: Temperature of the epoch.
             loss: Mean loss of the epoch.
         """
-        senders, receivers = stacks
-        validation, test = (
-            (self._answers(receivers, messages, channel, clips), self.table, clips)
-            for clips in (self.split.validation, self.split.test)
-        )
-        state = SeedCheckpoint(
-            epoch,
-            senders,
-            receivers,
-            messages,
-            self.game.accuracy(*validation),
-            self.game.accuracy(*test),
-        )
-        published = self.game.published_accuracy(*test)
+        validation = self.game.accuracy(answers[0], self.table, self.split.validation)
+        test = self.game.accuracy(answers[1], self.table, self.split.test)
+        published = self.game.published_accuracy(answers[1], self.table, self.split.test)
         epochs = self.game.config.epochs
         if published and (epoch == 1 or epoch % PUBLISHED_EVERY == 0 or epoch == epochs):
             before = self.published
             if before is None or published.together > before.together:
                 self.published = published
-        if epoch == self.chosen_epoch or (self.chosen_epoch is None and self._is_better(state)):
-            self.best = state.copied()
-        if epoch == epochs:
-            self.last = state.copied()
+        is_kept = epoch == self.chosen_epoch or (
+            self.chosen_epoch is None and self._is_better(epoch, validation)
+        )
+        if is_kept or epoch == epochs:
+            state = SeedCheckpoint(epoch, *stacks(), messages, validation, test)
+            if is_kept:
+                self.best = state.copied()
+            if epoch == epochs:
+                self.last = state.copied()
         self.history.append(
             HistoryRow(
                 self.seed,
                 epoch,
                 tau,
                 loss,
-                state.validation.together,
-                state.test.together,
+                validation.together,
+                test.together,
                 published.together if published else math.nan,
             )
         )
@@ -144,14 +139,14 @@ class SeedTracker:
         read = channel.read(torch.from_numpy(messages[clips]).to(device))
         return self.game.answer(receivers, read, clips, self.windows)
 
-    def _is_better(self, state: SeedCheckpoint) -> bool:
+    def _is_better(self, epoch: int, validation: Accuracy) -> bool:
         """Whether to keep a state: what validation prefers (never without clips), or the last."""
         config = self.game.config
         if config.kept_epoch == LAST:
-            return state.epoch == config.epochs
-        settled = state.epoch > config.epochs // 2  # before, a good score is mostly luck
+            return epoch == config.epochs
+        settled = epoch > config.epochs // 2  # before, a good score is mostly luck
         before = -math.inf if self.best is None else self.best.validation.together
-        return settled and state.validation.together >= before
+        return settled and validation.together >= before
 
     def kept(self) -> SeedCheckpoint:
         """Return the checkpoint of the seed: the best, or else the last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -349,19 +350,36 @@ class MultiSeedTrainer:
 
     def _evaluate(self, tau: float, losses: np.ndarray) -> None:
         messages = self._final_messages()
-        for n, tracker in enumerate(self.trackers):
-            senders, receivers = (
-                {name: value.detach()[n : n + 1] for name, value in stack.items()}
-                for stack in (self.senders, self.receivers)
+        read = self.channel.read(torch.from_numpy(messages[: self.real]))
+        answers = [
+            self.game.answer_each(
+                self.receivers,
+                [of_seed[clips] for of_seed, clips in zip(read, asked, strict=True)],
+                asked,
+                self.receiver_windows,
             )
+            for asked in (
+                [tracker.split.validation for tracker in self.trackers],
+                [tracker.split.test for tracker in self.trackers],
+            )
+        ]
+        for n, (tracker, validation, test) in enumerate(zip(self.trackers, *answers, strict=True)):
             tracker.evaluate(
-                (senders, receivers),
+                partial(self._stacks_of, n),
                 messages[n],
-                self.channel,
+                (validation, test),
                 epoch=self.epoch,
                 tau=tau,
                 loss=float(losses[n]),
             )
+
+    def _stacks_of(self, n: int) -> tuple[Stack, Stack]:
+        """Return senders and receivers of one seed, S = 1, which follow the training."""
+        senders, receivers = (
+            {name: value.detach()[n : n + 1] for name, value in stack.items()}
+            for stack in (self.senders, self.receivers)
+        )
+        return senders, receivers
 
     def _validation(self) -> tuple[float, ...]:
         """The latest validation accuracy of each real seed; NaN before the first, or of a null."""

@@ -87,7 +87,7 @@ def _score(
             symbols = noisy.unflatten(1, (-1, vocab)).argmax(-1).numpy()
             wrong.append(np.mean(symbols != sent))
             for kind, vectors in enumerate((noisy, one_hot_tokens(symbols, vocab))):
-                heard[kind].append(compare_vectors(receiver, vectors))
+                heard[kind].extend(compare_vectors(receiver, [vectors.numpy()]))
         for kind in range(2):
             answers[kind].append(np.concatenate(heard[kind]))
     read, rounded = (

@@ -129,6 +129,33 @@ def test_receivers_answer_by_distinct_messages_what_they_answer_clip_by_clip(mos
         assert np.array_equal(answers.by_receiver()[number].of(a, b)[0], expected)
 
 
+@pytest.mark.parametrize(("most", "at_once"), [(2048, 1), (2048, 2), (4, 2)])
+def test_receivers_of_many_seeds_answer_as_each_seeds_alone(most, at_once, monkeypatch):
+    """Also where a device takes several seeds at once, with messages of different numbers."""
+    monkeypatch.setattr(comparison, "MOST_DISTINCT", most)
+    monkeypatch.setattr(comparison, "SEEDS_AT_ONCE", {"cpu": at_once})
+    torch.manual_seed(0)
+    counts, size = (9, 3, 0, 70, 1), 2 * 2 * 3
+    receivers = [[CompositionalReceiver(size, properties=("mass", "drag"))] * 2 for _ in counts]
+    stack = stack_receivers(receivers, CPU)
+    read = [torch.randint(0, 2, (count, size)).float() for count in counts]
+    clips = [np.arange(count) for count in counts]
+    for n, answers in enumerate(game().answer_each(stack, read, clips, None)):
+        alone = {name: value[n : n + 1] for name, value in stack.items()}
+        expected = game().answer(alone, read[n], clips[n], None)
+        every = clips[n][:, None], clips[n]
+        assert np.array_equal(answers.message, expected.message)
+        assert np.array_equal(answers.of(*every), expected.of(*every))
+
+
+@pytest.mark.parametrize("values", [2, 2**20])
+def test_distinct_rows_are_those_of_numpy(values):
+    rows = np.random.default_rng(0).integers(-values, values, (50, 3)).astype(np.float32)
+    expected, number = np.unique(rows, axis=0, return_inverse=True)
+    for own, of_numpy in zip(comparison.distinct_rows(rows), (expected, number), strict=True):
+        assert np.array_equal(own, of_numpy)
+
+
 def exact(labels: np.ndarray) -> PairAnswers:
     """Receivers that are always right."""
     return PairAnswers((labels[:, None] > labels[None])[None], np.arange(len(labels)))
