@@ -101,7 +101,7 @@ lock:
 	rm -rf $(NEWEST)
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade setuptools
-	$(NEWEST)/bin/python -m pip install --quiet --editable '.[embedded,flow,lance,pandas,ray,tensorboard,test,lint,docs]'
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[embedded,flow,lance,pandas,ray,remote,tensorboard,test,lint,docs]'
 	head -2 constraints.txt > $(NEWEST)/constraints.txt
 	$(NEWEST)/bin/python -m pip freeze --all --exclude-editable --exclude pip >> $(NEWEST)/constraints.txt
 	mv $(NEWEST)/constraints.txt constraints.txt

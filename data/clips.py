@@ -9,6 +9,7 @@ from typing import Any
 
 from data.duplicates import Stretch, share_objects
 from data.errors import HeliographError, InvalidValueError
+from data.files import Address, path_of
 from data.windows import Window, video_of
 from data.wording import counted
 
@@ -49,7 +50,7 @@ class Clip:
 
         if not self.id or "\n" in self.id or "\r" in self.id:
             raise ClipError(f"{self.id!r} cannot be the id of a clip: it is not one line of text")
-        set_field("path", Path(self.path))
+        set_field("path", path_of(self.path))
         set_field("object", self.object or self.id)
         for text in (self.id, self.object, self.scenario, *self.labels, *self.units.values()):
             if not _is_text(text):
@@ -149,7 +150,10 @@ def refuse_contradictions(clips: Sequence[Clip]) -> None:
 
 def _stretches(clips: Sequence[Clip]) -> list[Stretch]:
     """Return clips as stretches of their files, links followed."""
-    paths = {clip.path: os.path.realpath(clip.path) for clip in clips}
+    paths = {
+        clip.path: str(clip.path) if isinstance(clip.path, Address) else os.path.realpath(clip.path)
+        for clip in clips
+    }
     return [
         Stretch(
             clip.id,

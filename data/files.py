@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import BinaryIO, Literal
 
-from data.errors import HeliographError
+from data.errors import HeliographError, InvalidValueError
 from data.wording import counted
 
 ABANDONED_SECONDS = 7 * 24 * 3600  # after which nobody still writes to a temporary file
@@ -55,6 +55,7 @@ _IN_THE_WAY = {
     errno.ENOTEMPTY: "a folder with files is in its place (Directory not empty); move it away",
 }
 _URL = re.compile(r"(?i)(https?|ftp|rtsp|rtmp|s3|gs|hf|file):/")
+_ADDRESS = re.compile(r"(?P<scheme>https?|s3|gs|hf):/+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _SNAPSHOT = re.compile(
     r"/(?P<kind>models|datasets)--(?P<repository>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)"
     r"(?:/(?P<file>.+))?$"
@@ -202,6 +203,51 @@ def is_hollow(path: Path) -> bool:
         return False
 
 
+class Address(PosixPath):
+    """The address of a file or a folder elsewhere (`data.remote`), which is taken apart as a path.
+
+    On this machine there is nothing of this name.
+
+    >>> str(path_of("S3://bucket/clips/table.csv").parent / "a.mp4")
+    's3://bucket/clips/a.mp4'
+    """
+
+    def __str__(self) -> str:
+        return super().__str__().replace(":/", "://", 1)
+
+    @property
+    def scheme(self) -> str:
+        """`s3`, `gs`, `hf`, `http` or `https`."""
+        return str(self).partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The last part, without the query of a web address."""
+        return super().name.partition("?" if self.scheme in ("http", "https") else "\0")[0]
+
+
+def path_of(text: Path | str) -> Path:
+    """Return a path, which is an `Address` if it looks like one.
+
+    Raises:
+        InvalidValueError: It is an address that a path cannot hold.
+    """
+    found = _ADDRESS.fullmatch(str(text))
+    if found is None:
+        return Path(text)
+    rest = found["rest"]
+    if "//" in rest:
+        raise InvalidValueError(f"{text}: an address with a name that is empty (//) cannot be read")
+    if ".." in rest.split("/"):
+        rest = os.path.normpath(rest)
+    return Address(f"{found['scheme'].lower()}:/{rest}")
+
+
+def absolute(path: Path) -> str:
+    """Return the absolute name of a path, or an address as it is."""
+    return str(path) if isinstance(path, Address) else os.path.abspath(path)
+
+
 def as_written(path: Path) -> str:
     """Return a path as the user wrote it, an address with both its slashes.
 
@@ -209,7 +255,7 @@ def as_written(path: Path) -> str:
     'hf://user/name'
     """
     text = str(path)
-    return text.replace(":/", "://", 1) if _URL.match(text) else text
+    return re.sub(":/+", "://", text, count=1) if _URL.match(text) else text
 
 
 def missing(path: Path) -> str:
@@ -222,8 +268,8 @@ def hint_for_missing(path: Path) -> str:
     text = str(path)
     if _URL.match(text):
         hint = ": it looks like an address; download it, and name the file"
-        if text.startswith("hf:/"):  # a path has one slash of the two
-            hint += f"; in Python: pipeline.hub.fetch('hf://{text[3:].lstrip('/')}').path"
+        if text.startswith("hf:/"):
+            hint += f"; in Python: pipeline.hub.fetch('{as_written(path)}').path"
         return hint
     slashes = text.replace("\\", "/")
     if re.match("[A-Za-z]:/", slashes):
@@ -264,12 +310,17 @@ def sha256_open(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
+Version = tuple[int, int, int | str]
+"""Inode, size and time of a file, which a write or a replacement changes; of a file at an address
+0, its size, and the server's tag."""
+
+
 @dataclass(frozen=True)
 class HashedFile:
     """The SHA-256 of a file's bytes, and its version (`version_of`) just before they were read."""
 
     sha256: str
-    version: tuple[int, int, int] | None
+    version: Version | None
 
 
 def hash_file(path: Path) -> HashedFile:
@@ -279,10 +330,7 @@ def hash_file(path: Path) -> HashedFile:
 
 
 def version_of(path: Path) -> tuple[int, int, int] | None:
-    """Return inode, size and time of a file, which a write or a replacement changes.
-
-    None if there is no such file.
-    """
+    """Return the version of a file on this machine; None if there is no such file."""
     try:
         status = os.stat(path)
     except OSError:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import Clip, ClipError, id_of_file
-from data.files import as_bytes, atomic_write, missing, walk
+from data.files import Address, absolute, as_bytes, atomic_write, missing, path_of, walk
+from data.remote import find_files
 from data.tables import TABLE_SUFFIXES, read_table, refuse_alike, refuse_same_ids
 from data.windows import video_of
 
@@ -42,18 +43,22 @@ def list_clips(paths: Sequence[Path | str]) -> list[Clip]:
     whatever its name; its id is its name. Ids that are the names of different files, in two folders
     or in tables of two folders, get as many parent folders as tell one from the other.
 
+    Any of these may be at an address (`data.remote`): what has the name of a table or a video is
+    one, and of anything else what is below it is listed.
+
     Raises:
         ClipError: A path does not exist, a line is wrong, a folder has no videos, the tables have
             no clips, two clips have one id, or two objects differ in spelling alone.
-        HeliographError: A folder cannot be read.
+        HeliographError: A folder cannot be read, or an address not be had.
     """
     clips: list[Clip] = []
-    for path in map(Path, paths):
-        if not os.path.lexists(path):
+    for path in map(path_of, paths):
+        is_remote = isinstance(path, Address)
+        if not is_remote and not os.path.lexists(path):
             raise ClipError(missing(path))
         if _is_single(path):
             clips.append(Clip(id=id_of_file(path.name), path=path))
-        elif path.is_dir():
+        elif (is_remote and path.suffix.lower() not in TABLE_SUFFIXES) or path.is_dir():
             clips += _in_folder(path)
         else:
             table = read_table(path)
@@ -95,10 +100,10 @@ def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
     folder = Path(os.path.abspath(path)).parent
     lines = []
     for clip in clips:
-        target = Path(os.path.abspath(clip.path))
+        target = path_of(absolute(clip.path))
         if target.is_relative_to(folder):
             target = target.relative_to(folder)
-        entry: dict[str, Any] = {"id": clip.id, "path": target.as_posix()}
+        entry: dict[str, Any] = {"id": clip.id, "path": str(target)}
         times = {name: getattr(clip, name) for name in _TIME_KEYS}
         entry |= {name: seconds for name, seconds in times.items() if seconds is not None}
         entry["object"] = clip.object
@@ -116,6 +121,10 @@ def encode_manifest(clips: Sequence[Clip], path: Path) -> bytes:
 
 def _is_single(path: Path) -> bool:
     suffix = path.suffix.lower()
+    if isinstance(path, Address):
+        return suffix in VIDEO_SUFFIXES or (
+            path.scheme in ("http", "https") and suffix not in TABLE_SUFFIXES
+        )
     if path.is_dir():
         return suffix in VIDEO_SUFFIXES and not any(_files_in(path, VIDEO_SUFFIXES))
     return suffix not in TABLE_SUFFIXES
@@ -129,9 +138,25 @@ def _files_in(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
                 yield parent / name
 
 
+def _remote_files(folder: Address) -> list[Path]:
+    """Return the files below an address, without hidden ones."""
+    files = [(path, path.parts[len(folder.parts) :]) for path in find_files(folder)]
+    return [path for path, parts in files if not any(part.startswith(".") for part in parts)]
+
+
 def _in_folder(folder: Path) -> list[Clip]:
-    videos = list(_files_in(folder, VIDEO_SUFFIXES))
-    doubtful = Counter(path.suffix.lower() for path in _files_in(folder, DOUBTFUL_SUFFIXES))
+    if isinstance(folder, Address):
+        files = _remote_files(folder)
+        if files == [folder]:  # a video without the name of one
+            return [Clip(id=id_of_file(folder.name), path=folder)]
+        if not files:
+            raise ClipError(f"{folder}: there is no such file, and no folder with files")
+    else:
+        files = list(_files_in(folder, (*VIDEO_SUFFIXES, *DOUBTFUL_SUFFIXES)))
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    doubtful = Counter(
+        path.suffix.lower() for path in files if path.suffix.lower() in DOUBTFUL_SUFFIXES
+    )
     counts = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(doubtful.items()))
     note = f"files that may be videos are not taken ({counts}): name them if they are"
     if not videos:
@@ -160,7 +185,7 @@ def _told_apart(clips: list[Clip]) -> list[Clip]:
 
 def _longer(clip: Clip) -> Clip:
     """Return a clip whose id ends its path with one more folder of the path before the id."""
-    parts = Path(os.path.abspath(clip.path)).parts[1:]
+    parts = path_of(absolute(clip.path)).parts[1:]
     file = video_of(clip.id) or clip.id
     count = file.count("/") + 1
     if count >= len(parts) or id_of_file("/".join(parts[-count:])) != file:

@@ -54,6 +54,7 @@ from data.cache.parts import finish_staging
 from data.cache.shard_store import NOTE, ShardStore, read_note
 from data.clips import Clip, window_of
 from data.files import (
+    absolute,
     is_abandoned,
     make_folder,
     open_regular,
@@ -603,7 +604,7 @@ def _read_list(path: Path) -> list[Clip]:
 
 
 def _where(clip: Clip) -> tuple[str, tuple[float | None, float | None]]:
-    return os.path.abspath(clip.path), (clip.start, clip.end)
+    return absolute(clip.path), (clip.start, clip.end)
 
 
 def _rule(windows: Mapping[str, float] | None) -> str:
@@ -613,7 +614,7 @@ def _rule(windows: Mapping[str, float] | None) -> str:
 
 
 def _plain(clip: Clip) -> dict[str, Any]:
-    return asdict(clip) | {"path": os.path.abspath(clip.path)}
+    return asdict(clip) | {"path": absolute(clip.path)}
 
 
 def _hash(value: Any) -> str:

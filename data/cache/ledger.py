@@ -25,6 +25,8 @@ from data.cache.errors import CacheError
 from data.clips import Clip
 from data.files import (
     HashedFile,
+    Version,
+    absolute,
     atomic_write,
     open_regular,
     replacing,
@@ -128,7 +130,7 @@ def entry_of(clip: Clip, outcome: str, **details: Any) -> dict[str, Any]:
         "time": now(),
         "clip": clip.id,
         "outcome": outcome,
-        "path": os.path.abspath(clip.path),
+        "path": absolute(clip.path),
     }
     times = {"start": clip.start, "end": clip.end}
     entry |= {name: seconds for name, seconds in times.items() if seconds is not None}
@@ -182,11 +184,12 @@ def add_to_ledger(target: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 class RecordedSources:
     """The hashes of files as they were recorded, each with the size and the time of its file.
 
-    A file of which these are as recorded is not read again.
+    A file at an address has its server's tag in place of the time. A file of which these are as
+    recorded is not read again.
     """
 
     def __init__(self, entries: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._known: dict[str, tuple[int, int, str]] = {}  # path -> bytes, mtime_ns, SHA-256
+        self._known: dict[str, tuple[int, int | str, str]] = {}  # path -> bytes, time or tag, hash
         for entry in entries:
             self.read(entry)
 
@@ -196,21 +199,32 @@ class RecordedSources:
             case {
                 "path": str(path),
                 "bytes": int(size),
-                "mtime_ns": int(time),
                 "source_sha256": str(sha256),
+                "mtime_ns": int(changed),
+            } | {
+                "path": str(path),
+                "bytes": int(size),
+                "source_sha256": str(sha256),
+                "etag": str(changed),
             }:
-                self._known[path] = size, time, sha256
+                self._known[path] = size, changed, sha256
 
     def add(self, path: Path, source: HashedFile) -> None:
         """Take the hash of a file."""
         if source.version is not None:
-            _, size, time = source.version
-            self._known[os.path.abspath(path)] = size, time, source.sha256
+            _, size, changed = source.version
+            self._known[absolute(path)] = size, changed, source.sha256
 
-    def find(self, path: Path) -> HashedFile | None:
-        """Return the hash of a file that is as it was recorded; None if it is not."""
-        known = self._known.get(os.path.abspath(path))
-        version = version_of(path) if known else None
+    def find(self, path: Path, version: Version | None = None) -> HashedFile | None:
+        """Return the hash of a file that is as it was recorded; None if it is not.
+
+        Args:
+            path: The file.
+            version: The one that it has; None: `version_of` it.
+        """
+        known = self._known.get(absolute(path))
+        if known and version is None:
+            version = version_of(path)
         if known and version and version[1:] == known[:2]:
             return HashedFile(known[2], version)
         return None
@@ -232,7 +246,8 @@ def source_details(source: HashedFile) -> dict[str, Any]:
     """Return what a ledger has about the file of a clip."""
     details: dict[str, Any] = {"source_sha256": source.sha256}
     if source.version is not None:
-        details |= {"bytes": source.version[1], "mtime_ns": source.version[2]}
+        _, size, changed = source.version
+        details |= {"bytes": size, "etag" if isinstance(changed, str) else "mtime_ns": changed}
     return details
 
 

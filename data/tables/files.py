@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data.clips import ClipError
-from data.files import UnsafeFileError, is_hollow, missing, open_regular
+from data.files import Address, UnsafeFileError, is_hollow, missing, open_regular
+from data.remote import read
 from data.tables import json_rows
 from data.tables.names import role_of
 
@@ -51,20 +52,27 @@ def read_rows(path: Path) -> tuple[Rows, str]:
 
 
 def _content(path: Path) -> bytes:
+    if isinstance(path, Address):
+        content = read(path, MOST_BYTES)
+    else:
+        content = _read_here(path)
+    if len(content) > MOST_BYTES:
+        raise ClipError(f"{path} is no table of clips: it has more than {MOST_BYTES:,} bytes")
+    return content
+
+
+def _read_here(path: Path) -> bytes:
     try:
         if is_hollow(path):
             raise ClipError(f"{path} is no manifest: hardly any of its bytes were ever written")
         with open_regular(path, follow_links=True) as file:
-            content = file.read(MOST_BYTES + 1)
+            return file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise ClipError(missing(path)) from error
     except OSError as error:
         raise ClipError(f"{path} cannot be read: {error.strerror}") from error
     except UnsafeFileError as error:
         raise ClipError(str(error)) from error
-    if len(content) > MOST_BYTES:
-        raise ClipError(f"{path} is no table of clips: it has more than {MOST_BYTES:,} bytes")
-    return content
 
 
 def _decoded(path: Path, content: bytes, *, other: str = "") -> tuple[str, str]:

@@ -3,13 +3,16 @@
 import hashlib
 import io
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars
 
 from data.clips import ClipError
-from data.files import open_regular
+from data.files import Address, open_regular
 from data.screening import require_screened
 
 _CHECKER = "data.tables.parquet:check"
@@ -25,11 +28,24 @@ def read(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, dict[st
     """
     if not content.startswith(b"PAR1"):
         raise ClipError(f"{path} is no Parquet file")
-    require_screened(path, _identity(content), _CHECKER, seconds=_SECONDS, error=ClipError)
+    with _on_disk(path, content) as file:
+        require_screened(file, _identity(content), _CHECKER, seconds=_SECONDS, error=ClipError)
     frame = _frame(path, content)
     columns = [[_cell(value) for value in frame[name].to_list()] for name in frame.columns]
     rows = [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
     return frame.columns, list(enumerate(rows, start=1))
+
+
+@contextmanager
+def _on_disk(path: Path, content: bytes) -> Iterator[Path]:
+    """Give a file that has the bytes of one, which may be at an address."""
+    if not isinstance(path, Address):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(content)
+        file.flush()
+        yield Path(file.name)
 
 
 def check(path: Path) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Never
 
 from data.clips import Clip, ClipError, id_of_file
+from data.errors import InvalidValueError
+from data.files import Address, path_of
 from data.levels import TOLERANCE
 from data.tables.cells import NoNumbers, Numbers, is_unknown, read_numbers
 from data.tables.files import Rows, read_rows
@@ -52,7 +54,7 @@ class _Label:
 
 
 def read_table(path: Path) -> Table:
-    """Read the clips of one table; paths in it are relative to its folder.
+    """Read the clips of one table; paths in it are relative to its folder, or addresses.
 
     Raises:
         ClipError: The file cannot be read, a column or a line is wrong, or two objects or ids
@@ -105,7 +107,7 @@ class _Reading:
                         id=stretch_id(name, starts[row], ends[row])
                         if several
                         else ids[row] or name,
-                        path=self.path.parent / path,
+                        path=self._place_of(path),
                         start=starts[row],
                         end=ends[row],
                         object=objects[row] or name * several,
@@ -272,11 +274,16 @@ class _Reading:
             choices += [os.fsdecode(choice.encode("cp1252")) for choice in choices]
         if len(set(choices)) == 1:
             return text
-        there = (choice for choice in choices if os.path.lexists(self.path.parent / choice))
+        there = (choice for choice in choices if os.path.lexists(self._place_of(choice)))
         chosen = next(there, choices[1])
         if chosen == choices[1] and text != chosen:
             self.stripped.append(row)
         return chosen
+
+    def _place_of(self, text: str) -> Path:
+        """Return the path that a row names: an address, or relative to the table."""
+        path = path_of(text)
+        return path if isinstance(path, Address) else path_of(self.path.parent / text)
 
     def _summary(
         self, clips: Sequence[Clip], labels: Sequence[_Label], units: dict[str, str]
@@ -336,7 +343,7 @@ class _Reading:
         """Put file and place before what is wrong with a row."""
         try:
             yield
-        except (ClipError, TypeError, ValueError, OverflowError) as error:
+        except (ClipError, InvalidValueError, TypeError, ValueError, OverflowError) as error:
             prefix = f"{self.path}, {self._place(row)}: "
             if str(error).startswith(prefix):
                 raise

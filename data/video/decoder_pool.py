@@ -12,6 +12,7 @@ A worker is a fresh interpreter that imports NumPy, PyAV and this package, nothi
 back through shared memory, one piece per worker, which bounds the memory: a worker starts its next
 clip once its frames have been received. In this process each worker has a thread that receives its
 frames: as a copy, or as the result of `map(jobs, transform=...)` on the frames in shared memory.
+That thread also fetches the file of a job whose path is an address (`data.remote`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from data.errors import HeliographError
-from data.files import HashedFile
+from data.files import Address, HashedFile, Version
 from data.processes import Child
+from data.remote import Fetcher, RemoteError, Stopped, look_up
 from data.video.frames import FrameBatch, Frames, Limits, VideoError
 from data.video.info import VideoInfo
 from data.video.sampling import Sampling
@@ -53,6 +55,13 @@ class DecoderEnded(VideoError):
     """A clip that its worker did not survive, or at which it was killed."""
 
 
+class NotFetched(VideoError):
+    """A clip whose file could not be fetched; the reason names its address."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One clip to read with `data.video.read_sampled`, whose arguments these are.
@@ -60,6 +69,8 @@ class Job:
     `tag` is for the caller, who gets it back with the outcome. `wanted` is called in a thread of
     this process with the hash of the file, which the worker takes just before it decodes; where it
     returns False the file is not decoded, and there is no outcome. Without it nothing is hashed.
+    `recorded` is called with the version of a file at an address, before it is fetched: it returns
+    the hash that such a file had, if that is known, and `wanted` is asked about that one first.
     """
 
     path: Path
@@ -71,6 +82,7 @@ class Job:
     limits: Limits = field(default_factory=Limits.in_force)
     tag: Any = None
     wanted: Callable[[HashedFile], bool] | None = None
+    recorded: Callable[[Version], HashedFile | None] | None = None
 
     def read(self, threads: int) -> tuple[FrameBatch | None, VideoInfo]:
         """Do the job, in a worker."""
@@ -190,7 +202,7 @@ class _Worker:
         # What the caller keeps with a job need not be what another process can be sent.
         bare: Job | ProbeJob = replace(job, tag=None)
         if isinstance(bare, Job):
-            bare = replace(bare, wanted=None)
+            bare = replace(bare, wanted=None, recorded=None)
         if isinstance(bare, WindowsJob):
             bare = replace(bare, choose=None)
         self.connection.send((bare, self.hashes))
@@ -292,6 +304,16 @@ class _Worker:
             os.close(self.shared)
 
 
+def _renamed(outcome: Outcome, job: Job | ProbeJob) -> Outcome:
+    """Return the outcome of a job whose file was fetched as one of its address."""
+    error, info = outcome.error, outcome.info
+    if isinstance(error, VideoError):
+        error = type(error)(job.path, error.reason)
+    if info is not None:
+        info = replace(info, path=job.path)
+    return replace(outcome, job=job, error=error, info=info)
+
+
 def _shared_memory() -> int:
     """Return a file descriptor of memory that a child process can map too."""
     if hasattr(os, "memfd_create"):
@@ -318,6 +340,7 @@ class DecoderPool:
         self.workers: list[_Worker] = []
         self.blocked_seconds = 0.0
         self._lock = threading.Lock()
+        self._fetcher = Fetcher()
 
     def __enter__(self) -> DecoderPool:
         return self
@@ -329,6 +352,7 @@ class DecoderPool:
         """End all workers at once."""
         while self.workers:
             self.workers.pop().close()
+        self._fetcher.close()
 
     def map(
         self, jobs: Iterable[Job | ProbeJob], *, transform: Transform | None = None
@@ -388,7 +412,8 @@ class DecoderPool:
                     job = next(jobs, None)
                 if job is None:
                     break
-                for outcome in self._run(job, transform, stop):
+                run = self._run_fetched if isinstance(job.path, Address) else self._run
+                for outcome in run(job, transform, stop):
                     started = time.monotonic()
                     outcomes.put(outcome)
                     with self._lock:
@@ -397,6 +422,33 @@ class DecoderPool:
             outcomes.put(error)
         finally:
             outcomes.put(None)
+
+    def _run_fetched(
+        self, job: Job | ProbeJob, transform: Transform | None, stop: threading.Event
+    ) -> Iterator[Outcome]:
+        """Fetch the file of a job, unless it is not wanted, and yield the outcomes."""
+        assert isinstance(job.path, Address)
+        wanted, asked = job.wanted, None
+        try:
+            remote = look_up(job.path)
+            if isinstance(job, Job) and job.recorded and remote.version:
+                asked = job.recorded(remote.version)
+            if asked and wanted and not wanted(asked):
+                return
+            with self._fetcher.file(
+                remote, most_bytes=job.limits.bytes, is_wanted=lambda: not stop.is_set()
+            ) as (path, source):
+                if wanted and source != asked and not wanted(source):
+                    return
+                here: Job | ProbeJob = replace(job, path=path)
+                if isinstance(here, Job):
+                    here = replace(here, wanted=None)
+                for outcome in self._run(here, transform, stop):
+                    yield _renamed(outcome, job)
+        except Stopped:
+            pass
+        except RemoteError as error:
+            yield Outcome(job=job, error=NotFetched(job.path, str(error)))
 
     def _run(
         self, job: Job | ProbeJob, transform: Transform | None, stop: threading.Event

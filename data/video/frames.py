@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import HeliographError
+from data.files import path_of
 
 Frames = npt.NDArray[np.uint8]  # (T, H, W, 3) or one frame (H, W, 3), RGB
 FrameIndices = npt.NDArray[np.int64]  # (T,), indices of shown frames, counted from 0
@@ -22,7 +23,7 @@ class VideoError(HeliographError):
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path = Path(path)
+        self.path = path_of(path)
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from data.files import path_of
 from data.windows import LEAST_SECONDS, Windows
 from pipeline.cli.numbers import FiniteNumber, RealNumber, WholeNumber
 from pipeline.console import Loudness, echo, log, loudness, set_loudness
@@ -27,8 +28,8 @@ class UserPath(click.Path):
     """A path as a shell reads it: `~` is the user's home, where no such file is there.
 
     Args:
-        or_address: Whether it may be an address of the Hugging Face Hub, whose path is that of what
-            was downloaded.
+        or_address: Whether what is at an address of the Hugging Face Hub is downloaded, and the
+            path is that of what came.
     """
 
     def __init__(self, *, or_address: bool = False) -> None:
@@ -50,7 +51,7 @@ class UserPath(click.Path):
                 ctx,
             )
         completes = ctx is not None and ctx.resilient_parsing
-        return home(Path(local(word) if self._or_address and not completes else word))
+        return home(path_of(local(word) if self._or_address and not completes else word))
 
 
 def local(word: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Self
 from data.cache import JoinedStore
 from data.clips import Clip
 from data.errors import HeliographError
+from data.files import absolute, path_of
 from data.wording import counted
 from pipeline.cluster import Room
 from pipeline.console import log
@@ -263,7 +264,7 @@ class Actors:
         elif actor.stage in ("begin", "work"):
             clips = self._take(self._share(actor))
             actor.clips |= {clip.id: clip for clip in clips}
-            sent = [replace(clip, path=clip.path.absolute()) for clip in clips]
+            sent = [replace(clip, path=path_of(absolute(clip.path))) for clip in clips]
             actor.stage = "work" if self._is_more_to_hand_out else "last"
             last = actor.stage == "last"
             actor.call = self._hosts.ask(actor.handle, "exchange", sent, last=last)

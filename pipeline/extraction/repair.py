@@ -13,6 +13,7 @@ from data import cache
 from data.cache import Features, read_metadata
 from data.clips import Clip
 from data.errors import HeliographError
+from data.files import path_of
 from data.video import Sampling
 from data.windows import video_of
 from data.wording import counted
@@ -126,7 +127,7 @@ def _clip_of(entry: Mapping[str, Any]) -> Clip:
     """Return the clip of a ledger entry."""
     return Clip(
         id=entry["clip"],
-        path=Path(entry["path"]),
+        path=path_of(entry["path"]),
         start=entry.get("start"),
         end=entry.get("end"),
         object=entry.get("object", ""),

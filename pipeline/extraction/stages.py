@@ -25,7 +25,7 @@ from backbones import Backbone, BackboneError, GpuError, machine_error
 from data.cache import ShardStore, source_details
 from data.clips import Clip, window_of
 from data.errors import HeliographError, OutOfMemoryError
-from data.files import HashedFile, version_of
+from data.files import Address, HashedFile, Version, version_of
 from data.video import (
     KILLED,
     TIMEOUT,
@@ -139,9 +139,12 @@ class ExtractionJournal:
             if self._progress is not None:
                 self._progress(self.summary)
 
-    def recorded_source(self, path: Path) -> HashedFile | None:
-        """Return the hash of a file that is as it was when it was hashed; None if it is not."""
-        return self._store.sources.find(path)
+    def recorded_source(self, path: Path, version: Version | None = None) -> HashedFile | None:
+        """Return the hash of a file that is as it was when it was hashed; None if it is not.
+
+        Its version is looked up, unless it is given, as that of a file at an address is.
+        """
+        return self._store.sources.find(path, version)
 
     def deaths(self, clip: Clip, source: HashedFile) -> int:
         """Return how often a process has died while it decoded a clip of this file."""
@@ -299,6 +302,9 @@ class JobSource:
                 "end": clip.end,
                 "tag": clip,
                 "wanted": partial(self._is_wanted, clip) if source is None else None,
+                "recorded": None
+                if self._rehash
+                else partial(self._journal.recorded_source, clip.path),
                 **self._settings,
             }
             if self._windows is not None:
@@ -358,7 +364,7 @@ class JobSource:
             clip = window_of(clip, outcome.window, object=self._objects[clip.id])
         error = outcome.error or outcome.result
         if isinstance(outcome.result, ClipPixels) and info is not None and source is not None:
-            if version_of(clip.path) == source.version:
+            if isinstance(clip.path, Address) or version_of(clip.path) == source.version:
                 return DecodedClip(clip, source, outcome.result, info, outcome.seconds)
             error = VideoError(clip.path, "the file changed while it was read")
         details: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}

@@ -30,6 +30,7 @@ from data.cache import Features
 from data.clips import Clip, id_of_file
 from data.differences import Difference, first_difference, value_text
 from data.errors import HeliographError
+from data.files import path_of
 from data.manifests import list_clips
 from data.notebooks import data_frame, html_table
 from data.video import DecoderPool, FrameBatch, Job, Outcome, Sampling, VideoError, WindowsJob
@@ -416,7 +417,8 @@ def _as_clip(clip: Clip | Path | str) -> Clip:
     """Return a video that is given by its path as a clip."""
     if isinstance(clip, Clip):
         return clip
-    return Clip(id=id_of_file(Path(clip).name), path=Path(clip))
+    path = path_of(clip)
+    return Clip(id=id_of_file(path.name), path=path)
 
 
 def _steps(

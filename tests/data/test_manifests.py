@@ -160,8 +160,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("given", "hint"),
         [
-            ("https://example.org/a.mp4", "it looks like an address; download it"),
-            ("S3://bucket/a.mp4", "it looks like an address"),
+            ("ftp://example.org/a.mp4", "it looks like an address; download it"),
+            ("RTSP://camera/a.mp4", "it looks like an address"),
             (r"C:\f\x.mp4", "it looks like a path of Windows; in WSL it is /mnt/c/f/x.mp4"),
             (r"f\x.mp4", "write it with slashes, f/x.mp4"),
             (r"f\gone.mp4", "write it with slashes, f/gone.mp4"),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SETTINGS = Path(__file__).resolve().parents[2] / "setup.cfg"
-FLOOR = re.compile(r"(?P<name>[\w.-]+)>=(?P<version>[\w.]+)")
+FLOOR = re.compile(r"(?P<name>[\w.-]+)(?:\[[\w,-]+\])?>=(?P<version>[\w.]+)")
 
 
 def constraints(extras: Iterable[str], settings: Path = SETTINGS) -> Iterator[str]:

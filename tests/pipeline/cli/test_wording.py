@@ -83,8 +83,8 @@ FAILURES = {
         "made.h5 is no run: it is a cache, so train on it: heliograph train made.h5 -o RUN"
     ),
     "report gone": "gone is no run: there is no such folder",
-    "index check https://example.org/clips.csv": (
-        "https://example.org/clips.csv does not exist: it looks like an address; download it, and "
+    "index check ftp://example.org/clips.csv": (
+        "ftp://example.org/clips.csv does not exist: it looks like an address; download it, and "
         "name the file"
     ),
     r"cache info C:\caches\a.h5": (

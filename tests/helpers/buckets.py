@@ -1,0 +1,102 @@
+"""An S3 server on this machine (moto's), with faults where a test wants them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from data import remote
+
+BUCKET = "clips"
+
+
+@dataclass
+class Bucket:
+    """A bucket on a running server.
+
+    Attributes:
+        client: Of boto3.
+        requests: Those that came, as (method, path).
+        faults: What becomes of the next requests of a method: `cut`, half of the body comes, or a
+            status such as `500 Internal Server Error`.
+    """
+
+    client: Any
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def put(self, name: str, content: bytes) -> str:
+        """Put an object into the bucket; return its address."""
+        self.client.put_object(Bucket=BUCKET, Key=name, Body=content)
+        self.requests.clear()
+        return f"s3://{BUCKET}/{name}"
+
+    def get(self, name: str) -> bytes:
+        """Return what an object holds."""
+        return bytes(self.client.get_object(Bucket=BUCKET, Key=name)["Body"].read())
+
+    def names(self) -> list[str]:
+        """Return the names of all objects."""
+        found = self.client.list_objects_v2(Bucket=BUCKET)
+        return [entry["Key"] for entry in found.get("Contents", ())]
+
+    def count(self, method: str, name: str = "") -> int:
+        """Return how many requests of a method came for names that contain `name`."""
+        return sum(verb == method and name in path for verb, path in self.requests)
+
+    def _is_faulty(self, method: str) -> str:
+        left = self.faults.get(method)
+        return left.pop(0) if left else ""
+
+
+@contextmanager
+def serve_bucket() -> Iterator[Bucket]:
+    """Run a server with one bucket, which the environment of this process names."""
+    server = make_server("127.0.0.1", 0, lambda *call: app(*call), threaded=True)
+    url = f"http://127.0.0.1:{server.server_port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        patch.setattr(remote, "PAUSE_SECONDS", 0.01)
+        patch.setattr("s3fs.S3FileSystem.retries", 1)
+        remote._file_system.cache_clear()
+        bucket = Bucket(boto3.client("s3"))
+        app = _with_faults(DomainDispatcherApplication(create_backend_app), bucket)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            bucket.client.create_bucket(Bucket=BUCKET)
+            bucket.requests.clear()
+            yield bucket
+        finally:
+            server.shutdown()
+            thread.join()
+            remote._file_system.cache_clear()
+
+
+def _with_faults(app: Callable[..., Iterable[bytes]], bucket: Bucket) -> Callable[..., Any]:
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        bucket.requests.append((method, environ["PATH_INFO"]))
+        fault = bucket._is_faulty(method)
+        if fault and fault != "cut":
+            start_response(fault, [("Content-Length", "0"), ("Connection", "close")])
+            return [b""]
+        body = app(environ, start_response)
+        if not fault:
+            return body
+        content = b"".join(body)
+        return [content[: len(content) // 2]]
+
+    return answer

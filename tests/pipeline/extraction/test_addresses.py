@@ -1,0 +1,149 @@
+"""Clips at addresses: the cache that the same files on this machine give."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data import cache
+from data.clips import ClipError
+from data.files import path_of, temporary_path
+from data.manifests import list_clips
+from data.video import Sampling
+from data.windows import Windows
+from pipeline.extraction import extract
+from tests.helpers.buckets import Bucket, serve_bucket
+
+SETTINGS = {"sampling": Sampling(frames=4), "workers": 2}
+
+
+@pytest.fixture(scope="module")
+def bucket(folder) -> Iterator[Bucket]:
+    """The films of the folder, in `films/`, with a table of them."""
+    with serve_bucket() as bucket:
+        for film in sorted(folder.glob("*.mp4")):
+            bucket.put(f"films/{film.name}", film.read_bytes())
+        rows = [f"{n}.mp4,o{n % 2},{n + 0.5}" for n in range(6)]
+        bucket.put("films/table.csv", "\n".join(["path,object,mass", *rows]).encode())
+        yield bucket
+
+
+@pytest.fixture(autouse=True)
+def _clean(bucket, tmp_path_factory, monkeypatch) -> Iterator[None]:
+    """See that no file that was fetched is left."""
+    place = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    bucket.requests.clear()
+    bucket.faults.clear()
+    yield
+    assert not list(place.glob(".heliograph*"))
+
+
+def test_the_cache_is_that_of_files_here(bucket, clips, folder, tmp_path, tiny):
+    extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+    there = [replace(c, path=path_of(f"s3://clips/films/{c.path.name}")) for c in clips]
+    summary = extract(there, tmp_path / "there.h5", backbone=tiny(), **SETTINGS)
+    assert (summary.done, summary.failed) == (6, {})
+    here, cached = cache.load(tmp_path / "here.h5"), cache.load(tmp_path / "there.h5")
+    assert here.differences(cached) == []
+    assert list(here.key) == list(cached.key)
+    assert bucket.count("GET", ".mp4") == 6  # each is read once
+
+
+def test_what_is_recorded_is_not_fetched_again(bucket, tmp_path, tiny):
+    folder, out = "s3://clips/films", tmp_path / "a.h5"
+    first = extract(folder, out, backbone=tiny(), **SETTINGS)
+    assert (first.done, list(first.failed)) == (6, ["none.mp4"])
+    bucket.requests.clear()
+    again = extract(folder, out, backbone=tiny(), **SETTINGS)
+    assert (again.kept, list(again.failed)) == (6, ["none.mp4"])
+    assert [path for verb, path in bucket.requests if verb == "GET" and "list" not in path] == [
+        "/clips",
+        "/clips/films/none.mp4",
+    ]
+    bucket.requests.clear()
+    rehashed = extract(folder, out, backbone=tiny(), rehash=True, **SETTINGS)
+    assert rehashed.kept == 6
+    assert bucket.count("GET", ".mp4") == 7
+
+
+def test_a_file_that_changed_is_fetched(bucket, folder, tmp_path, tiny):
+    at = bucket.put("other/a.mp4", (folder / "0.mp4").read_bytes())
+    extract(at, tmp_path / "a.h5", backbone=tiny(), **SETTINGS)
+    bucket.put("other/a.mp4", (folder / "1.mp4").read_bytes())
+    assert extract(at, tmp_path / "a.h5", backbone=tiny(), **SETTINGS).done == 1
+
+
+def test_a_table_at_an_address(bucket, tmp_path, tiny):
+    clips = list_clips(["s3://clips/films/table.csv"])
+    assert [str(clip.path) for clip in clips[:2]] == [
+        "s3://clips/films/0.mp4",
+        "s3://clips/films/1.mp4",
+    ]
+    assert (clips[1].id, clips[1].object, clips[1].labels) == ("1.mp4", "o1", {"mass": 1.5})
+    here = tmp_path / "clips.csv"
+    here.write_text("path\ns3://clips/films/3.mp4\n")
+    (clip,) = list_clips([here])
+    assert str(clip.path) == "s3://clips/films/3.mp4"
+    here.write_text("path\ns3://clips//3.mp4\n")
+    with pytest.raises(ClipError, match=r"clips\.csv, line 2: .* name that is empty"):
+        list_clips([here])
+
+
+def test_what_cannot_be_had_costs_its_clip(bucket, tmp_path, tiny):
+    given = ["s3://clips/films/0.mp4", "s3://clips/films/gone.mp4", "s3://no-bucket/a.mp4"]
+    summary = extract(given, tmp_path / "a.h5", backbone=tiny(), **SETTINGS)
+    assert summary.done == 1
+    assert summary.failed == {
+        "gone.mp4": "s3://clips/films/gone.mp4 cannot be fetched: there is no such file (404): "
+        "check the address",
+        "a.mp4": "s3://no-bucket/a.mp4 cannot be fetched: there is no such file (404): check the "
+        "address",
+    }
+
+
+def test_a_read_that_is_cut_short_is_made_good(bucket, tmp_path, tiny):
+    bucket.faults["GET"] = ["cut", "500 Internal Server Error"]
+    given = "s3://clips/films/0.mp4"
+    assert extract(given, tmp_path / "a.h5", backbone=tiny(), **SETTINGS).done == 1
+
+
+def test_windows_of_a_video_come_from_one_download(bucket, folder, tmp_path, tiny):
+    windows, one = Windows(every=0.1, span=0.2), {**SETTINGS, "workers": 1}
+    extract(folder / "0.mp4", tmp_path / "a.h5", backbone=tiny(), windows=windows, **one)
+    at = "s3://clips/films/0.mp4"
+    summary = extract(at, tmp_path / "b.h5", backbone=tiny(), windows=windows, **one)
+    assert summary.done > 1, summary.failed
+    assert cache.load(tmp_path / "a.h5").differences(cache.load(tmp_path / "b.h5")) == []
+    stretches = tmp_path / "stretches.csv"
+    stretches.write_text(f"path,start,end\n{at},0,0.16\n{at},0.16,0.36\n")
+    bucket.requests.clear()
+    assert extract(stretches, tmp_path / "c.h5", backbone=tiny(), **one).done == 2
+    assert bucket.count("GET", ".mp4") == 1
+
+
+def test_processes_that_join(bucket, clips, tmp_path, tiny):
+    extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+    there = [replace(c, path=path_of(f"s3://clips/films/{c.path.name}")) for c in clips]
+    out = tmp_path / "joined.h5"
+    assert extract(there, out, backbone=tiny(), join=True, **SETTINGS).done == 6
+    assert cache.load(tmp_path / "here.h5").differences(cache.load(out)) == []
+    ledger = [json.loads(line) for line in cache.ledger_path(out).open()]
+    assert {line["path"] for line in ledger} == {str(clip.path) for clip in there}
+    assert all("etag" in line for line in ledger)
+    bucket.requests.clear()
+    assert extract(there, out, backbone=tiny(), join=True, **SETTINGS).kept == 6
+    assert not bucket.count("GET", ".mp4")
+
+
+def test_what_a_killed_process_left_is_removed(bucket, tmp_path, tiny):
+    living = temporary_path(Path(tempfile.gettempdir(), "heliograph"))
+    dead = living.with_name(living.name.replace(f"-{os.getpid()}-", "-4194303-"))
+    dead.mkdir()
+    (dead / "1.mp4").touch()
+    extract("s3://clips/films/0.mp4", tmp_path / "a.h5", backbone=tiny(), **SETTINGS)
+    assert not dead.exists()
