@@ -40,7 +40,7 @@ from data.versions import other_schema
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
-LARGE = 1 << 28
+LARGE = 1 << 25
 """Bytes of features that are rather left in their file than all read."""
 STRINGS = ("clip_id", "object", "scenario", "source_sha256", "key")
 JSON_ATTRIBUTES = ("fingerprint", "sampler", "decoder", "versions")

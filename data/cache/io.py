@@ -23,7 +23,7 @@ def load(path: Path | str, *, mapped: bool | None = False) -> Features:
     Args:
         path: The cache.
         mapped: Leave the features in the file (see `MappedRows`): a block of them is checked when
-            one of its rows is first used. None: those that take more than 256 MiB.
+            one of its rows is first used. None: those that take more than 32 MiB.
 
     Raises:
         CacheError: The file cannot be read or trusted; the message gives file and reason.

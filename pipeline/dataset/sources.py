@@ -19,6 +19,8 @@ from pipeline.dataset.blocks import clip_blocks
 from pipeline.dataset.examples import Examples
 from pipeline.dataset.joining import join
 
+CHECKED_NUMBERS = 1 << 22  # that are looked at at one time
+
 
 @dataclass(frozen=True)
 class CacheSource:
@@ -117,11 +119,11 @@ class RunInputs:
 def load_finite_cache(path: Path) -> Features:
     """Loads a cache; raises HeliographError for a feature or label that nothing can be learnt of.
 
-    Features of more than 256 MiB stay in their file. An unknown label is NaN; an infinite one is a
+    Features of more than 32 MiB stay in their file. An unknown label is NaN; an infinite one is a
     mistake.
     """
     features = cache.load(path, mapped=None)
-    for where, block in clip_blocks(features.features):
+    for where, block in clip_blocks(features.features, numbers=CHECKED_NUMBERS):
         is_finite = np.isfinite(block).all(axis=(1, 2))
         if not is_finite.all():
             clip = features.clip_id[where.start + int(is_finite.argmin())]

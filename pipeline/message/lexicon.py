@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dataset import drawn
 from pipeline.message.learnt_files import load_learnt, write_learnt
 from pipeline.message.matching import matched_words
 from pipeline.message.meanings import ALPHA, LEAST_SHARE, Lexicon, Meaning, Position
@@ -46,6 +47,7 @@ from pipeline.runs import Run
 
 BINS = 5
 PERMUTATIONS = 999  # of labels across objects
+MOST_CLIPS = 4000  # of more training clips, or held-out ones, as many drawn ones are enough
 QUANTILES = (0.1, 0.5, 0.9)  # the range of a symbol, and its median
 
 Floats = NDArray[np.float64]
@@ -101,7 +103,9 @@ def learn_lexicon(run: Run) -> Lexicon | None:
     known = ~np.isnan(labels).any(axis=1)
     is_train = np.array([line["part"] == "train" for line in lines])
     is_unseen = np.array([line["part"] in ("test", "structure") for line in lines])
-    train, held_out = np.flatnonzero(is_train & known), np.flatnonzero(is_unseen & known)
+    train, held_out = (
+        drawn(np.flatnonzero(part & known), MOST_CLIPS) for part in (is_train, is_unseen)
+    )
     if not len(train):
         return None
     return build_lexicon(

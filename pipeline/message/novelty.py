@@ -23,7 +23,8 @@ from data.errors import HeliographError
 from pipeline.dataset import clip_blocks
 
 MAX_CLIPS = 4000  # training clips to compare with; of more, evenly spaced ones
-CLIPS_AT_ONCE = 1024  # whose distances to all of them are in memory
+CLIPS_AT_ONCE = 256  # whose distances to all of them are in memory
+SQUARED_NUMBERS = 1 << 20  # that are float64 at one time
 
 Floats = NDArray[np.float32]
 
@@ -156,7 +157,10 @@ def _flat(features: NDArray[Any], dtype: type[np.floating[Any]]) -> Floats:
 
 def _squares(rows: Floats) -> NDArray[np.float64]:
     """Return the squared length of each row, (n,), computed in float64."""
-    blocks = [(block.astype(np.float64) ** 2).sum(1) for _, block in clip_blocks(rows)]
+    blocks = [
+        (block.astype(np.float64) ** 2).sum(1)
+        for _, block in clip_blocks(rows, numbers=SQUARED_NUMBERS)
+    ]
     return np.concatenate(blocks)
 
 

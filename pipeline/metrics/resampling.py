@@ -58,16 +58,27 @@ def permutations_within(
         For each part (n, its clips): positions in the part.
     """
     rng = np.random.default_rng(seed)
-    receiving, giving = rng.random((2, n, int(objects.max()) + 1))
-    turn = rng.random((n, len(objects)))
+    clips = np.unique(np.concatenate(parts))
+    names = np.unique(objects[clips])
+    receiving, giving = (_drawn(rng, n, int(objects.max()) + 1, names) for _ in range(2))
+    turn = _drawn(rng, n, len(objects), clips)
     found = []
     for part in parts:
-        names, own = np.unique(objects[part], return_inverse=True)
-        donor = np.empty((n, len(names)), np.int64)
-        receivers, givers = (np.argsort(key[:, names], axis=1) for key in (receiving, giving))
+        own_names, own = np.unique(objects[part], return_inverse=True)
+        donor = np.empty((n, len(own_names)), np.int64)
+        columns = np.searchsorted(names, own_names)
+        receivers, givers = (np.argsort(key[:, columns], axis=1) for key in (receiving, giving))
         np.put_along_axis(donor, receivers, givers, axis=1)
-        found.append(_given(own.ravel(), donor, turn[:, part]))
+        found.append(_given(own.ravel(), donor, turn[:, np.searchsorted(clips, part)]))
     return found
+
+
+def _drawn(rng: np.random.Generator, n: int, count: int, kept: Integers) -> Floats:
+    """Return some columns of random numbers (n, count), without holding the others."""
+    drawn = np.empty((n, len(kept)))
+    for row in drawn:
+        row[:] = rng.random(count)[kept]
+    return drawn
 
 
 def _given(objects: Integers, donor: Integers, turn: Floats) -> Integers:

@@ -208,6 +208,14 @@ def test_a_run_needs_neither_its_cache_nor_luck(run):
     assert {one.symbol for one in first.position(1, 0).meanings} == said
 
 
+def test_of_many_clips_it_is_learned_from_some(run, monkeypatch):
+    most = learn_lexicon(run).clips - 1
+    monkeypatch.setattr("pipeline.message.lexicon.MOST_CLIPS", most)
+    lexicon = learn_lexicon(run)
+    assert lexicon.clips == most
+    assert lexicon.to_json() == learn_lexicon(run).to_json()
+
+
 def test_what_is_written_is_read_again(tmp_path, features, cache_path):
     run = train(cache_path, tmp_path / "run", properties=["mass", "volume"], seeds=1, epochs=3)
     learnt = learn_lexicon(run)
