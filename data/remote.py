@@ -51,6 +51,10 @@ class RemoteError(HeliographError):
     """A file at an address that cannot be had; the message has the address and the reason."""
 
 
+class MissingError(RemoteError):
+    """There is no file at an address."""
+
+
 class Stopped(Exception):
     """Nobody waits for a file any more."""
 
@@ -85,6 +89,24 @@ def look_up(address: Address) -> RemoteFile:
     size = info.get("size")
     tag = next((str(info[name]).strip('"') for name in _TAGS if info.get(name)), "")
     return RemoteFile(address, None if size is None else int(size), tag)
+
+
+def look_up_if_there(address: Address) -> RemoteFile | None:
+    """Return what the server says of a file; None if there is none. Raises as `look_up` does."""
+    try:
+        return look_up(address)
+    except MissingError:
+        return None
+
+
+def put(path: Path, address: Address) -> None:
+    """Write a file to an address, in one piece: who reads it sees the old one or the new one.
+
+    Raises:
+        RemoteError: It cannot be written.
+    """
+    system = _file_system(address.scheme)
+    _persistently(address, lambda: system.put_file(str(path), str(address)), "written")
 
 
 def find_files(folder: Address) -> list[Address]:
@@ -206,7 +228,7 @@ def _file_system(scheme: str) -> Any:
     return fsspec.filesystem(scheme, **options)
 
 
-def _persistently(address: Address, do: Callable[[], _Result]) -> _Result:
+def _persistently(address: Address, do: Callable[[], _Result], verb: str = "fetched") -> _Result:
     """Return what `do` returns; where it fails for no lasting reason it is called again.
 
     Raises:
@@ -221,7 +243,7 @@ def _persistently(address: Address, do: Callable[[], _Result]) -> _Result:
             chain = _chain(error)
             code = next((code for link in chain if (code := _code(link))), None)
             if attempt == ATTEMPTS - 1 or _is_lasting(chain, code):
-                raise RemoteError(_sentence(address, chain, code)) from error
+                raise _failure(address, chain, code, verb) from error
             time.sleep(PAUSE_SECONDS * 2**attempt)
     raise AssertionError
 
@@ -262,24 +284,32 @@ def _lacks_credentials(chain: list[BaseException]) -> bool:
     )
 
 
-def _sentence(address: Address, chain: list[BaseException], code: int | None) -> str:
+def _failure(
+    address: Address, chain: list[BaseException], code: int | None, verb: str
+) -> RemoteError:
+    """Return the sentence about a failure: the address, the reason, and the way out."""
     scheme, error = address.scheme, chain[0]
     access = _ACCESS.get(scheme, "check that its server lets you read it")
     if isinstance(error, ImportError):
         package = _PACKAGES.get(scheme, "fsspec")
-        return f"{address} needs the package {package}: pip install 'heliograph[remote]'"
+        return RemoteError(
+            f"{address} needs the package {package}: pip install 'heliograph[remote]'"
+        )
+    if code == 404 or (code is None and isinstance(error, FileNotFoundError)):
+        what = "file" if verb == "fetched" else "bucket or repository"
+        return MissingError(
+            f"{address} cannot be {verb}: there is no such {what} (404): check the address"
+        )
     if _lacks_credentials(chain):
         reason = f"there are no credentials for it: {access}"
     elif code in (401, 403) or (code is None and isinstance(error, PermissionError)):
         reason = f"the server answers {code or 403}, no access: {access}"
-    elif code == 404 or (code is None and isinstance(error, FileNotFoundError)):
-        reason = "there is no such file (404): check the address"
     elif code is not None:
         reason = f"the server answers {code}: try again later"
     else:
         line = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         reason = f"{line}: try again later, or check the network"
-    return f"{address} cannot be fetched: {reason}"
+    return RemoteError(f"{address} cannot be {verb}: {reason}")
 
 
 @dataclass

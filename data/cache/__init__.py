@@ -7,6 +7,7 @@
 `info`, `verify` and `merge` describe, check and combine files. All errors are `CacheError`.
 """
 
+from data.cache.addresses import copy_of, is_copy, staged
 from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way_out
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
@@ -34,10 +35,12 @@ __all__ = [
     "Seal",
     "ShardStore",
     "consolidate_joined",
+    "copy_of",
     "describe_changes",
     "describe_origin",
     "how_to_replace",
     "info",
+    "is_copy",
     "is_merge",
     "is_whole_file",
     "label",
@@ -50,6 +53,7 @@ __all__ = [
     "restore",
     "save",
     "source_details",
+    "staged",
     "sweep_shards",
     "verify",
     "way_out",

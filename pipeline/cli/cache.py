@@ -93,6 +93,8 @@ def verify(
     share_the_cores()
     from data import cache as store
 
+    if repair and store.is_copy(path):
+        raise HeliographError(f"{path} is a copy of what is at an address: repair what it is of")
     with ProgressBar("checked", may_be_quick=True) as bar:
         problems = store.verify(path, bar.update)
     for problem in problems:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from data.files import path_of
+from data.files import Address, path_of
 from data.windows import LEAST_SECONDS, Windows
 from pipeline.cli.numbers import FiniteNumber, RealNumber, WholeNumber
 from pipeline.console import Loudness, echo, log, loudness, set_loudness
@@ -22,19 +22,21 @@ if TYPE_CHECKING:
     from pipeline.runs import RunMetrics
 
 SOME_CLIPS_FAILED = 3  # exit code
+CACHE_SUFFIXES = (".h5", ".hdf5")
 
 
 class UserPath(click.Path):
     """A path as a shell reads it: `~` is the user's home, where no such file is there.
 
     Args:
-        or_address: Whether what is at an address of the Hugging Face Hub is downloaded, and the
-            path is that of what came.
+        or_address: Whether what is at an address of the Hugging Face Hub, or a cache at any
+            address, is downloaded, and the path is that of what came.
+        to_address: Whether it may be written to an address.
     """
 
-    def __init__(self, *, or_address: bool = False) -> None:
+    def __init__(self, *, or_address: bool = False, to_address: bool = False) -> None:
         super().__init__()
-        self._or_address = or_address
+        self._or_address, self._to_address = or_address, to_address
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path; a usage error for an address as an output.
@@ -43,7 +45,8 @@ class UserPath(click.Path):
             HeliographError: What an address names cannot be had.
         """
         word = os.fsdecode(super().convert(value, param, ctx))
-        if param is not None and "--out" in param.opts and "://" in word:
+        is_output = param is not None and "--out" in param.opts
+        if is_output and "://" in word and not self._to_address:
             scheme = word.partition("://")[0]
             self.fail(
                 f"{scheme}:// outputs are not supported: write to a folder, and copy what is there",
@@ -57,20 +60,30 @@ class UserPath(click.Path):
 def local(word: str) -> str:
     """Return a word with the path of what an address in it names, which is downloaded.
 
-    `hf://user/name@v1/clips.h5` and `NAME=hf://user/name/clips.h5` hold an address; a word without
-    one stays as it is.
+    `hf://user/name@v1/clips.h5`, `s3://bucket/clips.h5` and `NAME=hf://user/name/clips.h5` hold an
+    address: of the Hugging Face Hub, or of a cache. Any other word stays as it is.
 
     Raises:
         HeliographError: It cannot be had.
     """
-    before, scheme, rest = word.partition("hf://")
-    if not scheme or (before and not before.endswith("=")):
-        return word
-    from pipeline.hub import fetch
+    before, equals, text = word.rpartition("=")
+    if "://" in before:  # it is in the query of an address
+        before, equals, text = "", "", word
+    address = path_of(text)
+    if text.startswith("hf://"):
+        from pipeline.hub import fetch
 
-    fetched = fetch(scheme + rest)
-    log(f"{scheme}{rest}: {fetched.address}")
-    return f"{before}{fetched.path}"
+        fetched = fetch(text)
+        path = fetched.path
+        log(f"{text}: {fetched.address}")
+    elif isinstance(address, Address) and address.suffix.lower() in CACHE_SUFFIXES:
+        from data.cache import copy_of
+
+        path = copy_of(address)
+        log(f"{address}: {path}")
+    else:
+        return word
+    return f"{before}{equals}{path}"
 
 
 def home(path: Path) -> Path:
@@ -89,7 +102,8 @@ def home(path: Path) -> Path:
 
 PATH = UserPath()
 INPUT = UserPath(or_address=True)
-"""A run, a cache or a checkpoint: a path, or `hf://user/name[@revision][/file]`."""
+"""A run, a cache or a checkpoint: a path, `hf://user/name[@revision][/file]`, or, of a cache, any
+address."""
 
 DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..., mps"
 device = click.option("--device", default="auto", help=DEVICES)

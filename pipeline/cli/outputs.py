@@ -12,12 +12,11 @@ import click
 
 from data.errors import HeliographError
 from data.files import open_regular, require_own_file
-from pipeline.cli.options import UserPath
+from pipeline.cli.options import CACHE_SUFFIXES, UserPath
 from pipeline.console import log
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
 
-CACHE_SUFFIXES = ("", ".h5", ".hdf5")
 PAGE_SUFFIXES = (".html", ".htm")
 
 
@@ -27,7 +26,7 @@ class CachePath(UserPath):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path; a usage error for `features.npz`."""
         path = super().convert(value, param, ctx)
-        if path.suffix.lower() not in CACHE_SUFFIXES:
+        if path.suffix.lower() not in ("", *CACHE_SUFFIXES):
             self.fail(
                 f"a cache is an HDF5 file, so call {path} {path.with_suffix('.h5').name}; "
                 "`heliograph cache export` makes .npz, .parquet and others of it",
@@ -37,9 +36,12 @@ class CachePath(UserPath):
         return path
 
 
-def cache_out(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option --out of a command that writes a cache."""
-    return click.option("-o", "--out", type=CachePath(), required=True, help=f"{what} (.h5).")
+def cache_out(
+    what: str, *, to_address: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option --out of a command that writes a cache, perhaps to an address."""
+    kind = CachePath(to_address=to_address)
+    return click.option("-o", "--out", type=kind, required=True, help=f"{what} (.h5).")
 
 
 def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:

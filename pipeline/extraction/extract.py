@@ -18,10 +18,11 @@ from typing import cast
 
 import backbones
 from backbones import Backbone, resolve_devices
-from data.cache import JoinedStore, ShardStore, describe_changes
+from data.cache import JoinedStore, ShardStore, describe_changes, staged
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
 from data.errors import InvalidValueError
+from data.files import Address, path_of
 from data.manifests import list_clips
 from data.video import Limits, Sampling
 from data.windows import Windows
@@ -75,7 +76,8 @@ def extract(
 
     Args:
         clips: with distinct ids; or videos, folders and tables, as `list_clips` takes them.
-        out: the `.h5` file; until it is written, shards are in `<out>.parts`.
+        out: the `.h5` file; until it is written, shards are in `<out>.parts`. At an address
+            (`s3://`, `gs://`, `hf://`) it is published at the end (`cache.staged`).
         backbone: gives (steps, dim) per clip; or its name, as `backbones.load` takes it; or a
             function that loads it.
         sampling: its frames must make steps of the backbone; or so many frames over the clip.
@@ -122,7 +124,7 @@ def extract(
         sampling = Sampling(frames=sampling)
     if isinstance(backbone, str):
         backbone = partial(backbones.load, backbone)
-    target = Path(out)
+    target = path_of(out)
     names = [] if devices is None else resolve_devices(devices)
     has_actors = cluster is not None or len(names) > 1
     if has_actors and isinstance(backbone, Backbone):
@@ -138,8 +140,15 @@ def extract(
         raise InvalidValueError(
             "actors share the clips themselves, and cut no windows: use `join` without them"
         )
+    if isinstance(target, Address) and (join or has_actors):
+        raise InvalidValueError(
+            f"{target}: several processes write to a folder that all of them see, not to an "
+            "address: choose one (--out), and copy the cache"
+        )
     summary = ExtractionSummary(target, len(clips))
     with ExitStack() as stack:
+        if isinstance(target, Address):
+            target = stack.enter_context(staged(target))
         actors: Actors | None = None
         if has_actors:
             assert not isinstance(backbone, Backbone)

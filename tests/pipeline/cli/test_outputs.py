@@ -137,7 +137,7 @@ def test_a_cache_does_not_have_the_name_of_another_format(words, name, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["extract", "simulate", "train", "compare"])
+@pytest.mark.parametrize("command", ["simulate", "train", "compare"])
 def test_an_address_is_no_output(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = run(command, "ramp", "-o", "s3://bucket/out.h5")

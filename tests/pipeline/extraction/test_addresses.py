@@ -11,12 +11,14 @@ import pytest
 
 from data import cache
 from data.clips import ClipError
+from data.errors import InvalidValueError
 from data.files import path_of, temporary_path
 from data.manifests import list_clips
 from data.video import Sampling
 from data.windows import Windows
 from pipeline.extraction import extract
 from tests.helpers.buckets import Bucket, serve_bucket
+from tests.helpers.command import run
 
 SETTINGS = {"sampling": Sampling(frames=4), "workers": 2}
 
@@ -147,3 +149,31 @@ def test_what_a_killed_process_left_is_removed(bucket, tmp_path, tiny):
     (dead / "1.mp4").touch()
     extract("s3://clips/films/0.mp4", tmp_path / "a.h5", backbone=tiny(), **SETTINGS)
     assert not dead.exists()
+
+
+class TestOutputs:
+    @pytest.fixture(autouse=True)
+    def _home(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+
+    def test_the_cache_is_published_and_read(self, bucket, clips, tmp_path, tiny):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        out = "s3://clips/made/a.h5"
+        summary = extract(clips[:3], out, backbone=tiny(), **SETTINGS)
+        assert (summary.done, str(summary.target)) == (3, out)
+        assert extract(clips, out, backbone=tiny(), **SETTINGS).done == 3  # it goes on
+        shown = run("cache", "info", out, "--json")
+        assert json.loads(shown.stdout)["clips"] == 6
+        (tmp_path / "fetched.h5").write_bytes(bucket.get("made/a.h5"))
+        fetched = cache.load(tmp_path / "fetched.h5")
+        assert fetched.differences(cache.load(tmp_path / "here.h5")) == []
+        assert run("cache", "verify", out).exit_code == 0
+        refused = run("cache", "verify", out, "--repair")
+        assert "is a copy of what is at an address" in refused.stderr
+        merged = run("cache", "merge", out, "-o", str(tmp_path / "merged.h5"))
+        assert merged.exit_code == 0, merged.output
+
+    @pytest.mark.parametrize("words", [{"join": True}, {"devices": "cpu,cpu"}])
+    def test_several_processes_write_to_a_folder(self, words, clips, bucket, tiny):
+        with pytest.raises(InvalidValueError, match=r"^s3://clips/a.h5: several processes"):
+            extract(clips, "s3://clips/a.h5", backbone="tiny", **words)

@@ -1,0 +1,137 @@
+"""Caches at addresses (`data.remote`): copies to read, and one that is written and published.
+
+They are in `${XDG_CACHE_HOME:-~/.cache}/heliograph/remote`, in a folder for each address.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from data.cache.errors import CacheError
+from data.cache.ledger import ledger_path
+from data.errors import InvalidValueError
+from data.files import Address, atomic_write, make_folder, temporary_path, version_of
+from data.lock import Lock
+from data.remote import RemoteFile, fetch, look_up, look_up_if_there, put
+from data.screening import own_record
+
+
+def copy_of(address: Address) -> Path:
+    """Return a copy of a cache at an address, with its ledger; one of the same tag is not fetched.
+
+    Raises:
+        RemoteError: It cannot be had.
+        WriteError: The disk is full.
+    """
+    remote = look_up(address)
+    folder = _folder(address) / _hash(f"{remote.tag} {remote.size}")
+    path = folder / address.name
+    if remote.version is None or not path.is_file():
+        _fetch_both(remote, path)
+    return path
+
+
+def is_copy(path: Path) -> bool:
+    """Return whether `copy_of` has made a file."""
+    return path.is_relative_to(_root())
+
+
+@contextmanager
+def staged(address: Address) -> Iterator[Path]:
+    """Give the path of a cache on this machine that is published at an address after the block.
+
+    It begins as what is at the address. If the block ends with an error nothing is published, and
+    the next one on this machine goes on with what is here. The cache is sent in one piece, after
+    its ledger, and only where nobody else has written it meanwhile.
+
+    Raises:
+        BusyError: Another process of this machine writes it.
+        CacheError: Another machine has written it, or it is a folder of parts.
+        RemoteError: It cannot be had, or not be written.
+        WriteError: The disk is full.
+    """
+    if address.scheme in ("http", "https"):
+        raise InvalidValueError(f"{address}: nothing can be written to a web server")
+    path = _folder(address) / "staged" / address.name
+    make_folder(path.parent)
+    lock = Lock(path.parent / "lock", address, keep_folder=True)
+    try:
+        note = path.with_name("published.json")
+        there, published = look_up_if_there(address), _read(note)
+        is_ours = published.get("here") == _state(path)
+        if there is not None and published.get("there") != _tag(there):
+            if path.exists() and not is_ours:
+                raise _conflict(address, path)
+            _fetch_both(there, path)
+            _write(note, path, there)
+        elif there is None and is_ours:  # it was removed there
+            for file in (path, ledger_path(path)):
+                file.unlink(missing_ok=True)
+        yield path
+        if not path.exists() or (there and _read(note).get("here") == _state(path)):
+            return
+        if path.is_dir():
+            raise CacheError(f"{path} is a folder of parts, which cannot be at {address}: copy it")
+        if _tag(look_up_if_there(address)) != _tag(there):
+            raise _conflict(address, path)
+        if ledger_path(path).exists():
+            put(ledger_path(path), Address(ledger_path(address)))
+        put(path, address)
+        _write(note, path, look_up(address))
+    finally:
+        lock.release()
+
+
+def _fetch_both(remote: RemoteFile, path: Path) -> None:
+    """Fetch a cache and its ledger."""
+    make_folder(path.parent)
+    ledger = look_up_if_there(Address(ledger_path(remote.address)))
+    for file, target in ((ledger, ledger_path(path)), (remote, path)):
+        if file is not None:
+            temporary = temporary_path(target)
+            fetch(file, temporary)
+            os.replace(temporary, target)
+
+
+def _conflict(address: Address, path: Path) -> CacheError:
+    return CacheError(
+        f"{address} was written by another process meanwhile; what was extracted here is in "
+        f"{path}: join both with `heliograph cache merge`, and remove the latter"
+    )
+
+
+def _tag(remote: RemoteFile | None) -> list[Any] | None:
+    return None if remote is None else [remote.tag, remote.size]
+
+
+def _state(path: Path) -> list[int] | None:
+    version = version_of(path)
+    return None if version is None else list(version)
+
+
+def _read(note: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, TypeError):
+        return dict(json.loads(note.read_text()))
+    return {}
+
+
+def _write(note: Path, path: Path, there: RemoteFile) -> None:
+    atomic_write(note, json.dumps({"there": _tag(there), "here": _state(path)}))
+
+
+def _root() -> Path:
+    record = own_record()
+    return (record or Path(tempfile.gettempdir(), "heliograph", "checked")).with_name("remote")
+
+
+def _folder(address: Address) -> Path:
+    return _root() / _hash(str(address))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,145 @@
+"""Caches at addresses: published whole, and read by a copy."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from data import cache
+from data.cache import CacheError, copy_of, ledger_path, staged
+from data.errors import InvalidValueError
+from data.files import Address
+from data.lock import BusyError
+from data.remote import RemoteError
+from tests.helpers.buckets import Bucket, serve_bucket
+from tests.helpers.caches import full
+
+OUT = Address("s3:/clips/out.h5")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    with serve_bucket() as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def bucket(server, tmp_path, monkeypatch) -> Bucket:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    server.faults.clear()
+    for name in server.names():
+        server.client.delete_object(Bucket="clips", Key=name)
+    server.requests.clear()
+    return server
+
+
+def write(path: Path, content: bytes = b"one") -> None:
+    path.write_bytes(content)
+    ledger_path(path).write_text("ledger\n")
+
+
+def interrupted(path: Path) -> None:
+    write(path)
+    raise KeyboardInterrupt
+
+
+def written_by_two(path: Path, bucket: Bucket) -> None:
+    write(path)
+    bucket.put("out.h5", b"other")
+
+
+def test_it_is_published_whole_after_its_ledger(bucket):
+    with staged(OUT) as path:
+        write(path)
+        assert bucket.names() == []
+    assert [path for verb, path in bucket.requests if verb == "PUT"] == [
+        "/clips/out.h5.ledger.jsonl",
+        "/clips/out.h5",
+    ]
+    assert bucket.get("out.h5") == b"one"
+    bucket.requests.clear()
+    with staged(OUT) as path:
+        assert path.read_bytes() == b"one"
+    assert not bucket.count("PUT")  # it is as it was
+    assert not bucket.count("GET", "out.h5")
+
+
+def test_another_machine_goes_on_with_what_is_there(bucket, tmp_path, monkeypatch):
+    with staged(OUT) as path:
+        write(path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    with staged(OUT) as path:
+        assert (path.read_bytes(), ledger_path(path).read_text()) == (b"one", "ledger\n")
+        write(path, b"two")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    with staged(OUT) as path:
+        assert path.read_bytes() == b"two"
+
+
+def test_an_error_publishes_nothing_and_loses_nothing(bucket):
+    with pytest.raises(KeyboardInterrupt), staged(OUT) as path:
+        interrupted(path)
+    assert bucket.names() == []
+    with staged(OUT) as path:
+        assert path.read_bytes() == b"one"
+    assert bucket.get("out.h5") == b"one"
+
+
+def test_a_put_that_fails_twice_is_made_good(bucket):
+    bucket.faults["PUT"] = ["500 Internal Server Error", "503 Slow Down"]
+    with staged(OUT) as path:
+        write(path)
+    assert bucket.get("out.h5") == b"one"
+
+
+def test_a_put_that_fails_for_good_is_said_and_made_up_for(bucket):
+    bucket.faults["PUT"] = ["403 Forbidden"] * 9
+    sentence = r"^s3://clips/out\.h5\S* cannot be written: the server answers 403, no access"
+    with pytest.raises(RemoteError, match=sentence), staged(OUT) as path:
+        write(path)
+    bucket.faults.clear()
+    with staged(OUT):
+        pass
+    assert bucket.get("out.h5") == b"one"
+
+
+def test_what_another_machine_wrote_meanwhile_is_not_replaced(bucket):
+    with pytest.raises(CacheError, match="written by another process"), staged(OUT) as path:
+        written_by_two(path, bucket)
+    assert bucket.get("out.h5") == b"other"
+    with pytest.raises(CacheError, match=r"is in .*staged/out\.h5: join both"), staged(OUT):
+        pass
+    path.unlink()
+    with staged(OUT) as path:
+        assert path.read_bytes() == b"other"
+
+
+def test_one_process_of_a_machine_writes(bucket):
+    with staged(OUT), pytest.raises(BusyError, match="is being written"), staged(OUT):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "sentence"),
+    [
+        ("s3:/no-bucket/a.h5", RemoteError, "no such bucket or repository"),
+        ("https:/a.org/a.h5", InvalidValueError, "nothing can be written to a web server"),
+    ],
+)
+def test_where_nothing_can_be_written(address, error, sentence, bucket):
+    with pytest.raises(error, match=sentence), staged(Address(address)) as path:
+        write(path)
+
+
+def test_a_copy_is_fetched_once(bucket, tmp_path):
+    here = full(tmp_path / "here.h5", 2)
+    bucket.put("a.h5", here.read_bytes())
+    path = copy_of(Address("s3:/clips/a.h5"))
+    assert cache.load(path).differences(cache.load(here)) == []
+    assert cache.is_copy(path)
+    assert copy_of(Address("s3:/clips/a.h5")) == path
+    assert bucket.count("GET", "a.h5") == 1
+    bucket.put("a.h5", b"other")
+    assert copy_of(Address("s3:/clips/a.h5")).read_bytes() == b"other"
+    assert os.path.exists(path)
