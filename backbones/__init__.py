@@ -6,6 +6,8 @@ file is all it takes. Other packages add backbones through the entry point group
 (`backbones.timm_models`).
 """
 
+import os
+
 from backbones import downloads, hub, weights
 from backbones.base import Backbone, Entry, LoadOptions, Preprocess
 from backbones.devices import has_bfloat16, resolve_device, resolve_devices
@@ -52,3 +54,6 @@ __all__ = [
     "steps_of",
     "weights",
 ]
+
+# An Apple GPU leaves to the CPU what it has no kernel for; torch looks when it is imported.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")

@@ -326,7 +326,8 @@ class Backbone:
     def batch(self, frames: int) -> int:
         """Return how many clips of so many frames a GPU takes at once: `GPU_FRAMES` of them.
 
-        Fewer, where they take more than half of the memory that is free. A CPU takes one.
+        Fewer, where they take more than half of the memory that is free. A CPU takes one, and so
+        does an Apple GPU, whose free memory is not known.
         """
         import torch
 
@@ -341,7 +342,7 @@ class Backbone:
         """How many threads that call `forward` keep the device busy."""
         import torch
 
-        return LANES if self.device.type == "cuda" else torch.get_num_threads()
+        return torch.get_num_threads() if self.device.type == "cpu" else LANES
 
     def forward(self, batch: torch.Tensor, *, reproducible: bool = True) -> torch.Tensor:
         """Return the features of preprocessed clips; several threads may call it.

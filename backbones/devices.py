@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from backbones.errors import BackboneError, BackboneValueError
@@ -10,12 +11,16 @@ if TYPE_CHECKING:
     import torch
 
 
-def resolve_device(name: str) -> torch.device:
+KNOWN = "choose one of auto, cpu, cuda, cuda:1, ..., mps"
+
+
+def resolve_device(name: str, *, auto: Sequence[str] = ("cuda", "mps")) -> torch.device:
     """Return the device for a name that the user gives.
 
     Args:
-        name: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, or one of several GPUs
-            (`cuda:1`).
+        name: `auto`, `cpu`, `cuda`, one of several GPUs (`cuda:1`), or `mps`, the GPU of an Apple
+            computer.
+        auto: kinds of GPUs of which `auto` is the first that is there; it is the CPU without one.
 
     Raises:
         BackboneValueError: an unknown or unsupported name.
@@ -23,18 +28,20 @@ def resolve_device(name: str) -> torch.device:
     """
     import torch
 
+    available: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(next((kind for kind in auto if available[kind]()), "cpu"))
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BackboneValueError(
-            f"no device {name!r}: choose one of auto, cpu, cuda, cuda:1, ..."
-        ) from error
-    if device.type not in ("cpu", "cuda"):
-        raise BackboneValueError(
-            f"device {name!r} is not supported: choose one of auto, cpu, cuda, cuda:1, ..."
-        )
+        raise BackboneValueError(f"no device {name!r}: {KNOWN}") from error
+    if device.type not in ("cpu", *available):
+        raise BackboneValueError(f"device {name!r} is not supported: {KNOWN}")
+    if device.type == "mps" and not available["mps"]():
+        raise BackboneError(f"device {name!r} was asked for, but torch sees no Apple GPU here")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BackboneError(f"device {name!r} was asked for, but torch sees no CUDA GPU here")
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):

@@ -22,7 +22,7 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "could not create a memory",  # oneDNN
 )
-_GPU = ("CUDA", "CUBLAS", "CUDNN", "cuBLAS", "cuDNN", "NVML")
+_GPU = ("CUDA", "CUBLAS", "CUDNN", "cuBLAS", "cuDNN", "NVML", "MPS")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

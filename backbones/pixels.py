@@ -46,11 +46,13 @@ def build(options: LoadOptions) -> Backbone:
         raise BackboneValueError(f"{NAME} is no network: it takes no weights")
     preprocess = choose("preprocessing", options.preprocess, PREPROCESSING)
     output = OUTPUTS.choose(NAME, options.output)
-    luma = torch.tensor(LUMA, dtype=torch.float64).to(options.device)[:, None, None]
+    device = torch.device("cpu") if options.device.type == "mps" else options.device  # has float64
+    luma = torch.tensor(LUMA, dtype=torch.float64).to(device)[:, None, None]
 
     def encode(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         # Sums in float64, which rounding to float32 hides: of any batch they are the same bits.
-        cells = pixels.double().unflatten(4, (SIDE, -1)).unflatten(3, (SIDE, -1)).mean((4, 6))
+        exact = pixels.to(device).double()
+        cells = exact.unflatten(4, (SIDE, -1)).unflatten(3, (SIDE, -1)).mean((4, 6))
         grey = (cells * luma).sum(2).to(pixels.dtype)
         return {"grey": grey.flatten(2), MAPS: grey[..., None]}
 

@@ -29,12 +29,14 @@ def resolve_precision(precision: str, device: torch.device, *, motion: bool = Fa
             successive maps are nearly alike, and what rounding adds is not.
 
     Raises:
-        BackboneValueError: an unknown name.
+        BackboneValueError: an unknown name, or half precision on an Apple GPU.
     """
     if precision not in PRECISIONS:
         raise BackboneValueError(
             f"no precision {precision!r}: choose one of {', '.join(PRECISIONS)}"
         )
+    if device.type == "mps" and precision not in ("auto", "fp32"):
+        raise BackboneValueError(f"on an Apple GPU (mps) the precision is fp32, not {precision}")
     if precision != "auto":
         return precision
     return "bf16" if not motion and device.type == "cuda" and has_bfloat16(device) else "fp32"
@@ -56,7 +58,7 @@ def forward_precision(device: torch.device, precision: str) -> Iterator[None]:
 
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     with (
-        _float32_on("cpu" if device.type == "cpu" else "cuda"),
+        _float32_on(device.type),
         torch.inference_mode(),
         torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None),
     ):
@@ -91,8 +93,10 @@ def _float32_on(kind: str) -> Iterator[None]:
     on: Any = torch.backends
     with _SETTINGS_LOCK:
         if not _passes.get(kind):
-            settings = {on.cuda.matmul: "ieee", on.cudnn.conv: "ieee", on.cudnn.rnn: "ieee"}
-            if kind == "cpu":
+            settings = {}
+            if kind == "cuda":
+                settings = {on.cuda.matmul: "ieee", on.cudnn.conv: "ieee", on.cudnn.rnn: "ieee"}
+            elif kind == "cpu":
                 settings = {on.mkldnn.matmul: cpu_matmul_setting(), on.mkldnn.conv: "ieee"}
             _settings[kind] = stack = ExitStack()
             if kind == "cuda":

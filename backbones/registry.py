@@ -57,7 +57,7 @@ def load(
 
     Args:
         name: a key of `BACKBONES`, the name of an installed plugin, or `timm:<model>`.
-        device: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`.
+        device: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, or `mps`.
         precision: `auto` (bf16 on a GPU that has it; for motion, and elsewhere, fp32), `fp32`,
             `bf16` or `fp16`.
         weights: a file to read the weights from, instead of the published one; `random` for

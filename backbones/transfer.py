@@ -73,7 +73,7 @@ class _Lane:
             )
         staged = memory[: batch.numel()].view(batch.shape).copy_(batch)
         with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
-            pixels = staged.to(self._device, non_blocking=True)
+            pixels = staged.to(self._device, non_blocking=self._stream is not None)
         try:
             yield pixels
         except BaseException:

@@ -15,3 +15,8 @@
 - `doctor`: checks of a machine.
 - `cluster`: many machines, as Ray knows them.
 """
+
+import os
+
+# An Apple GPU leaves to the CPU what it has no kernel for; torch looks when it is imported.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")

@@ -151,7 +151,9 @@ def check_devices(_: CheckOptions) -> Iterator[Finding]:
         f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}; float32 "
         f"products {products[cpu_matmul_setting()]}",
     )
-    if torch.version.cuda is None:
+    if torch.backends.mps.is_available():
+        yield Finding("GPU", OK, "an Apple GPU (mps); backbones compute in fp32 there")
+    elif torch.version.cuda is None:
         yield Finding("GPU", OK, "this torch is built without CUDA; backbones run on the CPU")
     elif not torch.cuda.is_available():
         yield Finding("GPU", OK, "torch sees no CUDA GPU; backbones run on the CPU")

@@ -119,6 +119,7 @@ def test_a_pass_waits_for_its_features_alone(load, of: Pass, precision: str) -> 
     parts = len(model.output.parts)
     assert work.to_host == (parts + 2 if model.output.motion else parts)
     assert (work.scalars, work.to_device, work.pageable) == (0, 1, 0)  # the pixels, pinned
+    assert (work.doubles > 0) == (of.name == "pixels")
     assert work.launches <= of.kernels, work.kernels
     most = of.mebibytes * (1 if precision == "bf16" else 2)
     assert work.peak_bytes <= most * MIB, f"{work.peak_bytes / MIB:.0f} MiB"
@@ -174,12 +175,13 @@ def test_no_step_of_a_training_waits(preset: str, properties: int, monkeypatch) 
     assert [result.seed for result in results] == [0, 1, 2]
     for work, steps in epochs:
         assert (work.scalars, work.to_host) == (0, 1)  # the losses, once an epoch
+        assert work.doubles == 0
         assert work.to_device <= UPLOADS_AN_EPOCH
         assert work.launches <= KERNELS_A_STEP * steps + 20, work.kernels
         assert work.peak_bytes <= 600 * MIB, f"{work.peak_bytes / MIB:.0f} MiB"
     assert len(evaluations) == len(epochs)  # the first and the last
     for work in evaluations:
-        assert work.scalars == 0
+        assert (work.scalars, work.doubles) == (0, 0)
         assert work.waits <= WAITS_AN_EVALUATION
 
 

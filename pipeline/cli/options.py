@@ -105,7 +105,7 @@ INPUT = UserPath(or_address=True)
 """A run, a cache or a checkpoint: a path, `hf://user/name[@revision][/file]`, or, of a cache, any
 address."""
 
-DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..., mps"
 device = click.option("--device", default="auto", help=DEVICES)
 
 devices = click.option(

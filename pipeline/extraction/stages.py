@@ -393,7 +393,7 @@ class BackboneBatcher:
     ) -> None:
         """Start with nothing to do; `batch` is the number of clips in one pass of a GPU."""
         self._backbone, self._writer, self._journal = backbone, writer, journal
-        self._size = batch if backbone.device.type == "cuda" else 1
+        self._size = 1 if backbone.device.type == "cpu" else batch
         self._at_once = backbone.calls_at_once
         self._halving = threading.Lock()
         self._threads = ThreadPoolExecutor(self._at_once, "backbone")
@@ -488,7 +488,10 @@ class BackboneBatcher:
         with self._halving:
             if self._size == size:  # another thread may have found it, too
                 self._size = size // 2
-                torch.cuda.empty_cache()
+                if self._backbone.device.type == "mps":
+                    torch.mps.empty_cache()
+                else:
+                    torch.cuda.empty_cache()
             return self._size
 
     def _features(self, decoded: Sequence[DecodedClip], size: int) -> np.ndarray:
@@ -554,9 +557,10 @@ def made_with(
 
     What changes them by rounding is among the versions: recorded, but no part of a clip's key.
     """
-    if backbone.device.type == "cuda":
+    if backbone.device.type != "cpu":
         clips = counted(batch or backbone.batch(sampling.frames), "clip")
-        device = torch.cuda.get_device_name(backbone.device)
+        is_apple = backbone.device.type == "mps"
+        device = "Apple GPU" if is_apple else torch.cuda.get_device_name(backbone.device)
         versions = {"device": device, "pass": f"{clips}, fewer where memory ran out"}
     else:
         versions = {"device": "CPU", "pass": f"{backbone.pass_rule}, one thread"}
@@ -595,7 +599,7 @@ def run_stages(
         with BackboneBatcher(backbone, writer, journal, batch) as batcher:
             _decode_all(source, batcher, journal, workers)
             batcher.flush()
-        if (fits := batcher.clips_in_a_pass) < batch and backbone.device.type == "cuda":
+        if (fits := batcher.clips_in_a_pass) < batch and backbone.device.type != "cpu":
             journal.summary.notes.append(
                 f"the GPU's memory did not hold a pass of {counted(batch, 'clip')}: the last "
                 f"ones had {fits}, with which --batch {fits} begins"

@@ -56,7 +56,7 @@ class Optimiser:
 
 def adam(stack: Stack, *, lr: float, weight_decay: float = 0.0, lead: int = 1) -> Optimiser:
     """The Adam that suits the stack's device."""
-    kind = MaskedAdam if next(iter(stack.values())).device.type == "cuda" else SeedAdam
+    kind = SeedAdam if next(iter(stack.values())).device.type == "cpu" else MaskedAdam
     return kind(stack, lr=lr, weight_decay=weight_decay, lead=lead)
 
 
@@ -136,7 +136,7 @@ def clip_each(stack: Stack, lead: int, largest: float) -> None:
     squares = [gradient.flatten(lead).square().sum(dim=-1) for gradient in gradients]
     norm = torch.stack(squares).sum(dim=0).sqrt()
     scale = (largest / (norm + 1e-6)).clamp(max=1.0)
-    if scale.device.type == "cuda" or bool((scale < 1).any()):  # asking would make a GPU wait
+    if scale.device.type != "cpu" or bool((scale < 1).any()):  # asking would make a GPU wait
         for gradient in gradients:
             gradient.mul_(scale.view(*scale.shape, *[1] * (gradient.dim() - lead)))
 

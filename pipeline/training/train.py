@@ -79,7 +79,7 @@ def train(
         control: also train the holistic control, a whole run in `out/control`.
         tensorboard: write event files into `out/tensorboard` too.
         callbacks: called before each part of the training and after every epoch.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        device: `auto` (a CUDA GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
         overwrite: replace a run that is in the folder.
         resume: go on with an unfinished training of the same settings.
         allow_leaks: go on where clips of different objects are one clip, or look like one, and are
@@ -99,7 +99,7 @@ def train(
             pass
     if not (overwrite or resume):
         refuse_existing(out)
-    torch_device = resolve_device(device)
+    torch_device = resolve_device(device, auto=["cuda"])
     if isinstance(caches, Features):
         caches = _saved(caches, out)
     plan = plan_run(

@@ -305,9 +305,7 @@ class MultiSeedTrainer:
         ]
         batches, described = max(len(r.described) for r in epochs), epochs[0].described.shape[1]
         noise = self._noise(epoch, batches, described)
-        totals, counts = torch.zeros(
-            2, len(self.seeds), dtype=torch.float64, device=self.device
-        ).unbind()
+        losses, active = [], []  # of each batch, (S,)
         for rounds, draws in zip(game.batches(epochs, self.device), noise, strict=True):
             logits = self._logits(self.windows.gather(rounds.described))  # (S, A, M, heads, vocab)
             sent = self.channel.send(logits, draws, tau, hard=epoch > config.soft_epochs)
@@ -323,10 +321,11 @@ class MultiSeedTrainer:
             clip_each(self.receivers, 2, config.grad_clip)
             self.sender_adam.step(good)
             self.receiver_adam.step(good)
-            totals += torch.where(good, loss.detach().double(), 0.0)
-            counts += good
-            self.skipped += rounds.active & ~good
-        return torch.where(counts > 0, totals / counts, math.nan).cpu().numpy()
+            losses.append(torch.where(good, loss.detach(), math.nan))
+            active.append(rounds.active)
+        told = torch.stack(losses)
+        self.skipped += (torch.stack(active) & told.isnan()).sum(dim=0)
+        return _means(told.cpu().numpy())
 
     def _logits(self, x: list[Tensor]) -> Tensor:
         config = self.config
@@ -450,6 +449,13 @@ def _projected(features: np.ndarray, axes: Sequence[np.ndarray]) -> Tensor:
     if axes:
         return torch.from_numpy(project(features, axes))
     return as_tensor(features).unsqueeze(0)
+
+
+def _means(told: np.ndarray) -> np.ndarray:
+    """Return the mean loss (S,) of the batches (B, S) that are not NaN, summed in their order."""
+    counts = (~np.isnan(told)).sum(axis=0)
+    sums = np.add.accumulate(np.nan_to_num(told).astype(np.float64), axis=0)[-1]
+    return np.divide(sums, counts, out=np.full(len(sums), math.nan), where=counts > 0)
 
 
 def _shuffled(labels: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:

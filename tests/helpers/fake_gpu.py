@@ -44,6 +44,7 @@ class Work:
         pageable: Those of them from memory that is not pinned, before which the host waits.
         to_host: Copies to the host, for which it waits.
         scalars: Numbers that the host waits for (`_local_scalar_dense`).
+        doubles: Results in float64, which an Apple GPU does not have.
         live_bytes: Of the memory that is in use.
         peak_bytes: The most that ever was.
     """
@@ -53,6 +54,7 @@ class Work:
     pageable: int = 0
     to_host: int = 0
     scalars: int = 0
+    doubles: int = 0
     live_bytes: int = 0
     peak_bytes: int = 0
 
@@ -197,6 +199,7 @@ class FakeGpu(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, FakeTensor) and tensor.fake_device.type == "cuda":
                 storage = tensor.untyped_storage()
+                self.work.doubles += tensor.dtype == torch.float64
                 if storage._cdata not in self._counted:
                     self._counted[storage._cdata] = size = storage.nbytes()
                     self.work.live_bytes += size
