@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import tempfile
 import threading
 import time
@@ -92,7 +93,8 @@ def look_up(address: Address) -> RemoteFile:
 
 
 def look_up_if_there(address: Address) -> RemoteFile | None:
-    """Return what the server says of a file; None if there is none. Raises as `look_up` does."""
+    """Return what the server says of a file now; None if there is none. Raises as `look_up`."""
+    _persistently(address, lambda: _file_system(address.scheme).invalidate_cache())
     try:
         return look_up(address)
     except MissingError:
@@ -212,9 +214,13 @@ def _pieces(remote: RemoteFile) -> Iterator[bytes]:
         raise EOFError(f"{size:,} bytes came, and it has {remote.size:,}")
 
 
-@cache
 def _file_system(scheme: str) -> Any:
     """Return the file system of addresses of a scheme; any thread may use it."""
+    return _connected(scheme, os.environ.get("HF_ENDPOINT", "") if scheme == "hf" else "")
+
+
+@cache
+def _connected(scheme: str, endpoint: str) -> Any:
     import fsspec
 
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
@@ -225,6 +231,8 @@ def _file_system(scheme: str) -> Any:
             total=None, sock_connect=SILENT_SECONDS, sock_read=SILENT_SECONDS
         )
         options["client_kwargs"] = {"timeout": timeout}
+    if endpoint:  # huggingface_hub looks for it once
+        options["endpoint"] = endpoint.rstrip("/")
     return fsspec.filesystem(scheme, **options)
 
 

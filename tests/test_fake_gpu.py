@@ -142,7 +142,7 @@ TRAININGS = [
     for preset in PRESETS
     for properties in (1, 2)
 ]
-KERNELS_A_STEP = 520  # of `default` for one property, the most; 434 of `published`
+KERNELS_A_STEP = 340  # of `default` for one property, the most; 260 of `published`
 UPLOADS_AN_EPOCH = 6  # pairs, answers, weights, clips that are shown, who plays, and noise
 WAITS_AN_EVALUATION = 5  # all messages; and of two parts the distinct ones, and their answers
 

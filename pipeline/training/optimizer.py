@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,22 @@ class SeedAdam(Optimiser):
 
 
 class MaskedAdam(Optimiser):
-    """Adam on whole stacks, a net that does not step masked out: nothing waits for the device."""
+    """Adam for a GPU: all tensors of a stack as one row for each net, and nobody waits.
+
+    A net that does not step is masked out. So a step is a score of kernels, and one more for each
+    tensor, whose numbers are elsewhere.
+    """
+
+    def __init__(
+        self, stack: Stack, *, lr: float, weight_decay: float = 0.0, lead: int = 1
+    ) -> None:
+        super().__init__(stack, lr=lr, weight_decay=weight_decay, lead=lead)
+        self._mean, self._square = (
+            self._rows([moments[name] for name in stack]) for moments in (self.means, self.squares)
+        )
+        self.means, self.squares = (
+            dict(zip(stack, self._parts(rows), strict=True)) for rows in (self._mean, self._square)
+        )
 
     @torch.no_grad()
     def step(self, good: Tensor) -> None:
@@ -108,22 +124,36 @@ class MaskedAdam(Optimiser):
         good = good.view(-1, *[1] * (self.lead - 1)).expand_as(self.steps)
         self.steps += good
         taken = self.steps.clamp(min=1)  # where none was, nothing is stepped either
-        step_size = self.lr / (1 - BETAS[0] ** taken)
-        correction = (1 - BETAS[1] ** taken).sqrt()
-        for name, value in self.stack.items():
-            if value.grad is None:
-                continue
-            shape = (*self.steps.shape, *[1] * (value.dim() - self.lead))
-            goes = good.view(shape)
-            gradient = torch.where(goes, value.grad, torch.zeros_like(value.grad))
-            gradient = gradient.add(value.detach(), alpha=self.weight_decay)
-            mean = self.means[name].lerp(gradient, 1 - BETAS[0])
-            square = (self.squares[name] * BETAS[1]).addcmul(gradient, gradient, value=1 - BETAS[1])
-            change = mean / (square.sqrt() / correction.view(shape) + EPSILON)
-            value.sub_(torch.where(goes, change * step_size.view(shape), torch.zeros_like(change)))
-            self.means[name] = torch.where(goes, mean, self.means[name])
-            self.squares[name] = torch.where(goes, square, self.squares[name])
-            value.grad = None
+        step_size = self.lr / (1 - BETAS[0] ** taken).unsqueeze(-1)
+        correction = (1 - BETAS[1] ** taken).sqrt().unsqueeze(-1)
+        goes, values = good.unsqueeze(-1), list(self.stack.values())
+        gradient = self._rows(
+            [torch.zeros_like(value) if value.grad is None else value.grad for value in values]
+        )
+        gradient = torch.where(goes, gradient, 0.0)
+        if self.weight_decay:
+            decayed = [torch.zeros_like(value) if value.grad is None else value for value in values]
+            gradient = gradient.add(self._rows(decayed), alpha=self.weight_decay)
+        mean = self._mean.lerp(gradient, 1 - BETAS[0])
+        square = (self._square * BETAS[1]).addcmul(gradient, gradient, value=1 - BETAS[1])
+        change = mean / (square.sqrt() / correction + EPSILON)
+        change = torch.where(goes, change * step_size, 0.0)
+        self._mean.copy_(torch.where(goes, mean, self._mean))
+        self._square.copy_(torch.where(goes, square, self._square))
+        for value, part in zip(values, self._parts(change), strict=True):
+            if value.grad is not None:
+                value.sub_(part)
+                value.grad = None
+
+    def _rows(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return tensors of the stack's shapes as one row for each net: (S, numbers)."""
+        return torch.cat([tensor.flatten(self.lead) for tensor in tensors], dim=-1)
+
+    def _parts(self, rows: Tensor) -> list[Tensor]:
+        """Return views of such rows in the stack's shapes."""
+        shapes = [value.shape[self.lead :] for value in self.stack.values()]
+        parts = rows.split([shape.numel() for shape in shapes], dim=-1)
+        return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def clip_each(stack: Stack, lead: int, largest: float) -> None:

@@ -2,11 +2,13 @@
 
 import hashlib
 import importlib
+import json
 import pickle
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -82,7 +84,7 @@ def test_what_fails_is_said(method, fault, sentence, bucket, tmp_path):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    remote._file_system.cache_clear()
+    remote._connected.cache_clear()
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
     with pytest.raises(RemoteError, match=r"s3fs: pip install 'heliograph\[remote\]'"):
@@ -168,6 +170,33 @@ class TestWebServers:
     def test_there_are_no_lists(self):
         with pytest.raises(RemoteError, match="on a web server: name its files"):
             find_files(address("https://example.org/clips"))
+
+
+def test_the_hugging_face_hub(tmp_path, monkeypatch):
+    sha1, sha256 = "1" * 40, hashlib.sha256(CONTENT).hexdigest()
+    entry = {"type": "file", "path": "f/a.mp4", "size": len(CONTENT), "oid": sha1}
+
+    def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
+        where = urlsplit(path).path
+        if where.startswith("/api/datasets/user/clips/tree/"):
+            content: object = [entry]
+        elif where.startswith("/api/datasets/user/clips"):
+            content = {"id": "user/clips", "sha": "c" * 40, "siblings": []}
+        elif where.startswith("/api/"):
+            return Answer(404, {"X-Error-Code": "RepoNotFound"}, b"{}")
+        else:
+            begin, _, end = headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+            return Answer(206, {}, CONTENT[int(begin) : int(end) + 1 if end else None])
+        return Answer(200, {"Content-Type": "application/json"}, json.dumps(content).encode())
+
+    with serve(answer) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        (at,) = find_files(address("hf://datasets/user/clips/f"))
+        assert str(at) == "hf://datasets/user/clips/f/a.mp4"
+        found = fetch(look_up(at), tmp_path / "a")
+        assert (found.sha256, found.version) == (sha256, (0, len(CONTENT), sha1))
+        with pytest.raises(RemoteError, match="there is no such file"):
+            look_up(address("hf://datasets/user/clips/f/b.mp4"))
 
 
 class TestAddresses:

@@ -70,7 +70,7 @@ def serve_bucket() -> Iterator[Bucket]:
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
         patch.setattr(remote, "PAUSE_SECONDS", 0.01)
         patch.setattr("s3fs.S3FileSystem.retries", 1)
-        remote._file_system.cache_clear()
+        remote._connected.cache_clear()
         bucket = Bucket(boto3.client("s3"))
         app = _with_faults(DomainDispatcherApplication(create_backend_app), bucket)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -82,7 +82,7 @@ def serve_bucket() -> Iterator[Bucket]:
         finally:
             server.shutdown()
             thread.join()
-            remote._file_system.cache_clear()
+            remote._connected.cache_clear()
 
 
 def _with_faults(app: Callable[..., Iterable[bytes]], bucket: Bucket) -> Callable[..., Any]:
