@@ -24,6 +24,7 @@ from pipeline.extraction import extract
 from tests.helpers.cluster_backbones import end_at_once, load_slow_tiny_together, load_tiny
 from tests.helpers.command import run
 from tests.helpers.films import make_film
+from tests.helpers.servers import Answer, serve
 
 ray = pytest.importorskip("ray", reason="the package ray is not installed")
 
@@ -72,6 +73,20 @@ def require_equal(left: Path, right: Path) -> None:
     assert cache.load(left).content_sha256 == cache.load(right).content_sha256
     assert cache.verify(right) == []
     assert not right.with_name(f"{right.name}.joined").exists()
+
+
+def test_clips_at_addresses_are_fetched_by_the_actors(films, plain, nodes, tmp_path):
+    nodes(2)
+    names = sorted(film.name for film in films.iterdir())
+    files = {f"/{film.name}": film.read_bytes() for film in films.iterdir()}
+    files["/clips.csv"] = "\n".join(["path", *names]).encode()
+    target = tmp_path / "c.h5"
+    with serve(lambda method, path, headers: Answer(200, {}, files[path])) as server:
+        table = f"{server.url}/clips.csv"
+        extract(table, target, backbone=load_tiny, cluster=Cluster(), **SETTINGS)
+    made = cache.load(target)
+    assert made.content_sha256 == cache.load(plain).content_sha256
+    assert list(made.clip_id) == names[:-1]
 
 
 @pytest.mark.parametrize(("count", "actors"), [(1, 1), (2, 2), (2, 4)])
