@@ -19,7 +19,6 @@ from backbones import BackboneError, registry
         ({"name": "dino"}, r"no backbone 'dino': choose one of clip_vitl14, dinov2_vitb14, "),
         ({"device": "gpu"}, r"no device 'gpu': choose one of auto, cpu, cuda"),
         ({"device": "meta"}, r"device 'meta' is not supported: choose one of auto, cpu, cuda"),
-        ({"device": "mps"}, r"device 'mps' is not supported: choose one of auto, cpu, cuda"),
         ({"precision": "int8"}, r"no precision 'int8': choose one of auto, fp32, bf16, fp16"),
         ({"preprocess": "papers"}, r"no preprocessing 'papers': choose one of official"),
         ({"output": "cls"}, r"no output 'cls': choose one of pooled"),

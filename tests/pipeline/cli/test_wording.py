@@ -32,7 +32,7 @@ USAGE = {
         "model of timm"
     ),
     f"{EXTRACT} --precision odd": "no precision 'odd': choose one of auto, fp32, bf16, fp16",
-    f"{EXTRACT} --device odd": "no device 'odd': choose one of auto, cpu, cuda, cuda:1, ...",
+    f"{EXTRACT} --device odd": "no device 'odd': choose one of auto, cpu, cuda, cuda:1, ..., mps",
     f"{EXTRACT} --preprocess odd": "no preprocessing 'odd': choose one of official",
     f"{EXTRACT} --sampler odd": (
         "no sampling 'odd': choose one of uniform, uniform-time, fps, window, middle, published"

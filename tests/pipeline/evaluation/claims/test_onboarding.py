@@ -73,7 +73,7 @@ def test_features_that_tell_nothing_teach_nothing(told, telling):
 
 def test_when_enough_is_reached_is_told_for_each_seed(joined):
     enough = joined["enough"]
-    assert enough["silent"] == [False] * 3
+    assert enough["silent"] == [False] * 6
     assert all(step is not None and 0 < step <= STEPS for step in enough["newcomer"])
 
 
@@ -93,7 +93,7 @@ def test_where_nobody_listens_to_an_agent_silence_is_enough(context_of, telling)
 def test_its_curve_is_said_in_a_sentence_and_shown_whole(joined):
     told = ONBOARDING.sentence({"sees": "pixels"} | joined)
     assert "with silence in the place of agent 1 of 2" in told
-    assert "silence has it in 0 of 3 seeds" in told
+    assert "silence has it in 0 of 6 seeds" in told
     assert told.count(f" after {max(row['step'] for row in joined['curve'])}") == 1
     columns, rows = ONBOARDING.table({"sees": "pixels"} | joined)
     assert [row[0] for row in rows[:3]] == ["agent before", "silence", "0"]
