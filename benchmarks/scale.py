@@ -11,8 +11,8 @@ CPU seconds and the peak of anonymous memory of the process and its children (`R
 common makes it smaller. `limit` is what a stage may take: 1.3 times the features as they are
 stored, and 500 MB.
 
-1,000 clips take three to four CPU minutes, two of them `evaluate`; 10,000 take eleven, four of them
-`train` and six `evaluate`; a training of 100,000 some forty-five.
+1,000 clips take a CPU minute; 10,000 take four, two of them `evaluate`; 100,000 take fifteen, eight
+of them `train` and five `evaluate`.
 """
 
 from __future__ import annotations
