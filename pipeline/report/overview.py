@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def is_sweep_page(path: Path, folder: Path) -> bool:
 
 def require_not_of_sweep(path: Path, folder: Path) -> None:
     """Raise HeliographError where a path is a file that a sweep or a run in it is made of."""
-    if path.resolve() == (folder / SWEEP).resolve():
+    if os.path.realpath(path) == os.path.realpath(folder / SWEEP):
         raise HeliographError(
             f"{path} is not replaced: {folder} is made of it; choose another place"
         )

@@ -251,7 +251,8 @@ class RunFiles:
     def require_not_of_run(self, path: Path) -> None:
         """Raise HeliographError where a path is a file that the run is made of; its page is not."""
         made_of = {MANIFEST, *(self._names() if self.entries is None else self.entries)} - {PAGE}
-        if path.resolve() in {(self.root / name).resolve() for name in made_of}:
+        # realpath, as Path.resolve raises for a link to itself.
+        if os.path.realpath(path) in {os.path.realpath(self.root / name) for name in made_of}:
             raise HeliographError(
                 f"{path} is not replaced: {self.root} is made of it; choose another place"
             )

@@ -174,3 +174,15 @@ def test_a_long_word_does_not_widen_a_page():
     style = (FOLDER / "report.css").read_text()
     body = style.partition("\nbody {")[2].partition("}")[0]
     assert "overflow-wrap: break-word" in body
+
+
+def test_a_link_to_itself_among_the_files_of_a_run(folder, tmp_path):
+    copy = shutil.copytree(folder / "sweep" / "vocab-3", tmp_path / "run")
+    model = copy / "seeds" / "0" / "model.pt"
+    model.unlink()
+    model.symlink_to(model.name)
+    done = run("report", copy, "-o", tmp_path / "page.html")
+    assert done.exit_code == 0, done.stderr
+    done = run("report", copy, "-o", model)
+    assert done.exit_code == 1
+    assert "is not replaced" in done.stderr
