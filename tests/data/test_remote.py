@@ -171,7 +171,7 @@ class TestWebServers:
         monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.01)
         with serve(lambda *_: Answer(200, {}, b"")) as server:
             url = server.url
-        with pytest.raises(RemoteError, match="Cannot connect to host .*: try again later"):
+        with pytest.raises(RemoteError, match=r"Cannot connect to host .*: try again later"):
             look_up(address(f"{url}/a.mp4"))
 
     def test_there_are_no_lists(self):

@@ -120,7 +120,7 @@ def test_pictures_of_videos_at_an_address(filmed, tmp_path):
         bucket.put(at.partition("clips/")[2], b"another")
         written = write_report(filmed.folder, tmp_path / "there.html", clips=[there])
         assert written.pictures < here.pictures
-        assert written.notes == (f"{at} is not the video that {at[19:]} was made from",)
+        assert written.notes == (f"{at} is not the video that {at[17:]} was made from",)
         bucket.faults["HEAD"] = ["403 Forbidden"] * 9
         written = write_report(filmed.folder, tmp_path / "there.html", clips=[there])
     assert written.pictures == 0
