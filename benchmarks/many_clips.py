@@ -131,7 +131,7 @@ def work(given: argparse.Namespace) -> None:
         os.fsync = slow
     if given.part_bytes:
         sys.modules["data.cache.parts"].PART_BYTES = given.part_bytes  # type: ignore[attr-defined]
-    module = sys.modules["pipeline.extraction.extract"]
+    module = sys.modules["pipeline.extraction.stages"]
     module.DecoderPool = Decoders  # type: ignore[attr-defined]
     module.BackboneBatcher.shrink = _shrunk  # type: ignore[attr-defined]
     clips = [
@@ -147,7 +147,7 @@ def work(given: argparse.Namespace) -> None:
     def once() -> tuple[float, float]:
         began, cpu = time.perf_counter(), _cpu()
         summary = extract(
-            clips, target, backbone=model, sampling=Sampling(frames=FRAMES),  # type: ignore[arg-type]
+            clips, target, backbone=lambda: model, sampling=Sampling(frames=FRAMES),  # type: ignore
             workers=given.workers, batch=1, join=given.join,
         )  # fmt: skip
         assert summary.finished == count, summary

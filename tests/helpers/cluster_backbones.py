@@ -33,15 +33,22 @@ def load_slow_tiny(device: str = "cpu") -> Backbone:
 
 
 def load_slow_tiny_together(folder: Path, actors: int, device: str = "cpu") -> Backbone:
-    """Load the slow tiny backbone, and wait until so many actors have it.
+    """Load the slow tiny backbone, which does no clip until so many actors have one.
 
-    Without the wait, a node that starts late finds all clips done.
+    Without the wait, a node that is late, or slow to start its decoders, finds all clips done.
     """
-    (folder / str(os.getpid())).touch()
-    deadline = time.monotonic() + 120
-    while len(list(folder.iterdir())) < actors and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return load_slow_tiny(device)
+    backbone = load_slow_tiny(device)
+    forward = backbone.forward
+
+    def forward_together(pixels: torch.Tensor) -> torch.Tensor:
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 240
+        while len(list(folder.iterdir())) < actors and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return forward(pixels)
+
+    backbone.forward = forward_together  # type: ignore[method-assign]
+    return backbone
 
 
 def end_at_once(device: str = "cpu") -> Backbone:
