@@ -56,6 +56,10 @@ class MissingError(RemoteError):
     """There is no file at an address."""
 
 
+class FolderError(RemoteError):
+    """There is a folder at an address, where a file is asked for."""
+
+
 class Stopped(Exception):
     """Nobody waits for a file any more."""
 
@@ -86,7 +90,11 @@ def look_up(address: Address) -> RemoteFile:
     """
     info = _persistently(address, lambda: _file_system(address.scheme).info(str(address)))
     if info.get("type") == "directory":
-        raise RemoteError(f"{address} is a folder, not a file")
+        raise FolderError(f"{address} is a folder, not a file")
+    return _described(address, info)
+
+
+def _described(address: Address, info: dict[str, Any]) -> RemoteFile:
     size = info.get("size")
     tag = next((str(info[name]).strip('"') for name in _TAGS if info.get(name)), "")
     return RemoteFile(address, None if size is None else int(size), tag)
@@ -112,15 +120,22 @@ def put(path: Path, address: Address) -> None:
 
 
 def find_files(folder: Address) -> list[Address]:
-    """Return the files below a folder, sorted; a file is the one in itself.
+    """Return the files below a folder, sorted; raises as `look_up_all`."""
+    return [file.address for file in look_up_all(folder)]
+
+
+def look_up_all(folder: Address) -> list[RemoteFile]:
+    """Return what the server says of the files below a folder, sorted; a file is the one in itself.
 
     Raises:
         RemoteError: It cannot be listed: web servers have no lists.
     """
     if folder.scheme in ("http", "https"):
         raise RemoteError(f"{folder} cannot be listed, as it is on a web server: name its files")
-    names = _persistently(folder, lambda: _file_system(folder.scheme).find(str(folder)))
-    return sorted(Address(f"{folder.scheme}:/{name}") for name in names)
+    system = _file_system(folder.scheme)
+    found = _persistently(folder, lambda: system.find(str(folder), detail=True))
+    files = [_described(Address(f"{folder.scheme}:/{name}"), info) for name, info in found.items()]
+    return sorted(files, key=lambda file: file.address)
 
 
 def read(address: Address, most_bytes: int) -> bytes:
@@ -260,7 +275,18 @@ def _chain(error: BaseException) -> list[BaseException]:
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
+    # fsspec says that a file is not there where a web server does not answer.
+    while len(chain) > 1 and type(chain[0]) is FileNotFoundError and _is_of_network(chain[1]):
+        del chain[0]
     return chain
+
+
+def _is_of_network(error: BaseException) -> bool:
+    # Their packages may be missing. aiohttp's errors of a server's answers have a code.
+    is_network = isinstance(error, (TimeoutError, ConnectionError)) or type(
+        error
+    ).__module__.startswith("aiohttp")
+    return is_network and _code(error) is None
 
 
 def _code(error: BaseException) -> int | None:

@@ -7,7 +7,7 @@
 `info`, `verify` and `merge` describe, check and combine files. All errors are `CacheError`.
 """
 
-from data.cache.addresses import copy_of, is_copy, staged
+from data.cache.addresses import copy_of, staged
 from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way_out
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
@@ -40,7 +40,6 @@ __all__ = [
     "describe_origin",
     "how_to_replace",
     "info",
-    "is_copy",
     "is_merge",
     "is_whole_file",
     "label",

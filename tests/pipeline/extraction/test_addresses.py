@@ -1,5 +1,6 @@
 """Clips at addresses: the cache that the same files on this machine give."""
 
+import io
 import json
 import os
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import polars
 import pytest
 
 from data import cache
@@ -94,6 +96,16 @@ def test_a_table_at_an_address(bucket, tmp_path, tiny):
     here.write_text("path\ns3://clips//3.mp4\n")
     with pytest.raises(ClipError, match=r"clips\.csv, line 2: .* name that is empty"):
         list_clips([here])
+
+
+def test_parquet_tables_at_addresses(bucket):
+    polars.DataFrame({"path": ["0.mp4"], "mass": [1.5]}).write_parquet(file := io.BytesIO())
+    bucket.put("films/table.parquet", file.getvalue())
+    (clip,) = list_clips(["s3://clips/films/table.parquet"])
+    assert (str(clip.path), clip.labels) == ("s3://clips/films/0.mp4", {"mass": 1.5})
+    bucket.put("films/table.parquet", b"PAR1 damaged PAR1")
+    with pytest.raises(ClipError, match=r"^s3://clips/films/table\.parquet is no sound Parquet"):
+        list_clips(["s3://clips/films/table.parquet"])
 
 
 def test_what_cannot_be_had_costs_its_clip(bucket, tmp_path, tiny):
