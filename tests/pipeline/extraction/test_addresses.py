@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +164,19 @@ def test_what_a_killed_process_left_is_removed(bucket, tmp_path, tiny):
     assert not dead.exists()
 
 
+def require_equal(bucket: Bucket, name: str, tmp_path: Path) -> None:
+    """See that a cache in the bucket is `here.h5`, and that nothing else is left of it."""
+    (tmp_path / "fetched.h5").write_bytes(bucket.get(name))
+    here, there = cache.load(tmp_path / "here.h5"), cache.load(tmp_path / "fetched.h5")
+    assert there.differences(here) == []
+    assert there.content_sha256 == here.content_sha256
+    assert [one for one in bucket.names() if one.startswith(name)] == [
+        name,
+        f"{name}.ledger.jsonl",
+    ]
+    assert not list((tmp_path / "home").rglob("*.tmp"))
+
+
 class TestOutputs:
     @pytest.fixture(autouse=True)
     def _home(self, tmp_path, monkeypatch) -> None:
@@ -185,7 +199,25 @@ class TestOutputs:
         merged = run("cache", "merge", out, "-o", str(tmp_path / "merged.h5"))
         assert merged.exit_code == 0, merged.output
 
-    @pytest.mark.parametrize("words", [{"join": True}, {"devices": "cpu,cpu"}])
-    def test_several_processes_write_to_a_folder(self, words, clips, bucket, tiny):
-        with pytest.raises(InvalidValueError, match=r"^s3://clips/a.h5: several processes"):
-            extract(clips, "s3://clips/a.h5", backbone="tiny", **words)
+    @pytest.mark.parametrize("address", ["hf://datasets/user/name/a.h5", "https://a.org/a.h5"])
+    def test_where_several_processes_cannot_write(self, address, clips, bucket, tiny):
+        with pytest.raises(
+            InvalidValueError, match=f"^{address}: several processes write to s3://"
+        ):
+            extract(clips, address, backbone=tiny(), join=True)
+
+    def test_processes_that_join(self, bucket, clips, tmp_path, tiny):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        out = "s3://clips/joined/a.h5"
+        bucket.faults["PUT"] = ["500 Internal Server Error", "503 Slow Down"]
+        with ThreadPoolExecutor(2) as threads:
+            made = [
+                threads.submit(extract, clips, out, backbone=tiny(), join=True, **SETTINGS)
+                for _ in range(2)
+            ]
+        found = [each.result() for each in made]
+        print([(f.done, f.kept, f.left_to_others) for f in found])
+        require_equal(bucket, "joined/a.h5", tmp_path)
+        again = extract(clips, out, backbone=tiny(), join=True, **SETTINGS)
+        assert (again.done, again.kept) == (0, 6)
+        require_equal(bucket, "joined/a.h5", tmp_path)
