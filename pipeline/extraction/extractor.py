@@ -194,7 +194,7 @@ class Extractor:
             if not path.exists():
                 raise HeliographError(
                     f"{socket.gethostname()} does not see {path}: clips and --out must be in "
-                    "folders that all nodes of the cluster share"
+                    "folders that all nodes of the cluster share, or at addresses (s3://, gs://)"
                 )
         settings = self._settings
         with self._portable_errors():

@@ -3,7 +3,10 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,9 +24,19 @@ from data.video import Sampling
 from data.windows import Windows
 from pipeline.extraction import extract
 from tests.helpers.buckets import Bucket, serve_bucket
+from tests.helpers.cluster_backbones import load_tiny
 from tests.helpers.command import run
 
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {"sampling": Sampling(frames=4), "workers": 2}
+JOIN = """
+import sys
+from data.video import Sampling
+from pipeline.extraction import extract
+from tests.helpers.cluster_backbones import load_slow_tiny
+backbone = load_slow_tiny()
+extract(*sys.argv[1:], backbone=backbone, sampling=Sampling(frames=4), workers=1, join=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +229,38 @@ class TestOutputs:
                 for _ in range(2)
             ]
         found = [each.result() for each in made]
-        print([(f.done, f.kept, f.left_to_others) for f in found])
+        assert sum(each.done for each in found) == 6
+        assert min(each.left_to_others for each in found) == 0
         require_equal(bucket, "joined/a.h5", tmp_path)
         again = extract(clips, out, backbone=tiny(), join=True, **SETTINGS)
         assert (again.done, again.kept) == (0, 6)
         require_equal(bucket, "joined/a.h5", tmp_path)
+
+    @pytest.mark.slow
+    def test_devices(self, bucket, clips, tmp_path):
+        extract(clips, tmp_path / "here.h5", backbone=load_tiny(), **SETTINGS)
+        out = "s3://clips/devices/a.h5"
+        for kept in (0, 6):
+            summary = extract(clips, out, backbone=load_tiny, devices="cpu,cpu", **SETTINGS)
+            assert (summary.done, summary.kept, str(summary.target)) == (6 - kept, kept, out)
+            require_equal(bucket, "devices/a.h5", tmp_path)
+
+    @pytest.mark.slow
+    def test_a_process_that_is_killed(self, bucket, folder, tmp_path):
+        extract(folder, tmp_path / "here.h5", backbone=load_tiny(), **SETTINGS)
+        out = "s3://clips/killed/a.h5"
+        words = [sys.executable, "-c", JOIN, str(folder), out]
+
+        def start() -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+        victim, other = start(), start()
+        deadline = time.monotonic() + 120
+        while not any("/shards/" in name for name in bucket.names()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        victim.kill()
+        assert victim.wait() == -9
+        assert other.wait(120) == 0
+        extract(folder, out, backbone=load_tiny(), join=True, **SETTINGS)
+        require_equal(bucket, "killed/a.h5", tmp_path)
