@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -44,7 +45,8 @@ _ACCESS = {
 }
 # What file systems call the version of a file, the surest first.
 _TAGS = ("ETag", "etag", "blob_id", "generation", "Content-MD5", "Last-Modified", "LastModified")
-_FOR_NOW = (408, 425, 429)  # answers that another request may not get
+_TIMES = ("LastModified", "mtime")  # when it was written, by the clock of the server
+_FOR_NOW = (408, 409, 425, 429)  # answers that another request may not get
 _Result = TypeVar("_Result")
 
 
@@ -56,17 +58,29 @@ class MissingError(RemoteError):
     """There is no file at an address."""
 
 
+class FolderError(RemoteError):
+    """There is a folder at an address, where a file is asked for."""
+
+
 class Stopped(Exception):
     """Nobody waits for a file any more."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a server says of a file: its size in bytes, and a tag that changes with its content."""
+    """What a server says of a file.
+
+    Attributes:
+        address: Where it is.
+        size: In bytes.
+        tag: Changes with its content.
+        written: When it was, in seconds since 1970 by the clock of the server.
+    """
 
     address: Address
     size: int | None
     tag: str
+    written: float | None = field(default=None, compare=False)
 
     @property
     def version(self) -> Version | None:
@@ -86,10 +100,16 @@ def look_up(address: Address) -> RemoteFile:
     """
     info = _persistently(address, lambda: _file_system(address.scheme).info(str(address)))
     if info.get("type") == "directory":
-        raise RemoteError(f"{address} is a folder, not a file")
+        raise FolderError(f"{address} is a folder, not a file")
+    return _described(address, info)
+
+
+def _described(address: Address, info: dict[str, Any]) -> RemoteFile:
     size = info.get("size")
     tag = next((str(info[name]).strip('"') for name in _TAGS if info.get(name)), "")
-    return RemoteFile(address, None if size is None else int(size), tag)
+    times = (info[name] for name in _TIMES if isinstance(info.get(name), datetime))
+    written = next((each.timestamp() for each in times), None)
+    return RemoteFile(address, None if size is None else int(size), tag, written)
 
 
 def look_up_if_there(address: Address) -> RemoteFile | None:
@@ -111,16 +131,60 @@ def put(path: Path, address: Address) -> None:
     _persistently(address, lambda: system.put_file(str(path), str(address)), "written")
 
 
+def put_new(content: bytes | Path, address: Address) -> bool:
+    """Write bytes or a file to an address where nothing is; return whether nothing was.
+
+    Of several processes that do that at once one is told so (of `s3` and `gs`).
+
+    Raises:
+        RemoteError: It cannot be written.
+    """
+    system, to = _file_system(address.scheme), str(address)
+
+    def write() -> bool:
+        try:
+            if isinstance(content, bytes):
+                system.pipe_file(to, content, mode="create")
+            else:
+                system.put_file(str(content), to, mode="create")
+        except Exception as error:
+            if isinstance(error, FileExistsError) or 412 in map(_code, _chain(error)):
+                return False
+            raise
+        return True
+
+    return _persistently(address, write, "written")
+
+
+def remove(address: Address) -> None:
+    """Remove a file; there may be none.
+
+    Raises:
+        RemoteError: It cannot be removed.
+    """
+    with suppress(MissingError):
+        _persistently(
+            address, lambda: _file_system(address.scheme).rm_file(str(address)), "removed"
+        )
+
+
 def find_files(folder: Address) -> list[Address]:
-    """Return the files below a folder, sorted; a file is the one in itself.
+    """Return the files below a folder, sorted; raises as `look_up_all`."""
+    return [file.address for file in look_up_all(folder)]
+
+
+def look_up_all(folder: Address) -> list[RemoteFile]:
+    """Return what the server says of the files below a folder, sorted; a file is the one in itself.
 
     Raises:
         RemoteError: It cannot be listed: web servers have no lists.
     """
     if folder.scheme in ("http", "https"):
         raise RemoteError(f"{folder} cannot be listed, as it is on a web server: name its files")
-    names = _persistently(folder, lambda: _file_system(folder.scheme).find(str(folder)))
-    return sorted(Address(f"{folder.scheme}:/{name}") for name in names)
+    system = _file_system(folder.scheme)
+    found = _persistently(folder, lambda: system.find(str(folder), detail=True))
+    files = [_described(Address(f"{folder.scheme}:/{name}"), info) for name, info in found.items()]
+    return sorted(files, key=lambda file: file.address)
 
 
 def read(address: Address, most_bytes: int) -> bytes:
@@ -260,7 +324,18 @@ def _chain(error: BaseException) -> list[BaseException]:
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
+    # fsspec says that a file is not there where a web server does not answer.
+    while len(chain) > 1 and type(chain[0]) is FileNotFoundError and _is_of_network(chain[1]):
+        del chain[0]
     return chain
+
+
+def _is_of_network(error: BaseException) -> bool:
+    # Their packages may be missing. aiohttp's errors of a server's answers have a code.
+    is_network = isinstance(error, (TimeoutError, ConnectionError)) or type(
+        error
+    ).__module__.startswith("aiohttp")
+    return is_network and _code(error) is None
 
 
 def _code(error: BaseException) -> int | None:

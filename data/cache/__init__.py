@@ -7,7 +7,7 @@
 `info`, `verify` and `merge` describe, check and combine files. All errors are `CacheError`.
 """
 
-from data.cache.addresses import copy_of, is_copy, staged
+from data.cache.addresses import copy_of, staged
 from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way_out
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
@@ -20,6 +20,7 @@ from data.cache.merging import is_merge, merge
 from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
 from data.cache.shard_store import ShardStore, sweep_shards
+from data.cache.shared_folder import refuse_unshared
 from data.cache.verification import Problem, verify
 
 __all__ = [
@@ -40,7 +41,6 @@ __all__ = [
     "describe_origin",
     "how_to_replace",
     "info",
-    "is_copy",
     "is_merge",
     "is_whole_file",
     "label",
@@ -50,6 +50,7 @@ __all__ = [
     "merge",
     "read_ledger",
     "read_metadata",
+    "refuse_unshared",
     "restore",
     "save",
     "source_details",

@@ -1,44 +1,29 @@
 """Caches at addresses (`data.remote`): copies to read, and one that is written and published.
 
-They are in `${XDG_CACHE_HOME:-~/.cache}/heliograph/remote`, in a folder for each address.
+They are where `data.copies` are.
 """
 
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data import copies
 from data.cache.errors import CacheError
 from data.cache.ledger import ledger_path
 from data.errors import InvalidValueError
 from data.files import Address, atomic_write, make_folder, temporary_path, version_of
 from data.lock import Lock
 from data.remote import RemoteFile, fetch, look_up, look_up_if_there, put
-from data.screening import own_record
 
 
-def copy_of(address: Address) -> Path:
-    """Return a copy of a cache at an address, with its ledger; one of the same tag is not fetched.
-
-    Raises:
-        RemoteError: It cannot be had.
-        WriteError: The disk is full.
-    """
-    remote = look_up(address)
-    folder = _folder(address) / _hash(f"{remote.tag} {remote.size}")
-    path = folder / address.name
-    if remote.version is None or not path.is_file():
-        _fetch_both(remote, path)
-    return path
-
-
-def is_copy(path: Path) -> bool:
-    """Return whether `copy_of` has made a file."""
-    return path.is_relative_to(_root())
+def copy_of(path: Path) -> Path:
+    """Return a copy as `data.copies.copy_of` does; with that of a cache comes its ledger."""
+    is_cache = path.suffix.lower() in (".h5", ".hdf5")
+    ledgers = [Address(ledger_path(path))] if is_cache and isinstance(path, Address) else []
+    return copies.copy_of(path, with_files=ledgers)
 
 
 @contextmanager
@@ -57,7 +42,7 @@ def staged(address: Address) -> Iterator[Path]:
     """
     if address.scheme in ("http", "https"):
         raise InvalidValueError(f"{address}: nothing can be written to a web server")
-    path = _folder(address) / "staged" / address.name
+    path = copies.folder_of(address) / "staged" / address.name
     make_folder(path.parent)
     lock = Lock(path.parent / "lock", address, keep_folder=True)
     try:
@@ -67,7 +52,7 @@ def staged(address: Address) -> Iterator[Path]:
         if there is not None and published.get("there") != _tag(there):
             if path.exists() and not is_ours:
                 raise _conflict(address, path)
-            _fetch_both(there, path)
+            fetch_both(there, path)
             _write(note, path, there)
         elif there is None and is_ours:  # it was removed there
             for file in (path, ledger_path(path)):
@@ -87,15 +72,25 @@ def staged(address: Address) -> Iterator[Path]:
         lock.release()
 
 
-def _fetch_both(remote: RemoteFile, path: Path) -> None:
-    """Fetch a cache and its ledger."""
+def fetch_both(remote: RemoteFile, path: Path) -> None:
+    """Fetch a cache and its ledger.
+
+    Raises:
+        RemoteError: One of them cannot be had.
+        WriteError: The disk is full.
+    """
     make_folder(path.parent)
     ledger = look_up_if_there(Address(ledger_path(remote.address)))
     for file, target in ((ledger, ledger_path(path)), (remote, path)):
         if file is not None:
-            temporary = temporary_path(target)
-            fetch(file, temporary)
-            os.replace(temporary, target)
+            fetch_whole(file, target)
+
+
+def fetch_whole(remote: RemoteFile, path: Path) -> None:
+    """Fetch a file, whole or not at all. Raises as `fetch_both`."""
+    temporary = temporary_path(path)
+    fetch(remote, temporary)
+    os.replace(temporary, path)
 
 
 def _conflict(address: Address, path: Path) -> CacheError:
@@ -122,16 +117,3 @@ def _read(note: Path) -> dict[str, Any]:
 
 def _write(note: Path, path: Path, there: RemoteFile) -> None:
     atomic_write(note, json.dumps({"there": _tag(there), "here": _state(path)}))
-
-
-def _root() -> Path:
-    record = own_record()
-    return (record or Path(tempfile.gettempdir(), "heliograph", "checked")).with_name("remote")
-
-
-def _folder(address: Address) -> Path:
-    return _root() / _hash(str(address))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

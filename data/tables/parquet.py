@@ -29,7 +29,10 @@ def read(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, dict[st
     if not content.startswith(b"PAR1"):
         raise ClipError(f"{path} is no Parquet file")
     with _on_disk(path, content) as file:
-        require_screened(file, _identity(content), _CHECKER, seconds=_SECONDS, error=ClipError)
+        try:
+            require_screened(file, _identity(content), _CHECKER, seconds=_SECONDS, error=ClipError)
+        except ClipError as error:
+            raise ClipError(str(error).replace(str(file), str(path))) from error
     frame = _frame(path, content)
     columns = [[_cell(value) for value in frame[name].to_list()] for name in frame.columns]
     rows = [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -14,6 +14,7 @@ from data.video.decoder_pool import (
     DecoderEnded,
     DecoderPool,
     Job,
+    NotFetched,
     Outcome,
     WindowsJob,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "FrameBatch",
     "Job",
     "Limits",
+    "NotFetched",
     "Outcome",
     "Sampling",
     "VideoError",

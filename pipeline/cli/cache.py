@@ -13,6 +13,7 @@ from data.errors import HeliographError, InvalidValueError, StoppedError
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
+    CLIPS,
     INPUT,
     PATH,
     SOME_CLIPS_FAILED,
@@ -92,8 +93,9 @@ def verify(
     """
     share_the_cores()
     from data import cache as store
+    from data.copies import is_copy
 
-    if repair and store.is_copy(path):
+    if repair and is_copy(path):
         raise HeliographError(f"{path} is a copy of what is at an address: repair what it is of")
     with ProgressBar("checked", may_be_quick=True) as bar:
         problems = store.verify(path, bar.update)
@@ -145,7 +147,7 @@ def verify(
     )
 )
 @click.argument("path", type=PATH, metavar="CACHE")
-@click.argument("table", type=PATH)
+@click.argument("table", type=CLIPS)
 @click.option("--prune", is_flag=True, help="Remove the clips that TABLE does not name.")
 def label(path: Path, table: Path, prune: bool) -> None:
     """Set labels and objects to those of a table.
@@ -223,7 +225,7 @@ def consolidate(out: Path) -> None:
 @click.option(
     "--labels",
     "table",
-    type=PATH,
+    type=CLIPS,
     help="Table of the clips, as `extract` takes it: their objects, labels and units.",
 )
 @click.option(

@@ -21,6 +21,7 @@ from pipeline.cli.options import (
     examples,
     home,
     hub_dir,
+    local,
     ray_options,
     share_the_cores,
 )
@@ -204,7 +205,7 @@ def _files(
         if view in files.setdefault(recipe, {}):
             before = files[recipe][view]
             raise click.UsageError(f"--features: two files for {name}, {before} and {file}")
-        files[recipe][view] = home(Path(file))
+        files[recipe][view] = home(Path(local(file)))
     return files
 
 

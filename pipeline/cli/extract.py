@@ -12,7 +12,7 @@ import click
 from pipeline.cli.configuration import ConfiguredCommand
 from pipeline.cli.numbers import Part, RealNumber, WholeNumber
 from pipeline.cli.options import (
-    PATH,
+    CLIPS,
     PRECISION,
     SOME_CLIPS_FAILED,
     HelpGroup,
@@ -67,7 +67,7 @@ class DecoderName(click.ParamType):
         "heliograph extract clips.csv -o moved.h5 --pool motion3 --frames 16",
     ),
 )
-@click.argument("clips", nargs=-1, type=PATH, required=True)
+@click.argument("clips", nargs=-1, type=CLIPS, required=True)
 @cache_out("Cache to write or go on with", to_address=True)
 @click.option(
     "--backbone",

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import HeliographError
-from data.files import atomic_write
+from data.files import Address, atomic_write
 from data.wording import counted
-from pipeline.cli.options import PATH, CommandGroup, HelpGroup, as_json, examples, reading_limits
+from pipeline.cli.options import (
+    CLIPS,
+    PATH,
+    CommandGroup,
+    HelpGroup,
+    as_json,
+    examples,
+    reading_limits,
+)
 from pipeline.cli.outputs import has_content, is_there, require_free
 from pipeline.console import ProgressBar, echo, echo_json, log
 
@@ -51,7 +59,7 @@ def index() -> None:
 @click.command(
     epilog=examples("heliograph index check clips.csv", "heliograph index check clips.csv --json")
 )
-@click.argument("table", type=PATH)
+@click.argument("table", type=CLIPS)
 @as_json
 def check(table: Path, as_json: bool) -> None:
     """Check how a TABLE of clips is understood.
@@ -69,7 +77,8 @@ def check(table: Path, as_json: bool) -> None:
     if not read.clips:
         raise HeliographError(f"there are no clips in {table}")
     refuse_contradictions(read.clips)
-    gone = [clip.path for clip in read.clips if not clip.path.exists()]
+    here = [clip.path for clip in read.clips if not isinstance(clip.path, Address)]
+    gone = [path for path in here if not path.exists()]
     if as_json:
         first = str(gone[0]) if gone else None
         echo_json({**read.summary.to_json(), "missing_files": len(gone), "first_missing": first})
@@ -79,6 +88,9 @@ def check(table: Path, as_json: bool) -> None:
     if gone:
         clips = "1 clip names a file" if len(gone) == 1 else f"{len(gone)} clips name files"
         echo(f"warning: {clips} that cannot be found, first {gone[0]}")
+    if elsewhere := len(read.clips) - len(here):
+        clips = counted(elsewhere, "clip")
+        echo(f"note: {clips} at addresses: whether files are there was not looked at")
 
 
 def _command(dataset: Dataset) -> click.Command:

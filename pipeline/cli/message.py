@@ -13,6 +13,7 @@ from data.errors import HeliographError
 from data.windows import video_of
 from data.wording import counted
 from pipeline.cli.options import (
+    CLIPS_OR_CACHE,
     INPUT,
     SOME_CLIPS_FAILED,
     HelpGroup,
@@ -45,7 +46,7 @@ FACTS = ("message", "meaning", "sure", "clip")  # what the cells after the first
     )
 )
 @click.argument("run", type=INPUT)
-@click.argument("clips", nargs=-1, type=INPUT, required=True)
+@click.argument("clips", nargs=-1, type=CLIPS_OR_CACHE, required=True)
 @windows
 @model_options
 @reading_limits

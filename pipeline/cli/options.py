@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -25,43 +25,52 @@ SOME_CLIPS_FAILED = 3  # exit code
 CACHE_SUFFIXES = (".h5", ".hdf5")
 
 
+class Addresses(Enum):
+    """What becomes of an address in place of a path."""
+
+    REFUSED = auto()
+    KEPT = auto()
+    COPIED = auto()  # to this machine: the path is that of the copy
+    COPIED_CACHES = auto()  # others are kept
+
+
 class UserPath(click.Path):
-    """A path as a shell reads it: `~` is the user's home, where no such file is there.
+    """A path as a shell reads it: `~` is the user's home, where no such file is there."""
 
-    Args:
-        or_address: Whether what is at an address of the Hugging Face Hub, or a cache at any
-            address, is downloaded, and the path is that of what came.
-        to_address: Whether it may be written to an address.
-    """
-
-    def __init__(self, *, or_address: bool = False, to_address: bool = False) -> None:
+    def __init__(self, addresses: Addresses = Addresses.REFUSED) -> None:
         super().__init__()
-        self._or_address, self._to_address = or_address, to_address
+        self._addresses = addresses
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path; a usage error for an address as an output.
+        """Return the path; a usage error for an address that is refused.
 
         Raises:
             HeliographError: What an address names cannot be had.
         """
         word = os.fsdecode(super().convert(value, param, ctx))
-        is_output = param is not None and "--out" in param.opts
-        if is_output and "://" in word and not self._to_address:
-            scheme = word.partition("://")[0]
+        path = path_of(word)
+        if self._addresses is Addresses.REFUSED and "://" in word:
+            is_output = param is not None and "--out" in param.opts
             self.fail(
-                f"{scheme}:// outputs are not supported: write to a folder, and copy what is there",
+                f"{word.partition('://')[0]}:// outputs are not supported: write to a folder, and "
+                "copy what is there"
+                if is_output
+                else f"{word} is an address, and this has to be on this machine",
                 param,
                 ctx,
             )
         completes = ctx is not None and ctx.resilient_parsing
-        return home(path_of(local(word) if self._or_address and not completes else word))
+        copies = self._addresses is Addresses.COPIED or (
+            self._addresses is Addresses.COPIED_CACHES and path.suffix.lower() in CACHE_SUFFIXES
+        )
+        return home(path_of(local(word)) if copies and not completes else path)
 
 
 def local(word: str) -> str:
-    """Return a word with the path of what an address in it names, which is downloaded.
+    """Return a word with the path of a copy of what an address in it names.
 
-    `hf://user/name@v1/clips.h5`, `s3://bucket/clips.h5` and `NAME=hf://user/name/clips.h5` hold an
-    address: of the Hugging Face Hub, or of a cache. Any other word stays as it is.
+    `hf://user/name@v1/clips.h5`, `s3://bucket/clips.h5` and `NAME=gs://bucket/clips.h5` hold an
+    address: a file or a folder. Any other word stays as it is.
 
     Raises:
         HeliographError: It cannot be had.
@@ -70,19 +79,19 @@ def local(word: str) -> str:
     if "://" in before:  # it is in the query of an address
         before, equals, text = "", "", word
     address = path_of(text)
+    if not isinstance(address, Address):
+        return word
     if text.startswith("hf://"):
         from pipeline.hub import fetch
 
         fetched = fetch(text)
         path = fetched.path
         log(f"{text}: {fetched.address}")
-    elif isinstance(address, Address) and address.suffix.lower() in CACHE_SUFFIXES:
+    else:
         from data.cache import copy_of
 
         path = copy_of(address)
         log(f"{address}: {path}")
-    else:
-        return word
     return f"{before}{equals}{path}"
 
 
@@ -101,9 +110,11 @@ def home(path: Path) -> Path:
 
 
 PATH = UserPath()
-INPUT = UserPath(or_address=True)
-"""A run, a cache or a checkpoint: a path, `hf://user/name[@revision][/file]`, or, of a cache, any
-address."""
+INPUT = UserPath(Addresses.COPIED)
+"""A run, a cache or another file of features or weights, on this machine or at an address."""
+CLIPS = UserPath(Addresses.KEPT)
+"""A video, a folder of them or a table, on this machine or at an address."""
+CLIPS_OR_CACHE = UserPath(Addresses.COPIED_CACHES)
 
 DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..., mps"
 device = click.option("--device", default="auto", help=DEVICES)
@@ -438,7 +449,7 @@ def moved_clips(purpose: str = "") -> Callable[[Callable[..., Any]], Callable[..
     return click.option(
         "--clips",
         multiple=True,
-        type=PATH,
+        type=CLIPS,
         help=f"Where the videos are now{purpose}: a manifest, folder or file; repeatable.",
         show_default="where they were",
     )

@@ -12,7 +12,7 @@ import click
 
 from data.errors import HeliographError
 from data.files import open_regular, require_own_file
-from pipeline.cli.options import CACHE_SUFFIXES, UserPath
+from pipeline.cli.options import CACHE_SUFFIXES, Addresses, UserPath
 from pipeline.console import log
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is at --out.")
@@ -40,7 +40,7 @@ def cache_out(
     what: str, *, to_address: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option --out of a command that writes a cache, perhaps to an address."""
-    kind = CachePath(to_address=to_address)
+    kind = CachePath(Addresses.KEPT if to_address else Addresses.REFUSED)
     return click.option("-o", "--out", type=kind, required=True, help=f"{what} (.h5).")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import (
-    PATH,
+    CLIPS,
     SOME_CLIPS_FAILED,
     HelpGroup,
     as_json,
@@ -22,7 +22,7 @@ HELP_GROUP = HelpGroup.FEATURES
 
 
 @click.command(epilog=examples("heliograph probe clip.mp4", "heliograph probe clips/*.mp4 --full"))
-@click.argument("files", nargs=-1, type=PATH, required=True)
+@click.argument("files", nargs=-1, type=CLIPS, required=True)
 @click.option(
     "--full", is_flag=True, help="Decode every frame: finds all damage, and compares decoders."
 )

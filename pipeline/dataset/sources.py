@@ -12,8 +12,9 @@ import numpy as np
 
 from data import cache
 from data.cache import Features
+from data.copies import address_of, is_copy
 from data.errors import HeliographError, InvalidValueError
-from data.files import hub_address, sha256_file, version_of
+from data.files import hub_address, path_of, sha256_file, version_of
 from data.levels import merged_values, snapped
 from pipeline.dataset.blocks import clip_blocks
 from pipeline.dataset.examples import Examples
@@ -41,12 +42,13 @@ class CacheSource:
     def of(cls, path: Path, features: Features, *, name: str = "") -> CacheSource:
         """Describes a cache that has just been loaded from `path`; its name is the file's stem.
 
-        In the Hugging Face Hub's cache a path has repository and commit, which what it links to has
-        not.
+        Of a copy of what is at an address, that is its path. In the Hugging Face Hub's cache a path
+        has repository and commit, which what it links to has not.
         """
         _, steps, dim = features.features.shape
+        place = path.absolute() if hub_address(path.absolute()) else path.resolve()
         return cls(
-            path.absolute() if hub_address(path.absolute()) else path.resolve(),
+            path_of(address_of(path)) if is_copy(path) else place,
             features.content_sha256,
             features.fingerprint,
             features.sampler,
@@ -69,7 +71,7 @@ class CacheSource:
         Raises:
             ValueError, KeyError or TypeError: for anything else.
         """
-        path = Path(stored["path"])
+        path = path_of(stored["path"])
         source = cls(**{"name": path.stem, "content_sha256": ""} | dict(stored) | {"path": path})
         for field in dataclasses.fields(cls):
             kind = _KINDS[str(field.type).partition("[")[0]]
@@ -98,12 +100,14 @@ class RunInputs:
         sources: Of each cache.
         caches: Their clips.
         left_out: For each cache, by name, why how many of its clips are not among them.
+        paths: Where each was read.
         merged_values: For each label with values equal but for rounding, how many became another.
     """
 
     sources: tuple[CacheSource, ...]
     caches: tuple[Features, ...]
     left_out: Mapping[str, Mapping[str, int]]
+    paths: tuple[Path, ...]
     merged_values: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -161,6 +165,7 @@ def read_inputs(
         tuple(sources),
         (dataclasses.replace(first, labels=labels), *others),
         joined.left_out,
+        tuple(paths.values()),
         {name: count for name, count in merged.items() if count},
     )
 
@@ -182,12 +187,17 @@ def _load_known(path: Path, source: CacheSource | None, run: str) -> Features:
     )
     if not same and path.name != source.path.name:
         raise HeliographError(
-            f"{path} is not the cache that {run} was trained on: that is {source.path}, "
+            f"{_name(path)} is not the cache that {run} was trained on: that is {source.path}, "
             "wherever it lies now"
         )
     if not same:
-        raise HeliographError(f"{path} has changed since {run} was trained on it")
+        raise HeliographError(f"{_name(path)} has changed since {run} was trained on it")
     return features
+
+
+def _name(path: Path) -> Path:
+    """Return the path of a file, or the address of what it is a copy of."""
+    return path_of(address_of(path)) if is_copy(path) else path
 
 
 def build_examples(

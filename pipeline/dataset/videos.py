@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 from data.cache import Features, read_ledger
 from data.clips import Clip
 from data.errors import HeliographError
-from data.files import sha256_file
+from data.files import Address, HashedFile, sha256_file
 from data.manifests import list_clips
+from data.remote import RemoteError
 from data.video import Job, Sampling
 from pipeline.dataset.joining import Content, content_of, is_known
 
@@ -35,9 +36,9 @@ class VideoJobs:
 def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[str, Clip]:
     """Return where the videos of a cache's clips are, by id; clips without a file are left out.
 
-    A file of another name is a clip's if its bytes, start and end are those of the clip. Of a clip
-    whose bytes are not known, as of imported features, the file may have an ending that the id
-    lacks.
+    A file of another name is a clip's if its bytes, start and end are those of the clip, and it is
+    on this machine; whether there is one at an address is not looked at. Of a clip whose bytes are
+    not known, as of imported features, the file may have an ending that the id lacks.
 
     Args:
         features: Of the cache.
@@ -57,7 +58,7 @@ def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[s
             if "path" in line
         ]
     rows = {clip: row for row, clip in enumerate(features.clip_id)}
-    files = [clip for clip in candidates if clip.path.is_file()]
+    files = [clip for clip in candidates if isinstance(clip.path, Address) or clip.path.is_file()]
     found = {clip.id: clip for clip in files if clip.id in rows}
     for clip in files:
         bare = clip.id.removesuffix(clip.path.suffix)
@@ -70,6 +71,8 @@ def find_clips(features: Features, cache: Path, given: Sequence[Path]) -> dict[s
             lost[content_of(features, row)].append(name)
     hashes: dict[Path, str] = {}
     for clip in spare if lost else ():
+        if isinstance(clip.path, Address):  # it is fetched where it is read, and not before
+            continue
         if clip.path not in hashes:
             try:
                 hashes[clip.path] = sha256_file(clip.path)
@@ -108,9 +111,11 @@ def video_jobs(
             others[name] = "no video of it was found"
             continue
         clip, expected = clips[name], features.source_sha256[rows[name]]
+        another = f"{clip.path} is not the video that {name} was made from"
+        is_remote = isinstance(clip.path, Address)
         try:
-            if expected and sha256_file(clip.path) != expected:
-                others[name] = f"{clip.path} is not the video that {name} was made from"
+            if not is_remote and expected and sha256_file(clip.path) != expected:
+                others[name] = another
                 continue
         except OSError as error:
             others[name] = f"{clip.path} cannot be read: {error.strerror or error}"
@@ -124,9 +129,21 @@ def video_jobs(
                 end=clip.end,
                 accept_damaged=True,
                 tag=name,
+                wanted=_refusal(expected, another) if is_remote and expected else None,
             )
         )
     return VideoJobs(tuple(jobs), others, unchecked)
+
+
+def _refusal(expected: str, sentence: str) -> Callable[[HashedFile], bool]:
+    """Return what a job asks of the file that was fetched for it: it has the expected SHA-256."""
+
+    def check(source: HashedFile) -> bool:
+        if source.sha256 != expected:
+            raise RemoteError(sentence)
+        return True
+
+    return check
 
 
 def _sampling(described: Mapping[str, Any]) -> Sampling:

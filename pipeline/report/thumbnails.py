@@ -21,7 +21,7 @@ from PIL import Image
 
 from data.cache import Features
 from data.clips import Clip
-from data.video import DecoderPool, FrameBatch, Job, Sampling
+from data.video import DecoderPool, FrameBatch, Job, NotFetched, Sampling
 from pipeline.agents import agent_views
 from pipeline.dataset import RunInputs, find_clips, video_jobs
 from pipeline.message import Lexicon, Meaning, Position
@@ -35,6 +35,7 @@ MAX_MOVING = 80  # moving pictures of a page
 MAX_MOVING_BYTES = 3 << 20  # of all of them
 MAX_MOVING_FRAMES = 16
 MOVING_QUALITY = 50  # of the WebP
+MOST_NOT_FETCHED = 3  # videos in a row, after which no other is tried
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def page_thumbnails(
         )
     asked = [one.clip for some in thumbnails.requests.values() for one in some]
     moving = choose_moving(run.messages(), asked) if moves else []
-    for source, features in zip(inputs.sources, inputs.caches, strict=True):
+    for source, features, path in zip(inputs.sources, inputs.caches, inputs.paths, strict=True):
         agents = {a for a, cache in enumerate(run.agent_sources) if cache.name == source.name}
         requests = [
             request
@@ -135,7 +136,7 @@ def page_thumbnails(
             if agent in agents
             for request in some
         ]
-        clips = find_clips(features, source.path, given)
+        clips = find_clips(features, path, given)
         made = make_pictures(
             list(dict.fromkeys(requests)), features, clips, source.sampler, moving=moving
         )
@@ -241,10 +242,15 @@ def make_pictures(
     planned = video_jobs(names, features, clips, sampling)
     made = Thumbnails(missing=list(planned.others.values()), unchecked=planned.unchecked)
     room = MAX_MOVING_BYTES
+    not_fetched = 0  # one after the other
     with DecoderPool(workers=1) as pool:
         for outcome in pool.map(planned.jobs):
+            not_fetched = not_fetched + 1 if isinstance(outcome.error, NotFetched) else 0
             if outcome.batch is None:
                 made.missing.append(str(outcome.error))
+                if not_fetched == MOST_NOT_FETCHED:  # each may take minutes to fail
+                    made.missing.append("no other video was fetched, as these could not be")
+                    break
                 continue
             small = shrink(outcome.batch.frames)
             for request in requests:

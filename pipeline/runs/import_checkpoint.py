@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.copies import address_of
 from data.errors import HeliographError
-from data.files import hub_address
 from data.interchange import read_pt
 from pipeline.agents import PUBLISHED_PROPERTIES, AgentFactory, checkpoint_key
 from pipeline.config import CONTROLLED, TrainConfig, build_config
@@ -232,7 +232,7 @@ def _import_agents(
     # Which clips it was trained on is not known: near-duplicates of them cannot be looked for.
     leaks = leaks_of(same_content, [])
     run = write_run(out, config, inputs, [result], notes=[note], leaks=leaks)
-    run.add_metrics({"imported_from": hub_address(path.absolute()) or str(path)})
+    run.add_metrics({"imported_from": address_of(path) or str(path)})
     return run
 
 

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data import screening
+from data.copies import address_of, is_copy
 from data.errors import HeliographError, reason_of
-from data.files import as_bytes, atomic_write, hub_address, open_regular, version_of
+from data.files import as_bytes, atomic_write, open_regular, version_of
 from data.lock import BusyError, Lock
 from data.versions import other_schema
 
@@ -233,9 +234,14 @@ class RunFiles:
     def require_own(self, *names: str) -> None:
         """Raise HeliographError where writing these files would go through a link.
 
-        Nothing is written into the Hugging Face Hub's cache either, where files may be no links.
+        Nothing is written into a copy of what is at an address either, where files may be no links.
         """
-        if address := hub_address(self.root.absolute()):
+        if is_copy(self.root):
+            raise HeliographError(
+                f"{address_of(self.root)} is not written, as it is an address: copy the run to "
+                "this machine, and name it there"
+            )
+        if address := address_of(self.root):
             raise HeliographError(
                 f"{address} is not written: it is on the Hugging Face Hub; "
                 f"`heliograph hub pull {address} -o RUN` makes a run of your own of it"

@@ -31,10 +31,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from data import screening
+from data import cache, screening
+from data.copies import address_of
 from data.errors import BROKEN, HeliographError, InvalidValueError, reason_of
-from data.files import as_written, hint_for_missing, hub_address, version_of
+from data.files import Address, as_written, hint_for_missing, version_of
 from data.notebooks import data_frame
+from data.remote import RemoteError
 from data.versions import other_schema
 from pipeline.agents import (
     AgentFactory,
@@ -361,7 +363,7 @@ load = Run.open
 def _open(folder: Path, files: RunFiles) -> Run:
     """Read `config.json`; raises HeliographError where it describes no run of this size."""
     path = folder / "config.json"
-    name = hub_address(folder.absolute()) or as_written(folder)
+    name = address_of(folder) or as_written(folder)
     if not files.is_checked and (other := _other_model(path)):
         raise HeliographError(f"{name} is no run: {other}")
     try:
@@ -512,6 +514,14 @@ def _same_groups(names: Sequence[str], others: Sequence[str]) -> bool:
 
 def _find_cache(run: Run, source: CacheSource) -> Path:
     """Return where a cache of a run is: where it was, next to the run, or in it."""
+    if isinstance(source.path, Address):
+        try:
+            return cache.copy_of(source.path)
+        except RemoteError as error:
+            raise HeliographError(
+                f"{error}; it is the cache that {run.folder} was trained on: --cache says where "
+                "else it is"
+            ) from error
     places = (source.path, run.folder.parent / source.path.name, run.folder / source.path.name)
     for path in places:
         if path.is_file():

@@ -19,7 +19,7 @@ from typing import Any
 import safetensors.torch
 
 from data.errors import HeliographError
-from data.files import hub_address
+from data.files import absolute, hub_address, path_of
 from pipeline.dataset import CacheSource
 from pipeline.runs.manifest import CONTROL, MANIFEST, NULL, RunFiles
 from pipeline.runs.parsing import parse_object, parse_weights
@@ -199,7 +199,7 @@ class OwnNames:
         """Paths that a pattern may miss, as they hold spaces, and what replaces them."""
         places = [*(source.path for source in self._run.sources), self._run.folder, Path.home()]
         named: dict[str, str] = {}
-        for place in (place.absolute() for place in places):
+        for place in (path_of(absolute(place)) for place in places):
             named[str(place)] = place.name
             named |= {f"{parent}/": "" for parent in place.parents if parent.name}
         return sorted(named.items(), key=lambda pair: -len(pair[0]))
@@ -217,16 +217,18 @@ class OwnNames:
 
 
 def published_name(origin: str) -> str:
-    """Return how others are told of a file: by its address where it has one, else by its name.
+    """Return how others are told of a file: by its address on the Hub, or else by its name.
 
     >>> published_name("/home/me/phase54b.pt")
     'phase54b.pt'
     >>> published_name("hf://user/name@0123/phase54b.pt")
     'hf://user/name@0123/phase54b.pt'
+    >>> published_name("https://lab.org/phase54b.pt?key=secret")
+    'phase54b.pt'
     """
     if origin.startswith("hf://"):
         return origin
-    return hub_address(Path(origin)) or PurePosixPath(origin).name
+    return hub_address(Path(origin)) or path_of(origin).name
 
 
 def _numbered(names: dict[str, str], name: str, kind: str) -> str:

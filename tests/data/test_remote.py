@@ -167,6 +167,13 @@ class TestWebServers:
             with pytest.raises(RemoteError, match=sentence):
                 fetch(look_up(at), tmp_path / "a")
 
+    def test_a_server_that_does_not_answer_is_no_missing_file(self, monkeypatch):
+        monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.01)
+        with serve(lambda *_: Answer(200, {}, b"")) as server:
+            url = server.url
+        with pytest.raises(RemoteError, match=r"Cannot connect to host .*: try again later"):
+            look_up(address(f"{url}/a.mp4"))
+
     def test_there_are_no_lists(self):
         with pytest.raises(RemoteError, match="on a web server: name its files"):
             find_files(address("https://example.org/clips"))

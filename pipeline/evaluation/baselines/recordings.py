@@ -67,11 +67,11 @@ def read_recordings(
     flows: list[NDArray[np.generic]] = []
     shortcuts = np.zeros((len(inputs.clips), 5))
     seen: list[Any] = []
-    for source, cache in zip(inputs.sources, inputs.caches, strict=True):
+    for source, cache, path in zip(inputs.sources, inputs.caches, inputs.paths, strict=True):
         if source.sampler in seen:
             continue
         seen.append(source.sampler)
-        found = find_clips(cache, source.path, given)
+        found = find_clips(cache, path, given)
         names = [cache.clip_id[clip] for clip in clips]
         planned = video_jobs(names, cache, found, source.sampler)
         if planned.others:

@@ -109,6 +109,14 @@ def test_check_shows_each_column_and_the_files_that_are_gone(tmp_path):
     assert stored["columns"][2]["unit"] == "g"
 
 
+def test_check_does_not_say_that_addresses_are_gone(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("path\ns3://bucket/a.mp4\n")
+    lines = run("index", "check", table).stdout.splitlines()
+    assert lines[-1] == "note: 1 clip at addresses: whether files are there was not looked at"
+    assert json.loads(run("index", "check", table, "--json").stdout)["missing_files"] == 0
+
+
 def test_check_refuses_with_a_sentence(tmp_path):
     table = tmp_path / "clips.csv"
     table.write_text("path,object\na.mp4,cup\nb.mp4,Cup\n")

@@ -62,7 +62,7 @@ def inputs_of(clips, frames, **more):
     """A run's cache whose clips have these thumbnails."""
     shown = replace(clips, thumbnails=frames, **more)
     source = CacheSource.of(Path("a.h5"), shown)
-    return RunInputs((source,), (shown,), {})
+    return RunInputs((source,), (shown,), {}, (source.path,))
 
 
 def test_pixels_carry_over_where_both_caches_have_them():

@@ -15,6 +15,7 @@ from PIL import Image
 import backbones
 from data import cache
 from data.clips import Clip
+from data.files import path_of
 from data.manifests import write_manifest
 from data.video import Sampling
 from pipeline.dataset import find_clips
@@ -24,6 +25,7 @@ from pipeline.report import write_report
 from pipeline.report.thumbnails import choose_moving, moving_picture, overlay
 from pipeline.runs import Run
 from pipeline.training import train
+from tests.helpers.buckets import serve_bucket
 from tests.helpers.command import run
 from tests.helpers.pages import read_page
 from tests.helpers.tiny_backbone import TINY_ENTRY
@@ -104,6 +106,25 @@ def test_moving_pictures_end_where_the_page_would_grow_too_large(filmed, monkeyp
     page = read_page(write_report(filmed.folder, tmp_path / "page.html").path)
     assert sum("webp" in one["src"] for one in page.all("img")) == 1
     assert "1 of 24 are here, to keep the page small" in page.words
+
+
+def test_pictures_of_videos_at_an_address(filmed, tmp_path):
+    clips = filmed.folder.with_name("clips")
+    here = write_report(filmed.folder, tmp_path / "here.html", clips=[clips])
+    with serve_bucket() as bucket:
+        for path in clips.rglob("*.mp4"):
+            at = bucket.put(f"clips/{path.relative_to(clips)}", path.read_bytes())
+        there = path_of("s3://clips/clips")
+        written = write_report(filmed.folder, tmp_path / "there.html", clips=[there])
+        assert (written.pictures, written.notes) == (here.pictures, ())
+        bucket.put(at.partition("clips/")[2], b"another")
+        written = write_report(filmed.folder, tmp_path / "there.html", clips=[there])
+        assert written.pictures < here.pictures
+        assert written.notes == (f"{at} is not the video that {at[17:]} was made from",)
+        bucket.faults["HEAD"] = ["403 Forbidden"] * 9
+        written = write_report(filmed.folder, tmp_path / "there.html", clips=[there])
+    assert written.pictures == 0
+    assert written.notes[3] == "no other video was fetched, as these could not be"
 
 
 def test_many_frames_are_thinned_and_keep_their_pace():

@@ -237,7 +237,7 @@ def run_inputs(thumbnails: list[np.ndarray], labels: np.ndarray, **columns: obje
                     dtype="float32", steps=STEPS, dim=DIM, name=name)
         for name, _ in zip(("one", "two"), caches, strict=False)
     )  # fmt: skip
-    return RunInputs(sources, tuple(caches), {})
+    return RunInputs(sources, tuple(caches), {}, tuple(source.path for source in sources))
 
 
 def scored(inputs: RunInputs, context: EvaluationContext) -> dict:

@@ -63,7 +63,7 @@ def inputs_of(folder: Path, *, samplings: tuple[dict, ...] = ({"frames": 4},)) -
     sources = tuple(
         CacheSource.of(folder / f"{n}.h5", one, name=f"cache{n}") for n, one in enumerate(caches)
     )
-    return RunInputs(sources, caches, {})
+    return RunInputs(sources, caches, {}, tuple(source.path for source in sources))
 
 
 def test_how_clips_are_filed_is_measured(folder):

@@ -1,0 +1,224 @@
+"""Copies of files and folders at addresses (`data.remote`), for what is read again and again.
+
+They are in `${XDG_CACHE_HOME:-~/.cache}/heliograph/remote`, a folder for each address, and in it
+one for each state of it. Together they have `MOST_BYTES` at most: those that were not used for the
+longest time are removed for new ones, but none that a running process has read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from data.errors import HeliographError
+from data.files import (
+    Address,
+    atomic_write,
+    hub_address,
+    make_folder,
+    open_regular,
+    sweep_temporaries,
+    temporary_path,
+)
+from data.remote import (
+    FolderError,
+    RemoteError,
+    RemoteFile,
+    fetch,
+    look_up,
+    look_up_all,
+    look_up_if_there,
+)
+from data.screening import own_record
+
+MOST_BYTES = 20 << 30  # of all copies
+MOST_FILES = 10_000  # of a folder
+AT_ONCE = 8  # files of a folder that are fetched
+_ADDRESS, _USED = "address", ".used"
+
+_held: dict[Path, BinaryIO] = {}
+
+
+def copy_of(path: Path, *, with_files: Sequence[Address] = ()) -> Path:
+    """Return a copy of a file or folder at an address; a path on this machine as it is.
+
+    A copy of the same state is not fetched again, and stays while this process runs.
+
+    Args:
+        path: The address.
+        with_files: Others that are copied next to the file, where they are there.
+
+    Raises:
+        RemoteError: It cannot be had.
+        WriteError: The disk is full.
+    """
+    if not isinstance(path, Address):
+        return path
+    try:
+        remote = look_up(path)
+    except FolderError:
+        files = _files_of_folder(path)
+        state = " ".join(f"{file.address} {file.tag} {file.size}" for file in files)
+        target = _held_folder(path, state) / path.name
+        if not target.is_dir():
+            _fetch_folder(path, files, target)
+        return target
+    target = _held_folder(path, f"{remote.tag} {remote.size}") / path.name
+    if remote.version is None or not target.is_file():
+        others = [other for address in with_files if (other := look_up_if_there(address))]
+        _make_room(sum(file.size or 0 for file in (remote, *others)))
+        for file in (*others, remote):
+            place = target.with_name(file.address.name)
+            temporary = temporary_path(place)
+            fetch(file, temporary)
+            os.replace(temporary, place)
+    return target
+
+
+def is_copy(path: Path) -> bool:
+    """Return whether a file or a folder is a copy of what is at an address."""
+    return path.is_relative_to(root())
+
+
+def address_of(path: Path) -> str:
+    """Return the address of what a path is a copy of, here or in the Hugging Face Hub's cache.
+
+    "" for any other path.
+    """
+    path = path.absolute()
+    if not is_copy(path):
+        return hub_address(path)
+    folder, *rest = path.relative_to(root()).parts
+    try:
+        address = (root() / folder / _ADDRESS).read_text()
+    except OSError:
+        return ""
+    return "/".join([address, *rest[2:]])
+
+
+def root() -> Path:
+    """Return the folder of all copies."""
+    record = own_record()
+    return (record or Path(tempfile.gettempdir(), "heliograph", "checked")).with_name("remote")
+
+
+def folder_of(address: Address) -> Path:
+    """Return the folder of what is copied of an address."""
+    return root() / _hash(str(address))
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files below a folder."""
+    return sum(
+        (Path(parent) / name).lstat().st_size
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if os.path.lexists(Path(parent) / name)
+    )
+
+
+def _files_of_folder(folder: Address) -> list[RemoteFile]:
+    """Return the files of a folder at an address.
+
+    Raises:
+        RemoteError: It cannot be listed, or has too many, or one that would lie elsewhere.
+    """
+    files = look_up_all(folder)
+    if len(files) > MOST_FILES:
+        raise RemoteError(
+            f"{folder} has {len(files):,} files, more than the {MOST_FILES:,} that are copied: "
+            "name a folder or a file in it"
+        )
+    for file in files:
+        if ".." in file.address.parts:
+            raise RemoteError(f"{folder} is not copied: {file.address} would lie elsewhere")
+    return files
+
+
+def _fetch_folder(address: Address, files: Sequence[RemoteFile], target: Path) -> None:
+    """Fetch the files of a folder, which is there once all of them are."""
+    _make_room(sum(file.size or 0 for file in files))
+    temporary = temporary_path(target)
+
+    def fetch_one(file: RemoteFile) -> None:
+        place = temporary.joinpath(*file.address.parts[len(address.parts) :])
+        make_folder(place.parent)
+        fetch(file, place)
+
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(fetch_one, files))
+        with suppress(OSError):  # another process was faster
+            os.rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _held_folder(address: Address, state: str) -> Path:
+    """Return the folder of a state of what is at an address; it stays while this process runs."""
+    above = folder_of(address)
+    folder = above / _hash(state)
+    while folder not in _held:
+        make_folder(folder)
+        file = open_regular(folder / _USED, "ab")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_SH)
+        if _is_at(file, folder / _USED):
+            _held[folder] = file
+        else:  # it was just removed
+            file.close()
+    with suppress(OSError):
+        os.utime(folder / _USED)
+    if not (above / _ADDRESS).is_file():
+        atomic_write(above / _ADDRESS, str(address))
+    sweep_temporaries(folder)
+    return folder
+
+
+def _make_room(size: int) -> None:
+    """Remove copies that were not used for the longest time, until so many bytes fit in."""
+    copies = sorted(_copies())
+    excess = sum(each for _, each, _ in copies) + size - MOST_BYTES
+    for _, each, folder in copies:
+        if excess > 0 and _remove(folder):
+            excess -= each
+
+
+def _copies() -> Iterator[tuple[float, int, Path]]:
+    """Yield when each copy was last used, its bytes, and its folder."""
+    for used in root().glob(f"*/*/{_USED}"):
+        with suppress(OSError):
+            yield used.stat().st_mtime, size_of(used.parent), used.parent
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a copy unless a running process uses it; return whether it is gone."""
+    if folder in _held:  # some network file systems let a process lock a file twice
+        return False
+    try:
+        with open_regular(folder / _USED, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            away = temporary_path(folder)
+            os.rename(folder, away)
+            shutil.rmtree(away, ignore_errors=True)
+    except (OSError, HeliographError):
+        return False
+    return True
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
+    return False
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
