@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -44,7 +45,8 @@ _ACCESS = {
 }
 # What file systems call the version of a file, the surest first.
 _TAGS = ("ETag", "etag", "blob_id", "generation", "Content-MD5", "Last-Modified", "LastModified")
-_FOR_NOW = (408, 425, 429)  # answers that another request may not get
+_TIMES = ("LastModified", "mtime")  # when it was written, by the clock of the server
+_FOR_NOW = (408, 409, 425, 429)  # answers that another request may not get
 _Result = TypeVar("_Result")
 
 
@@ -66,11 +68,19 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a server says of a file: its size in bytes, and a tag that changes with its content."""
+    """What a server says of a file.
+
+    Attributes:
+        address: Where it is.
+        size: In bytes.
+        tag: Changes with its content.
+        written: When it was, in seconds since 1970 by the clock of the server.
+    """
 
     address: Address
     size: int | None
     tag: str
+    written: float | None = field(default=None, compare=False)
 
     @property
     def version(self) -> Version | None:
@@ -97,7 +107,9 @@ def look_up(address: Address) -> RemoteFile:
 def _described(address: Address, info: dict[str, Any]) -> RemoteFile:
     size = info.get("size")
     tag = next((str(info[name]).strip('"') for name in _TAGS if info.get(name)), "")
-    return RemoteFile(address, None if size is None else int(size), tag)
+    times = (info[name] for name in _TIMES if isinstance(info.get(name), datetime))
+    written = next((each.timestamp() for each in times), None)
+    return RemoteFile(address, None if size is None else int(size), tag, written)
 
 
 def look_up_if_there(address: Address) -> RemoteFile | None:
@@ -117,6 +129,43 @@ def put(path: Path, address: Address) -> None:
     """
     system = _file_system(address.scheme)
     _persistently(address, lambda: system.put_file(str(path), str(address)), "written")
+
+
+def put_new(content: bytes | Path, address: Address) -> bool:
+    """Write bytes or a file to an address where nothing is; return whether nothing was.
+
+    Of several processes that do that at once one is told so (of `s3` and `gs`).
+
+    Raises:
+        RemoteError: It cannot be written.
+    """
+    system, to = _file_system(address.scheme), str(address)
+
+    def write() -> bool:
+        try:
+            if isinstance(content, bytes):
+                system.pipe_file(to, content, mode="create")
+            else:
+                system.put_file(str(content), to, mode="create")
+        except Exception as error:
+            if isinstance(error, FileExistsError) or 412 in map(_code, _chain(error)):
+                return False
+            raise
+        return True
+
+    return _persistently(address, write, "written")
+
+
+def remove(address: Address) -> None:
+    """Remove a file; there may be none.
+
+    Raises:
+        RemoteError: It cannot be removed.
+    """
+    with suppress(MissingError):
+        _persistently(
+            address, lambda: _file_system(address.scheme).rm_file(str(address)), "removed"
+        )
 
 
 def find_files(folder: Address) -> list[Address]:

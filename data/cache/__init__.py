@@ -20,6 +20,7 @@ from data.cache.merging import is_merge, merge
 from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
 from data.cache.shard_store import ShardStore, sweep_shards
+from data.cache.shared_folder import refuse_unshared
 from data.cache.verification import Problem, verify
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "merge",
     "read_ledger",
     "read_metadata",
+    "refuse_unshared",
     "restore",
     "save",
     "source_details",

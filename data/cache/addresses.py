@@ -52,7 +52,7 @@ def staged(address: Address) -> Iterator[Path]:
         if there is not None and published.get("there") != _tag(there):
             if path.exists() and not is_ours:
                 raise _conflict(address, path)
-            _fetch_both(there, path)
+            fetch_both(there, path)
             _write(note, path, there)
         elif there is None and is_ours:  # it was removed there
             for file in (path, ledger_path(path)):
@@ -72,15 +72,25 @@ def staged(address: Address) -> Iterator[Path]:
         lock.release()
 
 
-def _fetch_both(remote: RemoteFile, path: Path) -> None:
-    """Fetch a cache and its ledger."""
+def fetch_both(remote: RemoteFile, path: Path) -> None:
+    """Fetch a cache and its ledger.
+
+    Raises:
+        RemoteError: One of them cannot be had.
+        WriteError: The disk is full.
+    """
     make_folder(path.parent)
     ledger = look_up_if_there(Address(ledger_path(remote.address)))
     for file, target in ((ledger, ledger_path(path)), (remote, path)):
         if file is not None:
-            temporary = temporary_path(target)
-            fetch(file, temporary)
-            os.replace(temporary, target)
+            fetch_whole(file, target)
+
+
+def fetch_whole(remote: RemoteFile, path: Path) -> None:
+    """Fetch a file, whole or not at all. Raises as `fetch_both`."""
+    temporary = temporary_path(path)
+    fetch(remote, temporary)
+    os.replace(temporary, path)
 
 
 def _conflict(address: Address, path: Path) -> CacheError:

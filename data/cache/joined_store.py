@@ -21,14 +21,15 @@ for `CLAIM_SECONDS`.
 Every process reads the ledgers of all, so that the last one to finish knows it, and writes
 `spring.h5`; `consolidate_joined` does that where the processes died. What is in `spring.h5` then
 leaves the folder. A clip that failed is not tried again until then.
+
+Of a cache at an address all that is in an object store (`data.cache.shared_folder`).
 """
 
 import hashlib
 import json
-import os
 import random
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
+from data.cache.features import Features
 from data.cache.hdf5_reader import screen_all
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
@@ -51,20 +53,23 @@ from data.cache.ledger import (
     read_new_entries,
 )
 from data.cache.parts import finish_staging
+from data.cache.rows import CacheRow
 from data.cache.shard_store import NOTE, ShardStore, read_note
+from data.cache.shared_folder import shared_folder
 from data.clips import Clip, window_of
 from data.files import (
     absolute,
     is_abandoned,
     make_folder,
     open_regular,
+    path_of,
     process_name,
     remove_own_file,
     sweep_temporaries,
     version_of,
-    write_once,
 )
 from data.lock import MOST_ATTEMPTS, BusyError, Lock
+from data.remote import RemoteError
 from data.windows import Window, Windows, video_of
 
 CLAIM_SECONDS = 3600
@@ -132,7 +137,7 @@ class JoinedStore(ShardStore):
     left.
 
     Args:
-        target: The cache to write; what it holds already is kept.
+        target: The cache to write, which may be at an address; what it holds already is kept.
         fingerprint: What all features of the cache share, with `sampler` and `decoder`.
         sampler: How frames are chosen.
         decoder: What decodes them.
@@ -142,8 +147,12 @@ class JoinedStore(ShardStore):
 
     Raises:
         CacheError: As for `ShardStore`, and where other processes write features made otherwise.
+        InvalidValueError: Several processes cannot write to the address.
+        RemoteError: What is at the address cannot be had.
         UnsafeFileError, WriteError: As for `ShardStore`.
     """
+
+    _reads_target = True
 
     def __init__(
         self,
@@ -165,20 +174,31 @@ class JoinedStore(ShardStore):
         self._told: set[str] = set()  # ids of clips that were offered, or are known to the caller
         self._claims: dict[Path, set[str]] = {}  # claim -> ids of its clips that are not done
         self._ended = threading.Event()
-        super().__init__(
-            target, fingerprint=fingerprint, sampler=sampler, decoder=decoder, versions=versions
-        )
+        self._shared = shared_folder(path_of(target))
+        made = {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
+        try:
+            if self._reads_target:
+                self._shared.fetch_target()
+            super().__init__(self._shared.target, **made, versions=versions)
+        except BaseException:
+            self._shared.close()
+            raise
         threading.Thread(target=self._renew_claims, name="claims", daemon=True).start()
 
+    @property
+    def output(self) -> Path:
+        """The cache, as the user names it."""
+        return self._shared.output
+
     def _folder(self) -> Path:
-        return joined_of(self.target)
+        return self._shared.path
 
     def _acquire(self) -> None:
         pass  # nobody holds it alone
 
     def _open_parts(self) -> None:
         sweep_temporaries(self.target.parent, of=self.target.name)
-        self._refuse_other(self.parts, self._agreed(NOTE, self._identity))
+        self._refuse_other(joined_of(self.output), self._agreed(NOTE, self._identity))
         with suppress(CacheError):
             entries = read_ledger(self.target)
             self.sources, self.deaths = RecordedSources(entries), deaths_of(entries)
@@ -187,10 +207,12 @@ class JoinedStore(ShardStore):
     def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the first process has written to a file of the folder: this, if it is us."""
         for _ in range(MOST_ATTEMPTS):
-            write_once(self.parts / name, json.dumps(proposed, indent=1, sort_keys=True))
+            self._shared.write_once(
+                self.parts / name, json.dumps(proposed, indent=1, sort_keys=True)
+            )
             with suppress(FileNotFoundError):  # another one has just removed the folder
                 return read_note(self.parts / name)
-        raise CacheError(f"{self.parts / name} vanishes again and again")
+        raise CacheError(f"{joined_of(self.output) / name} vanishes again and again")
 
     def check_shape(self, shape: tuple[int, int], dtype: DTypeLike) -> None:
         """Raise `CacheError` if features (T, D) do not fit the cache, or what the others write."""
@@ -200,19 +222,21 @@ class JoinedStore(ShardStore):
         said = self._agreed(FEATURES, {**made, "windows": windows})
         if said.get("windows") != windows:
             raise CacheError(
-                f"{self.target}: the processes that it is joined by cut {_rule(said['windows'])}, "
+                f"{self.output}: the processes that it is joined by cut {_rule(said['windows'])}, "
                 f"and this one {_rule(windows)}; choose another output"
             )
         try:
             self._shape = tuple(said["shape"]), np.dtype(said["dtype"])
         except (KeyError, TypeError) as error:
-            raise CacheError(f"{self.parts / FEATURES} is damaged; remove it") from error
+            damaged = self._shared.named(self.parts / FEATURES)
+            raise CacheError(f"{damaged} is damaged; remove it") from error
         super().check_shape(shape, dtype)
 
     def refresh(self) -> None:
         """Read what the other processes have written since; what they have done is not claimed."""
         with self._guard:
             read: set[str] = set()
+            self._shared.update()
             for path in sorted((self.parts / "writers").glob("*.jsonl")):
                 if path.stem == self.writer:
                     continue
@@ -234,7 +258,7 @@ class JoinedStore(ShardStore):
             return
         match entry:
             case {"key": str(key), "shard": str(shard), "row": int(row)}:
-                if shard in self._shards or self._shard(shard).exists():
+                if shard in self._shards or self._shared.has(self._shard(shard)):
                     self._shards.setdefault(shard, {})[key] = row
                     self._places[key] = shard
                 elif key not in self._existing_rows:
@@ -362,16 +386,13 @@ class JoinedStore(ShardStore):
     def _claim(self, path: Path, clips: Collection[str]) -> bool:
         """Return whether these clips are ours now."""
         for _ in range(2):
-            if write_once(path, self.writer):
+            if self._shared.write_once(path, self.writer):
                 with self._guard:
                     self._claims[path] = set(clips)
                 return True
             if self._holder(path) is not None:
                 return False
-            with suppress(OSError):  # of two that find it void one takes it away
-                away = path.with_name(f".{path.name}.{process_name()}.tmp")
-                path.rename(away)
-                away.unlink()
+            self._shared.take_away(path)
         return False
 
     def _holder(self, path: Path) -> str | None:
@@ -386,15 +407,13 @@ class JoinedStore(ShardStore):
     def _renew_claims(self) -> None:
         while not self._ended.wait(RENEWAL_SECONDS):
             for path in list(self._claims):
-                with suppress(OSError):
-                    os.utime(path)
+                self._shared.renew(path)
 
     def _release_done(self) -> None:
         """Release the claims whose clips are all in a ledger."""
         for path in [path for path, clips in self._claims.items() if not clips]:
             del self._claims[path]
-            with suppress(OSError):
-                path.unlink()
+            self._shared.remove(path)
 
     def _require_sound(self, name: str) -> bool:
         return True  # that a shard is damaged is found when it is consolidated
@@ -402,8 +421,11 @@ class JoinedStore(ShardStore):
     def _append(self, entries: Sequence[dict[str, Any]]) -> None:
         if not (self.parts / NOTE).exists():  # another process took its last one for gone
             self._agreed(NOTE, self._identity)
+        for name in dict.fromkeys(entry["shard"] for entry in entries if entry.get("shard")):
+            self._shared.publish(self._shard(name))
         make_folder(self._ledger.parent)
         append_entries(self._ledger, entries, sync=True)
+        self._shared.publish(self._ledger)
         for entry in entries:
             self._read_entry(entry)
             for clips in self._claims.values():
@@ -419,9 +441,8 @@ class JoinedStore(ShardStore):
 
     def _damaged(self, shard: Path) -> DamagedCacheError:
         """Remove a damaged shard, whose clips are then done again, and return what to say."""
-        with suppress(OSError):
-            shard.unlink()
-        return super()._damaged(shard)
+        self._shared.remove(shard)
+        return super()._damaged(self._shared.named(shard))
 
     def consolidate(self, clips: Sequence[Clip]) -> Path:
         """Write `target` as `ShardStore.consolidate` does, from the shards of all processes.
@@ -451,6 +472,7 @@ class JoinedStore(ShardStore):
 
     def _consolidate(self, clips: Sequence[Clip]) -> None:
         finish_staging(self._staging, self.target)
+        self._shared.fetch_target()
         self._read_target()
         self.refresh()
         clips = [part for clip in clips for part in self.parts_of(clip)]
@@ -465,7 +487,9 @@ class JoinedStore(ShardStore):
                 self._note_failure(clip.id, state.reason, state.source_sha256)
         keys = set(self._keys.values()) & self._places.keys() - self._existing_rows.keys()
         names = {self._places[key] for key in keys}
-        screen_all([self._shard(name) for name in sorted(names)])
+        shards = [self._shard(name) for name in sorted(names)]
+        self._shared.fetch(shards)
+        screen_all(shards)
         existed = self._existing is not None
         try:
             super().consolidate(clips)
@@ -477,6 +501,16 @@ class JoinedStore(ShardStore):
         if not existed:
             remove_own_file(ledger_path(self.target))
         self._merge_ledgers()
+
+    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> None:
+        super()._write(consolidated, rows)
+        self._shared.publish_target()
+
+    def _remove_shards(self, keys: Set[str]) -> None:
+        names = set(self._shards)
+        super()._remove_shards(keys)
+        for name in names - self._shards.keys():
+            self._shared.remove(self._shard(name))
 
     def _merge_ledgers(self) -> None:
         """Bring the ledgers of the processes into that of the cache, and remove them.
@@ -495,9 +529,9 @@ class JoinedStore(ShardStore):
                     yield from ({k: v for k, v in one.items() if k not in place} for one in entries)
 
         add_to_ledger(self.target, lines())
+        self._shared.publish_ledger()
         for path in merged:
-            with suppress(OSError):
-                path.unlink()
+            self._shared.remove(path)
 
     def close(self) -> None:
         """Release the claims; remove the folder if nothing is left in it that is not in `target`.
@@ -510,25 +544,27 @@ class JoinedStore(ShardStore):
             for clips in self._claims.values():
                 clips.clear()
             self._release_done()
-            if not any((self.parts / "writers").glob("*.jsonl")):
-                self._remove_folder()
+            with suppress(RemoteError):
+                if not self._shared.glob("writers/*.jsonl"):
+                    self._remove_folder()
+        self._shared.close()
 
     def _remove_folder(self) -> None:
-        orphans = list(self.parts.glob("shards/*/*.h5"))  # that no ledger names
-        claims = list(self.parts.glob("claims/[0-9a-z]*"))
-        if any(map(self._holder, claims)) or any((self.parts / "writers").glob("*.jsonl")):
+        orphans = self._shared.glob("shards/*/*.h5")  # that no ledger names
+        claims = self._shared.glob("claims/[0-9a-z]*")
+        self._shared.fetch(claims)
+        if any(map(self._holder, claims)) or self._shared.glob("writers/*.jsonl"):
             return
-        lists = self.parts.glob("clips/*.jsonl")
-        notes = sorted(self.parts.glob("*.json"))  # the last one is the note
+        lists = self._shared.glob("clips/*.jsonl")
+        notes = self._shared.glob("*.json")  # the last one is the note
         for path in (*orphans, *claims, *lists, *notes):
-            with suppress(OSError):
-                path.unlink()
+            self._shared.remove(path)
         _remove_empty(self.parts)
 
     def _publish_list(self, clips: Sequence[Clip]) -> None:
         """Write down the clips, for whoever consolidates where every process has died."""
         text = "".join(json.dumps(_plain(clip)) + "\n" for clip in clips)
-        write_once(self.parts / "clips" / f"{_hash(text)}.jsonl", text)
+        self._shared.write_once(self.parts / "clips" / f"{_hash(text)}.jsonl", text)
 
 
 @dataclass(frozen=True)
@@ -541,21 +577,15 @@ class Consolidation:
 
 
 def consolidate_joined(target: Path) -> Consolidation:
-    """Write a cache from what processes that have died have extracted for it.
+    """Write a cache, perhaps at an address, from what processes that died have extracted for it.
 
     Raises:
         CacheError: There is nothing of that kind, or it is damaged.
         BusyError: A process is still at it.
+        InvalidValueError, RemoteError: As for `JoinedStore`.
     """
+    features, note = _read_notes(target)
     folder = joined_of(target)
-    if not (folder / NOTE).is_file():
-        _remove_empty(folder)  # as a process leaves it that is killed after all else
-        if shards_of(target).is_dir():
-            Lock(shards_of(target) / "lock", target).release()
-        written = f", and {target} is already written" if target.exists() else ""
-        raise CacheError(f"{target}: nothing to consolidate: there is no {folder}{written}")
-    features = read_note(folder / FEATURES) if (folder / FEATURES).is_file() else {}
-    note = read_note(folder / NOTE)
     try:
         made = {name: note[name] for name in IDENTITY_FIELDS}
     except KeyError as error:
@@ -563,15 +593,18 @@ def consolidate_joined(target: Path) -> Consolidation:
     windows = Windows(**features["windows"]) if features.get("windows") else None
     versions = features.get("versions")
     with JoinedStore(target, **made, versions=versions, windows=windows) as store:
-        for claim in sorted(folder.glob("claims/[0-9a-z]*")):
+        shared = store._shared
+        claims, lists = shared.glob("claims/[0-9a-z]*"), shared.glob("clips/*.jsonl")
+        shared.fetch([*claims, *lists])
+        for claim in claims:
             if holder := store._holder(claim):
                 host, process, *_ = holder.split("-")
                 raise BusyError(
                     f"{target} is being extracted by process {process} of host {host}; if that is "
-                    f"dead, remove {claim}"
+                    f"dead, remove {shared.named(claim)}"
                 )
         clips: dict[str, Clip] = {}
-        lists = sorted(folder.glob("clips/*.jsonl"), key=lambda path: path.stat().st_mtime)
+        lists.sort(key=lambda path: path.stat().st_mtime)
         for path in lists:
             own = [part for clip in _read_list(path) for part in store.parts_of(clip)]
             store.consolidate(own)
@@ -583,6 +616,24 @@ def consolidate_joined(target: Path) -> Consolidation:
         return Consolidation(
             clips=len(done), failed=len(failed), unfinished=len(set(clips) - done - failed)
         )
+
+
+def _read_notes(target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the folder says of features, perhaps nothing, and how its shards were made."""
+    shared = shared_folder(target)
+    features, note = (shared.path / name for name in (FEATURES, NOTE))
+    try:
+        shared.fetch([features, note])
+        if note.is_file():
+            return read_note(features) if features.is_file() else {}, read_note(note)
+        _remove_empty(shared.path)  # as a process leaves it that is killed after all else
+        if shards_of(shared.target).is_dir():
+            Lock(shards_of(shared.target) / "lock", target).release()
+        shared.fetch_target()
+        written = f", and {target} is already written" if shared.target.exists() else ""
+    finally:
+        shared.close()
+    raise CacheError(f"{target}: nothing to consolidate: there is no {joined_of(target)}{written}")
 
 
 def _remove_empty(folder: Path) -> None:

@@ -170,6 +170,11 @@ class ShardStore:
             self.close()
             raise
 
+    @property
+    def output(self) -> Path:
+        """The cache, as the user names it."""
+        return self.target
+
     def _folder(self) -> Path:
         return shards_of(self.target)
 
@@ -191,7 +196,7 @@ class ShardStore:
         self._existing_rows: dict[str, tuple[int, int]] = {}  # key -> file and row
         if self._existing:
             self._refuse_other(
-                self.target, {name: getattr(self._existing, name) for name in IDENTITY_FIELDS}
+                self.output, {name: getattr(self._existing, name) for name in IDENTITY_FIELDS}
             )
             for number, (_, metadata) in enumerate(self._files):
                 keys = enumerate(metadata.clips.key)
@@ -590,7 +595,7 @@ class ShardStore:
             for label, unit in clip.units.items():
                 if units.setdefault(label, unit) != unit:
                     raise CacheError(
-                        f"{self.target}: {label} is in {units[label]!r}, and in {unit!r} for "
+                        f"{self.output}: {label} is in {units[label]!r}, and in {unit!r} for "
                         f"{clip.id}: a cache has one unit of a label; {_ANOTHER}"
                     )
 
@@ -726,7 +731,7 @@ class ShardStore:
             kept = self._shape[1]
             way_out = f"; go on with --dtype {kept}" if shape[0] == self._shape[0] else ""
             raise CacheError(
-                f"{prefix}features of {shape[1]} {shape[0]}, and the cache {self.target} has "
+                f"{prefix}features of {shape[1]} {shape[0]}, and the cache {self.output} has "
                 f"{kept} {self._shape[0]}{way_out}"
             )
 

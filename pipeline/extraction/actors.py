@@ -19,7 +19,7 @@ from typing import Any, Self
 from data.cache import JoinedStore
 from data.clips import Clip
 from data.errors import HeliographError
-from data.files import absolute, path_of
+from data.files import Address, absolute, path_of
 from data.wording import counted
 from pipeline.cluster import Room
 from pipeline.console import log
@@ -113,7 +113,8 @@ class Actors:
         self._store, self._journal = store, journal
         self._offered = store.offer(clips, journal.note_known)
         self._next = next(self._offered, None)
-        seen = [store.parts / "store.json", *(clip.path for clip in [*clips[:1], *clips[-1:]])]
+        seen = [store.parts / "store.json"] * (not isinstance(store.output, Address))
+        seen += [clip.path for clip in [*clips[:1], *clips[-1:]]]
         self._seen = [path.absolute() for path in seen if path.exists()]
         refreshed = time.monotonic()
         try:
@@ -259,7 +260,7 @@ class Actors:
         actor.asked = time.monotonic()
         if actor.stage in ("load", "ended") and self._is_more_to_hand_out:
             actor.stage = "begin"
-            target = self._store.target.absolute()
+            target = path_of(absolute(self._store.output))
             actor.call = self._hosts.ask(actor.handle, "begin", target, self._seen)
         elif actor.stage in ("begin", "work"):
             clips = self._take(self._share(actor))

@@ -18,7 +18,7 @@ from typing import cast
 
 import backbones
 from backbones import Backbone, resolve_devices
-from data.cache import JoinedStore, ShardStore, describe_changes, staged
+from data.cache import JoinedStore, ShardStore, describe_changes, refuse_unshared, staged
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
 from data.errors import InvalidValueError
@@ -77,7 +77,8 @@ def extract(
     Args:
         clips: with distinct ids; or videos, folders and tables, as `list_clips` takes them.
         out: the `.h5` file; until it is written, shards are in `<out>.parts`. At an address
-            (`s3://`, `gs://`, `hf://`) it is published at the end (`cache.staged`).
+            (`s3://`, `gs://`, `hf://`) it is published at the end (`cache.staged`); several
+            processes have their shards next to it (`s3://`, `gs://`).
         backbone: gives (steps, dim) per clip; or its name, as `backbones.load` takes it; or a
             function that loads it.
         sampling: its frames must make steps of the backbone; or so many frames over the clip.
@@ -98,7 +99,8 @@ def extract(
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from; what is not damaged stays.
         cluster: of Ray, on whose nodes the clips are extracted; each actor there loads the backbone
-            and has `workers` cores. Clips and `out` are in folders that all nodes share.
+            and has `workers` cores. Clips and `out` are in folders that all nodes share, or at
+            addresses.
         devices: on which the clips are extracted: the name of one, `cuda:all` for every GPU of the
             machine, or several, parted by commas. Several have a process each, and share the
             workers; `backbone` is then called there, with its `device`. None: where it is loaded.
@@ -140,14 +142,11 @@ def extract(
         raise InvalidValueError(
             "actors share the clips themselves, and cut no windows: use `join` without them"
         )
-    if isinstance(target, Address) and (join or has_actors):
-        raise InvalidValueError(
-            f"{target}: several processes write to a folder that all of them see, not to an "
-            "address: choose one (--out), and copy the cache"
-        )
+    if join or has_actors:
+        refuse_unshared(target)
     summary = ExtractionSummary(target, len(clips))
     with ExitStack() as stack:
-        if isinstance(target, Address):
+        if isinstance(target, Address) and not (join or has_actors):
             target = stack.enter_context(staged(target))
         actors: Actors | None = None
         if has_actors:

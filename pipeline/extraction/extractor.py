@@ -103,8 +103,10 @@ class Feed:
 class _Store(JoinedStore):
     """The store of an actor: it takes the clips that it is handed, and tells what became of each.
 
-    Its ledger says where that was.
+    Its ledger says where that was. Of a cache at an address it needs no copy: the driver has one.
     """
+
+    _reads_target = False
 
     def __init__(
         self, target: Path, outcomes: deque[ClipOutcome], where: Mapping[str, str], **made: Any
@@ -192,7 +194,7 @@ class Extractor:
             if not path.exists():
                 raise HeliographError(
                     f"{socket.gethostname()} does not see {path}: clips and --out must be in "
-                    "folders that all nodes of the cluster share"
+                    "folders that all nodes of the cluster share, or at addresses (s3://, gs://)"
                 )
         settings = self._settings
         with self._portable_errors():

@@ -32,8 +32,9 @@ class Bucket:
     Attributes:
         client: Of boto3.
         requests: Those that came, as (method, path).
-        faults: What becomes of the next requests of a method: `cut`, half of the body comes, or a
-            status such as `500 Internal Server Error`.
+        faults: What becomes of the next requests of a method: `cut`, half of the body comes,
+            `lost`, it is done and the answer is an error, or a status such as `500 Internal Server
+            Error`; "", it is answered.
     """
 
     client: Any
@@ -136,6 +137,9 @@ def _with_faults(app: Callable[..., Iterable[bytes]], bucket: Bucket) -> Callabl
         method = environ["REQUEST_METHOD"]
         bucket.requests.append((method, environ["PATH_INFO"]))
         fault = bucket._is_faulty(method)
+        if fault == "lost":
+            app(environ, lambda *_: None)
+            fault = "500 Internal Server Error"
         if fault and fault != "cut":
             start_response(fault, [("Content-Length", "0"), ("Connection", "close")])
             return [b""]

@@ -18,6 +18,12 @@ def load_tiny(device: str = "cpu") -> Backbone:
     return backbones.load("tiny", device=device)
 
 
+def load_tiny_with(environment: dict[str, str], device: str = "cpu") -> Backbone:
+    """Load the tiny backbone on a node with these variables."""
+    os.environ.update(environment)
+    return load_tiny(device)
+
+
 def load_slow_tiny(device: str = "cpu") -> Backbone:
     """Load the tiny backbone, which takes its time here; a shard has two clips."""
     batches.BATCH_CLIPS = 2

@@ -14,7 +14,6 @@ import pytest
 from data.cache import (
     CacheError,
     JoinedStore,
-    ShardStore,
     batches,
     consolidate_joined,
     load,
@@ -22,11 +21,10 @@ from data.cache import (
     verify,
 )
 from data.cache import joined_store as module
-from data.cache.ledger import source_details
-from data.clips import Clip
 from data.files import hash_file, process_name
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH
+from tests.helpers.joined_stores import made_clips, opened, treat, whole_of, write
 
 HERE = process_name().split("-")[0]
 DEAD = f"{HERE}-4194305-1-{'0' * 16}"  # no system has so high a number
@@ -41,65 +39,12 @@ def _from_the_first(monkeypatch):
 
 @pytest.fixture
 def listed(tmp_path):
-    """Ten clips, two of equal content, one of which no features can be had."""
-    (tmp_path / "films").mkdir()
-    made = []
-    for number in range(10):
-        path = tmp_path / "films" / f"{number}.mp4"
-        path.write_bytes(b"bad" if number == 6 else b"film %d" % (number % 9))
-        made.append(
-            Clip(id=f"c{number}", path=path, labels={"mass": number}, units={"mass": "g"},
-                 table_sha256="2" * 64)
-        )  # fmt: skip
-    return made
-
-
-def treat(store, clip):
-    """Do one clip as an extraction does."""
-    source = hash_file(clip.path)
-    store.sources.add(clip.path, source)
-    details = source_details(source)
-    if store.is_done(clip, **details):
-        return "kept"
-    content = clip.path.read_bytes()
-    if content == b"bad":
-        store.fail(clip, "it is bad", **details)
-        return "failed"
-    features = np.frombuffer(content.ljust(12), np.uint8).reshape(3, 4).astype(np.float32)
-    index = np.arange(3, dtype=np.int64)
-    pictures = np.full((3, 2, 2), content[-1], np.uint8)
-    store.add(clip, features, index, index / 10, thumbnails=pictures, **details)
-    return "done"
-
-
-def opened(target, **changes):
-    store = JoinedStore(target, **{**MADE_WITH, **changes})
-    store.check_shape((3, 4), np.float32)
-    return store
-
-
-def write(target, clips, most=None, **changes):
-    """Do the clips, or only so many of them, as one process; return what became of each."""
-    ends, known = {}, {}
-    with opened(target, **changes) as store:
-        for clip in store.offer(clips, lambda clip, reason: known.update({clip.id: reason})):
-            ends[clip.id] = treat(store, clip)
-            if len(ends) == most:
-                store.flush()
-                return ends, known
-        if not store.finish(clips, lambda clip, reason: known.update({clip.id: reason})):
-            store.consolidate(clips)
-    return ends, known
+    return made_clips(tmp_path / "films")
 
 
 @pytest.fixture
 def whole(tmp_path, listed):
-    with ShardStore(tmp_path / "plain.h5", **MADE_WITH) as store:
-        store.check_shape((3, 4), np.float32)
-        for clip in listed:
-            treat(store, clip)
-        store.consolidate(listed)
-    return load(tmp_path / "plain.h5")
+    return whole_of(tmp_path / "plain.h5", listed)
 
 
 def require_whole(target, whole):
@@ -294,7 +239,7 @@ def test_a_writer_killed_between_shard_and_ledger_leaves_nothing(tmp_path, liste
 import os, json
 from data.cache import joined_store
 from data.clips import Clip
-from tests.data.cache.test_joined_store import opened, treat
+from tests.helpers.joined_stores import opened, treat
 clips = [Clip(id=id, path=path) for id, path in json.loads({json.dumps(json.dumps(clips))})]
 joined_store.append_entries = lambda *_, **__: os.kill(os.getpid(), 9)
 store = opened({str(target)!r})

@@ -3,6 +3,7 @@
 All tests of Ray share a cluster, which takes long to start; each says how many nodes it wants.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,13 @@ from data.errors import HeliographError, InvalidValueError
 from data.video import Sampling
 from pipeline.cluster import Cluster
 from pipeline.extraction import extract
-from tests.helpers.cluster_backbones import end_at_once, load_slow_tiny_together, load_tiny
+from tests.helpers.buckets import serve_bucket
+from tests.helpers.cluster_backbones import (
+    end_at_once,
+    load_slow_tiny_together,
+    load_tiny,
+    load_tiny_with,
+)
 from tests.helpers.command import run
 from tests.helpers.films import make_film
 from tests.helpers.servers import Answer, serve
@@ -144,6 +151,18 @@ def test_a_node_that_is_killed_costs_its_clips_in_flight(films, plain, nodes, tm
     entries = [entry for entry in read_ledger(target) if entry["outcome"] == "done"]
     assert len({entry["node"] for entry in entries}) == 2
     assert len(entries) <= 13 + 4  # what was computed twice was in flight
+
+
+def test_the_cache_may_be_at_an_address(films, plain, nodes, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    nodes(1)
+    with serve_bucket() as bucket:
+        names = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        load = partial(load_tiny_with, {name: os.environ[name] for name in names})
+        extract(films, "s3://clips/c.h5", backbone=load, cluster=Cluster(), **SETTINGS)
+        assert bucket.names() == ["c.h5", "c.h5.ledger.jsonl"]
+        (tmp_path / "c.h5").write_bytes(bucket.get("c.h5"))
+    require_equal(plain, tmp_path / "c.h5")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -3,8 +3,12 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +24,19 @@ from data.video import Sampling
 from data.windows import Windows
 from pipeline.extraction import extract
 from tests.helpers.buckets import Bucket, serve_bucket
+from tests.helpers.cluster_backbones import load_tiny
 from tests.helpers.command import run
 
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {"sampling": Sampling(frames=4), "workers": 2}
+JOIN = """
+import sys
+from data.video import Sampling
+from pipeline.extraction import extract
+from tests.helpers.cluster_backbones import load_slow_tiny
+backbone = load_slow_tiny()
+extract(*sys.argv[1:], backbone=backbone, sampling=Sampling(frames=4), workers=1, join=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +177,19 @@ def test_what_a_killed_process_left_is_removed(bucket, tmp_path, tiny):
     assert not dead.exists()
 
 
+def require_equal(bucket: Bucket, name: str, tmp_path: Path) -> None:
+    """See that a cache in the bucket is `here.h5`, and that nothing else is left of it."""
+    (tmp_path / "fetched.h5").write_bytes(bucket.get(name))
+    here, there = cache.load(tmp_path / "here.h5"), cache.load(tmp_path / "fetched.h5")
+    assert there.differences(here) == []
+    assert there.content_sha256 == here.content_sha256
+    assert [one for one in bucket.names() if one.startswith(name)] == [
+        name,
+        f"{name}.ledger.jsonl",
+    ]
+    assert not list((tmp_path / "home").rglob("*.tmp"))
+
+
 class TestOutputs:
     @pytest.fixture(autouse=True)
     def _home(self, tmp_path, monkeypatch) -> None:
@@ -185,7 +212,55 @@ class TestOutputs:
         merged = run("cache", "merge", out, "-o", str(tmp_path / "merged.h5"))
         assert merged.exit_code == 0, merged.output
 
-    @pytest.mark.parametrize("words", [{"join": True}, {"devices": "cpu,cpu"}])
-    def test_several_processes_write_to_a_folder(self, words, clips, bucket, tiny):
-        with pytest.raises(InvalidValueError, match=r"^s3://clips/a.h5: several processes"):
-            extract(clips, "s3://clips/a.h5", backbone="tiny", **words)
+    @pytest.mark.parametrize("address", ["hf://datasets/user/name/a.h5", "https://a.org/a.h5"])
+    def test_where_several_processes_cannot_write(self, address, clips, bucket, tiny):
+        with pytest.raises(
+            InvalidValueError, match=f"^{address}: several processes write to s3://"
+        ):
+            extract(clips, address, backbone=tiny(), join=True)
+
+    def test_processes_that_join(self, bucket, clips, tmp_path, tiny):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        out = "s3://clips/joined/a.h5"
+        bucket.faults["PUT"] = ["500 Internal Server Error", "503 Slow Down"]
+        with ThreadPoolExecutor(2) as threads:
+            made = [
+                threads.submit(extract, clips, out, backbone=tiny(), join=True, **SETTINGS)
+                for _ in range(2)
+            ]
+        found = [each.result() for each in made]
+        assert sum(each.done for each in found) == 6
+        assert min(each.left_to_others for each in found) == 0
+        require_equal(bucket, "joined/a.h5", tmp_path)
+        again = extract(clips, out, backbone=tiny(), join=True, **SETTINGS)
+        assert (again.done, again.kept) == (0, 6)
+        require_equal(bucket, "joined/a.h5", tmp_path)
+
+    @pytest.mark.slow
+    def test_devices(self, bucket, clips, tmp_path):
+        extract(clips, tmp_path / "here.h5", backbone=load_tiny(), **SETTINGS)
+        out = "s3://clips/devices/a.h5"
+        for kept in (0, 6):
+            summary = extract(clips, out, backbone=load_tiny, devices="cpu,cpu", **SETTINGS)
+            assert (summary.done, summary.kept, str(summary.target)) == (6 - kept, kept, out)
+            require_equal(bucket, "devices/a.h5", tmp_path)
+
+    @pytest.mark.slow
+    def test_a_process_that_is_killed(self, bucket, folder, tmp_path):
+        extract(folder, tmp_path / "here.h5", backbone=load_tiny(), **SETTINGS)
+        out = "s3://clips/killed/a.h5"
+        words = [sys.executable, "-c", JOIN, str(folder), out]
+
+        def start() -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+        victim, other = start(), start()
+        deadline = time.monotonic() + 120
+        while not any("/shards/" in name for name in bucket.names()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        victim.kill()
+        assert victim.wait() == -9
+        assert other.wait(120) == 0
+        extract(folder, out, backbone=load_tiny(), join=True, **SETTINGS)
+        require_equal(bucket, "killed/a.h5", tmp_path)

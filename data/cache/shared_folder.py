@@ -1,0 +1,315 @@
+"""Where several processes that write one cache see what the others have done.
+
+That is a folder on a disk that all of them see (`SharedFolder`), or one in an object store
+(`RemoteFolder`), of which each process has a mirror. `JoinedStore` works in the folder or in the
+mirror, and says here what the others are to see, and what it needs of them.
+
+An object store has no locks and no renaming. What is relied on are single puts, which show a file
+whole or not at all, and puts where nothing is, of which one wins. Times of claims are those of
+the store's clock; that of a host may differ by 15 minutes, as the store refuses its requests else.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from data.cache.addresses import fetch_both, fetch_whole
+from data.cache.errors import CacheError, joined_of
+from data.cache.ledger import ledger_path
+from data.copies import folder_of
+from data.errors import InvalidValueError
+from data.files import (
+    Address,
+    atomic_write,
+    make_folder,
+    process_name,
+    sweep_temporaries,
+    temporary_path,
+    version_of,
+    write_error,
+    write_once,
+)
+from data.remote import (
+    MissingError,
+    RemoteError,
+    RemoteFile,
+    look_up,
+    look_up_all,
+    look_up_if_there,
+    put,
+    put_new,
+    remove,
+)
+
+_STORES = ("s3", "gs")  # that can put a file where nothing is
+_FETCHES = 8  # at once
+
+
+def shared_folder(output: Path) -> "SharedFolder":
+    """Return the folder of the processes that write a cache, at a path or at an address.
+
+    Raises:
+        InvalidValueError: Several processes cannot write to such an address.
+        WriteError: There is no room for a mirror.
+    """
+    return RemoteFolder(output) if isinstance(output, Address) else SharedFolder(output)
+
+
+def refuse_unshared(output: Path) -> None:
+    """Check that several processes can write a cache.
+
+    Raises:
+        InvalidValueError: They cannot write to such an address.
+    """
+    if isinstance(output, Address) and output.scheme not in _STORES:
+        raise InvalidValueError(
+            f"{output}: several processes write to s3:// or gs://, or to a folder that all of them "
+            "see: choose another --out"
+        )
+
+
+class SharedFolder:
+    """A folder on a disk that all processes see.
+
+    Attributes:
+        output: The cache, as the user names it.
+        target: The cache where this process reads and writes it.
+        path: The folder, where this process reads and writes it.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = self.target = output
+        self.path = joined_of(output)
+
+    def named(self, path: Path) -> Path:
+        """Return the name of a file of the folder for whoever may remove it."""
+        return path
+
+    def update(self) -> None:
+        """Have the ledgers of the others as they are now."""
+
+    def glob(self, pattern: str) -> list[Path]:
+        """Return the files in the folder that there are now, sorted."""
+        return sorted(self.path.glob(pattern))
+
+    def has(self, path: Path) -> bool:
+        """Return whether a shard that a ledger names is there, as far as that is known."""
+        return path.exists()
+
+    def fetch(self, paths: Sequence[Path]) -> None:
+        """Have files to read; those that are gone are not there."""
+
+    def write_once(self, path: Path, content: str) -> bool:
+        """Write a file where there is none, as `data.files.write_once`; have it to read if not."""
+        return write_once(path, content)
+
+    def publish(self, path: Path) -> None:
+        """Let the others see a file that was written whole."""
+
+    def renew(self, path: Path) -> None:
+        """Touch a claim of this process."""
+        with suppress(OSError):
+            os.utime(path)
+
+    def take_away(self, path: Path) -> None:
+        """Remove a claim that is void; of two processes that do so one takes it away."""
+        with suppress(OSError):
+            away = path.with_name(f".{path.name}.{process_name()}.tmp")
+            path.rename(away)
+            away.unlink()
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, which may be gone."""
+        with suppress(OSError):
+            path.unlink()
+
+    def fetch_target(self) -> None:
+        """Have the cache and its ledger as they are now."""
+
+    def publish_target(self) -> None:
+        """Let everybody see the cache."""
+
+    def publish_ledger(self) -> None:
+        """Let everybody see the ledger of the cache."""
+
+    def close(self) -> None:
+        """Remove what this process alone has."""
+
+
+class RemoteFolder(SharedFolder):
+    """A folder in an object store, with a mirror of this process in `~/.cache/heliograph/remote`.
+
+    A mirror has what this process wrote and what it needs of the others. That of a process that
+    died is removed by the next one.
+    """
+
+    def __init__(self, output: Address) -> None:
+        refuse_unshared(output)
+        here = folder_of(output)
+        make_folder(here)
+        sweep_temporaries(here)
+        self._mirror = temporary_path(here / "joined")
+        try:
+            self._mirror.mkdir(mode=0o700)
+        except OSError as error:
+            raise write_error(self._mirror, error) from error
+        super().__init__(self._mirror / output.name)
+        self.output = output
+        self._guard = threading.Lock()
+        self._own: set[Path] = set()
+        self._tags: dict[Path, str] = {}  # of what was fetched
+        self._shards: set[Path] | None = None  # that there were when ledgers were first read
+        self._is_updated = False
+        self._there: RemoteFile | None = None  # the cache that `target` is a copy of
+        self._version: object = None  # of that copy
+
+    def named(self, path: Path) -> Path:
+        """Return the address of a file of the folder."""
+        return joined_of(self.output) / path.relative_to(self.path)
+
+    def _address(self, path: Path) -> Address:
+        return Address(self.named(path))
+
+    def _files(self, below: str) -> dict[Path, RemoteFile]:
+        folder, found = joined_of(self.output), list[RemoteFile]()
+        with suppress(MissingError):
+            found = look_up_all(Address(folder / below))
+        return {self.path / one.address.relative_to(folder): one for one in found}
+
+    def update(self) -> None:
+        """Fetch the ledgers of others that have changed."""
+        self._fetch(self._files("writers"))
+        # A shard is there before a ledger names it, and the first ledgers may be old.
+        self._shards = None if self._is_updated else set(self._files("shards"))
+        self._is_updated = True
+
+    def glob(self, pattern: str) -> list[Path]:
+        """List the folder, and return what matches."""
+        first, *_, rest = pattern.split("/") if "/" in pattern else ("", pattern)
+        depth = pattern.count("/") + 1
+        return [
+            path
+            for path in sorted(self._files(first))
+            if len(path.relative_to(self.path).parts) == depth and path.match(rest)
+        ]
+
+    def has(self, path: Path) -> bool:
+        """Return whether a shard is there, or was named since."""
+        return self._shards is None or path in self._shards
+
+    def fetch(self, paths: Sequence[Path]) -> None:
+        """Fetch files that are not here as they are there."""
+        with ThreadPoolExecutor(_FETCHES) as threads:
+            found = threads.map(lambda path: look_up_if_there(self._address(path)), paths)
+            self._fetch({path: one for path, one in zip(paths, found, strict=True) if one})
+
+    def _fetch(self, files: dict[Path, RemoteFile]) -> None:
+        with ThreadPoolExecutor(_FETCHES) as threads:
+            list(threads.map(self._fetch_one, files, files.values()))
+
+    def _fetch_one(self, path: Path, there: RemoteFile) -> None:
+        if path in self._own or self._tags.get(path) == there.tag:
+            return
+        make_folder(path.parent)
+        fetch_whole(there, path)
+        if there.written is not None:
+            os.utime(path, (there.written, there.written))
+        self._tags[path] = there.tag
+
+    def write_once(self, path: Path, content: str) -> bool:
+        """Put a file where there is none; fetch the one that is there."""
+        if put_new(content.encode(), self._address(path)):
+            self._keep(path, content)
+            return True
+        with self._guard:
+            self._own.discard(path)
+            self._tags.pop(path, None)
+        path.unlink(missing_ok=True)
+        self.fetch([path])
+        with suppress(OSError):  # a put that was answered by an error may have been done
+            if path.read_text() == content:
+                self._keep(path, content)
+                return True
+        return False
+
+    def _keep(self, path: Path, content: str) -> None:
+        atomic_write(path, content)
+        with self._guard:
+            self._own.add(path)
+
+    def publish(self, path: Path) -> None:
+        """Put a file."""
+        put(path, self._address(path))
+        self._own.add(path)
+
+    def renew(self, path: Path) -> None:
+        """Put a claim again."""
+        with suppress(OSError):
+            os.utime(self._mirror)
+        with self._guard, suppress(RemoteError, OSError):
+            if path in self._own:
+                put(path, self._address(path))
+
+    def take_away(self, path: Path) -> None:
+        """Remove a claim, unless another process has it since."""
+        self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file from the store, unless it has changed since it was fetched, and here."""
+        with self._guard, suppress(RemoteError):
+            self._own.discard(path)
+            tag = self._tags.pop(path, None)
+            if tag is not None and path.parent.name in ("claims", "writers"):
+                there = look_up_if_there(self._address(path))
+                if there is not None and there.tag != tag:
+                    return
+            remove(self._address(path))
+            super().remove(path)
+
+    def fetch_target(self) -> None:
+        """Fetch the cache and its ledger, unless they are here as they are there."""
+        there = look_up_if_there(Address(self.output))
+        if there is not None and there != self._there:
+            fetch_both(there, self.target)
+        elif there is None and self._there is not None:
+            for path in (self.target, ledger_path(self.target)):
+                path.unlink(missing_ok=True)
+        self._there, self._version = there, version_of(self.target)
+
+    def publish_target(self) -> None:
+        """Put the cache in one piece, where nobody else has written it meanwhile.
+
+        Raises:
+            CacheError: Somebody has, or it is a folder of parts.
+        """
+        address, version = Address(self.output), version_of(self.target)
+        if version is None or version == self._version:
+            return
+        if self.target.is_dir():
+            raise CacheError(
+                f"{address} would be a folder of parts, which cannot be at an address: copy "
+                f"{joined_of(address)} next to another output, and use `heliograph cache "
+                "consolidate` there"
+            )
+        if self._there is None:
+            is_free = put_new(self.target, address)
+        elif is_free := look_up_if_there(address) == self._there:
+            put(self.target, address)
+        if not is_free:
+            raise CacheError(
+                f"{address} was written by another process meanwhile: the same command goes on "
+                "with what both have done"
+            )
+        self._there, self._version = look_up(address), version
+
+    def publish_ledger(self) -> None:
+        """Put the ledger of the cache."""
+        put(ledger_path(self.target), Address(ledger_path(self.output)))
+
+    def close(self) -> None:
+        """Remove the mirror."""
+        shutil.rmtree(self._mirror, ignore_errors=True)

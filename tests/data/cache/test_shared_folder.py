@@ -1,0 +1,239 @@
+"""Processes that write one cache in an object store, each with a mirror of its own."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from data.cache import CacheError, consolidate_joined, ledger_path, load, read_ledger, verify
+from data.cache import joined_store as module
+from data.files import Address, process_name
+from data.lock import BusyError
+from data.remote import RemoteError, look_up_if_there
+from tests.helpers.buckets import Bucket, serve_bucket
+from tests.helpers.joined_stores import made_clips, opened, treat, whole_of, write
+
+OUT = Address("s3:/clips/j.h5")
+HERE = process_name().split("-")[0]
+DEAD = f"{HERE}-4194305-1-{'0' * 16}"  # no system has so high a number
+ELSEWHERE = f"{'0' * 8}-1-1-{'0' * 16}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Bucket]:
+    with serve_bucket() as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def bucket(server, tmp_path, monkeypatch) -> Iterator[Bucket]:
+    """An empty bucket; every process begins with the first clip."""
+    monkeypatch.setattr(module.random, "randrange", lambda count: 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    for name in server.names():
+        server.client.delete_object(Bucket="clips", Key=name)
+    server.requests.clear()
+    yield server
+    server.faults.clear()
+    assert not list((tmp_path / "home").rglob("*.tmp"))  # no mirror is left
+
+
+@pytest.fixture
+def listed(tmp_path):
+    return made_clips(tmp_path / "films")
+
+
+@pytest.fixture
+def whole(tmp_path, listed):
+    return whole_of(tmp_path / "plain.h5", listed)
+
+
+def require_whole(bucket, whole, tmp_path):
+    assert bucket.names() == ["j.h5", "j.h5.ledger.jsonl"]
+    path = tmp_path / "fetched.h5"
+    path.write_bytes(bucket.get("j.h5"))
+    assert whole.differences(load(path)) == []
+    assert whole.content_sha256 == load(path).content_sha256
+    assert verify(path) == []
+    ledger_path(path).write_bytes(bucket.get("j.h5.ledger.jsonl"))
+    assert {line["clip"] for line in read_ledger(path)} == {f"c{number}" for number in range(10)}
+
+
+def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path):
+    done, known = [], []
+    stores = [opened(OUT) for _ in range(3)]
+    offers = [store.offer(listed, lambda *words: known.append(words)) for store in stores]
+    while offers:
+        for store, offer in list(zip(stores, offers, strict=False)):
+            if (clip := next(offer, None)) is None:
+                offers.remove(offer)
+                stores.remove(store)
+                if not store.finish(listed, lambda *words: known.append(words)):
+                    store.consolidate(listed)
+                store.close()
+            else:
+                done.append(clip.id)
+                treat(store, clip)
+    assert sorted(done) == sorted(clip.id for clip in listed)
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_a_shard_is_there_before_a_ledger_names_it(bucket, listed):
+    write(OUT, listed[:1])
+    puts = [path.removeprefix("/clips/j.h5") for verb, path in bucket.requests if verb == "PUT"]
+    kinds = [path.removeprefix(".joined/").partition("/")[0] for path in puts]
+    assert kinds == [
+        *("store.json", "features.json", "clips", "claims", "shards", "writers"),
+        *("claims", "", ".ledger.jsonl"),
+    ]
+
+
+def test_what_a_writer_leaves_another_goes_on_with(bucket, listed, whole, tmp_path):
+    first, _ = write(OUT, listed, most=4)
+    assert "j.h5" not in bucket.names()
+    second, known = write(OUT, listed)
+    assert not set(first) & set(second)
+    assert set(known) == set(first)
+    require_whole(bucket, whole, tmp_path)
+    ends, known = write(OUT, listed)
+    assert (ends, len(known)) == ({"c6": "failed"}, 9)
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_what_fails_for_a_moment_is_made_good(bucket, listed, whole, tmp_path):
+    write(OUT, listed, most=4)
+    bucket.faults["PUT"] = ["500 Internal Server Error", "503 Slow Down", ""] * 4
+    bucket.faults["GET"] = ["", "", "cut", "500 Internal Server Error", "cut"]
+    write(OUT, listed)
+    assert not bucket.faults["PUT"]
+    assert not bucket.faults["GET"]
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_a_claim_whose_answer_is_lost_is_held(bucket, listed):
+    with opened(OUT) as store:
+        claim = store.parts / "claims" / "0a"
+        bucket.faults["PUT"] = ["lost"]
+        assert store._claim(claim, {"c0"})
+        with opened(OUT) as other:
+            assert not other._claim(other.parts / "claims" / "0a", {"c0"})
+
+
+def test_a_put_that_fails_for_good_loses_nothing(bucket, listed, whole, tmp_path):
+    write(OUT, listed, most=4)
+    with opened(OUT) as store:
+        for clip in store.offer(listed, lambda *_: None):
+            treat(store, clip)
+        bucket.faults["PUT"] = ["403 Forbidden"]
+        with pytest.raises(RemoteError, match=r"j\.h5\.joined/shards/.* the server answers 403"):
+            store.flush()
+        store.consolidate(listed)
+    require_whole(bucket, whole, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("holder", "most_seconds", "void"),
+    [(DEAD, 3600, True), (ELSEWHERE, 3600, False), (ELSEWHERE, -3600, True)],
+)
+def test_claims_of_the_dead_are_void(
+    bucket, listed, whole, tmp_path, monkeypatch, holder, most_seconds, void
+):
+    monkeypatch.setattr(module, "CLAIM_SECONDS", most_seconds)
+    with opened(OUT) as store:
+        offer = store.offer(listed, lambda *_: None)
+        next(offer)
+        (claim,) = [name for name in bucket.names() if "/claims/" in name]
+        offer.close()
+    bucket.put(claim, holder.encode())
+    ends, _ = write(OUT, listed)
+    assert len(ends) == (10 if void else 9)
+    if void:
+        require_whole(bucket, whole, tmp_path)
+        return
+    sentence = f"by process 1 of host 0{{8}}; if that is dead, remove s3://clips/{claim}"
+    with pytest.raises(BusyError, match=sentence):
+        consolidate_joined(OUT)
+
+
+def test_claims_are_renewed_while_they_are_held(bucket, listed, monkeypatch):
+    with opened(OUT) as store:
+        claim = store.parts / "claims" / "0a"
+        assert store._claim(claim, {"c0"})
+        bucket.requests.clear()
+        store._shared.renew(claim)
+        assert bucket.count("PUT", "/claims/0a") == 1
+        store._shared.remove(claim)
+        store._shared.renew(claim)
+        assert bucket.count("PUT", "/claims/0a") == 1
+
+
+def test_a_damaged_shard_is_made_again(bucket, listed, whole, tmp_path):
+    write(OUT, listed, most=5)
+    (name,) = [name for name in bucket.names() if "/shards/" in name]
+    content = bytearray(bucket.get(name))
+    content[len(content) // 2] ^= 1
+    bucket.put(name, bytes(content[:-9]))
+    with pytest.raises(CacheError, match="the same heliograph extract command goes on"):
+        write(OUT, listed)
+    write(OUT, listed)
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_consolidation_where_the_writers_died(bucket, listed, whole, tmp_path):
+    write(OUT, listed, most=7)
+    bucket.put("j.h5.joined/claims/0a", DEAD.encode())
+    found = consolidate_joined(OUT)
+    assert (found.clips, found.failed, found.unfinished) == (6, 1, 3)
+    assert bucket.names() == ["j.h5", "j.h5.ledger.jsonl"]
+    sentence = r"^s3://clips/j\.h5: nothing to consolidate: .* s3://clips/j\.h5 is already written"
+    with pytest.raises(CacheError, match=sentence):
+        consolidate_joined(OUT)
+    assert len(write(OUT, listed)[0]) == 4  # the failed one, too
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_what_another_wrote_meanwhile_is_not_replaced(bucket, listed, whole, tmp_path):
+    with opened(OUT) as store:
+        for clip in store.offer(listed, lambda *_: None):
+            treat(store, clip)
+        store.finish(listed, lambda *_: None)
+        part = tmp_path / "part.h5"
+        whole_of(part, listed[:3])
+        fetch = store._shared.fetch
+
+        def fetch_late(paths):  # after the cache was looked for
+            bucket.put("j.h5", part.read_bytes())
+            fetch(paths)
+
+        store._shared.fetch = fetch_late
+        with pytest.raises(CacheError, match=r"^s3://clips/j.h5 was written by another process"):
+            store.consolidate(listed)
+    assert bucket.get("j.h5") == part.read_bytes()
+    write(OUT, listed)
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_a_cache_made_otherwise_is_refused(bucket, listed):
+    write(OUT, listed, most=2)
+    sentence = r"^s3://clips/j\.h5\.joined was made with .* and this run has 'other'"
+    with pytest.raises(CacheError, match=sentence):
+        opened(OUT, fingerprint={"name": "other", "weights": {"sha256": "ab"}})
+    consolidate_joined(OUT)
+    with pytest.raises(CacheError, match=r"^s3://clips/j\.h5 was made with"):
+        opened(OUT, fingerprint={"name": "other", "weights": {"sha256": "ab"}})
+
+
+def test_the_mirror_of_a_dead_process_is_removed(bucket, listed):
+    with opened(OUT) as store:
+        mirror = store.target.parent
+        dead = mirror.with_name(mirror.name.replace(f"-{os.getpid()}-", "-4194303-"))
+        (dead / "j.h5.joined").mkdir(parents=True)
+        with opened(OUT):
+            assert not dead.exists()
+        assert mirror.exists()
+
+
+def test_where_nothing_is(bucket):
+    assert look_up_if_there(OUT) is None
+    with pytest.raises(CacheError, match=r"there is no s3://clips/j\.h5\.joined$"):
+        consolidate_joined(OUT)
