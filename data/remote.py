@@ -295,6 +295,10 @@ def _connected(scheme: str, endpoint: str) -> Any:
             total=None, sock_connect=SILENT_SECONDS, sock_read=SILENT_SECONDS
         )
         options["client_kwargs"] = {"timeout": timeout}
+    if (
+        scheme == "gs"
+    ):  # else gcsfs asks what kind a bucket is by gRPC, a minute where HTTP alone works
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     if endpoint:  # huggingface_hub looks for it once
         options["endpoint"] = endpoint.rstrip("/")
     return fsspec.filesystem(scheme, **options)
@@ -345,6 +349,8 @@ def _code(error: BaseException) -> int | None:
         code = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     elif type(error).__module__.startswith("gcsfs"):
         code = getattr(error, "code", None)
+    elif type(error) is OSError and str(error).startswith("Forbidden: "):  # of gcsfs, too
+        code = 403
     else:
         code = getattr(response, "status_code", None) or getattr(error, "status", None)
     with suppress(TypeError, ValueError):

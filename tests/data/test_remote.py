@@ -14,8 +14,18 @@ import pytest
 
 from data import remote
 from data.files import Address, path_of
-from data.remote import Fetcher, RemoteError, fetch, find_files, look_up, read
-from tests.helpers.buckets import Bucket, serve_bucket
+from data.remote import (
+    Fetcher,
+    FolderError,
+    MissingError,
+    RemoteError,
+    fetch,
+    find_files,
+    look_up,
+    put,
+    read,
+)
+from tests.helpers.buckets import Bucket, serve_bucket, serve_google_bucket
 from tests.helpers.servers import Answer, part_of, serve
 
 CONTENT = bytes(range(256)) * 40
@@ -24,6 +34,12 @@ CONTENT = bytes(range(256)) * 40
 @pytest.fixture(scope="module")
 def server() -> Iterator[Bucket]:
     with serve_bucket() as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[Bucket]:
+    with serve_google_bucket() as bucket:
         yield bucket
 
 
@@ -177,6 +193,47 @@ class TestWebServers:
     def test_there_are_no_lists(self):
         with pytest.raises(RemoteError, match="on a web server: name its files"):
             find_files(address("https://example.org/clips"))
+
+
+class TestGoogle:
+    @pytest.fixture
+    def bucket(self, google, tmp_path) -> Bucket:
+        """A bucket with a file."""
+        google.faults.clear()
+        (tmp_path / "here").write_bytes(CONTENT)
+        put(tmp_path / "here", address("gs://clips/f/a.mp4"))
+        google.requests.clear()
+        return google
+
+    def test_files_are_fetched_and_listed(self, bucket, tmp_path):
+        at = address("gs://clips/f/a.mp4")
+        found = fetch(look_up(at), tmp_path / "a")
+        assert (tmp_path / "a").read_bytes() == CONTENT
+        assert found.sha256 == hashlib.sha256(CONTENT).hexdigest()
+        assert sum("alt=media" in path for _, path in bucket.requests) == 1
+        assert find_files(address("gs://clips/f")) == [at]
+        with pytest.raises(FolderError):
+            look_up(address("gs://clips/f"))
+        (tmp_path / "a").write_bytes(b"another")
+        put(tmp_path / "a", at)
+        assert look_up(at).tag != found.version[2]
+
+    def test_faults_that_pass_are_tried_again(self, bucket, tmp_path):
+        at = address("gs://clips/f/a.mp4")
+        bucket.faults |= {"GET": ["503", "503"], "POST": ["503", "503"]}
+        put(tmp_path / "here", at)
+        fetch(look_up(at), tmp_path / "a")
+        assert (tmp_path / "a").read_bytes() == CONTENT
+        assert bucket.faults == {"GET": [], "POST": []}
+
+    def test_what_fails_is_said(self, bucket, tmp_path):
+        with pytest.raises(MissingError, match=r"^gs://clips/f/b\.mp4 .* no such file \(404\)"):
+            look_up(address("gs://clips/f/b.mp4"))
+        with pytest.raises(MissingError, match="no such bucket"):
+            put(tmp_path / "here", address("gs://no-bucket/a"))
+        bucket.faults["GET"] = ["403"] * 99
+        with pytest.raises(RemoteError, match="answers 403, no access: log in with `gcloud"):
+            look_up(address("gs://clips/f/a.mp4"))
 
 
 def test_the_hugging_face_hub(tmp_path, monkeypatch):

@@ -1,15 +1,22 @@
-"""An S3 server on this machine (moto's), with faults where a test wants them."""
+"""Servers of S3 (moto's) and of Google's on this machine, with faults where a test wants them."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from http.server import ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from gcp_storage_emulator.handlers.buckets import create_bucket
+from gcp_storage_emulator.server import RequestHandler
+from gcp_storage_emulator.storage import Storage
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -83,6 +90,45 @@ def serve_bucket() -> Iterator[Bucket]:
         finally:
             server.shutdown()
             thread.join()
+            remote._connected.cache_clear()
+
+
+@contextmanager
+def serve_google_bucket() -> Iterator[Bucket]:
+    """Run a server of Google's kind with one bucket, which the environment of this process names.
+
+    Its faults are statuses; it has no client.
+    """
+    bucket, storage = Bucket(None), Storage(use_memory_fs=True)
+    create_bucket(BUCKET, storage)
+
+    class Handler(RequestHandler):
+        def parse_request(self) -> bool:
+            if not super().parse_request():
+                return False
+            bucket.requests.append((self.command, self.path))
+            fault = bucket._is_faulty(self.command)
+            if fault:
+                self.send_error(int(fault))
+            return not fault
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, storage))
+    server.handle_error = lambda *_: None  # gcsfs asks two questions, and leaves the slower answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        patch.setenv("FSSPEC_GCS_TOKEN", "anon")
+        patch.setattr(remote, "PAUSE_SECONDS", 0.01)
+        remote._connected.cache_clear()
+        remote._file_system("gs")  # sees how gcsfs is imported
+        patch.setattr("gcsfs.retry.asyncio", SimpleNamespace(sleep=lambda _: asyncio.sleep(0.01)))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield bucket
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
             remote._connected.cache_clear()
 
 
