@@ -28,6 +28,7 @@ Of a cache at an address all that is in an object store (`data.cache.shared_fold
 import hashlib
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -79,6 +80,7 @@ CLAIMS = 256  # of a list of clips at least, so that its processes end at about 
 MOST_CLAIMED = 64  # clips of one claim
 FEATURES = "features.json"  # shape, type, versions and windows of the first process
 _CONSOLIDATION = "consolidation"
+_SHARD = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ class JoinedStore(ShardStore):
         self._retries, self._began = retry_failed, now()
         self._states: dict[str, _State] = {}  # by clip id
         self._positions: dict[Path, int] = {}  # how far each ledger is read
+        self._ledgers = 0  # that this process has filled
         self._told: set[str] = set()  # ids of clips that were offered, or are known to the caller
         self._claims: dict[Path, set[str]] = {}  # claim -> ids of its clips that are not done
         self._ended = threading.Event()
@@ -238,7 +241,7 @@ class JoinedStore(ShardStore):
             read: set[str] = set()
             self._shared.update()
             for path in sorted((self.parts / "writers").glob("*.jsonl")):
-                if path.stem == self.writer:
+                if path.name.startswith(self.writer):
                     continue
                 with suppress(OSError):
                     known = self._positions.get(path, 0)
@@ -258,6 +261,8 @@ class JoinedStore(ShardStore):
             return
         match entry:
             case {"key": str(key), "shard": str(shard), "row": int(row)}:
+                if not _SHARD.fullmatch(shard):
+                    return
                 if shard in self._shards or self._shared.has(self._shard(shard)):
                     self._shards.setdefault(shard, {})[key] = row
                     self._places[key] = shard
@@ -426,6 +431,9 @@ class JoinedStore(ShardStore):
         make_folder(self._ledger.parent)
         append_entries(self._ledger, entries, sync=True)
         self._shared.publish(self._ledger)
+        most = self._shared.ledger_bytes
+        if most is not None and self._ledger.stat().st_size > most:
+            self._ledgers += 1
         for entry in entries:
             self._read_entry(entry)
             for clips in self._claims.values():
@@ -434,7 +442,8 @@ class JoinedStore(ShardStore):
 
     @property
     def _ledger(self) -> Path:
-        return self.parts / "writers" / f"{self.writer}.jsonl"
+        number = f".{self._ledgers}" if self._ledgers else ""
+        return self.parts / "writers" / f"{self.writer}{number}.jsonl"
 
     def _shard(self, name: str) -> Path:
         return self.parts / "shards" / name[:2] / f"{name}.h5"

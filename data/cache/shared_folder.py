@@ -47,6 +47,7 @@ from data.remote import (
 
 _STORES = ("s3", "gs")  # that can put a file where nothing is
 _FETCHES = 8  # at once
+_LEDGER_BYTES = 1 << 20  # of one file, which is put whole after each batch, and fetched by all
 
 
 def shared_folder(output: Path) -> "SharedFolder":
@@ -79,7 +80,10 @@ class SharedFolder:
         output: The cache, as the user names it.
         target: The cache where this process reads and writes it.
         path: The folder, where this process reads and writes it.
+        ledger_bytes: After which a process begins another ledger; None: never.
     """
+
+    ledger_bytes: int | None = None
 
     def __init__(self, output: Path) -> None:
         self.output = self.target = output
@@ -147,6 +151,8 @@ class RemoteFolder(SharedFolder):
     died is removed by the next one.
     """
 
+    ledger_bytes = _LEDGER_BYTES
+
     def __init__(self, output: Address) -> None:
         refuse_unshared(output)
         here = folder_of(output)
@@ -178,7 +184,11 @@ class RemoteFolder(SharedFolder):
         folder, found = joined_of(self.output), list[RemoteFile]()
         with suppress(MissingError):
             found = look_up_all(Address(folder / below))
-        return {self.path / one.address.relative_to(folder): one for one in found}
+        return {
+            self.path / one.address.relative_to(folder): one
+            for one in found
+            if ".." not in one.address.parts
+        }
 
     def update(self) -> None:
         """Fetch the ledgers of others that have changed."""

@@ -7,7 +7,7 @@ the reference, and another decoder either returns the frames of the reference or
 `CannotAgree`.
 """
 
-from data.video.backends import DECODERS, Backend, CannotAgree, decoder_record
+from data.video.backends import DECODERS, Backend, CannotAgree, decoder_record, find_named, name_on
 from data.video.decoder_pool import (
     KILLED,
     TIMEOUT,
@@ -48,6 +48,8 @@ __all__ = [
     "check_regular_file",
     "decoder_record",
     "describe",
+    "find_named",
+    "name_on",
     "probe",
     "probe_files",
     "read",

@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -83,6 +83,11 @@ class Job:
     tag: Any = None
     wanted: Callable[[HashedFile], bool] | None = None
     recorded: Callable[[Version], HashedFile | None] | None = None
+
+    @property
+    def is_for_a_gpu(self) -> bool:
+        """Whether the decoder was named with a device that is a GPU."""
+        return self.decoder.endswith(":cuda")
 
     def read(self, threads: int) -> tuple[FrameBatch | None, VideoInfo]:
         """Do the job, in a worker."""
@@ -182,13 +187,14 @@ Transform = Callable[[FrameBatch], Any]
 class _Worker:
     """A worker process, as this process sees it."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, environment: Mapping[str, str]):
         self.shared = _shared_memory()
         self.child = Child(
             "data.video.decoder_worker",
             self.shared,
             threads,
             descriptors=[self.shared],
+            environment=environment,
             is_heard=True,
         )
         self.process, self.connection = self.child.process, self.child.connection
@@ -322,20 +328,28 @@ def _shared_memory() -> int:
         return os.dup(file.fileno())
 
 
+def _visible_name(gpu: int) -> str:
+    """Return what a child's `CUDA_VISIBLE_DEVICES` calls a GPU of this process."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return str(gpu) if visible is None else visible.split(",")[gpu].strip()
+
+
 class DecoderPool:
     """Processes that decode; they start when first needed and end with `with` or `close`.
 
     Args:
         workers: The number of processes.
         threads: FFmpeg's threads in each.
+        gpu: The number of the GPU that they decode on where a job asks for one; None: the first.
 
     Attributes:
         blocked_seconds: How long all workers together have waited for outcomes to be received.
     """
 
-    def __init__(self, *, workers: int, threads: int = 1):
+    def __init__(self, *, workers: int, threads: int = 1, gpu: int | None = None):
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
+        self.environment = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": _visible_name(gpu)}
         self.size, self.threads = workers, threads
         self.workers: list[_Worker] = []
         self.blocked_seconds = 0.0
@@ -500,7 +514,7 @@ class DecoderPool:
         return worker
 
     def _new_worker(self) -> _Worker:
-        worker = _Worker(self.threads)
+        worker = _Worker(self.threads, self.environment)
         self.workers.append(worker)
         return worker
 

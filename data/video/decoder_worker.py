@@ -16,7 +16,7 @@ from data.errors import HeliographError
 from data.files import HashedFile, hash_file
 from data.processes import parent
 from data.video.decoder_pool import Job, ProbeJob, WindowsJob
-from data.video.frames import FrameBatch, Frames, Limits, VideoError
+from data.video.frames import FrameBatch, Frames, VideoError
 from data.video.info import VideoInfo
 from data.windows import Window
 
@@ -36,7 +36,7 @@ def serve_jobs(connection: Connection, shared: int, threads: int) -> None:
             job, hashes = connection.recv()
         except EOFError:
             return
-        _limit_memory(job.limits)
+        _limit_memory(job)
         if hashes:
             found = _hash_of(job)
             connection.send(found)
@@ -155,13 +155,17 @@ def _be_silent() -> None:
     os.close(descriptor)
 
 
-def _limit_memory(limits: Limits) -> None:
+def _limit_memory(job: Job | ProbeJob) -> None:
+    """Bound the address space of this process; CUDA takes more of it than any machine has."""
     try:
         import resource
     except ImportError:  # not on this system
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limits.memory_bytes if hard < 0 else min(limits.memory_bytes, hard)
+    most = job.limits.memory_bytes
+    soft = most if hard < 0 else min(most, hard)
+    if isinstance(job, Job) and job.is_for_a_gpu:
+        soft = hard
     with contextlib.suppress(ValueError, OSError):  # macOS refuses any limit
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 

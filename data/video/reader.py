@@ -20,12 +20,11 @@ import numpy as np
 
 from data.video.backends import (
     DECODERS,
-    DEVICES,
     REFERENCE,
-    Backend,
     CannotAgree,
     agreement,
     find_decoder,
+    find_named,
 )
 from data.video.frames import FrameBatch, FrameIndices, Limits, VideoError
 from data.video.info import VideoInfo
@@ -67,7 +66,7 @@ def read(
         CannotAgree: A `VideoError`: `decoder` would return other frames than the reference, PyAV.
         ValueError: There is no such decoder or device, or an index is not a whole number.
     """
-    backend, given = _backend(decoder, device), np.asarray(() if indices is None else indices)
+    backend, given = find_decoder(decoder, device), np.asarray(() if indices is None else indices)
     if given.size and given.dtype.kind not in "iu":
         raise ValueError(f"indices must be whole numbers, not {given.dtype}")
 
@@ -98,24 +97,25 @@ def read_sampled(
     """Read the frames that `sampling` picks from `start` up to `end` (seconds).
 
     Where `decoder` would return other frames than the reference, the reference reads them;
-    `VideoInfo.decoder` and `VideoInfo.notes` say so. The other arguments are those of `read`.
+    `VideoInfo.decoder` and `VideoInfo.notes` say so. It decodes on the CPU, unless it is asked for
+    by the name that it has on a GPU, `torchcodec:cuda`. The other arguments are those of `read`.
 
     Returns:
         The frames, and what is known about the file.
 
     Raises:
         VideoError: As `read` does, and for a clip that is too short for `sampling`.
-        ValueError: There is no such decoder.
+        ValueError: There is no such decoder, or it does not decode there.
     """
-    backend = _backend(decoder, "auto")
+    backend, device = find_named(decoder)
     with open_video(path, limits=limits, threads=threads, quick=True) as container:
         session = DecodeSession(container, accept_damaged=accept_damaged)
         try:
             indices = sampled_indices(session, sampling, start, end)
-            frames = backend.read(session, indices, "auto")
+            frames = backend.read(session, indices, device)
         except FrameCountChanged:
             indices = sampled_indices(session, sampling, start, end)
-            frames = backend.read(session, indices, "auto")
+            frames = backend.read(session, indices, device)
         except CannotAgree as error:
             batch, info = read_sampled(
                 path, sampling, start=start, end=end, accept_damaged=accept_damaged,
@@ -149,7 +149,7 @@ def probe(
     """
     if decoders is None:
         decoders = [name for name in DECODERS if name != REFERENCE]
-    backends = [_backend(name, "auto") for name in decoders]
+    backends = [find_decoder(name) for name in decoders]
     with open_video(path, limits=limits, quick=False) as container:
         session = DecodeSession(container, accept_damaged=True, trust_index=not decode)
         info = session.info()
@@ -163,16 +163,6 @@ def probe(
             backend.name: agreement(session, indices, backend.read) for backend in backends
         }
         return replace(info, agreement=agreements)
-
-
-def _backend(name: str, device: str) -> Backend:
-    backend = find_decoder(name)
-    if device not in DEVICES:
-        raise ValueError(f"no device {device!r}: choose one of {', '.join(DEVICES)}")
-    if device != "auto" and device not in backend.devices:
-        others = [other.name for other in DECODERS.values() if device in other.devices]
-        raise ValueError(f"{name} does not decode on {device}; {', '.join(others)} does")
-    return backend
 
 
 def sampled_indices(

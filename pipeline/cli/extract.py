@@ -112,6 +112,12 @@ class DecoderName(click.ParamType):
 )
 @click.option("--pad", is_flag=True, help="Repeat the last frame of clips that are too short.")
 @click.option("--decoder", default="pyav", type=DecoderName(), help="Decoder of the clips.")
+@click.option(
+    "--decode-device",
+    default="cpu",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Where it decodes; cuda is for --decoder torchcodec.",
+)
 @click.option("--accept-damaged", is_flag=True, help="Keep damaged clips instead of failing them.")
 @click.option(
     "--dtype",
@@ -158,6 +164,7 @@ def extract(
     part: str | None,
     pad: bool,
     decoder: str,
+    decode_device: str,
     accept_damaged: bool,
     dtype: str,
     rehash: bool,
@@ -177,13 +184,15 @@ def extract(
     share_the_cores()
     import backbones
     from data.manifests import list_clips
-    from data.video import Sampling
+    from data.video import Sampling, find_named, name_on
     from pipeline.extraction import extract as run_extraction
     from pipeline.extraction import print_summary, progress_callback, require_clips
 
     frames = frames or (1 if sampler == "middle" else 8)
     try:
         sampling = Sampling(name=sampler, frames=frames, fps=fps, stride=stride, pad=pad)
+        decoder = name_on(decoder, decode_device)
+        find_named(decoder)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     cut = windows_of(every, span)

@@ -48,7 +48,7 @@ SLACK = 0.1
 """How far a cosine may move when the mean of all clips gives way to that of the training clips."""
 SAMPLE = 2048  # clips of which the number of dimensions is measured
 BLOCK = 1024  # clips whose cosines with all others are in memory at once
-MOST_NUMBERS = 1 << 26  # of the rows that are compared, as they are: 256 MiB
+MOST_NUMBERS = 1 << 24  # of the rows that are compared, as they are: 64 MiB
 SHORTENED = 1024  # numbers of a clip where there are more than these in all
 NUMBERS_AT_ONCE = 1 << 22
 MOST_COMPARED = 16_384

@@ -24,7 +24,7 @@ from data.cores import available_cores
 from data.errors import InvalidValueError
 from data.files import Address, path_of
 from data.manifests import list_clips
-from data.video import Limits, Sampling
+from data.video import Limits, Sampling, decoder_record
 from data.windows import Windows
 from pipeline.cluster import Cluster
 from pipeline.console import some_clips
@@ -85,7 +85,8 @@ def extract(
         windows: how each clip is cut into clips of their own; None: it is not.
         part: (i, n), to take only the i-th of n contiguous parts of the clips, counted from 1.
             `cache.merge` of all the parts, in order, gives the cache of all clips.
-        decoder: a key of `data.video.DECODERS`; windows are read by the reference alone.
+        decoder: a key of `data.video.DECODERS`, or `torchcodec:cuda`, which decodes on the GPU;
+            windows are read by the reference alone.
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
         dtype: of the features on disk.
         workers: processes that decode; None is `default_workers()`.
@@ -170,6 +171,7 @@ def extract(
             actors = stack.enter_context(Actors(hosts, shared))
             made, shape = actors.describe()
         else:
+            decoder_record(decoder)  # before a backbone is downloaded for nothing
             if not isinstance(backbone, Backbone):
                 backbone = backbone(device=names[0]) if names else backbone()
             model = backbone

@@ -601,7 +601,8 @@ def run_stages(
     writer = ShardWriter(journal, np.dtype(dtype))
     try:
         with BackboneBatcher(backbone, writer, journal, batch) as batcher:
-            _decode_all(source, batcher, journal, workers)
+            gpu = backbone.device.index if backbone.device.type == "cuda" else None
+            _decode_all(source, batcher, journal, workers, gpu=gpu)
             batcher.flush()
         if (fits := batcher.clips_in_a_pass) < batch and backbone.device.type != "cpu":
             journal.summary.notes.append(
@@ -617,12 +618,17 @@ def run_stages(
 
 
 def _decode_all(
-    source: JobSource, batcher: BackboneBatcher, journal: ExtractionJournal, workers: int
+    source: JobSource,
+    batcher: BackboneBatcher,
+    journal: ExtractionJournal,
+    workers: int,
+    *,
+    gpu: int | None,
 ) -> None:
     """Decode every clip and pass it to the backbone."""
     summary = journal.summary
     with (
-        DecoderPool(workers=workers) as pool,
+        DecoderPool(workers=workers, gpu=gpu) as pool,
         closing(pool.map(source.jobs(), transform=batcher.shrink)) as outcomes,
         closing(source),
     ):

@@ -93,9 +93,14 @@ def _given(objects: Integers, donor: Integers, turn: Floats) -> Integers:
     starts = np.cumsum(sizes) - sizes
     index = np.empty(len(objects), dtype=np.int64)  # of each clip within its own object
     index[np.argsort(objects, kind="stable")] = np.arange(len(objects)) - np.repeat(starts, sizes)
-    shuffled = np.argsort(objects + turn, axis=1)  # (n, clips), object by object
-    giver = donor[:, objects]  # (n, clips)
-    return np.take_along_axis(shuffled, starts[giver] + index % sizes[giver], axis=1)
+    given = np.empty(turn.shape, dtype=np.int64)
+    block = max(1, 2**18 // max(1, len(objects)))  # of draws: copies of all take much memory
+    for start in range(0, len(turn), block):
+        some = slice(start, start + block)
+        shuffled = np.argsort(objects + turn[some], axis=1)  # (draws, clips), object by object
+        giver = donor[some, objects]
+        given[some] = np.take_along_axis(shuffled, starts[giver] + index % sizes[giver], axis=1)
+    return given
 
 
 def number_objects(groups: ArrayLike | None, clips: int) -> Integers:

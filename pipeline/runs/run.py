@@ -21,6 +21,7 @@ import dataclasses
 import json
 import math
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -324,7 +325,9 @@ class Run:
         return RunMetrics.read(stored, properties=properties, seeds=len(self.seeds))
 
     def _parse_messages(self, content: bytes) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in content.decode().splitlines()]
+        lines = [
+            json.loads(line, object_pairs_hook=_interned) for line in content.decode().splitlines()
+        ]
         if not lines:
             raise ValueError("it has no lines")
         channel = self.agent_factory.channel
@@ -586,3 +589,10 @@ def without_nan(value: Any) -> Any:
 
 def _messages_file(seed: int | None) -> str:
     return "messages.jsonl" if seed is None else f"seeds/{seed}/messages.jsonl"
+
+
+def _interned(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object whose texts are one in memory with equal ones of other lines."""
+    return {
+        sys.intern(key): sys.intern(value) if type(value) is str else value for key, value in pairs
+    }

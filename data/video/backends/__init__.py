@@ -24,6 +24,8 @@ __all__ = [
     "decoder_record",
     "discover",
     "find_decoder",
+    "find_named",
+    "name_on",
 ]
 
 REFERENCE = "pyav"
@@ -50,28 +52,71 @@ def discover(folders: Iterable[str]) -> dict[str, Backend]:
 DECODERS = discover(__path__)
 
 
-def find_decoder(name: str) -> Backend:
-    """Return the record of a decoder.
+def find_decoder(name: str, device: str = "auto") -> Backend:
+    """Return the record of a decoder that decodes on a device.
 
     Raises:
-        ValueError: There is no such decoder; the error lists those there are.
+        ValueError: There is no such decoder or device, and the error lists those there are; or the
+            decoder does not decode there.
     """
     if name not in DECODERS:
         raise ValueError(f"no decoder {name!r}: choose one of {', '.join(DECODERS)}")
-    return DECODERS[name]
+    backend = DECODERS[name]
+    if device not in DEVICES:
+        raise ValueError(f"no device {device!r}: choose one of {', '.join(DEVICES)}")
+    if device != "auto" and device not in backend.devices:
+        others = [other.name for other in DECODERS.values() if device in other.devices]
+        raise ValueError(f"{name} does not decode on {device}; {', '.join(others)} does")
+    return backend
+
+
+def name_on(decoder: str, device: str) -> str:
+    """Return what a decoder is called where it decodes on a device.
+
+    >>> name_on("torchcodec", "cuda"), name_on("torchcodec", "cpu")
+    ('torchcodec:cuda', 'torchcodec')
+    """
+    return decoder if device == "cpu" else f"{decoder}:{device}"
+
+
+def find_named(name: str) -> tuple[Backend, str]:
+    """Return the record of a decoder and its device, by what `name_on` calls it.
+
+    Raises:
+        ValueError: As `find_decoder` does.
+    """
+    decoder, _, device = name.partition(":")
+    return find_decoder(decoder, device or "cpu"), device or "cpu"
 
 
 def decoder_record(name: str) -> dict[str, Any]:
     """Return what a cache records about a decoder: its name, version and FFmpeg libraries.
 
+    Args:
+        name: As `name_on` has it.
+
     Raises:
-        InvalidValueError: There is no such decoder.
-        HeliographError: It is not installed.
+        InvalidValueError: There is no such decoder, or it does not decode there.
+        HeliographError: It is not installed, or there is no such device.
     """
     try:
-        return {"name": name, **find_decoder(name).versions()}
+        backend, device = find_named(name)
+        record = {"name": name, **backend.versions()}
     except ValueError as error:
         raise InvalidValueError(str(error)) from None
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise HeliographError(f"the decoder {name} cannot be used here: {reason}") from error
+    if device == "cuda":
+        _require_cuda()
+    return record
+
+
+def _require_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise HeliographError(
+            "there is no CUDA device to decode on: leave out --decode-device, or run `heliograph "
+            "doctor`"
+        )

@@ -26,7 +26,7 @@ def largest_difference(a: Frames, b: Frames) -> int:
 def agreement(session: DecodeSession, indices: FrameIndices, read: ReadFrames) -> str:
     """Return `agrees` if `read` returns the reference's frames at `indices`, else why not."""
     try:
-        frames = read(session, indices, "auto")
+        frames = read(session, indices, "cpu")
     except CannotAgree as error:
         return error.reason
     difference = largest_difference(frames, session.frames(indices))

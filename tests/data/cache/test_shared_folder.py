@@ -1,5 +1,6 @@
 """Processes that write one cache in an object store, each with a mirror of its own."""
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 
 from data.cache import CacheError, consolidate_joined, ledger_path, load, read_ledger, verify
 from data.cache import joined_store as module
+from data.cache.shared_folder import RemoteFolder
 from data.files import Address, process_name
 from data.lock import BusyError
 from data.remote import RemoteError, look_up_if_there
@@ -98,6 +100,34 @@ def test_what_a_writer_leaves_another_goes_on_with(bucket, listed, whole, tmp_pa
     ends, known = write(OUT, listed)
     assert (ends, len(known)) == ({"c6": "failed"}, 9)
     require_whole(bucket, whole, tmp_path)
+
+
+def test_a_ledger_that_is_full_is_followed_by_another(bucket, listed, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(RemoteFolder, "ledger_bytes", 9)
+    with opened(OUT) as store:
+        for clip in listed[:3]:
+            treat(store, clip)
+            store.flush()
+    assert sum("/writers/" in name for name in bucket.names()) == 3
+    ends, _ = write(OUT, listed)
+    assert list(ends) == [clip.id for clip in listed[3:]]
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_names_that_lead_elsewhere_are_passed_over(bucket, listed, tmp_path):
+    write(OUT, listed, most=1)
+    (name,) = [name for name in bucket.names() if "/writers/" in name]
+    line = json.loads(bucket.get(name).splitlines()[0])
+    del line["xxh3"]
+    planted = {**line, "clip": "c1", "key": "1" * 64, "shard": "../../../../planted"}
+    with opened(OUT) as store:
+        bucket.put("j.h5.joined/writers/a.jsonl", json.dumps(planted).encode() + b"\n")
+        bucket.put("j.h5.joined/writers/../../../b.jsonl", bucket.get(name))
+        assert "j.h5.joined/writers/../../../b.jsonl" in bucket.names()
+        store.refresh()
+        assert len(store._positions) == 2
+        assert "1" * 64 not in store._places
+        assert not list(tmp_path.rglob("b.jsonl"))
 
 
 def test_what_fails_for_a_moment_is_made_good(bucket, listed, whole, tmp_path):

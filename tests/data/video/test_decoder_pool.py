@@ -322,3 +322,12 @@ def test_five_hundred_mutations_of_real_clips_are_accounted_for(pool, shared, tm
     )[:10]
     counts = read_mutations(pool, sources, tmp_path, 500, seed=1)
     assert sum(counts.values()) == 500
+
+
+@pytest.mark.parametrize(("visible", "gpu", "name"), [(None, 2, "2"), ("4, 5", 1, "5")])
+def test_decoders_see_the_gpu_that_this_process_calls_by_a_number(visible, gpu, name, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert DecoderPool(workers=1, gpu=gpu).environment == {"CUDA_VISIBLE_DEVICES": name}
+    assert DecoderPool(workers=1).environment == {}

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.video.decoder_worker import SharedFrames
+from data.video import Job, Limits, Sampling
+from data.video.decoder_worker import SharedFrames, _limit_memory
 from tests.helpers.decoding import ENDLESS_OPEN
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,3 +124,18 @@ def test_a_worker_imports_little():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_only_a_job_for_a_gpu_has_all_addresses():
+    """CUDA reserves more of them than any machine has memory."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    job = {"path": Path("a.mp4"), "sampling": Sampling(), "limits": Limits(memory_bytes=1 << 40)}
+    try:
+        _limit_memory(Job(**job))
+        bounded = resource.getrlimit(resource.RLIMIT_AS)
+        _limit_memory(Job(**job, decoder="torchcodec:cuda"))
+        lifted = resource.getrlimit(resource.RLIMIT_AS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert bounded == (1 << 40, before[1])
+    assert lifted == (before[1], before[1])

@@ -46,6 +46,7 @@ WRONG = [
     (*EXTRACT, "--stride", "0"),
     (*EXTRACT, "--stride", "2"),
     (*EXTRACT, "--decoder", "odd"),
+    (*EXTRACT, "--decode-device", "cuda"),
     (*EXTRACT, "--dtype", "odd"),
     (*EXTRACT, "--workers", "0"),
     (*EXTRACT, "--batch", "0"),

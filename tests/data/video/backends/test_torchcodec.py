@@ -1,5 +1,6 @@
 """torchcodec on the CPU and on a GPU."""
 
+import dataclasses
 import subprocess
 import sys
 from types import ModuleType
@@ -7,13 +8,23 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from data.errors import HeliographError, InvalidValueError
 from data.video import (
+    DECODERS,
     CannotAgree,
+    DecoderPool,
+    Job,
     Sampling,
+    decoder_record,
     read,
     read_sampled,
 )
 from tests.helpers.decoding import sequential
+
+DECODERS_WITH_VERSIONS = {
+    name: dataclasses.replace(backend, versions=lambda: {"version": "1"})
+    for name, backend in DECODERS.items()
+}
 
 
 def test_torchcodec_is_not_loaded_after_decord_to_read_av1(clip_file):
@@ -36,6 +47,51 @@ def test_without_a_cuda_device_none_is_used(clip_file):
         pytest.skip("there is a CUDA device here")
     with pytest.raises(CannotAgree, match="there is no CUDA device for torchcodec to decode on"):
         read(clip_file("h264_short_gop"), [0], decoder="torchcodec", device="cuda")
+
+
+def test_a_clip_that_no_gpu_can_decode_is_read_by_the_reference(clip_file):
+    pytest.importorskip("torchcodec")
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    job = Job(
+        path=clip_file("h264_short_gop"), sampling=Sampling(frames=4), decoder="torchcodec:cuda"
+    )
+    with DecoderPool(workers=1) as pool:
+        (outcome,) = pool.map([job])
+    assert outcome.info.decoder == "pyav"
+    assert outcome.info.notes[-1].endswith("there is no CUDA device for torchcodec to decode on")
+    with pytest.raises(HeliographError, match="leave out --decode-device"):
+        decoder_record("torchcodec:cuda")
+
+
+def test_the_device_is_in_the_name_of_a_decoder(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("data.video.backends.DECODERS", DECODERS_WITH_VERSIONS)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert decoder_record("torchcodec")["name"] == "torchcodec"
+    assert decoder_record("torchcodec:cuda") == {"name": "torchcodec:cuda", "version": "1"}
+    with pytest.raises(InvalidValueError, match="pyav does not decode on cuda; torchcodec does"):
+        decoder_record("pyav:cuda")
+    with pytest.raises(InvalidValueError, match="no device 'tpu'"):
+        decoder_record("torchcodec:tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(HeliographError, match="no CUDA device to decode on"):
+        decoder_record("torchcodec:cuda")
+
+
+@pytest.mark.gpu
+def test_a_pool_decodes_on_the_gpu_within_grey_levels_of_the_reference(clip_file):
+    """In a process of its own, whose address space has no limit: CUDA would not start in one."""
+    pytest.importorskip("torchcodec")
+    job = Job(path=clip_file("h264_short_gop"), sampling=Sampling(frames=4))
+    on_gpu = dataclasses.replace(job, decoder="torchcodec:cuda")
+    with DecoderPool(workers=1, gpu=0) as pool:
+        expected, outcome = pool.map([job, on_gpu])
+    if outcome.info.decoder == "pyav":
+        pytest.skip(f"refused, as it may be: {outcome.info.notes[-1]}")
+    assert outcome.info.decoder == "torchcodec:cuda"
+    assert np.abs(outcome.batch.frames.astype(int) - expected.batch.frames).max() <= 2
 
 
 @pytest.mark.gpu
