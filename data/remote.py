@@ -49,6 +49,8 @@ _TIMES = ("LastModified", "mtime")  # when it was written, by the clock of the s
 _FOR_NOW = (408, 409, 425, 429)  # answers that another request may not get
 _Result = TypeVar("_Result")
 
+_listed: dict[Path, Version] = {}  # of files in the folders that this process has listed
+
 
 class RemoteError(HeliographError):
     """A file at an address that cannot be had; the message has the address and the reason."""
@@ -184,7 +186,13 @@ def look_up_all(folder: Address) -> list[RemoteFile]:
     system = _file_system(folder.scheme)
     found = _persistently(folder, lambda: system.find(str(folder), detail=True))
     files = [_described(Address(f"{folder.scheme}:/{name}"), info) for name, info in found.items()]
+    _listed.update((file.address, file.version) for file in files if file.version)
     return sorted(files, key=lambda file: file.address)
+
+
+def listed_version(path: Path) -> Version | None:
+    """Return the version of a file when its folder was listed; None if no folder of it was."""
+    return _listed.get(path)
 
 
 def read(address: Address, most_bytes: int) -> bytes:

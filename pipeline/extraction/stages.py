@@ -26,6 +26,7 @@ from data.cache import ShardStore, source_details
 from data.clips import Clip, window_of
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import Address, HashedFile, Version, version_of
+from data.remote import listed_version
 from data.video import (
     KILLED,
     TIMEOUT,
@@ -293,9 +294,12 @@ class JobSource:
         for clip in self._journal.offered(self._clips):
             if self._closed:
                 return
-            source = None if self._rehash else self._journal.recorded_source(clip.path)
+            listed = listed_version(clip.path)
+            source = None if self._rehash else self._journal.recorded_source(clip.path, listed)
             if source is not None and not self._is_wanted(clip, source):
                 continue
+            if listed is not None:  # the server is asked again when it is fetched
+                source = None
             fields: dict[str, Any] = {
                 "path": clip.path,
                 "start": clip.start,

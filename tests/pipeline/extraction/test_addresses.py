@@ -79,6 +79,8 @@ def test_what_is_recorded_is_not_fetched_again(bucket, tmp_path, tiny):
     bucket.requests.clear()
     again = extract(folder, out, backbone=tiny(), **SETTINGS)
     assert (again.kept, list(again.failed)) == (6, ["none.mp4"])
+    asked = {path for verb, path in bucket.requests if verb == "HEAD"}
+    assert asked == {"/clips/films/none.mp4"}  # the list of the folder told of the others
     assert [path for verb, path in bucket.requests if verb == "GET" and "list" not in path] == [
         "/clips",
         "/clips/films/none.mp4",
