@@ -13,6 +13,7 @@ from data.errors import HeliographError, InvalidValueError, StoppedError
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
+    CACHE,
     CLIPS,
     INPUT,
     PATH,
@@ -194,7 +195,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
         "heliograph cache consolidate clips.h5", "heliograph cache consolidate features/all.h5"
     )
 )
-@click.argument("out", type=PATH)
+@click.argument("out", type=CACHE)
 def consolidate(out: Path) -> None:
     """Write OUT from what processes of `extract --join` have done.
 

@@ -238,6 +238,16 @@ class TestOutputs:
         assert (again.done, again.kept) == (0, 6)
         require_equal(bucket, "joined/a.h5", tmp_path)
 
+    def test_consolidation(self, bucket, clips, tmp_path, tiny, monkeypatch):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        out = "s3://clips/left/a.h5"
+        with monkeypatch.context() as patch:
+            patch.setattr(cache.JoinedStore, "consolidate", lambda self, clips: self.target)
+            extract(clips, out, backbone=tiny(), join=True, **SETTINGS)
+        shown = run("cache", "consolidate", out)
+        assert (shown.exit_code, shown.stderr) == (0, f"{out}: 6 clips, 0 failed\n")
+        require_equal(bucket, "left/a.h5", tmp_path)
+
     @pytest.mark.slow
     def test_devices(self, bucket, clips, tmp_path):
         extract(clips, tmp_path / "here.h5", backbone=load_tiny(), **SETTINGS)
