@@ -51,7 +51,8 @@ def staged(address: Address) -> Iterator[Path]:
         copies.make_room(0)
         there, published = look_up_if_there(address), _read(note)
         is_ours = published.get("here") == _state(path)
-        if there is not None and published.get("there") != _tag(there):
+        is_known = published.get("there") == _tag(there) and path.exists()
+        if there is not None and not is_known:
             if path.exists() and not is_ours:
                 raise _conflict(address, path)
             fetch_both(there, path)

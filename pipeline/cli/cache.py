@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from data.errors import HeliographError, InvalidValueError, StoppedError
+from data.files import path_of
 from data.wording import counted
 from pipeline.cli.numbers import WholeNumber
 from pipeline.cli.options import (
+    CACHE,
     CLIPS,
     INPUT,
     PATH,
@@ -21,13 +23,14 @@ from pipeline.cli.options import (
     InOrder,
     as_json,
     examples,
+    local,
     model_options,
     moved_clips,
     reading_limits,
     share_the_cores,
     workers,
 )
-from pipeline.cli.outputs import cache_out, has_content, is_there, overwrite
+from pipeline.cli.outputs import cache_out, has_content, is_there, overwrite, written
 from pipeline.console import (
     ProgressBar,
     echo,
@@ -76,7 +79,7 @@ def info(path: Path, as_json: bool) -> None:
         "heliograph cache verify clips.h5 --repair --clips clips/",
     )
 )
-@click.argument("path", type=INPUT)
+@click.argument("path", type=CACHE)
 @click.option("--repair", is_flag=True, help="Mend what is damaged, or extract it again.")
 @moved_clips()
 @workers
@@ -92,11 +95,19 @@ def verify(
     mended where it can be shown what was there.
     """
     share_the_cores()
-    from data import cache as store
-    from data.copies import is_copy
+    if not repair:
+        path = path_of(local(str(path)))
+    with written(path, exists=True) as here:
+        code = _verify(here, path, repair, clips, workers, **where)
+    sys.exit(code)
 
-    if repair and is_copy(path):
-        raise HeliographError(f"{path} is a copy of what is at an address: repair what it is of")
+
+def _verify(
+    path: Path, name: Path, repair: bool, clips: tuple[Path, ...], workers: int | None, **where: Any
+) -> int:
+    """Check and repair the cache of a name; return the exit code."""
+    from data import cache as store
+
     with ProgressBar("checked", may_be_quick=True) as bar:
         problems = store.verify(path, bar.update)
     for problem in problems:
@@ -121,23 +132,24 @@ def verify(
             )
         print_summary(summary)
         if not summary.interrupted and not path.exists():
-            raise HeliographError(f"{path} was removed: every clip had to leave it")
+            raise HeliographError(f"{name} was removed: every clip had to leave it")
         if summary.interrupted:
             raise StoppedError("interrupted: run the same command again to go on")
         left = store.verify(path)
         if left:
             raise HeliographError(
-                f"{path} is not sound: {counted(len(left), 'problem')} left; {store.way_out(path)}"
+                f"{name} is not sound: {counted(len(left), 'problem')} left; {store.way_out(name)}"
             )
-        log(f"{path} is sound; {counted(len(summary.failed), 'clip')} had to leave it")
-        sys.exit(SOME_CLIPS_FAILED if summary.failed else 0)
+        log(f"{name} is sound; {counted(len(summary.failed), 'clip')} had to leave it")
+        return SOME_CLIPS_FAILED if summary.failed else 0
     if problems:
         raise HeliographError(
-            f"{path} is not sound: {counted(len(problems), 'problem')}; {store.way_out(path)}"
+            f"{name} is not sound: {counted(len(problems), 'problem')}; {store.way_out(name)}"
         )
     if repair:
         store.sweep_shards(path)
-    log(f"{path} is sound")
+    log(f"{name} is sound")
+    return 0
 
 
 @cache.command(
@@ -146,7 +158,7 @@ def verify(
         "heliograph cache label clips.h5 clips.csv --prune",
     )
 )
-@click.argument("path", type=PATH, metavar="CACHE")
+@click.argument("path", type=CACHE, metavar="CACHE")
 @click.argument("table", type=CLIPS)
 @click.option("--prune", is_flag=True, help="Remove the clips that TABLE does not name.")
 def label(path: Path, table: Path, prune: bool) -> None:
@@ -158,7 +170,8 @@ def label(path: Path, table: Path, prune: bool) -> None:
     from data import cache as store
 
     clips = table_clips(table)
-    changes = store.label(path, clips, prune=prune)
+    with written(path, exists=True) as here:
+        changes = store.label(here, clips, prune=prune)
     for sentence in changes.columns:
         echo(sentence)
     if changes.unnamed:
@@ -183,10 +196,11 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Join caches that were made in the same way."""
     from data import cache as store
 
-    if not is_there(out, overwrite, lambda: store.is_merge(out, paths)):
-        for note in store.merge(paths, out):
-            log(f"note: {note}")
-        log(f"{out}: {counted(store.info(out)['clips'], 'clip')}")
+    with written(out) as here:
+        if not is_there(here, overwrite, lambda: store.is_merge(here, paths), name=out):
+            for note in store.merge(paths, here):
+                log(f"note: {note}")
+            log(f"{out}: {counted(store.info(here)['clips'], 'clip')}")
 
 
 @cache.command(
@@ -194,7 +208,7 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
         "heliograph cache consolidate clips.h5", "heliograph cache consolidate features/all.h5"
     )
 )
-@click.argument("out", type=PATH)
+@click.argument("out", type=CACHE)
 def consolidate(out: Path) -> None:
     """Write OUT from what processes of `extract --join` have done.
 
@@ -303,11 +317,13 @@ def import_(
         refuse_impossible(
             backbone, steps=found, dim=dim, frames=frames, preprocess=preprocess, output=pool
         )
-    if not is_there(
-        out, overwrite, lambda: store.load(out).content_sha256 == features.content_sha256
-    ):
-        store.save(features, out)
-        log(f"{out}: {features}")
+    sha256 = features.content_sha256
+    with written(out) as here:
+        if not is_there(
+            here, overwrite, lambda: store.load(here).content_sha256 == sha256, name=out
+        ):
+            store.save(features, here)
+            log(f"{out}: {features}")
 
 
 @cache.command(

@@ -68,7 +68,7 @@ class DecoderName(click.ParamType):
     ),
 )
 @click.argument("clips", nargs=-1, type=CLIPS, required=True)
-@cache_out("Cache to write or go on with", to_address=True)
+@cache_out("Cache to write or go on with")
 @click.option(
     "--backbone",
     default="dinov2_vits14",

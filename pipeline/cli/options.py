@@ -114,6 +114,8 @@ INPUT = UserPath(Addresses.COPIED)
 """A run, a cache or another file of features or weights, on this machine or at an address."""
 CLIPS = UserPath(Addresses.KEPT)
 """A video, a folder of them or a table, on this machine or at an address."""
+CACHE = UserPath(Addresses.KEPT)
+"""A cache that is written, on this machine or at an address."""
 CLIPS_OR_CACHE = UserPath(Addresses.COPIED_CACHES)
 
 DEVICES = "auto (a GPU where there is one), cpu, cuda, cuda:1, ..., mps"

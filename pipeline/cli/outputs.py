@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from data.errors import HeliographError
-from data.files import open_regular, require_own_file
+from data.files import Address, open_regular, require_own_file
 from pipeline.cli.options import CACHE_SUFFIXES, Addresses, UserPath
 from pipeline.console import log
 
@@ -36,15 +37,38 @@ class CachePath(UserPath):
         return path
 
 
-def cache_out(
-    what: str, *, to_address: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def cache_out(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option --out of a command that writes a cache, perhaps to an address."""
-    kind = CachePath(Addresses.KEPT if to_address else Addresses.REFUSED)
+    kind = CachePath(Addresses.KEPT)
     return click.option("-o", "--out", type=kind, required=True, help=f"{what} (.h5).")
 
 
-def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:
+@contextmanager
+def written(path: Path, *, exists: bool = False) -> Iterator[Path]:
+    """Give the path on this machine of a cache that is written; an address gets it at the end.
+
+    Args:
+        path: The cache, or its address.
+        exists: Whether it has to be there.
+
+    Raises:
+        HeliographError: It cannot be had or written (`data.cache.staged`).
+    """
+    if not isinstance(path, Address):
+        yield path
+        return
+    from data.cache import staged
+    from data.remote import look_up
+
+    if exists:
+        look_up(path)
+    with staged(path) as here:
+        yield here
+
+
+def is_there(
+    path: Path, overwrite: bool, is_equal: Callable[[], bool], *, name: Path | None = None
+) -> bool:
     """Return whether the output is there already, so that nothing has to be written.
 
     Args:
@@ -52,6 +76,7 @@ def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:
         overwrite: Whether the user insists on replacing what is there.
         is_equal: Whether what is there has the content that would be written; called only where
             something is there. What cannot be read is not equal.
+        name: What the user calls the output, if not `path`.
 
     Raises:
         HeliographError: Something else is there.
@@ -62,13 +87,18 @@ def is_there(path: Path, overwrite: bool, is_equal: Callable[[], bool]) -> bool:
         equal = is_equal()
     except (HeliographError, OSError):
         equal = False
-    require_free(path, equal)
-    log(f"{path}: already there")
+    require_free(path, equal, name=name)
+    log(f"{name or path}: already there")
     return True
 
 
 def require_free(
-    path: Path, may_replace: bool, *, option: str = "--out", insist: str = "--overwrite"
+    path: Path,
+    may_replace: bool,
+    *,
+    option: str = "--out",
+    insist: str = "--overwrite",
+    name: Path | None = None,
 ) -> None:
     """Check that writing an output loses nothing.
 
@@ -77,6 +107,7 @@ def require_free(
         may_replace: Whether what is there may be lost.
         option: Which one named it.
         insist: Which option replaces whatever is there; "": none does.
+        name: What the user calls the output, if not `path`.
 
     Raises:
         HeliographError: Something is there that may not.
@@ -86,7 +117,7 @@ def require_free(
         require_own_file(path)  # what is no file cannot be insisted on
         insisting = f", or insist with {insist}" if insist else ""
         raise HeliographError(
-            f"{path} exists, and is something else: choose another {option}{insisting}"
+            f"{name or path} exists, and is something else: choose another {option}{insisting}"
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -14,6 +16,7 @@ from typing import Any
 
 import boto3
 import pytest
+from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers.buckets import create_bucket
 from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.storage import Storage
@@ -108,9 +111,21 @@ def serve_google_bucket() -> Iterator[Bucket]:
                 return False
             bucket.requests.append((self.command, self.path))
             fault = bucket._is_faulty(self.command)
+            if not fault and "ifGenerationMatch=0" in self.path and self._is_there():
+                fault = "412"
             if fault:
                 self.send_error(int(fault))
             return not fault
+
+        def _is_there(self) -> bool:
+            """Return whether the object that is put is there, which the server does not ask."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile = io.BytesIO(body)
+            name, *_ = re.findall(rb'"name": "([^"]+)"', body)
+            with suppress(NotFound):
+                storage.get_file_obj(BUCKET, name.decode())
+                return True
+            return False
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, storage))
     server.handle_error = lambda *_: None  # gcsfs asks two questions, and leaves the slower answer

@@ -78,6 +78,14 @@ def test_another_machine_goes_on_with_what_is_there(bucket, tmp_path, monkeypatc
         assert path.read_bytes() == b"two"
 
 
+def test_what_is_gone_here_is_fetched(bucket):
+    with staged(OUT) as path:
+        write(path)
+    path.unlink()
+    with staged(OUT) as path:
+        assert path.read_bytes() == b"one"
+
+
 def test_an_error_publishes_nothing_and_loses_nothing(bucket):
     with pytest.raises(KeyboardInterrupt), staged(OUT) as path:
         interrupted(path)

@@ -11,8 +11,8 @@ from data.cache import joined_store as module
 from data.cache.shared_folder import RemoteFolder
 from data.files import Address, process_name
 from data.lock import BusyError
-from data.remote import RemoteError, look_up_if_there
-from tests.helpers.buckets import Bucket, serve_bucket
+from data.remote import RemoteError, fetch, look_up_all, look_up_if_there
+from tests.helpers.buckets import Bucket, serve_bucket, serve_google_bucket
 from tests.helpers.joined_stores import made_clips, opened, treat, whole_of, write
 
 OUT = Address("s3:/clips/j.h5")
@@ -61,9 +61,9 @@ def require_whole(bucket, whole, tmp_path):
     assert {line["clip"] for line in read_ledger(path)} == {f"c{number}" for number in range(10)}
 
 
-def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path):
+def write_side_by_side(out, listed):
     done, known = [], []
-    stores = [opened(OUT) for _ in range(3)]
+    stores = [opened(out) for _ in range(3)]
     offers = [store.offer(listed, lambda *words: known.append(words)) for store in stores]
     while offers:
         for store, offer in list(zip(stores, offers, strict=False)):
@@ -77,7 +77,22 @@ def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_p
                 done.append(clip.id)
                 treat(store, clip)
     assert sorted(done) == sorted(clip.id for clip in listed)
+
+
+def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path):
+    write_side_by_side(OUT, listed)
     require_whole(bucket, whole, tmp_path)
+
+
+def test_writers_at_google(listed, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.random, "randrange", lambda count: 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    with serve_google_bucket():
+        write_side_by_side(Address("gs:/clips/j.h5"), listed)
+        left = look_up_all(Address("gs:/clips"))
+        assert [file.address.name for file in left] == ["j.h5", "j.h5.ledger.jsonl"]
+        fetch(left[0], tmp_path / "fetched.h5")
+    assert whole.differences(load(tmp_path / "fetched.h5")) == []
 
 
 def test_a_shard_is_there_before_a_ledger_names_it(bucket, listed):

@@ -15,6 +15,7 @@ from pathlib import Path
 import polars
 import pytest
 
+import backbones
 from data import cache
 from data.clips import ClipError
 from data.errors import InvalidValueError
@@ -24,8 +25,11 @@ from data.video import Sampling
 from data.windows import Windows
 from pipeline.extraction import extract
 from tests.helpers.buckets import Bucket, serve_bucket
+from tests.helpers.caches import full
 from tests.helpers.cluster_backbones import load_tiny
 from tests.helpers.command import run
+from tests.helpers.paper_files import make_paper_features
+from tests.helpers.tiny_backbone import TINY_ENTRY
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {"sampling": Sampling(frames=4), "workers": 2}
@@ -197,7 +201,9 @@ class TestOutputs:
     def _home(self, tmp_path, monkeypatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
 
-    def test_the_cache_is_published_and_read(self, bucket, clips, tmp_path, tiny):
+    def test_the_cache_is_published_read_and_mended(
+        self, bucket, clips, tmp_path, tiny, monkeypatch
+    ):
         extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
         out = "s3://clips/made/a.h5"
         summary = extract(clips[:3], out, backbone=tiny(), **SETTINGS)
@@ -209,10 +215,39 @@ class TestOutputs:
         fetched = cache.load(tmp_path / "fetched.h5")
         assert fetched.differences(cache.load(tmp_path / "here.h5")) == []
         assert run("cache", "verify", out).exit_code == 0
-        refused = run("cache", "verify", out, "--repair")
-        assert "is a copy of what is at an address" in refused.stderr
-        merged = run("cache", "merge", out, "-o", str(tmp_path / "merged.h5"))
-        assert merged.exit_code == 0, merged.output
+        content = bytearray(bucket.get("made/a.h5"))
+        at = content.index(fetched.features[2].tobytes())
+        content[at] ^= 1
+        bucket.put("made/a.h5", bytes(content))
+        assert run("cache", "verify", out).exit_code == 1
+        monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+        mended = run("cache", "verify", out, "--repair", "--device", "cpu")
+        assert (mended.exit_code, f"{out} is sound" in mended.stderr) == (0, True), mended.stderr
+        (tmp_path / "fetched.h5").write_bytes(bucket.get("made/a.h5"))
+        assert cache.load(tmp_path / "fetched.h5").content_sha256 == fetched.content_sha256
+
+    def test_commands_that_write_a_cache(self, bucket, tmp_path):
+        here, out = full(tmp_path / "here.h5", 4), "s3://clips/written/a.h5"
+        for sentence in (f"{out}: 4 clips", f"{out}: already there"):
+            made = run("cache", "merge", here, "-o", out)
+            assert (made.exit_code, made.stderr.splitlines()[-1]) == (0, sentence)
+        other = run("cache", "import", make_paper_features(tmp_path / "p.pt"), "-o", out)
+        assert (other.exit_code, f"{out} exists, and is something else" in other.stderr) == (
+            1,
+            True,
+        )
+        (tmp_path / "mass.csv").write_text(
+            "path,mass\n" + "".join(f"{clip},7\n" for clip in cache.load(here).clip_id)
+        )
+        labelled = run("cache", "label", out, tmp_path / "mass.csv")
+        assert (labelled.exit_code, labelled.stderr.splitlines()[-1]) == (
+            0,
+            f"{out}: labels changed",
+        )
+        (tmp_path / "fetched.h5").write_bytes(bucket.get("written/a.h5"))
+        assert set(cache.load(tmp_path / "fetched.h5").labels["mass"]) == {7}
+        gone = run("cache", "label", "s3://clips/written/b.h5", tmp_path / "mass.csv")
+        assert "s3://clips/written/b.h5 cannot be fetched: there is no such file" in gone.stderr
 
     @pytest.mark.parametrize("address", ["hf://datasets/user/name/a.h5", "https://a.org/a.h5"])
     def test_where_several_processes_cannot_write(self, address, clips, bucket, tiny):
@@ -237,6 +272,16 @@ class TestOutputs:
         again = extract(clips, out, backbone=tiny(), join=True, **SETTINGS)
         assert (again.done, again.kept) == (0, 6)
         require_equal(bucket, "joined/a.h5", tmp_path)
+
+    def test_consolidation(self, bucket, clips, tmp_path, tiny, monkeypatch):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        out = "s3://clips/left/a.h5"
+        with monkeypatch.context() as patch:
+            patch.setattr(cache.JoinedStore, "consolidate", lambda self, clips: self.target)
+            extract(clips, out, backbone=tiny(), join=True, **SETTINGS)
+        shown = run("cache", "consolidate", out)
+        assert (shown.exit_code, shown.stderr) == (0, f"{out}: 6 clips, 0 failed\n")
+        require_equal(bucket, "left/a.h5", tmp_path)
 
     @pytest.mark.slow
     def test_devices(self, bucket, clips, tmp_path):
