@@ -74,7 +74,7 @@ def copy_of(path: Path, *, with_files: Sequence[Address] = ()) -> Path:
     target = _held_folder(path, f"{remote.tag} {remote.size}") / path.name
     if remote.version is None or not target.is_file():
         others = [other for address in with_files if (other := look_up_if_there(address))]
-        _make_room(sum(file.size or 0 for file in (remote, *others)))
+        make_room(sum(file.size or 0 for file in (remote, *others)))
         for file in (*others, remote):
             place = target.with_name(file.address.name)
             temporary = temporary_path(place)
@@ -145,7 +145,7 @@ def _files_of_folder(folder: Address) -> list[RemoteFile]:
 
 def _fetch_folder(address: Address, files: Sequence[RemoteFile], target: Path) -> None:
     """Fetch the files of a folder, which is there once all of them are."""
-    _make_room(sum(file.size or 0 for file in files))
+    make_room(sum(file.size or 0 for file in files))
     temporary = temporary_path(target)
 
     def fetch_one(file: RemoteFile) -> None:
@@ -183,13 +183,28 @@ def _held_folder(address: Address, state: str) -> Path:
     return folder
 
 
-def _make_room(size: int) -> None:
+def make_room(size: int) -> None:
     """Remove copies that were not used for the longest time, until so many bytes fit in."""
     copies = sorted(_copies())
     excess = sum(each for _, each, _ in copies) + size - MOST_BYTES
     for _, each, folder in copies:
         if excess > 0 and _remove(folder):
             excess -= each
+
+
+def free(folder: Path) -> None:
+    """Let a folder below that of an address be removed for new copies, from now on."""
+    with suppress(OSError):
+        (folder / _USED).touch()
+
+
+def keep(folder: Path) -> None:
+    """See that a folder that was `free` is not removed, unless it is gone already."""
+    with suppress(OSError), open_regular(folder / _USED, "r+b") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if _is_at(file, folder / _USED):
+            (folder / _USED).unlink()
 
 
 def _copies() -> Iterator[tuple[float, int, Path]]:
@@ -204,8 +219,10 @@ def _remove(folder: Path) -> bool:
     if folder in _held:  # some network file systems let a process lock a file twice
         return False
     try:
-        with open_regular(folder / _USED, "ab") as file:
+        with open_regular(folder / _USED, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(file, folder / _USED):  # it was kept meanwhile
+                return False
             away = temporary_path(folder)
             os.rename(folder, away)
             shutil.rmtree(away, ignore_errors=True)

@@ -185,7 +185,11 @@ def look_up_all(folder: Address) -> list[RemoteFile]:
         raise RemoteError(f"{folder} cannot be listed, as it is on a web server: name its files")
     system = _file_system(folder.scheme)
     found = _persistently(folder, lambda: system.find(str(folder), detail=True))
-    files = [_described(Address(f"{folder.scheme}:/{name}"), info) for name, info in found.items()]
+    files = [
+        _described(Address(f"{folder.scheme}:/{name}"), info)
+        for name, info in found.items()
+        if info.get("type") != "directory"  # the folder itself, where a file has just come into it
+    ]
     _listed.update((file.address, file.version) for file in files if file.version)
     return sorted(files, key=lambda file: file.address)
 

@@ -31,7 +31,8 @@ def staged(address: Address) -> Iterator[Path]:
     """Give the path of a cache on this machine that is published at an address after the block.
 
     It begins as what is at the address. If the block ends with an error nothing is published, and
-    the next one on this machine goes on with what is here. The cache is sent in one piece, after
+    the next one on this machine goes on with what is here; what is published may be removed here as
+    other copies are. The cache is sent in one piece, after
     its ledger, and only where nobody else has written it meanwhile.
 
     Raises:
@@ -43,10 +44,11 @@ def staged(address: Address) -> Iterator[Path]:
     if address.scheme in ("http", "https"):
         raise InvalidValueError(f"{address}: nothing can be written to a web server")
     path = copies.folder_of(address) / "staged" / address.name
-    make_folder(path.parent)
+    note = path.with_name("published.json")
+    copies.keep(path.parent)
     lock = Lock(path.parent / "lock", address, keep_folder=True)
     try:
-        note = path.with_name("published.json")
+        copies.make_room(0)
         there, published = look_up_if_there(address), _read(note)
         is_ours = published.get("here") == _state(path)
         is_known = published.get("there") == _tag(there) and path.exists()
@@ -70,6 +72,8 @@ def staged(address: Address) -> Iterator[Path]:
         put(path, address)
         _write(note, path, look_up(address))
     finally:
+        if _read(note).get("here") == _state(path):
+            copies.free(path.parent)
         lock.release()
 
 

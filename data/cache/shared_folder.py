@@ -225,7 +225,10 @@ class RemoteFolder(SharedFolder):
         if path in self._own or self._tags.get(path) == there.tag:
             return
         make_folder(path.parent)
-        fetch_whole(there, path)
+        try:
+            fetch_whole(there, path)
+        except MissingError:  # its process has just removed it
+            return
         if there.written is not None:
             os.utime(path, (there.written, there.written))
         self._tags[path] = there.tag

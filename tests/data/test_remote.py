@@ -117,6 +117,14 @@ def test_a_folder_is_listed(bucket):
         look_up(address("s3://clips/f"))
 
 
+def test_a_folder_into_which_a_file_has_just_come_is_no_file(monkeypatch):
+    """s3fs lists nothing, asks whether the name is that of a file, and finds a folder by then."""
+    found = {"b/writers": {"name": "b/writers", "type": "directory", "size": 0}}
+    system = type("System", (), {"find": lambda self, folder, detail: found})()
+    monkeypatch.setattr(remote, "_file_system", lambda scheme: system)
+    assert remote.look_up_all(Address("s3:/b/writers")) == []
+
+
 def test_too_large_a_file_is_not_fetched(bucket, tmp_path):
     at = address(bucket.put("a.mp4", CONTENT))
     with pytest.raises(RemoteError, match="10,240 bytes, the limit is 1,000"):

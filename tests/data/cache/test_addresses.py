@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data import cache
+from data import cache, copies
 from data.cache import CacheError, copy_of, ledger_path, staged
 from data.copies import address_of
 from data.errors import InvalidValueError
@@ -122,6 +122,21 @@ def test_what_another_machine_wrote_meanwhile_is_not_replaced(bucket):
     path.unlink()
     with staged(OUT) as path:
         assert path.read_bytes() == b"other"
+
+
+def test_what_is_published_makes_room_and_nothing_else_does(bucket, monkeypatch):
+    monkeypatch.setattr(copies, "MOST_BYTES", 0)
+    with staged(OUT) as path:
+        write(path)
+        copies.make_room(0)
+        assert path.exists()
+    with pytest.raises(KeyboardInterrupt), staged(Address("s3:/clips/b.h5")) as unfinished:
+        interrupted(unfinished)
+    assert not path.exists()
+    copies.make_room(0)
+    assert unfinished.exists()
+    with staged(OUT) as path:
+        assert path.read_bytes() == b"one"
 
 
 def test_one_process_of_a_machine_writes(bucket):

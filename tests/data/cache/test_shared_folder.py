@@ -200,6 +200,16 @@ def test_claims_of_the_dead_are_void(
         consolidate_joined(OUT)
 
 
+def test_a_claim_that_is_gone_before_it_is_read_is_not_there(bucket, listed, monkeypatch):
+    with opened(OUT) as store:
+        claim = store.parts / "claims" / "a"
+        bucket.put("j.h5.joined/claims/a", b"{}")
+        there = look_up_if_there(Address("s3:/clips/j.h5.joined/claims/a"))
+        bucket.client.delete_object(Bucket="clips", Key="j.h5.joined/claims/a")
+        store._shared._fetch({claim: there})
+        assert not claim.exists()
+
+
 def test_claims_are_renewed_while_they_are_held(bucket, listed, monkeypatch):
     with opened(OUT) as store:
         claim = store.parts / "claims" / "0a"
