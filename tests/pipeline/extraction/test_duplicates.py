@@ -1,6 +1,7 @@
 """Clips of equal content in an extraction: one object, or a refusal that names both."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -87,12 +88,14 @@ class TestEqualBytes:
         ]
         write_manifest(table, copies / "clips.jsonl")
         words = ("extract", copies / "clips.jsonl", "-o", target, "--backbone", "tiny")
-        for counts in ("2 clips extracted, 0 kept", "0 clips extracted, 2 kept"):
+        # Of equal files the one that is decoded first is extracted, and a0 kept if it is b0.
+        first = "(2 clips extracted, 0 kept|1 clip extracted, 1 kept)"
+        for counts in (first, "0 clips extracted, 2 kept"):
             shown = run(*words, "--frames", 4)
             assert shown.exit_code == 3
             reason = "same content as 'a0' of object 'thing00', but object 'thing00_b'"
             assert f"failed: b0: {reason}" in shown.stderr
-            assert f"{counts}, 1 failed" in shown.stderr
+            assert re.search(f"{counts}, 1 failed", shown.stderr)
             assert objects(target) == {"a0": "thing00", "a1": "thing01"}
             ((clip, why),) = cache.load(target).failures
             assert clip == "b0"

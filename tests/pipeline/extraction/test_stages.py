@@ -204,7 +204,7 @@ def test_a_broken_gpu_is_no_fault_of_a_clip(clips, tmp_path, tiny, monkeypatch):
 
 def on_a_gpu(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """Return a backbone that believes that it is on a GPU."""
-    monkeypatch.setattr(model, "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(model, "device", SimpleNamespace(type="cuda", index=None))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (64 << 20, 80 << 30))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr("backbones.base.forward_precision", lambda *_: torch.inference_mode())
