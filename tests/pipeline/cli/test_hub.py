@@ -84,7 +84,11 @@ def test_a_pulled_run_is_reported_and_pulled_again_only_where_it_may(shared: Hub
     [
         (["cache", "info", "hf://user"], 2, "hf://user is no address of the Hugging Face Hub"),
         (["cache", "info", "hf://user/no/a.h5"], 1, "a dataset's address is hf://datasets/user/no"),
-        (["cache", "label", "hf://user/a/a.h5", "b.csv"], 2, "is an address, and this has to"),
+        (
+            ["cache", "label", "hf://user/a/a.h5", "b.csv"],
+            1,
+            "a.h5 cannot be fetched: the server answers 401",
+        ),
         (["runs", "hf://user/a"], 2, "hf://user/a is an address, and this has to be on this"),
         (
             ["probe", "hf://user/a/a.mp4"],
