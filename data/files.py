@@ -146,6 +146,8 @@ def _refuse_unsafe(
     path: Path, verb: str, status: os.stat_result | None = None, *, follow_links: bool = False
 ) -> None:
     """Raise for what is no file of its own at `path`; `verb` is what was to be done with it."""
+    if verb == "written":
+        _refuse_address(path)
     if status is None:
         try:
             status = os.stat(path, follow_symlinks=follow_links)
@@ -160,6 +162,15 @@ def _refuse_unsafe(
         raise UnsafeFileError(
             f"{path} is not written: it has {names} (hard links); "
             "remove it, or replace it by a copy"
+        )
+
+
+def _refuse_address(path: Path) -> None:
+    """Raise for an address: this machine would make folders of its words in the current one."""
+    if _URL.match(str(path)):
+        raise UnsafeFileError(
+            f"{as_written(path)} is not written: it is an address, and this is written on this "
+            "machine; write to a folder, and copy what is there"
         )
 
 
@@ -360,7 +371,9 @@ def make_folder(folder: Path) -> None:
 
     Raises:
         WriteError: It cannot be made; the cause is the `OSError`.
+        UnsafeFileError: It is an address.
     """
+    _refuse_address(folder)
     try:
         _make_folder(Path(folder))
     except OSError as error:
@@ -395,6 +408,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         UnsafeFileError: Something else than a file is at `path`, or a file with several names.
     """
     path = Path(path)
+    _refuse_address(path)
     temporary = temporary_path(path)
     try:
         _make_folder(path.parent)
@@ -439,7 +453,9 @@ def write_once(path: Path, content: bytes | str) -> bool:
 
     Raises:
         WriteError: The disk is full or not writable.
+        UnsafeFileError: It is an address.
     """
+    _refuse_address(path)
     temporary = temporary_path(path)
     try:
         _make_folder(path.parent)

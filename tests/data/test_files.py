@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data.cache import save
 from data.files import (
     UnsafeFileError,
     WriteError,
@@ -23,6 +24,8 @@ from data.files import (
     temporary_path,
     write_once,
 )
+from data.lock import Lock
+from tests.helpers.features import make_features
 from tests.helpers.planting import plant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +36,23 @@ def test_text_and_bytes(tmp_path):
     atomic_write(tmp_path / "deep/er/x.bin", b"\0")
     assert (tmp_path / "deep/er/x.txt").read_bytes() == "é".encode()
     assert sha256_file(tmp_path / "deep/er/x.bin") == hashlib.sha256(b"\0").hexdigest()
+
+
+@pytest.mark.parametrize("address", ["hf://datasets/user/name/a.h5", "s3:/b/a", "file:///a/b.h5"])
+def test_an_address_becomes_no_folder_here(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    path = Path(address)
+    for write in (
+        lambda: atomic_write(path, ""),
+        lambda: write_once(path, ""),
+        lambda: make_folder(path),
+        lambda: Lock(path / "lock", path),
+        lambda: open_regular(path, "ab"),
+        lambda: save(make_features(), path),
+    ):
+        with pytest.raises(UnsafeFileError, match=r"^(hf|s3|file)://.* it is an address"):
+            write()
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.timeout(120)

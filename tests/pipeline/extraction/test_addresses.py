@@ -250,11 +250,15 @@ class TestOutputs:
         assert "s3://clips/written/b.h5 cannot be fetched: there is no such file" in gone.stderr
 
     @pytest.mark.parametrize("address", ["hf://datasets/user/name/a.h5", "https://a.org/a.h5"])
-    def test_where_several_processes_cannot_write(self, address, clips, bucket, tiny):
+    def test_where_several_processes_cannot_write(
+        self, address, clips, tmp_path, tiny, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
         with pytest.raises(
             InvalidValueError, match=f"^{address}: several processes write to s3://"
         ):
             extract(clips, address, backbone=tiny(), join=True)
+        assert not os.listdir(tmp_path)  # nothing is made of the words of the address
 
     def test_processes_that_join(self, bucket, clips, tmp_path, tiny):
         extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
