@@ -38,8 +38,9 @@ def accuracies(answers, labels, margins):
 def test_what_comes_back_to_messages_is_that_of_rolled_and_joined_ones(pairings):
     torch.manual_seed(0)
     a, b = (torch.randn(2, 5, 3, requires_grad=True) for _ in range(2))
-    turned = [torch.cat([a, b.roll(-shift, dims=1)], dim=-1) for shift in range(pairings)]
-    expected, weights = torch.cat(turned, dim=1), torch.randn(2, 5 * pairings, 6)
+    turned = [b.roll(-shift, dims=1) for shift in range(pairings)]
+    expected = torch.cat([torch.cat([a] * pairings, dim=1), torch.cat(turned, dim=1)], dim=-1)
+    weights = torch.randn(2, 5 * pairings, 6)
     wanted = torch.autograd.grad((expected * weights).sum(), (a, b))
     both = comparison.paired(a, b, pairings)
     assert torch.equal(both, expected)
