@@ -13,7 +13,14 @@ from data.files import Address, process_name
 from data.lock import BusyError
 from data.remote import RemoteError, fetch, look_up_all, look_up_if_there
 from tests.helpers.buckets import Bucket, serve_bucket, serve_google_bucket
-from tests.helpers.joined_stores import made_clips, opened, treat, whole_of, write
+from tests.helpers.joined_stores import (
+    made_clips,
+    opened,
+    treat,
+    whole_of,
+    write,
+    write_side_by_side,
+)
 
 OUT = Address("s3:/clips/j.h5")
 HERE = process_name().split("-")[0]
@@ -61,26 +68,8 @@ def require_whole(bucket, whole, tmp_path):
     assert {line["clip"] for line in read_ledger(path)} == {f"c{number}" for number in range(10)}
 
 
-def write_side_by_side(out, listed):
-    done, known = [], []
-    stores = [opened(out) for _ in range(3)]
-    offers = [store.offer(listed, lambda *words: known.append(words)) for store in stores]
-    while offers:
-        for store, offer in list(zip(stores, offers, strict=False)):
-            if (clip := next(offer, None)) is None:
-                offers.remove(offer)
-                stores.remove(store)
-                if not store.finish(listed, lambda *words: known.append(words)):
-                    store.consolidate(listed)
-                store.close()
-            else:
-                done.append(clip.id)
-                treat(store, clip)
-    assert sorted(done) == sorted(clip.id for clip in listed)
-
-
 def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path):
-    write_side_by_side(OUT, listed)
+    assert sorted(write_side_by_side(OUT, listed)) == sorted(clip.id for clip in listed)
     require_whole(bucket, whole, tmp_path)
 
 
