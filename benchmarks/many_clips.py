@@ -53,7 +53,7 @@ class Decoders:
     blocked_seconds = 0.0
     read_seconds = 0.0  # that a clip takes
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, **_: Any) -> None:
         self.threads = ThreadPoolExecutor(workers)
         self.workers = workers
         self.frames = np.full((FRAMES, 8, 8, 3), 99, np.uint8)

@@ -58,32 +58,35 @@ def _no_flags() -> NDArray[Any]:
 
 
 class EncodedText(Sequence[str]):
-    """Texts of an array of bytes (N,), decoded on first use: hashes are seldom used."""
+    """Texts of an array of bytes (N,), decoded where they are used: as strings they take twice."""
 
     def __init__(self, rows: NDArray[np.bytes_]) -> None:
         self.rows = rows
-
-    @cached_property
-    def _values(self) -> list[str]:
-        if not len(self.rows):
-            return []
-        joined = b"\0".join(self.rows.tolist())  # arrays pad with NUL, so no value holds one
-        return joined.decode("utf-8", "surrogateescape").split("\0")
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, where: Any) -> Any:
-        return self._values[where]
+        found = self.rows[where]
+        if isinstance(found, np.ndarray):
+            return _decoded(found)
+        return found.decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(_decoded(self.rows))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._values == list(other)
+        return isinstance(other, Sequence) and _decoded(self.rows) == list(other)
 
     def __repr__(self) -> str:
         return f"EncodedText({len(self)})"
+
+
+def _decoded(rows: NDArray[np.bytes_]) -> list[str]:
+    if not len(rows):
+        return []
+    joined = b"\0".join(rows.tolist())  # arrays pad with NUL, so no value holds one
+    return joined.decode("utf-8", "surrogateescape").split("\0")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -44,13 +44,12 @@ from data.cache.features import Features
 from data.cache.hdf5_reader import screen_all
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
-    RecordedSources,
     add_to_ledger,
     append_entries,
     deaths_of,
+    ledger_entries,
     ledger_path,
     now,
-    read_ledger,
     read_new_entries,
 )
 from data.cache.parts import PartFiles, finish_staging
@@ -207,8 +206,7 @@ class JoinedStore(ShardStore):
         sweep_temporaries(self.target.parent, of=self.target.name)
         self._refuse_other(joined_of(self.output), self._agreed(NOTE, self._identity))
         with suppress(CacheError):
-            entries = read_ledger(self.target)
-            self.sources, self.deaths = RecordedSources(entries), deaths_of(entries)
+            self.deaths = deaths_of(self.sources.reading(ledger_entries(self.target)))
         self.refresh()
 
     def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:
@@ -515,9 +513,10 @@ class JoinedStore(ShardStore):
             remove_own_file(ledger_path(self.target))
         self._merge_ledgers()
 
-    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> None:
-        super()._write(consolidated, rows)
+    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> bool:
+        changed = super()._write(consolidated, rows)
         self._shared.publish_target()
+        return changed
 
     def _remove_shards(self, keys: Set[str]) -> None:
         names = set(self._shards)

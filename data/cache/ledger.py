@@ -13,7 +13,8 @@ two lines of each clip.
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,6 @@ from data.files import (
     HashedFile,
     Version,
     absolute,
-    atomic_write,
     open_regular,
     replacing,
     version_of,
@@ -36,6 +36,7 @@ from data.files import (
 
 _CHECK = "xxh3"
 _PIECE = 1 << 16
+_CLIPS_AT_ONCE = 100_000
 _MOST_BYTES = 1 << 32  # of a ledger that is read: that of millions of clips
 
 
@@ -51,10 +52,15 @@ def read_ledger(target: Path) -> list[dict[str, Any]]:
         CacheError: A line is damaged, or there is no file. What a killed process left of a last
             line is no line.
     """
+    return list(ledger_entries(target))
+
+
+def ledger_entries(target: Path) -> Iterator[dict[str, Any]]:
+    """Yield what `read_ledger` returns, one entry in memory at a time; raises at a damaged line."""
     path = ledger_path(target)
-    if not os.path.lexists(path):
-        return []
-    return [_entry(path, number, line) for number, line in enumerate(_lines(path), start=1)]
+    if os.path.lexists(path):
+        for number, line in enumerate(_lines(path), start=1):
+            yield _entry(path, number, line)
 
 
 def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
@@ -78,12 +84,14 @@ def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], i
     return entries, position + len(content) - len(rest)
 
 
-def _lines(path: Path) -> list[bytes]:
+def _lines(path: Path) -> Iterator[bytes]:
     try:
         with open_regular(path, follow_links=True) as file:
             if os.fstat(file.fileno()).st_size > _MOST_BYTES:
                 raise CacheError(f"{path} has more than {_MOST_BYTES:,} bytes")
-            return file.read().split(b"\n")[:-1]
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line[:-1]
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -193,6 +201,12 @@ class RecordedSources:
         for entry in entries:
             self.read(entry)
 
+    def reading(self, entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield entries, and take the hash of a file from each that has one."""
+        for entry in entries:
+            self.read(entry)
+            yield entry
+
     def read(self, entry: Mapping[str, Any]) -> None:
         """Take the hash of a file from an entry, if it has one."""
         match entry:
@@ -251,14 +265,15 @@ def source_details(source: HashedFile) -> dict[str, Any]:
     return details
 
 
-def compact_ledger(target: Path) -> list[dict[str, Any]]:
+def compact_ledger(target: Path) -> bool:
     """Leave at most two lines of each clip, and nothing of a line that a killed process left.
 
     They are all that is known of it as it was done, later lines over earlier ones, and its last
-    failure if that came later. A damaged ledger stays as it is.
+    failure if that came later. A damaged ledger stays as it is. Memory holds the entries of
+    `_CLIPS_AT_ONCE` clips at a time, and a number for each line.
 
     Returns:
-        The entries that there were; none of a damaged ledger.
+        Whether the ledger is sound.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -266,26 +281,50 @@ def compact_ledger(target: Path) -> list[dict[str, Any]]:
     """
     path = ledger_path(target)
     if not os.path.lexists(path):
-        return []
+        return True
     _drop_torn_line(path)
+    clips: dict[str, int] = {}  # numbered as they first come
+    clip_of_line = array("q")
+    done: set[int] = set()
+    failed: set[int] = set()
     try:
-        entries = read_ledger(target)
+        for entry in ledger_entries(target):
+            number = clips.setdefault(entry["clip"], len(clips))
+            clip_of_line.append(number)
+            if entry["outcome"] in ("done", "kept"):
+                done.add(number)
+                failed.discard(number)
+            else:
+                failed.add(number)
     except CacheError:
-        return []
+        return False
+    if len(done) + len(failed) < len(clip_of_line):
+        with replacing(path) as file:
+            for first in range(0, len(clips), _CLIPS_AT_ONCE):
+                some = range(first, first + _CLIPS_AT_ONCE)
+                lines = zip(clip_of_line, _lines(path), strict=True)
+                for entry in _compacted(_entry(path, 0, line) for n, line in lines if n in some):
+                    file.write(_line_of(entry).encode())
+    return True
+
+
+def _compacted(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what is left of the entries of some clips."""
     done: dict[str, dict[str, Any]] = {}
     failed: dict[str, dict[str, Any]] = {}
+    clips: dict[str, None] = {}
     for entry in entries:
         clip = entry["clip"]
+        clips[clip] = None
         if entry["outcome"] in ("done", "kept"):
             done[clip] = done.get(clip, {}) | entry
             failed.pop(clip, None)
         else:
             failed[clip] = entry
-    if len(done) + len(failed) < len(entries):
-        clips = dict.fromkeys(entry["clip"] for entry in entries)
-        left = [kind[clip] for clip in clips for kind in (done, failed) if clip in kind]
-        atomic_write(path, "".join(map(_line_of, left)))
-    return entries
+    for clip in clips:
+        for kind in (done, failed):
+            if clip in kind:
+                yield kind[clip]
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -159,7 +159,7 @@ def _content(path: Path, reason: str) -> list[str]:
 
 def _row_hashes(path: Path, rows: StoredRows) -> list[str]:
     """Return the SHA-256 of each row as it is in the file."""
-    places = [RowPlace.of(path, replace(rows, sha256=()), row) for row in range(rows.shape[0])]
+    places = [RowPlace(path, replace(rows, sha256=()), row) for row in range(rows.shape[0])]
     if not math.prod(rows.shape[1:]):
         return [hashlib.sha256().hexdigest()] * len(places)
     found = []

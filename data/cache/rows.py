@@ -20,19 +20,26 @@ from data.clips import Clip
 
 @dataclass(frozen=True, slots=True)
 class RowPlace:
-    """Where one row is in a file, and its SHA-256 (empty if the whole file has been checked)."""
+    """Where one row is: row `number` of the rows of a file."""
 
     path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    sha256: str
+    rows: StoredRows
+    number: int
 
-    @classmethod
-    def of(cls, path: Path, rows: StoredRows, number: int) -> "RowPlace":
-        """Return the place of row `number` of the rows of a file."""
-        sha256 = rows.sha256[number] if rows.sha256 else ""
-        return cls(path, rows.offset + number * rows.row_bytes, rows.shape[1:], rows.dtype, sha256)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the row."""
+        return self.rows.shape[1:]
+
+    @property
+    def offset(self) -> int:
+        """Where in the file the row begins, in bytes."""
+        return self.rows.offset + self.number * self.rows.row_bytes
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the row, empty if the whole file has been checked."""
+        return self.rows.sha256[self.number] if self.rows.sha256 else ""
 
     def content_sha256(self) -> str:
         """Return the SHA-256 of the row as it was written, or, where none was kept, as it is."""
@@ -44,14 +51,14 @@ class RowPlace:
         Raises:
             CacheError: The file cannot be read.
         """
-        row = np.empty((1, *self.shape), self.dtype)
+        row = np.empty((1, *self.shape), self.rows.dtype)
         with open_cache_file(self.path) as file:
             try:
                 read_rows(file.fileno(), self.offset, row, None)
             except EOFError as error:
                 raise CacheError(f"{self.path} ends before its features do") from error
-        content = row.data if row.size else b""
-        if self.sha256 and hashlib.sha256(content).hexdigest() != self.sha256:
+        content, sha256 = row.data if row.size else b"", self.sha256
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             return None
         return row
 
@@ -61,6 +68,8 @@ class CacheRow:
     """One clip of a cache to be written: its identity, and where its features are.
 
     They are row `number` of the cache `path`; `thumbnails` is None where the clip has none.
+    `tables` has the SHA-256 of the table that a label came from, where it is known; None: it is
+    that of the clip.
     """
 
     clip: Clip
@@ -68,7 +77,11 @@ class CacheRow:
     number: int
     metadata: CacheMetadata
     thumbnails: RowPlace | None
-    tables: Mapping[str, str]  # SHA-256 of the table that a label came from, where it is known
+    tables: Mapping[str, str] | None
+
+    def table_of(self, label: str) -> str:
+        """Return the SHA-256 of the table that a label came from, empty where it is unknown."""
+        return self.clip.table_sha256 if self.tables is None else self.tables.get(label, "")
 
     @property
     def frame_index(self) -> NDArray[np.int64]:
@@ -93,7 +106,7 @@ class CacheRow:
     @property
     def features(self) -> RowPlace:
         """Where its features are."""
-        return RowPlace.of(self.path, self.metadata.features, self.number)
+        return RowPlace(self.path, self.metadata.features, self.number)
 
     @classmethod
     def from_metadata(
@@ -104,27 +117,22 @@ class CacheRow:
         number: int,
         tables: Mapping[str, str] | None = None,
     ) -> "CacheRow":
-        """Return row `number` of the cache `path`, with the identity and labels of `clip`.
-
-        `tables` are those of the labels: without them that of the clip itself.
-        """
-        if tables is None:
-            tables = dict.fromkeys(clip.labels, clip.table_sha256)
+        """Return row `number` of the cache `path`, with the identity and labels of `clip`."""
         has_thumbnails = metadata.clips.has_thumbnails[number]
         return cls(
             clip=clip,
             path=path,
             number=number,
             metadata=metadata,
-            thumbnails=RowPlace.of(path, metadata.thumbnails, number) if has_thumbnails else None,
+            thumbnails=RowPlace(path, metadata.thumbnails, number) if has_thumbnails else None,
             tables=tables,
         )
 
-    def relabelled(self, clip: Clip) -> "CacheRow":
+    def relabelled(self, clip: Clip, tables: Mapping[str, str] | None = None) -> "CacheRow":
         """Return the row with the object, scenario, labels and units that `clip` says."""
-        said = {name: getattr(clip, name) for name in ("object", "scenario", "labels", "units")}
-        tables = dict.fromkeys(clip.labels, clip.table_sha256)
-        return replace(self, clip=replace(self.clip, **said), tables=tables)
+        said = ("object", "scenario", "labels", "units", "table_sha256")
+        own = replace(self.clip, **{name: getattr(clip, name) for name in said})
+        return replace(self, clip=own, tables=tables)
 
     def read(self) -> NDArray[Any]:
         """Read the features (1, T, D).
@@ -182,14 +190,14 @@ def relabelled(
     ]
 
 
-def with_known_labels(clip: Clip, before: CacheRow | None) -> tuple[Clip, Mapping[str, str]]:
+def with_known_labels(clip: Clip, before: CacheRow | None) -> tuple[Clip, Mapping[str, str] | None]:
     """Return a clip with what the cache knows and it does not say, and the tables of its labels.
 
     A table is the truth about its clips, unless it is a mere list of them.
     """
     says = clip.labels or clip.has_object or clip.scenario
     if before is None or (clip.table_sha256 and says):
-        return clip, dict.fromkeys(clip.labels, clip.table_sha256)
+        return clip, None
     known = before.clip
     labels = clip.labels or known.labels
     units = {**known.units, **clip.units}
@@ -274,7 +282,7 @@ def _tables(rows: Sequence[CacheRow]) -> dict[str, str]:
     for row in rows:
         for label, value in row.clip.labels.items():
             of_label = unknown if np.isnan(value) else known
-            of_label.setdefault(label, set()).add(row.tables.get(label, ""))
+            of_label.setdefault(label, set()).add(row.table_of(label))
     tables = unknown | known
     return {label: next(iter(found)) for label, found in tables.items() if len(found) == 1}
 

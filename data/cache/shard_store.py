@@ -50,8 +50,8 @@ from data.cache.ledger import (
     compact_ledger,
     deaths_of,
     entry_of,
+    ledger_entries,
     ledger_path,
-    read_ledger,
 )
 from data.cache.parts import HERE, PartFiles, finish_staging, write_as_it_fits
 from data.cache.rows import (
@@ -226,11 +226,12 @@ class ShardStore:
             if not self._existing:
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        entries = compact_ledger(self.target)
-        self.sources, self.deaths = RecordedSources(entries), deaths_of(entries)
-        self._open_shards_of(entries)
+        sound = compact_ledger(self.target)
+        if sound:
+            self.deaths = deaths_of(self.sources.reading(ledger_entries(self.target)))
+        self._list_shards(has_ledger=sound)
 
-    def _open_shards_of(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    def _list_shards(self, *, has_ledger: bool) -> None:
         """Learn what is in the shards; damaged ones are removed, and their clips done again."""
         shards = sorted(self.parts.glob("[0-9a-f]*.h5"))
         refused = screen_all(shards)
@@ -244,8 +245,8 @@ class ShardStore:
             self._note_shard(shard.stem, metadata.clips.key)
             if self._shape is None:
                 self._check_shape("", metadata.clips.features)
-        if damaged:
-            for entry in entries:
+        if damaged and has_ledger:
+            for entry in ledger_entries(self.target):
                 if (name := shard_of(entry)) in damaged:
                     self._lost[entry["key"]] = self._shard(name)
 
@@ -548,8 +549,11 @@ class ShardStore:
             sync_folder(self.target.parent)
             self._read_target()
             return self.target
-        self._write(consolidated, rows)
-        self._remove_shards(set(consolidated.key))
+        changed = self._write(consolidated, rows)
+        del consolidated, rows  # before `target` is read, which takes as much memory
+        if changed:
+            self._read_target()
+        self._remove_shards(self._existing_rows.keys())
         self.flush()  # clips that were left out for their objects
         return self.target
 
@@ -577,14 +581,17 @@ class ShardStore:
             given = {clip.id for clip in clips}
             failures = [one for one in relabelled_clips.failures if one[0] in given]
             relabelled_clips = replace(relabelled_clips, failures=failures)
-        self._write(relabelled_clips, rows)
-
-    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> None:
-        if not self._is_current(consolidated, rows):
-            write_as_it_fits(
-                self.target, consolidated, rows, staging=self._staging, files=self._files_of_parts
-            )
+        if self._write(relabelled_clips, rows):
             self._read_target()
+
+    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> bool:
+        """Write `target`, unless it is this already; return whether it was written."""
+        if self._is_current(consolidated, rows):
+            return False
+        write_as_it_fits(
+            self.target, consolidated, rows, staging=self._staging, files=self._files_of_parts
+        )
+        return True
 
     @property
     def clips(self) -> Features | None:
@@ -670,7 +677,7 @@ class ShardStore:
             return
         times: dict[str, Clip] = {}
         with suppress(CacheError):
-            for entry in read_ledger(self.target):
+            for entry in ledger_entries(self.target):
                 with suppress(ClipError, TypeError):
                     times[entry["clip"]] = Clip(
                         id=entry["clip"],
@@ -694,7 +701,7 @@ class ShardStore:
             if key is None:
                 if before and clip.id not in self._outdated:
                     same = (clip.start, clip.end) == (before.clip.start, before.clip.end)
-                    yield replace(before.relabelled(clip), tables=tables) if same else before
+                    yield before.relabelled(clip, tables) if same else before
             elif before is not None and before.key == key and key in self._existing_rows:
                 yield replace(before, clip=clip, tables=tables)
             elif key in self._existing_rows:  # it is that of another clip of equal content

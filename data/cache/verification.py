@@ -13,7 +13,7 @@ import numpy as np
 
 from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shards_of
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
-from data.cache.ledger import read_ledger
+from data.cache.ledger import ledger_entries
 from data.cache.mapped import RowsOfFile
 from data.cache.parts import files_of_cache, read_index, read_parts, require_parts
 from data.cache.rows import RowPlace
@@ -189,7 +189,7 @@ def _clips_in_shards(path: Path) -> dict[str, tuple[str, str]]:
     """Return key and name of its shard of each clip that is done according to the ledger."""
     last: dict[str, Mapping[str, Any]] = {}
     shards: dict[str, str] = {}
-    for entry in read_ledger(path):
+    for entry in ledger_entries(path):
         last[entry["clip"]] = entry
         if "shard" in entry:
             shards[entry["key"]] = entry["shard"]
@@ -226,12 +226,12 @@ def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None
 
 def _damage(path: Path, metadata: CacheMetadata, number: int) -> str | None:
     """Return what is wrong with a row, in words; None if nothing is."""
-    features = RowPlace.of(path, metadata.features, number).read()
+    features = RowPlace(path, metadata.features, number).read()
     thumbnails = metadata.thumbnails
     if features is None:
         return _DAMAGED[0]
     # A clip without thumbnails has a row of zeros, unless no clip has any.
-    if thumbnails.row_bytes and RowPlace.of(path, thumbnails, number).read() is None:
+    if thumbnails.row_bytes and RowPlace(path, thumbnails, number).read() is None:
         return _DAMAGED[1]
     if not np.isfinite(features).all():
         return "its features are not finite numbers"

@@ -4,6 +4,8 @@ from contextlib import suppress
 import pytest
 
 from data.cache import CacheError, ShardStore, ledger_path, load, merge, read_ledger, save, verify
+from data.cache.ledger import append_to_ledger, compact_ledger
+from data.clips import Clip
 from data.files import UnsafeFileError
 from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes
 
@@ -102,3 +104,24 @@ class TestLedger:
         assert len(read_ledger(tmp_path / "c.h5")) == 12
         full(tmp_path / "c.h5")
         assert len(read_ledger(tmp_path / "c.h5")) == 24
+
+    def test_a_ledger_of_many_clips_is_compacted_in_pieces(self, tmp_path, monkeypatch):
+        clips = [Clip(id=f"{number}.mp4", path=tmp_path / f"{number}.mp4") for number in range(7)]
+        for outcome in ("done", "kept", "failed"):
+            for clip in clips[:5] if outcome == "failed" else clips:
+                append_to_ledger(tmp_path / "c.h5", clip, outcome, **{outcome: clip.id})
+        append_to_ledger(tmp_path / "c.h5", clips[0], "done", done="again")
+        ledger = ledger_path(tmp_path / "c.h5")
+        content, found = ledger.read_bytes(), []
+        for clips_at_once in (100, 3, 1):
+            monkeypatch.setattr("data.cache.ledger._CLIPS_AT_ONCE", clips_at_once)
+            ledger.write_bytes(content)
+            assert compact_ledger(tmp_path / "c.h5")
+            found.append(ledger.read_bytes())
+        assert found[0] == found[1] == found[2]
+        left = [(line["clip"], line["outcome"]) for line in read_ledger(tmp_path / "c.h5")]
+        assert left[:3] == [("0.mp4", "done"), ("1.mp4", "kept"), ("1.mp4", "failed")]
+        assert len(left) == 1 + 2 * 4 + 2
+        first, second, *_ = read_ledger(tmp_path / "c.h5")
+        assert (first["done"], first["kept"]) == ("again", "0.mp4")
+        assert (second["done"], second["kept"]) == ("1.mp4", "1.mp4")
