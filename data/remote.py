@@ -218,6 +218,23 @@ def read(address: Address, most_bytes: int) -> bytes:
     return _persistently(address, content)
 
 
+def read_range(remote: RemoteFile, start: int, stop: int) -> bytes:
+    """Return the bytes of a file from one offset to before another.
+
+    Raises:
+        RemoteError: They cannot be had.
+    """
+
+    def content() -> bytes:
+        system = _file_system(remote.address.scheme)
+        found = system.cat_file(str(remote.address), start=start, end=stop) if stop > start else b""
+        if len(found) != stop - start:
+            raise EOFError(f"{len(found):,} bytes came, and {stop - start:,} were asked for")
+        return bytes(found)
+
+    return _persistently(remote.address, content)
+
+
 def fetch(
     remote: RemoteFile,
     path: Path,

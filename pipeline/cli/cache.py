@@ -95,9 +95,8 @@ def verify(
     mended where it can be shown what was there.
     """
     share_the_cores()
-    if not repair:
-        path = path_of(local(str(path)))
-    with written(path, exists=True) as here:
+    read = path if repair else path_of(local(str(path)))
+    with written(read, exists=True) as here:
         code = _verify(here, path, repair, clips, workers, **where)
     sys.exit(code)
 
