@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -192,6 +192,45 @@ def look_up_all(folder: Address) -> list[RemoteFile]:
     ]
     _listed.update((file.address, file.version) for file in files if file.version)
     return sorted(files, key=lambda file: file.address)
+
+
+def list_some(folder: Address, most: int) -> None:
+    """List what is below a folder for `listed_version`, and end after so many files.
+
+    Raises:
+        RemoteError: It cannot be listed.
+    """
+    if folder.scheme not in ("s3", "gs"):
+        look_up_all(folder)
+        return
+    system, token, seen = _file_system(folder.scheme), "", 0
+    bucket, _, below = str(folder).partition("://")[2].partition("/")
+    prefix = f"{below}/" if below else ""
+    while seen < most:
+        page = partial(_page, system, folder.scheme, bucket, prefix, token)
+        entries, token = _persistently(folder, page)
+        for name, info in entries:
+            file = _described(Address(f"{folder.scheme}:/{bucket}/{name}"), info)
+            if file.version:
+                _listed[file.address] = file.version
+        seen += len(entries)
+        if not token:
+            return
+
+
+def _page(
+    system: Any, scheme: str, bucket: str, prefix: str, token: str
+) -> tuple[list[tuple[str, dict[str, Any]]], str]:
+    """Return names below a prefix with what the server says of them, and the token of the rest."""
+    if scheme == "s3":
+        after = {"ContinuationToken": token} if token else {}
+        words = {"Bucket": bucket, "Prefix": prefix, **after, **system.req_kw}
+        found = system.call_s3("list_objects_v2", **words)
+        files = [(one["Key"], {**one, "size": one["Size"]}) for one in found.get("Contents", ())]
+        return files, found.get("NextContinuationToken", "")
+    after = {"pageToken": token} if token else {}
+    found = system.call("GET", "b/{}/o", bucket, prefix=prefix, **after, json_out=True)
+    return [(one["name"], one) for one in found.get("items", ())], found.get("nextPageToken", "")
 
 
 def listed_version(path: Path) -> Version | None:

@@ -16,7 +16,7 @@ import polars
 import pytest
 
 import backbones
-from data import cache
+from data import cache, listings, remote
 from data.clips import ClipError
 from data.errors import InvalidValueError
 from data.files import path_of, temporary_path
@@ -126,6 +126,24 @@ def test_parquet_tables_at_addresses(bucket):
     bucket.put("films/table.parquet", b"PAR1 damaged PAR1")
     with pytest.raises(ClipError, match=r"^s3://clips/films/table\.parquet is no sound Parquet"):
         list_clips(["s3://clips/films/table.parquet"])
+
+
+def test_a_second_run_of_a_table_asks_for_no_clip(bucket, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(listings, "LEAST_FILES", 6)
+    monkeypatch.setattr(remote, "_listed", {})
+    table, out = "s3://clips/films/table.csv", tmp_path / "a.h5"
+    assert extract(table, out, backbone=tiny(), **SETTINGS).done == 6
+    assert bucket.count("GET", ".mp4") == 6
+    assert not listings_of(bucket)  # a first run has nothing to compare
+    bucket.requests.clear()
+    assert extract(table, out, backbone=tiny(), **SETTINGS).kept == 6
+    assert not bucket.count("HEAD", ".mp4")
+    assert len(listings_of(bucket)) == 1
+
+
+def listings_of(bucket: Bucket) -> list[tuple[str, str]]:
+    """Return the requests for lists of the bucket."""
+    return [one for one in bucket.requests if one == ("GET", "/clips")]
 
 
 def test_what_cannot_be_had_costs_its_clip(bucket, tmp_path, tiny):
