@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -223,6 +224,36 @@ def make_room(size: int) -> None:
             f"{root()}: what is copied there has {size:,} bytes, and {free:,} are free: make room, "
             "or let XDG_CACHE_HOME name a folder on a larger disk"
         )
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in the folder of all copies.
+
+    Attributes:
+        copies: How many, each of a file or folder at an address.
+        copied_bytes: Of them.
+        other_bytes: Of outputs that are not sent to their addresses yet.
+    """
+
+    copies: int
+    copied_bytes: int
+    other_bytes: int
+
+
+def contents() -> Contents:
+    """Return what is in the folder of all copies.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    found = [size for _, size, _ in _copies()]
+    copied = sum(found)
+    return Contents(len(found), copied, max(0, size_of(root()) - copied - _size_of_notes()))
+
+
+def _size_of_notes() -> int:
+    return sum(note.lstat().st_size for note in root().glob(f"*/{_ADDRESS}"))
 
 
 def free(folder: Path) -> None:

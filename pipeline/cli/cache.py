@@ -65,8 +65,10 @@ def info(path: Path, as_json: bool) -> None:
     --json prints all of it; the table shortens numbers.
     """
     from data import cache as store
+    from data.copies import address_of
 
     content = store.info(path)
+    content["path"] = address_of(path) or content["path"]
     if as_json:
         echo_json(content)
         return

@@ -88,7 +88,7 @@ class TestFolderOfParts:
     def test_commands_of_caches(self, bucket, parts, spoken_run, tmp_path):
         whole = cache.load(spoken_run.source.path)
         shown = json.loads(run("cache", "info", parts, "--json").stdout)
-        assert shown["content_sha256"] == whole.content_sha256
+        assert (shown["path"], shown["content_sha256"]) == (parts, whole.content_sha256)
         checked = run("cache", "verify", parts)
         assert (checked.exit_code, checked.stderr.splitlines()[-1]) == (0, f"{parts} is sound")
         assert run("cache", "merge", parts, "-o", tmp_path / "merged.h5").exit_code == 0
