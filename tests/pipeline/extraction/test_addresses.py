@@ -295,6 +295,24 @@ class TestOutputs:
         assert (again.done, again.kept) == (0, 6)
         require_equal(bucket, "joined/a.h5", tmp_path)
 
+    def test_a_cache_that_is_too_large_for_a_file(self, bucket, clips, tmp_path, tiny, monkeypatch):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        whole = cache.load(tmp_path / "here.h5")
+        of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
+        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
+        for out, join in (("s3://clips/large/a.h5", False), ("s3://clips/large/b.h5", True)):
+            for count in (3, 6):  # the second goes on with the first
+                done = extract(clips[:count], out, backbone=tiny(), join=join, **SETTINGS).done
+                assert done == 3
+            names = [one for one in bucket.names() if one.startswith(out[11:])]
+            parts = [one for one in names if one.startswith(f"{out[11:]}/")]
+            assert set(names) - set(parts) == {f"{out[11:]}.ledger.jsonl"}
+            assert len(parts) == 4  # three parts and the index
+            found = cache.load(cache.copy_of(path_of(out)))
+            assert found.differences(whole) == []
+            assert extract(clips, out, backbone=tiny(), join=join, **SETTINGS).kept == 6
+            assert run("cache", "verify", out).exit_code == 0
+
     def test_consolidation(self, bucket, clips, tmp_path, tiny, monkeypatch):
         extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
         out = "s3://clips/left/a.h5"
