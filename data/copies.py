@@ -1,8 +1,9 @@
 """Copies of files and folders at addresses (`data.remote`), for what is read again and again.
 
 They are in `${XDG_CACHE_HOME:-~/.cache}/heliograph/remote`, a folder for each address, and in it
-one for each state of it. Together they have `MOST_BYTES` at most: those that were not used for the
-longest time are removed for new ones, but none that a running process has read.
+one for each state of it. Together they have `MOST_BYTES` at most, and beside them there may be one
+that has more alone: those that were not used for the longest time are removed for new ones, but
+none that a running process has read.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from data.errors import HeliographError
 from data.files import (
     Address,
+    WriteError,
     atomic_write,
     hub_address,
     make_folder,
@@ -30,6 +33,7 @@ from data.files import (
 )
 from data.remote import (
     FolderError,
+    MissingError,
     RemoteError,
     RemoteFile,
     fetch,
@@ -42,6 +46,7 @@ from data.screening import own_record
 MOST_BYTES = 20 << 30  # of all copies
 MOST_FILES = 10_000  # of a folder
 AT_ONCE = 8  # files of a folder that are fetched
+_ATTEMPTS = 3  # to copy a folder that changes meanwhile
 _ADDRESS, _USED = "address", ".used"
 
 _held: dict[Path, BinaryIO] = {}
@@ -58,29 +63,47 @@ def copy_of(path: Path, *, with_files: Sequence[Address] = ()) -> Path:
 
     Raises:
         RemoteError: It cannot be had.
-        WriteError: The disk is full.
+        WriteError: The disk is full, or has no room for it.
     """
     if not isinstance(path, Address):
         return path
     try:
         remote = look_up(path)
     except FolderError:
-        files = _files_of_folder(path)
-        state = " ".join(f"{file.address} {file.tag} {file.size}" for file in files)
-        target = _held_folder(path, state) / path.name
-        if not target.is_dir():
-            _fetch_folder(path, files, target)
-        return target
+        return _copy_of_folder(path, with_files)
     target = _held_folder(path, f"{remote.tag} {remote.size}") / path.name
     if remote.version is None or not target.is_file():
         others = [other for address in with_files if (other := look_up_if_there(address))]
         make_room(sum(file.size or 0 for file in (remote, *others)))
         for file in (*others, remote):
-            place = target.with_name(file.address.name)
-            temporary = temporary_path(place)
-            fetch(file, temporary)
-            os.replace(temporary, place)
+            _fetch_whole(file, target.with_name(file.address.name))
     return target
+
+
+def _copy_of_folder(
+    path: Address, with_files: Sequence[Address], attempts: int = _ATTEMPTS
+) -> Path:
+    files = _files_of_folder(path)
+    state = " ".join(f"{file.address} {file.tag} {file.size}" for file in files)
+    target = _held_folder(path, state) / path.name
+    if not target.is_dir():
+        others = [other for address in with_files if (other := look_up_if_there(address))]
+        make_room(sum(file.size or 0 for file in (*files, *others)))
+        for other in others:
+            _fetch_whole(other, target.with_name(other.address.name))
+        try:
+            _fetch_folder(path, files, target)
+        except MissingError:  # what was listed was replaced meanwhile
+            if attempts == 1:
+                raise
+            return _copy_of_folder(path, with_files, attempts - 1)
+    return target
+
+
+def _fetch_whole(remote: RemoteFile, path: Path) -> None:
+    temporary = temporary_path(path)
+    fetch(remote, temporary)
+    os.replace(temporary, path)
 
 
 def is_copy(path: Path) -> bool:
@@ -145,7 +168,6 @@ def _files_of_folder(folder: Address) -> list[RemoteFile]:
 
 def _fetch_folder(address: Address, files: Sequence[RemoteFile], target: Path) -> None:
     """Fetch the files of a folder, which is there once all of them are."""
-    make_room(sum(file.size or 0 for file in files))
     temporary = temporary_path(target)
 
     def fetch_one(file: RemoteFile) -> None:
@@ -184,12 +206,54 @@ def _held_folder(address: Address, state: str) -> Path:
 
 
 def make_room(size: int) -> None:
-    """Remove copies that were not used for the longest time, until so many bytes fit in."""
+    """Remove copies that were not used for the longest time, until so many bytes fit in.
+
+    Raises:
+        WriteError: The disk has no room for them.
+    """
     copies = sorted(_copies())
-    excess = sum(each for _, each, _ in copies) + size - MOST_BYTES
+    sizes = [size, *(each for _, each, _ in copies)]
+    largest = max(sizes)
+    excess = sum(sizes) - MOST_BYTES - (largest if largest > MOST_BYTES else 0)
     for _, each, folder in copies:
         if excess > 0 and _remove(folder):
             excess -= each
+    place = next(folder for folder in (root(), *root().parents) if folder.is_dir())
+    if size > (free := shutil.disk_usage(place).free):
+        raise WriteError(
+            f"{root()}: what is copied there has {size:,} bytes, and {free:,} are free: make room, "
+            "or let XDG_CACHE_HOME name a folder on a larger disk"
+        )
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in the folder of all copies.
+
+    Attributes:
+        copies: How many, each of a file or folder at an address.
+        copied_bytes: Of them.
+        other_bytes: Of outputs that are not sent to their addresses yet.
+    """
+
+    copies: int
+    copied_bytes: int
+    other_bytes: int
+
+
+def contents() -> Contents:
+    """Return what is in the folder of all copies.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    found = [size for _, size, _ in _copies()]
+    copied = sum(found)
+    return Contents(len(found), copied, max(0, size_of(root()) - copied - _size_of_notes()))
+
+
+def _size_of_notes() -> int:
+    return sum(note.lstat().st_size for note in root().glob(f"*/{_ADDRESS}"))
 
 
 def free(folder: Path) -> None:

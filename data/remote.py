@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -194,6 +194,45 @@ def look_up_all(folder: Address) -> list[RemoteFile]:
     return sorted(files, key=lambda file: file.address)
 
 
+def list_some(folder: Address, most: int) -> None:
+    """List what is below a folder for `listed_version`, and end after so many files.
+
+    Raises:
+        RemoteError: It cannot be listed.
+    """
+    if folder.scheme not in ("s3", "gs"):
+        look_up_all(folder)
+        return
+    system, token, seen = _file_system(folder.scheme), "", 0
+    bucket, _, below = str(folder).partition("://")[2].partition("/")
+    prefix = f"{below}/" if below else ""
+    while seen < most:
+        page = partial(_page, system, folder.scheme, bucket, prefix, token)
+        entries, token = _persistently(folder, page)
+        for name, info in entries:
+            file = _described(Address(f"{folder.scheme}:/{bucket}/{name}"), info)
+            if file.version:
+                _listed[file.address] = file.version
+        seen += len(entries)
+        if not token:
+            return
+
+
+def _page(
+    system: Any, scheme: str, bucket: str, prefix: str, token: str
+) -> tuple[list[tuple[str, dict[str, Any]]], str]:
+    """Return names below a prefix with what the server says of them, and the token of the rest."""
+    if scheme == "s3":
+        after = {"ContinuationToken": token} if token else {}
+        words = {"Bucket": bucket, "Prefix": prefix, **after, **system.req_kw}
+        found = system.call_s3("list_objects_v2", **words)
+        files = [(one["Key"], {**one, "size": one["Size"]}) for one in found.get("Contents", ())]
+        return files, found.get("NextContinuationToken", "")
+    after = {"pageToken": token} if token else {}
+    found = system.call("GET", "b/{}/o", bucket, prefix=prefix, **after, json_out=True)
+    return [(one["name"], one) for one in found.get("items", ())], found.get("nextPageToken", "")
+
+
 def listed_version(path: Path) -> Version | None:
     """Return the version of a file when its folder was listed; None if no folder of it was."""
     return _listed.get(path)
@@ -216,6 +255,23 @@ def read(address: Address, most_bytes: int) -> bytes:
         return b"".join(pieces)[: most_bytes + 1]
 
     return _persistently(address, content)
+
+
+def read_range(remote: RemoteFile, start: int, stop: int) -> bytes:
+    """Return the bytes of a file from one offset to before another.
+
+    Raises:
+        RemoteError: They cannot be had.
+    """
+
+    def content() -> bytes:
+        system = _file_system(remote.address.scheme)
+        found = system.cat_file(str(remote.address), start=start, end=stop) if stop > start else b""
+        if len(found) != stop - start:
+            raise EOFError(f"{len(found):,} bytes came, and {stop - start:,} were asked for")
+        return bytes(found)
+
+    return _persistently(remote.address, content)
 
 
 def fetch(

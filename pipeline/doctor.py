@@ -8,6 +8,7 @@ raises, and none changes anything on the machine.
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ import numpy.typing as npt
 
 import backbones
 from backbones import BackboneError, cpu_matmul_setting, has_bfloat16, hub, weights
+from data import copies
 from data.errors import HeliographError
+from pipeline.console import format_size
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
 TIMEOUT_SECONDS = 5.0
@@ -244,6 +247,29 @@ def check_plugins(_: CheckOptions) -> Iterator[Finding]:
             yield Finding(f"plugin {row['name']}", BROKEN, f"does not load: {row['error']}")
 
 
+def check_copies(_: CheckOptions) -> Iterator[Finding]:
+    """Check how much is copied from addresses, and say where."""
+    yield Finding("copies", *_state_of_copies())
+
+
+def _state_of_copies() -> tuple[str, str]:
+    folder = copies.root()
+    try:
+        found = copies.contents()
+    except OSError as error:
+        return NOTE, f"{folder} cannot be read: {error.strerror}"
+    if not found.copies and not found.other_bytes:
+        return OK, "none of what is at addresses"
+    said = f"{format_size(found.copied_bytes)} of what is at addresses are in {folder}"
+    if found.other_bytes:
+        return OK, (
+            f"{said}, and {format_size(found.other_bytes)} of outputs that are not sent yet: run "
+            "their commands again before you remove the folder"
+        )
+    most = f"{copies.MOST_BYTES >> 30} GiB"
+    return OK, f"{said}: rm -r {shlex.quote(str(folder))} removes them; beyond {most} the oldest go"
+
+
 def golden_frames() -> npt.NDArray[np.uint8]:
     """Return eight frames, uint8 (8, 128, 128, 3), no two alike: a disc that moves."""
     y, x = np.mgrid[:128, :128]
@@ -318,6 +344,7 @@ CHECKS: tuple[Callable[[CheckOptions], Iterator[Finding]], ...] = (
     check_code,
     check_weights,
     check_plugins,
+    check_copies,
     check_decoders,
     check_embedded_backbone,
 )

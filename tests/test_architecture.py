@@ -20,6 +20,7 @@ WITHOUT_SOURCE = {
     "backbones/test_parity.py": "every backbone against another implementation",
     "backbones/test_real_weights.py": "every backbone with its published weights",
     "data/cache/test_thumbnails.py": "thumbnails through everything that copies a cache",
+    "pipeline/test_addresses.py": "from videos in a bucket to a page, by the commands",
     "pipeline/runs/test_addresses.py": "runs and their caches at addresses, from the command down",
     "pipeline/extraction/test_addresses.py": "clips at addresses, from the server to the cache",
     "pipeline/extraction/test_duplicates.py": "clips of equal content in an extraction",

@@ -5,18 +5,47 @@ They are where `data.copies` are.
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data import copies
-from data.cache.errors import CacheError
+from data.cache.errors import INDEX, CacheError
 from data.cache.ledger import ledger_path
+from data.cache.parts import Part, is_own_name, read_index
+from data.cache.seal import USER_BLOCK, Seal
 from data.errors import InvalidValueError
-from data.files import Address, atomic_write, make_folder, temporary_path, version_of
+from data.files import (
+    ABANDONED_SECONDS,
+    Address,
+    atomic_write,
+    make_folder,
+    open_regular,
+    temporary_path,
+    version_of,
+    write_error,
+)
 from data.lock import Lock
-from data.remote import RemoteFile, fetch, look_up, look_up_if_there, put
+from data.remote import (
+    PIECE_BYTES,
+    FolderError,
+    MissingError,
+    RemoteFile,
+    fetch,
+    look_up,
+    look_up_all,
+    look_up_if_there,
+    put,
+    read,
+    read_range,
+    remove,
+)
+
+_MOST_BYTES = 1 << 26  # of an index
 
 
 def copy_of(path: Path) -> Path:
@@ -32,12 +61,12 @@ def staged(address: Address) -> Iterator[Path]:
 
     It begins as what is at the address. If the block ends with an error nothing is published, and
     the next one on this machine goes on with what is here; what is published may be removed here as
-    other copies are. The cache is sent in one piece, after
-    its ledger, and only where nobody else has written it meanwhile.
+    other copies are. The ledger is sent first, then the cache in one piece, or its parts and
+    the index last; and only where nobody else has written it meanwhile.
 
     Raises:
         BusyError: Another process of this machine writes it.
-        CacheError: Another machine has written it, or it is a folder of parts.
+        CacheError: Another machine has written it, or no cache is there.
         RemoteError: It cannot be had, or not be written.
         WriteError: The disk is full.
     """
@@ -49,53 +78,234 @@ def staged(address: Address) -> Iterator[Path]:
     lock = Lock(path.parent / "lock", address, keep_folder=True)
     try:
         copies.make_room(0)
-        there, published = look_up_if_there(address), _read(note)
+        there, published = look_up_cache(address), _read(note)
         is_ours = published.get("here") == _state(path)
         is_known = published.get("there") == _tag(there) and path.exists()
         if there is not None and not is_known:
             if path.exists() and not is_ours:
                 raise _conflict(address, path)
-            fetch_both(there, path)
+            fetch_cache(there, address, path, known=_tags_of_parts(published) if is_ours else {})
             _write(note, path, there)
         elif there is None and is_ours:  # it was removed there
-            for file in (path, ledger_path(path)):
-                file.unlink(missing_ok=True)
+            remove_cache(path)
+        before = {part.path: version_of(part.path) for part in parts_of_folder(path)}
         yield path
         if not path.exists() or (there and _read(note).get("here") == _state(path)):
             return
-        if path.is_dir():
-            raise CacheError(f"{path} is a folder of parts, which cannot be at {address}: copy it")
-        if _tag(look_up_if_there(address)) != _tag(there):
+        if _tag(look_up_cache(address)) != _tag(there):
             raise _conflict(address, path)
         if ledger_path(path).exists():
             put(ledger_path(path), Address(ledger_path(address)))
-        put(path, address)
-        _write(note, path, look_up(address))
+        if path.is_dir():
+            for part in parts_of_folder(path):
+                if before.get(part.path) != version_of(part.path):
+                    put(part.path, Address(address / part.path.name))
+            put(path / INDEX, Address(address / INDEX))
+            remove_older(address, there, path)
+        else:
+            put(path, address)
+        _write(note, path, look_up_cache(address))
     finally:
         if _read(note).get("here") == _state(path):
             copies.free(path.parent)
         lock.release()
 
 
-def fetch_both(remote: RemoteFile, path: Path) -> None:
-    """Fetch a cache and its ledger.
+@dataclass(frozen=True)
+class CacheThere:
+    """What a server says of a cache at an address.
+
+    Attributes:
+        file: The cache, or the index of a folder of parts.
+        parts: Those that the index names, by name; one may be missing.
+    """
+
+    file: RemoteFile
+    parts: Mapping[str, RemoteFile] = field(default_factory=dict)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of parts."""
+        return self.file.address.name == INDEX
+
+
+def look_up_cache(address: Address) -> CacheThere | None:
+    """Return what the server says of a cache, now.
+
+    None where nothing is, or only parts that no index names.
 
     Raises:
-        RemoteError: One of them cannot be had.
+        CacheError: A folder is there that is no cache.
+        RemoteError: The server cannot be asked.
+    """
+    try:
+        file = look_up_if_there(address)
+        return CacheThere(file) if file else None
+    except FolderError as error:
+        files = {file.address.name: file for file in _files_of(address)}
+        if INDEX not in files:
+            if all(map(is_own_name, files)):
+                return None
+            raise CacheError(f"{address} is no cache: it is a folder without {INDEX}") from error
+    names = set()
+    with suppress(ValueError, TypeError, KeyError):  # it is damaged, as who fetches it finds
+        names = {
+            str(part["name"])
+            for part in json.loads(read(files[INDEX].address, _MOST_BYTES))["parts"]
+        }
+    return CacheThere(files[INDEX], {name: files[name] for name in names & files.keys()})
+
+
+def fetch_cache(
+    there: CacheThere,
+    address: Address,
+    path: Path,
+    *,
+    known: Mapping[str, Any],
+    hollow: bool = False,
+) -> None:
+    """Fetch a cache that was looked up, and its ledger.
+
+    Args:
+        there: What `look_up_cache` has found.
+        address: Of the cache.
+        path: Where it goes.
+        known: The tags of parts that are here, as `tag_of` gives them; they are not fetched.
+        hollow: Leave out features and thumbnails of the parts of a folder (`fetch_hollow`).
+
+    Raises:
+        CacheError: The index of a folder is damaged.
+        RemoteError: Something of it cannot be had.
         WriteError: The disk is full.
     """
     make_folder(path.parent)
-    ledger = look_up_if_there(Address(ledger_path(remote.address)))
-    for file, target in ((ledger, ledger_path(path)), (remote, path)):
-        if file is not None:
-            fetch_whole(file, target)
+    if ledger := look_up_if_there(Address(ledger_path(address))):
+        fetch_whole(ledger, ledger_path(path))
+    if not there.is_folder:
+        if path.is_dir():
+            shutil.rmtree(path)
+        fetch_whole(there.file, path)
+        return
+    if path.is_file():
+        path.unlink()
+    make_folder(path)
+    fetch_whole(there.file, path / INDEX)
+    parts = parts_of_folder(path)
+    for one in set(path.glob("*.h5")) - {part.path for part in parts}:
+        one.unlink()
+
+    def fetch_part(part: Part) -> None:
+        name = part.path.name
+        remote = there.parts.get(name) or look_up(Address(address / name))
+        if not (known.get(name) == tag_of(remote) and part.is_there()):
+            (fetch_hollow if hollow else fetch_whole)(remote, part.path)
+
+    with ThreadPoolExecutor(copies.AT_ONCE) as threads:
+        list(threads.map(fetch_part, parts))
+
+
+def parts_of_folder(path: Path) -> set[Part]:
+    """Return the parts that a cache on this machine has by its index; none if it is no folder.
+
+    Raises:
+        CacheError: The index is damaged.
+    """
+    return set(read_index(path).parts) if path.is_dir() else set()
+
+
+def _files_of(folder: Address) -> list[RemoteFile]:
+    with suppress(MissingError):
+        return look_up_all(folder)
+    return []
+
+
+def remove_cache(path: Path) -> None:
+    """Remove a cache on this machine and its ledger, where they are there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    ledger_path(path).unlink(missing_ok=True)
+
+
+def remove_older(address: Address, older: CacheThere | None, path: Path) -> None:
+    """Remove what a folder at an address has replaced: a file of that name, or older parts.
+
+    Parts that no index named may be those that another process is about to publish: they are
+    removed where they are `ABANDONED_SECONDS` older than the index.
+
+    Args:
+        address: Of the folder.
+        older: What was there before.
+        path: The folder on this machine.
+    """
+    if older is not None and not older.is_folder:
+        remove(address)
+    kept = {INDEX, *(part.path.name for part in parts_of_folder(path))}
+    gone = set(older.parts) - kept if older else set()
+    files = {file.address.name: file for file in _files_of(address)}
+    now = files[INDEX].written if INDEX in files else None
+    for name in filter(is_own_name, files.keys() - kept):
+        written = files[name].written
+        if now and written and now - written > ABANDONED_SECONDS:
+            gone.add(name)
+    for name in gone:
+        remove(Address(address / name))
 
 
 def fetch_whole(remote: RemoteFile, path: Path) -> None:
-    """Fetch a file, whole or not at all. Raises as `fetch_both`."""
+    """Fetch a file, whole or not at all. Raises as `fetch_cache`."""
     temporary = temporary_path(path)
     fetch(remote, temporary)
     os.replace(temporary, path)
+
+
+def fetch_hollow(remote: RemoteFile, path: Path) -> None:
+    """Fetch a cache file with a hole in place of its features and thumbnails.
+
+    All else of it can be read and is checked as ever. A file without a seal of version 2 is fetched
+    whole. Raises as `fetch_cache`.
+    """
+    size = remote.size or 0
+    if not _write_hollow(lambda start, stop: read_range(remote, start, stop), size, path):
+        fetch_whole(remote, path)
+
+
+def make_hollow(path: Path) -> None:
+    """Have a hole in place of the features and thumbnails of a cache file on this machine.
+
+    Raises:
+        WriteError: The disk is full.
+    """
+    with open_regular(path) as file:
+        descriptor, size = file.fileno(), path.stat().st_size
+        _write_hollow(lambda start, stop: os.pread(descriptor, stop - start, start), size, path)
+
+
+def _write_hollow(read: Callable[[int, int], bytes], size: int, path: Path) -> bool:
+    """Write what a seal says is the rest of a file; return whether it has such a seal."""
+    block = read(0, min(USER_BLOCK, size))
+    seal = Seal.from_user_block(block)
+    if seal is None or seal.sha256 or seal.byte_count + USER_BLOCK != size:
+        return False
+    rest = seal.rest(size)
+    if any(not USER_BLOCK <= start <= stop <= size for start, stop in rest):
+        return False
+    temporary = temporary_path(path)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(block)
+            for start, stop in rest:
+                file.seek(start)
+                for first in range(start, stop, PIECE_BYTES):
+                    file.write(read(first, min(first + PIECE_BYTES, stop)))
+            file.truncate(size)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def _conflict(address: Address, path: Path) -> CacheError:
@@ -105,13 +315,30 @@ def _conflict(address: Address, path: Path) -> CacheError:
     )
 
 
-def _tag(remote: RemoteFile | None) -> list[Any] | None:
-    return None if remote is None else [remote.tag, remote.size]
+def tag_of(file: RemoteFile) -> list[Any]:
+    """Return what changes with the content of a file, ready for JSON."""
+    return [file.tag, file.size]
 
 
-def _state(path: Path) -> list[int] | None:
-    version = version_of(path)
-    return None if version is None else list(version)
+def _tag(there: CacheThere | None) -> list[Any] | None:
+    if there is None:
+        return None
+    parts = {name: tag_of(file) for name, file in there.parts.items()}
+    return [*tag_of(there.file), *([parts] if parts else [])]
+
+
+def _tags_of_parts(published: Mapping[str, Any]) -> dict[str, Any]:
+    match published.get("there"):
+        case [_, _, dict(parts)]:
+            return parts
+    return {}
+
+
+def _state(path: Path) -> list[Any] | None:
+    """Return what a write of a cache on this machine changes, ready for JSON."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    versions = [list(version) for file in files if (version := version_of(file))]
+    return (versions if path.is_dir() else versions[0]) if versions else None
 
 
 def _read(note: Path) -> dict[str, Any]:
@@ -120,5 +347,5 @@ def _read(note: Path) -> dict[str, Any]:
     return {}
 
 
-def _write(note: Path, path: Path, there: RemoteFile) -> None:
+def _write(note: Path, path: Path, there: CacheThere | None) -> None:
     atomic_write(note, json.dumps({"there": _tag(there), "here": _state(path)}))

@@ -52,7 +52,7 @@ from data.cache.ledger import (
     now,
     read_new_entries,
 )
-from data.cache.parts import finish_staging
+from data.cache.parts import PartFiles, finish_staging
 from data.cache.rows import CacheRow
 from data.cache.shard_store import NOTE, ShardStore, read_note
 from data.cache.shared_folder import shared_folder
@@ -194,6 +194,10 @@ class JoinedStore(ShardStore):
 
     def _folder(self) -> Path:
         return self._shared.path
+
+    @property
+    def _files_of_parts(self) -> PartFiles:
+        return self._shared
 
     def _acquire(self) -> None:
         pass  # nobody holds it alone
@@ -495,7 +499,7 @@ class JoinedStore(ShardStore):
         keys = set(self._keys.values()) & self._places.keys() - self._existing_rows.keys()
         names = {self._places[key] for key in keys}
         shards = [self._shard(name) for name in sorted(names)]
-        self._shared.fetch(shards)
+        self._shared.fetch_shards(shards)
         screen_all(shards)
         existed = self._existing is not None
         try:

@@ -229,6 +229,10 @@ class RecordedSources:
             _, size, changed = source.version
             self._known[absolute(path)] = size, changed, source.sha256
 
+    def has(self, path: Path) -> bool:
+        """Return whether there is a hash of a file, as it is or as it was."""
+        return absolute(path) in self._known
+
     def find(self, path: Path, version: Version | None = None) -> HashedFile | None:
         """Return the hash of a file that is as it was recorded; None if it is not.
 

@@ -12,8 +12,8 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from data.cache.hdf5_reader import (
 from data.cache.hdf5_writer import write_features
 from data.cache.joining import join, require_same_make
 from data.cache.rows import CacheRow, content_of_rows, write_rows
-from data.cache.seal import open_cache_file
+from data.cache.seal import Seal, open_cache_file
 from data.files import (
     UnsafeFileError,
     atomic_write,
@@ -86,6 +86,13 @@ class Part:
             "content_sha256": self.content_sha256,
         }
 
+    def is_there(self) -> bool:
+        """Return whether the file of the part has the seal that the index says."""
+        with suppress(CacheError), open_cache_file(self.path) as file:
+            seal = Seal.read(file)
+            return seal is not None and seal.rest_sha256 == self.rest_sha256
+        return False
+
     def read(self) -> tuple[CacheMetadata, Features]:
         """Read the part; its rows stay in the file.
 
@@ -98,6 +105,21 @@ class Part:
             if found != (self.clips, self.rest_sha256, self.content_sha256):
                 raise CacheError(f"{self.path} is not the part that {INDEX} names")
             return metadata, with_rows(self.path, file, metadata, mapped=True)
+
+
+class PartFiles:
+    """The files of which parts are made, and the parts themselves: here all are on this machine."""
+
+    @contextmanager
+    def having(self, paths: Collection[Path]) -> Iterator[None]:
+        """Have the features in files during a block."""
+        yield
+
+    def keep_part(self, path: Path) -> None:
+        """Do with a part that was written what becomes of it."""
+
+
+HERE = PartFiles()
 
 
 @dataclass(frozen=True)
@@ -241,21 +263,33 @@ def _older(folder: Path) -> dict[Path, Part]:
 
 
 def _publish(folder: Path, index: Index, older: Iterable[Path]) -> None:
-    """Write the index of a folder, and then remove parts that it does not name."""
-    text = {
+    """Write the index of a folder if it changes, and then remove parts that it does not name."""
+    stated = {
         "schema_version": SCHEMA_VERSION,
         "content_sha256": index.content_sha256,
         "parts": [part.to_json() for part in index.parts],
     }
-    atomic_write(folder / INDEX, json.dumps(text, indent=1))
-    own = [path for path in folder.glob("*.h5") if _OWN_NAME.fullmatch(path.name)]
+    text, path = json.dumps(stated, indent=1), folder / INDEX
+    if not path.is_file() or path.read_bytes() != text.encode():
+        atomic_write(path, text)
+    own = [path for path in folder.glob("*.h5") if is_own_name(path.name)]
     for path in {*older, *own} - {part.path for part in index.parts}:
         path.unlink(missing_ok=True)
 
 
 def is_larger_than_a_file(clips: Features) -> bool:
     """Return whether a cache has more features and thumbnails than a file should."""
-    return len(clips) * _row_bytes(clips) > PART_BYTES
+    return exceeds_a_file(len(clips) * _row_bytes(clips))
+
+
+def exceeds_a_file(size: int) -> bool:
+    """Return whether these are more bytes than a file should have."""
+    return size > PART_BYTES
+
+
+def is_own_name(name: str) -> bool:
+    """Return whether a part that is written here may have this name."""
+    return _OWN_NAME.fullmatch(name) is not None
 
 
 def _row_bytes(clips: Features) -> int:
@@ -264,7 +298,12 @@ def _row_bytes(clips: Features) -> int:
 
 
 def write_as_it_fits(
-    path: Path, clips: Features, rows: Sequence[CacheRow], *, staging: Path
+    path: Path,
+    clips: Features,
+    rows: Sequence[CacheRow],
+    *,
+    staging: Path,
+    files: PartFiles = HERE,
 ) -> None:
     """Write the cache `clips` of `stack_rows` as a file, or as a folder of parts.
 
@@ -276,6 +315,7 @@ def write_as_it_fits(
         clips: Everything but features and thumbnails.
         rows: Where these are.
         staging: Where a folder is made that is to take the place of a file, or of nothing.
+        files: Those in which the rows are, and the parts.
 
     Raises:
         WriteError: The disk is full or not writable; what was at `path` stays as it was.
@@ -283,15 +323,16 @@ def write_as_it_fits(
     """
     if path.is_dir():
         require_parts(path)
-        _write_part_rows(path, clips, rows)
+        _write_part_rows(path, clips, rows, files)
     elif is_larger_than_a_file(clips):
         _remove_folder(staging)
         make_folder(staging)
-        _write_part_rows(staging, clips, rows)
+        _write_part_rows(staging, clips, rows, files)
         remove_own_file(path)
         _move(staging, path)
     else:
-        write_rows(path, clips, rows)
+        with files.having({row.path for row in rows}):
+            write_rows(path, clips, rows)
 
 
 def finish_staging(staging: Path, path: Path) -> None:
@@ -319,7 +360,9 @@ def _remove_folder(folder: Path) -> None:
         raise write_error(folder, error) from error
 
 
-def _write_part_rows(folder: Path, clips: Features, rows: Sequence[CacheRow]) -> None:
+def _write_part_rows(
+    folder: Path, clips: Features, rows: Sequence[CacheRow], files: PartFiles
+) -> None:
     older, parts = _older(folder), []
     count = max(1, PART_BYTES // max(1, _row_bytes(clips)))
     none = blank_features((len(clips), 0, 0), clips.features.dtype)
@@ -341,7 +384,9 @@ def _write_part_rows(folder: Path, clips: Features, rows: Sequence[CacheRow]) ->
         if known and known.content_sha256 == content and in_place and own:
             parts.append(known)
         else:
-            seal = write_rows(path, part, own)
+            with files.having({row.path for row in own}):
+                seal = write_rows(path, part, own)
+                files.keep_part(path)
             parts.append(Part(path, len(own), seal.rest_sha256, content))
     _publish(folder, Index(parts, content_of_rows(clips, rows)), older)
 

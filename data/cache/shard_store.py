@@ -53,7 +53,7 @@ from data.cache.ledger import (
     ledger_entries,
     ledger_path,
 )
-from data.cache.parts import finish_staging, write_as_it_fits
+from data.cache.parts import HERE, PartFiles, finish_staging, write_as_it_fits
 from data.cache.rows import (
     CacheRow,
     cache_rows,
@@ -206,6 +206,10 @@ class ShardStore:
     def _version(self) -> object:
         """Return what a write of `target` changes."""
         return version_of(self.target / INDEX if self.target.is_dir() else self.target)
+
+    @property
+    def _files_of_parts(self) -> PartFiles:
+        return HERE
 
     @property
     def _staging(self) -> Path:
@@ -584,7 +588,9 @@ class ShardStore:
         """Write `target`, unless it is this already; return whether it was written."""
         if self._is_current(consolidated, rows):
             return False
-        write_as_it_fits(self.target, consolidated, rows, staging=self._staging)
+        write_as_it_fits(
+            self.target, consolidated, rows, staging=self._staging, files=self._files_of_parts
+        )
         return True
 
     @property

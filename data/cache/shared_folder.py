@@ -12,14 +12,26 @@ the store's clock; that of a host may differ by 15 minutes, as the store refuses
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from data.cache.addresses import fetch_both, fetch_whole
-from data.cache.errors import CacheError, joined_of
+from data.cache.addresses import (
+    CacheThere,
+    fetch_cache,
+    fetch_hollow,
+    fetch_whole,
+    look_up_cache,
+    make_hollow,
+    parts_of_folder,
+    remove_cache,
+    remove_older,
+    tag_of,
+)
+from data.cache.errors import INDEX, CacheError, joined_of
 from data.cache.ledger import ledger_path
+from data.cache.parts import PartFiles, exceeds_a_file
 from data.copies import folder_of
 from data.errors import InvalidValueError
 from data.files import (
@@ -47,6 +59,7 @@ from data.remote import (
 
 _STORES = ("s3", "gs")  # that can put a file where nothing is
 _FETCHES = 8  # at once
+KEPT_BYTES = 4 << 30  # of shards in a mirror whose features are there
 _LEDGER_BYTES = 1 << 20  # of one file, which is put whole after each batch, and fetched by all
 
 
@@ -73,7 +86,7 @@ def refuse_unshared(output: Path) -> None:
         )
 
 
-class SharedFolder:
+class SharedFolder(PartFiles):
     """A folder on a disk that all processes see.
 
     Attributes:
@@ -106,6 +119,9 @@ class SharedFolder:
 
     def fetch(self, paths: Sequence[Path]) -> None:
         """Have files to read; those that are gone are not there."""
+
+    def fetch_shards(self, paths: Sequence[Path]) -> None:
+        """Have what is in shards, of which the features may be left out where they are many."""
 
     def write_once(self, path: Path, content: str) -> bool:
         """Write a file where there is none, as `data.files.write_once`; have it to read if not."""
@@ -170,7 +186,9 @@ class RemoteFolder(SharedFolder):
         self._tags: dict[Path, str] = {}  # of what was fetched
         self._shards: set[Path] | None = None  # that there were when ledgers were first read
         self._is_updated = False
-        self._there: RemoteFile | None = None  # the cache that `target` is a copy of
+        self._hollow: set[Path] = set()  # files whose features are not here
+        self._kept = 0  # bytes of shards that this process has published and are whole here
+        self._there: CacheThere | None = None  # the cache that `target` is a copy of
         self._version: object = None  # of that copy
 
     def named(self, path: Path) -> Path:
@@ -213,9 +231,46 @@ class RemoteFolder(SharedFolder):
 
     def fetch(self, paths: Sequence[Path]) -> None:
         """Fetch files that are not here as they are there."""
+        self._fetch(self._look_up(paths))
+
+    def _look_up(self, paths: Sequence[Path]) -> dict[Path, RemoteFile]:
         with ThreadPoolExecutor(_FETCHES) as threads:
             found = threads.map(lambda path: look_up_if_there(self._address(path)), paths)
-            self._fetch({path: one for path, one in zip(paths, found, strict=True) if one})
+            return {path: one for path, one in zip(paths, found, strict=True) if one}
+
+    def fetch_shards(self, paths: Sequence[Path]) -> None:
+        """Fetch shards, without their features where they are more than a file should hold."""
+        found = self._look_up(paths)
+        size = sum(one.size or 0 for one in found.values())
+        if self.target.is_dir() or exceeds_a_file(size):
+            self._hollow |= found.keys() - self._own - self._tags.keys()
+        self._fetch(found)
+
+    @contextmanager
+    def having(self, paths: Collection[Path]) -> Iterator[None]:
+        """Have the features of shards and parts during a block; those are fetched that are not."""
+        hollow = sorted(self._hollow.intersection(paths))
+        with ThreadPoolExecutor(_FETCHES) as threads:
+            list(threads.map(self._fill, hollow))
+        yield
+        for path in hollow:
+            make_hollow(path)
+
+    def _fill(self, path: Path) -> None:
+        is_part = path.parent == self.target
+        with suppress(MissingError):  # what reads it says that it is damaged or gone
+            fetch_whole(
+                look_up(self._address_of_part(path) if is_part else self._address(path)), path
+            )
+
+    def keep_part(self, path: Path) -> None:
+        """Put a part, which no index names yet, and leave its features out here."""
+        put(path, self._address_of_part(path))
+        make_hollow(path)
+        self._hollow.add(self.target / path.name)
+
+    def _address_of_part(self, path: Path) -> Address:
+        return Address(self.output / path.name)
 
     def _fetch(self, files: dict[Path, RemoteFile]) -> None:
         with ThreadPoolExecutor(_FETCHES) as threads:
@@ -226,7 +281,10 @@ class RemoteFolder(SharedFolder):
             return
         make_folder(path.parent)
         try:
-            fetch_whole(there, path)
+            if path in self._hollow:
+                fetch_hollow(there, path)
+            else:
+                fetch_whole(there, path)
         except MissingError:  # its process has just removed it
             return
         if there.written is not None:
@@ -255,9 +313,16 @@ class RemoteFolder(SharedFolder):
             self._own.add(path)
 
     def publish(self, path: Path) -> None:
-        """Put a file."""
+        """Put a file; of shards the features stay here up to `KEPT_BYTES`."""
         put(path, self._address(path))
         self._own.add(path)
+        if path.suffix == ".h5":
+            size = path.stat().st_size
+            if self._kept + size > KEPT_BYTES:
+                make_hollow(path)
+                self._hollow.add(path)
+            else:
+                self._kept += size
 
     def renew(self, path: Path) -> None:
         """Put a claim again."""
@@ -284,40 +349,48 @@ class RemoteFolder(SharedFolder):
             super().remove(path)
 
     def fetch_target(self) -> None:
-        """Fetch the cache and its ledger, unless they are here as they are there."""
-        there = look_up_if_there(Address(self.output))
+        """Fetch the cache and its ledger, unless they are here as they are there.
+
+        Of a folder of parts the features are fetched when a part is written of them.
+        """
+        address = Address(self.output)
+        there = look_up_cache(address)
         if there is not None and there != self._there:
-            fetch_both(there, self.target)
+            parts = self._there.parts if self._there else {}
+            known = {name: tag_of(file) for name, file in parts.items()}
+            fetch_cache(there, address, self.target, known=known, hollow=True)
         elif there is None and self._there is not None:
-            for path in (self.target, ledger_path(self.target)):
-                path.unlink(missing_ok=True)
-        self._there, self._version = there, version_of(self.target)
+            remove_cache(self.target)
+        self._note_target(there)
+        self._hollow |= {part.path for part in parts_of_folder(self.target)}
+
+    def _note_target(self, there: CacheThere | None) -> None:
+        self._there, self._version = there, _version(self.target)
 
     def publish_target(self) -> None:
-        """Put the cache in one piece, where nobody else has written it meanwhile.
+        """Put the cache in one piece, or the index of its parts, where nobody has meanwhile.
 
         Raises:
-            CacheError: Somebody has, or it is a folder of parts.
+            CacheError: Somebody has.
         """
-        address, version = Address(self.output), version_of(self.target)
+        address, version = Address(self.output), _version(self.target)
         if version is None or version == self._version:
             return
-        if self.target.is_dir():
-            raise CacheError(
-                f"{address} would be a folder of parts, which cannot be at an address: copy "
-                f"{joined_of(address)} next to another output, and use `heliograph cache "
-                "consolidate` there"
-            )
-        if self._there is None:
-            is_free = put_new(self.target, address)
-        elif is_free := look_up_if_there(address) == self._there:
-            put(self.target, address)
+        older, is_folder = self._there, self.target.is_dir()
+        source = self.target / INDEX if is_folder else self.target
+        to = Address(address / INDEX) if is_folder else address
+        if older is None:
+            is_free = put_new(source, to)
+        elif is_free := look_up_cache(address) == older:
+            put(source, to)
         if not is_free:
             raise CacheError(
                 f"{address} was written by another process meanwhile: the same command goes on "
                 "with what both have done"
             )
-        self._there, self._version = look_up(address), version
+        if is_folder:
+            remove_older(address, older, self.target)
+        self._note_target(look_up_cache(address))
 
     def publish_ledger(self) -> None:
         """Put the ledger of the cache."""
@@ -326,3 +399,8 @@ class RemoteFolder(SharedFolder):
     def close(self) -> None:
         """Remove the mirror."""
         shutil.rmtree(self._mirror, ignore_errors=True)
+
+
+def _version(target: Path) -> object:
+    """Return what a write of a cache on this machine changes; None if there is none."""
+    return version_of(target / INDEX if target.is_dir() else target)

@@ -65,8 +65,10 @@ def info(path: Path, as_json: bool) -> None:
     --json prints all of it; the table shortens numbers.
     """
     from data import cache as store
+    from data.copies import address_of
 
     content = store.info(path)
+    content["path"] = address_of(path) or content["path"]
     if as_json:
         echo_json(content)
         return
@@ -95,9 +97,8 @@ def verify(
     mended where it can be shown what was there.
     """
     share_the_cores()
-    if not repair:
-        path = path_of(local(str(path)))
-    with written(path, exists=True) as here:
+    read = path if repair else path_of(local(str(path)))
+    with written(read, exists=True) as here:
         code = _verify(here, path, repair, clips, workers, **where)
     sys.exit(code)
 

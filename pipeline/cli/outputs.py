@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,11 @@ def written(path: Path, *, exists: bool = False) -> Iterator[Path]:
         yield path
         return
     from data.cache import staged
-    from data.remote import look_up
+    from data.remote import FolderError, look_up
 
     if exists:
-        look_up(path)
+        with suppress(FolderError):  # perhaps one of parts
+            look_up(path)
     with staged(path) as here:
         yield here
 

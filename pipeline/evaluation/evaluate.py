@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache import Features
+from data.copies import address_of
 from data.errors import HeliographError
 from pipeline.dataset import (
     Examples,
@@ -60,7 +61,7 @@ class EvaluationInputs:
         examples: Their features and the run's properties.
         permutations: The number of permutations of a null.
         against: Features of the same clips from other caches, by name.
-        on: Clips of other caches, by path, as training sees them and with all that they have.
+        on: Clips of other caches, by path or address, as training sees them and whole.
         outcome: A label to predict and the label that is the action, or None.
         controls: Whether to train the controls.
         videos: Where the videos are; none: where they were; None: they are not read.
@@ -205,7 +206,7 @@ def evaluate(
         against={
             name: _features_of_clips(path, sources.clips) for name, path in (against or {}).items()
         },
-        on={str(path): read_other_cache(run, path) for path in on},
+        on={address_of(path) or str(path): read_other_cache(run, path) for path in on},
         outcome=outcome,
         controls=controls,
         videos=videos,

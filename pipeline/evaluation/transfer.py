@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.cache import Features, JoinedRows, MappedRows
+from data.copies import address_of
 from data.differences import first_difference, value_text
 from data.errors import HeliographError
 from data.wording import counted
@@ -48,14 +49,14 @@ def read_other_cache(run: Run, path: Path) -> tuple[Examples, Features]:
     Raises:
         HeliographError: Its features were made in another way, or it lacks the labels.
     """
-    clips = load_finite_cache(path)
+    clips, name = load_finite_cache(path), address_of(path) or str(path)
     require_same_features(run.source, clips, path)
-    others = build_examples(clips, run.config.properties, str(path))
+    others = build_examples(clips, run.config.properties, name)
     values = others.labels[~np.isnan(others.labels).any(axis=1)]
     margins = run.config.tie_margins
     if len(values) < 2 or not beyond_margin(values.max(0), values.min(0), margins).all():
         raise HeliographError(
-            f"{path} has no clips that differ in each of {', '.join(run.config.properties)}"
+            f"{name} has no clips that differ in each of {', '.join(run.config.properties)}"
         )
     return others, clips
 

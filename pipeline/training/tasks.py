@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 
+from data import cache
+from data.copies import address_of, is_copy
 from data.errors import HeliographError
+from data.files import path_of
 from pipeline.cluster import Cluster, has_gpus, most_cores, portable
 from pipeline.training.train import train
 
@@ -61,7 +64,7 @@ def train_all(
         )
         waiting = {
             task.remote(
-                [_absolute(cache) for cache in one.caches],
+                [_place(word) for word in one.caches],
                 one.folder.absolute(),
                 one.settings | {"device": "auto" if gpus else "cpu"},
                 threads,
@@ -82,20 +85,27 @@ def train_all(
                 yield number, trained
 
 
-def _train(caches: Sequence[str], folder: Path, settings: dict[str, Any], threads: int) -> Trained:
-    """Train in a process of a node."""
+def _train(
+    caches: Sequence[tuple[str, str]], folder: Path, settings: dict[str, Any], threads: int
+) -> Trained:
+    """Train in a process of a node, which copies what is at addresses itself."""
     torch.set_num_threads(threads)
     lines: list[str] = []
     try:
-        train(caches, folder, log=lines.append, **settings)
+        here = [f"{name}{cache.copy_of(path_of(place))}" for name, place in caches]
+        train(here, folder, log=lines.append, **settings)
     except HeliographError as error:
         return Trained(lines, portable(error))
     return Trained(lines, None)
 
 
-def _absolute(cache: str) -> str:
-    """Return a cache, or NAME=PATH, with the path that it has on every node."""
-    name, equals, path = cache.rpartition("=")
-    if Path(cache).exists() or not equals:
-        return str(Path(cache).absolute())
-    return f"{name}={Path(path).absolute()}"
+def _place(word: str) -> tuple[str, str]:
+    """Return what is before the path of a cache, `NAME=` or nothing, and what it is to all nodes.
+
+    That is its absolute path; of a copy, which is on this machine alone, the address.
+    """
+    name, equals, text = word.rpartition("=")
+    if Path(word).exists() or not equals:
+        name, equals, text = "", "", word
+    path = Path(text)
+    return name + equals, address_of(path) if is_copy(path) else str(path.absolute())

@@ -29,7 +29,7 @@ from pipeline.game import ClipTable, build_game
 from pipeline.runs import SeedResult
 from pipeline.training.callbacks import Progress
 from pipeline.training.memory import require_training_memory
-from pipeline.training.optimizer import Optimiser, adam, backward, clip_each
+from pipeline.training.optimizer import adam, backward
 from pipeline.training.pretraining import pretrain
 from pipeline.training.ridge_encoders import RidgeScores, fit_scores, quantise, score_tensors
 from pipeline.training.selection import EVALUATE_EVERY, SeedTracker
@@ -122,7 +122,13 @@ class MultiSeedTrainer:
             for name, value in self.senders.items():
                 value.detach().copy_(at_host[name])
         self.sender_adam = adam(self.senders, lr=config.sender_lr, weight_decay=config.weight_decay)
-        self.receiver_adam = self._receiver_adam()
+        self.receiver_adam = adam(
+            self.receivers,
+            lr=config.receiver_lr,
+            weight_decay=config.weight_decay,
+            lead=2 if config.resets == STAGGERED else 1,
+        )
+        self.senders, self.receivers = self.sender_adam.stack, self.receiver_adam.stack
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
         self.trackers = [
             SeedTracker(
@@ -278,21 +284,13 @@ class MultiSeedTrainer:
         fresh = self.game.fresh_receivers(
             self.channel.message_size, self.factory, draws, self.device, self.dims
         )
+        turn = None
         if self.config.resets == STAGGERED:
             turn = ((epoch - 1) // self.config.reset_interval - 1) % self.config.receivers
-            for name, value in self.receivers.items():
-                value.detach()[:, turn] = fresh[name].detach()[:, turn]
-            self.receiver_adam.restart(turn)
-        else:
-            self.receivers = fresh
-            self.receiver_adam = self._receiver_adam()
-
-    def _receiver_adam(self) -> Optimiser:
-        config = self.config
-        lead = 2 if config.resets == STAGGERED else 1
-        return adam(
-            self.receivers, lr=config.receiver_lr, weight_decay=config.weight_decay, lead=lead
-        )
+        nets = slice(None) if turn is None else (slice(None), turn)
+        for name, value in self.receivers.items():
+            value.detach()[nets] = fresh[name].detach()[nets]
+        self.receiver_adam.restart(turn)
 
     # --- an epoch ---
 
@@ -305,31 +303,36 @@ class MultiSeedTrainer:
         ]
         batches, described = max(len(r.described) for r in epochs), epochs[0].described.shape[1]
         noise = self._noise(epoch, batches, described)
-        losses, active = [], []  # of each batch, (S,)
+        losses, goods, active = [], [], []  # of each batch, (S,)
         for rounds, draws in zip(game.batches(epochs, self.device), noise, strict=True):
-            logits = self._logits(self.windows.gather(rounds.described))  # (S, A, M, heads, vocab)
+            senders, receivers = self.sender_adam.parameters(), self.receiver_adam.parameters()
+            logits = self._logits(senders, rounds.described)  # (S, A, M, heads, vocab)
             sent = self.channel.send(logits, draws, tau, hard=epoch > config.soft_epochs)
             messages = sent.transpose(1, 2).flatten(2)  # (S, M, message_size)
-            predicted = game.predict(self.receivers, messages, rounds, self.receiver_windows)
+            predicted = game.predict(receivers, messages, rounds, self.receiver_windows)
             objective = loss = game.loss(predicted, rounds)
             penalty = self.channel.penalty(logits, game.played(rounds), game.sides)
             if penalty is not None:
                 objective = loss + penalty
             assert rounds.active is not None
             good = backward(objective, rounds.active)
-            clip_each(self.senders, 1, config.grad_clip)
-            clip_each(self.receivers, 2, config.grad_clip)
+            self.sender_adam.clip(1, config.grad_clip)
+            self.receiver_adam.clip(2, config.grad_clip)
             self.sender_adam.step(good)
             self.receiver_adam.step(good)
-            losses.append(torch.where(good, loss.detach(), math.nan))
+            losses.append(loss.detach())
+            goods.append(good)
             active.append(rounds.active)
-        told = torch.stack(losses)
+        told = torch.where(torch.stack(goods), torch.stack(losses), math.nan)
         self.skipped += (torch.stack(active) & told.isnan()).sum(dim=0)
         return _means(told.cpu().numpy())
 
-    def _logits(self, x: list[Tensor]) -> Tensor:
-        config = self.config
-        return sender_logits(self.senders, x, config.heads, self.windows.groups, config.logit_clamp)
+    def _logits(self, senders: Stack, clips: Tensor) -> Tensor:
+        """Return the logits (S, A, M, heads, vocab) of clips (S, M)."""
+        config, windows = self.config, self.windows
+        return sender_logits(
+            senders, windows.gather(clips), config.heads, windows.groups, config.logit_clamp
+        )
 
     def _noise(self, epoch: int, batches: int, clips: int) -> Tensor:
         """Return the channel's noise of this epoch, each seed's from a generator of its own.
@@ -403,7 +406,7 @@ class MultiSeedTrainer:
             piece = everyone[start : start + width]
             rows = torch.zeros(width, dtype=torch.int64, device=self.device)
             rows[: len(piece)] = piece
-            logits = self._logits(self.windows.gather(rows.expand(len(self.seeds), -1)))
+            logits = self._logits(self.senders, rows.expand(len(self.seeds), -1))
             sent = self.channel.final(logits)[:, :, : len(piece)]  # (S, A, n, ...)
             if not start:
                 messages = sent.new_empty((*sent.shape[:2], len(everyone), *sent.shape[3:]))

@@ -3,12 +3,13 @@
 import fcntl
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from data import copies
 from data.copies import address_of, copy_of
-from data.files import Address
+from data.files import Address, WriteError
 from data.remote import RemoteError
 from tests.helpers.buckets import Bucket, serve_bucket
 
@@ -103,3 +104,21 @@ class TestRoom:
             fcntl.flock(another, fcntl.LOCK_SH)
             fourth = copied(bucket, "4")
         assert [p.exists() for p in (first, second, third, fourth)] == [True, False, False, True]
+
+    def test_one_copy_may_be_larger_than_all(self, bucket):
+        large = copied(bucket, "large", b"x" * 5000)
+        let_go()
+        small = [copied(bucket, "1"), copied(bucket, "2")]
+        let_go()
+        assert all(path.exists() for path in (large, *small))
+        for age, path in ((3, large), (2, small[0]), (1, small[1])):
+            os.utime(path.with_name(".used"), (1e9 - age, 1e9 - age))
+        copied(bucket, "3")  # the large one is that which was not used for the longest time
+        assert [path.exists() for path in (large, *small)] == [False, True, True]
+
+    def test_a_disk_without_room(self, bucket, monkeypatch):
+        monkeypatch.setattr(copies.shutil, "disk_usage", lambda _: SimpleNamespace(free=999))
+        with pytest.raises(
+            WriteError, match=r"has 1,000 bytes, and 999 are free: .*XDG_CACHE_HOME"
+        ):
+            copied(bucket, "1")

@@ -67,6 +67,29 @@ def write(
     return ends, known
 
 
+def write_side_by_side(target: Path, clips: list[Clip]) -> list[str]:
+    """Do the clips in three stores that take turns; return the ids of those that were done."""
+    done: list[str] = []
+
+    def ignore(clip: Clip, reason: str | None) -> None:
+        pass
+
+    stores = [opened(target) for _ in range(3)]
+    offers = [store.offer(clips, ignore) for store in stores]
+    while offers:
+        for store, offer in list(zip(stores, offers, strict=False)):
+            if (clip := next(offer, None)) is None:
+                offers.remove(offer)
+                stores.remove(store)
+                if not store.finish(clips, ignore):
+                    store.consolidate(clips)
+                store.close()
+            else:
+                done.append(clip.id)
+                treat(store, clip)
+    return done
+
+
 def whole_of(target: Path, clips: list[Clip]) -> Features:
     """Return the cache that one process makes."""
     with ShardStore(target, **MADE_WITH) as store:

@@ -12,7 +12,7 @@ import torch
 
 import backbones
 from backbones import BackboneError, weights
-from data import video
+from data import copies, video
 from data.video.pyav import DecodeSession
 from pipeline import doctor
 from pipeline.doctor import BROKEN, NOTE, OK, CheckOptions, HostCheck
@@ -254,3 +254,44 @@ def test_the_command_fails_only_where_something_is_broken(
     result = run("doctor", "--offline")
     assert result.exit_code == code
     assert result.stdout.splitlines() == [f"{level:6}  one: as it is.", "ok      two: well."]
+
+
+class TestCopies:
+    """Those of what is at addresses, in a folder of the user's that grows unseen."""
+
+    @pytest.fixture(autouse=True)
+    def _home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def found(self) -> tuple[str, str]:
+        (finding,) = doctor.check_copies(CheckOptions())
+        return finding.level, finding.sentence
+
+    def add(self, name: str, size: int, *, is_copy: bool) -> None:
+        folder = copies.root() / "0a" / name
+        folder.mkdir(parents=True)
+        (folder.parent / "address").write_text("s3://bucket/a.h5")
+        (folder / "a.h5").write_bytes(bytes(size))
+        if is_copy:
+            (folder / ".used").touch()
+
+    def test_there_are_none(self) -> None:
+        assert self.found() == (OK, "none of what is at addresses")
+
+    def test_they_are_counted_and_can_be_removed(self) -> None:
+        for name in ("1", "2"):
+            self.add(name, 1_250_000, is_copy=True)
+        folder = copies.root()
+        assert self.found() == (
+            OK,
+            f"2.5 MB of what is at addresses are in {folder}: rm -r {folder} removes them; beyond "
+            "20 GiB the oldest go",
+        )
+
+    def test_what_is_not_sent_is_not_to_be_removed(self) -> None:
+        self.add("1", 1_250_000, is_copy=True)
+        self.add("staged", 700_000, is_copy=False)
+        level, sentence = self.found()
+        assert level == OK
+        assert "and 700.0 kB of outputs that are not sent yet: run their commands" in sentence
+        assert "rm -r" not in sentence

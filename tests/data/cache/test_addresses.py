@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from data import cache, copies
-from data.cache import CacheError, copy_of, ledger_path, staged
+from data.cache import CacheError, Features, copy_of, ledger_path, read_metadata, staged
+from data.cache.addresses import fetch_hollow
 from data.copies import address_of
 from data.errors import InvalidValueError
 from data.files import Address
 from data.lock import BusyError
-from data.remote import RemoteError
+from data.remote import RemoteError, look_up
 from tests.helpers.buckets import Bucket, serve_bucket
 from tests.helpers.caches import full
+from tests.helpers.features import make_features
 
 OUT = Address("s3:/clips/out.h5")
 
@@ -125,15 +127,15 @@ def test_what_another_machine_wrote_meanwhile_is_not_replaced(bucket):
 
 
 def test_what_is_published_makes_room_and_nothing_else_does(bucket, monkeypatch):
-    monkeypatch.setattr(copies, "MOST_BYTES", 0)
+    monkeypatch.setattr(copies, "MOST_BYTES", 2000)
     with staged(OUT) as path:
         write(path)
-        copies.make_room(0)
+        copies.make_room(1990)
         assert path.exists()
     with pytest.raises(KeyboardInterrupt), staged(Address("s3:/clips/b.h5")) as unfinished:
         interrupted(unfinished)
+    copies.make_room(1990)
     assert not path.exists()
-    copies.make_room(0)
     assert unfinished.exists()
     with staged(OUT) as path:
         assert path.read_bytes() == b"one"
@@ -154,6 +156,99 @@ def test_one_process_of_a_machine_writes(bucket):
 def test_where_nothing_can_be_written(address, error, sentence, bucket):
     with pytest.raises(error, match=sentence), staged(Address(address)) as path:
         write(path)
+
+
+class TestParts:
+    """A folder of parts, which takes the place of a file, and the other way round."""
+
+    def put_whole(self, path: Path, count: int, per_part: int | None) -> None:
+        cache.save(whole(count), path, clips_per_part=per_part)
+        ledger_path(path).write_text("ledger\n")
+
+    def test_it_is_published_index_last_and_goes_on_elsewhere(self, bucket, tmp_path, monkeypatch):
+        with staged(OUT) as path:
+            self.put_whole(path, 5, 2)
+        puts = [path.removeprefix("/clips/") for verb, path in bucket.requests if verb == "PUT"]
+        assert (puts[0], puts[-1], len(puts)) == (
+            "out.h5.ledger.jsonl",
+            "out.h5/index.json",
+            5,
+        )
+        bucket.requests.clear()
+        with staged(OUT) as path:
+            assert cache.load(path).content_sha256 == whole(5).content_sha256
+        assert not bucket.count("PUT")
+        fetched = [path for verb, path in bucket.requests if verb == "GET" and "out.h5/" in path]
+        assert fetched == ["/clips/out.h5/index.json"]  # the parts are here as they are there
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+        with staged(OUT) as path:
+            assert cache.load(path).content_sha256 == whole(5).content_sha256
+            self.put_whole(path, 6, 2)
+        files = [name for name in bucket.names() if name.startswith("out.h5/")]
+        assert len(files) == 4
+        copy = copy_of(OUT)
+        assert cache.load(copy).content_sha256 == whole(6).content_sha256
+        assert ledger_path(copy).read_text() == "ledger\n"
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+        with staged(OUT) as path:
+            assert cache.load(path).content_sha256 == whole(6).content_sha256
+
+    def test_a_folder_takes_the_place_of_a_file(self, bucket):
+        with staged(OUT) as path:
+            self.put_whole(path, 5, None)
+        with staged(OUT) as path:
+            path.unlink()
+            self.put_whole(path, 5, 2)
+        assert "out.h5" not in bucket.names()
+        assert cache.load(copy_of(OUT)).content_sha256 == whole(5).content_sha256
+
+    def test_what_another_machine_wrote_meanwhile_is_not_replaced(self, bucket):
+        with staged(OUT) as path:
+            self.put_whole(path, 5, 2)
+        kept = [name for name in bucket.names() if name.endswith(".h5")]
+
+        def by_two(path: Path) -> None:
+            self.put_whole(path, 6, 2)
+            bucket.put("out.h5/index.json", bucket.get("out.h5/index.json") + b" ")
+
+        with pytest.raises(CacheError, match="written by another process"), staged(OUT) as path:
+            by_two(path)
+        assert set(kept) <= set(bucket.names())
+
+    def test_other_folders_are_no_cache(self, bucket):
+        bucket.put("out.h5/a.mp4", b"film")
+        sentence = r"^s3://clips/out\.h5 is no cache: it is a folder without index\.json"
+        with pytest.raises(CacheError, match=sentence), staged(OUT):
+            pass
+        assert bucket.names() == ["out.h5/a.mp4"]
+
+    def test_parts_without_an_index_are_nothing(self, bucket):
+        name = f"out.h5/{'0' * 32}.h5"
+        bucket.put(name, b"half")
+        with staged(OUT) as path:
+            assert not path.exists()
+            self.put_whole(path, 5, 2)
+        assert name in bucket.names()  # another process may be about to publish it
+        assert cache.load(copy_of(OUT)).content_sha256 == whole(5).content_sha256
+
+    def test_a_copy_without_features(self, bucket, tmp_path):
+        here, there = full(tmp_path / "here.h5", 4), tmp_path / "there.h5"
+        bucket.put("a.h5", here.read_bytes())
+        fetch_hollow(look_up(Address("s3:/clips/a.h5")), there)
+        one, other = read_metadata(here), read_metadata(there)
+        assert one.clips.differences(other.clips) == []
+        assert one.content_sha256 == other.content_sha256
+        assert there.stat().st_size == here.stat().st_size
+        with pytest.raises(CacheError, match="damaged"):
+            cache.load(there)
+        bucket.put("b.h5", b"no cache")
+        fetch_hollow(look_up(Address("s3:/clips/b.h5")), there)
+        assert there.read_bytes() == b"no cache"
+
+
+def whole(count: int) -> Features:
+    """Return features of so many clips, the first of which are those of fewer."""
+    return make_features(objects=8, each=1).select(range(count))
 
 
 def test_a_copy_is_fetched_once(bucket, tmp_path):

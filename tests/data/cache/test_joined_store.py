@@ -24,7 +24,14 @@ from data.cache import joined_store as module
 from data.files import hash_file, process_name
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH
-from tests.helpers.joined_stores import made_clips, opened, treat, whole_of, write
+from tests.helpers.joined_stores import (
+    made_clips,
+    opened,
+    treat,
+    whole_of,
+    write,
+    write_side_by_side,
+)
 
 HERE = process_name().split("-")[0]
 DEAD = f"{HERE}-4194305-1-{'0' * 16}"  # no system has so high a number
@@ -56,20 +63,8 @@ def require_whole(target, whole):
 
 
 def test_writers_side_by_side_make_the_cache_of_one(tmp_path, listed, whole):
-    target, done, known = tmp_path / "j.h5", [], []
-    stores = [opened(target) for _ in range(3)]
-    offers = [store.offer(listed, lambda *words: known.append(words)) for store in stores]
-    while offers:
-        for store, offer in list(zip(stores, offers, strict=False)):
-            if (clip := next(offer, None)) is None:
-                offers.remove(offer)
-                stores.remove(store)
-                if not store.finish(listed, lambda *words: known.append(words)):
-                    store.consolidate(listed)
-                store.close()
-            else:
-                done.append(clip.id)
-                treat(store, clip)
+    target = tmp_path / "j.h5"
+    done = write_side_by_side(target, listed)
     assert sorted(done) == sorted(clip.id for clip in listed)
     require_whole(target, whole)
     assert {line["clip"] for line in read_ledger(target)} == set(done)

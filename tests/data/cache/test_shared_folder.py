@@ -2,18 +2,35 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from data.cache import CacheError, consolidate_joined, ledger_path, load, read_ledger, verify
+from data.cache import (
+    CacheError,
+    consolidate_joined,
+    ledger_path,
+    load,
+    parts,
+    read_ledger,
+    shared_folder,
+    verify,
+)
 from data.cache import joined_store as module
 from data.cache.shared_folder import RemoteFolder
 from data.files import Address, process_name
 from data.lock import BusyError
 from data.remote import RemoteError, fetch, look_up_all, look_up_if_there
 from tests.helpers.buckets import Bucket, serve_bucket, serve_google_bucket
-from tests.helpers.joined_stores import made_clips, opened, treat, whole_of, write
+from tests.helpers.joined_stores import (
+    made_clips,
+    opened,
+    treat,
+    whole_of,
+    write,
+    write_side_by_side,
+)
 
 OUT = Address("s3:/clips/j.h5")
 HERE = process_name().split("-")[0]
@@ -61,26 +78,8 @@ def require_whole(bucket, whole, tmp_path):
     assert {line["clip"] for line in read_ledger(path)} == {f"c{number}" for number in range(10)}
 
 
-def write_side_by_side(out, listed):
-    done, known = [], []
-    stores = [opened(out) for _ in range(3)]
-    offers = [store.offer(listed, lambda *words: known.append(words)) for store in stores]
-    while offers:
-        for store, offer in list(zip(stores, offers, strict=False)):
-            if (clip := next(offer, None)) is None:
-                offers.remove(offer)
-                stores.remove(store)
-                if not store.finish(listed, lambda *words: known.append(words)):
-                    store.consolidate(listed)
-                store.close()
-            else:
-                done.append(clip.id)
-                treat(store, clip)
-    assert sorted(done) == sorted(clip.id for clip in listed)
-
-
 def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path):
-    write_side_by_side(OUT, listed)
+    assert sorted(write_side_by_side(OUT, listed)) == sorted(clip.id for clip in listed)
     require_whole(bucket, whole, tmp_path)
 
 
@@ -254,13 +253,13 @@ def test_what_another_wrote_meanwhile_is_not_replaced(bucket, listed, whole, tmp
         store.finish(listed, lambda *_: None)
         part = tmp_path / "part.h5"
         whole_of(part, listed[:3])
-        fetch = store._shared.fetch
+        fetch = store._shared.fetch_shards
 
         def fetch_late(paths):  # after the cache was looked for
             bucket.put("j.h5", part.read_bytes())
             fetch(paths)
 
-        store._shared.fetch = fetch_late
+        store._shared.fetch_shards = fetch_late
         with pytest.raises(CacheError, match=r"^s3://clips/j.h5 was written by another process"):
             store.consolidate(listed)
     assert bucket.get("j.h5") == part.read_bytes()
@@ -292,3 +291,134 @@ def test_where_nothing_is(bucket):
     assert look_up_if_there(OUT) is None
     with pytest.raises(CacheError, match=r"there is no s3://clips/j\.h5\.joined$"):
         consolidate_joined(OUT)
+
+
+class TestParts:
+    """A cache that is too large for a file, for which three clips are too many."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        # A clip has 3 x 4 features of 4 bytes, and 3 thumbnails of 4.
+        monkeypatch.setattr(parts, "PART_BYTES", 2 * (48 + 12))
+        monkeypatch.setattr(shared_folder, "KEPT_BYTES", 0)
+
+    def require_parts(self, out, whole, place):
+        shutil.rmtree(place, ignore_errors=True)
+        files = look_up_all(out)
+        assert all(file.address.parent == out for file in files), "a folder, and nothing below"
+        place.mkdir()
+        for file in files:
+            fetch(file, place / file.address.name)
+        stated = json.loads((place / "index.json").read_text())["parts"]
+        assert sorted(os.listdir(place)) == sorted(["index.json", *(one["name"] for one in stated)])
+        assert [one["clips"] for one in stated] == [2, 2, 2, 2, 1]
+        assert whole.differences(load(place)) == []
+        assert whole.content_sha256 == load(place).content_sha256
+        assert verify(place) == []
+        left = [file.address for file in look_up_all(out.parent) if file.address.parent != out]
+        assert left == [ledger_path(out)]
+
+    def test_writers_side_by_side(self, bucket, listed, whole, tmp_path):
+        write_side_by_side(OUT, listed)
+        self.require_parts(OUT, whole, tmp_path / "fetched")
+        bucket.requests.clear()
+        _, known = write(OUT, listed)  # there is nothing to do
+        assert len(known) == 9
+        assert not [path for verb, path in bucket.requests if verb == "PUT" and "/j.h5/" in path]
+        self.require_parts(OUT, whole, tmp_path / "fetched")
+
+    def test_at_google(self, listed, whole, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+        with serve_google_bucket():
+            out = Address("gs:/clips/j.h5")
+            write(out, listed)
+            self.require_parts(out, whole, tmp_path / "fetched")
+            write(out, listed)
+            self.require_parts(out, whole, tmp_path / "fetched")
+
+    def test_the_disk_has_one_part_and_its_shards(
+        self, bucket, listed, whole, tmp_path, monkeypatch
+    ):
+        def blocks():
+            """Return how many files below the home have features in them."""
+            files = (tmp_path / "home").rglob("*.h5")
+            return sum(load_or_none(path) is not None for path in files)
+
+        seen = []
+        write_rows = parts.write_rows
+
+        def watched(path, *words):
+            before = blocks()
+            seal = write_rows(path, *words)
+            seen.append((before, blocks()))
+            return seal
+
+        monkeypatch.setattr(parts, "write_rows", watched)
+        with opened(OUT) as store:
+            for clip in listed:
+                treat(store, clip)
+                store.flush()
+            assert blocks() == 0
+        with opened(OUT) as store:
+            store.consolidate(listed)
+        assert seen == [(2, 3), (2, 3), (2, 3), (2, 3), (1, 2)]
+        self.require_parts(OUT, whole, tmp_path / "fetched")
+
+    def test_a_file_becomes_a_folder_that_grows(self, bucket, listed, whole, tmp_path):
+        write(OUT, listed[:2])
+        assert "j.h5" in bucket.names()
+        write(OUT, listed[:5])
+        assert "j.h5" not in bucket.names()
+        old = {name for name in bucket.names() if name.startswith("j.h5/")}
+        bucket.requests.clear()
+        write(OUT, listed)
+        gone = old - set(bucket.names())
+        assert len(gone) == 1  # the part that was not full, and not the two that were
+        for name in old - gone - {"j.h5/index.json"}:
+            assert not bucket.count("PUT", name)
+        self.require_parts(OUT, whole, tmp_path / "fetched")
+
+    def test_a_put_that_fails_leaves_the_old_cache(self, bucket, listed, whole, tmp_path):
+        write(OUT, listed[:5])
+        before = {name: bucket.get(name) for name in bucket.names() if name.startswith("j.h5/")}
+        with opened(OUT) as store:
+            for clip in listed[5:]:
+                treat(store, clip)
+            store.flush()
+            real = bucket._is_faulty
+            bucket._is_faulty = lambda method: (
+                "403 Forbidden"
+                if "/j.h5/" in bucket.requests[-1][1] and method == "PUT"
+                else real(method)
+            )
+            with pytest.raises(RemoteError, match="the server answers 403"):
+                store.consolidate(listed)
+            del bucket._is_faulty
+        assert {name: bucket.get(name) for name in before} == before
+        write(OUT, listed)
+        self.require_parts(OUT, whole, tmp_path / "fetched")
+
+    def test_what_another_process_has_written(self, bucket, listed):
+        write(OUT, listed[:5])
+        with opened(OUT) as store:
+            for clip in listed[5:]:
+                treat(store, clip)
+            store.flush()
+            publish = store._shared.publish_target
+            other = bucket.get("j.h5/index.json") + b" "
+
+            def publish_after_another():
+                bucket.put("j.h5/index.json", other)
+                publish()
+
+            store._shared.publish_target = publish_after_another
+            with pytest.raises(CacheError, match="was written by another process meanwhile"):
+                store.consolidate(listed)
+        assert bucket.get("j.h5/index.json") == other
+
+
+def load_or_none(path):
+    try:
+        return load(path)
+    except CacheError:
+        return None

@@ -16,7 +16,7 @@ import polars
 import pytest
 
 import backbones
-from data import cache
+from data import cache, listings, remote
 from data.clips import ClipError
 from data.errors import InvalidValueError
 from data.files import path_of, temporary_path
@@ -126,6 +126,24 @@ def test_parquet_tables_at_addresses(bucket):
     bucket.put("films/table.parquet", b"PAR1 damaged PAR1")
     with pytest.raises(ClipError, match=r"^s3://clips/films/table\.parquet is no sound Parquet"):
         list_clips(["s3://clips/films/table.parquet"])
+
+
+def test_a_second_run_of_a_table_asks_for_no_clip(bucket, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(listings, "LEAST_FILES", 6)
+    monkeypatch.setattr(remote, "_listed", {})
+    table, out = "s3://clips/films/table.csv", tmp_path / "a.h5"
+    assert extract(table, out, backbone=tiny(), **SETTINGS).done == 6
+    assert bucket.count("GET", ".mp4") == 6
+    assert not listings_of(bucket)  # a first run has nothing to compare
+    bucket.requests.clear()
+    assert extract(table, out, backbone=tiny(), **SETTINGS).kept == 6
+    assert not bucket.count("HEAD", ".mp4")
+    assert len(listings_of(bucket)) == 1
+
+
+def listings_of(bucket: Bucket) -> list[tuple[str, str]]:
+    """Return the requests for lists of the bucket."""
+    return [one for one in bucket.requests if one == ("GET", "/clips")]
 
 
 def test_what_cannot_be_had_costs_its_clip(bucket, tmp_path, tiny):
@@ -276,6 +294,24 @@ class TestOutputs:
         again = extract(clips, out, backbone=tiny(), join=True, **SETTINGS)
         assert (again.done, again.kept) == (0, 6)
         require_equal(bucket, "joined/a.h5", tmp_path)
+
+    def test_a_cache_that_is_too_large_for_a_file(self, bucket, clips, tmp_path, tiny, monkeypatch):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        whole = cache.load(tmp_path / "here.h5")
+        of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
+        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
+        for out, join in (("s3://clips/large/a.h5", False), ("s3://clips/large/b.h5", True)):
+            for count in (3, 6):  # the second goes on with the first
+                done = extract(clips[:count], out, backbone=tiny(), join=join, **SETTINGS).done
+                assert done == 3
+            names = [one for one in bucket.names() if one.startswith(out[11:])]
+            parts = [one for one in names if one.startswith(f"{out[11:]}/")]
+            assert set(names) - set(parts) == {f"{out[11:]}.ledger.jsonl"}
+            assert len(parts) == 4  # three parts and the index
+            found = cache.load(cache.copy_of(path_of(out)))
+            assert found.differences(whole) == []
+            assert extract(clips, out, backbone=tiny(), join=join, **SETTINGS).kept == 6
+            assert run("cache", "verify", out).exit_code == 0
 
     def test_consolidation(self, bucket, clips, tmp_path, tiny, monkeypatch):
         extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.training.tasks import _absolute
+from pipeline.training.tasks import _place
 from tests.helpers.command import run
 
 RECIPE = """
@@ -67,6 +67,6 @@ def test_ray_is_for_sweeps(cache_path, tmp_path):
 def test_paths_are_those_of_every_node(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a=b.h5").touch()
-    assert _absolute("c.h5") == f"{tmp_path}/c.h5"
-    assert _absolute("dino=c.h5") == f"dino={tmp_path}/c.h5"
-    assert _absolute("a=b.h5") == f"{tmp_path}/a=b.h5"
+    assert _place("c.h5") == ("", f"{tmp_path}/c.h5")
+    assert _place("dino=c.h5") == ("dino=", f"{tmp_path}/c.h5")
+    assert _place("a=b.h5") == ("", f"{tmp_path}/a=b.h5")
