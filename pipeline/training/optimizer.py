@@ -135,7 +135,9 @@ class MaskedAdam(Optimiser):
         self._zero = torch.zeros((), device=device)
 
     def parameters(self) -> Stack:
-        """Return the stack to compute with, whose gradients are stepped with."""
+        """Return the stack to compute with, whose gradients are stepped with; it has none yet."""
+        for block in self._blocks:
+            block.values.grad = None
         return {name: part for block in self._blocks for name, part in block.parts("values")}
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ class DiscreteChannel(Channel):
         """Fill `noise` with Exp(1) draws, from which the Gumbel noise is made."""
         noise.exponential_(generator=generator)
 
-    def send(self, logits: Tensor, noise: Tensor, tau: float, *, hard: bool) -> Tensor:
+    def send(self, logits: Tensor, noise: Tensor, tau: float | Tensor, *, hard: bool) -> Tensor:
         """Return a Gumbel-softmax of the logits, straight-through where `hard`."""
         return gumbel_softmax(logits, noise, tau, hard=hard)
 
@@ -74,7 +74,9 @@ class DiscreteChannel(Channel):
         )
 
 
-def gumbel_softmax(logits: Tensor, exponential: Tensor, tau: float, *, hard: bool) -> Tensor:
+def gumbel_softmax(
+    logits: Tensor, exponential: Tensor, tau: float | Tensor, *, hard: bool
+) -> Tensor:
     """Return `torch.nn.functional.gumbel_softmax` over the last axis, with its noise given.
 
     Args:
