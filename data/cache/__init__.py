@@ -15,7 +15,7 @@ from data.cache.io import describe_origin, info, load, save
 from data.cache.joined_store import JoinedStore, consolidate_joined
 from data.cache.labelling import LabelChanges, describe_changes, label
 from data.cache.ledger import ledger_path, read_ledger, source_details
-from data.cache.mapped import MappedRows
+from data.cache.mapped import JoinedRows, MappedRows
 from data.cache.merging import is_merge, merge
 from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
@@ -29,6 +29,7 @@ __all__ = [
     "CacheMetadata",
     "DamagedCacheError",
     "Features",
+    "JoinedRows",
     "JoinedStore",
     "LabelChanges",
     "MappedRows",

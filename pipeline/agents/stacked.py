@@ -11,8 +11,9 @@ several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,13 +41,16 @@ Groups = tuple[tuple[int, ...], ...]  # the agents of each group, by number
 class AgentWindows:
     """What each agent sees of every clip: its window, which the first convolution pads with zeros.
 
-    `features` is one tensor per agent, (S, N, width, D), a view of the features that were given, in
-    their precision; S is 1 where all seeds see the same. Agents of a group have the same width and
-    D. A batch of clips is made float32 when it is gathered.
+    Agents of a group have windows of the same width, of steps of as many dimensions D. Those next
+    to each other whose windows follow each other in one cache are a run, and gathered at once.
+
+    Attributes:
+        runs: Of each group its runs, (S, N, agents of the run, width, D) each: views of the
+            features that were given, in their precision; S is 1 where all seeds see the same.
+        groups: The agents of each group.
     """
 
-    features: tuple[Tensor, ...]
-    kernels: tuple[int, ...]  # of each agent
+    runs: tuple[tuple[Tensor, ...], ...]
     groups: Groups
 
     @classmethod
@@ -68,10 +72,18 @@ class AgentWindows:
             array.expand(-1, -1, repeated_steps(steps, number), -1)
             for number, array in enumerate(every)
         ]
-        dims = [array.shape[3] for array in every]
-        windows = [every[v.cache][:, :, v.window.start : v.window.stop] for v in views]
-        kernels = tuple(min(3, len(view.window)) for view in views)
-        return cls(tuple(windows), kernels, group_agents(views, dims))
+        groups = group_agents(views, [array.shape[3] for array in every])
+        runs = (_runs([views[agent] for agent in group]) for group in groups)
+        return cls(
+            tuple(
+                tuple(
+                    every[cache][:, :, steps.start : steps.stop].unflatten(2, (-1, width))
+                    for cache, steps, width in of_group
+                )
+                for of_group in runs
+            ),
+            groups,
+        )
 
     @classmethod
     def whole(cls, features: Sequence[Tensor]) -> AgentWindows:
@@ -80,33 +92,59 @@ class AgentWindows:
 
     def of_seed(self, seed: int) -> AgentWindows:
         """Return what agents see in one seed, S = 1."""
-        parts = tuple(part if len(part) == 1 else part[seed : seed + 1] for part in self.features)
-        return AgentWindows(parts, self.kernels, self.groups)
+        return self._changed(lambda run: run[seed : seed + 1])
 
     def repeated(self, times: int) -> AgentWindows:
         """Return the windows of all seeds several times over, S * times."""
-        parts = tuple(w if len(w) == 1 else w.repeat(times, 1, 1, 1) for w in self.features)
-        return AgentWindows(parts, self.kernels, self.groups)
+        return self._changed(lambda run: run.repeat(times, 1, 1, 1, 1))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> AgentWindows:
+        runs = tuple(
+            tuple(run if len(run) == 1 else change(run) for run in of_group)
+            for of_group in self.runs
+        )
+        return AgentWindows(runs, self.groups)
 
     def gather(self, clips: Tensor) -> list[Tensor]:
-        """Clips (S, rows) -> each group's inputs (S, A, rows, positions, kernel * D).
+        """Clips (S, rows) -> each group's inputs (S, A, rows, positions, kernel * D), float32.
 
         A run of `kernel` steps of a padded clip is contiguous in memory, so the unfolded view costs
         nothing before it is copied into the group's inputs.
         """
-        return [
-            torch.stack([self._unfolded(agent, clips) for agent in group], dim=1)
-            for group in self.groups
-        ]
+        inputs = [[_unfolded_clips(run, clips) for run in of_group] for of_group in self.runs]
+        return [parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in inputs]
 
-    def _unfolded(self, agent: int, clips: Tensor) -> Tensor:
-        features, kernel = self.features[agent], self.kernels[agent]
-        seed = torch.arange(len(clips) if len(features) > 1 else 1, device=clips.device)
-        chosen = features[seed.unsqueeze(1), clips].float()  # (S, rows, width, D)
-        padded = F.pad(chosen, (0, 0, kernel // 2, kernel // 2)).contiguous()
-        seeds, count, steps, dim = padded.shape
-        shape = (seeds, count, steps - kernel + 1, kernel * dim)
-        return padded.as_strided(shape, (count * steps * dim, steps * dim, dim, 1))
+
+def _runs(views: Sequence[AgentView]) -> list[tuple[int, range, int]]:
+    """Return the cache, steps and width of windows of agents that follow each other.
+
+    >>> _runs(agent_views([8], [0, 0]))
+    [(0, range(0, 8), 4)]
+    """
+    runs: list[tuple[int, range, int]] = []
+    for view in views:
+        width, start = len(view.window), view.window.start
+        if runs and runs[-1][0] == view.cache and runs[-1][1].stop == start:
+            start = runs.pop()[1].start
+        runs.append((view.cache, range(start, view.window.stop), width))
+    return runs
+
+
+def _unfolded_clips(run: Tensor, clips: Tensor) -> Tensor:
+    """Return clips (S, rows) as a run's agents see them: (S, A, rows, positions, kernel * D)."""
+    if len(run) == 1:
+        chosen = run[0, clips]  # (S, rows, A, width, D)
+    else:
+        seed = torch.arange(len(clips), device=clips.device)
+        chosen = run[seed.unsqueeze(1), clips]
+    kernel = min(3, run.shape[3])
+    padded = F.pad(chosen, (0, 0, kernel // 2, kernel // 2)).contiguous()
+    seeds, rows, agents, steps, dim = padded.shape
+    shape = (seeds, agents, rows, steps - kernel + 1, kernel * dim)
+    by_clip = agents * steps * dim
+    strides = (rows * by_clip, steps * dim, by_clip, dim, 1)
+    unfolded = padded.as_strided(shape, strides)
+    return unfolded.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
 
 
 def group_agents(views: Sequence[AgentView], dims: Sequence[int]) -> Groups:
@@ -301,11 +339,35 @@ def encode_shared(stack: Stack, x: Tensor) -> Tensor:
 
 def _after_first(stack: Stack, h: Tensor) -> Tensor:
     kernel = stack["conv2.weight"].shape[2] // stack["conv1.weight"].shape[3]
-    h = F.pad(h, (0, 0, kernel // 2, kernel // 2))  # (S, A, rows, positions, 256)
-    positions = h.shape[3] - kernel + 1
-    h = torch.cat([h[:, :, :, tap : tap + positions] for tap in range(kernel)], dim=-1)
+    h = _Taps.apply(h, kernel)  # (S, A, rows, positions, kernel * 256)
     h = F.relu(stacked_linear(stack, "conv2", h)).mean(dim=3)  # (S, A, rows, 128)
     return F.relu(stacked_linear(stack, "fc", h))
+
+
+class _Taps(torch.autograd.Function):
+    """Steps (..., steps, D), padded, as a convolution sees them: (..., positions, kernel * D)."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, kernel: int) -> Tensor:
+        """Lay the steps of each position end to end."""
+        ctx.kernel, ctx.steps = kernel, h.shape[-2]
+        padded = F.pad(h, (0, 0, kernel // 2, kernel // 2))
+        positions = padded.shape[-2] - kernel + 1
+        taps = [padded.narrow(-2, tap, positions) for tap in range(kernel)]
+        return torch.cat(taps, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Sum what comes back to each step, from the last tap to the first."""
+        middle, steps = ctx.kernel // 2, ctx.steps
+        taps = gradient.chunk(ctx.kernel, dim=-1)
+        if ctx.kernel == 2:  # each step is in two positions
+            return taps[1].narrow(-2, 0, steps) + taps[0].narrow(-2, 1, steps), None
+        total = taps[middle].clone()
+        if middle and steps > 1:
+            total.narrow(-2, 1, steps - 1).add_(taps[2].narrow(-2, 0, steps - 1))
+            total.narrow(-2, 0, steps - 1).add_(taps[0].narrow(-2, 1, steps - 1))
+        return total, None
 
 
 def sender_logits(
@@ -355,11 +417,18 @@ def unstack_receiver(stack: Stack, seed: int, number: int, receiver: Composition
     receiver.load_state_dict(state)
 
 
-def receiver_logits(stack: Stack, messages_a: Tensor, messages_b: Tensor) -> Tensor:
-    """Two (S, pairs, msg_dim) -> (S, R, pairs, properties); above 0: the first clip has more."""
+def receiver_logits(stack: Stack, pairs: Tensor) -> Tensor:
+    """Return what receivers answer about pairs; above 0: the first clip has more.
+
+    Args:
+        stack: Receivers with axes S, R.
+        pairs: Two messages end to end, (S, pairs, 2 * message_size).
+
+    Returns:
+        (S, R, pairs, properties).
+    """
     receivers = stack["shared0.weight"].shape[1]
-    x = torch.cat([messages_a, messages_b], dim=-1)
-    x = x.unsqueeze(1).expand(-1, receivers, -1, -1)  # every receiver reads the same
+    x = pairs.unsqueeze(1).expand(-1, receivers, -1, -1)  # every receiver reads the same
     h = F.relu(stacked_linear(stack, "shared0", x))
     h = F.relu(stacked_linear(stack, "shared2", h))
     return stacked_linear(stack, "heads", h)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.cache import Features
+from data.cache import Features, JoinedRows, MappedRows
 from data.copies import address_of
 from data.differences import first_difference, value_text
 from data.errors import HeliographError
@@ -161,7 +161,7 @@ def transfer(
     def baseline(
         own: Sequence[NDArray[np.generic]], other: Sequence[NDArray[np.generic]], predict: Predictor
     ) -> dict[str, Any]:
-        both = [np.concatenate([a, b[labelled]]) for a, b in zip(own, other, strict=True)]
+        both = [_joined(a, b[labelled]) for a, b in zip(own, other, strict=True)]
         predictions = predict(context, examples, both)
         return _score(context, others, [exceeds(values) for values in predictions], every)
 
@@ -191,6 +191,13 @@ def transfer(
         "missing_baselines": dict(missing),
         "ridge": baseline(examples.caches, others.caches, _predict_by_features),
     }
+
+
+def _joined(own: Any, other: NDArray[np.generic]) -> Any:
+    """Return rows (N, ...) and (n, ...) as one; many of a file stay there."""
+    if isinstance(own, MappedRows) and len(own) > ridge.MOST_CLIPS and own.dtype == other.dtype:
+        return JoinedRows([own, other])
+    return np.concatenate([own, other])
 
 
 @torch.inference_mode()

@@ -344,7 +344,8 @@ class Game(ABC):
         """
         losses = self.round_losses(predicted, rounds).sum(dim=2)  # (S, R, Q)
         counts = rounds.weight.sum(dim=1).clamp(min=1).unsqueeze(1)
-        return (losses / counts).sum(dim=2).mean(dim=1)
+        means = losses / counts
+        return (means.sum(dim=2) if means.shape[2] > 1 else means.squeeze(2)).mean(dim=1)
 
     def played(self, rounds: Rounds) -> Tensor:
         """Return where a described clip of each side has a question that counts: (S, B)."""

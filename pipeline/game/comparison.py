@@ -250,7 +250,7 @@ class ComparisonGame(Game):
         """Return logits (S, R, pairs, P) of messages (S, 2B, size); above 0: a has more."""
         first, second = messages.chunk(2, dim=1)
         pairings = rounds.answer.shape[1] // first.shape[1]
-        return receiver_logits(receivers, *paired(first, second, pairings))
+        return receiver_logits(receivers, paired(first, second, pairings))
 
     def round_losses(self, predicted: Tensor, rounds: Rounds) -> Tensor:
         """Return the binary cross-entropy of each answer: (S, R, pairs, P)."""
@@ -435,14 +435,59 @@ def distinct_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return ordered[is_first], number
 
 
-def paired(a: Tensor, b: Tensor, pairings: int) -> tuple[Tensor, Tensor]:
-    """Return the messages of the two sides of a batch, (S, B, ...) each, in all its pairings.
+def paired(a: Tensor, b: Tensor, pairings: int) -> Tensor:
+    """Return the messages of the two sides of a batch, (S, B, size) each, in all its pairings.
 
-    Both become (S, pairings * B, ...): each a next to its own b, then next to the next pair's b,
-    and so on. Senders send once, however often their messages are compared.
+    They are end to end, (S, pairings * B, 2 * size): each a next to its own b, then next to the
+    next pair's b, and so on. Senders send once, however often their messages are compared.
     """
-    turned = [b.roll(-shift, dims=1) for shift in range(pairings)]
-    return torch.cat([a] * pairings, dim=1), torch.cat(turned, dim=1)
+    return torch.cat([a, b], dim=-1) if pairings == 1 else _Pairings.apply(a, b, pairings)
+
+
+class _Pairings(torch.autograd.Function):
+    """The pairings of a batch, in few kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, pairings: int) -> Tensor:
+        """Put each a next to each of its b."""
+        ctx.pairings, rounds = pairings, a.shape[1]
+        again = torch.cat([b, b[:, : pairings - 1]], dim=1)
+        turned = again.unfold(1, rounds, 1).transpose(2, 3)  # (S, pairings, B, size)
+        sides = [a.unsqueeze(1).expand_as(turned), turned]
+        return torch.cat(sides, dim=-1).flatten(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Sum what comes back to each message; on a CPU in the order of a sum written out."""
+        first, second = gradient.unflatten(1, (ctx.pairings, -1)).chunk(2, dim=-1)
+        return *summed_back(first, second, in_order=gradient.device.type == "cpu"), None
+
+
+def summed_back(first: Tensor, second: Tensor, *, in_order: bool) -> tuple[Tensor, Tensor]:
+    """Sum over pairings what comes back to a and to its turned b.
+
+    Args:
+        first: (S, pairings, B, size).
+        second: The same of b, whose row i in pairing n is of b's row i + n, and so around.
+        in_order: Whether one after the other, those of b from the last, or in one kernel each.
+
+    Returns:
+        (S, B, size) each.
+    """
+    _, pairings, rounds, size = first.shape
+    twice = torch.cat([second, second], dim=2)  # (S, pairings, 2B, size)
+    strides = (pairings * 2 * rounds * size, (2 * rounds - 1) * size, size, 1)
+    back = twice.as_strided(first.shape, strides, rounds * size)  # a row further back each
+    if not in_order:
+        return first.sum(dim=1), back.sum(dim=1)
+    return _added(first.unbind(1)), _added(back.unbind(1)[::-1])
+
+
+def _added(parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 @torch.no_grad()
@@ -459,7 +504,7 @@ def compare_pairs(
     """
     first, second = (torch.from_numpy(side.copy()) for side in np.broadcast_arrays(a, b))
     answers = [
-        receiver_logits(receivers, vectors[one].unsqueeze(0), vectors[two].unsqueeze(0))[0] > 0
+        receiver_logits(receivers, torch.cat([vectors[one], vectors[two]], dim=-1)[None])[0] > 0
         for one, two in zip(
             first.flatten().to(vectors.device).split(PAIRS_AT_ONCE),
             second.flatten().to(vectors.device).split(PAIRS_AT_ONCE),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.adam import adam as functional_adam
 
@@ -19,7 +22,7 @@ class Optimiser:
     """One Adam per net: `lead` leading axes of a stack number the nets that step by themselves.
 
     A net that sits a batch out keeps its weights, its moments and its count of steps, as if the
-    batch had never been.
+    batch had never been. `stack` has the weights as they are.
     """
 
     def __init__(
@@ -32,16 +35,25 @@ class Optimiser:
         self.means = {name: torch.zeros_like(value.detach()) for name, value in stack.items()}
         self.squares = {name: torch.zeros_like(value.detach()) for name, value in stack.items()}
 
+    def parameters(self) -> Stack:
+        """Return the stack to compute with, whose gradients are stepped with."""
+        return self.stack
+
+    def clip(self, lead: int, largest: float) -> None:
+        """Scales gradients to at most this norm, as `clip_each`."""
+        clip_each(self.stack, lead, largest)
+
     def step(self, good: Tensor) -> None:
         """Steps the seeds where `good` (S,) holds with the stack's gradients, and clears them."""
         raise NotImplementedError
 
-    def restart(self, net: int) -> None:
-        """Forgets the moments and steps of one net of every seed (needs `lead` = 2)."""
-        self.steps[:, net] = 0
+    def restart(self, net: int | None = None) -> None:
+        """Forgets the moments and steps of one net of every seed (needs `lead` = 2), or of all."""
+        nets = slice(None) if net is None else (slice(None), net)
+        self.steps[nets] = 0
         for moments in (self.means, self.squares):
             for value in moments.values():
-                value[:, net] = 0
+                value[nets] = 0
 
     def state(self) -> dict[str, Any]:
         """All that `load` needs to go on to the bit: steps and moments."""
@@ -101,59 +113,120 @@ class SeedAdam(Optimiser):
 
 
 class MaskedAdam(Optimiser):
-    """Adam for a GPU: all tensors of a stack as one row for each net, and nobody waits.
+    """Adam for a GPU: nobody waits, and a step is a score of kernels, whatever the number of nets.
 
-    A net that does not step is masked out. So a step is a score of kernels, and one more for each
-    tensor, whose numbers are elsewhere.
+    The tensors of a stack become parts of one tensor (of a few, where agents are of several kinds),
+    whose gradient is whole as well. A net that sits out takes the first row of a table of
+    coefficients, with which a step changes nothing.
     """
 
     def __init__(
         self, stack: Stack, *, lr: float, weight_decay: float = 0.0, lead: int = 1
     ) -> None:
-        super().__init__(stack, lr=lr, weight_decay=weight_decay, lead=lead)
-        self._mean, self._square = (
-            self._rows([moments[name] for name in stack]) for moments in (self.means, self.squares)
-        )
-        self.means, self.squares = (
-            dict(zip(stack, self._parts(rows), strict=True)) for rows in (self._mean, self._square)
-        )
+        blocks: dict[torch.Size, dict[str, Tensor]] = {}
+        for name, value in stack.items():
+            blocks.setdefault(value.shape[:2], {})[name] = value.detach()
+        self._blocks = [_Block(tensors) for tensors in blocks.values()]
+        super().__init__(self._joined(stack, "values"), lr=lr, weight_decay=weight_decay, lead=lead)
+        device = self.steps.device
+        self.steps = self.steps.long()
+        self.means, self.squares = (self._joined(stack, name) for name in ("mean", "square"))
+        self._coefficients = torch.from_numpy(_coefficients(lr)).to(device)  # (steps, 4)
+        self._zero = torch.zeros((), device=device)
+
+    def parameters(self) -> Stack:
+        """Return the stack to compute with, whose gradients are stepped with; it has none yet."""
+        for block in self._blocks:
+            block.values.grad = None
+        return {name: part for block in self._blocks for name, part in block.parts("values")}
+
+    @torch.no_grad()
+    def clip(self, lead: int, largest: float) -> None:
+        """Scales gradients to at most this norm, as `clip_each`."""
+        gradients = [block.values.grad for block in self._blocks if block.values.grad is not None]
+        dims = list(range(lead, 3))
+        norms = [torch.linalg.vector_norm(gradient, dim=dims) for gradient in gradients]
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        bound = norm + 1e-6
+        if largest != 1:
+            bound = bound / largest
+        for gradient in gradients:
+            gradient.div_(_beside(bound.clamp(min=1.0)))
 
     @torch.no_grad()
     def step(self, good: Tensor) -> None:
         """Steps the seeds where `good` (S,) holds with the stack's gradients, and clears them."""
         good = good.view(-1, *[1] * (self.lead - 1)).expand_as(self.steps)
         self.steps += good
-        taken = self.steps.clamp(min=1)  # where none was, nothing is stepped either
-        step_size = self.lr / (1 - BETAS[0] ** taken).unsqueeze(-1)
-        correction = (1 - BETAS[1] ** taken).sqrt().unsqueeze(-1)
-        goes, values = good.unsqueeze(-1), list(self.stack.values())
-        gradient = self._rows(
-            [torch.zeros_like(value) if value.grad is None else value.grad for value in values]
-        )
-        gradient = torch.where(goes, gradient, 0.0)
-        if self.weight_decay:
-            decayed = [torch.zeros_like(value) if value.grad is None else value for value in values]
-            gradient = gradient.add(self._rows(decayed), alpha=self.weight_decay)
-        mean = self._mean.lerp(gradient, 1 - BETAS[0])
-        square = (self._square * BETAS[1]).addcmul(gradient, gradient, value=1 - BETAS[1])
-        change = mean / (square.sqrt() / correction + EPSILON)
-        change = torch.where(goes, change * step_size, 0.0)
-        self._mean.copy_(torch.where(goes, mean, self._mean))
-        self._square.copy_(torch.where(goes, square, self._square))
-        for value, part in zip(values, self._parts(change), strict=True):
-            if value.grad is not None:
-                value.sub_(part)
-                value.grad = None
+        row = (self.steps * good).clamp(max=len(self._coefficients) - 1)
+        weight, decay, root, rest = map(_beside, self._coefficients[row].unbind(-1))
+        goes = _beside(good)
+        for block in self._blocks:
+            gradient = block.values.grad
+            assert gradient is not None
+            if self.weight_decay:
+                gradient = gradient.add(block.values, alpha=self.weight_decay)
+            gradient = torch.where(goes, gradient, self._zero)
+            block.mean.lerp_(gradient, weight)
+            block.square.mul_(decay).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            divisor = torch.sqrt(block.square, out=gradient)
+            divisor = torch.addcmul(rest, divisor, root, out=divisor)
+            block.values.addcdiv_(block.mean, divisor, value=-1)
+            block.values.grad = None
 
-    def _rows(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Return tensors of the stack's shapes as one row for each net: (S, numbers)."""
-        return torch.cat([tensor.flatten(self.lead) for tensor in tensors], dim=-1)
+    def _joined(self, stack: Stack, of: str) -> Stack:
+        parts = dict(pair for block in self._blocks for pair in block.parts(of))
+        return {name: parts[name].detach() for name in stack}
 
-    def _parts(self, rows: Tensor) -> list[Tensor]:
-        """Return views of such rows in the stack's shapes."""
-        shapes = [value.shape[self.lead :] for value in self.stack.values()]
-        parts = rows.split([shape.numel() for shape in shapes], dim=-1)
-        return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+class _Block:
+    """Tensors (S, A, ...) of a stack, their moments and gradients, as parts of one row a net.
+
+    Attributes:
+        values: float32 (S, A, numbers), a leaf.
+        mean, square: The same of the moments.
+    """
+
+    def __init__(self, tensors: Stack) -> None:
+        # weights before biases, and rows that begin where a product reads four numbers at once
+        ordered = sorted(tensors, key=lambda name: -tensors[name].dim())
+        self._shapes = {name: tensors[name].shape[2:] for name in ordered}
+        self._sizes = [shape.numel() for shape in self._shapes.values()]
+        self._sizes += [-sum(self._sizes) % 4] if sum(self._sizes) % 4 else []
+        first = tensors[ordered[0]]
+        self.values = first.new_zeros((*first.shape[:2], sum(self._sizes)))
+        self.mean, self.square = torch.zeros_like(self.values), torch.zeros_like(self.values)
+        for name, part in self.parts("values"):
+            part.copy_(tensors[name])
+        self.values.requires_grad_()
+
+    def parts(self, of: str) -> Iterator[tuple[str, Tensor]]:
+        """Yield views of `values`, `mean` or `square` in the shapes of the stack."""
+        pieces = getattr(self, of).split(self._sizes, dim=-1)
+        for (name, shape), piece in zip(self._shapes.items(), pieces, strict=False):
+            yield name, piece.unflatten(-1, shape)
+
+
+def _beside(of_nets: Tensor) -> Tensor:
+    """Return numbers of nets, (S,) or (S, R), as they stand beside (S, R, numbers)."""
+    return of_nets.view(*of_nets.shape, *[1] * (3 - of_nets.dim()))
+
+
+@cache
+def _coefficients(lr: float) -> NDArray[np.float32]:
+    """Return what a step takes by the number of steps so far: (steps, 4).
+
+    The weight of the gradient in the mean, what stays of the square, and two numbers of which the
+    divisor of the mean is made: root of the square * the third + the fourth. Row 0 changes nothing;
+    after the last the numbers stay as they are.
+    """
+    taken = np.arange(1, 20_001)
+    corrections = [1 - beta**taken for beta in BETAS]
+    with np.errstate(divide="ignore"):
+        inverse = corrections[0] / np.float64(lr)  # of the size of a step; where it is 0, infinite
+    root = np.where(np.isinf(inverse), 0, inverse / np.sqrt(corrections[1]))
+    rows = np.broadcast_arrays(1 - BETAS[0], BETAS[1], root, EPSILON * inverse)
+    return np.vstack([[0, 1, 0, np.inf], np.stack(rows, axis=1)]).astype(np.float32)
 
 
 def clip_each(stack: Stack, lead: int, largest: float) -> None:
@@ -166,7 +239,7 @@ def clip_each(stack: Stack, lead: int, largest: float) -> None:
     squares = [gradient.flatten(lead).square().sum(dim=-1) for gradient in gradients]
     norm = torch.stack(squares).sum(dim=0).sqrt()
     scale = (largest / (norm + 1e-6)).clamp(max=1.0)
-    if scale.device.type != "cpu" or bool((scale < 1).any()):  # asking would make a GPU wait
+    if bool((scale < 1).any()):
         for gradient in gradients:
             gradient.mul_(scale.view(*scale.shape, *[1] * (gradient.dim() - lead)))
 
@@ -176,6 +249,6 @@ def backward(loss: Tensor, active: Tensor) -> Tensor:
 
     The gradients of the others are worthless: they must not be stepped with.
     """
-    good = active & loss.detach().isfinite()
-    torch.where(good, loss, torch.zeros_like(loss)).sum().backward()
+    good = active & (loss.detach().abs() < math.inf)
+    loss.backward(good.to(loss.dtype))
     return good

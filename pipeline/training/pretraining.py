@@ -55,17 +55,22 @@ def pretrain(
     }
     oracle |= {f"receivers.{name}": value for name, value in receivers.items()}
     optimiser = adam(oracle, lr=config.oracle_lr)
+    learning = _part(optimiser.stack, "0")
     generators = [np.random.RandomState(seed) for seed in seeds]
     best = np.full(len(seeds), -1.0)
-    kept = {name: value.detach().clone() for name, value in first.items()}
+    kept = {name: value.detach().clone() for name, value in learning.items()}
 
     def predict(rounds: Rounds[Tensor]) -> Tensor:
-        sides = zip(encoders, rounds.described.chunk(game.sides, dim=1), strict=True)
+        stack = optimiser.parameters()
+        sides = enumerate(rounds.described.chunk(game.sides, dim=1))
         encodings = [
-            encode(stack, windows[0].gather(clips), windows[0].groups).transpose(1, 2).flatten(2)
-            for stack, clips in sides
+            encode(_part(stack, str(side)), windows[0].gather(clips), windows[0].groups)
+            .transpose(1, 2)
+            .flatten(2)
+            for side, clips in sides
         ]  # of each side (S, B, A * hidden)
-        return game.oracle_predict(receivers, torch.cat(encodings, dim=1), rounds, windows[1])
+        reading = _part(stack, "receivers")
+        return game.oracle_predict(reading, torch.cat(encodings, dim=1), rounds, windows[1])
 
     for epoch in range(1, config.oracle_epochs + 1):
         epochs = [
@@ -79,13 +84,19 @@ def pretrain(
             accuracy = _training_accuracy(game, predict, train, tables, device)
             for seed in np.flatnonzero(accuracy > best).tolist():
                 best[seed] = accuracy[seed]
-                for name, value in first.items():
+                for name, value in learning.items():
                     kept[name][seed] = value.detach()[seed]
         if progress is not None:
             progress(epoch)
     with torch.no_grad():
-        for name, value in first.items():
-            value.copy_(kept[name])
+        for name, value in kept.items():
+            first[name].copy_(value)
+
+
+def _part(stack: Stack, name: str) -> Stack:
+    """Return what the names of a stack have before their first point, without it."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): v for key, v in stack.items() if key.startswith(prefix)}
 
 
 @torch.no_grad()

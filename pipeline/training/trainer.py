@@ -24,12 +24,14 @@ from pipeline.agents import (
     unstack_sender,
 )
 from pipeline.config import DISCRETE, RIDGE, STAGGERED, TrainConfig
-from pipeline.dataset import Examples, Split, as_tensor, project, training_axes
-from pipeline.game import ClipTable, build_game
+from pipeline.dataset import Examples
+from pipeline.game import ClipTable, Rounds, build_game
 from pipeline.runs import SeedResult
+from pipeline.training.axes import axes_of_seeds, projected
 from pipeline.training.callbacks import Progress
+from pipeline.training.graphs import StepGraph
 from pipeline.training.memory import require_training_memory
-from pipeline.training.optimizer import Optimiser, adam, backward, clip_each
+from pipeline.training.optimizer import adam, backward
 from pipeline.training.pretraining import pretrain
 from pipeline.training.ridge_encoders import RidgeScores, fit_scores, quantise, score_tensors
 from pipeline.training.selection import EVALUATE_EVERY, SeedTracker
@@ -92,10 +94,10 @@ class MultiSeedTrainer:
             else own
             for own, seed, split in zip(self.tables, self.seeds, self.splits, strict=True)
         ]
-        self.axes = _axes(examples, self.splits, config)
+        self.axes = axes_of_seeds(examples, self.splits, config)
         self.scores = self._ridge_scores(examples) if config.encoder == RIDGE else []
         features = [
-            _projected(cache, [axes[n] for axes in self.axes] if config.axes else []).to(device)
+            projected(cache, [axes[n] for axes in self.axes] if config.axes else []).to(device)
             for n, cache in enumerate(examples.caches)
         ]
         self.windows = (
@@ -122,7 +124,14 @@ class MultiSeedTrainer:
             for name, value in self.senders.items():
                 value.detach().copy_(at_host[name])
         self.sender_adam = adam(self.senders, lr=config.sender_lr, weight_decay=config.weight_decay)
-        self.receiver_adam = self._receiver_adam()
+        self.receiver_adam = adam(
+            self.receivers,
+            lr=config.receiver_lr,
+            weight_decay=config.weight_decay,
+            lead=2 if config.resets == STAGGERED else 1,
+        )
+        self.senders, self.receivers = self.sender_adam.stack, self.receiver_adam.stack
+        self.graph, self._tau = StepGraph(device), torch.zeros((), device=device)
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
         self.trackers = [
             SeedTracker(
@@ -278,21 +287,13 @@ class MultiSeedTrainer:
         fresh = self.game.fresh_receivers(
             self.channel.message_size, self.factory, draws, self.device, self.dims
         )
+        turn = None
         if self.config.resets == STAGGERED:
             turn = ((epoch - 1) // self.config.reset_interval - 1) % self.config.receivers
-            for name, value in self.receivers.items():
-                value.detach()[:, turn] = fresh[name].detach()[:, turn]
-            self.receiver_adam.restart(turn)
-        else:
-            self.receivers = fresh
-            self.receiver_adam = self._receiver_adam()
-
-    def _receiver_adam(self) -> Optimiser:
-        config = self.config
-        lead = 2 if config.resets == STAGGERED else 1
-        return adam(
-            self.receivers, lr=config.receiver_lr, weight_decay=config.weight_decay, lead=lead
-        )
+        nets = slice(None) if turn is None else (slice(None), turn)
+        for name, value in self.receivers.items():
+            value.detach()[nets] = fresh[name].detach()[nets]
+        self.receiver_adam.restart(turn)
 
     # --- an epoch ---
 
@@ -305,31 +306,64 @@ class MultiSeedTrainer:
         ]
         batches, described = max(len(r.described) for r in epochs), epochs[0].described.shape[1]
         noise = self._noise(epoch, batches, described)
-        losses, active = [], []  # of each batch, (S,)
+        here: float | Tensor = tau if self.device.type == "cpu" else self._tau.fill_(tau)
+        hard = epoch > config.soft_epochs
+        losses, goods, active = [], [], []  # of each batch, (S,)
         for rounds, draws in zip(game.batches(epochs, self.device), noise, strict=True):
-            logits = self._logits(self.windows.gather(rounds.described))  # (S, A, M, heads, vocab)
-            sent = self.channel.send(logits, draws, tau, hard=epoch > config.soft_epochs)
-            messages = sent.transpose(1, 2).flatten(2)  # (S, M, message_size)
-            predicted = game.predict(self.receivers, messages, rounds, self.receiver_windows)
-            objective = loss = game.loss(predicted, rounds)
-            penalty = self.channel.penalty(logits, game.played(rounds), game.sides)
-            if penalty is not None:
-                objective = loss + penalty
             assert rounds.active is not None
-            good = backward(objective, rounds.active)
-            clip_each(self.senders, 1, config.grad_clip)
-            clip_each(self.receivers, 2, config.grad_clip)
-            self.sender_adam.step(good)
-            self.receiver_adam.step(good)
-            losses.append(torch.where(good, loss.detach(), math.nan))
+            loss, good = self.graph(
+                partial(self._step, tau=here, hard=hard),
+                (*rounds.arrays, rounds.active, draws),
+                key=hard,
+            )
+            losses.append(loss)
+            goods.append(good)
             active.append(rounds.active)
-        told = torch.stack(losses)
+        told = torch.where(torch.stack(goods), torch.stack(losses), math.nan)
         self.skipped += (torch.stack(active) & told.isnan()).sum(dim=0)
         return _means(told.cpu().numpy())
 
-    def _logits(self, x: list[Tensor]) -> Tensor:
-        config = self.config
-        return sender_logits(self.senders, x, config.heads, self.windows.groups, config.logit_clamp)
+    def _step(
+        self,
+        described: Tensor,
+        shown: Tensor,
+        answer: Tensor,
+        weight: Tensor,
+        active: Tensor,
+        noise: Tensor,
+        *,
+        tau: float | Tensor,
+        hard: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Play a batch and step the networks; nothing in it depends on a number of the device.
+
+        Returns:
+            The loss of each seed, and whether it was stepped with, (S,) each.
+        """
+        config, game = self.config, self.game
+        rounds = Rounds(described, shown, answer, weight, active=active)
+        senders, receivers = self.sender_adam.parameters(), self.receiver_adam.parameters()
+        logits = self._logits(senders, described)  # (S, A, M, heads, vocab)
+        sent = self.channel.send(logits, noise, tau, hard=hard)
+        messages = sent.transpose(1, 2).flatten(2)  # (S, M, message_size)
+        predicted = game.predict(receivers, messages, rounds, self.receiver_windows)
+        objective = loss = game.loss(predicted, rounds)
+        penalty = self.channel.penalty(logits, game.played(rounds), game.sides)
+        if penalty is not None:
+            objective = loss + penalty
+        good = backward(objective, active)
+        self.sender_adam.clip(1, config.grad_clip)
+        self.receiver_adam.clip(2, config.grad_clip)
+        self.sender_adam.step(good)
+        self.receiver_adam.step(good)
+        return loss.detach(), good
+
+    def _logits(self, senders: Stack, clips: Tensor) -> Tensor:
+        """Return the logits (S, A, M, heads, vocab) of clips (S, M)."""
+        config, windows = self.config, self.windows
+        return sender_logits(
+            senders, windows.gather(clips), config.heads, windows.groups, config.logit_clamp
+        )
 
     def _noise(self, epoch: int, batches: int, clips: int) -> Tensor:
         """Return the channel's noise of this epoch, each seed's from a generator of its own.
@@ -403,7 +437,7 @@ class MultiSeedTrainer:
             piece = everyone[start : start + width]
             rows = torch.zeros(width, dtype=torch.int64, device=self.device)
             rows[: len(piece)] = piece
-            logits = self._logits(self.windows.gather(rows.expand(len(self.seeds), -1)))
+            logits = self._logits(self.senders, rows.expand(len(self.seeds), -1))
             sent = self.channel.final(logits)[:, :, : len(piece)]  # (S, A, n, ...)
             if not start:
                 messages = sent.new_empty((*sent.shape[:2], len(everyone), *sent.shape[3:]))
@@ -434,29 +468,6 @@ class MultiSeedTrainer:
         folded = self.game.build_receiver(size, self.factory)
         fold_axes(receiver, self.axes[n], folded)
         return folded.eval()
-
-
-def _axes(
-    examples: Examples, splits: Sequence[Split], config: TrainConfig
-) -> list[list[np.ndarray]]:
-    """For each split the axes (D, axes) of each cache's training features; none without axes."""
-    found: dict[bytes, list[np.ndarray]] = {}  # padding has the split of the last seed
-    for split in splits:
-        known = split.train.tobytes()
-        if known not in found:
-            found[known] = [
-                training_axes(features, config, split.train)
-                for features in examples.caches
-                if config.axes
-            ]
-    return [found[split.train.tobytes()] for split in splits]
-
-
-def _projected(features: np.ndarray, axes: Sequence[np.ndarray]) -> Tensor:
-    """Features (N, T, D) on each seed's axes: (S, N, T, axes), or (1, N, T, D) without."""
-    if axes:
-        return torch.from_numpy(project(features, axes))
-    return as_tensor(features).unsqueeze(0)
 
 
 def _means(told: np.ndarray) -> np.ndarray:

@@ -44,13 +44,13 @@ class Channel(ABC):
         assert not self.noise_size
 
     @abstractmethod
-    def send(self, logits: Tensor, noise: Tensor, tau: float, *, hard: bool) -> Tensor:
+    def send(self, logits: Tensor, noise: Tensor, tau: float | Tensor, *, hard: bool) -> Tensor:
         """Return what training sends, differentiable.
 
         Args:
             logits: Outputs of the heads, float32 (..., heads, vocab).
             noise: As `fill_noise` fills it, (..., heads, noise_size).
-            tau: Temperature of this epoch.
+            tau: Temperature of this epoch; on a GPU a tensor ().
             hard: Whether the soft epochs are over.
 
         Returns:

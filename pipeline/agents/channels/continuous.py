@@ -19,7 +19,7 @@ class ContinuousChannel(Channel):
     title = "real numbers (tanh)"
     symbols = False
 
-    def send(self, logits: Tensor, noise: Tensor, tau: float, *, hard: bool) -> Tensor:
+    def send(self, logits: Tensor, noise: Tensor, tau: float | Tensor, *, hard: bool) -> Tensor:
         """Return the tanh of the logits; noise and temperature play no part."""
         return torch.tanh(logits)
 

@@ -30,13 +30,13 @@ class DiscreteChannel(Channel):
         """Fill `noise` with Exp(1) draws, from which the Gumbel noise is made."""
         noise.exponential_(generator=generator)
 
-    def send(self, logits: Tensor, noise: Tensor, tau: float, *, hard: bool) -> Tensor:
+    def send(self, logits: Tensor, noise: Tensor, tau: float | Tensor, *, hard: bool) -> Tensor:
         """Return a Gumbel-softmax of the logits, straight-through where `hard`."""
         return gumbel_softmax(logits, noise, tau, hard=hard)
 
     def penalty(self, logits: Tensor, played: Tensor, sides: int) -> Tensor | None:
         """Return minus the entropy bonus of heads that hardly vary."""
-        return -entropy_bonus(logits, played, self.config, sides)
+        return entropy_penalty(logits, played, self.config, sides)
 
     def final(self, logits: Tensor) -> Tensor:
         """Return tokens int64 (..., heads)."""
@@ -74,7 +74,9 @@ class DiscreteChannel(Channel):
         )
 
 
-def gumbel_softmax(logits: Tensor, exponential: Tensor, tau: float, *, hard: bool) -> Tensor:
+def gumbel_softmax(
+    logits: Tensor, exponential: Tensor, tau: float | Tensor, *, hard: bool
+) -> Tensor:
     """Return `torch.nn.functional.gumbel_softmax` over the last axis, with its noise given.
 
     Args:
@@ -86,14 +88,15 @@ def gumbel_softmax(logits: Tensor, exponential: Tensor, tau: float, *, hard: boo
     soft = torch.softmax((logits - exponential.log()) / tau, dim=-1)
     if not hard:
         return soft
-    symbols = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
+    symbols = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
     return symbols - soft.detach() + soft  # straight-through
 
 
-def entropy_bonus(logits: Tensor, played: Tensor, config: TrainConfig, sides: int = 2) -> Tensor:
-    """Return the bonus of heads that hardly vary: their softmax entropy, averaged over clips.
+def entropy_penalty(logits: Tensor, played: Tensor, config: TrainConfig, sides: int = 2) -> Tensor:
+    """Return minus the bonus of heads that hardly vary: their entropy, averaged over clips.
 
-    Entropy of each sample, then the mean, as in the paper's code (not the entropy of the mean).
+    Entropy of each sample's softmax, then the mean, as in the paper's code (not the entropy of the
+    mean).
 
     Args:
         logits: (S, A, sides * rounds, heads, vocab), side after side.
@@ -102,12 +105,12 @@ def entropy_bonus(logits: Tensor, played: Tensor, config: TrainConfig, sides: in
         sides: Clips that a round describes; each side's mean is taken by itself.
 
     Returns:
-        (S,), to be subtracted from the loss.
+        (S,), to be added to the loss.
     """
     log_p = torch.log_softmax(logits, dim=-1)
-    entropy = -(log_p.exp().clamp(min=1e-8) * log_p).sum(dim=-1)  # (S, A, sides * rounds, heads)
-    entropy = entropy.unflatten(2, (sides, -1))  # (S, A, sides, rounds, heads)
+    minus = (log_p.exp().clamp(min=1e-8) * log_p).sum(dim=-1)  # -entropy (S, A, clips, heads)
+    minus = minus.unflatten(2, (sides, -1))  # (S, A, sides, rounds, heads)
     share = played / played.sum(dim=1, keepdim=True).clamp(min=1)
-    mean = (entropy * share[:, None, None, :, None]).sum(dim=3)  # (S, A, sides, heads)
-    low = mean < config.entropy_threshold * math.log(config.vocab)
+    mean = (minus * share[:, None, None, :, None]).sum(dim=3)  # (S, A, sides, heads)
+    low = mean > -config.entropy_threshold * math.log(config.vocab)
     return config.entropy_bonus * (mean * low).sum(dim=(1, 2, 3))

@@ -14,7 +14,7 @@ from pipeline.agents import (
     unstack_receiver,
     unstack_sender,
 )
-from pipeline.agents.stacked import stack_senders
+from pipeline.agents.stacked import _Taps, stack_senders
 
 CPU = torch.device("cpu")
 
@@ -71,7 +71,7 @@ def test_stacked_receivers_equal_their_modules(properties):
     ]
     stack = stack_receivers(modules, CPU)
     a, b = torch.rand(2, 9, 12), torch.rand(2, 9, 12)
-    logits = receiver_logits(stack, a, b)
+    logits = receiver_logits(stack, torch.cat([a, b], dim=-1))
     assert logits.shape == (2, 3, 9, len(properties))
     for seed in range(2):
         for number, module in enumerate(modules[seed]):
@@ -94,13 +94,27 @@ def test_gradients_of_one_seed_do_not_touch_another():
     assert stack["conv1.weight"].grad[0].abs().max() > 0
 
 
+@pytest.mark.parametrize(("kernel", "steps"), [(1, 3), (2, 2), (2, 1), (3, 5), (3, 1)])
+def test_what_comes_back_to_steps_is_that_of_padded_and_joined_ones(kernel, steps):
+    torch.manual_seed(0)
+    h = torch.randn(2, steps, 4, requires_grad=True)
+    padded = F.pad(h, (0, 0, kernel // 2, kernel // 2))
+    positions = padded.shape[1] - kernel + 1
+    expected = torch.cat([padded[:, tap : tap + positions] for tap in range(kernel)], dim=-1)
+    ours, weights = _Taps.apply(h, kernel), torch.randn(expected.shape)
+    assert torch.equal(ours, expected)
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), h)
+    assert torch.equal(torch.autograd.grad((ours * weights).sum(), h)[0], wanted)
+
+
 def padded_inputs(views, every, clips):
     """What `gather` returned when every clip was padded in float32 beforehand."""
     inputs = []
     for group in views.groups:
         agents = []
         for agent in group:
-            window, kernel = every[agent].float(), views.kernels[agent]
+            window = every[agent].float()
+            kernel = min(3, window.shape[2])
             padded = F.pad(window, (0, 0, kernel // 2, kernel // 2))
             seeds, count, steps, dim = padded.shape
             shape = (seeds, count, steps - kernel + 1, kernel * dim)
@@ -117,7 +131,7 @@ def test_clips_are_padded_as_they_are_gathered_without_a_copy_of_all(seeds, dtyp
     torch.manual_seed(0)
     features = [torch.randn(seeds, 20, *shape).to(dtype) for shape in ((8, 6), (1, 4), (2, 6))]
     views = AgentWindows.of(features, 4, (0, 1, 0, 2))
-    assert views.features[0].data_ptr() == features[0].data_ptr()
+    assert views.runs[0][0].data_ptr() == features[0].data_ptr()
     windows = [
         features[0][:, :, :4],
         features[1].expand(-1, -1, 8, -1),

@@ -58,6 +58,24 @@ def test_the_ridge_baseline_reads_other_clips_as_it_reads_test_clips(composition
         np.testing.assert_allclose(values[split.test], expected, atol=1e-9)
 
 
+def test_many_features_of_a_file_are_not_copied(compositional, monkeypatch):
+    for module in ("ridge", "window_ridge"):
+        monkeypatch.setattr(f"pipeline.dataset.{module}.MOST_CLIPS", 40)
+    ours, theirs = make_features(objects=25, each=2), make_features(objects=9, each=1, seed=3)
+    own, clips = build_examples(ours, ("mass", "volume")), np.arange(8)
+    mapped = cache.JoinedRows([ours.features[:20], ours.features[20:]])
+    joined = transfer._joined(mapped, theirs.features[clips])
+    assert isinstance(joined, cache.MappedRows)
+    found, expected = (
+        transfer._predict_by_features(compositional, own, [features])
+        for features in (joined, transfer._joined(ours.features, theirs.features[clips]))
+    )
+    for values, others in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, others, atol=1e-12)
+    other_type = transfer._joined(mapped, theirs.features[clips].astype(np.float16))
+    assert not isinstance(other_type, cache.MappedRows)
+
+
 def inputs_of(clips, frames, **more):
     """A run's cache whose clips have these thumbnails."""
     shown = replace(clips, thumbnails=frames, **more)

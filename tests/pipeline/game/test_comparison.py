@@ -34,6 +34,23 @@ def accuracies(answers, labels, margins):
     return played.accuracy(answers, table, clips), played.published_accuracy(answers, table, clips)
 
 
+@pytest.mark.parametrize("pairings", [1, 2, 5])
+def test_what_comes_back_to_messages_is_that_of_rolled_and_joined_ones(pairings):
+    torch.manual_seed(0)
+    a, b = (torch.randn(2, 5, 3, requires_grad=True) for _ in range(2))
+    turned = [b.roll(-shift, dims=1) for shift in range(pairings)]
+    expected = torch.cat([torch.cat([a] * pairings, dim=1), torch.cat(turned, dim=1)], dim=-1)
+    weights = torch.randn(2, 5 * pairings, 6)
+    wanted = torch.autograd.grad((expected * weights).sum(), (a, b))
+    both = comparison.paired(a, b, pairings)
+    assert torch.equal(both, expected)
+    for ours, own in zip(torch.autograd.grad((both * weights).sum(), (a, b)), wanted, strict=True):
+        assert torch.equal(ours, own)
+    halves = weights.unflatten(1, (pairings, 5)).chunk(2, dim=-1)
+    for ours, own in zip(comparison.summed_back(*halves, in_order=False), wanted, strict=True):
+        torch.testing.assert_close(ours, own)
+
+
 def test_pairs_never_pair_a_clip_with_itself():
     a, b = draw_pairs(np.random.RandomState(0), np.array([4, 9, 11]), 500)
     assert (a != b).all()

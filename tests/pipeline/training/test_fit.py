@@ -15,7 +15,7 @@ from pipeline.runs import SeedResult
 from pipeline.training import fit
 from pipeline.training import trainer as chunk
 from pipeline.training.fit import null_examples
-from pipeline.training.optimizer import MaskedAdam, SeedAdam, clip_each
+from pipeline.training.optimizer import MaskedAdam, SeedAdam
 
 SMALL = {"epochs": 12, "vocab": 4, "reset_interval": 5, "soft_epochs": 3, "refit": False}
 
@@ -54,7 +54,7 @@ def test_pairings_compare_what_is_said_with_every_other_pair():
     assert pairs.described.shape == (2, 8)
     assert pairs.answer.shape == (2, 12, 1)
     a, b = torch.from_numpy(pairs.described)[..., None].chunk(2, dim=1)
-    first, second = (side[..., 0].numpy() for side in paired(a, b, 3))
+    first, second = paired(a, b, 3).numpy().transpose(2, 0, 1)
     np.testing.assert_array_equal(pairs.answer[..., 0], first > second)
     np.testing.assert_array_equal(pairs.weight[..., 0], first != second)
     assert len(set(zip(first[0], second[0], strict=True))) > 4
@@ -208,43 +208,68 @@ def test_adam_steps_a_seed_as_torch_does_and_spares_those_that_sit_out(kind, lea
     alone = start[0].clone().requires_grad_()
     reference = torch.optim.Adam([alone], lr=0.1, weight_decay=0.01)
     for step in range(4):
-        stack["w"].square().sum().backward()
-        stack["w"].grad[1] = torch.nan
+        (
+            adam.parameters()["w"].square().sum(dim=(1, 2)) * torch.tensor([1, torch.nan])
+        ).sum().backward()
         adam.step(torch.tensor([step < 3, False]))
-        assert stack["w"].grad is None
         if step < 3:
             reference.zero_grad()
             alone.square().sum().backward()
             reference.step()
-    torch.testing.assert_close(stack["w"][0], alone)
-    assert torch.equal(stack["w"][1], start[1])
+    torch.testing.assert_close(adam.stack["w"][0], alone)
+    assert torch.equal(adam.stack["w"][1], start[1])
 
 
 @pytest.mark.parametrize("kind", [SeedAdam, MaskedAdam])
-def test_adam_begins_again_with_one_net_or_goes_on_from_a_state(kind):
-    def steps(adam, stack, count):
+def test_adam_begins_again_with_one_net_or_all_or_goes_on_from_a_state(kind):
+    def steps(adam, count):
         for _ in range(count):
-            stack["w"].square().sum().backward()
+            adam.parameters()["w"].square().sum().backward()
             adam.step(torch.tensor([True, True]))
+        return adam.stack["w"].detach().clone()
+
+    def started(weights):
+        return kind({"w": weights.clone().requires_grad_()}, lr=0.1, lead=2)
 
     torch.manual_seed(0)
-    start = torch.randn(2, 3, 4)
-    stack = {"w": start.clone().requires_grad_()}
-    adam = kind(stack, lr=0.1, lead=2)
-    steps(adam, stack, 3)
+    adam = started(torch.randn(2, 3, 4))
+    middle = steps(adam, 3)
     state = copy.deepcopy(adam.state())
-    middle = stack["w"].detach().clone()
     adam.restart(1)
-    steps(adam, stack, 2)
-    fresh = {"w": middle.clone().requires_grad_()}
-    steps(kind(fresh, lr=0.1, lead=2), fresh, 2)
-    assert torch.equal(stack["w"][:, 1], fresh["w"][:, 1])
-    assert not torch.allclose(stack["w"][:, 0], fresh["w"][:, 0])
-    gone_on = {"w": middle.clone().requires_grad_()}
-    other = kind(gone_on, lr=0.1, lead=2)
+    after = steps(adam, 2)
+    fresh = steps(started(middle), 2)
+    assert torch.equal(after[:, 1], fresh[:, 1])
+    assert not torch.allclose(after[:, 0], fresh[:, 0])
+    other = started(middle)
     other.load(state)
-    steps(other, gone_on, 2)
-    assert torch.equal(stack["w"][:, 0], gone_on["w"][:, 0])
+    gone_on = steps(other, 2)
+    assert torch.equal(after[:, 0], gone_on[:, 0])
+    assert not torch.allclose(after[:, 1], gone_on[:, 1])
+    other.restart()
+    assert torch.equal(steps(other, 2), steps(started(gone_on), 2))
+
+
+def test_the_masked_adam_takes_nets_of_several_kinds_and_a_rate_of_nothing():
+    torch.manual_seed(0)
+    shapes = {"0:w": (2, 3, 4, 5), "0:b": (2, 3, 5), "1:w": (2, 1, 7, 2), "1:b": (2, 1, 2)}
+    start = {name: torch.randn(shape) for name, shape in shapes.items()}
+    ends = []
+    for kind in (SeedAdam, MaskedAdam):
+        adam = kind({n: v.clone().requires_grad_() for n, v in start.items()}, lr=0.01)
+        for scale in (0.1, 100.0, 10.0):
+            sum(scale * value.square().sum() for value in adam.parameters().values()).backward()
+            adam.clip(1, 1.0)
+            adam.step(torch.tensor([True, scale != 100.0]))
+        ends.append(adam.stack)
+    assert list(ends[0]) == list(ends[1])
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value.detach())
+        assert not torch.equal(value, start[name])
+    still = MaskedAdam({"w": start["0:w"].clone().requires_grad_()}, lr=0.0)
+    still.parameters()["w"].square().sum().backward()
+    still.step(torch.tensor([True, True]))
+    assert torch.equal(still.stack["w"], start["0:w"])
+    assert still.means["w"].abs().min() > 0
 
 
 def test_the_masked_adam_of_a_gpu_trains_as_the_other_does(features, monkeypatch):
@@ -259,19 +284,20 @@ def test_the_masked_adam_of_a_gpu_trains_as_the_other_does(features, monkeypatch
 
 
 @pytest.mark.parametrize("size", [0.01, 100.0])
-def test_clipping_is_torchs_net_by_net(size):
+@pytest.mark.parametrize("kind", [SeedAdam, MaskedAdam])
+@pytest.mark.parametrize("lead", [1, 2])
+def test_clipping_is_torchs_net_by_net(size, kind, lead):
     torch.manual_seed(0)
-    stack = {name: torch.zeros(2, 3, *shape) for name, shape in (("w", (4, 5)), ("b", (5,)))}
-    for value in stack.values():
-        value.grad = torch.randn_like(value) * size
-    expected = {}
-    for net in np.ndindex(2, 3):
-        own = [torch.zeros_like(value[net]) for value in stack.values()]
-        for one, value in zip(own, stack.values(), strict=True):
-            one.grad = value.grad[net].clone()
+    shapes = {"w": (2, 3, 4, 5), "b": (2, 3, 5)}
+    adam = kind({name: torch.zeros(shape).requires_grad_() for name, shape in shapes.items()}, lr=1)
+    wanted = {name: torch.randn(shape) * size for name, shape in shapes.items()}
+    sum((adam.parameters()[name] * value).sum() for name, value in wanted.items()).backward()
+    adam.clip(lead, 1.0)
+    adam.step(torch.tensor([True, True]))
+    for net in np.ndindex(*(2, 3)[:lead]):
+        own = [torch.zeros_like(value[net]) for value in wanted.values()]
+        for one, value in zip(own, wanted.values(), strict=True):
+            one.grad = value[net].clone()
         torch.nn.utils.clip_grad_norm_(own, 1.0)
-        expected[net] = [one.grad for one in own]
-    clip_each(stack, 2, 1.0)
-    for net, gradients in expected.items():
-        for value, gradient in zip(stack.values(), gradients, strict=True):
-            torch.testing.assert_close(value.grad[net], gradient)
+        for one, mean in zip(own, adam.means.values(), strict=True):
+            torch.testing.assert_close(mean[net] / 0.1, one.grad)

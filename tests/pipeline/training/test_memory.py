@@ -38,7 +38,8 @@ def test_the_memory_of_a_training_is_that_of_its_windows_and_weights(settings) -
         part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
         for own in windows
         if isinstance(own, AgentWindows)
-        for part in own.features
+        for of_group in own.runs
+        for part in of_group
         if part.dtype == torch.float32  # not the features themselves
     }
     first = sum(
@@ -78,6 +79,6 @@ def test_agents_without_axes_read_the_features_where_they_are(tmp_path) -> None:
     config = build_config("published", ("mass",), split="objects")
     trainer = MultiSeedTrainer(examples, config, [0], width=1, device=CPU)
     (mapped,) = examples.caches
-    first, second = trainer.windows.features
-    assert first.data_ptr() == mapped.ctypes.data
-    assert second.data_ptr() == mapped.ctypes.data + 4 * 32 * mapped.itemsize
+    ((both,),) = trainer.windows.runs
+    assert both.shape == (1, 60, 2, 4, 32)
+    assert both.data_ptr() == mapped.ctypes.data

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.agents import build_channel
-from pipeline.agents.channels.discrete import entropy_bonus, gumbel_softmax
+from pipeline.agents.channels.discrete import entropy_penalty, gumbel_softmax
 from pipeline.config import build_config
 
 
@@ -40,7 +40,7 @@ def test_the_entropy_bonus_is_the_papers():
             if entropy / math.log(5) < 0.1:
                 expected += 0.03 * entropy
     assert expected > 0
-    torch.testing.assert_close(entropy_bonus(logits, keep, config)[0], expected)
+    torch.testing.assert_close(-entropy_penalty(logits, keep, config)[0], expected)
 
 
 def test_stored_messages_are_read_back_or_refused():
