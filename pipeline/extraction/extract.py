@@ -23,6 +23,7 @@ from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
 from data.errors import InvalidValueError
 from data.files import Address, path_of
+from data.listings import list_folders_of
 from data.manifests import list_clips
 from data.video import Limits, Sampling, decoder_record
 from data.windows import Windows
@@ -199,6 +200,8 @@ def extract(
         if actors is not None and isinstance(store, JoinedStore):
             actors.run(store, clips, journal)
         else:
+            if not (rehash or repair):
+                list_folders_of(clip.path for clip in clips if store.sources.has(clip.path))
             run_stages(
                 source,
                 journal,

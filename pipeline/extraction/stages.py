@@ -26,7 +26,6 @@ from data.cache import ShardStore, source_details
 from data.clips import Clip, window_of
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import Address, HashedFile, Version, version_of
-from data.listings import list_folders_of
 from data.remote import listed_version
 from data.video import (
     KILLED,
@@ -147,10 +146,6 @@ class ExtractionJournal:
         Its version is looked up, unless it is given, as that of a file at an address is.
         """
         return self._store.sources.find(path, version)
-
-    def is_hashed(self, path: Path) -> bool:
-        """Return whether a file was hashed before, as it is or as it was."""
-        return self._store.sources.has(path)
 
     def deaths(self, clip: Clip, source: HashedFile) -> int:
         """Return how often a process has died while it decoded a clip of this file."""
@@ -296,8 +291,6 @@ class JobSource:
 
     def jobs(self) -> Iterator[Job]:
         """Yield the jobs; a clip that is found to need none is recorded in the journal."""
-        if not self._rehash:
-            list_folders_of(clip.path for clip in self._clips if self._journal.is_hashed(clip.path))
         for clip in self._journal.offered(self._clips):
             if self._closed:
                 return

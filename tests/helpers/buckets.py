@@ -91,6 +91,9 @@ def serve_bucket() -> Iterator[Bucket]:
             bucket.requests.clear()
             yield bucket
         finally:
+            bucket.faults.clear()
+            for name in bucket.names():  # all servers of a process have the same objects
+                bucket.client.delete_object(Bucket=BUCKET, Key=name)
             server.shutdown()
             thread.join()
             remote._connected.cache_clear()

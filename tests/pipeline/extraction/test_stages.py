@@ -346,6 +346,22 @@ def test_what_is_slow_is_found(slow, clips, tmp_path, tiny, monkeypatch):
     assert summary.to_json()["bottleneck"] == slow
 
 
+def test_a_job_is_there_before_the_next_clip_is():
+    """Actors are handed their clips one by one."""
+    taken = []
+
+    class Coming:
+        def __iter__(self):
+            for clip in (Clip(id="0", path="0.mp4"), Clip(id="1", path="1.mp4")):
+                taken.append(clip.id)
+                yield clip
+
+    journal = SimpleNamespace(offered=iter, recorded_source=lambda *_: None)
+    jobs = JobSource(Coming(), journal, {"sampling": Sampling(frames=4)}, {}).jobs()
+    assert str(next(jobs).path) == "0.mp4"
+    assert taken == ["0"]
+
+
 def test_files_that_are_as_they_were_are_not_read_again_unless_one_insists(
     clips, tmp_path, tiny, monkeypatch
 ):
