@@ -205,6 +205,22 @@ def test_no_step_of_a_training_waits(preset: str, properties: int, monkeypatch) 
         assert work.waits <= WAITS_AN_EVALUATION
 
 
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_judging_a_referential_game_waits_as_often_for_any_number_of_seeds(seeds, monkeypatch):
+    config = build_config("published", ("mass",), game="referential", split="objects", epochs=1)
+    waits, judge = [], MultiSeedTrainer._evaluate
+
+    def counted(trainer: MultiSeedTrainer, *args: Any) -> None:
+        with gpu.counting() as work:
+            judge(trainer, *args)
+        waits.append(work.waits)
+
+    monkeypatch.setattr(MultiSeedTrainer, "_evaluate", counted)
+    with FakeGpu(differentiable=True) as gpu:
+        assert len(list(fit(made_examples(1, dim=64), config, range(seeds), device=CUDA))) == seeds
+    assert waits == [7]  # all messages; and of two parts what is read, who is asked, the scores
+
+
 # --- message and evaluation ---
 
 

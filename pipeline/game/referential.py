@@ -319,19 +319,40 @@ class ReferentialGame(Game):
 
     # --- the judge ---
 
-    @torch.no_grad()
     def answer(
         self, receivers: Stack, messages: Tensor, clips: Clips, windows: AgentWindows | None
     ) -> CandidateScores:
         """Let the receivers of one seed score every clip by the message of every clip."""
+        return self.answer_each(receivers, [messages], [clips], windows)[0]
+
+    @torch.no_grad()
+    def answer_each(
+        self,
+        receivers: Stack,
+        messages: Sequence[Tensor],
+        clips: Sequence[Clips],
+        windows: AgentWindows | None,
+    ) -> list[CandidateScores]:
+        """Let the receivers of many seeds score their clips: the device is waited for once."""
         assert windows is not None
-        rows = torch.from_numpy(clips).to(messages.device)
-        shown = [
-            embed_clips(receivers, block.unsqueeze(0), windows)[0] for block in rows.split(BLOCK)
+        device, sizes = receivers["clip.bias"].device, [len(own) for own in clips]
+        read = torch.cat(list(messages)).to(device).split(sizes)
+        rows = torch.from_numpy(np.concatenate(clips)).to(device).split(sizes)
+        scores = [
+            _scores(
+                {name: value.detach()[n : n + 1] for name, value in receivers.items()},
+                read[n],
+                rows[n],
+                windows.of_seed(n),
+            )
+            for n in range(len(clips))
         ]
-        meant = embed_messages(receivers, messages.unsqueeze(0))[0]  # (R, n, hidden)
-        scores = meant @ torch.cat(shown, dim=1).transpose(1, 2)
-        return CandidateScores((scores / meant.shape[-1] ** 0.5).cpu().numpy())
+        together = torch.cat([of_seed.flatten() for of_seed in scores]).cpu().numpy()
+        ends = np.cumsum([of_seed.numel() for of_seed in scores])[:-1]
+        return [
+            CandidateScores(part.reshape(of_seed.shape))
+            for part, of_seed in zip(np.split(together, ends), scores, strict=True)
+        ]
 
     def judge(
         self, answers: Answers, table: ClipTable, clips: Clips
@@ -388,6 +409,13 @@ class ReferentialGame(Game):
         targets = np.repeat(positions, SETS)
         drawn = self._candidates(np.random.RandomState(999), positions, targets, here)
         return drawn.reshape(len(clips), SETS, -1)
+
+
+def _scores(receivers: Stack, messages: Tensor, rows: Tensor, windows: AgentWindows) -> Tensor:
+    """Return how well each of n clips fits the message of each, in one seed: (R, n, n)."""
+    shown = [embed_clips(receivers, block.unsqueeze(0), windows)[0] for block in rows.split(BLOCK)]
+    meant = embed_messages(receivers, messages.unsqueeze(0))[0]  # (R, n, hidden)
+    return meant @ torch.cat(shown, dim=1).transpose(1, 2) / meant.shape[-1] ** 0.5
 
 
 def _leading_axes(
