@@ -132,6 +132,7 @@ def main() -> None:
         if value := getattr(given, name):
             options += [f"--{name.replace('_', '-')}", value]
     mark = str(os.getpid())
+    os.environ.pop("OMP_NUM_THREADS", None)  # which Ray would not give to its workers
     environment = os.environ | {"PYTHONPATH": str(ROOT), MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"}
     found: dict[tuple[int, str], list[Cost]] = defaultdict(list)
 

@@ -522,6 +522,7 @@ def kill_and_resume(folder: Path, times: int) -> None:
     The moments are spread over as long as a whole extraction takes here and now.
     """
     assert "torch" not in sys.modules
+    batches.BATCH_CLIPS = 2  # of this process: so there are moments between two shards
     began = time.monotonic()
     full(folder / "whole.h5", KILLED_CLIPS)
     takes = time.monotonic() - began
