@@ -17,6 +17,7 @@ from data.cache.labelling import LabelChanges, describe_changes, label
 from data.cache.ledger import ledger_path, read_ledger, source_details
 from data.cache.mapped import JoinedRows, MappedRows
 from data.cache.merging import is_merge, merge
+from data.cache.parts import exists
 from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
 from data.cache.shard_store import ShardStore, sweep_shards
@@ -40,6 +41,7 @@ __all__ = [
     "copy_of",
     "describe_changes",
     "describe_origin",
+    "exists",
     "how_to_replace",
     "info",
     "is_merge",

@@ -143,6 +143,11 @@ def require_parts(folder: Path) -> None:
     raise CacheError(f"{folder} is no cache: {what}")
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is a cache at `path`, a file or a folder of parts, sound or not."""
+    return path.is_file() or (path / INDEX).is_file()
+
+
 def read_index(folder: Path) -> Index:
     """Read the index of a folder of parts.
 

@@ -524,7 +524,7 @@ def _find_cache(run: Run, source: CacheSource) -> Path:
             ) from error
     places = (source.path, run.folder.parent / source.path.name, run.folder / source.path.name)
     for path in places:
-        if path.is_file():
+        if cache.exists(path):
             return path
     raise HeliographError(
         f"the cache that {run.folder} was trained on is gone: {source.path}; put it next to the "

@@ -75,6 +75,19 @@ def test_evaluate_refuses_a_cache_that_has_changed(cache_path, tmp_path, feature
         evaluate(run.folder)
 
 
+def test_the_cache_of_a_run_may_be_a_folder_of_parts(tmp_path, features):
+    folder = tmp_path / "parts.h5"
+    cache.save(features, folder, clips_per_part=20)
+    assert folder.is_dir()
+    run = train(folder, tmp_path / "run", properties=["mass"], **SMALL)
+    evaluate(run.folder)
+    folder.rename(tmp_path / "elsewhere.h5")
+    with pytest.raises(HeliographError, match="is gone"):
+        evaluate(run.folder)
+    (tmp_path / "elsewhere.h5").rename(run.folder / "parts.h5")
+    evaluate(run.folder)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, features: Features) -> Run:
     folder = tmp_path_factory.mktemp("damage")
