@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.agents import (
     AgentFactory,
     AgentWindows,
+    Noise,
     RidgeEncoder,
     Sender,
     Stack,
@@ -131,6 +132,9 @@ class MultiSeedTrainer:
             lead=2 if config.resets == STAGGERED else 1,
         )
         self.senders, self.receivers = self.sender_adam.stack, self.receiver_adam.stack
+        described = self.game.sides * config.batch
+        heads = (config.agents, described, config.heads, self.channel.noise_size)
+        self.noise = Noise(self.seeds, "channel", heads, device)
         self.graph, self._tau = StepGraph(device), torch.zeros((), device=device)
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
         self.trackers = [
@@ -304,8 +308,8 @@ class MultiSeedTrainer:
             game.epoch(split.generator, split.train, table)
             for split, table in zip(self.splits, self.training_tables, strict=True)
         ]
-        batches, described = max(len(r.described) for r in epochs), epochs[0].described.shape[1]
-        noise = self._noise(epoch, batches, described)
+        batches = max(len(rounds.described) for rounds in epochs)
+        noise = self.noise.steps(range(epoch, epoch + 1), batches)
         here: float | Tensor = tau if self.device.type == "cpu" else self._tau.fill_(tau)
         hard = epoch > config.soft_epochs
         losses, goods, active = [], [], []  # of each batch, (S,)
@@ -364,20 +368,6 @@ class MultiSeedTrainer:
         return sender_logits(
             senders, windows.gather(clips), config.heads, windows.groups, config.logit_clamp
         )
-
-    def _noise(self, epoch: int, batches: int, clips: int) -> Tensor:
-        """Return the channel's noise of this epoch, each seed's from a generator of its own.
-
-        Its shape is (batches, S, A, clips, heads, noise_size).
-        """
-        config = self.config
-        shape = (config.agents, clips, config.heads, self.channel.noise_size)
-        noise = torch.empty(batches, len(self.seeds), *shape)
-        for n, seed in enumerate(self.seeds):
-            generator = torch.Generator().manual_seed(derived_seed(seed, -epoch))
-            for batch in noise:  # so that a seed's draws do not depend on the batches of others
-                self.channel.fill_noise(batch[n], generator)
-        return noise.to(self.device)
 
     # --- evaluation ---
 
