@@ -152,19 +152,25 @@ class ReferentialGame(Game):
 
     # --- what is played ---
 
-    def epoch(
+    def epochs(
         self,
         generator: np.random.RandomState,
         clips: Clips,
         table: ClipTable,
+        count: int,
         *,
         oracle: bool = False,
     ) -> Rounds:
-        """Draw one epoch of rounds: `max(1, len(clips) // batch)` batches."""
-        count = self.config.batch
-        batches = max(1, len(clips) // count)
-        drawn = [self.draw(generator, clips, count, table).arrays for _ in range(batches)]
-        return Rounds(*map(np.stack, zip(*drawn, strict=True)))
+        """Draw epochs of rounds: `max(1, len(clips) // batch)` batches in each."""
+        batch = self.config.batch
+        lead = (count, max(1, len(clips) // batch))
+        drawn = [self.draw(generator, clips, batch, table) for _ in np.ndindex(lead)]
+        return Rounds(
+            *(
+                np.stack(arrays).reshape(*lead, *arrays[0].shape)
+                for arrays in zip(*(rounds.arrays for rounds in drawn), strict=True)
+            )
+        )
 
     def draw(
         self, generator: np.random.RandomState, clips: Clips, count: int, table: ClipTable

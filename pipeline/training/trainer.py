@@ -171,12 +171,13 @@ class MultiSeedTrainer:
 
         if not self.epoch:
             self._pretrain_encoders(lambda epoch: report(epoch, math.nan, math.nan))
+        steps = self._steps(self.epoch)
         for epoch in range(self.epoch + 1, config.epochs + 1):
             if epoch > 1 and (epoch - 1) % config.reset_interval == 0:
                 self._reset_receivers(epoch)
             done = (epoch - 1) / max(1, config.epochs - 1)
             tau = config.tau_start + (config.tau_end - config.tau_start) * done
-            losses = self._epoch(epoch, tau)
+            losses = self._epoch(epoch, tau, steps)
             self.epoch = epoch
             evaluated = epoch == 1 or epoch % EVALUATE_EVERY == 0 or epoch == config.epochs
             if evaluated:
@@ -226,7 +227,6 @@ class MultiSeedTrainer:
             "receivers": _detached(self.receivers),
             "sender_adam": self.sender_adam.state(),
             "receiver_adam": self.receiver_adam.state(),
-            "generators": [_generator_state(split.generator) for split in self.splits],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -245,8 +245,6 @@ class MultiSeedTrainer:
                 value.detach().copy_(values[name])
         self.sender_adam.load(state["sender_adam"])
         self.receiver_adam.load(state["receiver_adam"])
-        for split, saved in zip(self.splits, state["generators"], strict=True):
-            _restore_generator(split.generator, saved)
 
     # --- the start, and resets ---
 
@@ -301,19 +299,30 @@ class MultiSeedTrainer:
 
     # --- an epoch ---
 
-    def _epoch(self, epoch: int, tau: float) -> np.ndarray:
-        """Play one epoch; return the mean loss of each seed, (S,)."""
-        config, game = self.config, self.game
-        epochs = [
-            game.epoch(split.generator, split.train, table)
-            for split, table in zip(self.splits, self.training_tables, strict=True)
-        ]
-        batches = max(len(rounds.described) for rounds in epochs)
-        noise = self.noise.steps(range(epoch, epoch + 1), batches)
+    def _steps(self, done: int) -> Iterator[Iterator[tuple[Rounds[Tensor], Tensor]]]:
+        """Yield of each epoch after the first `done` its batches, each with its noise.
+
+        The pairs of all of them are drawn: a generator goes through those that are done as well.
+        """
+        last = self.config.epochs
+        noise: Iterator[Tensor] = iter(())
+        generators = [split.generator for split in self.splits]
+        clips = [split.train for split in self.splits]
+        played = self.game.play(generators, clips, self.training_tables, last, self.device)
+        for epoch, batches in enumerate(played, 1):
+            if epoch == done + 1:
+                noise = self.noise.steps(range(epoch, last + 1), len(batches))
+            if epoch > done:
+                yield zip(batches, noise, strict=False)
+
+    def _epoch(
+        self, epoch: int, tau: float, steps: Iterator[Iterator[tuple[Rounds[Tensor], Tensor]]]
+    ) -> np.ndarray:
+        """Play one epoch, the next of `steps`; return the mean loss of each seed, (S,)."""
         here: float | Tensor = tau if self.device.type == "cpu" else self._tau.fill_(tau)
-        hard = epoch > config.soft_epochs
+        hard = epoch > self.config.soft_epochs
         losses, goods, active = [], [], []  # of each batch, (S,)
-        for rounds, draws in zip(game.batches(epochs, self.device), noise, strict=True):
+        for rounds, draws in next(steps):
             assert rounds.active is not None
             loss, good = self.graph(
                 partial(self._step, tau=here, hard=hard),
@@ -481,13 +490,3 @@ def derived_seed(seed: int, number: int) -> int:
 
 def _detached(stack: Stack) -> Stack:
     return {name: value.detach() for name, value in stack.items()}
-
-
-def _generator_state(generator: np.random.RandomState) -> list[Any]:
-    name, keys, *rest = generator.get_state(legacy=True)
-    return [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest]
-
-
-def _restore_generator(generator: np.random.RandomState, state: list[Any]) -> None:
-    name, keys, *rest = state
-    generator.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -40,9 +40,10 @@ def test_games_are_found_by_their_files():
 
 def test_candidates_are_of_different_objects_and_the_first_is_meant():
     played = game(3, batch=8)
-    rounds = played.epoch(np.random.RandomState(0), CLIPS, TABLE)
-    assert rounds.described.shape == (3, 8)
-    for targets, pool, rows in zip(rounds.described, rounds.shown, rounds.answer, strict=True):
+    rounds = played.epochs(np.random.RandomState(0), CLIPS, TABLE, 2)
+    assert rounds.described.shape == (2, 3, 8)
+    parts = (array.reshape(6, *array.shape[2:]) for array in rounds.arrays[:3])
+    for targets, pool, rows in zip(*parts, strict=True):
         candidates = pool[rows]  # (rounds, K + 1)
         assert np.array_equal(candidates[:, 0], targets)
         objects = TABLE.objects[candidates]
@@ -117,8 +118,8 @@ def test_stacked_receivers_equal_their_modules(shapes):
     modules = [[played.build_receiver(12, factory) for _ in range(2)] for _ in range(3)]
     stack = played.stack_receivers(modules, CPU)
     features = [torch.randn(30, *shape) for shape in shapes]
-    epochs = [played.epoch(np.random.RandomState(seed), CLIPS, TABLE) for seed in range(3)]
-    rounds = next(played.batches(epochs, CPU))
+    epochs = [played.epochs(np.random.RandomState(seed), CLIPS, TABLE, 1) for seed in range(3)]
+    rounds = next(played.batches(epochs, CPU))[0]
     messages = torch.randn(3, 5, 12)
     logits = played.predict(stack, messages, rounds, AgentWindows.whole(features))
     assert logits.shape == (3, 2, 5, 3)
@@ -135,8 +136,8 @@ def test_stacked_receivers_equal_their_modules(shapes):
 
 def test_the_loss_is_the_cross_entropy_of_the_target():
     played = game(2, batch=5)
-    epochs = [played.epoch(np.random.RandomState(0), CLIPS, TABLE)]
-    rounds = next(played.batches(epochs, CPU))
+    epochs = [played.epochs(np.random.RandomState(0), CLIPS, TABLE, 1)]
+    rounds = next(played.batches(epochs, CPU))[0]
     predicted = torch.randn(1, 2, 5, 3)
     expected = torch.nn.functional.cross_entropy(
         predicted.flatten(0, 2), torch.zeros(10, dtype=torch.int64)
