@@ -30,6 +30,7 @@ from pipeline.agents import FastSender, build_sender
 from pipeline.config import PRESETS, build_config
 from pipeline.dataset import Examples
 from pipeline.evaluation import evaluate
+from pipeline.game.referential import ReferentialGame
 from pipeline.training import fit, train
 from pipeline.training.graphs import WARM_UP
 from pipeline.training.trainer import MultiSeedTrainer
@@ -206,19 +207,29 @@ def test_no_step_of_a_training_waits(preset: str, properties: int, monkeypatch) 
 
 
 @pytest.mark.parametrize("seeds", [2, 4])
-def test_judging_a_referential_game_waits_as_often_for_any_number_of_seeds(seeds, monkeypatch):
+def test_judging_a_referential_game_asks_as_much_for_any_number_of_seeds(seeds, monkeypatch):
     config = build_config("published", ("mass",), game="referential", split="objects", epochs=1)
-    waits, judge = [], MultiSeedTrainer._evaluate
+    waits, kernels = [], []
+    judge, answer = MultiSeedTrainer._evaluate, ReferentialGame.answer_each
 
     def counted(trainer: MultiSeedTrainer, *args: Any) -> None:
         with gpu.counting() as work:
             judge(trainer, *args)
         waits.append(work.waits)
 
+    def counted_answers(*args: Any) -> Any:
+        before = gpu.work.launches
+        answers = answer(*args)
+        kernels.append(gpu.work.launches - before)
+        return answers
+
     monkeypatch.setattr(MultiSeedTrainer, "_evaluate", counted)
+    monkeypatch.setattr(ReferentialGame, "answer_each", counted_answers)
     with FakeGpu(differentiable=True) as gpu:
         assert len(list(fit(made_examples(1, dim=64), config, range(seeds), device=CUDA))) == seeds
     assert waits == [7]  # all messages; and of two parts what is read, who is asked, the scores
+    assert len(kernels) == 2 + seeds  # and at the end each seed's best receiver is chosen
+    assert max(kernels) <= 30
 
 
 # --- message and evaluation ---

@@ -28,6 +28,9 @@ from pipeline.game.scoring import Accuracy
 
 Clips = NDArray[np.int64]
 _Array = TypeVar("_Array", np.ndarray, Tensor)
+SEEDS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 32}
+"""Whose messages a device judges at once: on a CPU no seed's answers depend on its company, to the
+bit; elsewhere it bounds the memory."""
 MOST_BYTES = 1 << 26
 """Of rounds that are drawn at once: 80 seeds of 200 epochs of the paper's are 59 MiB."""
 

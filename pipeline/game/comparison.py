@@ -29,7 +29,7 @@ from pipeline.agents import (
     stacked_linear,
     unstack_receiver,
 )
-from pipeline.game.base import Answers, Clips, ClipTable, Game, Rounds
+from pipeline.game.base import SEEDS_AT_ONCE, Answers, Clips, ClipTable, Game, Rounds
 from pipeline.game.pairs import draw_batches, draw_pairs, paired, published_pairs
 from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
 
@@ -40,9 +40,6 @@ MOST_DISTINCT = 2048
 DRAWN_PAIRS = 1 << 20
 """Of more, so many pairs: an accuracy is within 0.001 of that of all pairs, 95 times in 100."""
 PAIRS_AT_ONCE = 1 << 14
-SEEDS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 32}
-"""Whose messages a device compares at once: on a CPU no seed's answers depend on its company, to
-the bit; elsewhere it bounds the memory."""
 
 
 @dataclass(frozen=True)
