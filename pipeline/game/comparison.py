@@ -367,21 +367,27 @@ class ComparisonGame(Game):
 
 
 def _pooled(
-    judged: Iterable[Judged], weights: Iterable[NDArray[np.int64]] = repeat(np.ones((), np.int64))
+    judged: Iterable[Judged], weights: Iterable[NDArray[np.int64] | None] = repeat(None)
 ) -> Accuracy:
     """Return the accuracy over answers (R, ..., columns) and which of them count.
 
     Args:
         judged: Blocks of them.
-        weights: Of each block, how many pairs of clips each of its pairs stands for, (...).
+        weights: Of each block, how many pairs of clips each of its pairs stands for, (...); None
+            where that is one.
     """
     rights, counts = [], []
     for (right, asked), weight in zip(judged, weights, strict=False):
-        columns = asked.shape[-1]
-        hits, each = (right & asked).sum(0), weight[..., None]
-        rights.append((hits * each).reshape(-1, columns).sum(0))
-        counts.append(len(right) * (asked * each).reshape(-1, columns).sum(0))
+        rights.append(_count(right & asked, weight))
+        counts.append(len(right) * _count(asked, weight))
     return Accuracy.of(np.sum(rights, axis=0), np.sum(counts, axis=0))
+
+
+def _count(flags: NDArray[np.bool_], weight: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return how many of flags (..., columns) are set in each column, by weight."""
+    if weight is not None:
+        return (flags * weight[..., None]).reshape(-1, flags.shape[-1]).sum(0)
+    return np.array([np.count_nonzero(flags[..., n]) for n in range(flags.shape[-1])])
 
 
 def _blocks(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
