@@ -45,15 +45,15 @@ from data.cache.hdf5_reader import (
 from data.cache.hdf5_writer import WRITERS, write_cache
 from data.cache.joining import IDENTITY_FIELDS, join
 from data.cache.ledger import (
-    RecordedSources,
     append_entries,
     compact_ledger,
-    deaths_of,
     entry_of,
     ledger_entries,
     ledger_path,
+    read_deaths,
 )
 from data.cache.parts import HERE, PartFiles, finish_staging, write_as_it_fits
+from data.cache.recorded_sources import RecordedSources
 from data.cache.rows import (
     CacheRow,
     cache_rows,
@@ -226,10 +226,15 @@ class ShardStore:
             if not self._existing:
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        sound = compact_ledger(self.target)
-        if sound:
-            self.deaths = deaths_of(self.sources.reading(ledger_entries(self.target)))
+        sound = compact_ledger(self.target, self._read_earlier)
+        if not sound:
+            self.sources, self.deaths = RecordedSources(), {}
         self._list_shards(has_ledger=sound)
+
+    def _read_earlier(self, entry: Mapping[str, Any]) -> None:
+        """Learn from an entry of the ledger of earlier runs."""
+        self.sources.read(entry)
+        read_deaths(entry, self.deaths)
 
     def _list_shards(self, *, has_ledger: bool) -> None:
         """Learn what is in the shards; damaged ones are removed, and their clips done again."""
