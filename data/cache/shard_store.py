@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -52,7 +52,14 @@ from data.cache.ledger import (
     ledger_path,
     read_deaths,
 )
-from data.cache.parts import HERE, PartFiles, finish_staging, write_as_it_fits
+from data.cache.parts import (
+    HERE,
+    PartFiles,
+    columns_of,
+    finish_staging,
+    read_index,
+    write_as_it_fits,
+)
 from data.cache.recorded_sources import RecordedSources
 from data.cache.rows import (
     CacheRow,
@@ -98,7 +105,7 @@ class ShardStore:
         decoder: What decodes them.
         versions: Versions of packages to record, with those of the packages that write.
         repair: Ids of clips of `target` whose features are computed again; the order of the clips
-            in `target` then stays.
+            in `target` then stays, and so does what else it has, but for parts that are lost.
 
     Raises:
         CacheError: `target` or its folder of shards was made with another fingerprint, sampler or
@@ -186,7 +193,7 @@ class ShardStore:
         self._files: list[tuple[Path, CacheMetadata]] = []  # of `target`
         try:
             if os.path.lexists(self.target):
-                self._files = files_to_copy(self.target)
+                self._files = files_to_copy(self.target, but_lost=self._in_place)
         except DamagedCacheError:
             raise
         except CacheError as error:
@@ -631,9 +638,19 @@ class ShardStore:
         ]
         rows += self._given_rows(clips, earlier)
         if self._existing and self._in_place:
-            indices = {clip: index for index, clip in enumerate(self._existing.clip_id)}
-            rows.sort(key=lambda row: indices.get(row.clip.id, len(indices)))
+            indices = {clip: index for index, clip in enumerate(self._repaired_order(clips))}
+            rows.sort(key=lambda row: indices[row.clip.id])
         return rows
+
+    def _repaired_order(self, clips: Sequence[Clip]) -> Iterator[str]:
+        """Yield the ids of `target` in order; in place of a part that is lost are new ones."""
+        ids = {path: metadata.clips.clip_id for path, metadata in self._files}
+        known = set(chain.from_iterable(ids.values()))
+        new = (clip.id for clip in clips if clip.id not in known)
+        parts = read_index(self.target).parts if self.target.is_dir() else ()
+        for part in parts:
+            yield from ids.get(part.path, islice(new, part.clips))
+        yield from new if parts else (*ids[self.target], *new)
 
     def _stack(self, rows: Sequence[CacheRow], clips: Sequence[Clip]) -> Features:
         """Return rows as one cache, with the failures of `clips` and of those before them."""
@@ -812,7 +829,7 @@ def sweep_shards(target: Path) -> None:
     """
     if not shards_of(target).is_dir():
         return
-    made = read_metadata(target).clips
+    made = columns_of(target)
     with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
         store._remove_shards(set(made.key))
 
