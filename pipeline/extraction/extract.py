@@ -26,7 +26,7 @@ from data.files import Address, path_of
 from data.listings import list_folders_of
 from data.manifests import list_clips
 from data.video import Limits, Sampling, decoder_record
-from data.windows import Windows
+from data.windows import Windows, video_of
 from pipeline.cluster import Cluster
 from pipeline.console import some_clips
 from pipeline.extraction.actors import Actors
@@ -85,7 +85,8 @@ def extract(
         sampling: its frames must make steps of the backbone; or so many frames over the clip.
         windows: how each clip is cut into clips of their own; None: it is not.
         part: (i, n), to take only the i-th of n contiguous parts of the clips, counted from 1.
-            `cache.merge` of all the parts, in order, gives the cache of all clips.
+            `cache.merge` of all the parts, in order, gives the cache of all clips. `out` may have
+            none of the other parts.
         decoder: a key of `data.video.DECODERS`, or `torchcodec:cuda`, which decodes on the GPU;
             windows are read by the reference alone.
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
@@ -122,6 +123,7 @@ def extract(
     if not repair:
         refuse_contradictions(clips)
     objects = {} if windows is None else objects_of_videos(clips)
+    all_clips = clips
     if part is not None:
         clips = part_of(clips, *part)
     if isinstance(sampling, int):
@@ -185,6 +187,8 @@ def extract(
         )
         store.check_shape(shape, dtype)
         store.require_one_unit(clips)
+        if part is not None:
+            _refuse_other_parts(store, all_clips, clips, part)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         source = JobSource(
@@ -235,6 +239,23 @@ def extract(
             if store.object_note:
                 summary.notes.append(store.object_note)
     return summary
+
+
+def _refuse_other_parts(
+    store: ShardStore, clips: Sequence[Clip], own: Sequence[Clip], part: tuple[int, int]
+) -> None:
+    """Raise InvalidValueError where a cache has clips of other parts, which would come first."""
+    if store.clips is None:
+        return
+    others = {clip.id for clip in clips} - {clip.id for clip in own}
+    known = [*store.clips.clip_id, *(clip for clip, _ in store.clips.failures)]
+    for clip in known:
+        if clip in others or video_of(clip) in others:
+            number, count = part
+            raise InvalidValueError(
+                f"{store.output} has clips of other parts ({clip}): give part {number}/{count} a "
+                "cache of its own, or leave the part out to go on with all clips"
+            )
 
 
 def _as_clips(clips: Sequence[Clip] | Sequence[Path | str] | Path | str) -> Sequence[Clip]:
