@@ -197,7 +197,7 @@ def choose_rows(
         keys: The digest of the id of a clip that is done -> that of its key.
         outdated: Ids of clips whose features in the cache are not kept.
         videos: Clips that are cut, or failed -> hash of their file; windows of another go.
-        in_place: Whether clips stay where they are in the cache.
+        in_place: Whether clips stay where they are in the cache; new ones are where parts are lost.
 
     Raises:
         CacheError: A clip is there twice, or the shard of one is gone.
@@ -206,9 +206,11 @@ def choose_rows(
     is_given = np.zeros(len(stored), bool)
     given, how, before = array("i"), array("b"), array("q")
     number, shard, row = array("q"), array("i"), array("i")  # in the cache, or in which shard
+    new, rank = 0, array("q")  # how many new clips there are before a clip
     for which, clip in enumerate(clips):
-        own = ids[which]
+        own, before_it = ids[which], new
         key, known = keys.get(own), stored.number_of(own)
+        new += known is None
         if known is not None:
             is_given[known] = True
         if key is None:
@@ -226,6 +228,7 @@ def choose_rows(
         how.append(_KNOWN if key is None else _DONE)
         before.append(-1 if known is None else known)
         number.append(-1 if found is None else found)
+        rank.append(before_it)
         shard.append(place[0])
         row.append(place[1])
     _refuse_twice(clips, ids, np.array(given, np.int32))
@@ -242,10 +245,20 @@ def choose_rows(
     others = _others(stored, np.flatnonzero(~is_given), videos)
     chosen = _as_they_are(stored, others).then(chosen)
     if in_place:
-        where = np.where(chosen.before < 0, len(stored), chosen.before)
-        where[: len(others)] = others
+        there = np.array(before, np.int64)
+        free = _free_places(stored, new)[np.array(rank, np.int64)]
+        where = np.concatenate([others, np.where(there < 0, free, there)])
         chosen = chosen.take(np.argsort(where, kind="stable"))
     return ChosenRows(chosen, clips, stored, shards, keys, in_place=in_place)
+
+
+def _free_places(stored: StoredClips, count: int) -> NDArray[np.float64]:
+    """Return where each of so many new clips belongs among the numbers of those that are there.
+
+    They are in place of parts that are lost, and then at the end.
+    """
+    gaps = [number for number, clips in stored.gaps for _ in range(clips)]
+    return np.array([*gaps, *[len(stored)] * (count + 1)]) - 0.5
 
 
 def _others(

@@ -35,7 +35,7 @@ from data.cache.batches import Batch
 from data.cache.consolidation import ChosenRows, Surveyed, choose_rows, relabelled_rows
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, shards_of
 from data.cache.features import Features, clip_key
-from data.cache.hdf5_reader import blank_features, read_metadata, screen_all
+from data.cache.hdf5_reader import blank_features, screen_all
 from data.cache.hdf5_writer import WRITERS, write_cache
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
@@ -46,7 +46,14 @@ from data.cache.ledger import (
     ledger_path,
     read_deaths,
 )
-from data.cache.parts import HERE, PartFiles, content_of, finish_staging, write_as_it_fits
+from data.cache.parts import (
+    HERE,
+    PartFiles,
+    columns_of,
+    content_of,
+    finish_staging,
+    write_as_it_fits,
+)
 from data.cache.recorded_sources import RecordedSources
 from data.cache.rows import NewCache
 from data.cache.shards import Shards, read_shard
@@ -86,7 +93,7 @@ class ShardStore:
         decoder: What decodes them.
         versions: Versions of packages to record, with those of the packages that write.
         repair: Ids of clips of `target` whose features are computed again; the order of the clips
-            in `target` then stays.
+            in `target` then stays, and so does what else it has, but for parts that are lost.
 
     Raises:
         CacheError: `target` or its folder of shards was made with another fingerprint, sampler or
@@ -171,7 +178,7 @@ class ShardStore:
 
     def _read_target(self) -> None:
         try:
-            self._stored = StoredClips(self.target)
+            self._stored = StoredClips(self.target, but_lost=self._in_place)
         except DamagedCacheError:
             raise
         except CacheError as error:
@@ -705,7 +712,7 @@ def sweep_shards(target: Path) -> None:
     """
     if not shards_of(target).is_dir():
         return
-    made = read_metadata(target).clips
+    made = columns_of(target)
     with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
         store._remove_shards(store._stored.keys)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.errors import INDEX, CacheError
+from data.cache.errors import INDEX, CacheError, DamagedCacheError
 from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.joining import IDENTITY_FIELDS, join
@@ -37,12 +37,19 @@ class StoredClips:
         units: Label -> unit, where it is known.
         tables: Label -> table, where all clips have it from one.
         failures: (clip id, reason) of clips that are not there.
+        gaps: The number of the clip before which each lost part was, and how many clips it had.
+
+    Args:
+        path: The cache.
+        but_lost: Whether to leave out parts of a folder that are gone, or damaged outside their
+            features.
 
     Raises:
         CacheError: A file is damaged, or a clip is in two of them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, but_lost: bool = False) -> None:
+        self.gaps: list[tuple[int, int]] = []
         self.path, self.version = path, version_of_cache(path)
         self.identity: dict[str, Any] = {}
         self.shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
@@ -55,14 +62,14 @@ class StoredClips:
         self._ids = DigestTable([("number", "i8")])
         self._numbers = DigestTable([("number", "i8")])  # by key
         self._open: tuple[int, CacheMetadata] | None = None  # number of a file, and what is in it
-        self._keys = Digests(self._read())
+        self._keys = Digests(self._read(but_lost))
         self._open = None
         self._times = {} if self.is_up_to_date else self._times_of_ledger()
 
-    def _read(self) -> Iterator[int]:
+    def _read(self, but_lost: bool) -> Iterator[int]:
         """Read every file; yield the digest of each clip's key."""
         number = 0  # of the clip
-        for path, metadata in _files_of(self.path):
+        for path, metadata in self._files_there(but_lost):
             self._note_file(path, metadata)
             for clip_id, key in zip(metadata.clips.clip_id, metadata.clips.key, strict=True):
                 own = digest_of(clip_id)
@@ -75,6 +82,22 @@ class StoredClips:
                 yield own
                 number += 1
             self._starts = np.append(self._starts, number)
+
+    def _files_there(self, but_lost: bool) -> Iterator[tuple[Path, CacheMetadata]]:
+        """Yield the files, as `files_to_copy` reads them, one in memory at a time; note gaps."""
+        if not self.path.is_dir():
+            if os.path.lexists(self.path):
+                yield self.path, read_to_copy(self.path)
+            return
+        for part in read_index(self.path).parts:
+            try:
+                metadata, _ = part.read()
+            except DamagedCacheError:
+                if not but_lost:
+                    raise
+                self.gaps.append((len(self), part.clips))
+            else:
+                yield part.path, metadata
 
     def _note_file(self, path: Path, metadata: CacheMetadata) -> None:
         clips = metadata.clips
@@ -199,12 +222,3 @@ class StoredClips:
 def version_of_cache(path: Path) -> object:
     """Return what a write of a cache changes."""
     return version_of(path / INDEX if path.is_dir() else path)
-
-
-def _files_of(path: Path) -> Iterator[tuple[Path, CacheMetadata]]:
-    """Yield the files of a cache, as `files_to_copy` reads them, one in memory at a time."""
-    if path.is_dir():
-        for part in read_index(path).parts:
-            yield part.path, part.read()[0]
-    elif os.path.lexists(path):
-        yield path, read_to_copy(path)

@@ -268,7 +268,7 @@ class JobSource:
             clips: what to extract.
             journal: of this extraction.
             settings: fields of `data.video.Job` that all jobs have.
-            expected_sha256: id of a clip -> hash that its file must have; others may have any.
+            expected_sha256: id of a clip -> hash that its file must have; empty: it may have any.
             windows: how each clip is cut; None: it is not.
             objects: id of a clip -> object of its windows, as `objects_of_videos` gives it.
             rehash: whether to read also files that are as they were when they were hashed.
@@ -322,7 +322,7 @@ class JobSource:
         """Return whether a clip of this file is to be decoded; called by several threads."""
         if self._closed:
             return False
-        if self._expected_sha256.get(clip.id, source.sha256) != source.sha256:
+        if self._expected_sha256.get(clip.id) not in (None, "", source.sha256):
             reason = f"{clip.path} is another file than the one that it was extracted from"
             self._journal.fail(clip, reason)
             return False
