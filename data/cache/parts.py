@@ -3,12 +3,12 @@
 `index.json` says what each part must be; a file that it does not name means nothing. So a reader
 sees the old parts or the new ones.
 
-A cache of more than `PART_BYTES` is written so, and stays a folder. A folder takes the place of a
-file only when it is whole: until then it is somewhere else (`staging`).
+A cache of more than `PART_BYTES` or `PART_CLIPS` is written so, and stays a folder. A folder takes
+the place of a file only when it is whole: until then it is somewhere else (`staging`).
 """
 
+import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -18,15 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data.cache.errors import INDEX, CacheError
+from data.cache.content import SpooledColumns
+from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace
 from data.cache.features import Features
 from data.cache.hdf5_reader import (
     LARGE,
     SCHEMA_VERSION,
     CacheMetadata,
-    blank_features,
     in_memory,
     read_metadata,
     read_open_metadata,
@@ -34,7 +32,7 @@ from data.cache.hdf5_reader import (
 )
 from data.cache.hdf5_writer import write_features
 from data.cache.joining import join, require_same_make
-from data.cache.rows import CacheRow, content_of_rows, write_rows
+from data.cache.rows import NewCache, content_of_rows, write_rows
 from data.cache.seal import Seal, open_cache_file
 from data.files import (
     UnsafeFileError,
@@ -50,6 +48,8 @@ from data.versions import other_schema
 
 PART_BYTES = 64_000_000_000
 """Features and thumbnails of a file, or of a part, at most."""
+PART_CLIPS = 250_000
+"""Clips of a file, or of a part, at most: while one is written, its columns are in memory."""
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -97,14 +97,28 @@ class Part:
         """Read the part; its rows stay in the file.
 
         Raises:
-            CacheError: It is damaged, or is not what the index says.
+            DamagedCacheError: It is damaged or gone, or is not what the index says.
+            CacheError: It cannot be read.
         """
+        if not os.path.lexists(self.path):
+            raise DamagedCacheError(self.path, f"{self.path} is gone, a part that {INDEX} names")
         with open_cache_file(self.path) as file:
-            metadata = read_open_metadata(self.path, file)
+            try:
+                metadata = read_open_metadata(self.path, file)
+            except DamagedCacheError:
+                raise
+            except CacheError as error:
+                seal = Seal.read(file)
+                if seal is not None and seal.rest_sha256 == self.rest_sha256:
+                    raise
+                raise self._is_another() from error
             found = (len(metadata.clips), metadata.rest_sha256, metadata.content_sha256)
             if found != (self.clips, self.rest_sha256, self.content_sha256):
-                raise CacheError(f"{self.path} is not the part that {INDEX} names")
+                raise self._is_another()
             return metadata, with_rows(self.path, file, metadata, mapped=True)
+
+    def _is_another(self) -> DamagedCacheError:
+        return DamagedCacheError(self.path, f"{self.path} is not the part that {INDEX} names")
 
 
 class PartFiles:
@@ -138,6 +152,11 @@ def require_parts(folder: Path) -> None:
         what = "it is a run, and its caches are named in its config.json"
     elif (folder / "manifest.jsonl").is_file():
         what = "it is a folder of clips, so extract their features first"
+    elif any(is_own_name(path.name) for path in folder.glob("*.h5")):
+        what = (
+            f"its {INDEX} is gone, which names its parts in their order; join them in that order "
+            "(heliograph cache merge PART ... -o NEW)"
+        )
     else:
         what = f"it is a folder, and not one of parts, which has an {INDEX}"
     raise CacheError(f"{folder} is no cache: {what}")
@@ -152,7 +171,8 @@ def read_index(folder: Path) -> Index:
     """Read the index of a folder of parts.
 
     Raises:
-        CacheError: There is none, or it is damaged.
+        DamagedCacheError: It is damaged.
+        CacheError: There is none, or it cannot be read.
     """
     require_parts(folder)
     path = folder / INDEX
@@ -170,9 +190,9 @@ def read_index(folder: Path) -> Index:
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise CacheError(f"{path} is damaged") from error
+        raise DamagedCacheError(path, f"{path} is damaged") from error
     if not parts:
-        raise CacheError(f"{path} is damaged: it names no part")
+        raise DamagedCacheError(path, f"{path} is damaged: it names no part")
     return Index(parts, content)
 
 
@@ -185,8 +205,12 @@ def files_of_index(folder: Path) -> list[Path]:
     return [part.path for part in read_index(folder).parts]
 
 
-def files_of_cache(path: Path) -> list[Path]:
+def files_of_cache(path: Path, *, but_lost: bool = False) -> list[Path]:
     """Return the files of a cache: itself, or the parts of a folder, as the index says.
+
+    Args:
+        path: The cache.
+        but_lost: Leave out the parts of a folder that are lost (`lost_parts`).
 
     Raises:
         CacheError: The index or a part is damaged.
@@ -194,9 +218,37 @@ def files_of_cache(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     index = read_index(path)
+    lost = lost_parts(index)
+    if lost and not but_lost:
+        lost[0].read()  # it raises
+    return [part.path for part in index.parts if part not in lost]
+
+
+def columns_of(path: Path) -> Features:
+    """Return the clips of a cache without their features; of a folder, those of parts not lost.
+
+    Raises:
+        CacheError: The cache cannot be read, or every part of it is lost.
+    """
+    tables = [read_metadata(file).clips for file in files_of_cache(path, but_lost=True)]
+    if not tables:
+        raise CacheError(f"every part of {path} is gone or damaged; {how_to_replace(path)}")
+    return join(tables) if len(tables) > 1 else tables[0]
+
+
+def lost_parts(index: Index) -> list[Part]:
+    """Return the parts that are gone, or damaged outside their features.
+
+    Raises:
+        CacheError: A part cannot be read for another reason.
+    """
+    lost = []
     for part in index.parts:
-        part.read()
-    return [part.path for part in index.parts]
+        try:
+            part.read()
+        except DamagedCacheError:
+            lost.append(part)
+    return lost
 
 
 def read_parts(folder: Path, *, mapped: bool | None) -> Features:
@@ -216,11 +268,27 @@ def read_parts(folder: Path, *, mapped: bool | None) -> Features:
 
 def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
     index = read_index(folder)
-    read = [part.read() for part in index.parts]
+    joined = read_together(folder, index.parts)
+    content = joined.content_sha256
+    if content != index.content_sha256:
+        raise DamagedCacheError(
+            folder / INDEX, f"{folder / INDEX} is damaged: its parts together are something else"
+        )
+    if not (joined.features.nbytes > LARGE if mapped is None else mapped):
+        joined = replace(joined, features=in_memory(folder, joined.features))
+        joined.set_content_sha256(content)
+    return joined
+
+
+def read_together(folder: Path, parts: Sequence[Part]) -> Features:
+    """Read parts of a folder, one after the other, as one cache; their rows stay in the files.
+
+    Raises:
+        CacheError: A part is damaged, or they do not belong together.
+    """
+    read = [part.read() for part in parts]
     clips = [features for _, features in read]
-    require_same_make(
-        [(part.path, features) for part, features in zip(index.parts, clips, strict=True)]
-    )
+    require_same_make([(part.path, features) for part, features in zip(parts, clips, strict=True)])
     try:
         joined = join(clips)
     except CacheError as error:
@@ -231,12 +299,7 @@ def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
         for metadata, part in read
         for sha256 in (metadata.thumbnails.sha256 if part.thumbnails.size else [""] * len(part))
     ]
-    content = joined.hash_content(features, thumbnails)
-    if content != index.content_sha256:
-        raise CacheError(f"{folder / INDEX} is damaged: its parts together are something else")
-    if not (joined.features.nbytes > LARGE if mapped is None else mapped):
-        joined = replace(joined, features=in_memory(folder, joined.features))
-    joined.set_content_sha256(content)
+    joined.set_content_sha256(joined.hash_content(features, thumbnails))
     return joined
 
 
@@ -251,7 +314,7 @@ def write_parts(folder: Path, clips: Features, clips_per_part: int) -> None:
     for start in range(0, max(1, len(clips)), clips_per_part):
         part = clips.select(range(start, min(start + clips_per_part, len(clips))))
         part = replace(part, failures=() if start else clips.failures)
-        path = folder / f"{part.content_sha256[:32]}.h5"
+        path = new_part(folder, part.content_sha256, older)
         seal = write_features(path, part)
         parts.append(Part(path, len(part), seal.rest_sha256, part.content_sha256))
     _publish(folder, Index(parts, clips.content_sha256), older)
@@ -269,6 +332,18 @@ def _older(folder: Path) -> dict[Path, Part]:
 
 def _publish(folder: Path, index: Index, older: Iterable[Path]) -> None:
     """Write the index of a folder if it changes, and then remove parts that it does not name."""
+    write_index(folder, index)
+    own = [path for path in folder.glob("*.h5") if is_own_name(path.name)]
+    for path in {*older, *own} - {part.path for part in index.parts}:
+        path.unlink(missing_ok=True)
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write the index of a folder if it changes.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+    """
     stated = {
         "schema_version": SCHEMA_VERSION,
         "content_sha256": index.content_sha256,
@@ -277,14 +352,11 @@ def _publish(folder: Path, index: Index, older: Iterable[Path]) -> None:
     text, path = json.dumps(stated, indent=1), folder / INDEX
     if not path.is_file() or path.read_bytes() != text.encode():
         atomic_write(path, text)
-    own = [path for path in folder.glob("*.h5") if is_own_name(path.name)]
-    for path in {*older, *own} - {part.path for part in index.parts}:
-        path.unlink(missing_ok=True)
 
 
-def is_larger_than_a_file(clips: Features) -> bool:
-    """Return whether a cache has more features and thumbnails than a file should."""
-    return exceeds_a_file(len(clips) * _row_bytes(clips))
+def is_larger_than_a_file(new: NewCache) -> bool:
+    """Return whether a cache has more clips, or bytes of features, than a file should."""
+    return len(new) > PART_CLIPS or exceeds_a_file(len(new) * new.row_bytes)
 
 
 def exceeds_a_file(size: int) -> bool:
@@ -292,33 +364,27 @@ def exceeds_a_file(size: int) -> bool:
     return size > PART_BYTES
 
 
+def new_part(folder: Path, content: str, older: Collection[Path]) -> Path:
+    """Return how a part of this content is called: never as an older one, which may be read."""
+    while (path := folder / f"{content[:32]}.h5") in older:
+        content = hashlib.sha256(content.encode()).hexdigest()
+    return path
+
+
 def is_own_name(name: str) -> bool:
     """Return whether a part that is written here may have this name."""
     return _OWN_NAME.fullmatch(name) is not None
 
 
-def _row_bytes(clips: Features) -> int:
-    arrays = (clips.features, clips.thumbnails)
-    return sum(math.prod(array.shape[1:]) * array.dtype.itemsize for array in arrays)
-
-
-def write_as_it_fits(
-    path: Path,
-    clips: Features,
-    rows: Sequence[CacheRow],
-    *,
-    staging: Path,
-    files: PartFiles = HERE,
-) -> None:
-    """Write the cache `clips` of `stack_rows` as a file, or as a folder of parts.
+def write_as_it_fits(path: Path, new: NewCache, *, staging: Path, files: PartFiles = HERE) -> None:
+    """Write a cache as a file, or as a folder of parts.
 
     It is a folder where it is larger than a file should be, or where `path` is one. A part whose
     rows are where they were stays.
 
     Args:
         path: The file or folder.
-        clips: Everything but features and thumbnails.
-        rows: Where these are.
+        new: What is to be in it.
         staging: Where a folder is made that is to take the place of a file, or of nothing.
         files: Those in which the rows are, and the parts.
 
@@ -328,14 +394,15 @@ def write_as_it_fits(
     """
     if path.is_dir():
         require_parts(path)
-        _write_part_rows(path, clips, rows, files)
-    elif is_larger_than_a_file(clips):
+        _write_part_rows(path, new, files)
+    elif is_larger_than_a_file(new):
         _remove_folder(staging)
         make_folder(staging)
-        _write_part_rows(staging, clips, rows, files)
+        _write_part_rows(staging, new, files)
         remove_own_file(path)
         _move(staging, path)
     else:
+        clips, rows = new.part(0, len(new))
         with files.having({row.path for row in rows}):
             write_rows(path, clips, rows)
 
@@ -365,35 +432,27 @@ def _remove_folder(folder: Path) -> None:
         raise write_error(folder, error) from error
 
 
-def _write_part_rows(
-    folder: Path, clips: Features, rows: Sequence[CacheRow], files: PartFiles
-) -> None:
+def _write_part_rows(folder: Path, new: NewCache, files: PartFiles) -> None:
     older, parts = _older(folder), []
-    count = max(1, PART_BYTES // max(1, _row_bytes(clips)))
-    none = blank_features((len(clips), 0, 0), clips.features.dtype)
-    columns = replace(clips, features=none, thumbnails=np.empty((0, 0, 0, 0), np.uint8))
-    for start in range(0, max(1, len(clips)), count):
-        own = rows[start : start + count]
-        numbers = range(start, start + len(own))
-        part = replace(
-            columns.select(numbers),
-            features=blank_features((len(own), *clips.features.shape[1:]), clips.features.dtype),
-            thumbnails=blank_features((len(own), *clips.thumbnails.shape[1:]), np.dtype(np.uint8)),
-            without_thumbnails=clips.without_thumbnails[start : start + len(own)],
-            failures=clips.failures if start + count >= len(clips) else (),  # the last one changes
-        )
-        content = content_of_rows(part, own)
-        path = folder / f"{content[:32]}.h5"
-        known = older.get(path)
-        in_place = all(row.path == path and row.number == n for n, row in enumerate(own))
-        if known and known.content_sha256 == content and in_place and own:
-            parts.append(known)
-        else:
-            with files.having({row.path for row in own}):
-                seal = write_rows(path, part, own)
+    count = max(1, min(PART_CLIPS, PART_BYTES // max(1, new.row_bytes)))
+    with SpooledColumns(folder) as columns:
+        for start in range(0, max(1, len(new)), count):
+            clips, rows = new.part(start, min(start + count, len(new)))
+            new.spool(columns, clips, rows)
+            content = content_of_rows(clips, rows)
+            known = older.get(rows[0].path) if rows else None
+            in_place = known and all(
+                row.path == known.path and row.number == n for n, row in enumerate(rows)
+            )
+            if known and known.content_sha256 == content and in_place:
+                parts.append(known)
+                continue
+            path = new_part(folder, content, older)
+            with files.having({row.path for row in rows}):
+                seal = write_rows(path, clips, rows)
                 files.keep_part(path)
-            parts.append(Part(path, len(own), seal.rest_sha256, content))
-    _publish(folder, Index(parts, content_of_rows(clips, rows)), older)
+            parts.append(Part(path, len(rows), seal.rest_sha256, content))
+        _publish(folder, Index(parts, new.hash(columns)), older)
 
 
 def content_of(path: Path) -> str:
