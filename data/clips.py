@@ -2,25 +2,27 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.duplicates import Stretch, share_objects
+from data.digests import Digests, digest_of
+from data.duplicates import Stretch, share_objects, share_objects_of_many
 from data.errors import HeliographError, InvalidValueError
 from data.files import Address, path_of
 from data.windows import Window, video_of
 from data.wording import counted
 
 _TIME_FIELDS = ("start", "end")
+_KNOWN_PATHS = 1 << 12  # whose links are followed once
 
 
 class ClipError(HeliographError):
     """A clip, or a list of clips, that cannot be what it says."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
     """A stretch of a video file, with its identity and labels.
 
@@ -114,7 +116,7 @@ def objects_of_videos(clips: Sequence[Clip]) -> dict[str, str]:
     the first of them, or that of another clip whose seconds they share: the windows of one video
     never meet in training and test unless a table says so.
     """
-    stretches = _stretches(clips)
+    stretches = [_stretch(*one) for one in zip(clips, _sources(clips), strict=True)]
     ids: dict[str, list[str]] = {}
     for stretch in stretches:
         ids.setdefault(stretch.source, []).append(stretch.clip)
@@ -139,7 +141,10 @@ def refuse_contradictions(clips: Sequence[Clip]) -> None:
     Raises:
         ClipError: Two do; the message has the file, both ids and both objects.
     """
-    shared = share_objects(_stretches(clips))
+    sources = Digests(map(digest_of, _sources(clips)))
+    shared = share_objects_of_many(
+        sources, lambda number: _stretch(clips[number], f"{sources[number]:x}")
+    )
     for contradiction in shared.contradictions:
         others = len(shared.contradictions) - 1
         more = f", and so in {others} more clip{'s' * (others > 1)}" if others else ""
@@ -148,22 +153,25 @@ def refuse_contradictions(clips: Sequence[Clip]) -> None:
         )
 
 
-def _stretches(clips: Sequence[Clip]) -> list[Stretch]:
-    """Return clips as stretches of their files, links followed."""
-    paths = {
-        clip.path: str(clip.path) if isinstance(clip.path, Address) else os.path.realpath(clip.path)
-        for clip in clips
-    }
-    return [
-        Stretch(
-            clip.id,
-            clip.object,
-            paths[clip.path],
-            math.nan if clip.start is None else clip.start,
-            math.nan if clip.end is None else clip.end,
-        )
-        for clip in clips
-    ]
+def _sources(clips: Iterable[Clip]) -> Iterator[str]:
+    """Yield the path of each clip's file, links followed; clips of one file are close together."""
+    known: dict[Path, str] = {}
+    for path in (clip.path for clip in clips):
+        if path not in known:
+            if len(known) == _KNOWN_PATHS:
+                known.clear()
+            known[path] = str(path) if isinstance(path, Address) else os.path.realpath(path)
+        yield known[path]
+
+
+def _stretch(clip: Clip, source: str) -> Stretch:
+    return Stretch(
+        clip.id,
+        clip.object,
+        source,
+        math.nan if clip.start is None else clip.start,
+        math.nan if clip.end is None else clip.end,
+    )
 
 
 def _is_text(text: str) -> bool:

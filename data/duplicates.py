@@ -5,16 +5,20 @@ in training and in test.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from data.digests import Digests
 from data.windows import video_of
 
 FRAME_SECONDS = 1 / 24
 """Stretches that share no more than about one frame touch, and do not overlap."""
+_AT_ONCE = 1 << 12  # stretches at least, of sources that are looked at together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """A clip: what its content is, and whose.
 
@@ -83,15 +87,22 @@ class SharedObjects:
     @property
     def note(self) -> str:
         """A sentence about the clips that share an object now; empty without any."""
-        pairs = [pair for pair in self.united if pair[0].clip != pair[1].clip]
-        if not pairs:
-            return ""
-        clip, other = pairs[0]
-        subject = "1 clip has" if len(pairs) == 1 else f"{len(pairs)} clips have"
-        return (
-            f"{subject} the content of another clip and no object, and share its object: "
-            f"{clip.clip!r} that of {other.clip!r}, {clip.object!r}"
-        )
+        return _note(self.united)
+
+
+@dataclass(frozen=True)
+class ChangedObjects:
+    """What `SharedObjects` has, of the clips alone that have an object now that they did not have.
+
+    Attributes:
+        objects: Number of a clip -> its object.
+        contradictions: As in `SharedObjects`.
+        note: As in `SharedObjects`.
+    """
+
+    objects: Mapping[int, str]
+    contradictions: tuple[Contradiction, ...] = ()
+    note: str = ""
 
 
 def share_objects(stretches: Iterable[Stretch]) -> SharedObjects:
@@ -129,6 +140,63 @@ def share_objects(stretches: Iterable[Stretch]) -> SharedObjects:
     return SharedObjects(tuple(objects), tuple(contradictions), tuple(united))
 
 
+def share_objects_of_many(
+    sources: Digests, stretch: Callable[[int], Stretch], *, none: int = 0
+) -> ChangedObjects:
+    """Do as `share_objects` where the clips are too many to have the stretch of each in memory.
+
+    Only those are asked for whose source is also that of another one, in order.
+
+    Args:
+        sources: The digest of each clip's source.
+        stretch: Returns the clip of a number.
+        none: The digest of a source that is not known.
+    """
+    objects: dict[int, str] = {}
+    contradictions: list[Contradiction] = []
+    united: list[tuple[Stretch, Stretch]] = []
+    for numbers in _repeated(sources, none):
+        clips = [stretch(number) for number in numbers]
+        shared = share_objects(clips)
+        objects |= {
+            number: object
+            for number, clip, object in zip(numbers, clips, shared.objects, strict=True)
+            if object != clip.object
+        }
+        for one in shared.contradictions:
+            earlier, later = (numbers[row] for row in one.numbers)
+            contradictions.append(replace(one, numbers=(earlier, later)))
+        united += shared.united
+    return ChangedObjects(objects, tuple(contradictions), _note(united))
+
+
+def _repeated(sources: Digests, none: int) -> Iterator[list[int]]:
+    """Yield the numbers of clips whose source another one has, few at a time, but a source whole.
+
+    As sources first come, so do their clips.
+    """
+    order, begins = sources.groups()
+    first = np.flatnonzero(begins)
+    size = np.diff(first, append=len(order))
+    shared = [row for row in np.flatnonzero(size > 1) if sources[order[first[row]]] != none]
+    opens, closes = np.zeros(len(order), bool), np.zeros(len(order), bool)
+    is_shared = np.zeros(len(order), bool)
+    for group in shared:
+        rows = order[first[group] : first[group] + size[group]]
+        is_shared[rows] = True
+        opens[rows[0]] = closes[rows[-1]] = True
+    waiting: list[int] = []
+    unfinished = 0
+    for number in np.flatnonzero(is_shared):
+        unfinished += int(opens[number]) - int(closes[number])
+        waiting.append(int(number))
+        if not unfinished and len(waiting) >= _AT_ONCE:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
 def _linked(clips: Sequence[Stretch]) -> list[list[int]]:
     """Return the numbers of the clips that overlap, directly or through others, in groups."""
     of_source: dict[str, list[int]] = {}
@@ -151,3 +219,16 @@ def _linked(clips: Sequence[Stretch]) -> list[list[int]]:
                 longest = number
         groups.append(group)
     return [sorted(group) for group in groups if len(group) > 1]
+
+
+def _note(united: Iterable[tuple[Stretch, Stretch]]) -> str:
+    """Return a sentence about clips that share an object now; empty without any."""
+    pairs = [pair for pair in united if pair[0].clip != pair[1].clip]
+    if not pairs:
+        return ""
+    clip, other = pairs[0]
+    subject = "1 clip has" if len(pairs) == 1 else f"{len(pairs)} clips have"
+    return (
+        f"{subject} the content of another clip and no object, and share its object: "
+        f"{clip.clip!r} that of {other.clip!r}, {clip.object!r}"
+    )

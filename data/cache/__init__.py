@@ -17,7 +17,7 @@ from data.cache.labelling import LabelChanges, describe_changes, label
 from data.cache.ledger import ledger_path, read_ledger, source_details
 from data.cache.mapped import JoinedRows, MappedRows
 from data.cache.merging import is_merge, merge
-from data.cache.parts import exists
+from data.cache.parts import Part, columns_of, exists
 from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
 from data.cache.shard_store import ShardStore, sweep_shards
@@ -34,9 +34,11 @@ __all__ = [
     "JoinedStore",
     "LabelChanges",
     "MappedRows",
+    "Part",
     "Problem",
     "Seal",
     "ShardStore",
+    "columns_of",
     "consolidate_joined",
     "copy_of",
     "describe_changes",

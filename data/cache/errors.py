@@ -40,10 +40,7 @@ def way_out(path: Path) -> str:
         return "the same heliograph extract command goes on, and makes damaged shards again"
     command = "heliograph cache verify --repair"
     if (folder / INDEX).exists():
-        return (
-            f"{command} {shlex.quote(str(folder))} mends damaged seals; replace what else is "
-            "damaged by sound copies of the parts"
-        )
+        path = folder  # of parts
     return f"{command} {shlex.quote(str(path))} saves what can be saved"
 
 

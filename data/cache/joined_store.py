@@ -46,7 +46,6 @@ from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     add_to_ledger,
     append_entries,
-    deaths_of,
     ledger_entries,
     ledger_path,
     now,
@@ -206,7 +205,8 @@ class JoinedStore(ShardStore):
         sweep_temporaries(self.target.parent, of=self.target.name)
         self._refuse_other(joined_of(self.output), self._agreed(NOTE, self._identity))
         with suppress(CacheError):
-            self.deaths = deaths_of(self.sources.reading(ledger_entries(self.target)))
+            for entry in ledger_entries(self.target):
+                self._read_earlier(entry)
         self.refresh()
 
     def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:

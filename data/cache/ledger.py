@@ -13,26 +13,20 @@ two lines of each clip.
 import errno
 import json
 import os
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from data.cache.errors import CacheError
 from data.clips import Clip
-from data.files import (
-    HashedFile,
-    Version,
-    absolute,
-    open_regular,
-    replacing,
-    version_of,
-    write_error,
-)
+from data.digests import Digests, digest_of
+from data.files import HashedFile, absolute, open_regular, replacing, write_error
 
 _CHECK = "xxh3"
 _PIECE = 1 << 16
@@ -189,75 +183,13 @@ def add_to_ledger(target: Path, entries: Iterable[Mapping[str, Any]]) -> None:
                 new.write(line)
 
 
-class RecordedSources:
-    """The hashes of files as they were recorded, each with the size and the time of its file.
-
-    A file at an address has its server's tag in place of the time. A file of which these are as
-    recorded is not read again.
-    """
-
-    def __init__(self, entries: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._known: dict[str, tuple[int, int | str, str]] = {}  # path -> bytes, time or tag, hash
-        for entry in entries:
-            self.read(entry)
-
-    def reading(self, entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield entries, and take the hash of a file from each that has one."""
-        for entry in entries:
-            self.read(entry)
-            yield entry
-
-    def read(self, entry: Mapping[str, Any]) -> None:
-        """Take the hash of a file from an entry, if it has one."""
-        match entry:
-            case {
-                "path": str(path),
-                "bytes": int(size),
-                "source_sha256": str(sha256),
-                "mtime_ns": int(changed),
-            } | {
-                "path": str(path),
-                "bytes": int(size),
-                "source_sha256": str(sha256),
-                "etag": str(changed),
-            }:
-                self._known[path] = size, changed, sha256
-
-    def add(self, path: Path, source: HashedFile) -> None:
-        """Take the hash of a file."""
-        if source.version is not None:
-            _, size, changed = source.version
-            self._known[absolute(path)] = size, changed, source.sha256
-
-    def has(self, path: Path) -> bool:
-        """Return whether there is a hash of a file, as it is or as it was."""
-        return absolute(path) in self._known
-
-    def find(self, path: Path, version: Version | None = None) -> HashedFile | None:
-        """Return the hash of a file that is as it was recorded; None if it is not.
-
-        Args:
-            path: The file.
-            version: The one that it has; None: `version_of` it.
-        """
-        known = self._known.get(absolute(path))
-        if known and version is None:
-            version = version_of(path)
-        if known and version and version[1:] == known[:2]:
-            return HashedFile(known[2], version)
-        return None
-
-
-def deaths_of(entries: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
-    """Return how often the decoder's process has died of a clip, by its id and its file's hash."""
-    found: dict[tuple[str, str], int] = {}
-    for entry in entries:
-        match entry:
-            case {"clip": str(clip), "source_sha256": str(sha256), "deaths": int(deaths)}:
-                found[clip, sha256] = deaths
-            case {"clip": str(clip), "source_sha256": str(sha256), "outcome": "done" | "kept"}:
-                found.pop((clip, sha256), None)
-    return found
+def read_deaths(entry: Mapping[str, Any], found: dict[tuple[str, str], int]) -> None:
+    """Note how often the decoder's process has died of a clip, by its id and its file's hash."""
+    match entry:
+        case {"clip": str(clip), "source_sha256": str(sha256), "deaths": int(deaths)}:
+            found[clip, sha256] = deaths
+        case {"clip": str(clip), "source_sha256": str(sha256), "outcome": "done" | "kept"}:
+            found.pop((clip, sha256), None)
 
 
 def source_details(source: HashedFile) -> dict[str, Any]:
@@ -269,12 +201,19 @@ def source_details(source: HashedFile) -> dict[str, Any]:
     return details
 
 
-def compact_ledger(target: Path) -> bool:
+def compact_ledger(
+    target: Path, read: Callable[[Mapping[str, Any]], None] = lambda entry: None
+) -> bool:
     """Leave at most two lines of each clip, and nothing of a line that a killed process left.
 
     They are all that is known of it as it was done, later lines over earlier ones, and its last
     failure if that came later. A damaged ledger stays as it is. Memory holds the entries of
-    `_CLIPS_AT_ONCE` clips at a time, and a number for each line.
+    `_CLIPS_AT_ONCE` clips at a time, and a few numbers for each line.
+
+    Args:
+        target: The cache.
+        read: Called with each entry, oldest first; of a damaged ledger with those before the
+            damage.
 
     Returns:
         Whether the ledger is sound.
@@ -287,29 +226,51 @@ def compact_ledger(target: Path) -> bool:
     if not os.path.lexists(path):
         return True
     _drop_torn_line(path)
-    clips: dict[str, int] = {}  # numbered as they first come
-    clip_of_line = array("q")
-    done: set[int] = set()
-    failed: set[int] = set()
-    try:
+    done = bytearray()  # a flag of each line
+
+    def digests() -> Iterator[int]:
         for entry in ledger_entries(target):
-            number = clips.setdefault(entry["clip"], len(clips))
-            clip_of_line.append(number)
-            if entry["outcome"] in ("done", "kept"):
-                done.add(number)
-                failed.discard(number)
-            else:
-                failed.add(number)
+            read(entry)
+            done.append(entry["outcome"] in ("done", "kept"))
+            yield digest_of(entry["clip"])
+
+    try:
+        clips_of_lines = Digests(digests())
     except CacheError:
         return False
-    if len(done) + len(failed) < len(clip_of_line):
+    numbers, clips, left = _number(clips_of_lines, np.frombuffer(done, bool))
+    if left < len(done):
         with replacing(path) as file:
-            for first in range(0, len(clips), _CLIPS_AT_ONCE):
+            for first in range(0, clips, _CLIPS_AT_ONCE):
                 some = range(first, first + _CLIPS_AT_ONCE)
-                lines = zip(clip_of_line, _lines(path), strict=True)
+                lines = zip(numbers, _lines(path), strict=True)
                 for entry in _compacted(_entry(path, 0, line) for n, line in lines if n in some):
                     file.write(_line_of(entry).encode())
     return True
+
+
+def _number(clips: Digests, done: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int, int]:
+    """Return the number of the clip of each line, as they first come, and how many lines are left.
+
+    Args:
+        clips: Of the lines (N,).
+        done: Whether a line (N,) says that its clip is done.
+
+    Returns:
+        The numbers (N,), how many clips there are, and how many lines `_compacted` leaves.
+    """
+    order, begins = clips.groups()
+    if not len(order):
+        return order, 0, 0
+    first = np.flatnonzero(begins)
+    last_done = np.maximum.reduceat(np.where(done[order], order, -1), first)
+    last_failed = np.maximum.reduceat(np.where(done[order], -1, order), first)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(order[first])] = np.arange(len(first))
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = rank[np.cumsum(begins) - 1]
+    left = np.count_nonzero(last_done >= 0) + np.count_nonzero(last_failed > last_done)
+    return numbers, len(first), int(left)
 
 
 def _compacted(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ A cache of more than `PART_BYTES` is written so, and stays a folder. A folder ta
 file only when it is whole: until then it is somewhere else (`staging`).
 """
 
+import hashlib
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from data.cache.errors import INDEX, CacheError
+from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace
 from data.cache.features import Features
 from data.cache.hdf5_reader import (
     LARGE,
@@ -97,14 +98,28 @@ class Part:
         """Read the part; its rows stay in the file.
 
         Raises:
-            CacheError: It is damaged, or is not what the index says.
+            DamagedCacheError: It is damaged or gone, or is not what the index says.
+            CacheError: It cannot be read.
         """
+        if not os.path.lexists(self.path):
+            raise DamagedCacheError(self.path, f"{self.path} is gone, a part that {INDEX} names")
         with open_cache_file(self.path) as file:
-            metadata = read_open_metadata(self.path, file)
+            try:
+                metadata = read_open_metadata(self.path, file)
+            except DamagedCacheError:
+                raise
+            except CacheError as error:
+                seal = Seal.read(file)
+                if seal is not None and seal.rest_sha256 == self.rest_sha256:
+                    raise
+                raise self._is_another() from error
             found = (len(metadata.clips), metadata.rest_sha256, metadata.content_sha256)
             if found != (self.clips, self.rest_sha256, self.content_sha256):
-                raise CacheError(f"{self.path} is not the part that {INDEX} names")
+                raise self._is_another()
             return metadata, with_rows(self.path, file, metadata, mapped=True)
+
+    def _is_another(self) -> DamagedCacheError:
+        return DamagedCacheError(self.path, f"{self.path} is not the part that {INDEX} names")
 
 
 class PartFiles:
@@ -138,6 +153,11 @@ def require_parts(folder: Path) -> None:
         what = "it is a run, and its caches are named in its config.json"
     elif (folder / "manifest.jsonl").is_file():
         what = "it is a folder of clips, so extract their features first"
+    elif any(is_own_name(path.name) for path in folder.glob("*.h5")):
+        what = (
+            f"its {INDEX} is gone, which names its parts in their order; join them in that order "
+            "(heliograph cache merge PART ... -o NEW)"
+        )
     else:
         what = f"it is a folder, and not one of parts, which has an {INDEX}"
     raise CacheError(f"{folder} is no cache: {what}")
@@ -152,7 +172,8 @@ def read_index(folder: Path) -> Index:
     """Read the index of a folder of parts.
 
     Raises:
-        CacheError: There is none, or it is damaged.
+        DamagedCacheError: It is damaged.
+        CacheError: There is none, or it cannot be read.
     """
     require_parts(folder)
     path = folder / INDEX
@@ -170,9 +191,9 @@ def read_index(folder: Path) -> Index:
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise CacheError(f"{path} is damaged") from error
+        raise DamagedCacheError(path, f"{path} is damaged") from error
     if not parts:
-        raise CacheError(f"{path} is damaged: it names no part")
+        raise DamagedCacheError(path, f"{path} is damaged: it names no part")
     return Index(parts, content)
 
 
@@ -185,8 +206,12 @@ def files_of_index(folder: Path) -> list[Path]:
     return [part.path for part in read_index(folder).parts]
 
 
-def files_of_cache(path: Path) -> list[Path]:
+def files_of_cache(path: Path, *, but_lost: bool = False) -> list[Path]:
     """Return the files of a cache: itself, or the parts of a folder, as the index says.
+
+    Args:
+        path: The cache.
+        but_lost: Leave out the parts of a folder that are lost (`lost_parts`).
 
     Raises:
         CacheError: The index or a part is damaged.
@@ -194,9 +219,37 @@ def files_of_cache(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     index = read_index(path)
+    lost = lost_parts(index)
+    if lost and not but_lost:
+        lost[0].read()  # it raises
+    return [part.path for part in index.parts if part not in lost]
+
+
+def columns_of(path: Path) -> Features:
+    """Return the clips of a cache without their features; of a folder, those of parts not lost.
+
+    Raises:
+        CacheError: The cache cannot be read, or every part of it is lost.
+    """
+    tables = [read_metadata(file).clips for file in files_of_cache(path, but_lost=True)]
+    if not tables:
+        raise CacheError(f"every part of {path} is gone or damaged; {how_to_replace(path)}")
+    return join(tables) if len(tables) > 1 else tables[0]
+
+
+def lost_parts(index: Index) -> list[Part]:
+    """Return the parts that are gone, or damaged outside their features.
+
+    Raises:
+        CacheError: A part cannot be read for another reason.
+    """
+    lost = []
     for part in index.parts:
-        part.read()
-    return [part.path for part in index.parts]
+        try:
+            part.read()
+        except DamagedCacheError:
+            lost.append(part)
+    return lost
 
 
 def read_parts(folder: Path, *, mapped: bool | None) -> Features:
@@ -216,11 +269,27 @@ def read_parts(folder: Path, *, mapped: bool | None) -> Features:
 
 def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
     index = read_index(folder)
-    read = [part.read() for part in index.parts]
+    joined = read_together(folder, index.parts)
+    content = joined.content_sha256
+    if content != index.content_sha256:
+        raise DamagedCacheError(
+            folder / INDEX, f"{folder / INDEX} is damaged: its parts together are something else"
+        )
+    if not (joined.features.nbytes > LARGE if mapped is None else mapped):
+        joined = replace(joined, features=in_memory(folder, joined.features))
+        joined.set_content_sha256(content)
+    return joined
+
+
+def read_together(folder: Path, parts: Sequence[Part]) -> Features:
+    """Read parts of a folder, one after the other, as one cache; their rows stay in the files.
+
+    Raises:
+        CacheError: A part is damaged, or they do not belong together.
+    """
+    read = [part.read() for part in parts]
     clips = [features for _, features in read]
-    require_same_make(
-        [(part.path, features) for part, features in zip(index.parts, clips, strict=True)]
-    )
+    require_same_make([(part.path, features) for part, features in zip(parts, clips, strict=True)])
     try:
         joined = join(clips)
     except CacheError as error:
@@ -231,12 +300,7 @@ def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
         for metadata, part in read
         for sha256 in (metadata.thumbnails.sha256 if part.thumbnails.size else [""] * len(part))
     ]
-    content = joined.hash_content(features, thumbnails)
-    if content != index.content_sha256:
-        raise CacheError(f"{folder / INDEX} is damaged: its parts together are something else")
-    if not (joined.features.nbytes > LARGE if mapped is None else mapped):
-        joined = replace(joined, features=in_memory(folder, joined.features))
-    joined.set_content_sha256(content)
+    joined.set_content_sha256(joined.hash_content(features, thumbnails))
     return joined
 
 
@@ -251,7 +315,7 @@ def write_parts(folder: Path, clips: Features, clips_per_part: int) -> None:
     for start in range(0, max(1, len(clips)), clips_per_part):
         part = clips.select(range(start, min(start + clips_per_part, len(clips))))
         part = replace(part, failures=() if start else clips.failures)
-        path = folder / f"{part.content_sha256[:32]}.h5"
+        path = new_part(folder, part.content_sha256, older)
         seal = write_features(path, part)
         parts.append(Part(path, len(part), seal.rest_sha256, part.content_sha256))
     _publish(folder, Index(parts, clips.content_sha256), older)
@@ -269,6 +333,18 @@ def _older(folder: Path) -> dict[Path, Part]:
 
 def _publish(folder: Path, index: Index, older: Iterable[Path]) -> None:
     """Write the index of a folder if it changes, and then remove parts that it does not name."""
+    write_index(folder, index)
+    own = [path for path in folder.glob("*.h5") if is_own_name(path.name)]
+    for path in {*older, *own} - {part.path for part in index.parts}:
+        path.unlink(missing_ok=True)
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write the index of a folder if it changes.
+
+    Raises:
+        WriteError: The disk is full or not writable.
+    """
     stated = {
         "schema_version": SCHEMA_VERSION,
         "content_sha256": index.content_sha256,
@@ -277,9 +353,6 @@ def _publish(folder: Path, index: Index, older: Iterable[Path]) -> None:
     text, path = json.dumps(stated, indent=1), folder / INDEX
     if not path.is_file() or path.read_bytes() != text.encode():
         atomic_write(path, text)
-    own = [path for path in folder.glob("*.h5") if is_own_name(path.name)]
-    for path in {*older, *own} - {part.path for part in index.parts}:
-        path.unlink(missing_ok=True)
 
 
 def is_larger_than_a_file(clips: Features) -> bool:
@@ -290,6 +363,13 @@ def is_larger_than_a_file(clips: Features) -> bool:
 def exceeds_a_file(size: int) -> bool:
     """Return whether these are more bytes than a file should have."""
     return size > PART_BYTES
+
+
+def new_part(folder: Path, content: str, older: Collection[Path]) -> Path:
+    """Return how a part of this content is called: never as an older one, which may be read."""
+    while (path := folder / f"{content[:32]}.h5") in older:
+        content = hashlib.sha256(content.encode()).hexdigest()
+    return path
 
 
 def is_own_name(name: str) -> bool:
@@ -383,12 +463,14 @@ def _write_part_rows(
             failures=clips.failures if start + count >= len(clips) else (),  # the last one changes
         )
         content = content_of_rows(part, own)
-        path = folder / f"{content[:32]}.h5"
-        known = older.get(path)
-        in_place = all(row.path == path and row.number == n for n, row in enumerate(own))
-        if known and known.content_sha256 == content and in_place and own:
+        known = older.get(own[0].path) if own else None
+        in_place = known and all(
+            row.path == known.path and row.number == n for n, row in enumerate(own)
+        )
+        if known and known.content_sha256 == content and in_place:
             parts.append(known)
         else:
+            path = new_part(folder, content, older)
             with files.having({row.path for row in own}):
                 seal = write_rows(path, part, own)
                 files.keep_part(path)

@@ -9,9 +9,10 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ import numpy as np
 from data.cache.blocks import StoredRows
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace, shards_of
 from data.cache.features import Features
-from data.cache.hdf5_reader import CacheMetadata, read_unchecked
+from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unchecked
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import read_ledger
-from data.cache.parts import files_of_index
-from data.cache.rows import RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.parts import Index, Part, new_part, read_index, read_together, write_index
+from data.cache.rows import CacheRow, RowPlace, cache_rows, content_of_rows, stack_rows, write_rows
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
@@ -38,6 +39,7 @@ from data.cache.seal import (
 )
 from data.files import open_regular, write_error
 
+_HEAD = 256  # bytes at the start of an index, in which the identity of its content is
 _MOST_TRIED = 64  # values that differ from the ledger's, each tried alone
 _OF_LEDGER = {
     "clip_id": "clip",
@@ -52,7 +54,8 @@ def restore(path: Path | str) -> list[str]:
     """Mend what is damaged outside the features of a cache; return what was done, in sentences.
 
     Damaged features stay as they are, but where the whole file has to be written anew: then their
-    clips become failures, and the ledger knows them. In a folder of parts only seals are mended.
+    clips become failures, and the ledger knows them. Of a folder the parts are mended of which
+    something shows what was there, and the index where the parts show it.
 
     Raises:
         CacheError: Nothing shows what was there; the message says what to type next.
@@ -60,20 +63,126 @@ def restore(path: Path | str) -> list[str]:
     """
     path = Path(path)
     if path.is_dir():
-        folder = (path / INDEX).exists()
-        return [done for file in (files_of_index(path) if folder else ()) for done in _seal(file)]
+        return _restore_folder(path) if (path / INDEX).exists() else []
     if not path.exists() and shards_of(path).is_dir():
         return []
-    done = _seal(path)
+    done = _restore_seal(path)
     try:
         with open_cache_file(path) as file:
             check_structure(path, file)
     except DamagedCacheError as error:
-        done += _content(path, error.reason)
+        content = _find_content(path, error.reason, cache=path)
+        write_rows(path, content.clips, content.rows)
+        done.append(content.told)
     return done
 
 
-def _seal(path: Path) -> list[str]:
+def _restore_folder(folder: Path) -> list[str]:
+    """Mend parts of a folder, and then its index; the files that it names stay until then."""
+    try:
+        index = read_index(folder)
+    except DamagedCacheError as error:
+        return _restore_index(folder, error.reason)
+    done, parts = [], []
+    for part in index.parts:
+        mended, told = _restore_part(folder, part, index)
+        parts.append(mended)
+        done += told
+    content = index.content_sha256
+    with suppress(DamagedCacheError):  # a part is lost
+        content = read_together(folder, parts).content_sha256
+        changed = [one.content_sha256 for one in parts] != [
+            one.content_sha256 for one in index.parts
+        ]
+        if not changed and not is_nearly(content.encode(), index.content_sha256.encode()):
+            reason = f"{folder / INDEX} is damaged: its parts together are something else"
+            raise CacheError(f"{reason}; {_how_to_merge(folder)}")
+    if content != index.content_sha256 and not done:
+        done.append(f"{folder / INDEX} was damaged: it was written again")
+    write_index(folder, Index(parts, content))
+    for path in {part.path for part in index.parts} - {part.path for part in parts}:
+        path.unlink(missing_ok=True)
+    return done
+
+
+def _restore_part(folder: Path, part: Part, index: Index) -> tuple[Part, list[str]]:
+    """Mend a part, or what the index says of it; return what it is now, and what was done."""
+    said = f"{folder / INDEX} was damaged where it names {{}}: it was written again"
+    if not os.path.lexists(part.path):
+        for one in map(_part_of, sorted(folder.glob("*.h5"))):
+            if one and one.rest_sha256 == part.rest_sha256:
+                return one, [said.format(one.path.name)]
+        return part, []
+    done = _restore_seal(part.path)
+    try:
+        with open_cache_file(part.path) as file:
+            check_structure(part.path, file)
+        found = _part_of(part.path)
+    except DamagedCacheError as error:
+        try:
+            content = _find_content(
+                part.path, error.reason, cache=folder, identities=[part.content_sha256]
+            )
+        except CacheError:
+            return part, done  # lost
+        identity = content_of_rows(content.clips, content.rows)
+        path = new_part(folder, identity, [one.path for one in index.parts])
+        seal = write_rows(path, content.clips, content.rows)
+        mended = Part(path, len(content.rows), seal.rest_sha256, identity)
+        return mended, [*done, content.told]
+    except CacheError:
+        found = None
+    if found is None or found == part:
+        return part, done
+    is_same = is_nearly(found.content_sha256.encode(), part.content_sha256.encode())
+    if not is_same and found.rest_sha256 != part.rest_sha256:
+        return part, done  # another one is in its place
+    return found, [*done, said.format(part.path.name)]
+
+
+def _part_of(file: Path) -> Part | None:
+    """Return a file as an index names it; None if it is damaged outside its features."""
+    with suppress(CacheError):
+        metadata = read_metadata(file)
+        return Part(file, len(metadata.clips), metadata.rest_sha256, metadata.content_sha256)
+    return None
+
+
+def _restore_index(folder: Path, reason: str) -> list[str]:
+    """Write a damaged index again from what is left of it, if it fits the parts."""
+    with open_regular(folder / INDEX) as file:
+        text = file.read()
+    done, places = [], {}
+    for path in sorted(folder.glob("*.h5")):
+        if path.name.encode() in text:
+            done += _restore_seal(path)
+        if part := _part_of(path):
+            names = (path.name, part.rest_sha256, part.content_sha256)
+            if found := [place for name in names if (place := text.find(name.encode())) >= 0]:
+                places[max(found)] = part
+    parts = [places[place] for place in sorted(places)]
+    with suppress(CacheError):
+        content = read_together(folder, parts).content_sha256.encode() if parts else b""
+        stated = text[:_HEAD]
+        if content and any(
+            is_nearly(stated[at : at + len(content)], content) for at in range(_HEAD)
+        ):
+            write_index(folder, Index(parts, content.decode()))
+            return [*done, f"{reason}: it was written again from its parts"]
+    raise CacheError(
+        f"{reason}, and nothing shows which parts it named in which order; {_how_to_merge(folder)}"
+    )
+
+
+def _how_to_merge(folder: Path) -> str:
+    """Return what to do about the parts of a folder whose index is lost."""
+    return (
+        f"join those in {shlex.quote(str(folder))} that are sound (heliograph cache merge PART ... "
+        "-o NEW), and the same heliograph extract command makes what is missing in NEW"
+    )
+
+
+def _restore_seal(path: Path) -> list[str]:
     """Write the seal of a cache again where a copy is damaged and the other, or the rest, is not.
 
     One copy is damaged at a time, so that a kill leaves the other one.
@@ -134,8 +243,32 @@ def _write_seal(path: Path, read: io.FileIO, seal: Seal, found: bytes) -> list[s
     return [f"{path}: {seal.damage(found)}; it was written again"]
 
 
-def _content(path: Path, reason: str) -> list[str]:
-    """Write a cache anew whose content is what its identity says, whatever else is damaged."""
+@dataclass(frozen=True)
+class _Content:
+    """What is left of a cache that is damaged outside its features: `stack_rows` of its rows.
+
+    `told` is a sentence about it.
+    """
+
+    clips: Features
+    rows: Sequence[CacheRow]
+    told: str
+
+
+def _find_content(
+    path: Path, reason: str, *, cache: Path, identities: Collection[str] = ()
+) -> _Content:
+    """Return what a cache file had whose content is what its identity says, whatever is damaged.
+
+    Args:
+        path: The file.
+        reason: What is damaged, for messages.
+        cache: The cache that it is, or is a part of: its ledger may know more.
+        identities: What else than the file says of the identity of its content.
+
+    Raises:
+        CacheError: Nothing shows what was there, or the features of every clip are damaged.
+    """
     lost = CacheError(f"{reason}, and nothing shows what was there; {how_to_replace(path)}")
     try:
         with open_cache_file(path) as file:
@@ -149,11 +282,13 @@ def _content(path: Path, reason: str) -> list[str]:
         "thumbnails": _row_hashes(path, metadata.thumbnails),
     }
     stated = {name: list(getattr(metadata, name).sha256) for name in hashes}
-    for clips in _candidates(path, metadata.clips):
+    for clips in _candidates(cache, metadata.clips):
         for of_rows in (hashes, stated):
-            content = clips.hash_content(of_rows["features"], of_rows["thumbnails"])
-            if is_nearly(content.encode(), metadata.content_sha256.encode()):
-                return _write_anew(path, replace(metadata, clips=clips), hashes, of_rows)
+            content = clips.hash_content(of_rows["features"], of_rows["thumbnails"]).encode()
+            if any(
+                is_nearly(content, one.encode()) for one in (metadata.content_sha256, *identities)
+            ):
+                return _sound_rows(path, replace(metadata, clips=clips), hashes, of_rows)
     raise lost
 
 
@@ -169,13 +304,13 @@ def _row_hashes(path: Path, rows: StoredRows) -> list[str]:
     return found
 
 
-def _write_anew(
+def _sound_rows(
     path: Path,
     metadata: CacheMetadata,
     found: dict[str, list[str]],
     sound: dict[str, list[str]],
-) -> list[str]:
-    """Write the clips of a cache whose rows are sound; the others become failures."""
+) -> _Content:
+    """Return the clips of a cache whose rows are sound; the others become failures."""
     clips = metadata.clips
     metadata = replace(
         metadata,
@@ -200,11 +335,11 @@ def _write_anew(
         failures=[*clips.failures, *gone],
         versions=clips.versions,
     )
-    write_rows(path, restored, rows)
-    return [
+    told = (
         f"{path} was damaged outside its features: the content that was written is there again, "
         f"with {len(rows)} of {len(clips)} clips"
-    ]
+    )
+    return _Content(restored, rows, told)
 
 
 def _candidates(path: Path, clips: Features) -> Iterator[Features]:

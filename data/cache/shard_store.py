@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -45,15 +45,22 @@ from data.cache.hdf5_reader import (
 from data.cache.hdf5_writer import WRITERS, write_cache
 from data.cache.joining import IDENTITY_FIELDS, join
 from data.cache.ledger import (
-    RecordedSources,
     append_entries,
     compact_ledger,
-    deaths_of,
     entry_of,
     ledger_entries,
     ledger_path,
+    read_deaths,
 )
-from data.cache.parts import HERE, PartFiles, finish_staging, write_as_it_fits
+from data.cache.parts import (
+    HERE,
+    PartFiles,
+    columns_of,
+    finish_staging,
+    read_index,
+    write_as_it_fits,
+)
+from data.cache.recorded_sources import RecordedSources
 from data.cache.rows import (
     CacheRow,
     cache_rows,
@@ -98,7 +105,7 @@ class ShardStore:
         decoder: What decodes them.
         versions: Versions of packages to record, with those of the packages that write.
         repair: Ids of clips of `target` whose features are computed again; the order of the clips
-            in `target` then stays.
+            in `target` then stays, and so does what else it has, but for parts that are lost.
 
     Raises:
         CacheError: `target` or its folder of shards was made with another fingerprint, sampler or
@@ -186,7 +193,7 @@ class ShardStore:
         self._files: list[tuple[Path, CacheMetadata]] = []  # of `target`
         try:
             if os.path.lexists(self.target):
-                self._files = files_to_copy(self.target)
+                self._files = files_to_copy(self.target, but_lost=self._in_place)
         except DamagedCacheError:
             raise
         except CacheError as error:
@@ -226,10 +233,15 @@ class ShardStore:
             if not self._existing:
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        sound = compact_ledger(self.target)
-        if sound:
-            self.deaths = deaths_of(self.sources.reading(ledger_entries(self.target)))
+        sound = compact_ledger(self.target, self._read_earlier)
+        if not sound:
+            self.sources, self.deaths = RecordedSources(), {}
         self._list_shards(has_ledger=sound)
+
+    def _read_earlier(self, entry: Mapping[str, Any]) -> None:
+        """Learn from an entry of the ledger of earlier runs."""
+        self.sources.read(entry)
+        read_deaths(entry, self.deaths)
 
     def _list_shards(self, *, has_ledger: bool) -> None:
         """Learn what is in the shards; damaged ones are removed, and their clips done again."""
@@ -626,9 +638,19 @@ class ShardStore:
         ]
         rows += self._given_rows(clips, earlier)
         if self._existing and self._in_place:
-            indices = {clip: index for index, clip in enumerate(self._existing.clip_id)}
-            rows.sort(key=lambda row: indices.get(row.clip.id, len(indices)))
+            indices = {clip: index for index, clip in enumerate(self._repaired_order(clips))}
+            rows.sort(key=lambda row: indices[row.clip.id])
         return rows
+
+    def _repaired_order(self, clips: Sequence[Clip]) -> Iterator[str]:
+        """Yield the ids of `target` in order; in place of a part that is lost are new ones."""
+        ids = {path: metadata.clips.clip_id for path, metadata in self._files}
+        known = set(chain.from_iterable(ids.values()))
+        new = (clip.id for clip in clips if clip.id not in known)
+        parts = read_index(self.target).parts if self.target.is_dir() else ()
+        for part in parts:
+            yield from ids.get(part.path, islice(new, part.clips))
+        yield from new if parts else (*ids[self.target], *new)
 
     def _stack(self, rows: Sequence[CacheRow], clips: Sequence[Clip]) -> Features:
         """Return rows as one cache, with the failures of `clips` and of those before them."""
@@ -807,7 +829,7 @@ def sweep_shards(target: Path) -> None:
     """
     if not shards_of(target).is_dir():
         return
-    made = read_metadata(target).clips
+    made = columns_of(target)
     with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
         store._remove_shards(set(made.key))
 

@@ -3,8 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shar
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
 from data.cache.ledger import ledger_entries
 from data.cache.mapped import RowsOfFile
-from data.cache.parts import files_of_cache, read_index, read_parts, require_parts
+from data.cache.parts import Part, files_of_cache, read_index, read_parts, require_parts
 from data.cache.rows import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
@@ -34,10 +33,14 @@ _DAMAGED = ("its features are damaged", "its thumbnails are damaged")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a cache, and the clip that it concerns (None: the whole file)."""
+    """Something wrong with a cache, and the clip that it concerns (None: the whole file).
+
+    `lost` is the part of a folder whose clips are lost with it.
+    """
 
     clip: str | None
     reason: str
+    lost: Part | None = None
 
     def __str__(self) -> str:
         return f"{self.clip}: {self.reason}" if self.clip else self.reason
@@ -79,13 +82,17 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
             return problems
 
 
-def files_to_copy(path: Path) -> list[tuple[Path, CacheMetadata]]:
+def files_to_copy(path: Path, *, but_lost: bool = False) -> list[tuple[Path, CacheMetadata]]:
     """Read the files of a cache, or the parts of a folder, as `read_to_copy` does.
+
+    Args:
+        path: The cache.
+        but_lost: Leave out the parts of a folder that are gone, or damaged outside their features.
 
     Raises:
         CacheError: A file cannot be read or trusted.
     """
-    return [(file, read_to_copy(file)) for file in files_of_cache(path)]
+    return [(file, read_to_copy(file)) for file in files_of_cache(path, but_lost=but_lost)]
 
 
 def read_to_copy(path: Path) -> CacheMetadata:
@@ -139,30 +146,34 @@ def _problems_of_parts(folder: Path, progress: Callable[[int, int], None]) -> li
     try:
         parts = read_index(folder).parts
     except CacheError as error:
-        return [Problem(None, str(error))]
-    problems = []
+        return [Problem(None, _reason(error))]
+    problems: list[Problem] = []
+    keys: set[str] = set()
     for done, part in enumerate(parts, 1):
-        for problem in _problems(part.path):
-            where = f"{problem.reason} (in {part.path})" if problem.clip else problem.reason
-            problems.append(replace(problem, reason=where))
-        with _noted(problems):
-            part.read()
+        found = _problems(part.path) if part.path.exists() else []
+        try:
+            metadata, _ = part.read()
+        except DamagedCacheError as error:
+            found = [Problem(None, error.reason, lost=part)]
+        except CacheError as error:
+            found = [Problem(None, str(error))]
+        else:
+            keys |= set(metadata.clips.key)
+        problems += (
+            replace(problem, reason=f"{problem.reason} (in {part.path})")
+            if problem.clip
+            else problem
+            for problem in found
+        )
         progress(done, len(parts))
+    if all(problem.clip for problem in problems):
+        problems += _missing(folder, keys)
     if not problems:
-        with _noted(problems):
+        try:
             read_parts(folder, mapped=True)
+        except CacheError as error:
+            problems.append(Problem(None, _reason(error)))
     return list(dict.fromkeys(problems))
-
-
-@contextmanager
-def _noted(problems: list[Problem]) -> Iterator[None]:
-    """Add an error to the problems, but one of damage, which is among them."""
-    try:
-        yield
-    except DamagedCacheError:
-        pass
-    except CacheError as error:
-        problems.append(Problem(None, str(error)))
 
 
 def _problems_of_shards(path: Path) -> list[Problem]:
@@ -203,10 +214,8 @@ def _clips_in_shards(path: Path) -> dict[str, tuple[str, str]]:
 def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None) -> list[Problem]:
     try:
         metadata = read_metadata(path)
-    except DamagedCacheError as error:
-        return [Problem(None, error.reason)]
     except CacheError as error:
-        return [Problem(None, str(error))]
+        return [Problem(None, _reason(error))]
     problems = []
     for number, clip in enumerate(metadata.clips.clip_id):
         if reason := _damage(path, metadata, number):
@@ -221,7 +230,12 @@ def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None
             problems.append(Problem(None, f"{path}: {damage}{sound}"))
     if _SHARD.fullmatch(path.name) and not is_shard(path, metadata):
         problems.append(Problem(None, f"{path} is another shard than its name says"))
-    return problems + _shard_problems(path, metadata)
+    return problems + _missing(path, set(metadata.clips.key))
+
+
+def _reason(error: CacheError) -> str:
+    """Return what is wrong, without what to do."""
+    return error.reason if isinstance(error, DamagedCacheError) else str(error)
 
 
 def _damage(path: Path, metadata: CacheMetadata, number: int) -> str | None:
@@ -243,9 +257,11 @@ def is_shard(path: Path, metadata: CacheMetadata) -> bool:
     return path.stem == metadata.content_sha256 or list(metadata.clips.key) == [path.stem]
 
 
-def _shard_problems(path: Path, metadata: CacheMetadata) -> list[Problem]:
-    """Return clips that are done according to the ledger, but in no file, or in a damaged shard."""
-    kept = set(metadata.clips.key)
+def _missing(path: Path, kept: Set[str]) -> list[Problem]:
+    """Return clips that are done according to the ledger, but in no file, or in a damaged shard.
+
+    `kept` are the keys that the cache has.
+    """
     wrong: dict[str, str] = {}
     problems = []
     for clip, (key, name) in _clips_in_shards(path).items():

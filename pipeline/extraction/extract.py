@@ -99,7 +99,7 @@ def extract(
         retry_failed: whether clips are tried again of which two decoders have died, and with `join`
             those at which other processes failed.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
-            were made from; what is not damaged stays.
+            were made from, empty where it is unknown; what is not damaged stays.
         cluster: of Ray, on whose nodes the clips are extracted; each actor there loads the backbone
             and has `workers` cores. Clips and `out` are in folders that all nodes share, or at
             addresses.

@@ -10,7 +10,7 @@ from typing import Any
 
 import backbones
 from data import cache
-from data.cache import Features, read_metadata
+from data.cache import Features
 from data.clips import Clip
 from data.errors import HeliographError
 from data.files import path_of
@@ -30,7 +30,7 @@ def repair_cache(
     progress: Callable[[ExtractionSummary], None] | None = None,
     **where: Any,
 ) -> ExtractionSummary:
-    """Extract damaged clips again, in the way in which the cache was made.
+    """Extract damaged clips again, and those of lost parts, in the way in which they were made.
 
     The cache's ledger knows where the videos are, unless `sources` says so; a video must have the
     bytes that it had. A clip whose video is missing or changed is removed from the cache and is one
@@ -49,21 +49,25 @@ def repair_cache(
 
     Raises:
         HeliographError: nothing was changed, because there is damage outside the features of clips,
-            no video is known for one of them, or the backbone or decoder is another here.
+            no video is known for one of them, nothing names the clips of a part that is lost, or
+            the backbone or decoder is another here.
         BackboneError: the code or weights of the backbone are missing.
     """
-    elsewhere = [problem.reason for problem in problems if problem.clip is None]
-    if elsewhere or path.is_dir():
-        reason = elsewhere[0] if elsewhere else f"{path} is a folder, whose parts stay as they are"
-        advice = cache.how_to_replace if path.is_file() else cache.way_out
-        raise HeliographError(f"{reason}; {advice(path)}")
-    table = read_metadata(path).clips
+    lost = [problem.lost for problem in problems if problem.lost]
+    elsewhere = [one.reason for one in problems if one.clip is None and one.lost is None]
+    if elsewhere:
+        part = "move that part away, and repair what is left"
+        raise HeliographError(
+            f"{elsewhere[0]}; {part if path.is_dir() else cache.how_to_replace(path)}"
+        )
+    table = cache.columns_of(path)
     if table.fingerprint.get("imported"):
         raise HeliographError(
             f"{problems[0]}; {path} was imported, so import it again: heliograph cache import FILE "
             f"-o {path} --overwrite"
         )
     damaged = [problem.clip for problem in problems if problem.clip is not None]
+    damaged += _clips_of(path, lost, table, sources)
     clips, hashes = _clips_to_extract(path, table, damaged, {clip.id: clip for clip in sources})
     return extract(
         clips,
@@ -111,7 +115,40 @@ def _clips_to_extract(
             f"{path} has no ledger that says where the videos of "
             f"{counted(len(unknown), 'clip')} are ({unknown[0]}): name them with --clips"
         )
-    return clips, {clip_id: sha256 for clip_id, sha256 in hashes.items() if sha256}
+    return clips, hashes
+
+
+def _clips_of(
+    path: Path, lost: Sequence[cache.Part], table: Features, sources: Sequence[Clip]
+) -> list[str]:
+    """Return the clips of lost parts in order, that of `sources` if they are named there.
+
+    They are those that the ledger calls done, and no other part has; without it those of `sources`
+    if they are as many.
+    """
+    if not lost:
+        return []
+    count = sum(part.clips for part in lost)
+    last = {entry["clip"]: entry["outcome"] for entry in cache.read_ledger(path)}
+    known, failed = set(table.clip_id), {clip for clip, _ in table.failures}
+    done = (clip for clip, outcome in last.items() if outcome in ("done", "kept"))
+    found = [clip for clip in done if clip not in known]
+    named = [clip.id for clip in sources if clip.id not in known | failed]
+    if len(found) < count:
+        # Where no failure is known, they may have been in the part.
+        fits = len(named) == count or (len(named) > count and not failed)
+        if fits and set(found) <= set(named):
+            return named
+        also = f", and --clips names {len(named)} that no other part has" if sources else ""
+        raise HeliographError(
+            f"{lost[0].path} is gone or damaged, with {counted(count, 'clip')} in all, and {path} "
+            f"has no ledger that names them{also}: name just the clips of the cache with --clips, "
+            "or join its other parts (heliograph cache merge PART ... -o NEW)"
+        )
+    if list(table.clip_id) == sorted(table.clip_id):
+        found.sort()
+    order = {clip.id: number for number, clip in enumerate(sources)}
+    return sorted(found, key=lambda clip: order.get(clip, order.get(video_of(clip), len(order))))
 
 
 def _last_entries(path: Path) -> dict[str, dict[str, Any]]:

@@ -190,7 +190,8 @@ class ExtractionJournal:
         """Count a clip that was extracted, with what is worth knowing about its file."""
         self.summary.done += 1
         self.summary.frames += frames
-        self._notes[source_sha256] = list(notes)
+        if notes:
+            self._notes[source_sha256] = list(notes)
         for note in notes:
             self.summary.add_note(clip_id, note)
 
@@ -267,7 +268,7 @@ class JobSource:
             clips: what to extract.
             journal: of this extraction.
             settings: fields of `data.video.Job` that all jobs have.
-            expected_sha256: id of a clip -> hash that its file must have; others may have any.
+            expected_sha256: id of a clip -> hash that its file must have; empty: it may have any.
             windows: how each clip is cut; None: it is not.
             objects: id of a clip -> object of its windows, as `objects_of_videos` gives it.
             rehash: whether to read also files that are as they were when they were hashed.
@@ -280,7 +281,7 @@ class JobSource:
         self._windows = windows
         self._objects = objects or {}
         self._rehash, self._retry_failed = rehash, retry_failed
-        self._sources: dict[str, HashedFile] = {}
+        self._sources: dict[str, HashedFile] = {}  # of the clips that are being decoded
         self._cut: dict[str, list[Clip]] = {}  # the windows of each clip that could be cut
         self._info: dict[str, VideoInfo] = {}  # what is known of its file
         self._closed = False
@@ -321,18 +322,20 @@ class JobSource:
         """Return whether a clip of this file is to be decoded; called by several threads."""
         if self._closed:
             return False
-        if self._expected_sha256.get(clip.id, source.sha256) != source.sha256:
+        if self._expected_sha256.get(clip.id) not in (None, "", source.sha256):
             reason = f"{clip.path} is another file than the one that it was extracted from"
             self._journal.fail(clip, reason)
             return False
-        self._sources[clip.id] = source
         self._journal.record_source(clip.path, source)
         deaths = self._journal.deaths(clip, source)
         if deaths >= MOST_DEATHS and not self._retry_failed:
             reason = f"{deaths} decoders died of it: it is put aside (--retry-failed tries again)"
             self._journal.fail(clip, reason, {**source_details(source), "deaths": deaths})
             return False
-        return self._windows is not None or not self._journal.keep(clip, source)
+        if self._windows is None and self._journal.keep(clip, source):
+            return False
+        self._sources[clip.id] = source
+        return True
 
     def clips(self) -> list[Clip]:
         """Return the clips of the cache: those given, windows in place of each that was cut."""
@@ -360,7 +363,8 @@ class JobSource:
     def result(self, outcome: Outcome) -> DecodedClip | None:
         """Return the decoded clip of a job; None, recorded in the journal, if it failed."""
         clip, info = outcome.job.tag, outcome.info
-        source = self._sources.get(clip.id)  # None: the file could not be read
+        find = self._sources.pop if self._windows is None else self._sources.get
+        source = find(clip.id, None)  # None: the file could not be read
         if outcome.window is not None:
             if info is not None:
                 self._info[clip.id] = info

@@ -1,8 +1,11 @@
 import math
+import random
 
 import pytest
 
-from data.duplicates import Stretch, share_objects
+from data import duplicates
+from data.digests import Digests, digest_of
+from data.duplicates import Stretch, share_objects, share_objects_of_many
 
 
 def whole(clip: str, object: str = "", source: str = "x") -> Stretch:
@@ -102,3 +105,35 @@ class TestShareObjects:
 
     def test_no_clips(self):
         assert share_objects([]).objects == ()
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 1000])
+def test_many_are_done_as_few_and_only_those_with_one_source_are_asked_for(monkeypatch, at_once):
+    monkeypatch.setattr(duplicates, "_AT_ONCE", at_once)
+    draw = random.Random(0)
+    for _ in range(30):
+        clips = [
+            Stretch(
+                f"c{number}",
+                draw.choice([f"c{number}", "a", "b"]),
+                draw.choice(["", *(f"s{number // 7 + step}" for step in range(3))]),
+                start := draw.random() * 3,
+                start + 0.5,
+            )
+            for number in range(60)
+        ]
+        asked: list[int] = []
+
+        def stretch(number: int, clips=clips, asked=asked) -> Stretch:
+            asked.append(number)
+            return clips[number]
+
+        sources = [clip.source for clip in clips]
+        whole = share_objects(clips)
+        found = share_objects_of_many(Digests(map(digest_of, sources)), stretch, none=digest_of(""))
+        now = [found.objects.get(number, clip.object) for number, clip in enumerate(clips)]
+        assert tuple(now) == whole.objects
+        assert (found.contradictions, found.note) == (whole.contradictions, whole.note)
+        assert asked == [
+            number for number, one in enumerate(sources) if one and sources.count(one) > 1
+        ]

@@ -1,12 +1,13 @@
 """What is damaged outside the features of a cache, and how much of it comes back."""
 
 import hashlib
+import json
 
 import pytest
 import xxhash
 
 from data.cache import CacheError, ShardStore, load, restore, save, verify
-from data.cache.parts import files_of_index
+from data.cache.parts import INDEX, files_of_index
 from data.cache.seal import COPY, USER_BLOCK
 from tests.helpers.caches import MADE_WITH, clips, extract, features, full
 from tests.helpers.version_1 import save_version_1
@@ -126,6 +127,106 @@ def test_in_a_folder_of_parts_seals_are_mended(tmp_path):
     assert len(verify(folder)) == 3
     assert len(restore(folder)) == 3
     assert verify(folder) == []
+
+
+class TestFolderOfParts:
+    """Eleven clips in parts of three, made by an extraction, or seven of them without a ledger."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("data.cache.parts.PART_BYTES", 100)
+        return full(tmp_path / "c.h5")
+
+    @pytest.mark.parametrize("number", [0, 1, 3])
+    @pytest.mark.parametrize("what", ["name", "object", "created", "key", "two parts"])
+    def test_parts_that_are_damaged_outside_their_features(self, folder, number, what):
+        whole, parts = load(folder), files_of_index(folder)
+        clip = load(parts[number])
+        place = {"object": clip.object[1], "created": clip.created, "key": clip.key[1]}
+        flip(parts[number], place.get(what, clip.clip_id[1]).encode())
+        if what == "two parts":
+            flip(parts[2], load(parts[2]).clip_id[0].encode())
+        done = restore(folder)
+        assert len(done) == (2 if what == "two parts" else 1)
+        assert "the content that was written is there again" in done[0]
+        assert verify(folder) == []
+        assert load(folder).differences(whole) == []
+        assert load(folder).content_sha256 == whole.content_sha256
+        assert sorted(folder.iterdir()) == sorted([*files_of_index(folder), folder / INDEX])
+        assert restore(folder) == []
+
+    def test_a_part_of_which_features_are_damaged_as_well(self, folder):
+        whole, part = load(folder), files_of_index(folder)[1]
+        flip(part, whole.clip_id[3].encode(), whole.features[4].tobytes())
+        (done,) = restore(folder)
+        assert "with 2 of 3 clips" in done
+        (problem,) = verify(folder)
+        assert str(problem) == f"{whole.clip_id[4]}: its shard is missing"
+        assert dict(load(folder).failures)[whole.clip_id[4]] == "its features were damaged"
+
+    @pytest.mark.parametrize("where", ["part", "index"])
+    def test_killed_while_a_part_is_mended(self, folder, monkeypatch, where):
+        whole, part = load(folder), files_of_index(folder)[1]
+        flip(part, whole.clip_id[3].encode())
+        problems = verify(folder)
+
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            name = {"part": "write_rows", "index": "write_index"}[where]
+            patch.setattr(f"data.cache.restoration.{name}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                restore(folder)
+        assert verify(folder) == problems
+        restore(folder)
+        assert verify(folder) == []
+        assert load(folder).differences(whole) == []
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_a_damaged_index_is_written_again_from_its_parts(self, folder, seed):
+        """A bit anywhere: in a hash, a name, a number, or the marks of JSON."""
+        sound = (folder / INDEX).read_bytes()
+        place = 30 + seed * (len(sound) - 31) // 29
+        flip(folder / INDEX, place)
+        if verify(folder) == []:  # the case of a letter
+            return
+        assert "index.json" in restore(folder)[0]
+        assert (folder / INDEX).read_bytes() == sound
+        assert verify(folder) == []
+
+    @pytest.mark.parametrize("text", ["", "[]", "half", "order"])
+    def test_an_index_that_does_not_show_its_parts_is_not_made_up(self, folder, text):
+        sound = (folder / INDEX).read_text()
+        if text == "half":
+            text = sound[: len(sound) // 2]
+        elif text == "order":
+            index = json.loads(sound)
+            index["parts"].reverse()
+            text = json.dumps(index)
+        (folder / INDEX).write_text(text)
+        files = sorted(folder.iterdir())
+        with pytest.raises(
+            CacheError, match=r"join those in .* \(heliograph cache merge PART"
+        ) as e:
+            restore(folder)
+        assert str(e.value).startswith(f"{folder / INDEX} is damaged")
+        assert (sorted(folder.iterdir()), (folder / INDEX).read_text()) == (files, text)
+
+    def test_an_index_that_is_gone_is_called_so(self, folder):
+        (folder / INDEX).unlink()
+        with pytest.raises(CacheError, match=r"its index\.json is gone.* \(heliograph cache merge"):
+            load(folder)
+
+    def test_a_lost_part_does_not_keep_others_from_being_mended(self, folder):
+        first, second, _, last = files_of_index(folder)
+        flip(first, b"fall/001.mp4")
+        flip(second, 300)
+        last.unlink()
+        assert len(restore(folder)) == 2
+        (problem,) = verify(folder)
+        assert str(problem) == f"{last} is gone, a part that index.json names"
+        assert problem.lost.path == last
 
 
 def test_a_sound_cache_and_an_interrupted_extraction_are_left_alone(tmp_path):

@@ -102,7 +102,7 @@ print(missed)
             f"{second} is damaged outside its features: in names, labels or structure",
             f"c/é 4.mp4: its features are damaged (in {third})",
         ]
-        with pytest.raises(CacheError, match=f"--repair {folder} mends damaged seals; replace"):
+        with pytest.raises(CacheError, match=f"--repair {folder} saves what can be saved"):
             load(folder)
         shutil.copy(third, fourth)
         assert f"{fourth} is not the part that index.json names" in map(str, verify(folder))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data import cache
+from data.cache.parts import INDEX, files_of_index
 from data.clips import Clip
 from data.files import sha256_file
 from data.manifests import write_manifest
@@ -200,6 +201,162 @@ class TestRepair:
         shown = run("cache", "verify", target.with_name("whole.h5"), "--repair")
         assert shown.exit_code == 0
         assert "whole.h5 is sound" in shown.stderr
+
+
+class TestRepairOfParts:
+    """A folder of three parts, of two clips each."""
+
+    @pytest.fixture
+    def films(self, folder, tmp_path) -> Path:
+        films = Path(shutil.copytree(folder, tmp_path / "films"))
+        (films / "none.mp4").unlink()
+        rows = "".join(f"{n}.mp4,o{n},{n}\n" for n in (3, 1, 0, 5, 2, 4))
+        (films / "clips.csv").write_text(f"path,object,mass\n{rows}")
+        return films
+
+    @pytest.fixture
+    def target(self, films, tmp_path, tiny, monkeypatch) -> Path:
+        words = ("extract", films / "clips.csv", "--backbone", "tiny", "--frames", 4, "-o")
+        assert run(*words, tmp_path / "whole.h5").exit_code == 0
+        whole = cache.load(tmp_path / "whole.h5")
+        of_a_clip = whole.features[:1].nbytes + np.asarray(whole.thumbnails)[:1].nbytes
+        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
+        assert run(*words, tmp_path / "c.h5").exit_code == 0
+        assert len(files_of_index(tmp_path / "c.h5")) == 3
+        return tmp_path / "c.h5"
+
+    @pytest.fixture
+    def whole(self, target) -> cache.Features:
+        return cache.load(target.with_name("whole.h5"))
+
+    @staticmethod
+    def sizes(target: Path) -> list[int]:
+        return [len(cache.load(part)) for part in files_of_index(target)]
+
+    @pytest.mark.parametrize(
+        ("row", "what"), [(0, "features"), (3, "features"), (3, "thumbnails"), (5, "thumbnails")]
+    )
+    def test_just_the_damaged_clip_is_extracted_again(self, target, whole, row, what):
+        parts = files_of_index(target)
+        flip(parts[row // 2], np.asarray(getattr(whole, what))[row].tobytes())
+        before = [part.stat().st_mtime_ns for part in parts]
+        shown = run("cache", "verify", target)
+        said = f"{whole.clip_id[row]}: its {what} are damaged (in {parts[row // 2]})"
+        assert (shown.exit_code, shown.stdout.splitlines()) == (1, [said])
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 0, shown.stderr
+        assert "1 clip extracted" in shown.stderr
+        assert f"{target} is sound; 0 clips had to leave it" in shown.stderr
+        assert cache.load(target).differences(whole) == []
+        assert cache.load(target).content_sha256 == whole.content_sha256
+        after = files_of_index(target)
+        for number in {0, 1, 2} - {row // 2}:
+            assert after[number].stat().st_mtime_ns == before[number]
+        assert sorted(target.iterdir()) == sorted([*after, target / INDEX])
+        assert run("cache", "verify", target, "--repair").stderr == f"{target} is sound\n"
+
+    def test_a_clip_whose_source_is_gone_leaves_the_cache(self, target, films, whole):
+        flip(files_of_index(target)[0], whole.features[1].tobytes())
+        (films / whole.clip_id[1]).unlink()
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 3
+        assert "1 clip had to leave it" in shown.stderr
+        assert cache.load(target).clip_id == [*whole.clip_id[:1], *whole.clip_id[2:]]
+        assert [clip for clip, _ in cache.load(target).failures] == [whole.clip_id[1]]
+        assert cache.verify(target) == []
+
+    @pytest.mark.parametrize(
+        ("numbers", "how"),
+        [([0], "gone"), ([1], "cut"), ([2], "frames"), ([0, 2], "exchanged"), ([1], "no cache")],
+    )
+    def test_the_clips_of_a_lost_part_are_extracted_again(self, target, films, whole, numbers, how):
+        parts = files_of_index(target)
+        for number in numbers:
+            part = parts[number]
+            if how == "gone":
+                part.unlink()
+            elif how == "cut":
+                part.write_bytes(part.read_bytes()[:-100])
+            elif how == "frames":
+                flip(part, whole.pts_seconds[2 * number].tobytes())
+            elif how == "exchanged":
+                shutil.copy(parts[1 - number % 2], part)
+            else:
+                part.write_bytes(b"")
+        shown = run("cache", "verify", target)
+        assert len(shown.stdout.splitlines()) == len(numbers)
+        words = ("extract", films / "clips.csv", "--backbone", "tiny", "--frames", 4, "-o", target)
+        assert f"heliograph cache verify --repair {target} saves" in run(*words).stderr
+        shown = run("cache", "verify", target, "--repair", "--clips", films / "clips.csv")
+        assert shown.exit_code == 0, shown.stderr
+        assert f"{2 * len(numbers)} clips extracted" in shown.stderr
+        found = cache.load(target)
+        assert found.clip_id == whole.clip_id
+        assert found.differences(whole) == []
+        assert found.content_sha256 == whole.content_sha256
+        assert self.sizes(target) == [2, 2, 2]
+        assert cache.verify(target) == []
+
+    @pytest.mark.parametrize("clips", [False, True])
+    def test_a_lost_part_without_a_ledger(self, target, films, whole, clips):
+        files_of_index(target)[1].unlink()
+        cache.ledger_path(target).unlink()
+        before = (target / INDEX).read_bytes()
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 1
+        assert f"with 2 clips in all, and {target} has no ledger that names them: name" in (
+            shown.stderr
+        )
+        shown = run("cache", "verify", target, "--repair", "--clips", films / f"{0}.mp4")
+        assert "and --clips names 1 that no other part has: name just" in shown.stderr
+        assert (target / INDEX).read_bytes() == before
+        if clips:
+            shown = run("cache", "verify", target, "--repair", "--clips", films / "clips.csv")
+            assert shown.exit_code == 0, shown.stderr
+            assert cache.load(target).content_sha256 == whole.content_sha256
+
+    def test_without_any_part_the_cache_is_made_again(self, target):
+        for part in files_of_index(target):
+            part.unlink()
+        shown = run("cache", "verify", target, "--repair")
+        assert shown.exit_code == 1
+        assert f"every part of {target} is gone or damaged; move it away (mv" in shown.stderr
+
+    @pytest.mark.parametrize("where", ["write_rows", "write_index"])
+    def test_killed_in_mid_repair(self, target, films, whole, monkeypatch, where):
+        files_of_index(target)[0].unlink()
+        flip(files_of_index(target)[2], whole.features[5].tobytes())
+        before, problems = (target / INDEX).read_bytes(), cache.verify(target)
+        words = ("cache", "verify", target, "--repair", "--clips", films / "clips.csv")
+        calls = []
+
+        def killed(*_):
+            calls.append(1)
+            if where == "write_index" or len(calls) > 1:
+                raise KeyboardInterrupt
+            return write_rows(*_)
+
+        from data.cache.parts import write_rows
+
+        with monkeypatch.context() as patch:
+            patch.setattr(f"data.cache.parts.{where}", killed)
+            assert run(*words).exit_code == 130
+        assert (target / INDEX).read_bytes() == before
+        assert cache.verify(target) == problems
+        shown = run(*words)
+        assert shown.exit_code == 0, shown.stderr
+        assert "0 clips extracted" in shown.stderr
+        assert cache.load(target).content_sha256 == whole.content_sha256
+        assert sorted(target.iterdir()) == sorted([*files_of_index(target), target / INDEX])
+        assert not target.with_name("c.h5.parts").exists()
+
+    def test_clips_that_no_part_has_are_missing(self, target, whole):
+        """As in a file: what the ledger calls done is there."""
+        index = json.loads((target / INDEX).read_text())
+        del index["parts"][2]
+        (target / INDEX).write_text(json.dumps(index))
+        missing = [f"{clip}: its shard is missing" for clip in whole.clip_id[4:]]
+        assert [str(one) for one in cache.verify(target)] == missing
 
 
 def test_a_clip_sampled_by_time_is_sampled_by_time_again(tmp_path, tiny):
