@@ -99,7 +99,10 @@ def part_of(clips: Sequence[Clip], number: int, count: int) -> list[Clip]:
         InvalidValueError: There is no such part, or it would be empty.
     """
     if not 1 <= number <= count:
-        raise InvalidValueError(f"there is no part {number}/{count}: the first is 1/{count}")
+        last = f", the last {count}/{count}" if count > 1 else ""
+        raise InvalidValueError(
+            f"there is no part {number}/{count}: the first is 1/{max(1, count)}{last}"
+        )
     if count > len(clips):
         raise InvalidValueError(
             f"there is no part {number}/{count}: {counted(len(clips), 'clip')} make "

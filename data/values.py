@@ -57,7 +57,8 @@ def suspicious_values(values: Iterable[float]) -> list[Suspicion]:
     """Return what is odd about the values of one label, one value a clip; NaN is unknown.
 
     A sentinel is a number of `SENTINELS` that lies alone and far outside the rest. Two units are
-    two groups of positive values with a gap between them, one about 1,000 times the other.
+    two groups of positive values with a gap between them, one about 1,000 times the other; where
+    there are negative values, too, small ones are those near zero.
     """
     counts = Counter(float(value) for value in values if math.isfinite(value))
     known = sorted(counts)
@@ -67,7 +68,9 @@ def suspicious_values(values: Iterable[float]) -> list[Suspicion]:
     suspicions = [
         _suspicion("sentinel", counts, [value], sound) for value in found if len(sound) > 1
     ]
-    if groups := _two_units([value for value in sound if value > 0], counts):
+    # Near zero, where a quantity changes its sign, values of any size are of one unit.
+    is_signed = bool(sound) and sound[0] < 0
+    if not is_signed and (groups := _two_units([value for value in sound if value > 0], counts)):
         suspicions.append(_suspicion("mixed units", counts, *groups))
     return suspicions
 

@@ -22,14 +22,15 @@ class Cluster:
 
     Attributes:
         address: Where it is; None: the one that runs here, or one that is started on this machine.
-        gpus: What a worker gets of a GPU: 1, a part such as 0.5, or several. 0: none.
+        gpus: What a worker gets of a GPU: 1, a part such as 0.5, or several. 0: none. None: one
+            where a node has one, else none.
     """
 
     address: str | None = None
-    gpus: float = 1
+    gpus: float | None = None
 
     def __post_init__(self) -> None:
-        if self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+        if self.gpus and (self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus))):
             raise InvalidValueError(
                 f"a worker gets a part of a GPU, or whole ones, not {self.gpus:g} (--ray-gpus)"
             )
@@ -125,9 +126,23 @@ class Room:
         }
 
 
-def has_gpus(ray: Any, gpus: float) -> bool:
-    """Return whether a node that lives has so many GPUs, or so much of one, for a worker."""
-    return any(_resource(node, "GPU") >= gpus > 0 for node in _living(ray))
+def gpus_of_worker(ray: Any, gpus: float | None) -> float:
+    """Return what a worker gets of a GPU where `Cluster.gpus` are asked for.
+
+    Raises:
+        HeliographError: No node that lives has so many.
+    """
+    most = max((_resource(node, "GPU") for node in _living(ray)), default=0)
+    if gpus is None:
+        return float(most >= 1)
+    if gpus > most:
+        lacking = f"{gpus:g} GPUs" if gpus > 1 else "a GPU"
+        fewer = f"ask for {most:g} at most, or " if most else ""
+        raise HeliographError(
+            f"no node of the Ray cluster has {lacking}: {fewer}leave --ray-gpus out, which takes "
+            f"{'one each' if most else 'CPUs'}"
+        )
+    return gpus
 
 
 def most_cores(ray: Any) -> float:

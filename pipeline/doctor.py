@@ -27,6 +27,7 @@ import backbones
 from backbones import BackboneError, cpu_matmul_setting, has_bfloat16, hub, weights
 from data import copies
 from data.errors import HeliographError
+from data.wording import counted
 from pipeline.console import format_size
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
@@ -151,8 +152,9 @@ def check_devices(_: CheckOptions) -> Iterator[Finding]:
     yield Finding(
         "CPU",
         OK,
-        f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}; float32 "
-        f"products {products[cpu_matmul_setting()]}",
+        f"{counted(torch.get_num_threads(), 'thread')}, "
+        f"{torch.backends.cpu.get_cpu_capability()}; float32 products "
+        f"{products[cpu_matmul_setting()]}",
     )
     if torch.backends.mps.is_available():
         yield Finding("GPU", OK, "an Apple GPU (mps); backbones compute in fp32 there")

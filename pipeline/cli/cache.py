@@ -219,6 +219,12 @@ def consolidate(out: Path) -> None:
     from data import cache as store
 
     found = store.consolidate_joined(out)
+    if not found.clips:
+        clips = counted(found.failed + found.unfinished, "clip")
+        raise HeliographError(
+            f"{out}: nothing to consolidate: none of {clips} is done, and {found.failed} failed; "
+            "the same extract command goes on with them"
+        )
     log(f"{out}: {counted(found.clips, 'clip')}, {found.failed} failed")
     if found.unfinished:
         log(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.options import HelpGroup, examples, hub_dir
-from pipeline.console import echo
+from pipeline.console import echo_folded
 
 HELP_ORDER = 150
 HELP_GROUP = HelpGroup.START
@@ -30,5 +30,6 @@ def doctor(hub_dir: Path | None, offline: bool) -> None:
     broken = False
     for check in examine(hub_dir=hub_dir, network=not offline):
         broken |= check.level == BROKEN
-        echo(f"{check.level:6}  {check.name}: {check.sentence}", colour=colours[check.level])
+        line = f"{check.level:6}  {check.name}: {check.sentence}"
+        echo_folded(line, indent=8, colour=colours[check.level])
     sys.exit(1 if broken else 0)

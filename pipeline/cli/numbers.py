@@ -51,7 +51,8 @@ class Part(click.ParamType):
             self.fail(f"{_shown(value)} is not a part such as 2/8, the second of eight", param, ctx)
         number, count = self.numbers(text)
         if not 1 <= number <= count:
-            self.fail(f"there is no part {text}: the first is 1/{count or 1}", param, ctx)
+            last = f", the last {count}/{count}" if count > 1 else ""
+            self.fail(f"there is no part {text}: the first is 1/{count or 1}{last}", param, ctx)
         return text
 
 

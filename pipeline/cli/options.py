@@ -310,8 +310,13 @@ def ray_options(
                     raise click.UsageError(
                         f"Ray chooses the GPU of each {worker}: leave --device {device} out"
                     )
-                gpus = float(device != "cpu") if ray_gpus is None else ray_gpus
-                options["device"] = "auto" if gpus else "cpu"
+                if device == "cpu" and ray_gpus:
+                    raise click.UsageError(
+                        f"--device cpu has no GPU for --ray-gpus {ray_gpus:g}: leave one of them "
+                        "out"
+                    )
+                gpus = 0 if device == "cpu" else ray_gpus
+                options["device"] = "cpu" if gpus == 0 else "auto"
                 cluster = Cluster(ray_address, gpus)
             return command(*arguments, cluster=cluster, **options)
 
@@ -321,7 +326,7 @@ def ray_options(
                 type=RealNumber(0),
                 metavar="NUMBER",
                 help=f"GPUs of each {worker}, as 0.5 or 2; implies --ray.",
-                show_default="1, or 0 for `--device cpu`",
+                show_default="1 where a node has one, or 0 for `--device cpu`",
                 **kind,
             ),
             option(

@@ -62,8 +62,13 @@ def print_table(
     console.print(table)
 
 
-def echo_folded(sentence: str) -> None:
+def echo_folded(sentence: str, *, indent: int = 2, colour: str | None = None) -> None:
     """Print a sentence on stdout, folded between words to the width of tables.
+
+    Args:
+        sentence: the sentence.
+        indent: blanks before all lines but the first.
+        colour: of the first word, on a terminal.
 
     Raises:
         OutputError: stdout takes nothing more.
@@ -71,11 +76,12 @@ def echo_folded(sentence: str) -> None:
     for line in textwrap.wrap(
         sentence,
         _console().width,
-        subsequent_indent="  ",
+        subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
     ):
-        echo(line)
+        echo(line, colour=colour)
+        colour = None
 
 
 def print_record(name: str, facts: Iterable[tuple[str, str]], *, colour: str = "cyan") -> None:

@@ -18,7 +18,14 @@ from typing import cast
 
 import backbones
 from backbones import Backbone, resolve_devices
-from data.cache import JoinedStore, ShardStore, describe_changes, refuse_unshared, staged
+from data.cache import (
+    JoinedStore,
+    LabelChanges,
+    ShardStore,
+    describe_changes,
+    refuse_unshared,
+    staged,
+)
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
 from data.errors import InvalidValueError
@@ -26,7 +33,7 @@ from data.files import Address, path_of
 from data.listings import list_folders_of
 from data.manifests import list_clips
 from data.video import Limits, Sampling, decoder_record
-from data.windows import Windows
+from data.windows import Windows, video_of
 from pipeline.cluster import Cluster
 from pipeline.console import some_clips
 from pipeline.extraction.actors import Actors
@@ -85,7 +92,8 @@ def extract(
         sampling: its frames must make steps of the backbone; or so many frames over the clip.
         windows: how each clip is cut into clips of their own; None: it is not.
         part: (i, n), to take only the i-th of n contiguous parts of the clips, counted from 1.
-            `cache.merge` of all the parts, in order, gives the cache of all clips.
+            `cache.merge` of all the parts, in order, gives the cache of all clips. `out` may have
+            none of the other parts.
         decoder: a key of `data.video.DECODERS`, or `torchcodec:cuda`, which decodes on the GPU;
             windows are read by the reference alone.
         accept_damaged: keep clips with damage that the decoder notices; otherwise they fail.
@@ -122,6 +130,7 @@ def extract(
     if not repair:
         refuse_contradictions(clips)
     objects = {} if windows is None else objects_of_videos(clips)
+    all_clips = clips
     if part is not None:
         clips = part_of(clips, *part)
     if isinstance(sampling, int):
@@ -185,6 +194,8 @@ def extract(
         )
         store.check_shape(shape, dtype)
         store.require_one_unit(clips)
+        if part is not None:
+            _refuse_other_parts(store, all_clips, clips, part)
         journal = ExtractionJournal(store, summary, progress)
         settings = {"sampling": sampling, "decoder": decoder, "accept_damaged": accept_damaged}
         source = JobSource(
@@ -218,16 +229,17 @@ def extract(
             summary.left_to_others = len(left)
         whole = not ((repair or join) and summary.interrupted) and not summary.left_to_others
         if whole:  # otherwise clips still to come would be dropped
-            before = store.clips
+            had_clips = store.has_clips
             store.consolidate(clips)
-            if before is not None and store.clips is not None:
-                changes = describe_changes(before, store.clips, clips)
-                summary.label_changes = changes.columns
-                if not repair and any(clip.table_sha256 for clip in clips):
-                    summary.unnamed = changes.unnamed
+            changes = LabelChanges(unnamed=store.unnamed(clips) if had_clips else ())
+            if store.replaced is not None and store.clips is not None:
+                changes = describe_changes(store.replaced, store.clips, clips)
+            summary.label_changes = changes.columns
+            if not repair and any(clip.table_sha256 for clip in clips):
+                summary.unnamed = changes.unnamed
             for clip, reason in store.contradictions.items():
                 journal.withdraw(clip, reason)
-            if store.clips and (others := source.cut_otherwise(store.clips.clip_id)):
+            if others := source.cut_otherwise(store.clip_ids):
                 summary.notes.append(
                     f"the cache also has {some_clips(others)}: windows of the same videos, that an "
                     "earlier run cut otherwise"
@@ -235,6 +247,24 @@ def extract(
             if store.object_note:
                 summary.notes.append(store.object_note)
     return summary
+
+
+def _refuse_other_parts(
+    store: ShardStore, clips: Sequence[Clip], own: Sequence[Clip], part: tuple[int, int]
+) -> None:
+    """Raise InvalidValueError where a cache has clips of other parts, which would come first."""
+    before = store.clips
+    if before is None:
+        return
+    others = {clip.id for clip in clips} - {clip.id for clip in own}
+    known = [*before.clip_id, *(clip for clip, _ in before.failures)]
+    for clip in known:
+        if clip in others or video_of(clip) in others:
+            number, count = part
+            raise InvalidValueError(
+                f"{store.output} has clips of other parts ({clip}): give part {number}/{count} a "
+                "cache of its own, or leave the part out to go on with all clips"
+            )
 
 
 def _as_clips(clips: Sequence[Clip] | Sequence[Path | str] | Path | str) -> Sequence[Clip]:

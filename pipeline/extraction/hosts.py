@@ -17,7 +17,7 @@ from backbones import Backbone
 from data.cores import available_cores
 from data.errors import HeliographError, InvalidValueError
 from data.processes import Child
-from pipeline.cluster import Room, has_gpus, rooms
+from pipeline.cluster import Room, gpus_of_worker, rooms
 from pipeline.console import Loudness, loudness
 from pipeline.extraction.extractor import Extractor, ExtractorSettings
 
@@ -82,7 +82,7 @@ class RayHosts(Hosts):
         load: Callable[[], Backbone],
         settings: ExtractorSettings,
         *,
-        gpus: float,
+        gpus: float | None,
         cores: int | None,
     ) -> None:
         """Start nothing yet.
@@ -91,18 +91,19 @@ class RayHosts(Hosts):
             ray: the package, connected to the cluster.
             load: gives the backbone, in each actor.
             settings: of the extraction.
-            gpus: what each gets of a GPU.
+            gpus: what each gets of a GPU, as `Cluster.gpus`.
             cores: what each gets of its node; None: what there is, 16 at most.
+
+        Raises:
+            HeliographError: no node has so many GPUs.
         """
         self._ray, self._load, self._settings = ray, load, settings
-        self._gpus, self._cores = gpus, cores
+        self._gpus, self._cores = gpus_of_worker(ray, gpus), cores
         self._has_looked = False
 
     def rooms(self) -> list[Room]:
         """Return the room for actors on the nodes that live."""
         first, self._has_looked = not self._has_looked, True
-        if first and not has_gpus(self._ray, self._gpus):
-            self._gpus = 0
         found = rooms(self._ray, self._gpus, self._cores, MAX_CORES)
         if first and not found:
             raise HeliographError(

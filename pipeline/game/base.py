@@ -357,7 +357,6 @@ class Game(ABC):
 
     # --- the judge ---
 
-    @abstractmethod
     def answer(
         self, receivers: Stack, messages: Tensor, clips: Clips, windows: AgentWindows | None
     ) -> Answers:
@@ -369,7 +368,9 @@ class Game(ABC):
             clips: Numbers of the n clips.
             windows: What receivers see of every clip (S = 1); None where they see none.
         """
+        return self.answer_each(receivers, [messages], [clips], windows)[0]
 
+    @abstractmethod
     def answer_each(
         self,
         receivers: Stack,
@@ -377,23 +378,14 @@ class Game(ABC):
         clips: Sequence[Clips],
         windows: AgentWindows | None,
     ) -> Sequence[Answers]:
-        """Let the receivers of each seed answer about clips of its own, as `answer` does.
+        """Let the receivers of each seed answer about clips of its own.
 
         Args:
             receivers: A stack with axes (S, R), of which the first seeds are asked.
-            messages: Of each seed, on the host.
-            clips: Of each seed.
-            windows: What receivers see of every clip, of all seeds.
+            messages: What they read, float32 (n, message_size) of each seed.
+            clips: Numbers of the n clips of each seed.
+            windows: What receivers see of every clip, of all seeds; None where they see none.
         """
-        return [
-            self.answer(
-                {name: value.detach()[n : n + 1] for name, value in receivers.items()},
-                read.to(next(iter(receivers.values())).device),
-                own,
-                windows and windows.of_seed(n),
-            )
-            for n, (read, own) in enumerate(zip(messages, clips, strict=True))
-        ]
 
     @abstractmethod
     def judge(

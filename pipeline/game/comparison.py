@@ -269,15 +269,6 @@ class ComparisonGame(Game):
 
     # --- the judge ---
 
-    def answer(
-        self, receivers: Stack, messages: Tensor, clips: Clips, windows: AgentWindows | None
-    ) -> PairAnswers | AnswersOnDemand:
-        """Let the receivers of one seed compare every two of the clips, each message once.
-
-        More than `MOST_DISTINCT` messages are compared when their pair is asked about.
-        """
-        return self.answer_each(receivers, [messages], [clips], windows)[0]
-
     def answer_each(
         self,
         receivers: Stack,
@@ -285,7 +276,11 @@ class ComparisonGame(Game):
         clips: Sequence[Clips],
         windows: AgentWindows | None,
     ) -> list[PairAnswers | AnswersOnDemand]:
-        """Let the receivers of many seeds compare their clips: the device is waited for once."""
+        """Let the receivers of many seeds compare every two of their clips, each message once.
+
+        More than `MOST_DISTINCT` messages of a seed are compared when their pair is asked about.
+        The device is waited for once.
+        """
         receivers = {name: value.detach() for name, value in receivers.items()}
         found = [distinct_rows(read.cpu().numpy()) for read in messages]
         is_few = [len(distinct) <= MOST_DISTINCT for distinct, _ in found]

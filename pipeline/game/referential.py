@@ -319,12 +319,6 @@ class ReferentialGame(Game):
 
     # --- the judge ---
 
-    def answer(
-        self, receivers: Stack, messages: Tensor, clips: Clips, windows: AgentWindows | None
-    ) -> CandidateScores:
-        """Let the receivers of one seed score every clip by the message of every clip."""
-        return self.answer_each(receivers, [messages], [clips], windows)[0]
-
     @torch.no_grad()
     def answer_each(
         self,
@@ -333,7 +327,10 @@ class ReferentialGame(Game):
         clips: Sequence[Clips],
         windows: AgentWindows | None,
     ) -> list[CandidateScores]:
-        """Let the receivers of many seeds score their clips: the device is waited for once."""
+        """Let the receivers of many seeds score every clip by the message of every clip.
+
+        The device is waited for once.
+        """
         assert windows is not None
         device, sizes = receivers["clip.bias"].device, [len(own) for own in clips]
         read = torch.cat(list(messages)).to(device).split(sizes)

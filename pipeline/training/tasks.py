@@ -18,7 +18,7 @@ from data import cache
 from data.copies import address_of, is_copy
 from data.errors import HeliographError
 from data.files import path_of
-from pipeline.cluster import Cluster, has_gpus, most_cores, portable
+from pipeline.cluster import Cluster, gpus_of_worker, most_cores, portable
 from pipeline.training.train import train
 
 MOST_LOSSES = 3  # of the node or the process of a training
@@ -52,11 +52,12 @@ def train_all(
         device: `auto` (a GPU for each where the cluster has some) or `cpu`.
 
     Raises:
-        HeliographError: the cluster cannot be reached, or a training loses its process too often.
+        HeliographError: the cluster cannot be reached or has no such GPUs, or a training loses its
+            process too often.
     """
     threads = torch.get_num_threads()
     with cluster.connected() as ray:
-        gpus = cluster.gpus if device != "cpu" and has_gpus(ray, cluster.gpus) else 0
+        gpus = 0 if device == "cpu" else gpus_of_worker(ray, cluster.gpus)
         task = ray.remote(_train).options(
             num_cpus=1 if gpus else min(threads, most_cores(ray)),
             num_gpus=gpus,

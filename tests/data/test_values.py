@@ -33,6 +33,7 @@ def test_a_sentinel_is_named_with_its_count_and_the_way_out(sentinel):
         range(900, 1010, 9),  # 999 is one of them
         [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000],  # wide, without a gap
         [0.5, 0.6, 30, 31],  # two groups, 50 times apart
+        [-0.002, -0.001, 0.0003, 0.003, 0.8, 0.9],  # it changes its sign
     ],
 )
 def test_what_may_well_have_been_measured(values):

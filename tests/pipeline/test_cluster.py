@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from data.errors import HeliographError, InvalidValueError
-from pipeline.cluster import Cluster, Room, has_gpus, rooms
+from pipeline.cluster import Cluster, Room, gpus_of_worker, rooms
 
 
 class FakeRay:
@@ -51,12 +51,28 @@ def test_a_worker_has_a_core_at_least():
     assert [Room("", "", cores, 1).whole_cores for cores in (0.5, 1, 2.5)] == [1, 1, 2]
 
 
-def test_gpus_of_a_cluster():
-    assert has_gpus(FakeRay(a=(4, 0), b=(4, 1)), 1)
-    assert has_gpus(FakeRay(b=(4, 1)), 0.5)
-    assert not has_gpus(FakeRay(b=(4, 1)), 2)
-    assert not has_gpus(FakeRay(b=(4, 1)), 0)
-    assert not has_gpus(FakeRay(dead=(4, 1)), 1)
+@pytest.mark.parametrize(("gpus", "expected"), [(None, 1), (1, 1), (0.5, 0.5), (2, 2), (0, 0)])
+def test_gpus_of_a_worker(gpus, expected):
+    assert gpus_of_worker(FakeRay(a=(4, 0), b=(4, 2), dead=(4, 8)), gpus) == expected
+
+
+@pytest.mark.parametrize("ray", [FakeRay(a=(4, 0), dead=(4, 1)), FakeRay()])
+def test_no_gpus_are_asked_for_where_there_are_none(ray):
+    assert gpus_of_worker(ray, None) == gpus_of_worker(ray, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("ray", "gpus", "said"),
+    [
+        (FakeRay(a=(4, 0), dead=(4, 1)), 1, "has a GPU: leave --ray-gpus out, which takes CPUs"),
+        (FakeRay(a=(4, 0)), 0.5, "has a GPU: leave --ray-gpus out, which takes CPUs"),
+        (FakeRay(a=(4, 0)), 2, "has 2 GPUs: leave --ray-gpus out, which takes CPUs"),
+        (FakeRay(a=(4, 1)), 2, "has 2 GPUs: ask for 1 at most, or leave --ray-gpus out, which ta"),
+    ],
+)
+def test_gpus_that_no_node_has_are_refused(ray, gpus, said):
+    with pytest.raises(HeliographError, match=f"^no node of the Ray cluster {said}"):
+        gpus_of_worker(ray, gpus)
 
 
 @pytest.mark.parametrize("gpus", [-1, 1.5])

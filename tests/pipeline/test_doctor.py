@@ -256,6 +256,22 @@ def test_the_command_fails_only_where_something_is_broken(
     assert result.stdout.splitlines() == [f"{level:6}  one: as it is.", "ok      two: well."]
 
 
+def test_lines_are_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"https://example.org/{'a' * 80}"
+    row = doctor.Finding("one", OK, f"{'many words ' * 12}and {url}")
+    monkeypatch.setattr(doctor, "examine", lambda **options: iter([row]))
+    lines = run("doctor", "--offline").stdout.splitlines()
+    assert max(len(line) for line in lines if url not in line) in range(71, 81)
+    assert " ".join(line.strip() for line in lines) == f"ok      one: {row.sentence}"
+    assert lines[-1] == f"        {url}"
+    assert all(line.startswith("        many") for line in lines[1:-1])
+
+
+def test_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    assert next(doctor.check_devices(CheckOptions())).sentence.startswith("1 thread, ")
+
+
 class TestCopies:
     """Those of what is at addresses, in a folder of the user's that grows unseen."""
 

@@ -204,6 +204,11 @@ def test_the_command(films, nodes, ray_cluster, tmp_path):
     shown = run("extract", films, "-o", tmp_path / "e.h5", "--workers", 3, *words)
     assert shown.exit_code == 1
     assert "no node of the Ray cluster has 3 cores: ask for fewer --workers" in shown.stderr
+    words = ("--ray-address", ray_cluster.address, "--ray-gpus", 1)
+    shown = run("extract", films, "-o", tmp_path / "f.h5", "--backbone", "pixels", *words)
+    assert shown.exit_code == 1
+    assert "no node of the Ray cluster has a GPU: leave --ray-gpus out, which ta" in shown.stderr
+    assert not list(tmp_path.glob("f.h5*"))
 
 
 def test_actors_load_the_backbone(films, tmp_path):

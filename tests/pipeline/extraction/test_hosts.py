@@ -140,6 +140,8 @@ def test_a_wrong_command(folder, tmp_path, monkeypatch):
 
     assert "--device cpu,cpu shares the clips itself" in refused("--device", "cpu,cpu", "--join")
     assert "leave --every out" in refused("--device", "cpu,cpu", "--every", 1)
+    said = refused("--device", "cpu", "--ray-gpus", 0.5)
+    assert "--device cpu has no GPU for --ray-gpus 0.5: leave one of them out" in said
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     said = refused("--device", "cuda:all")
     assert "device 'cuda:all' was asked for, but torch sees no CUDA GPU here" in said

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -137,6 +138,24 @@ class TestWindows:
         found = cache.consolidate_joined(joined)
         assert (found.clips, found.unfinished) == (len(cache.load(plain)), 0)
         require_equal(plain, joined)
+
+    def test_consolidation_where_none_was_done(self, films, tmp_path, tiny, monkeypatch):
+        def stopped(*args, **details):
+            raise WriteError("the disk is full")
+
+        out = tmp_path / "joined.h5"
+        with monkeypatch.context() as patch:
+            patch.setattr(cache.JoinedStore, "add", stopped)
+            patch.setattr(cache.JoinedStore, "close", lambda self: self._ended.set())
+            with pytest.raises(WriteError):
+                extract(films, out, backbone=tiny(), join=True, **SETTINGS)
+        for claim in tmp_path.glob("joined.h5.joined/claims/*"):
+            claim.unlink()
+        shown = run("cache", "consolidate", out)
+        assert shown.exit_code == 1
+        said = f"{out}: nothing to consolidate: none of [0-9]+ clips is done, and [01] failed; the"
+        assert re.search(said, shown.stderr), shown.stderr
+        assert not out.exists()
 
     def test_other_windows_are_refused(self, films, tmp_path, tiny):
         out, words = tmp_path / "c.h5", ("--backbone", "tiny", "--frames", 4, "--join")

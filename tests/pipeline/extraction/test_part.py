@@ -82,8 +82,8 @@ def test_each_clip_is_in_one_part(clips):
     [
         ("3", "3 is not a part such as 2/8, the second of eight"),
         ("a/b", "a/b is not a part such as 2/8, the second of eight"),
-        ("0/4", "there is no part 0/4: the first is 1/4"),
-        ("5/4", "there is no part 5/4: the first is 1/4"),
+        ("0/4", "there is no part 0/4: the first is 1/4, the last 4/4"),
+        ("5/4", "there is no part 5/4: the first is 1/4, the last 4/4"),
         ("1/0", "there is no part 1/0: the first is 1/1"),
         ("9/99", "there is no part 9/99: 7 clips make 7 parts at most"),
     ],
@@ -96,5 +96,31 @@ def test_a_part_that_there_is_not_is_refused(folder, tmp_path, tiny, part, sente
 
 
 def test_the_same_of_python(clips):
-    with pytest.raises(InvalidValueError, match="no part 0/2: the first is 1/2"):
+    with pytest.raises(InvalidValueError, match="no part 0/2: the first is 1/2, the last 2/2"):
         part_of(clips, 0, 2)
+    with pytest.raises(InvalidValueError, match=r"no part 1/0: the first is 1/1$"):
+        part_of(clips, 1, 0)
+
+
+def test_a_cache_with_clips_of_other_parts_is_refused(films, tmp_path, tiny):
+    """Otherwise they would come first, in that of all clips, too."""
+    for name, words in (("all.h5", ()), ("2.h5", ("--part", "2/3"))):
+        out = tmp_path / name
+        extracted(films, out, *words)
+        before = out.read_bytes()
+        shown = extracted(films, out, "--part", "3/3")
+        assert shown.exit_code == 2
+        clip = cache.load(out).clip_id[0]
+        said = f"{out} has clips of other parts ({clip}): give part 3/3 a cache of its own, or"
+        assert said in " ".join(shown.stderr.split())
+        assert out.read_bytes() == before
+        assert not out.with_name(f"{name}.parts").exists()
+    assert extracted(films, out, "--part", "2/3").exit_code == 3  # it goes on; one is no film
+
+
+def test_windows_of_other_parts_are_refused(folder, tmp_path, tiny):
+    clips = [Clip(id=name, path=folder / f"{n}.mp4") for n, name in enumerate("ab")]
+    words = {"backbone": tiny(), "sampling": 2, "windows": Windows(every=0.1, span=0.2)}
+    extract(clips, tmp_path / "c.h5", part=(1, 2), **words)
+    with pytest.raises(InvalidValueError, match=r"has clips of other parts \(a#000000-000000\.2\)"):
+        extract(clips, tmp_path / "c.h5", part=(2, 2), **words)
