@@ -50,6 +50,7 @@ from data.cache.ledger import (
     entry_of,
     ledger_entries,
     ledger_path,
+    now,
     read_deaths,
 )
 from data.cache.parts import (
@@ -600,10 +601,19 @@ class ShardStore:
         """Write `target`, unless it is this already; return whether it was written."""
         if self._is_current(consolidated, rows):
             return False
+        self._note_removed({row.clip.id for row in rows})
         write_as_it_fits(
             self.target, consolidated, rows, staging=self._staging, files=self._files_of_parts
         )
         return True
+
+    def _note_removed(self, kept: Set[str]) -> None:
+        """Have the ledger say which clips leave `target`, so that nobody looks for them."""
+        before = self._existing.clip_id if self._existing else ()
+        gone = [clip for clip in before if clip not in kept and clip not in self._failures]
+        if gone and os.path.lexists(ledger_path(self.target)):
+            entries = ({"time": now(), "clip": clip, "outcome": "removed"} for clip in gone)
+            append_entries(ledger_path(self.target), entries)
 
     @property
     def clips(self) -> Features | None:
