@@ -37,6 +37,12 @@ class Digests:
     def __getitem__(self, row: int) -> int:
         return int(self.high[row]) << 64 | int(self.low[row])
 
+    def take(self, rows: NDArray[np.integer[Any]]) -> "Digests":
+        """Return the digests (n,) of some rows."""
+        taken = Digests()
+        taken.high, taken.low = self.high[rows], self.low[rows]
+        return taken
+
     def groups(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the rows (N,) such that equal digests are together, and where each group begins.
 
@@ -103,6 +109,10 @@ class DigestTable:
         rows = self.rows_of(Digests(digests))
         self._keep(np.delete(np.arange(len(self._digests)), rows[rows >= 0]))
 
+    def keep_where(self, here: NDArray[np.bool_]) -> None:
+        """Keep these entries (N,) alone, in the order of `records`."""
+        self._keep(np.flatnonzero(here))
+
     def pop_where(self, field: str, value: Any) -> list[int]:
         """Remove all entries with this value in a field of their record; return their digests."""
         here = self.records[field] == value
@@ -153,3 +163,29 @@ class DigestTable:
         self._digests.high = np.insert(self._digests.high, at, new.high[~known])
         self._digests.low = np.insert(self._digests.low, at, new.low[~known])
         self._records = np.insert(self._records, at, records[~known])
+
+
+class DigestMap:
+    """A map from digests to digests, 32 bytes each."""
+
+    def __init__(self) -> None:
+        self._table = DigestTable([("high", "u8"), ("low", "u8")])
+
+    def get(self, digest: int) -> int | None:
+        """Return what a digest is mapped to; None if it is not."""
+        found = self._table.get(digest)
+        return None if found is None else found[0] << 64 | found[1]
+
+    def __setitem__(self, digest: int, value: int) -> None:
+        self._table[digest] = value >> 64, value & _LOW
+
+    def pop(self, digest: int) -> None:
+        """Remove what a digest is mapped to, if it is."""
+        if digest in self._table:
+            self._table.remove([digest])
+
+    def values(self) -> Digests:
+        """Return all that digests are mapped to."""
+        found = Digests()
+        found.high, found.low = (self._table.records[name] for name in ("high", "low"))
+        return found

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from math import isnan
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.cache.content import array_bytes, hash_columns, json_items
 from data.cache.errors import CacheError
 from data.cache.mapped import MappedRows
 from data.duplicates import FRAME_SECONDS, Stretch
@@ -22,23 +24,7 @@ from data.wording import counted
 
 _ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
-_PIECE = 4096  # items of a list that are written as JSON at once
-
-
-def _json_pieces(value: Mapping[str, Any]) -> Iterator[str]:
-    """Yield `json.dumps(value, sort_keys=True)` in pieces: lists of a million clips are long."""
-    between = "{"
-    for name in sorted(value):
-        yield f"{between}{json.dumps(name)}: "
-        between, items = ", ", value[name]
-        if isinstance(items, list) and items:
-            for start in range(0, len(items), _PIECE):
-                piece = json.dumps(items[start : start + _PIECE], sort_keys=True)
-                yield f"{', ' if start else '['}{piece[1:-1]}"
-            yield "]"
-        else:
-            yield json.dumps(items, sort_keys=True)
-    yield "}"
+_IDENTITY = ("fingerprint", "sampler", "decoder")
 
 
 def _no_clips() -> NDArray[Any]:
@@ -222,29 +208,38 @@ class Features:
 
         Of a clip without thumbnails that of its row of them means nothing.
         """
-        shown = zip(thumbnails, self.without_thumbnails, strict=True)
-        text = {
-            **{name: list(getattr(self, name)) for name in _TEXT},
-            **{name: getattr(self, name) for name in ("fingerprint", "sampler", "decoder")},
-            **{name: getattr(self, name) for name in ("label_units", "label_tables", "failures")},
+        lists = self.hashed_lists(features, thumbnails)
+        return hash_columns(
+            self.stated(),
+            {name: json_items(texts) for name, texts in lists.items()},
+            ([array_bytes(column)] for column in self.hashed_arrays()),
+        )
+
+    def hashed_lists(
+        self, features: Sequence[str], thumbnails: Sequence[str]
+    ) -> dict[str, Sequence[str]]:
+        """Return the lists (N,) in `content_sha256`; that of thumbnails is empty without any."""
+        shown: Sequence[str] = ()
+        if self.thumbnails.size:
+            both = zip(thumbnails, self.without_thumbnails, strict=True)
+            shown = ["" if without else sha256 for sha256, without in both]
+        texts = {name: getattr(self, name) for name in _TEXT}
+        return {**texts, "features": features, "thumbnails": shown}
+
+    def hashed_arrays(self) -> list[NDArray[Any]]:
+        """Return the arrays (N, ...) in `content_sha256`, in their order."""
+        labels = [self.labels[name] for name in sorted(self.labels)]
+        return [self.frame_index, self.pts_seconds, self.start, self.end, *labels]
+
+    def stated(self) -> dict[str, Any]:
+        """Return what `content_sha256` has but lists and arrays of the clips."""
+        said = (*_IDENTITY, "label_units", "label_tables", "failures")
+        return {
+            **{name: getattr(self, name) for name in said},
             "labels": sorted(self.labels),
             "dtype": str(self.features.dtype),
             "shapes": [list(getattr(self, name).shape) for name in _ARRAYS],
-            "features": list(features),
-            "thumbnails": ["" if without else sha256 for sha256, without in shown]
-            if self.thumbnails.size
-            else [],
         }
-        digest = hashlib.sha256()
-        for piece in _json_pieces(text):
-            digest.update(piece.encode())
-        digest.update(self.frame_index.astype("<i8").tobytes())
-        labels = [self.labels[name] for name in sorted(self.labels)]
-        for column in (self.pts_seconds, self.start, self.end, *labels):
-            # There are many NaN and two zeros; which of them it is means nothing.
-            column = np.where(np.isnan(column), np.nan, column + 0.0)
-            digest.update(column.astype("<f8").tobytes())
-        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -351,20 +346,20 @@ class Features:
         return replace(self, **changes)
 
     def stretches(self) -> list[Stretch]:
-        """Return what the content of each clip is, to find clips that share some.
-
-        Version 1 does not say which seconds of its file a clip is: a clip without times whose key
-        is not that of the whole file is where its frames are.
-        """
-        found = []
-        for row, source in enumerate(self.source_sha256):
-            start, end = float(self.start[row]), float(self.end[row])
-            times = self.pts_seconds[row]
-            is_timeless = source and np.isnan([start, end]).all() and not np.isnan(times).all()
-            if is_timeless and not is_whole_file(self, row):
-                start, end = float(np.nanmin(times)), float(np.nanmax(times)) + FRAME_SECONDS
-            found.append(Stretch(self.clip_id[row], self.object[row], source, start, end))
-        return found
+        """Return what the content of each clip is, to find clips that share some."""
+        identity = {name: getattr(self, name) for name in _IDENTITY}
+        return [
+            stretch_of(
+                identity,
+                clip_id=self.clip_id[row],
+                object=self.object[row],
+                source_sha256=source,
+                key=self.key[row],
+                seconds=(float(self.start[row]), float(self.end[row])),
+                pts_seconds=self.pts_seconds[row],
+            )
+            for row, source in enumerate(self.source_sha256)
+        ]
 
     def differences(self, other: "Features") -> list[str]:
         """Return the names of the fields that differ, `created` left out; empty if none does."""
@@ -391,6 +386,37 @@ def clip_key(
     return hashlib.sha256(json.dumps({**identity, **source}, sort_keys=True).encode()).hexdigest()
 
 
+def stretch_of(
+    identity: Mapping[str, Any],
+    *,
+    clip_id: str,
+    object: str,
+    source_sha256: str,
+    key: str,
+    seconds: tuple[float, float],
+    pts_seconds: NDArray[np.float64],
+) -> Stretch:
+    """Return what the content of a clip is.
+
+    Version 1 does not say which seconds of its file a clip is: a clip without times whose key is
+    not that of the whole file is where its frames are.
+
+    Args:
+        identity: Fingerprint, sampler and decoder.
+        clip_id: Its id.
+        object: Its object.
+        source_sha256: The hash of its file; empty where it is unknown.
+        key: Its key; empty where it is unknown.
+        seconds: Where it starts and ends, NaN for the ends of the file.
+        pts_seconds: Times (F,) of its frames.
+    """
+    start, end = seconds
+    is_timeless = source_sha256 and isnan(start) and isnan(end) and not np.isnan(pts_seconds).all()
+    if is_timeless and not _is_key_of_file(identity, key, source_sha256):
+        start, end = float(np.nanmin(pts_seconds)), float(np.nanmax(pts_seconds)) + FRAME_SECONDS
+    return Stretch(clip_id, object, source_sha256, start, end)
+
+
 def is_whole_file(clips: "Features", row: int) -> bool:
     """Return whether a clip without start and end is its whole file.
 
@@ -399,9 +425,12 @@ def is_whole_file(clips: "Features", row: int) -> bool:
     """
     if not np.isnan([clips.start[row], clips.end[row]]).all():
         return False
-    identity = {name: getattr(clips, name) for name in ("fingerprint", "sampler", "decoder")}
-    key = clips.key[row]
-    return not key or key == clip_key(identity, clips.source_sha256[row], None, None)
+    identity = {name: getattr(clips, name) for name in _IDENTITY}
+    return _is_key_of_file(identity, clips.key[row], clips.source_sha256[row])
+
+
+def _is_key_of_file(identity: Mapping[str, Any], key: str, source_sha256: str) -> bool:
+    return not key or key == clip_key(identity, source_sha256, None, None)
 
 
 def row_sha256(rows: Any) -> list[str]:

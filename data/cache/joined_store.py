@@ -30,7 +30,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,7 +40,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
-from data.cache.features import Features
 from data.cache.hdf5_reader import screen_all
 from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
@@ -52,10 +51,11 @@ from data.cache.ledger import (
     read_new_entries,
 )
 from data.cache.parts import PartFiles, finish_staging
-from data.cache.rows import CacheRow
+from data.cache.rows import NewCache
 from data.cache.shard_store import NOTE, ShardStore, read_note
 from data.cache.shared_folder import shared_folder
 from data.clips import Clip, window_of
+from data.digests import DigestTable, digest_of
 from data.files import (
     absolute,
     is_abandoned,
@@ -110,7 +110,7 @@ class _State:
 
     path: str
     times: tuple[float | None, float | None]
-    key: str | None  # None: it failed
+    key: int | None  # its digest; None: it failed
     reason: str = ""
     source_sha256: str | None = None
     mtime_ns: int | None = None
@@ -118,10 +118,11 @@ class _State:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "_State":
+        is_done = entry["outcome"] != "failed" and "key" in entry
         return cls(
             path=str(entry.get("path")),
             times=(entry.get("start"), entry.get("end")),
-            key=None if entry["outcome"] == "failed" else entry.get("key"),
+            key=digest_of(str(entry["key"])) if is_done else None,
             reason=str(entry.get("reason", "")),
             source_sha256=entry.get("source_sha256"),
             mtime_ns=entry.get("mtime_ns"),
@@ -266,9 +267,8 @@ class JoinedStore(ShardStore):
                 if not _SHARD.fullmatch(shard):
                     return
                 if shard in self._shards or self._shared.has(self._shard(shard)):
-                    self._shards.setdefault(shard, {})[key] = row
-                    self._places[key] = shard
-                elif key not in self._existing_rows:
+                    self._shards.add_row(shard, row, digest_of(key))
+                elif digest_of(key) not in self._stored.keys:
                     return
         state = _State.of(entry)
         if entry["clip"] not in self._states or state.time >= self._states[entry["clip"]].time:
@@ -306,7 +306,7 @@ class JoinedStore(ShardStore):
         parts = self.parts_of(clip)
         if parts != [clip]:
             states = [self.state_of(part) for part in parts]
-            return next((state for state in states if state is None), _State(*_where(clip), ""))
+            return next((state for state in states if state is None), _State(*_where(clip), 0))
         state = self._state_of(clip)
         cut = self._cuts.get(video_of(clip.id)) if state is None and self._windows else None
         whole = self._states.get(video_of(clip.id)) if cut else None
@@ -318,14 +318,16 @@ class JoinedStore(ShardStore):
     def _state_of(self, clip: Clip) -> _State | None:
         path, times = _where(clip)
         source, state = self.sources.find(clip.path), self._states.get(clip.id)
-        keys = [self._keys.get(clip.id), self.key(clip, source.sha256) if source else None]
+        keys = [self._keys.get(digest_of(clip.id))]
+        if source:
+            keys.append(digest_of(self.key(clip, source.sha256)))
         if state is not None and (state.path, state.times) == (path, times):
             if source is None and version_of(clip.path) is None:
                 keys.append(state.key)  # the file is gone since
         else:
             state = None
         for key in keys:
-            if key in self._existing_rows or key in self._places:
+            if key is not None and (key in self._stored.keys or self._shards.has(key)):
                 return _State(path, times, key)
         if clip.id in self._failures:
             return state or _State(path, times, None, self._failures[clip.id])
@@ -492,16 +494,17 @@ class JoinedStore(ShardStore):
         for clip in clips:
             state = self.state_of(clip)
             if state is not None and state.key is not None:
-                self._keys[clip.id] = state.key
+                self._keys[digest_of(clip.id)] = state.key
                 self._failures.pop(clip.id, None)
             elif state is not None:
                 self._note_failure(clip.id, state.reason, state.source_sha256)
-        keys = set(self._keys.values()) & self._places.keys() - self._existing_rows.keys()
-        names = {self._places[key] for key in keys}
-        shards = [self._shard(name) for name in sorted(names)]
+        keys = self._keys.values()
+        keys = keys.take(np.flatnonzero(self._stored.keys.rows_of(keys) < 0))
+        names = self._shards.names_of(keys)
+        shards = [self._shard(name) for name in names]
         self._shared.fetch_shards(shards)
         screen_all(shards)
-        existed = self._existing is not None
+        existed = len(self._stored) > 0
         try:
             super().consolidate(clips)
         except DamagedCacheError as error:
@@ -513,15 +516,13 @@ class JoinedStore(ShardStore):
             remove_own_file(ledger_path(self.target))
         self._merge_ledgers()
 
-    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> bool:
-        changed = super()._write(consolidated, rows)
+    def _write(self, new: NewCache) -> bool:
+        changed = super()._write(new)
         self._shared.publish_target()
         return changed
 
-    def _remove_shards(self, keys: Set[str]) -> None:
-        names = set(self._shards)
-        super()._remove_shards(keys)
-        for name in names - self._shards.keys():
+    def _remove_shards(self, keys: DigestTable) -> None:
+        for name in self._shards.forget_within(keys):
             self._shared.remove(self._shard(name))
 
     def _merge_ledgers(self) -> None:
@@ -536,7 +537,8 @@ class JoinedStore(ShardStore):
                 entries: list[dict[str, Any]] = []
                 with suppress(OSError):
                     entries, _ = read_new_entries(path, 0)
-                if not any(entry.get("key") in self._places for entry in entries):
+                keys = (digest_of(str(entry["key"])) for entry in entries if entry.get("key"))
+                if not any(map(self._shards.has, keys)):
                     merged.append(path)
                     yield from ({k: v for k, v in one.items() if k not in place} for one in entries)
 
@@ -621,9 +623,9 @@ def consolidate_joined(target: Path) -> Consolidation:
             own = [part for clip in _read_list(path) for part in store.parts_of(clip)]
             store.consolidate(own)
             clips |= {clip.id: clip for clip in own}
-        if not lists and store.clips is None:
+        done = set(store.clip_ids)
+        if not lists and not done:
             raise CacheError(f"{folder} names no clips: extract them with --join once more")
-        done = set(store.clips.clip_id if store.clips else ())
         failed = {clip for clip in clips if clip in store.failures and clip not in done}
         return Consolidation(
             clips=len(done), failed=len(failed), unfinished=len(set(clips) - done - failed)

@@ -238,7 +238,7 @@ def compact_ledger(
         clips_of_lines = Digests(digests())
     except CacheError:
         return False
-    numbers, clips, left = _number(clips_of_lines, np.frombuffer(done, bool))
+    numbers, clips, left = _number(clips_of_lines, np.array(done, bool))
     if left < len(done):
         with replacing(path) as file:
             for first in range(0, clips, _CLIPS_AT_ONCE):

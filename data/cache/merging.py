@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.cache.errors import CacheError
-from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata
 from data.cache.hdf5_writer import WRITERS
 from data.cache.joining import IDENTITY_FIELDS, require_same_make
 from data.cache.ledger import ledger_path
 from data.cache.parts import content_of, is_larger_than_a_file, write_as_it_fits
-from data.cache.rows import CacheRow, cache_rows, content_of_rows, stack_rows
+from data.cache.rows import CacheRow, NewCache, cache_rows, survey
 from data.cache.verification import files_to_copy, is_intact
 from data.duplicates import share_objects
 from data.files import remove_own_file, require_own_file, temporary_path
@@ -39,14 +38,14 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
     """
     out = Path(out)
     require_own_file(ledger_path(out))
-    rows, merged, notes = _stack(paths)
+    merged, notes = _merged(paths)
     is_input = os.path.abspath(out) in map(os.path.abspath, paths)
     if is_input and out.is_file() and is_larger_than_a_file(merged):
         raise CacheError(
             f"{out} is a file, and all clips together take more than a file should: choose "
             "another output, which becomes a folder of parts"
         )
-    write_as_it_fits(out, merged, rows, staging=temporary_path(out))
+    write_as_it_fits(out, merged, staging=temporary_path(out))
     if not is_input:
         remove_own_file(ledger_path(out))
     return notes
@@ -58,12 +57,13 @@ def is_merge(out: Path | str, paths: Sequence[Path | str]) -> bool:
     Raises:
         CacheError: The others cannot be merged, or the cache cannot be read.
     """
-    rows, merged, _ = _stack(paths)
-    return content_of(Path(out)) == content_of_rows(merged, rows) and is_intact(Path(out))
+    out = Path(out)
+    merged, _ = _merged(paths)
+    return content_of(out) == merged.content_sha256(out.parent) and is_intact(out)
 
 
-def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[str]]:
-    """Return the rows of several caches, what they are as one cache, and notes about objects."""
+def _merged(paths: Sequence[Path | str]) -> tuple[NewCache, list[str]]:
+    """Return what several caches are as one, and notes about objects."""
     caches = [file for path in paths for file in files_to_copy(Path(path))]
     if not caches:
         raise CacheError("no caches to merge")
@@ -86,15 +86,16 @@ def _stack(paths: Sequence[Path | str]) -> tuple[list[CacheRow], Features, list[
             elif other.thumbnails is None:
                 rows[row.clip.id] = replace(other, thumbnails=row.thumbnails)
         failures |= dict(metadata.clips.failures)
-    merged = stack_rows(
-        list(rows.values()),
-        tables[0].features.shape[1:],
-        tables[0].features.dtype,
+    merged = NewCache(
+        rows=list(rows.values()),
+        shape=tables[0].features.shape[1:],
+        dtype=tables[0].features.dtype,
         identity={name: getattr(tables[0], name) for name in IDENTITY_FIELDS},
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
         versions=_common([table.versions for table in tables]) | package_versions(*WRITERS),
+        common=survey(rows.values()),
     )
-    return list(rows.values()), merged, notes
+    return merged, notes
 
 
 def _common(versions: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -3,13 +3,12 @@
 `index.json` says what each part must be; a file that it does not name means nothing. So a reader
 sees the old parts or the new ones.
 
-A cache of more than `PART_BYTES` is written so, and stays a folder. A folder takes the place of a
-file only when it is whole: until then it is somewhere else (`staging`).
+A cache of more than `PART_BYTES` or `PART_CLIPS` is written so, and stays a folder. A folder takes
+the place of a file only when it is whole: until then it is somewhere else (`staging`).
 """
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -19,15 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from data.cache.content import SpooledColumns
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace
 from data.cache.features import Features
 from data.cache.hdf5_reader import (
     LARGE,
     SCHEMA_VERSION,
     CacheMetadata,
-    blank_features,
     in_memory,
     read_metadata,
     read_open_metadata,
@@ -35,7 +32,7 @@ from data.cache.hdf5_reader import (
 )
 from data.cache.hdf5_writer import write_features
 from data.cache.joining import join, require_same_make
-from data.cache.rows import CacheRow, content_of_rows, write_rows
+from data.cache.rows import NewCache, content_of_rows, write_rows
 from data.cache.seal import Seal, open_cache_file
 from data.files import (
     UnsafeFileError,
@@ -51,6 +48,8 @@ from data.versions import other_schema
 
 PART_BYTES = 64_000_000_000
 """Features and thumbnails of a file, or of a part, at most."""
+PART_CLIPS = 250_000
+"""Clips of a file, or of a part, at most: while one is written, its columns are in memory."""
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -355,9 +354,9 @@ def write_index(folder: Path, index: Index) -> None:
         atomic_write(path, text)
 
 
-def is_larger_than_a_file(clips: Features) -> bool:
-    """Return whether a cache has more features and thumbnails than a file should."""
-    return exceeds_a_file(len(clips) * _row_bytes(clips))
+def is_larger_than_a_file(new: NewCache) -> bool:
+    """Return whether a cache has more clips, or bytes of features, than a file should."""
+    return len(new) > PART_CLIPS or exceeds_a_file(len(new) * new.row_bytes)
 
 
 def exceeds_a_file(size: int) -> bool:
@@ -377,28 +376,15 @@ def is_own_name(name: str) -> bool:
     return _OWN_NAME.fullmatch(name) is not None
 
 
-def _row_bytes(clips: Features) -> int:
-    arrays = (clips.features, clips.thumbnails)
-    return sum(math.prod(array.shape[1:]) * array.dtype.itemsize for array in arrays)
-
-
-def write_as_it_fits(
-    path: Path,
-    clips: Features,
-    rows: Sequence[CacheRow],
-    *,
-    staging: Path,
-    files: PartFiles = HERE,
-) -> None:
-    """Write the cache `clips` of `stack_rows` as a file, or as a folder of parts.
+def write_as_it_fits(path: Path, new: NewCache, *, staging: Path, files: PartFiles = HERE) -> None:
+    """Write a cache as a file, or as a folder of parts.
 
     It is a folder where it is larger than a file should be, or where `path` is one. A part whose
     rows are where they were stays.
 
     Args:
         path: The file or folder.
-        clips: Everything but features and thumbnails.
-        rows: Where these are.
+        new: What is to be in it.
         staging: Where a folder is made that is to take the place of a file, or of nothing.
         files: Those in which the rows are, and the parts.
 
@@ -408,14 +394,15 @@ def write_as_it_fits(
     """
     if path.is_dir():
         require_parts(path)
-        _write_part_rows(path, clips, rows, files)
-    elif is_larger_than_a_file(clips):
+        _write_part_rows(path, new, files)
+    elif is_larger_than_a_file(new):
         _remove_folder(staging)
         make_folder(staging)
-        _write_part_rows(staging, clips, rows, files)
+        _write_part_rows(staging, new, files)
         remove_own_file(path)
         _move(staging, path)
     else:
+        clips, rows = new.part(0, len(new))
         with files.having({row.path for row in rows}):
             write_rows(path, clips, rows)
 
@@ -445,37 +432,27 @@ def _remove_folder(folder: Path) -> None:
         raise write_error(folder, error) from error
 
 
-def _write_part_rows(
-    folder: Path, clips: Features, rows: Sequence[CacheRow], files: PartFiles
-) -> None:
+def _write_part_rows(folder: Path, new: NewCache, files: PartFiles) -> None:
     older, parts = _older(folder), []
-    count = max(1, PART_BYTES // max(1, _row_bytes(clips)))
-    none = blank_features((len(clips), 0, 0), clips.features.dtype)
-    columns = replace(clips, features=none, thumbnails=np.empty((0, 0, 0, 0), np.uint8))
-    for start in range(0, max(1, len(clips)), count):
-        own = rows[start : start + count]
-        numbers = range(start, start + len(own))
-        part = replace(
-            columns.select(numbers),
-            features=blank_features((len(own), *clips.features.shape[1:]), clips.features.dtype),
-            thumbnails=blank_features((len(own), *clips.thumbnails.shape[1:]), np.dtype(np.uint8)),
-            without_thumbnails=clips.without_thumbnails[start : start + len(own)],
-            failures=clips.failures if start + count >= len(clips) else (),  # the last one changes
-        )
-        content = content_of_rows(part, own)
-        known = older.get(own[0].path) if own else None
-        in_place = known and all(
-            row.path == known.path and row.number == n for n, row in enumerate(own)
-        )
-        if known and known.content_sha256 == content and in_place:
-            parts.append(known)
-        else:
+    count = max(1, min(PART_CLIPS, PART_BYTES // max(1, new.row_bytes)))
+    with SpooledColumns(folder) as columns:
+        for start in range(0, max(1, len(new)), count):
+            clips, rows = new.part(start, min(start + count, len(new)))
+            new.spool(columns, clips, rows)
+            content = content_of_rows(clips, rows)
+            known = older.get(rows[0].path) if rows else None
+            in_place = known and all(
+                row.path == known.path and row.number == n for n, row in enumerate(rows)
+            )
+            if known and known.content_sha256 == content and in_place:
+                parts.append(known)
+                continue
             path = new_part(folder, content, older)
-            with files.having({row.path for row in own}):
-                seal = write_rows(path, part, own)
+            with files.having({row.path for row in rows}):
+                seal = write_rows(path, clips, rows)
                 files.keep_part(path)
-            parts.append(Part(path, len(own), seal.rest_sha256, content))
-    _publish(folder, Index(parts, content_of_rows(clips, rows)), older)
+            parts.append(Part(path, len(rows), seal.rest_sha256, content))
+        _publish(folder, Index(parts, new.hash(columns)), older)
 
 
 def content_of(path: Path) -> str:

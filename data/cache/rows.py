@@ -1,8 +1,10 @@
 """Rows from several caches written as one new file, with bounded memory."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.blocks import StoredRows, read_rows
+from data.cache.content import SpooledColumns
 from data.cache.errors import CacheError, DamagedCacheError
-from data.cache.features import Features, row_sha256
+from data.cache.features import Features, row_sha256, stretch_of
 from data.cache.hdf5_reader import CacheMetadata, blank_features
 from data.cache.hdf5_writer import write_cache
 from data.cache.seal import Seal, open_cache_file
 from data.clips import Clip
+from data.duplicates import Stretch
+
+_ROWS_AT_ONCE = 1 << 14  # whose columns are hashed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,19 @@ class CacheRow:
         own = replace(self.clip, **{name: getattr(clip, name) for name in said})
         return replace(self, clip=own, tables=tables)
 
+    def stretch(self, identity: Mapping[str, Any]) -> Stretch:
+        """Return what the content of the clip is, of a cache of this identity."""
+        seconds = [np.nan if one is None else one for one in (self.clip.start, self.clip.end)]
+        return stretch_of(
+            identity,
+            clip_id=self.clip.id,
+            object=self.clip.object,
+            source_sha256=self.source_sha256,
+            key=self.key,
+            seconds=(seconds[0], seconds[1]),
+            pts_seconds=self.pts_seconds,
+        )
+
     def read(self) -> NDArray[Any]:
         """Read the features (1, T, D).
 
@@ -163,31 +182,25 @@ class CacheRow:
 
 def cache_rows(path: Path, metadata: CacheMetadata) -> Iterator[CacheRow]:
     """Yield all rows of a cache, with the identities and labels that are in it."""
+    for number in range(len(metadata.clips)):
+        yield cache_row(path, metadata, number)
+
+
+def cache_row(path: Path, metadata: CacheMetadata, number: int) -> CacheRow:
+    """Return a row of a cache, with the identity and labels that are in it."""
     clips = metadata.clips
-    for number, clip_id in enumerate(clips.clip_id):
-        clip = Clip(
-            id=clip_id,
-            path=Path(clip_id),
-            start=_seconds(clips.start[number]),
-            end=_seconds(clips.end[number]),
-            object=clips.object[number],
-            scenario=clips.scenario[number],
-            labels={name: float(column[number]) for name, column in clips.labels.items()},
-            units=clips.label_units,
-        )
-        yield CacheRow.from_metadata(clip, path, metadata, number, clips.label_tables)
-
-
-def relabelled(
-    rows: Sequence[CacheRow], clips: Sequence[Clip], *, prune: bool = False
-) -> list[CacheRow]:
-    """Return rows with what `clips` say of those with their ids; `prune` removes the others."""
-    said = {clip.id: clip for clip in clips}
-    return [
-        row.relabelled(said[row.clip.id]) if row.clip.id in said else row
-        for row in rows
-        if row.clip.id in said or not prune
-    ]
+    clip_id = clips.clip_id[number]
+    clip = Clip(
+        id=clip_id,
+        path=Path(clip_id),
+        start=_seconds(clips.start[number]),
+        end=_seconds(clips.end[number]),
+        object=clips.object[number],
+        scenario=clips.scenario[number],
+        labels={name: float(column[number]) for name, column in clips.labels.items()},
+        units=clips.label_units,
+    )
+    return CacheRow.from_metadata(clip, path, metadata, number, clips.label_tables)
 
 
 def with_known_labels(clip: Clip, before: CacheRow | None) -> tuple[Clip, Mapping[str, str] | None]:
@@ -215,6 +228,83 @@ def _seconds(value: np.float64) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
+@dataclass(frozen=True)
+class CommonColumns:
+    """What the rows of a new cache have in common.
+
+    Attributes:
+        labels: The names of the labels that some row has.
+        units: Label -> unit, where it is known.
+        tables: Label -> table, where all of its known values came from one.
+        thumbnails: Shape (F, h, w) of those that there are, if it is one; else zeros.
+        frames: How many frames a row has at most.
+    """
+
+    labels: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
+    thumbnails: tuple[int, ...] = (0, 0, 0)
+    frames: int = 0
+
+
+class RowSurvey:
+    """Finds out what rows have in common, which come one after the other."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, None] = {}
+        self._units: dict[str, tuple[str, str]] = {}  # label -> its unit, and the first clip
+        self._known: dict[str, set[str]] = {}  # label -> tables of its known values
+        self._unknown: dict[str, set[str]] = {}
+        self._thumbnails: set[tuple[int, ...]] = set()
+        self._frames = 0
+
+    def add(self, row: CacheRow) -> None:
+        """Add a row.
+
+        Raises:
+            CacheError: A label has two units.
+        """
+        clip = row.clip
+        for label, value in clip.labels.items():
+            self._labels[label] = None
+            of_label = self._unknown if isnan(value) else self._known
+            of_label.setdefault(label, set()).add(row.table_of(label))
+        for label, unit in clip.units.items():
+            known, first = self._units.setdefault(label, (unit, clip.id))
+            if known != unit:
+                raise CacheError(
+                    f"{label} is in {known!r} for {first} and in {unit!r} for "
+                    f"{clip.id}: a cache has one unit of a label; name all its clips in one "
+                    "table, or write another cache"
+                )
+        if row.thumbnails is not None:
+            self._thumbnails.add(row.thumbnails.shape)
+        self._frames = max(self._frames, len(row.frame_index))
+
+    def common(self) -> CommonColumns:
+        """Return what the rows so far have in common."""
+        tables = self._unknown | self._known
+        return CommonColumns(
+            labels=tuple(self._labels),
+            units={label: unit for label, (unit, _) in self._units.items()},
+            tables={label: next(iter(one)) for label, one in tables.items() if len(one) == 1},
+            thumbnails=next(iter(self._thumbnails)) if len(self._thumbnails) == 1 else (0, 0, 0),
+            frames=self._frames,
+        )
+
+
+def survey(rows: Iterable[CacheRow]) -> CommonColumns:
+    """Return what rows have in common.
+
+    Raises:
+        CacheError: A label has two units.
+    """
+    found = RowSurvey()
+    for row in rows:
+        found.add(row)
+    return found.common()
+
+
 def stack_rows(
     rows: Sequence[CacheRow],
     shape: tuple[int, ...],
@@ -223,36 +313,37 @@ def stack_rows(
     identity: Mapping[str, Any],
     failures: Sequence[tuple[str, str]],
     versions: Mapping[str, str],
+    common: CommonColumns | None = None,
 ) -> Features:
     """Return these rows as one cache whose features (N, *shape) have no content yet.
 
     It has thumbnails if some row has, and all that there are have one size. The table of a label is
-    that of all rows where its value is known, if they have one.
+    that of all rows where its value is known, if they have one. `common` is of all rows of the
+    cache, where these are some of them.
 
     Raises:
         CacheError: A label has two units.
     """
-    label_names = dict.fromkeys(name for row in rows for name in row.clip.labels)
-    thumbnails = {row.thumbnails.shape for row in rows if row.thumbnails}
-    (frames,) = thumbnails if len(thumbnails) == 1 else [(0, 0, 0)]
+    common = common or survey(rows)
+    unknown = np.nan
     return Features(
         features=blank_features((len(rows), *shape), dtype),
         clip_id=[row.clip.id for row in rows],
         object=[row.clip.object for row in rows],
         scenario=[row.clip.scenario for row in rows],
         labels={
-            name: np.array([row.clip.labels.get(name, np.nan) for row in rows])
-            for name in label_names
+            name: np.array([row.clip.labels.get(name, unknown) for row in rows], np.float64)
+            for name in common.labels
         },
-        frame_index=_padded([row.frame_index for row in rows], np.int64(-1)),
-        pts_seconds=_padded([row.pts_seconds for row in rows], np.float64(np.nan)),
+        frame_index=_padded([row.frame_index for row in rows], common.frames, np.int64(-1)),
+        pts_seconds=_padded([row.pts_seconds for row in rows], common.frames, np.float64(np.nan)),
         source_sha256=[row.source_sha256 for row in rows],
         key=[row.key for row in rows],
         start=np.array([row.clip.start for row in rows], dtype=np.float64),
         end=np.array([row.clip.end for row in rows], dtype=np.float64),
-        label_units=_units(rows),
-        label_tables=_tables(rows),
-        thumbnails=blank_features((len(rows), *frames), np.dtype(np.uint8)),
+        label_units=common.units,
+        label_tables=common.tables,
+        thumbnails=blank_features((len(rows), *common.thumbnails), np.dtype(np.uint8)),
         without_thumbnails=np.array([row.thumbnails is None for row in rows], dtype=bool),
         failures=failures,
         versions=versions,
@@ -260,31 +351,86 @@ def stack_rows(
     )
 
 
-def _units(rows: Sequence[CacheRow]) -> dict[str, str]:
-    """Return the unit of each label; raises CacheError where it has two."""
-    first: dict[str, CacheRow] = {}
-    for row in rows:
-        for label, unit in row.clip.units.items():
-            other = first.setdefault(label, row).clip
-            if other.units[label] != unit:
-                raise CacheError(
-                    f"{label} is in {other.units[label]!r} for {other.id} and in {unit!r} for "
-                    f"{row.clip.id}: a cache has one unit of a label; name all its clips in one "
-                    "table, or write another cache"
-                )
-    return {label: row.clip.units[label] for label, row in first.items()}
+@dataclass(frozen=True)
+class NewCache:
+    """A cache that is to be written, of which memory holds the columns of a few clips at a time.
 
+    Attributes:
+        rows: What is in it, in order.
+        shape: (T, D) of the features of a row.
+        dtype: Their type.
+        identity: Fingerprint, sampler and decoder.
+        failures: (clip id, reason) of clips that are not in it.
+        versions: Of packages, to record.
+        common: What the rows have in common.
+        objects: Number of a row -> its object, where that is not the clip's.
+    """
 
-def _tables(rows: Sequence[CacheRow]) -> dict[str, str]:
-    """Return the table of each label whose known values all came from one."""
-    known: dict[str, set[str]] = {}
-    unknown: dict[str, set[str]] = {}
-    for row in rows:
-        for label, value in row.clip.labels.items():
-            of_label = unknown if np.isnan(value) else known
-            of_label.setdefault(label, set()).add(row.table_of(label))
-    tables = unknown | known
-    return {label: next(iter(found)) for label, found in tables.items() if len(found) == 1}
+    rows: Sequence[CacheRow]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    identity: Mapping[str, Any]
+    failures: Sequence[tuple[str, str]]
+    versions: Mapping[str, str]
+    common: CommonColumns
+    objects: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of features and thumbnails of a row."""
+        return math.prod(self.shape) * self.dtype.itemsize + math.prod(self.common.thumbnails)
+
+    def part(self, start: int, stop: int) -> tuple[Features, Sequence[CacheRow]]:
+        """Return some clips, their features without content, and their rows.
+
+        Failures are with the last clip of all: a part that is followed by others stays as it is.
+        """
+        rows = self.rows[start:stop]
+        clips = stack_rows(
+            rows,
+            self.shape,
+            self.dtype,
+            identity=self.identity,
+            failures=self.failures if stop >= len(self) else (),
+            versions=self.versions,
+            common=self.common,
+        )
+        if self.objects:
+            objects = enumerate(clips.object, start)
+            named = [self.objects.get(number, object) for number, object in objects]
+            clips = replace(clips, object=named)
+        return clips, rows
+
+    def content_sha256(self, folder: Path) -> str:
+        """Return the identity of the content; columns go to files in `folder` meanwhile.
+
+        Raises:
+            WriteError: The disk is full or not writable.
+        """
+        with SpooledColumns(folder) as columns:
+            for start in range(0, len(self), _ROWS_AT_ONCE):
+                self.spool(columns, *self.part(start, min(start + _ROWS_AT_ONCE, len(self))))
+            return self.hash(columns)
+
+    def spool(self, columns: SpooledColumns, clips: Features, rows: Sequence[CacheRow]) -> None:
+        """Add the columns of a part to those of the parts before it."""
+        features, thumbnails = sha256_of_rows(rows)
+        lists = clips.hashed_lists(features, thumbnails)
+        shown = thumbnails if math.prod(self.common.thumbnails) else ()
+        columns.add({**lists, "thumbnails": shown}, clips.hashed_arrays())
+
+    def hash(self, columns: SpooledColumns) -> str:
+        """Return the identity of the content, all parts being among the columns."""
+        nothing, _ = self.part(len(self), len(self))
+        frames = self.common.frames if len(self) else 0
+        shapes = (self.shape, self.common.thumbnails, (frames,), (frames,))
+        stated = nothing.stated() | {"shapes": [[len(self), *shape] for shape in shapes]}
+        if not len(self):
+            return nothing.hash_content((), ())
+        return columns.hash(stated)
 
 
 def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> Seal:
@@ -303,13 +449,18 @@ def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> Seal:
 
 def content_of_rows(clips: Features, rows: Sequence[CacheRow]) -> str:
     """Return the identity of the content of the cache `clips` of `stack_rows`."""
-    thumbnails = [row.thumbnails.content_sha256() if row.thumbnails else "" for row in rows]
-    return clips.hash_content([row.features.content_sha256() for row in rows], thumbnails)
+    return clips.hash_content(*sha256_of_rows(rows))
 
 
-def _padded(rows: Sequence[NDArray[Any]], filler: np.generic) -> NDArray[Any]:
-    """Return rows of different lengths as one array (N, longest)."""
-    padded = np.full((len(rows), max(map(len, rows), default=0)), filler)
+def sha256_of_rows(rows: Sequence[CacheRow]) -> tuple[list[str], list[str]]:
+    """Return the hashes of the features and of the thumbnails of rows, empty without these."""
+    features = [row.features.content_sha256() for row in rows]
+    return features, [row.thumbnails.content_sha256() if row.thumbnails else "" for row in rows]
+
+
+def _padded(rows: Sequence[NDArray[Any]], width: int, filler: np.generic) -> NDArray[Any]:
+    """Return rows of different lengths as one array (N, width)."""
+    padded = np.full((len(rows), width), filler)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
     return padded

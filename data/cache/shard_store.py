@@ -21,10 +21,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -33,17 +32,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from data.cache.batches import Batch
+from data.cache.consolidation import ChosenRows, Surveyed, choose_rows, relabelled_rows
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, shards_of
 from data.cache.features import Features, clip_key
-from data.cache.hdf5_reader import (
-    SCHEMA_VERSION,
-    CacheMetadata,
-    blank_features,
-    read_metadata,
-    screen_all,
-)
+from data.cache.hdf5_reader import blank_features, screen_all
 from data.cache.hdf5_writer import WRITERS, write_cache
-from data.cache.joining import IDENTITY_FIELDS, join
+from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     append_entries,
     compact_ledger,
@@ -57,22 +51,19 @@ from data.cache.parts import (
     HERE,
     PartFiles,
     columns_of,
+    content_of,
     finish_staging,
-    read_index,
     write_as_it_fits,
 )
 from data.cache.recorded_sources import RecordedSources
-from data.cache.rows import (
-    CacheRow,
-    cache_rows,
-    relabelled,
-    stack_rows,
-    with_known_labels,
-)
-from data.cache.verification import files_to_copy, is_intact, is_shard
-from data.clips import Clip, ClipError
+from data.cache.rows import NewCache
+from data.cache.shards import Shards, read_shard
+from data.cache.stored_clips import StoredClips, version_of_cache
+from data.cache.verification import is_intact
+from data.clips import Clip
 from data.differences import first_difference
-from data.duplicates import Contradiction, share_objects
+from data.digests import DigestMap, DigestTable, digest_of
+from data.duplicates import Contradiction
 from data.errors import HeliographError
 from data.files import (
     UnsafeFileError,
@@ -82,15 +73,12 @@ from data.files import (
     require_own_file,
     sweep_temporaries,
     sync_folder,
-    version_of,
 )
 from data.lock import Lock
 from data.versions import package_versions
-from data.windows import video_of
 
 NOTE = "store.json"
 _ANOTHER = "choose another output or remove it"
-_OPEN_SHARDS = 16  # whose columns are kept in memory
 
 
 class ShardStore:
@@ -140,12 +128,10 @@ class ShardStore:
         self._guard = threading.RLock()
         self._batch = Batch()
         self._timer: threading.Timer | None = None
-        self._shards: dict[str, dict[str, int]] = {}  # name of a shard -> key -> row
-        self._places: dict[str, str] = {}  # key -> name of its shard
+        self._shards = Shards(self._shard, self._damaged, self._check_shape)
         self._sound: set[str] = set()  # shards whose features were checked, or written here
-        self._lost: dict[str, Path] = {}  # key -> the damaged shard in which it was
-        self._open_shards: dict[str, CacheMetadata] = {}
-        self._keys: dict[str, str] = {}
+        self._lost: dict[int, Path] = {}  # key -> the damaged shard in which it was
+        self._keys = DigestMap()  # id of a clip that is done -> its key
         self._failures: dict[str, str] = {}
         self.sources = RecordedSources()
         """The hashes of sources that the ledger has."""
@@ -155,6 +141,8 @@ class ShardStore:
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
         """What `consolidate` has to say about clips that share an object now."""
+        self.replaced: Features | None = None
+        """What `clips` was before it was written here; None where it was not, or had no clips."""
         self._videos: dict[str, str] = {}  # clips that are cut, or failed -> hash of their file
         self._outdated: set[str] = set()  # clips whose features in `target` are not kept
         if not (self.target / INDEX).exists():
@@ -190,30 +178,16 @@ class ShardStore:
         self._lock = Lock(self.parts / "lock", self.target)
 
     def _read_target(self) -> None:
-        self._target_version = self._version()
-        self._files: list[tuple[Path, CacheMetadata]] = []  # of `target`
         try:
-            if os.path.lexists(self.target):
-                self._files = files_to_copy(self.target, but_lost=self._in_place)
+            self._stored = StoredClips(self.target, but_lost=self._in_place)
         except DamagedCacheError:
             raise
         except CacheError as error:
             raise CacheError(f"{error}; {_ANOTHER}") from error
-        tables = [metadata.clips for _, metadata in self._files if len(metadata.clips)]
-        self._existing = join(tables) if len(tables) > 1 else next(iter(tables), None)
-        self._existing_rows: dict[str, tuple[int, int]] = {}  # key -> file and row
-        if self._existing:
-            self._refuse_other(
-                self.output, {name: getattr(self._existing, name) for name in IDENTITY_FIELDS}
-            )
-            for number, (_, metadata) in enumerate(self._files):
-                keys = enumerate(metadata.clips.key)
-                self._existing_rows |= {key: (number, row) for row, key in keys if key}
-            self._check_shape("", self._existing.features)
-
-    def _version(self) -> object:
-        """Return what a write of `target` changes."""
-        return version_of(self.target / INDEX if self.target.is_dir() else self.target)
+        if self._stored.shape is not None:
+            self._refuse_other(self.output, self._stored.identity)
+            shape, dtype = self._stored.shape
+            self._check_shape("", blank_features((0, *shape), dtype))
 
     @property
     def _files_of_parts(self) -> PartFiles:
@@ -231,7 +205,7 @@ class ShardStore:
         if os.path.lexists(note):
             self._refuse_other(self.parts, read_note(note))
         else:
-            if not self._existing:
+            if not len(self._stored):
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
         sound = compact_ledger(self.target, self._read_earlier)
@@ -250,22 +224,18 @@ class ShardStore:
         refused = screen_all(shards)
         damaged: set[str] = set()
         for shard in shards:
-            metadata = None if shard in refused else _shard_metadata(shard)
+            metadata = None if shard in refused else read_shard(shard)
             if metadata is None:
                 remove_own_file(shard)
                 damaged.add(shard.stem)
                 continue
-            self._note_shard(shard.stem, metadata.clips.key)
+            self._shards.add(shard.stem, metadata.clips.key)
             if self._shape is None:
                 self._check_shape("", metadata.clips.features)
         if damaged and has_ledger:
             for entry in ledger_entries(self.target):
                 if (name := shard_of(entry)) in damaged:
-                    self._lost[entry["key"]] = self._shard(name)
-
-    def _note_shard(self, name: str, keys: Sequence[str]) -> None:
-        self._shards[name] = {key: row for row, key in enumerate(keys)}
-        self._places |= dict.fromkeys(keys, name)
+                    self._lost[digest_of(entry["key"])] = self._shard(name)
 
     def _refuse_other(self, path: Path, identity: Mapping[str, Any]) -> None:
         if difference := first_difference(identity, self._identity):
@@ -330,19 +300,20 @@ class ShardStore:
         with self._guard:
             key = self.key(clip, source_sha256)
             if not self._has(key):
-                if shard := self._lost.pop(key, None):
+                if shard := self._lost.pop(digest_of(key), None):
                     self._record(clip, "damaged", key=key, reason=f"{shard} is damaged")
                 return False
-            self._keys[clip.id] = key
+            self._keys[digest_of(clip.id)] = digest_of(key)
             details["source_sha256"] = source_sha256
             self._record(clip, "kept", key=key, **details)
             return True
 
     def _has(self, key: str) -> bool:
         """Return whether the features of a key are there; damaged shards are removed."""
-        if key in self._existing_rows or key in self._batch.keys:
+        digest = digest_of(key)
+        if key in self._batch.keys or digest in self._stored.keys:
             return True
-        name = self._places.get(key)
+        name = self._shards.name_of(digest)
         return name is not None and self._require_sound(name)
 
     def _require_sound(self, name: str) -> bool:
@@ -351,18 +322,10 @@ class ShardStore:
             shard = self._shard(name)
             if not is_intact(shard):
                 remove_own_file(shard)
-                self._lost |= dict.fromkeys(self._forget_shard(name), shard)
+                self._lost |= dict.fromkeys(self._shards.forget(name), shard)
                 return False
             self._sound.add(name)
         return True
-
-    def _forget_shard(self, name: str) -> list[str]:
-        """Leave a shard out of account; return the keys that are in no other one."""
-        own = [key for key in self._shards.pop(name, {}) if self._places.get(key) == name]
-        for key in own:
-            del self._places[key]
-        self._open_shards.pop(name, None)
-        return own
 
     def _record(self, clip: Clip, outcome: str, **details: Any) -> None:
         """Have the ledger note what became of a clip, with the next batch."""
@@ -372,12 +335,9 @@ class ShardStore:
 
     def forget(self, clip_ids: Collection[str]) -> None:
         """Have the features of these clips computed again: `is_done` becomes False for them."""
-        if self._existing:
-            ids = set(clip_ids)
-            self._outdated |= ids
-            for clip, key in zip(self._existing.clip_id, self._existing.key, strict=True):
-                if clip in ids:
-                    self._existing_rows.pop(key, None)
+        if clip_ids:
+            self._outdated.update(clip_ids)
+            self._stored.forget(clip_ids)
 
     def add(
         self,
@@ -434,7 +394,7 @@ class ShardStore:
                 self.flush()
             self._start_batch()
             self._batch.add(clip, row, details)
-            self._keys[clip.id] = row.key[0]
+            self._keys[digest_of(clip.id)] = digest_of(row.key[0])
             self._failures.pop(clip.id, None)
             self._flush_if_due()
 
@@ -472,7 +432,7 @@ class ShardStore:
             if shard is not None:
                 name = shard.content_sha256
                 write_cache(self._shard(name), shard, [shard.features], [shard.thumbnails])
-                self._note_shard(name, shard.key)
+                self._shards.add(name, shard.key)
                 self._sound.add(name)
             entries = self._batch.all_entries(name)
             self._append(entries)
@@ -498,7 +458,7 @@ class ShardStore:
 
     def _note_failure(self, clip_id: str, reason: str, source_sha256: str | None) -> None:
         self._failures[clip_id] = reason
-        self._keys.pop(clip_id, None)
+        self._keys.pop(digest_of(clip_id))
         if source_sha256 is not None:
             self._outdated.add(clip_id)
             self._videos[clip_id] = source_sha256
@@ -545,36 +505,39 @@ class ShardStore:
             WriteError: The disk is full or not writable; `target` stays as it was.
         """
         self.flush()
-        if self._version() != self._target_version:
+        if version_of_cache(self.target) != self._stored.version:
             self._read_target()  # on a file system without locks another process may have written
-        rows = self._rows(clips)
-        consolidated = self._stack(rows, clips)
-        if not self._in_place:  # a repair changes no object
-            shared = share_objects(consolidated.stretches())
-            if self._leave_out(shared.contradictions, clips):
-                rows = [row for row in rows if row.clip.id not in self.contradictions]
-                consolidated = self._stack(rows, clips)
-                shared = share_objects(consolidated.stretches())
-            consolidated = replace(consolidated, object=shared.objects)
-            self.object_note = shared.note
-        if not rows and not self.target.is_dir():
+        new = self._with_objects(self._rows(clips), clips)
+        if not len(new) and not self.target.is_dir():
             remove_own_file(self.target)
             sync_folder(self.target.parent)
             self._read_target()
             return self.target
-        changed = self._write(consolidated, rows)
-        del consolidated, rows  # before `target` is read, which takes as much memory
+        changed = self._write(new)
+        del new  # before `target` is read
         if changed:
             self._read_target()
-        self._remove_shards(self._existing_rows.keys())
+        self._remove_shards(self._stored.keys)
         self.flush()  # clips that were left out for their objects
         return self.target
 
-    def _remove_shards(self, keys: Set[str]) -> None:
+    def _with_objects(self, rows: ChosenRows, clips: Sequence[Clip]) -> NewCache:
+        """Return what is to be written, with the objects that clips of equal content share."""
+        new, surveyed = self._survey(rows, clips)
+        if self._in_place:  # a repair changes no object
+            return new
+        shared = surveyed.shared_objects(rows, self._identity)
+        if self._leave_out(shared.contradictions, clips):
+            rows = rows.but(self.contradictions)
+            new, surveyed = self._survey(rows, clips)
+            shared = surveyed.shared_objects(rows, self._identity)
+        self.object_note = shared.note
+        return replace(new, objects=shared.objects)
+
+    def _remove_shards(self, keys: DigestTable) -> None:
         """Remove the shards all of whose clips `target` has."""
-        for name in [name for name, own in self._shards.items() if own.keys() <= keys]:
+        for name in self._shards.forget_within(keys):
             remove_own_file(self._shard(name))
-            self._forget_shard(name)
         sync_folder(self.parts)
 
     def relabel(self, clips: Sequence[Clip], *, prune: bool = False) -> None:
@@ -586,46 +549,65 @@ class ShardStore:
             CacheError: An earlier row is damaged, or a label has two units.
             WriteError: The disk is full or not writable; `target` stays as it was.
         """
-        if self._existing is None:
+        if not len(self._stored):
             return
-        rows = relabelled(list(self._earlier_rows()), clips, prune=prune)
-        relabelled_clips = self._stack(rows, clips)
+        rows = relabelled_rows(clips, self._stored, self._shards, prune=prune)
+        new, _ = self._survey(rows, clips)
         if prune:
             given = {clip.id for clip in clips}
-            failures = [one for one in relabelled_clips.failures if one[0] in given]
-            relabelled_clips = replace(relabelled_clips, failures=failures)
-        if self._write(relabelled_clips, rows):
+            new = replace(new, failures=[one for one in new.failures if one[0] in given])
+        if self._write(new):
             self._read_target()
 
-    def _write(self, consolidated: Features, rows: Sequence[CacheRow]) -> bool:
+    def _write(self, new: NewCache) -> bool:
         """Write `target`, unless it is this already; return whether it was written."""
-        if self._is_current(consolidated, rows):
+        if self._is_current(new):
             return False
-        self._note_removed({row.clip.id for row in rows})
-        write_as_it_fits(
-            self.target, consolidated, rows, staging=self._staging, files=self._files_of_parts
-        )
+        self._note_removed(new)
+        self.replaced = self.clips
+        write_as_it_fits(self.target, new, staging=self._staging, files=self._files_of_parts)
         return True
 
-    def _note_removed(self, kept: Set[str]) -> None:
+    def _note_removed(self, new: NewCache) -> None:
         """Have the ledger say which clips leave `target`, so that nobody looks for them."""
-        before = self._existing.clip_id if self._existing else ()
-        gone = [clip for clip in before if clip not in kept and clip not in self._failures]
-        if gone and os.path.lexists(ledger_path(self.target)):
-            entries = ({"time": now(), "clip": clip, "outcome": "removed"} for clip in gone)
+        if not isinstance(new.rows, ChosenRows) or not os.path.lexists(ledger_path(self.target)):
+            return
+        gone = (one for one, _ in self._stored.names(new.rows.left_out().tolist()))
+        entries = [
+            {"time": now(), "clip": clip, "outcome": "removed"}
+            for clip in gone
+            if clip not in self._failures
+        ]
+        if entries:
             append_entries(ledger_path(self.target), entries)
 
     @property
     def clips(self) -> Features | None:
-        """The clips of `target` without their features; None where it has none."""
-        return self._existing
+        """All clips of `target` without their features, in memory; None where it has none."""
+        return self._stored.columns()
+
+    @property
+    def has_clips(self) -> bool:
+        """Whether `target` has any."""
+        return len(self._stored) > 0
+
+    def unnamed(self, clips: Sequence[Clip]) -> tuple[str, ...]:
+        """Return the ids of the clips of `target` that are not among `clips`."""
+        numbers = self._stored.others(digest_of(clip.id) for clip in clips)
+        return tuple(clip_id for clip_id, _ in self._stored.names(numbers.tolist()))
+
+    @property
+    def clip_ids(self) -> Iterator[str]:
+        """The ids of the clips of `target`."""
+        return (clip_id for clip_id, _ in self._stored.names())
 
     def require_one_unit(self, clips: Sequence[Clip]) -> None:
         """Raise `CacheError` if a label would have two units once these clips are extracted."""
-        given = {clip.id for clip in clips if clip.table_sha256}
         units: dict[str, str] = {}
-        if self.clips and not given.issuperset(self.clips.clip_id):
-            units |= self.clips.label_units
+        if self._stored.units:
+            given = {clip.id for clip in clips if clip.table_sha256}
+            if not given.issuperset(self.clip_ids):
+                units |= self._stored.units
         for clip in clips:
             for label, unit in clip.units.items():
                 if units.setdefault(label, unit) != unit:
@@ -634,58 +616,43 @@ class ShardStore:
                         f"{clip.id}: a cache has one unit of a label; {_ANOTHER}"
                     )
 
-    def _rows(self, clips: Sequence[Clip]) -> list[CacheRow]:
+    def _rows(self, clips: Sequence[Clip]) -> ChosenRows:
         """Return what `target` has of other clips, then what there is of `clips`."""
-        given = {clip.id for clip in clips}
-        earlier: dict[str, CacheRow] = {}
-        if self._existing:
-            earlier = {row.clip.id: row for row in self._earlier_rows()}
-        rows = [
-            row
-            for clip, row in earlier.items()
-            if clip not in given
-            and self._videos.get(video_of(clip), row.source_sha256) == row.source_sha256
-        ]
-        rows += self._given_rows(clips, earlier)
-        if self._existing and self._in_place:
-            indices = {clip: index for index, clip in enumerate(self._repaired_order(clips))}
-            rows.sort(key=lambda row: indices[row.clip.id])
-        return rows
-
-    def _repaired_order(self, clips: Sequence[Clip]) -> Iterator[str]:
-        """Yield the ids of `target` in order; in place of a part that is lost are new ones."""
-        ids = {path: metadata.clips.clip_id for path, metadata in self._files}
-        known = set(chain.from_iterable(ids.values()))
-        new = (clip.id for clip in clips if clip.id not in known)
-        parts = read_index(self.target).parts if self.target.is_dir() else ()
-        for part in parts:
-            yield from ids.get(part.path, islice(new, part.clips))
-        yield from new if parts else (*ids[self.target], *new)
-
-    def _stack(self, rows: Sequence[CacheRow], clips: Sequence[Clip]) -> Features:
-        """Return rows as one cache, with the failures of `clips` and of those before them."""
-        given = {clip.id for clip in clips}
-        failed = dict(self._existing.failures) if self._existing else {}
-        for clip in self._videos:
-            failed.pop(clip, None)
-        order = [*(clip for clip in failed if clip not in given), *(clip.id for clip in clips)]
-        failed |= self._failures
-        extracted = {row.clip.id for row in rows}
-        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
-        return stack_rows(
-            rows,
-            shape,
-            dtype,
-            identity=self._identity,
-            failures=[
-                (clip, failed[clip]) for clip in order if clip in failed and clip not in extracted
-            ],
-            versions=self._versions,
+        return choose_rows(
+            clips,
+            self._stored,
+            self._shards,
+            self._keys,
+            outdated=self._outdated,
+            videos=self._videos,
+            in_place=self._in_place,
         )
+
+    def _survey(self, rows: ChosenRows, clips: Sequence[Clip]) -> tuple[NewCache, Surveyed]:
+        """Return rows as a cache, with the failures of `clips` and of those before them."""
+        failed = dict(self._stored.failures)
+        for clip_id in self._videos:
+            failed.pop(clip_id, None)
+        given = [clip.id for clip in clips if clip.id in failed or clip.id in self._failures]
+        order = list(dict.fromkeys([*(one for one in failed if one not in set(given)), *given]))
+        failed |= self._failures
+        surveyed = Surveyed.of(rows, failed)
+        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
+        new = NewCache(
+            rows=rows,
+            shape=shape,
+            dtype=dtype,
+            identity=self._identity,
+            failures=[(one, failed[one]) for one in order if one not in surveyed.extracted],
+            versions=self._versions,
+            common=surveyed.common,
+        )
+        return new, surveyed
 
     def _leave_out(self, contradictions: Sequence[Contradiction], clips: Sequence[Clip]) -> bool:
         """Fail clips whose object contradicts an earlier one; return whether there are any."""
-        by_id = {clip.id: clip for clip in clips}
+        named = {contradiction.later.clip for contradiction in contradictions}
+        by_id = {clip.id: clip for clip in clips if clip.id in named}
         for contradiction in contradictions:
             earlier, later = contradiction.earlier, contradiction.later
             if clip := by_id.get(later.clip):
@@ -698,75 +665,21 @@ class ShardStore:
                 self.contradictions[clip.id] = reason
         return bool(self.contradictions)
 
-    def _earlier_rows(self) -> Iterator[CacheRow]:
-        """Yield the rows of `target`; version 1 does not say which seconds of its file a clip is.
-
-        The ledger may know them, and the key shows whether it is right.
-        """
-        rows = chain.from_iterable(cache_rows(*file) for file in self._files)
-        if all(metadata.schema_version > 1 for _, metadata in self._files):
-            yield from rows
-            return
-        times: dict[str, Clip] = {}
-        with suppress(CacheError):
-            for entry in ledger_entries(self.target):
-                with suppress(ClipError, TypeError):
-                    times[entry["clip"]] = Clip(
-                        id=entry["clip"],
-                        path=self.target,
-                        start=entry.get("start"),
-                        end=entry.get("end"),
-                    )
-        for row in rows:
-            known = times.get(row.clip.id)
-            if known and self.key(known, row.source_sha256) == row.key:
-                clip = replace(row.clip, start=known.start, end=known.end)
-                row = replace(row, clip=clip)
-            yield row
-
-    def _given_rows(
-        self, clips: Sequence[Clip], earlier: Mapping[str, CacheRow]
-    ) -> Iterator[CacheRow]:
-        for clip in clips:
-            key, before = self._keys.get(clip.id), earlier.get(clip.id)
-            clip, tables = with_known_labels(clip, before)
-            if key is None:
-                if before and clip.id not in self._outdated:
-                    same = (clip.start, clip.end) == (before.clip.start, before.clip.end)
-                    yield before.relabelled(clip, tables) if same else before
-            elif before is not None and before.key == key and key in self._existing_rows:
-                yield replace(before, clip=clip, tables=tables)
-            elif key in self._existing_rows:  # it is that of another clip of equal content
-                file, number = self._existing_rows[key]
-                yield CacheRow.from_metadata(clip, *self._files[file], number, tables)
-            else:
-                shard, metadata, number = self._find_row(key)
-                self._check_shape(f"{clip.id}: ", metadata.clips.features)
-                row = CacheRow.from_metadata(clip, shard, metadata, number, tables)
-                if self._in_place and before and before.thumbnails is None:
-                    row = replace(row, thumbnails=None)  # a repair adds nothing
-                yield row
-
-    def _is_current(self, new: Features, rows: Sequence[CacheRow]) -> bool:
+    def _is_current(self, new: NewCache) -> bool:
         """Return whether `target` holds exactly this already, intact, written by any version.
 
         Another table with the same values is no reason to write it again: runs know it by its hash.
         """
-        if not self._existing or self._existing.features.shape != new.features.shape:
+        if not self._stored.is_up_to_date or not len(new) or len(new) != len(self._stored):
             return False
-        places = ((path, row) for path, made in self._files for row in range(len(made.clips)))
-        if any((row.path, row.number) != place for row, place in zip(rows, places, strict=True)):
+        rows = new.rows
+        if not isinstance(rows, ChosenRows) or not rows.are_where_they_were():
             return False
-        if any(metadata.schema_version != SCHEMA_VERSION for _, metadata in self._files):
-            return False
-        current = replace(
-            self._existing,
-            features=new.features,
-            thumbnails=new.thumbnails,
-            versions=new.versions,
-            label_tables={},
-        )
-        return not current.differences(replace(new, label_tables={})) and is_intact(self.target)
+        before = self._stored.tables
+        tables = {label: before[label] for label in new.common.labels if label in before}
+        as_it_was = replace(new, common=replace(new.common, tables=tables))
+        content = as_it_was.content_sha256(self.parts)
+        return content == content_of(self.target) and is_intact(self.target)
 
     def _check_shape(self, prefix: str, features: NDArray[Any]) -> None:
         shape = (features.shape[1:], features.dtype)
@@ -783,33 +696,8 @@ class ShardStore:
     def _shard(self, name: str) -> Path:
         return self.parts / f"{name}.h5"
 
-    def _find_row(self, key: str) -> tuple[Path, CacheMetadata, int]:
-        """Return the shard that has the features of a key, what is in it, and their row."""
-        name = self._places.get(key, "")
-        shard = self._shard(name)
-        if name not in self._open_shards:
-            if len(self._open_shards) >= _OPEN_SHARDS:
-                self._open_shards.clear()
-            metadata = _shard_metadata(shard)
-            if metadata is None:
-                raise self._damaged(shard)
-            self._open_shards[name] = metadata
-        metadata, number = self._open_shards[name], self._shards[name][key]
-        if number >= len(metadata.clips) or metadata.clips.key[number] != key:
-            raise self._damaged(shard)
-        return shard, metadata, number
-
     def _damaged(self, shard: Path) -> DamagedCacheError:
         return DamagedCacheError(shard, f"{shard} is damaged or gone")
-
-
-def _shard_metadata(shard: Path) -> CacheMetadata | None:
-    """Read a shard but its features; None if it is damaged, or named as another one."""
-    try:
-        metadata = read_metadata(shard)
-    except CacheError:
-        return None
-    return metadata if is_shard(shard, metadata) else None
 
 
 def shard_of(entry: Mapping[str, Any]) -> str:
@@ -841,7 +729,7 @@ def sweep_shards(target: Path) -> None:
         return
     made = columns_of(target)
     with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
-        store._remove_shards(set(made.key))
+        store._remove_shards(store._stored.keys)
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,14 @@ from typing import cast
 
 import backbones
 from backbones import Backbone, resolve_devices
-from data.cache import JoinedStore, ShardStore, describe_changes, refuse_unshared, staged
+from data.cache import (
+    JoinedStore,
+    LabelChanges,
+    ShardStore,
+    describe_changes,
+    refuse_unshared,
+    staged,
+)
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.cores import available_cores
 from data.errors import InvalidValueError
@@ -222,16 +229,17 @@ def extract(
             summary.left_to_others = len(left)
         whole = not ((repair or join) and summary.interrupted) and not summary.left_to_others
         if whole:  # otherwise clips still to come would be dropped
-            before = store.clips
+            had_clips = store.has_clips
             store.consolidate(clips)
-            if before is not None and store.clips is not None:
-                changes = describe_changes(before, store.clips, clips)
-                summary.label_changes = changes.columns
-                if not repair and any(clip.table_sha256 for clip in clips):
-                    summary.unnamed = changes.unnamed
+            changes = LabelChanges(unnamed=store.unnamed(clips) if had_clips else ())
+            if store.replaced is not None and store.clips is not None:
+                changes = describe_changes(store.replaced, store.clips, clips)
+            summary.label_changes = changes.columns
+            if not repair and any(clip.table_sha256 for clip in clips):
+                summary.unnamed = changes.unnamed
             for clip, reason in store.contradictions.items():
                 journal.withdraw(clip, reason)
-            if store.clips and (others := source.cut_otherwise(store.clips.clip_id)):
+            if others := source.cut_otherwise(store.clip_ids):
                 summary.notes.append(
                     f"the cache also has {some_clips(others)}: windows of the same videos, that an "
                     "earlier run cut otherwise"
@@ -245,10 +253,11 @@ def _refuse_other_parts(
     store: ShardStore, clips: Sequence[Clip], own: Sequence[Clip], part: tuple[int, int]
 ) -> None:
     """Raise InvalidValueError where a cache has clips of other parts, which would come first."""
-    if store.clips is None:
+    before = store.clips
+    if before is None:
         return
     others = {clip.id for clip in clips} - {clip.id for clip in own}
-    known = [*store.clips.clip_id, *(clip for clip, _ in store.clips.failures)]
+    known = [*before.clip_id, *(clip for clip, _ in before.failures)]
     for clip in known:
         if clip in others or video_of(clip) in others:
             number, count = part

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -344,8 +344,10 @@ class JobSource:
                 self._cut[clip.id] = parts
         return [part for clip in self._clips for part in self._cut.get(clip.id, [clip])]
 
-    def cut_otherwise(self, known: Sequence[str]) -> list[str]:
+    def cut_otherwise(self, known: Iterable[str]) -> list[str]:
         """Return those of the ids that are windows of a clip that was cut, and not these ones."""
+        if not self._cut:
+            return []
         cut = {part.id for parts in self._cut.values() for part in parts}
         return [one for one in known if video_of(one) in self._cut and one not in cut]
 

@@ -223,5 +223,5 @@ class TestLargerThanAFile:
 
 def test_the_content_of_many_clips_is_hashed_in_pieces(whole, monkeypatch):
     at_once = whole.content_sha256
-    monkeypatch.setattr("data.cache.features._PIECE", 2)
+    monkeypatch.setattr("data.cache.content._PIECE", 2)
     assert replace(whole).content_sha256 == at_once
