@@ -44,6 +44,7 @@ from data.cache.ledger import (
     entry_of,
     ledger_entries,
     ledger_path,
+    now,
     read_deaths,
 )
 from data.cache.parts import (
@@ -562,9 +563,23 @@ class ShardStore:
         """Write `target`, unless it is this already; return whether it was written."""
         if self._is_current(new):
             return False
+        self._note_removed(new)
         self.replaced = self.clips
         write_as_it_fits(self.target, new, staging=self._staging, files=self._files_of_parts)
         return True
+
+    def _note_removed(self, new: NewCache) -> None:
+        """Have the ledger say which clips leave `target`, so that nobody looks for them."""
+        if not isinstance(new.rows, ChosenRows) or not os.path.lexists(ledger_path(self.target)):
+            return
+        gone = (one for one, _ in self._stored.names(new.rows.left_out().tolist()))
+        entries = [
+            {"time": now(), "clip": clip, "outcome": "removed"}
+            for clip in gone
+            if clip not in self._failures
+        ]
+        if entries:
+            append_entries(ledger_path(self.target), entries)
 
     @property
     def clips(self) -> Features | None:
