@@ -47,8 +47,8 @@ from data.cache.ledger import (
     append_entries,
     ledger_entries,
     ledger_path,
-    new_entries,
     now,
+    read_new_entries,
 )
 from data.cache.parts import PartFiles, finish_staging
 from data.cache.rows import NewCache
@@ -78,8 +78,6 @@ CLAIMS = 256  # of a list of clips at least, so that its processes end at about 
 MOST_CLAIMED = 64  # clips of one claim
 FEATURES = "features.json"  # shape, type, versions and windows of the first process
 _CONSOLIDATION = "consolidation"
-# Of a clip that is done: digests of which stretch of which file it is and of its key, and the time.
-_DONE = [("where", "S16"), ("key", "S16"), ("time", "S32")]
 _SHARD = re.compile(r"[0-9a-f]{64}")
 
 
@@ -117,11 +115,6 @@ class _State:
     source_sha256: str | None = None
     mtime_ns: int | None = None
     time: str = ""
-
-    @property
-    def where(self) -> tuple[str, tuple[float | None, float | None]]:
-        """Which stretch of which file the clip is."""
-        return self.path, self.times
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "_State":
@@ -177,8 +170,7 @@ class JoinedStore(ShardStore):
         self._cuts: dict[str, _Cut] = {}  # by the id of a clip that is cut
         self.writer = process_name()
         self._retries, self._began = retry_failed, now()
-        self._failed: dict[str, _State] = {}  # by clip id; what failed, and is not done since
-        self._done = DigestTable(_DONE)  # by the digest of a clip's id
+        self._states: dict[str, _State] = {}  # by clip id
         self._positions: dict[Path, int] = {}  # how far each ledger is read
         self._ledgers = 0  # that this process has filled
         self._told: set[str] = set()  # ids of clips that were offered, or are known to the caller
@@ -249,17 +241,19 @@ class JoinedStore(ShardStore):
     def refresh(self) -> None:
         """Read what the other processes have written since; what they have done is not claimed."""
         with self._guard:
+            read: set[str] = set()
             self._shared.update()
             for path in sorted((self.parts / "writers").glob("*.jsonl")):
                 if path.name.startswith(self.writer):
                     continue
-                start = self._positions.setdefault(path, 0)
                 with suppress(OSError):
-                    for entry, end in new_entries(path, start):
-                        self._positions[path] = end
+                    known = self._positions.get(path, 0)
+                    entries, self._positions[path] = read_new_entries(path, known)
+                    for entry in entries:
                         self._read_entry(entry)
-                        if entry["outcome"] != "cut":
-                            self._release(entry["clip"])
+                    read.update(one["clip"] for one in entries if one["outcome"] != "cut")
+            for clips in self._claims.values() if read else ():
+                clips -= read
             self._release_done()
 
     def _read_entry(self, entry: Mapping[str, Any]) -> None:
@@ -276,21 +270,9 @@ class JoinedStore(ShardStore):
                     self._shards.add_row(shard, row, digest_of(key))
                 elif digest_of(key) not in self._stored.keys:
                     return
-        self._note(entry["clip"], _State.of(entry))
-
-    def _note(self, clip_id: str, state: _State) -> None:
-        """Note what became of a clip, unless something later is known."""
-        failed, own = self._failed.get(clip_id), digest_of(clip_id)
-        done = None if failed else self._done.get(own)
-        known = failed.time if failed else done[2].decode() if done else ""
-        if state.time < known:
-            return
-        if state.key is None:
-            self._failed[clip_id] = state
-        else:
-            self._failed.pop(clip_id, None)
-            where, key = (_bytes(one) for one in (digest_of(f"{state.where}"), state.key))
-            self._done[own] = where, key, state.time.encode()
+        state = _State.of(entry)
+        if entry["clip"] not in self._states or state.time >= self._states[entry["clip"]].time:
+            self._states[entry["clip"]] = state
 
     def parts_of(self, clip: Clip) -> list[Clip]:
         """Return the windows of a clip as any process has cut it; the clip where none has."""
@@ -327,31 +309,31 @@ class JoinedStore(ShardStore):
             return next((state for state in states if state is None), _State(*_where(clip), 0))
         state = self._state_of(clip)
         cut = self._cuts.get(video_of(clip.id)) if state is None and self._windows else None
-        whole = self._failed.get(video_of(clip.id)) if cut else None
-        if cut and whole and whole.time >= cut.time:
+        whole = self._states.get(video_of(clip.id)) if cut else None
+        if cut and whole and whole.key is None and whole.time >= cut.time:
             again = self._retries and whole.time < self._began
             return None if again else replace(whole, times=(clip.start, clip.end))
         return state
 
     def _state_of(self, clip: Clip) -> _State | None:
         path, times = _where(clip)
-        source, own = self.sources.find(clip.path), digest_of(clip.id)
-        keys = [self._keys.get(own), digest_of(self.key(clip, source.sha256)) if source else None]
-        failed = self._failed.get(clip.id)
-        done = None if failed else self._done.get(own)
-        if failed is not None and failed.where != (path, times):
-            failed = None
-        is_same = done is not None and done[0] == _bytes(digest_of(f"{(path, times)}"))
-        if done and is_same and source is None and version_of(clip.path) is None:
-            keys.append(int.from_bytes(done[1].ljust(16, b"\0")))  # the file is gone since
+        source, state = self.sources.find(clip.path), self._states.get(clip.id)
+        keys = [self._keys.get(digest_of(clip.id))]
+        if source:
+            keys.append(digest_of(self.key(clip, source.sha256)))
+        if state is not None and (state.path, state.times) == (path, times):
+            if source is None and version_of(clip.path) is None:
+                keys.append(state.key)  # the file is gone since
+        else:
+            state = None
         for key in keys:
             if key is not None and (key in self._stored.keys or self._shards.has(key)):
                 return _State(path, times, key)
         if clip.id in self._failures:
-            return failed or _State(path, times, None, self._failures[clip.id])
-        if failed is None or (self._retries and failed.time < self._began):
+            return state or _State(path, times, None, self._failures[clip.id])
+        if state is None or state.key is not None or (self._retries and state.time < self._began):
             return None
-        return failed if source is not None or failed.mtime_ns is None else None
+        return state if source is not None or state.mtime_ns is None else None
 
     def offer(
         self, clips: Sequence[Clip], known: Callable[[Clip, str | None], None]
@@ -436,11 +418,6 @@ class JoinedStore(ShardStore):
             for path in list(self._claims):
                 self._shared.renew(path)
 
-    def _release(self, clip_id: str) -> None:
-        """Note that a clip need not be claimed any more."""
-        for clips in self._claims.values():
-            clips.discard(clip_id)
-
     def _release_done(self) -> None:
         """Release the claims whose clips are all in a ledger."""
         for path in [path for path, clips in self._claims.items() if not clips]:
@@ -463,7 +440,8 @@ class JoinedStore(ShardStore):
             self._ledgers += 1
         for entry in entries:
             self._read_entry(entry)
-            self._release(entry["clip"])
+            for clips in self._claims.values():
+                clips.discard(entry["clip"])
         self._release_done()
 
     @property
@@ -554,18 +532,15 @@ class JoinedStore(ShardStore):
         """
         place, merged = ("shard", "row"), []
 
-        def entries(path: Path) -> Iterator[dict[str, Any]]:
-            with suppress(OSError):
-                for entry, _ in new_entries(path, 0):
-                    yield entry
-
         def lines() -> Iterator[dict[str, Any]]:
             for path in sorted((self.parts / "writers").glob("*.jsonl")):
-                keys = (digest_of(str(one["key"])) for one in entries(path) if one.get("key"))
+                entries: list[dict[str, Any]] = []
+                with suppress(OSError):
+                    entries, _ = read_new_entries(path, 0)
+                keys = (digest_of(str(entry["key"])) for entry in entries if entry.get("key"))
                 if not any(map(self._shards.has, keys)):
                     merged.append(path)
-                    for entry in entries(path):
-                        yield {name: value for name, value in entry.items() if name not in place}
+                    yield from ({k: v for k, v in one.items() if k not in place} for one in entries)
 
         add_to_ledger(self.target, lines())
         self._shared.publish_ledger()
@@ -695,11 +670,6 @@ def _read_list(path: Path) -> list[Clip]:
 
 def _where(clip: Clip) -> tuple[str, tuple[float | None, float | None]]:
     return absolute(clip.path), (clip.start, clip.end)
-
-
-def _bytes(digest: int) -> bytes:
-    """Return a digest as a numpy field has it, which drops zeros at the end."""
-    return digest.to_bytes(16).rstrip(b"\0")
 
 
 def _rule(windows: Mapping[str, float] | None) -> str:

@@ -57,8 +57,8 @@ def ledger_entries(target: Path) -> Iterator[dict[str, Any]]:
             yield _entry(path, number, line)
 
 
-def new_entries(path: Path, position: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield the entries of a ledger at `path` from a position on, and where each ends.
+def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the entries of a ledger at `path` from a position on, and where they end.
 
     A line that is damaged is left out, and one that is being written is left for the next time.
 
@@ -69,11 +69,13 @@ def new_entries(path: Path, position: int) -> Iterator[tuple[dict[str, Any], int
         if os.fstat(file.fileno()).st_size < position:  # it was made anew
             position = 0
         file.seek(position)
-        for line in file:
-            position += len(line)
-            if line.endswith(b"\n"):
-                with suppress(CacheError):
-                    yield _entry(path, 0, line[:-1]), position
+        content = file.read(_MOST_BYTES)
+    entries = []
+    *lines, rest = content.split(b"\n")
+    for line in lines:
+        with suppress(CacheError):
+            entries.append(_entry(path, 0, line))
+    return entries, position + len(content) - len(rest)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
