@@ -1,5 +1,6 @@
 """A cache that is written from shards and from what it has: which clips it then has, and how."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from data.cache.consolidation import ChosenRows, Surveyed, choose_rows, relabell
 from data.cache.errors import CacheError, DamagedCacheError
 from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import blank_features
+from data.cache.ledger import append_entries, ledger_path, now
 from data.cache.parts import HERE, PartFiles, content_of, write_as_it_fits
 from data.cache.rows import NewCache
 from data.cache.shards import Shards
@@ -276,9 +278,23 @@ class ConsolidatedCache:
         """Write `target`, unless it is this already; return whether it was written."""
         if self._is_current(new):
             return False
+        self._note_removed(new)
         self.replaced = self.clips
         write_as_it_fits(self.target, new, staging=self._staging, files=self._files_of_parts)
         return True
+
+    def _note_removed(self, new: NewCache) -> None:
+        """Have the ledger say which clips leave `target`, so that nobody looks for them."""
+        if not isinstance(new.rows, ChosenRows) or not os.path.lexists(ledger_path(self.target)):
+            return
+        gone = (one for one, _ in self._stored.names(new.rows.left_out().tolist()))
+        entries = [
+            {"time": now(), "clip": clip, "outcome": "removed"}
+            for clip in gone
+            if clip not in self._failures
+        ]
+        if entries:
+            append_entries(ledger_path(self.target), entries)
 
     def _is_current(self, new: NewCache) -> bool:
         """Return whether `target` holds exactly this already, intact, written by any version.

@@ -157,6 +157,10 @@ class StoredClips:
         files = np.searchsorted(self._starts, numbers, side="right") - 1
         return files, numbers - self._starts[files]
 
+    def numbers(self, files: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the numbers of clips (n,) by their files and the rows in them."""
+        return self._starts[files] + rows
+
     def forget(self, clip_ids: Collection[str]) -> None:
         """Let the features of these clips not be found by their key any more."""
         numbers = map(self.number_of, map(digest_of, clip_ids))

@@ -355,8 +355,8 @@ class TestRepairOfParts:
         index = json.loads((target / INDEX).read_text())
         del index["parts"][2]
         (target / INDEX).write_text(json.dumps(index))
-        missing = [f"{clip}: its shard is missing" for clip in whole.clip_id[4:]]
-        assert [str(one) for one in cache.verify(target)] == missing
+        missing = {f"{clip}: its shard is missing" for clip in whole.clip_id[4:]}
+        assert set(map(str, cache.verify(target))) == missing
 
 
 def test_a_clip_sampled_by_time_is_sampled_by_time_again(tmp_path, tiny):
