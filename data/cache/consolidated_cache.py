@@ -242,8 +242,10 @@ class ConsolidatedCache:
         failed = dict(self._stored.failures)
         for clip_id in self._videos:
             failed.pop(clip_id, None)
-        given = [clip.id for clip in clips if clip.id in failed or clip.id in self._failures]
-        order = list(dict.fromkeys([*(one for one in failed if one not in set(given)), *given]))
+        given = dict.fromkeys(
+            clip.id for clip in clips if clip.id in failed or clip.id in self._failures
+        )
+        order = [*(one for one in failed if one not in given), *given]
         failed |= self._failures
         surveyed = Surveyed.of(rows, failed)
         shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))

@@ -22,7 +22,6 @@ from data.cache.blocks import StoredRows
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace, shards_of
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unchecked
-from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import read_ledger
 from data.cache.parts import Index, Part, new_part, read_index, read_together, write_index
 from data.cache.rows import CacheRow, RowPlace, cache_rows, content_of_rows, stack_rows, write_rows
@@ -336,7 +335,7 @@ def _sound_rows(
         rows,
         clips.features.shape[1:],
         clips.features.dtype,
-        identity={name: getattr(clips, name) for name in IDENTITY_FIELDS},
+        identity=clips.identity,
         failures=[*clips.failures, *gone],
         versions=clips.versions,
     )

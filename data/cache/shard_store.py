@@ -36,7 +36,6 @@ from data.cache.errors import INDEX, CacheError, shards_of
 from data.cache.features import Features
 from data.cache.hdf5_reader import screen_all
 from data.cache.hdf5_writer import WRITERS, write_cache
-from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     append_entries,
     compact_ledger,
@@ -444,7 +443,7 @@ def sweep_shards(target: Path) -> None:
     if not shards_of(target).is_dir():
         return
     made = columns_of(target)
-    with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
+    with ShardStore(target, **made.identity) as store:
         store._remove_shards(store._stored.keys)
 
 
