@@ -2,6 +2,8 @@
 
 How torch divides a pass among threads changes the last bits of its result. A pass in one thread
 gives the same bits on any number of cores; the others are filled with more passes.
+
+Their memory is kept from one pass to the next (`data.memory.keep_freed_memory`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from backbones.errors import is_out_of_memory
-from data.memory import available_bytes
+from data.memory import available_bytes, keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +107,7 @@ def _new_pool(size: int) -> ThreadPoolExecutor:
     """Return threads each of which gives torch one thread."""
     import torch
 
+    keep_freed_memory()
     before = torch.get_num_threads()
     ready = threading.Barrier(size + 1)
 

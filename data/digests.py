@@ -58,14 +58,23 @@ class Digests:
 class DigestTable:
     """A map from digests to records, 16 bytes and those of a record each.
 
+    One thread at a time may change it, while others look entries up.
+
     Args:
         record: The type of a record: numpy fields, whose values are given and had as a tuple.
     """
 
     def __init__(self, record: DTypeLike) -> None:
-        self._digests = Digests()  # sorted by their first halves
-        self._records = np.empty(0, record)
+        self._sorted = Digests(), np.empty(0, record)  # by the first halves of the digests
         self._recent: dict[int, tuple[Any, ...]] = {}  # to be sorted in
+
+    @property
+    def _digests(self) -> Digests:
+        return self._sorted[0]
+
+    @property
+    def _records(self) -> NDArray[Any]:
+        return self._sorted[1]
 
     def __len__(self) -> int:
         self._sort_in()
@@ -89,14 +98,20 @@ class DigestTable:
         return self._digests
 
     def __contains__(self, digest: int) -> bool:
-        return digest in self._recent or self._row(digest) is not None
+        return self.get(digest) is not None
 
     def get(self, digest: int) -> tuple[Any, ...] | None:
         """Return the record of a digest; None if there is none."""
         if (recent := self._recent.get(digest)) is not None:
             return recent
-        row = self._row(digest)
-        return None if row is None else self._records[row].item()
+        own, records = self._sorted
+        high, low = np.uint64(digest >> 64), np.uint64(digest & _LOW)
+        row = int(own.high.searchsorted(high))
+        while row < len(own) and own.high[row] == high:
+            if own.low[row] == low:
+                return records[row].item()
+            row += 1
+        return None
 
     def __setitem__(self, digest: int, record: tuple[Any, ...]) -> None:
         self._recent[digest] = record
@@ -123,6 +138,9 @@ class DigestTable:
     def rows_of(self, digests: Digests) -> NDArray[np.int64]:
         """Return where in `records` those of digests (N,) are; -1 where there are none."""
         self._sort_in()
+        return self._rows_of(digests)
+
+    def _rows_of(self, digests: Digests) -> NDArray[np.int64]:
         own = self._digests
         at = np.searchsorted(own.high, digests.high)
         found, left = np.full(len(at), -1), np.arange(len(at))
@@ -135,34 +153,24 @@ class DigestTable:
             at[left] += 1
         return found
 
-    def _row(self, digest: int) -> int | None:
-        high, low = np.uint64(digest >> 64), np.uint64(digest & _LOW)
-        own = self._digests
-        row = int(own.high.searchsorted(high))
-        while row < len(own) and own.high[row] == high:
-            if own.low[row] == low:
-                return row
-            row += 1
-        return None
-
     def _keep(self, rows: NDArray[np.int64]) -> None:
-        self._digests.high, self._digests.low = self._digests.high[rows], self._digests.low[rows]
-        self._records = self._records[rows]
+        self._sorted = self._digests.take(rows), self._records[rows]
 
     def _sort_in(self) -> None:
         if not self._recent:
             return
         entries = sorted(self._recent.items())
-        self._recent = {}
         new = Digests(digest for digest, _ in entries)
         records = np.array([record for _, record in entries], self._records.dtype)
-        rows = self.rows_of(new)
+        rows = self._rows_of(new)
         known = rows >= 0
         self._records[rows[known]] = records[known]
         at = np.searchsorted(self._digests.high, new.high[~known])
-        self._digests.high = np.insert(self._digests.high, at, new.high[~known])
-        self._digests.low = np.insert(self._digests.low, at, new.low[~known])
-        self._records = np.insert(self._records, at, records[~known])
+        digests = Digests()
+        digests.high = np.insert(self._digests.high, at, new.high[~known])
+        digests.low = np.insert(self._digests.low, at, new.low[~known])
+        self._sorted = digests, np.insert(self._records, at, records[~known])
+        self._recent = {}  # at last, so that a thread that only looks finds every entry
 
 
 class DigestMap:

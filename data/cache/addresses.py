@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data import copies
-from data.cache.errors import INDEX, CacheError
+from data.cache.errors import INDEX, CacheError, DamagedCacheError
 from data.cache.ledger import ledger_path
 from data.cache.parts import Part, is_own_name, read_index
 from data.cache.seal import USER_BLOCK, Seal
@@ -56,13 +56,17 @@ def copy_of(path: Path) -> Path:
 
 
 @contextmanager
-def staged(address: Address) -> Iterator[Path]:
+def staged(address: Address, *, damaged: bool = False) -> Iterator[Path]:
     """Give the path of a cache on this machine that is published at an address after the block.
 
     It begins as what is at the address. If the block ends with an error nothing is published, and
     the next one on this machine goes on with what is here; what is published may be removed here as
     other copies are. The ledger is sent first, then the cache in one piece, or its parts and
     the index last; and only where nobody else has written it meanwhile.
+
+    Args:
+        address: Of the cache.
+        damaged: Take also a folder that lacks a part, or whose index is damaged, to mend it.
 
     Raises:
         BusyError: Another process of this machine writes it.
@@ -79,16 +83,19 @@ def staged(address: Address) -> Iterator[Path]:
     try:
         copies.make_room(0)
         there, published = look_up_cache(address), _read(note)
-        is_ours = published.get("here") == _state(path)
+        was_cut_short = published.get("fetching", False)  # by a kill, or as something was missing
+        is_ours = was_cut_short or published.get("here") == _state(path)
         is_known = published.get("there") == _tag(there) and path.exists()
         if there is not None and not is_known:
             if path.exists() and not is_ours:
                 raise _conflict(address, path)
-            fetch_cache(there, address, path, known=_tags_of_parts(published) if is_ours else {})
+            known = _tags_of_parts(published) if is_ours else {}
+            atomic_write(note, json.dumps({"fetching": True}))
+            fetch_cache(there, address, path, known=known, damaged=damaged)
             _write(note, path, there)
         elif there is None and is_ours:  # it was removed there
             remove_cache(path)
-        before = {part.path: version_of(part.path) for part in parts_of_folder(path)}
+        before = {part: version_of(part) for part in path.glob("*.h5")}
         yield path
         if not path.exists() or (there and _read(note).get("here") == _state(path)):
             return
@@ -163,6 +170,7 @@ def fetch_cache(
     *,
     known: Mapping[str, Any],
     hollow: bool = False,
+    damaged: bool = False,
 ) -> None:
     """Fetch a cache that was looked up, and its ledger.
 
@@ -172,6 +180,7 @@ def fetch_cache(
         path: Where it goes.
         known: The tags of parts that are here, as `tag_of` gives them; they are not fetched.
         hollow: Leave out features and thumbnails of the parts of a folder (`fetch_hollow`).
+        damaged: Leave out parts that are not there; of a damaged index fetch all that may be parts.
 
     Raises:
         CacheError: The index of a folder is damaged.
@@ -190,13 +199,26 @@ def fetch_cache(
         path.unlink()
     make_folder(path)
     fetch_whole(there.file, path / INDEX)
-    parts = parts_of_folder(path)
+    try:
+        parts = parts_of_folder(path)
+    except DamagedCacheError:
+        if not damaged:
+            raise
+        for file in filter(lambda file: is_own_name(file.address.name), _files_of(address)):
+            fetch_whole(file, path / file.address.name)
+        return
     for one in set(path.glob("*.h5")) - {part.path for part in parts}:
         one.unlink()
 
     def fetch_part(part: Part) -> None:
         name = part.path.name
-        remote = there.parts.get(name) or look_up(Address(address / name))
+        try:
+            remote = there.parts.get(name) or look_up(Address(address / name))
+        except MissingError as error:
+            part.path.unlink(missing_ok=True)
+            if damaged:
+                return
+            raise DamagedCacheError(part.path, f"{error}, and {INDEX} names it") from error
         if not (known.get(name) == tag_of(remote) and part.is_there()):
             (fetch_hollow if hollow else fetch_whole)(remote, part.path)
 

@@ -165,6 +165,14 @@ class ChosenRows(Sequence[CacheRow]):
             in_place=self._in_place,
         )
 
+    def left_out(self) -> NDArray[np.int64]:
+        """Return the numbers of the clips of the cache of which there is no row here."""
+        left, own = np.ones(len(self._stored), bool), self.choice
+        left[own.before[own.before >= 0]] = False
+        as_it_is = own.take(np.flatnonzero(own.given < 0))
+        left[self._stored.numbers(as_it_is.file, as_it_is.row)] = False
+        return np.flatnonzero(left)
+
     def are_where_they_were(self) -> bool:
         """Return whether these are the rows of the cache, all of them in their order."""
         files, rows = self._stored.places(np.arange(len(self._stored)))

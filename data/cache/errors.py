@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from data.copies import address_of
 from data.errors import HeliographError
 
 INDEX = "index.json"  # of a folder of parts
@@ -41,7 +42,8 @@ def way_out(path: Path) -> str:
     command = "heliograph cache verify --repair"
     if (folder / INDEX).exists():
         path = folder  # of parts
-    return f"{command} {shlex.quote(str(path))} saves what can be saved"
+    name = address_of(path) or str(path)
+    return f"{command} {shlex.quote(name)} saves what can be saved"
 
 
 def how_to_replace(path: Path) -> str:

@@ -24,7 +24,7 @@ from data.wording import counted
 
 _ARRAYS = ("features", "thumbnails", "frame_index", "pts_seconds")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
-_IDENTITY = ("fingerprint", "sampler", "decoder")
+IDENTITY_FIELDS = ("fingerprint", "sampler", "decoder")
 
 
 def _no_clips() -> NDArray[Any]:
@@ -233,7 +233,7 @@ class Features:
 
     def stated(self) -> dict[str, Any]:
         """Return what `content_sha256` has but lists and arrays of the clips."""
-        said = (*_IDENTITY, "label_units", "label_tables", "failures")
+        said = (*IDENTITY_FIELDS, "label_units", "label_tables", "failures")
         return {
             **{name: getattr(self, name) for name in said},
             "labels": sorted(self.labels),
@@ -345,9 +345,14 @@ class Features:
         changes["labels"] = {name: values[rows] for name, values in self.labels.items()}
         return replace(self, **changes)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """How all clips were made: fingerprint, sampler and decoder."""
+        return {name: getattr(self, name) for name in IDENTITY_FIELDS}
+
     def stretches(self) -> list[Stretch]:
         """Return what the content of each clip is, to find clips that share some."""
-        identity = {name: getattr(self, name) for name in _IDENTITY}
+        identity = self.identity
         return [
             stretch_of(
                 identity,
@@ -425,8 +430,7 @@ def is_whole_file(clips: "Features", row: int) -> bool:
     """
     if not np.isnan([clips.start[row], clips.end[row]]).all():
         return False
-    identity = {name: getattr(clips, name) for name in _IDENTITY}
-    return _is_key_of_file(identity, clips.key[row], clips.source_sha256[row])
+    return _is_key_of_file(clips.identity, clips.key[row], clips.source_sha256[row])
 
 
 def _is_key_of_file(identity: Mapping[str, Any], key: str, source_sha256: str) -> bool:

@@ -40,8 +40,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
+from data.cache.features import IDENTITY_FIELDS
 from data.cache.hdf5_reader import screen_all
-from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     add_to_ledger,
     append_entries,

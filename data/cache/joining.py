@@ -13,7 +13,6 @@ from data.cache.features import Features
 from data.cache.mapped import JoinedRows
 from data.differences import first_difference, value_text
 
-IDENTITY_FIELDS = ("fingerprint", "sampler", "decoder")
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
 
 
@@ -96,7 +95,7 @@ def join(caches: Sequence[Features]) -> Features:
         failures=[failure for clips in caches for failure in clips.failures],
         versions=first.versions,
         created=max(clips.created for clips in caches),
-        **{name: getattr(first, name) for name in IDENTITY_FIELDS},
+        **first.identity,
         **text,
     )
 
@@ -113,8 +112,8 @@ def _padded(columns: Sequence[NDArray[Any]], frames: int, filler: float) -> NDAr
 
 def _refuse_different(left_path: Path, left: Features, right_path: Path, right: Features) -> None:
     difference = first_difference(
-        {name: getattr(left, name) for name in IDENTITY_FIELDS},
-        {name: getattr(right, name) for name in IDENTITY_FIELDS},
+        left.identity,
+        right.identity,
     )
     if difference:
         raise CacheError(

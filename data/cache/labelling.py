@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from data.cache.errors import CacheError
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import read_metadata
-from data.cache.joining import IDENTITY_FIELDS
 from data.cache.parts import files_of_cache
 from data.cache.shard_store import ShardStore
 from data.clips import Clip, objects_of_videos, window_of
@@ -53,7 +52,7 @@ def label(path: Path | str, clips: Sequence[Clip], *, prune: bool = False) -> La
     """
     path = Path(path)
     made = read_metadata(files_of_cache(path)[0]).clips
-    identity = {name: getattr(made, name) for name in IDENTITY_FIELDS}
+    identity = made.identity
     with ShardStore(path, **identity) as store:
         before = store.clips or made
         clips = _with_windows(before, clips)

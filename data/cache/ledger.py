@@ -5,9 +5,9 @@
     {"time": "2026-01-31T12:00:00.000+00:00", "clip": "a/1.mp4", "outcome": "done",
      "path": "/videos/a/1.mp4", "key": "3f...", ..., "xxh3": "..."}
 
-with the outcomes `done`, `kept` (done by an earlier run), `failed` and `damaged`; `xxh3` is the
-XXH3-64 of the line without it. A run adds a line a clip, and the next run begins by leaving one or
-two lines of each clip.
+with the outcomes `done`, `kept` (done by an earlier run), `failed`, `damaged` and `removed` (from
+the cache); `xxh3` is the XXH3-64 of the line without it. A run adds a line a clip, and the next run
+begins by leaving one or two lines of each clip.
 """
 
 import errno

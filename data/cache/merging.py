@@ -8,7 +8,7 @@ from pathlib import Path
 from data.cache.errors import CacheError
 from data.cache.hdf5_reader import CacheMetadata
 from data.cache.hdf5_writer import WRITERS
-from data.cache.joining import IDENTITY_FIELDS, require_same_make
+from data.cache.joining import require_same_make
 from data.cache.ledger import ledger_path
 from data.cache.parts import content_of, is_larger_than_a_file, write_as_it_fits
 from data.cache.rows import CacheRow, NewCache, cache_rows, survey
@@ -90,7 +90,7 @@ def _merged(paths: Sequence[Path | str]) -> tuple[NewCache, list[str]]:
         rows=list(rows.values()),
         shape=tables[0].features.shape[1:],
         dtype=tables[0].features.dtype,
-        identity={name: getattr(tables[0], name) for name in IDENTITY_FIELDS},
+        identity=tables[0].identity,
         failures=[(clip, reason) for clip, reason in failures.items() if clip not in rows],
         versions=_common([table.versions for table in tables]) | package_versions(*WRITERS),
         common=survey(rows.values()),

@@ -22,7 +22,6 @@ from data.cache.blocks import StoredRows
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace, shards_of
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unchecked
-from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import read_ledger
 from data.cache.parts import Index, Part, new_part, read_index, read_together, write_index
 from data.cache.rows import CacheRow, RowPlace, cache_rows, content_of_rows, stack_rows, write_rows
@@ -109,10 +108,8 @@ def _restore_part(folder: Path, part: Part, index: Index) -> tuple[Part, list[st
     """Mend a part, or what the index says of it; return what it is now, and what was done."""
     said = f"{folder / INDEX} was damaged where it names {{}}: it was written again"
     if not os.path.lexists(part.path):
-        for one in map(_part_of, sorted(folder.glob("*.h5"))):
-            if one and one.rest_sha256 == part.rest_sha256:
-                return one, [said.format(one.path.name)]
-        return part, []
+        one = _renamed(folder, part)
+        return (one, [said.format(one.path.name)]) if one else (part, [])
     done = _restore_seal(part.path)
     try:
         with open_cache_file(part.path) as file:
@@ -136,8 +133,15 @@ def _restore_part(folder: Path, part: Part, index: Index) -> tuple[Part, list[st
         return part, done
     is_same = is_nearly(found.content_sha256.encode(), part.content_sha256.encode())
     if not is_same and found.rest_sha256 != part.rest_sha256:
-        return part, done  # another one is in its place
+        one = _renamed(folder, part)  # another one is in its place
+        return (one, [*done, said.format(one.path.name)]) if one else (part, done)
     return found, [*done, said.format(part.path.name)]
+
+
+def _renamed(folder: Path, part: Part) -> Part | None:
+    """Return a part that is in its folder under another name than the index says."""
+    found = map(_part_of, sorted(folder.glob("*.h5")))
+    return next((one for one in found if one and one.rest_sha256 == part.rest_sha256), None)
 
 
 def _part_of(file: Path) -> Part | None:
@@ -331,7 +335,7 @@ def _sound_rows(
         rows,
         clips.features.shape[1:],
         clips.features.dtype,
-        identity={name: getattr(clips, name) for name in IDENTITY_FIELDS},
+        identity=clips.identity,
         failures=[*clips.failures, *gone],
         versions=clips.versions,
     )

@@ -1,9 +1,11 @@
 """Rows from several caches written as one new file, with bounded memory."""
 
 import hashlib
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -51,18 +53,25 @@ class RowPlace:
         """Return the SHA-256 of the row as it was written, or, where none was kept, as it is."""
         return self.sha256 or row_sha256(self.read())[0]
 
-    def read(self) -> NDArray[Any] | None:
+    def read(self, file: io.FileIO | None = None) -> NDArray[Any] | None:
         """Read the row (1, ...); None if it is not the one that was written.
+
+        Args:
+            file: The file, if it is open.
 
         Raises:
             CacheError: The file cannot be read.
         """
+        if file is None:
+            with open_cache_file(self.path) as file:
+                return self.read(file)
         row = np.empty((1, *self.shape), self.rows.dtype)
-        with open_cache_file(self.path) as file:
-            try:
-                read_rows(file.fileno(), self.offset, row, None)
-            except EOFError as error:
-                raise CacheError(f"{self.path} ends before its features do") from error
+        try:
+            read_rows(file.fileno(), self.offset, row, None)
+        except EOFError as error:
+            raise CacheError(f"{self.path} ends before its features do") from error
+        except OSError as error:
+            raise CacheError(f"{self.path} cannot be read: {error.strerror or error}") from error
         content, sha256 = row.data if row.size else b"", self.sha256
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             return None
@@ -124,7 +133,8 @@ class CacheRow:
         tables: Mapping[str, str] | None = None,
     ) -> "CacheRow":
         """Return row `number` of the cache `path`, with the identity and labels of `clip`."""
-        has_thumbnails = metadata.clips.has_thumbnails[number]
+        clips = metadata.clips
+        has_thumbnails = clips.thumbnails.size and not clips.without_thumbnails[number]
         return cls(
             clip=clip,
             path=path,
@@ -153,26 +163,26 @@ class CacheRow:
             pts_seconds=self.pts_seconds,
         )
 
-    def read(self) -> NDArray[Any]:
-        """Read the features (1, T, D).
+    def read(self, file: io.FileIO | None = None) -> NDArray[Any]:
+        """Read the features (1, T, D), from their file if it is open.
 
         Raises:
             CacheError: They are not those that were written.
         """
-        return self._read(self.features, "features")
+        return self._read(self.features, "features", file)
 
-    def read_thumbnails(self) -> NDArray[np.uint8]:
-        """Read the thumbnails (1, F, h, w).
+    def read_thumbnails(self, file: io.FileIO | None = None) -> NDArray[np.uint8]:
+        """Read the thumbnails (1, F, h, w), from their file if it is open.
 
         Raises:
             CacheError: There are none, or they are not those that were written.
         """
         if self.thumbnails is None:
             raise CacheError(f"{self.path} has no thumbnails")
-        return self._read(self.thumbnails, "thumbnails")
+        return self._read(self.thumbnails, "thumbnails", file)
 
-    def _read(self, place: RowPlace, what: str) -> NDArray[Any]:
-        row = place.read()
+    def _read(self, place: RowPlace, what: str, file: io.FileIO | None) -> NDArray[Any]:
+        row = place.read(file)
         if row is None:
             raise DamagedCacheError(
                 self.path, f"{self.path}: the {what} of {self.clip.id} are damaged"
@@ -442,9 +452,27 @@ def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> Seal:
         WriteError: The disk is full or not writable.
         CacheError: A row is damaged.
     """
+    return write_cache(path, clips, _features_of(rows), _thumbnails_of(rows, clips))
+
+
+def _features_of(rows: Sequence[CacheRow]) -> Iterator[NDArray[Any]]:
+    """Yield the features of rows; those that follow each other in a file are read at one go."""
+    for path, own in groupby(rows, key=lambda row: row.path):
+        with open_cache_file(path) as file:
+            for row in own:
+                yield row.read(file)
+
+
+def _thumbnails_of(rows: Sequence[CacheRow], clips: Features) -> Iterator[NDArray[np.uint8]]:
+    """Yield the thumbnails of rows, black ones where there are none."""
     none = np.zeros((1, *clips.thumbnails.shape[1:]), np.uint8)
-    thumbnails = (row.read_thumbnails() if row.thumbnails else none for row in rows)
-    return write_cache(path, clips, (row.read() for row in rows), thumbnails)
+    for path, own in groupby(rows, key=lambda row: row.thumbnails and row.thumbnails.path):
+        if path is None:
+            yield from (none for _ in own)
+            continue
+        with open_cache_file(path) as file:
+            for row in own:
+                yield row.read_thumbnails(file)
 
 
 def content_of_rows(clips: Features, rows: Sequence[CacheRow]) -> str:

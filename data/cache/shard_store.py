@@ -23,21 +23,19 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from data.cache.batches import Batch
-from data.cache.consolidation import ChosenRows, Surveyed, choose_rows, relabelled_rows
-from data.cache.errors import INDEX, CacheError, DamagedCacheError, shards_of
-from data.cache.features import Features, clip_key
-from data.cache.hdf5_reader import blank_features, screen_all
+from data.cache.consolidated_cache import ANOTHER, ConsolidatedCache
+from data.cache.errors import INDEX, CacheError, shards_of
+from data.cache.features import Features
+from data.cache.hdf5_reader import screen_all
 from data.cache.hdf5_writer import WRITERS, write_cache
-from data.cache.joining import IDENTITY_FIELDS
 from data.cache.ledger import (
     append_entries,
     compact_ledger,
@@ -47,22 +45,14 @@ from data.cache.ledger import (
     read_deaths,
 )
 from data.cache.parts import (
-    HERE,
-    PartFiles,
     columns_of,
-    content_of,
     finish_staging,
-    write_as_it_fits,
 )
 from data.cache.recorded_sources import RecordedSources
-from data.cache.rows import NewCache
-from data.cache.shards import Shards, read_shard
-from data.cache.stored_clips import StoredClips, version_of_cache
+from data.cache.shards import read_shard
 from data.cache.verification import is_intact
 from data.clips import Clip
-from data.differences import first_difference
-from data.digests import DigestMap, DigestTable, digest_of
-from data.duplicates import Contradiction
+from data.digests import digest_of
 from data.errors import HeliographError
 from data.files import (
     UnsafeFileError,
@@ -71,16 +61,14 @@ from data.files import (
     remove_own_file,
     require_own_file,
     sweep_temporaries,
-    sync_folder,
 )
 from data.lock import Lock
 from data.versions import package_versions
 
 NOTE = "store.json"
-_ANOTHER = "choose another output or remove it"
 
 
-class ShardStore:
+class ShardStore(ConsolidatedCache):
     """Collector of the features of clips for the cache `target`; use it in a `with` block.
 
     What `is_done`, `add` and `fail` are told is written with its batch, at the latest where the
@@ -117,33 +105,23 @@ class ShardStore:
         self.target = Path(target)
         if not self.target.name:
             raise CacheError(f"{str(target)!r} is a folder, not the name of a cache")
-        self._in_place = bool(repair)
-        self.parts = self._folder()
-        self._identity = _as_json(
-            {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
+        made = {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
+        super().__init__(
+            self.target,
+            self._folder(),
+            identity=_as_json(made),
+            versions={**package_versions(*WRITERS), **(versions or {})},
+            in_place=bool(repair),
         )
-        self._versions = {**package_versions(*WRITERS), **(versions or {})}
-        self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._guard = threading.RLock()
         self._batch = Batch()
         self._timer: threading.Timer | None = None
-        self._shards = Shards(self._shard, self._damaged, self._check_shape)
         self._sound: set[str] = set()  # shards whose features were checked, or written here
         self._lost: dict[int, Path] = {}  # key -> the damaged shard in which it was
-        self._keys = DigestMap()  # id of a clip that is done -> its key
-        self._failures: dict[str, str] = {}
         self.sources = RecordedSources()
         """The hashes of sources that the ledger has."""
         self.deaths: dict[tuple[str, str], int] = {}
         """Clip id and hash of its file -> how often a process that decoded it has died."""
-        self.contradictions: dict[str, str] = {}
-        """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
-        self.object_note = ""
-        """What `consolidate` has to say about clips that share an object now."""
-        self.replaced: Features | None = None
-        """What `clips` was before it was written here; None where it was not, or had no clips."""
-        self._videos: dict[str, str] = {}  # clips that are cut, or failed -> hash of their file
-        self._outdated: set[str] = set()  # clips whose features in `target` are not kept
         if not (self.target / INDEX).exists():
             require_own_file(self.target)  # now, and not after hours of extraction
         require_own_file(ledger_path(self.target))
@@ -165,36 +143,11 @@ class ShardStore:
             self.close()
             raise
 
-    @property
-    def output(self) -> Path:
-        """The cache, as the user names it."""
-        return self.target
-
     def _folder(self) -> Path:
         return shards_of(self.target)
 
     def _acquire(self) -> None:
         self._lock = Lock(self.parts / "lock", self.target)
-
-    def _read_target(self) -> None:
-        try:
-            self._stored = StoredClips(self.target, but_lost=self._in_place)
-        except DamagedCacheError:
-            raise
-        except CacheError as error:
-            raise CacheError(f"{error}; {_ANOTHER}") from error
-        if self._stored.shape is not None:
-            self._refuse_other(self.output, self._stored.identity)
-            shape, dtype = self._stored.shape
-            self._check_shape("", blank_features((0, *shape), dtype))
-
-    @property
-    def _files_of_parts(self) -> PartFiles:
-        return HERE
-
-    @property
-    def _staging(self) -> Path:
-        return self.parts / "consolidated"
 
     def _open_parts(self) -> None:
         sweep_temporaries(self.parts)
@@ -236,13 +189,6 @@ class ShardStore:
                 if (name := shard_of(entry)) in damaged:
                     self._lost[digest_of(entry["key"])] = self._shard(name)
 
-    def _refuse_other(self, path: Path, identity: Mapping[str, Any]) -> None:
-        if difference := first_difference(identity, self._identity):
-            raise CacheError(
-                f"{path} was made with {difference.option} {difference.left!r}, and this run has "
-                f"{difference.right!r}; {_ANOTHER}"
-            )
-
     def __getstate__(self) -> NoReturn:
         """Refuse to be copied into another process, which would not hold the lock."""
         raise TypeError(f"the store of {self.target} cannot be pickled: it holds a lock")
@@ -277,19 +223,6 @@ class ShardStore:
             with suppress(UnsafeFileError):  # what somebody else put there stays
                 remove_own_file(self.parts / NOTE)
         self._lock.release()
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """The reason of each clip that failed in this run, by clip id."""
-        return dict(self._failures)
-
-    def check_shape(self, shape: tuple[int, int], dtype: DTypeLike) -> None:
-        """Raise `CacheError` if features (T, D) of this shape and type do not fit the cache."""
-        self._check_shape("", blank_features((0, *shape), np.dtype(dtype)))
-
-    def key(self, clip: Clip, source_sha256: str) -> str:
-        """Return the hash of everything that the features of a clip depend on."""
-        return clip_key(self._identity, source_sha256, clip.start, clip.end)
 
     def is_done(self, clip: Clip, source_sha256: str, **details: Any) -> bool:
         """Return whether the features of this clip are there already.
@@ -455,13 +388,6 @@ class ShardStore:
             self._note_failure(clip.id, reason, source_sha256)
             self._record(clip, "failed", reason=reason, **details)
 
-    def _note_failure(self, clip_id: str, reason: str, source_sha256: str | None) -> None:
-        self._failures[clip_id] = reason
-        self._keys.pop(digest_of(clip_id))
-        if source_sha256 is not None:
-            self._outdated.add(clip_id)
-            self._videos[clip_id] = source_sha256
-
     def refresh(self) -> None:
         """Learn what other processes have done: nothing."""
 
@@ -488,202 +414,6 @@ class ShardStore:
         """
         self._videos[clip.id] = source_sha256
 
-    def consolidate(self, clips: Sequence[Clip]) -> Path:
-        """Write `target`: its earlier clips that are not among `clips`, then `clips` in this order.
-
-        Objects, scenarios, labels and units are those that the table of a clip says. A clip of no
-        table, which was found in a folder or named by itself, keeps what `target` knows of it and
-        it does not say. Clips of equal content have one object, and of two with different ones that
-        of `clips` which comes later fails. Of a clip that is neither done nor failed (after
-        Ctrl-C), or whose file could not be read, `target` keeps what it has. Memory holds the
-        features of one clip at a time. The shards that are in the new file are removed. Without a
-        single clip there is no file.
-
-        Raises:
-            CacheError: A shard or an earlier row is damaged, or a label has two units.
-            WriteError: The disk is full or not writable; `target` stays as it was.
-        """
-        self.flush()
-        if version_of_cache(self.target) != self._stored.version:
-            self._read_target()  # on a file system without locks another process may have written
-        new = self._with_objects(self._rows(clips), clips)
-        if not len(new) and not self.target.is_dir():
-            remove_own_file(self.target)
-            sync_folder(self.target.parent)
-            self._read_target()
-            return self.target
-        changed = self._write(new)
-        del new  # before `target` is read
-        if changed:
-            self._read_target()
-        self._remove_shards(self._stored.keys)
-        self.flush()  # clips that were left out for their objects
-        return self.target
-
-    def _with_objects(self, rows: ChosenRows, clips: Sequence[Clip]) -> NewCache:
-        """Return what is to be written, with the objects that clips of equal content share."""
-        new, surveyed = self._survey(rows, clips)
-        if self._in_place:  # a repair changes no object
-            return new
-        shared = surveyed.shared_objects(rows, self._identity)
-        if self._leave_out(shared.contradictions, clips):
-            rows = rows.but(self.contradictions)
-            new, surveyed = self._survey(rows, clips)
-            shared = surveyed.shared_objects(rows, self._identity)
-        self.object_note = shared.note
-        return replace(new, objects=shared.objects)
-
-    def _remove_shards(self, keys: DigestTable) -> None:
-        """Remove the shards all of whose clips `target` has."""
-        for name in self._shards.forget_within(keys):
-            remove_own_file(self._shard(name))
-        sync_folder(self.parts)
-
-    def relabel(self, clips: Sequence[Clip], *, prune: bool = False) -> None:
-        """Write `target` with the objects, scenarios, labels and units of `clips`, found by id.
-
-        Other clips stay as they are, unless `prune` removes them. Features and keys stay.
-
-        Raises:
-            CacheError: An earlier row is damaged, or a label has two units.
-            WriteError: The disk is full or not writable; `target` stays as it was.
-        """
-        if not len(self._stored):
-            return
-        rows = relabelled_rows(clips, self._stored, self._shards, prune=prune)
-        new, _ = self._survey(rows, clips)
-        if prune:
-            given = {clip.id for clip in clips}
-            new = replace(new, failures=[one for one in new.failures if one[0] in given])
-        if self._write(new):
-            self._read_target()
-
-    def _write(self, new: NewCache) -> bool:
-        """Write `target`, unless it is this already; return whether it was written."""
-        if self._is_current(new):
-            return False
-        self.replaced = self.clips
-        write_as_it_fits(self.target, new, staging=self._staging, files=self._files_of_parts)
-        return True
-
-    @property
-    def clips(self) -> Features | None:
-        """All clips of `target` without their features, in memory; None where it has none."""
-        return self._stored.columns()
-
-    @property
-    def has_clips(self) -> bool:
-        """Whether `target` has any."""
-        return len(self._stored) > 0
-
-    def unnamed(self, clips: Sequence[Clip]) -> tuple[str, ...]:
-        """Return the ids of the clips of `target` that are not among `clips`."""
-        numbers = self._stored.others(digest_of(clip.id) for clip in clips)
-        return tuple(clip_id for clip_id, _ in self._stored.names(numbers.tolist()))
-
-    @property
-    def clip_ids(self) -> Iterator[str]:
-        """The ids of the clips of `target`."""
-        return (clip_id for clip_id, _ in self._stored.names())
-
-    def require_one_unit(self, clips: Sequence[Clip]) -> None:
-        """Raise `CacheError` if a label would have two units once these clips are extracted."""
-        units: dict[str, str] = {}
-        if self._stored.units:
-            given = {clip.id for clip in clips if clip.table_sha256}
-            if not given.issuperset(self.clip_ids):
-                units |= self._stored.units
-        for clip in clips:
-            for label, unit in clip.units.items():
-                if units.setdefault(label, unit) != unit:
-                    raise CacheError(
-                        f"{self.output}: {label} is in {units[label]!r}, and in {unit!r} for "
-                        f"{clip.id}: a cache has one unit of a label; {_ANOTHER}"
-                    )
-
-    def _rows(self, clips: Sequence[Clip]) -> ChosenRows:
-        """Return what `target` has of other clips, then what there is of `clips`."""
-        return choose_rows(
-            clips,
-            self._stored,
-            self._shards,
-            self._keys,
-            outdated=self._outdated,
-            videos=self._videos,
-            in_place=self._in_place,
-        )
-
-    def _survey(self, rows: ChosenRows, clips: Sequence[Clip]) -> tuple[NewCache, Surveyed]:
-        """Return rows as a cache, with the failures of `clips` and of those before them."""
-        failed = dict(self._stored.failures)
-        for clip_id in self._videos:
-            failed.pop(clip_id, None)
-        given = [clip.id for clip in clips if clip.id in failed or clip.id in self._failures]
-        order = list(dict.fromkeys([*(one for one in failed if one not in set(given)), *given]))
-        failed |= self._failures
-        surveyed = Surveyed.of(rows, failed)
-        shape, dtype = self._shape or ((0, 0), np.dtype(np.float32))
-        new = NewCache(
-            rows=rows,
-            shape=shape,
-            dtype=dtype,
-            identity=self._identity,
-            failures=[(one, failed[one]) for one in order if one not in surveyed.extracted],
-            versions=self._versions,
-            common=surveyed.common,
-        )
-        return new, surveyed
-
-    def _leave_out(self, contradictions: Sequence[Contradiction], clips: Sequence[Clip]) -> bool:
-        """Fail clips whose object contradicts an earlier one; return whether there are any."""
-        named = {contradiction.later.clip for contradiction in contradictions}
-        by_id = {clip.id: clip for clip in clips if clip.id in named}
-        for contradiction in contradictions:
-            earlier, later = contradiction.earlier, contradiction.later
-            if clip := by_id.get(later.clip):
-                reason = (
-                    f"same content as {earlier.clip!r} of object {earlier.object!r}, but object "
-                    f"{later.object!r}: give both one object, or change the objects of the cache "
-                    "(heliograph cache label CACHE TABLE)"
-                )
-                self.fail(clip, reason, source_sha256=later.source)
-                self.contradictions[clip.id] = reason
-        return bool(self.contradictions)
-
-    def _is_current(self, new: NewCache) -> bool:
-        """Return whether `target` holds exactly this already, intact, written by any version.
-
-        Another table with the same values is no reason to write it again: runs know it by its hash.
-        """
-        if not self._stored.is_up_to_date or not len(new) or len(new) != len(self._stored):
-            return False
-        rows = new.rows
-        if not isinstance(rows, ChosenRows) or not rows.are_where_they_were():
-            return False
-        before = self._stored.tables
-        tables = {label: before[label] for label in new.common.labels if label in before}
-        as_it_was = replace(new, common=replace(new.common, tables=tables))
-        content = as_it_was.content_sha256(self.parts)
-        return content == content_of(self.target) and is_intact(self.target)
-
-    def _check_shape(self, prefix: str, features: NDArray[Any]) -> None:
-        shape = (features.shape[1:], features.dtype)
-        if self._shape is None:
-            self._shape = shape
-        if shape != self._shape:
-            kept = self._shape[1]
-            way_out = f"; go on with --dtype {kept}" if shape[0] == self._shape[0] else ""
-            raise CacheError(
-                f"{prefix}features of {shape[1]} {shape[0]}, and the cache {self.output} has "
-                f"{kept} {self._shape[0]}{way_out}"
-            )
-
-    def _shard(self, name: str) -> Path:
-        return self.parts / f"{name}.h5"
-
-    def _damaged(self, shard: Path) -> DamagedCacheError:
-        return DamagedCacheError(shard, f"{shard} is damaged or gone")
-
 
 def shard_of(entry: Mapping[str, Any]) -> str:
     """Return the name of the shard in which a clip is by its entry; of older ones it is the key."""
@@ -700,7 +430,7 @@ def read_note(path: Path) -> dict[str, Any]:
         with open_regular(path) as file:
             return dict(json.loads(file.read()))
     except (ValueError, TypeError) as error:
-        raise CacheError(f"{path.parent}: {path.name} is damaged; {_ANOTHER}") from error
+        raise CacheError(f"{path.parent}: {path.name} is damaged; {ANOTHER}") from error
 
 
 def sweep_shards(target: Path) -> None:
@@ -713,7 +443,7 @@ def sweep_shards(target: Path) -> None:
     if not shards_of(target).is_dir():
         return
     made = columns_of(target)
-    with ShardStore(target, **{name: getattr(made, name) for name in IDENTITY_FIELDS}) as store:
+    with ShardStore(target, **made.identity) as store:
         store._remove_shards(store._stored.keys)
 
 

@@ -311,6 +311,7 @@ class RemoteFolder(SharedFolder):
         atomic_write(path, content)
         with self._guard:
             self._own.add(path)
+            self._tags.pop(path, None)  # of another's, which was there before
 
     def publish(self, path: Path) -> None:
         """Put a file; of shards the features stay here up to `KEPT_BYTES`."""

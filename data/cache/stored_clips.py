@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data.cache.errors import INDEX, CacheError, DamagedCacheError
 from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
-from data.cache.joining import IDENTITY_FIELDS, join
+from data.cache.joining import join
 from data.cache.ledger import ledger_entries
 from data.cache.parts import read_index
 from data.cache.rows import CacheRow, cache_row
@@ -106,7 +106,7 @@ class StoredClips:
         if len(clips):
             if self.shape is None:
                 self.shape = clips.features.shape[1:], clips.features.dtype
-                self.identity = {name: getattr(clips, name) for name in IDENTITY_FIELDS}
+                self.identity = clips.identity
             self.units |= clips.label_units
             for label in clips.labels:
                 self._tables.setdefault(label, set()).add(clips.label_tables.get(label, ""))
@@ -156,6 +156,10 @@ class StoredClips:
         """Return the file and the row in it of clips (n,)."""
         files = np.searchsorted(self._starts, numbers, side="right") - 1
         return files, numbers - self._starts[files]
+
+    def numbers(self, files: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the numbers of clips (n,) by their files and the rows in them."""
+        return self._starts[files] + rows
 
     def forget(self, clip_ids: Collection[str]) -> None:
         """Let the features of these clips not be found by their key any more."""

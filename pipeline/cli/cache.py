@@ -98,7 +98,7 @@ def verify(
     """
     share_the_cores()
     read = path if repair else path_of(local(str(path)))
-    with written(read, exists=True) as here:
+    with written(read, exists=True, damaged=repair) as here:
         code = _verify(here, path, repair, clips, workers, **where)
     sys.exit(code)
 

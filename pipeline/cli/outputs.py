@@ -44,12 +44,13 @@ def cache_out(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 @contextmanager
-def written(path: Path, *, exists: bool = False) -> Iterator[Path]:
+def written(path: Path, *, exists: bool = False, damaged: bool = False) -> Iterator[Path]:
     """Give the path on this machine of a cache that is written; an address gets it at the end.
 
     Args:
         path: The cache, or its address.
         exists: Whether it has to be there.
+        damaged: Whether it may be damaged, and is to be mended.
 
     Raises:
         HeliographError: It cannot be had or written (`data.cache.staged`).
@@ -63,7 +64,7 @@ def written(path: Path, *, exists: bool = False) -> Iterator[Path]:
     if exists:
         with suppress(FolderError):  # perhaps one of parts
             look_up(path)
-    with staged(path) as here:
+    with staged(path, damaged=damaged) as here:
         yield here
 
 

@@ -28,8 +28,8 @@ from pipeline.cluster import portable
 from pipeline.extraction.stages import ExtractionJournal, JobSource, made_with, run_stages
 from pipeline.extraction.summary import ExtractionSummary
 
-SHORTEST_SECONDS = 0.1  # that `exchange` takes
-LONGEST_SECONDS = 0.5
+EXCHANGE_SECONDS = 0.5  # that `exchange` takes, unless clips or all work are at an end
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +245,7 @@ class Extractor:
             self._ended.set()
 
     def exchange(self, clips: Sequence[Clip], *, last: bool = False, stop: bool = False) -> Report:
-        """Take clips, and return the news of others; wait for them a moment if there are none.
+        """Take clips, and return the news of others after a moment, for each call costs both sides.
 
         Args:
             clips: to do.
@@ -260,9 +260,10 @@ class Extractor:
             self._source.close()
         if last or stop:
             self._feed.end()
-        deadline = time.monotonic() + LONGEST_SECONDS
-        while not self._ended.wait(SHORTEST_SECONDS):
-            if self._outcomes or time.monotonic() > deadline:
+        deadline = time.monotonic() + EXCHANGE_SECONDS
+        while not self._ended.wait(LOOK_SECONDS):
+            is_out_of_clips = not (len(self._feed) or last or stop)
+            if (is_out_of_clips and self._outcomes) or time.monotonic() > deadline:
                 break
         ended = self._ended.is_set()  # before the outcomes are taken
         if self._error is not None:

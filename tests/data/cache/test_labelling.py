@@ -161,6 +161,10 @@ def test_prune_removes_the_clips_that_the_table_does_not_name(tmp_path):
     assert list(after.clip_id) == list(before.clip_id)[:4]
     assert after.failures == []
     assert np.array_equal(after.features, before.features[:4])
+    assert cache.verify(target) == []  # nobody looks for the others
+    run(target, table(9))
+    assert cache.load(target).clip_id == before.clip_id
+    assert cache.verify(target) == []
 
 
 def test_an_imported_cache_is_labelled_by_its_ids(tmp_path):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from data.cache import CacheError, load, read_metadata, save
-from data.cache.joining import IDENTITY_FIELDS
 from data.cache.rows import cache_rows, stack_rows, write_rows
 from tests.helpers.caches import features
 
@@ -12,7 +11,7 @@ def stacked(rows, cache):
         rows,
         cache.features.shape[1:],
         cache.features.dtype,
-        identity={name: getattr(cache, name) for name in IDENTITY_FIELDS},
+        identity=cache.identity,
         failures=cache.failures,
         versions=cache.versions,
     )

@@ -164,6 +164,20 @@ def test_a_claim_whose_answer_is_lost_is_held(bucket, listed):
             assert not other._claim(other.parts / "claims" / "0a", {"c0"})
 
 
+def test_a_claim_that_another_held_before_is_released(bucket):
+    """A claim that has changed since it was fetched is another's, but not where we put it since."""
+    one, other = RemoteFolder(OUT), RemoteFolder(OUT)
+    claims = [folder.path / "claims" / "c" for folder in (one, other)]
+    assert one.write_once(claims[0], "one")
+    assert not other.write_once(claims[1], "other")
+    one.remove(claims[0])
+    assert other.write_once(claims[1], "other")
+    other.remove(claims[1])
+    assert not bucket.names()
+    one.close()
+    other.close()
+
+
 def test_a_put_that_fails_for_good_loses_nothing(bucket, listed, whole, tmp_path):
     write(OUT, listed, most=4)
     with opened(OUT) as store:

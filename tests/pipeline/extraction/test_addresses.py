@@ -17,6 +17,7 @@ import pytest
 
 import backbones
 from data import cache, listings, remote
+from data.cache import CacheError
 from data.clips import ClipError
 from data.errors import InvalidValueError
 from data.files import path_of, temporary_path
@@ -312,6 +313,51 @@ class TestOutputs:
             assert found.differences(whole) == []
             assert extract(clips, out, backbone=tiny(), join=join, **SETTINGS).kept == 6
             assert run("cache", "verify", out).exit_code == 0
+
+    def test_a_damaged_folder_of_parts_is_mended(self, bucket, clips, tmp_path, tiny, monkeypatch):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        whole = cache.load(tmp_path / "here.h5")
+        of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
+        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
+        monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+        out = "s3://clips/mended/a.h5"
+        extract(clips, out, backbone=tiny(), **SETTINGS)
+        index = "mended/a.h5/index.json"
+
+        def names() -> list[str]:
+            return [part["name"] for part in json.loads(bucket.get(index))["parts"]]
+
+        def damage_clip() -> int:
+            content = bytearray(bucket.get(f"mended/a.h5/{names()[1]}"))
+            content[content.index(whole.features[2].tobytes())] ^= 1
+            bucket.put(f"mended/a.h5/{names()[1]}", bytes(content))
+            return 1
+
+        def remove_part() -> int:
+            bucket.client.delete_object(Bucket="clips", Key=f"mended/a.h5/{names()[2]}")
+            return 2
+
+        def damage_index() -> int:
+            content = bytearray(bucket.get(index))
+            content[-30] ^= 4
+            bucket.put(index, bytes(content))
+            return 0
+
+        for damage in (damage_clip, remove_part, damage_index):
+            count = damage()
+            assert run("cache", "verify", out).exit_code == 1
+            if not count or count == 2:
+                with pytest.raises(CacheError, match=f"heliograph cache verify --repair {out} "):
+                    extract(clips, out, backbone=tiny(), **SETTINGS)
+            with pytest.raises(CacheError, match=f"heliograph cache verify --repair {out} "):
+                cache.load(cache.copy_of(path_of(out)))
+            mended = run("cache", "verify", out, "--repair", "--device", "cpu")
+            assert mended.exit_code == 0, mended.stderr
+            assert f"{out} is sound" in mended.stderr
+            assert f"{count} clip" in mended.stderr or not count
+            found = cache.load(cache.copy_of(path_of(out)))
+            assert found.differences(whole) == []
+            assert len([one for one in bucket.names() if one.startswith("mended/a.h5/")]) == 4
 
     def test_consolidation(self, bucket, clips, tmp_path, tiny, monkeypatch):
         extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)

@@ -87,6 +87,10 @@ def test_a_folder_is_cut_resumed_and_said(films, tmp_path, tiny):
     found = cache.load(target)
     assert [clip for clip in found.clip_id if clip.startswith("1")] == ["1.mp4#000000-000001"]
     assert cache.verify(target) == []
+    encode(films / "0.mp4", codec="mpeg4", frames=32, rate=25)  # whose windows no other film has
+    run("extract", films, "-o", target, *OPTIONS)
+    assert len(cache.load(target)) == 3
+    assert cache.verify(target) == []
 
 
 def test_windows_of_a_file_that_is_another_now_go_though_it_fails(films, tmp_path, tiny):
