@@ -13,7 +13,8 @@ from data.cache.features import Features, is_whole_file
 from data.cache.folder_restoration import restore
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
-from data.cache.joined_store import JoinedStore, consolidate_joined
+from data.cache.joined_consolidation import consolidate_joined
+from data.cache.joined_store import JoinedStore
 from data.cache.labelling import LabelChanges, describe_changes, label
 from data.cache.ledger import ledger_path, read_ledger, source_details
 from data.cache.mapped import JoinedRows, MappedRows

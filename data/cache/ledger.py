@@ -13,6 +13,7 @@ begins by leaving one or two lines of each clip.
 import errno
 import json
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -106,8 +107,8 @@ def restore_ledger(target: Path) -> list[str]:
     ]
 
 
-def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """Return the entries of a ledger at `path` from a position on, and where they end.
+def new_entries(path: Path, position: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the entries of a ledger at `path` from a position on, and where each ends.
 
     A line that is damaged is left out, and one that is being written is left for the next time.
 
@@ -118,13 +119,12 @@ def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], i
         if os.fstat(file.fileno()).st_size < position:  # it was made anew
             position = 0
         file.seek(position)
-        content = file.read(_MOST_BYTES)
-    entries = []
-    *lines, rest = content.split(b"\n")
-    for line in lines:
-        with suppress(CacheError):
-            entries.append(_entry(path, 0, line))
-    return entries, position + len(content) - len(rest)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # what comes next may be the rest of it
+            position += len(line)
+            with suppress(CacheError):
+                yield _entry(path, 0, line[:-1]), position
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -219,17 +219,20 @@ def add_to_ledger(target: Path, entries: Iterable[Mapping[str, Any]]) -> None:
         WriteError: The disk is full or not writable; the ledger stays as it was.
         UnsafeFileError: Something else than a file is there, or a file with several names.
     """
-    path, known = ledger_path(target), set()
+    path, written = ledger_path(target), array("Q")
     with replacing(path) as new:
         if os.path.lexists(path):
             with open_regular(path) as old:
                 for line in old:
                     if line.endswith(b"\n"):  # and not torn
                         new.write(line)
-                        known.add(xxhash.xxh3_64_intdigest(line))
+                        written.append(xxhash.xxh3_64_intdigest(line))
+        known = np.unique(np.array(written, np.uint64))
         for entry in entries:
             line = _line_of(entry).encode()
-            if xxhash.xxh3_64_intdigest(line) not in known:
+            own = np.uint64(xxhash.xxh3_64_intdigest(line))
+            place = known.searchsorted(own)
+            if place == len(known) or known[place] != own:
                 new.write(line)
 
 

@@ -32,7 +32,7 @@ from data.cache.hdf5_reader import (
     with_rows,
 )
 from data.cache.hdf5_writer import write_features
-from data.cache.joining import join, require_same_make
+from data.cache.joining import CommonMake, join
 from data.cache.rows import NewCache, content_of_rows, write_rows
 from data.cache.seal import Seal, open_cache_file
 from data.files import (
@@ -303,18 +303,20 @@ def read_together(folder: Path, parts: Sequence[Part]) -> Features:
     """
     read = [part.read() for part in parts]
     clips = [features for _, features in read]
-    require_same_make([(part.path, features) for part, features in zip(parts, clips, strict=True)])
+    made = CommonMake()
+    for part, features in zip(parts, clips, strict=True):
+        made.require(part.path, features)
     try:
         joined = join(clips)
     except CacheError as error:
         raise CacheError(f"{folder}: {error}") from error
-    features = [sha256 for metadata, _ in read for sha256 in metadata.features.sha256]
+    of_rows = [sha256 for metadata, _ in read for sha256 in metadata.features.sha256]
     thumbnails = [
         sha256
         for metadata, part in read
         for sha256 in (metadata.thumbnails.sha256 if part.thumbnails.size else [""] * len(part))
     ]
-    joined.set_content_sha256(joined.hash_content(features, thumbnails))
+    joined.set_content_sha256(joined.hash_content(of_rows, thumbnails))
     return joined
 
 

@@ -12,7 +12,7 @@ the store's clock; that of a host may differ by 15 minutes, as the store refuses
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -129,6 +129,10 @@ class SharedFolder(PartFiles):
     def write_once(self, path: Path, content: str) -> bool:
         """Write a file where there is none, as `data.files.write_once`; have it to read if not."""
         return write_once(path, content)
+
+    def write_lines_once(self, path: Path, lines: Iterable[str]) -> None:
+        """Write lines to a file where there is none; its name says what is in it."""
+        write_once(path, lines)
 
     def publish(self, path: Path) -> None:
         """Let the others see a file that was written whole."""
@@ -309,6 +313,13 @@ class RemoteFolder(SharedFolder):
                 self._keep(path, content)
                 return True
         return False
+
+    def write_lines_once(self, path: Path, lines: Iterable[str]) -> None:
+        """Put a file of lines where there is none; its name says what is in it."""
+        write_once(path, lines)
+        put_new(path, self._address(path))
+        with self._guard:
+            self._own.add(path)
 
     def _keep(self, path: Path, content: str) -> None:
         atomic_write(path, content)

@@ -84,7 +84,7 @@ class StoredClips:
             self._starts = np.append(self._starts, number)
 
     def _files_there(self, but_lost: bool) -> Iterator[tuple[Path, CacheMetadata]]:
-        """Yield the files, as `files_to_copy` reads them, one in memory at a time; note gaps."""
+        """Yield the files, one in memory at a time; note gaps."""
         if not self.path.is_dir():
             if os.path.lexists(self.path):
                 yield self.path, read_to_copy(self.path)

@@ -86,19 +86,6 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
             return [*problems, *of_ledger]
 
 
-def files_to_copy(path: Path, *, but_lost: bool = False) -> list[tuple[Path, CacheMetadata]]:
-    """Read the files of a cache, or the parts of a folder, as `read_to_copy` does.
-
-    Args:
-        path: The cache.
-        but_lost: Leave out the parts of a folder that are gone, or damaged outside their features.
-
-    Raises:
-        CacheError: A file cannot be read or trusted.
-    """
-    return [(file, read_to_copy(file)) for file in files_of_cache(path, but_lost=but_lost)]
-
-
 def read_to_copy(path: Path) -> CacheMetadata:
     """Read a cache but its features, which are then read row by row to be written again.
 

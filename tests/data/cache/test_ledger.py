@@ -1,10 +1,21 @@
+import io
 import random
 from contextlib import suppress
 
 import pytest
 
-from data.cache import CacheError, ShardStore, ledger_path, load, merge, read_ledger, save, verify
-from data.cache.ledger import append_to_ledger, compact_ledger
+from data.cache import (
+    CacheError,
+    ShardStore,
+    ledger,
+    ledger_path,
+    load,
+    merge,
+    read_ledger,
+    save,
+    verify,
+)
+from data.cache.ledger import append_to_ledger, compact_ledger, new_entries
 from data.clips import Clip
 from data.files import UnsafeFileError
 from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes
@@ -125,3 +136,26 @@ class TestLedger:
         first, second, *_ = read_ledger(tmp_path / "c.h5")
         assert (first["done"], first["kept"]) == ("again", "0.mp4")
         assert (second["done"], second["kept"]) == ("1.mp4", "1.mp4")
+
+    def test_a_line_that_is_written_while_it_is_read_is_read_whole_later(
+        self, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "c.h5.ledger.jsonl"
+        for name in ("a", "b", "c"):
+            append_to_ledger(tmp_path / "c.h5", Clip(id=name, path=name), "done")
+        lines = path.read_bytes().splitlines(keepends=True)
+
+        class GrowsAtItsEnd(io.BytesIO):
+            """A file whose second line comes in two pieces, as one that another appends to."""
+
+            def fileno(self):
+                return file.fileno()
+
+            def __iter__(self):
+                return iter([lines[0], lines[1][:9], lines[1][9:], lines[2]])
+
+        with open(path, "rb") as file, monkeypatch.context() as patch:
+            patch.setattr(ledger, "open_regular", lambda _: GrowsAtItsEnd())
+            ((entry, end),) = new_entries(path, 0)
+        assert (entry["clip"], end) == ("a", len(lines[0]))
+        assert [entry["clip"] for entry, _ in new_entries(path, end)] == ["b", "c"]
