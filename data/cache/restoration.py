@@ -55,14 +55,19 @@ def restore_file(path: Path) -> list[str]:
         WriteError: The file cannot be written; it stays as it was.
     """
     done = restore_seal(path)
-    try:
-        with open_cache_file(path) as file:
+    with open_cache_file(path) as file:
+        try:
             check_structure(path, file)
-    except DamagedCacheError as error:
-        content = find_content(path, error.reason, cache=path)
-        write_rows(path, content.clips, content.rows, sound=content.sound)
-        done.append(content.told)
-    return done
+            return done
+        except DamagedCacheError as error:
+            reason = error.reason
+        except CacheError as error:
+            if str(error).endswith("is not an HDF5 file"):
+                raise CacheError(f"{error}; {how_to_replace(path)}") from error
+            raise
+    content = find_content(path, reason, cache=path)
+    write_rows(path, content.clips, content.rows, sound=content.sound)
+    return [*done, content.told]
 
 
 def restore_seal(path: Path) -> list[str]:

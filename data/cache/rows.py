@@ -458,8 +458,7 @@ def write_rows(
         WriteError: The disk is full or not writable.
         CacheError: A row is damaged.
     """
-    features, thumbnails = _features_of(rows), _thumbnails_of(rows, clips)
-    return write_cache(path, clips, features, thumbnails, sound=sound)
+    return write_cache(path, clips, _features_of(rows), _thumbnails_of(rows, clips), sound=sound)
 
 
 def _features_of(rows: Sequence[CacheRow]) -> Iterator[NDArray[Any]]:

@@ -133,6 +133,28 @@ def test_what_nothing_shows_is_refused_with_what_to_do(tmp_path, what):
     assert path.read_bytes() == damaged
 
 
+def test_a_file_that_is_longer_is_called_so_and_mended(tmp_path):
+    path = full(tmp_path / "c.h5")
+    sound, whole = path.stat().st_size, load(path)
+    path.write_bytes(path.read_bytes() + b"more")
+    (problem,) = verify(path)
+    said = f"{path} has {sound + 4} bytes, not {sound}: something was added to it"
+    assert str(problem) == said
+    assert len(restore(path)) == 1
+    assert load(path).content_sha256 == whole.content_sha256
+    path.write_bytes(path.read_bytes()[:-4])
+    assert str(verify(path)[0]) == f"{path} has {sound - 4} bytes, not {sound}: truncated?"
+
+
+@pytest.mark.parametrize("content", [b"", b"no cache"])
+def test_a_file_of_which_nothing_is_left(tmp_path, content):
+    path = tmp_path / "c.h5"
+    path.write_bytes(content)
+    said = rf"^{path} is not an HDF5 file; move it away \(mv {path} {path}\.damaged\), and make"
+    with pytest.raises(CacheError, match=said):
+        restore(path)
+
+
 def test_in_a_folder_of_parts_seals_are_mended(tmp_path):
     folder = tmp_path / "c"
     save(features(), folder, clips_per_part=3)

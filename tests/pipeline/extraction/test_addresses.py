@@ -179,6 +179,18 @@ def test_windows_of_a_video_come_from_one_download(bucket, folder, tmp_path, tin
     assert bucket.count("GET", ".mp4") == 1
 
 
+def test_a_manifest_in_a_folder_is_pointed_at(bucket, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+    bucket.put("listed/a.mp4", (folder / "0.mp4").read_bytes())
+    words = ("extract", "s3://clips/listed", "-o", tmp_path / "a.h5", "--backbone", "tiny")
+    words = (*words, "--frames", 4, "--device", "cpu")
+    said = "s3://clips/listed is read as a folder, without labels: s3://clips/listed/manifest.jsonl"
+    assert said not in run(*words).stderr
+    bucket.put("listed/manifest.jsonl", b"")
+    shown = run(*words)
+    assert (shown.exit_code, f"{said} has them" in shown.stderr) == (0, True), shown.stderr
+
+
 def test_processes_that_join(bucket, clips, tmp_path, tiny):
     extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
     there = [replace(c, path=path_of(f"s3://clips/films/{c.path.name}")) for c in clips]
@@ -345,7 +357,13 @@ class TestOutputs:
             bucket.put(index, bytes(content))
             return 0
 
-        for damage in (damage_clip, remove_part, damage_index):
+        def part_is_a_folder() -> int:
+            part = f"mended/a.h5/{names()[0]}"
+            bucket.client.delete_object(Bucket="clips", Key=part)
+            bucket.put(f"{part}/a.txt", b"")
+            return 2
+
+        for damage in (damage_clip, remove_part, damage_index, part_is_a_folder):
             count = damage()
             assert run("cache", "verify", out).exit_code == 1
             if not count or count == 2:
@@ -360,7 +378,8 @@ class TestOutputs:
             assert str(tmp_path) not in mended.stdout + mended.stderr
             found = cache.load(cache.copy_of(path_of(out)))
             assert found.differences(whole) == []
-            assert len([one for one in bucket.names() if one.startswith("mended/a.h5/")]) == 4
+            left = [one for one in bucket.names() if one.startswith("mended/a.h5/")]
+            assert len([one for one in left if not one.endswith(".txt")]) == 4
 
     def test_parts_whose_index_is_gone_are_found(self, bucket, clips, tmp_path, tiny, monkeypatch):
         extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
