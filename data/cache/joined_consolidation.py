@@ -8,6 +8,7 @@ from data.cache.clip_lists import read_list
 from data.cache.errors import CacheError, joined_of, shards_of
 from data.cache.features import IDENTITY_FIELDS
 from data.cache.joined_store import FEATURES, JoinedStore, remove_empty
+from data.cache.parts import exists
 from data.cache.shard_store import NOTE, read_note
 from data.cache.shared_folder import shared_folder
 from data.clips import Clip
@@ -78,7 +79,12 @@ def _read_notes(target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if shards_of(shared.target).is_dir():
             Lock(shards_of(shared.target) / "lock", target).release()
         shared.fetch_target()
-        written = f", and {target} is already written" if shared.target.exists() else ""
+        if not shared.target.exists():
+            written = ""
+        elif exists(shared.target):
+            written = f", and {target} is already written"
+        else:
+            written = f", and {target} is no output of `heliograph extract --join`"
     finally:
         shared.close()
     raise CacheError(f"{target}: nothing to consolidate: there is no {joined_of(target)}{written}")

@@ -24,11 +24,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, way_out
 from data.clips import Clip
 from data.digests import Digests, digest_of
 from data.files import HashedFile, absolute, open_regular, replacing, write_error
+from data.wording import counted
 
+_SUFFIX = ".ledger.jsonl"
 _CHECK = "xxh3"
 _PIECE = 1 << 16
 _CLIPS_AT_ONCE = 100_000
@@ -37,7 +39,7 @@ _MOST_BYTES = 1 << 32  # of a ledger that is read: that of millions of clips
 
 def ledger_path(target: Path) -> Path:
     """Return the path of the ledger of a cache."""
-    return target.with_name(target.name + ".ledger.jsonl")
+    return target.with_name(target.name + _SUFFIX)
 
 
 def read_ledger(target: Path) -> list[dict[str, Any]]:
@@ -56,6 +58,53 @@ def ledger_entries(target: Path) -> Iterator[dict[str, Any]]:
     if os.path.lexists(path):
         for number, line in enumerate(_lines(path), start=1):
             yield _entry(path, number, line)
+
+
+def sound_entries(target: Path) -> Iterator[dict[str, Any]]:
+    """Yield what `ledger_entries` does, but for damaged lines."""
+    path = ledger_path(target)
+    for line in _lines(path) if os.path.lexists(path) else ():
+        with suppress(CacheError):
+            yield _entry(path, 0, line)
+
+
+def damage_of_ledger(target: Path) -> tuple[str, int]:
+    """Return in words what is damaged in the ledger of a cache, and how many lines; "" and 0.
+
+    Raises:
+        CacheError: There is no file, or it cannot be read.
+    """
+    path, damaged = ledger_path(target), []
+    for number, line in enumerate(_lines(path) if os.path.lexists(path) else (), start=1):
+        try:
+            _entry(path, number, line)
+        except CacheError:
+            damaged.append(number)
+    if not damaged:
+        return "", 0
+    others = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return f"{path} is damaged in line {damaged[0]}{others}", len(damaged)
+
+
+def restore_ledger(target: Path) -> list[str]:
+    """Write a ledger again without its damaged lines; return what was done, in sentences.
+
+    Raises:
+        WriteError: The disk is full or not writable; the ledger stays as it was.
+        CacheError: There is no file, or it cannot be read.
+    """
+    damage, count = damage_of_ledger(target)
+    if not count:
+        return []
+    entries = sound_entries(target)
+    with replacing(ledger_path(target)) as new:
+        for entry in entries:
+            new.write(_line_of(entry).encode())
+    lines = counted(count, "line")
+    return [
+        f"{damage}: {lines} left it, and with them where the videos of their clips are "
+        "(a repair of these takes --clips)"
+    ]
 
 
 def new_entries(path: Path, position: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -99,7 +148,8 @@ def _entry(path: Path, number: int, line: bytes) -> dict[str, Any]:
         if not isinstance(entry["clip"], str) or not isinstance(entry["outcome"], str):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CacheError(f"{path} is damaged in line {number}") from error
+        cache = path.with_name(path.name.removesuffix(_SUFFIX))
+        raise CacheError(f"{path} is damaged in line {number}; {way_out(cache)}") from error
     return entry
 
 

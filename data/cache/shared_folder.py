@@ -22,17 +22,20 @@ from data.cache.addresses import (
     fetch_cache,
     fetch_hollow,
     fetch_whole,
+    files_of,
+    lone_parts,
     look_up_cache,
     make_hollow,
     parts_of_folder,
     remove_cache,
     remove_older,
     tag_of,
+    without_index,
 )
 from data.cache.errors import INDEX, CacheError, joined_of
 from data.cache.ledger import ledger_path
 from data.cache.parts import PartFiles, exceeds_a_file
-from data.copies import folder_of
+from data.copies import folder_of, note_address
 from data.errors import InvalidValueError
 from data.files import (
     Address,
@@ -176,7 +179,7 @@ class RemoteFolder(SharedFolder):
     def __init__(self, output: Address) -> None:
         refuse_unshared(output)
         here = folder_of(output)
-        make_folder(here)
+        note_address(output)
         sweep_temporaries(here)
         self._mirror = temporary_path(here / "joined")
         try:
@@ -367,6 +370,8 @@ class RemoteFolder(SharedFolder):
         """
         address = Address(self.output)
         there = look_up_cache(address)
+        if there is None and lone_parts(address) and not files_of(Address(joined_of(address))):
+            raise without_index(address)  # else a process of this folder has put them
         if there is not None and there != self._there:
             parts = self._there.parts if self._there else {}
             known = {name: tag_of(file) for name, file in parts.items()}

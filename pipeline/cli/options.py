@@ -91,7 +91,6 @@ def local(word: str) -> str:
         from data.cache import copy_of
 
         path = copy_of(address)
-        log(f"{address}: {path}")
     return f"{before}{equals}{path}"
 
 

@@ -27,6 +27,7 @@ from data.cache import (
     staged,
 )
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
+from data.copies import naming_addresses
 from data.cores import available_cores
 from data.errors import InvalidValueError
 from data.files import Address, path_of
@@ -156,7 +157,7 @@ def extract(
     if join or has_actors:
         refuse_unshared(target)
     summary = ExtractionSummary(target, len(clips))
-    with ExitStack() as stack:
+    with naming_addresses(), ExitStack() as stack:
         if isinstance(target, Address) and not (join or has_actors):
             target = stack.enter_context(staged(target))
         actors: Actors | None = None

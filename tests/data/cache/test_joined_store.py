@@ -268,3 +268,10 @@ def test_what_a_kill_leaves_of_the_folder_goes(tmp_path, listed, whole):
     with pytest.raises(CacheError, match=r"nothing to consolidate: .*j\.h5 is already written"):
         consolidate_joined(target)
     assert not folder.exists()
+
+
+def test_a_folder_of_videos_is_nothing_to_consolidate(tmp_path):
+    (tmp_path / "films").mkdir()
+    sentence = r"films is no output of `heliograph extract --join`$"
+    with pytest.raises(CacheError, match=sentence):
+        consolidate_joined(tmp_path / "films")
