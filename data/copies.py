@@ -75,12 +75,23 @@ def copy_of(path: Path, *, with_files: Sequence[Address] = ()) -> Path:
     except FolderError:
         return _copy_of_folder(path, with_files)
     target = _held_folder(path, f"{remote.tag} {remote.size}") / path.name
+    _fetch_others(with_files, target)
     if remote.version is None or not target.is_file():
-        others = [other for address in with_files if (other := look_up_if_there(address))]
-        make_room(sum(file.size or 0 for file in (remote, *others)))
-        for file in (*others, remote):
-            _fetch_whole(file, target.with_name(file.address.name))
+        make_room(remote.size or 0)
+        _fetch_whole(remote, target)
     return target
+
+
+def _fetch_others(addresses: Sequence[Address], target: Path) -> None:
+    """Fetch files next to a copy, where they are there, and not here as they are there."""
+    for other in filter(None, map(look_up_if_there, addresses)):
+        place = target.with_name(other.address.name)
+        note, state = place.with_name(f".{place.name}.state"), f"{other.tag} {other.size}"
+        known = note.read_text() if note.is_file() and place.is_file() else ""
+        if other.version is None or known != state:
+            make_room(other.size or 0)
+            _fetch_whole(other, place)
+            atomic_write(note, state)
 
 
 def _copy_of_folder(
@@ -89,11 +100,9 @@ def _copy_of_folder(
     files = _files_of_folder(path)
     state = " ".join(f"{file.address} {file.tag} {file.size}" for file in files)
     target = _held_folder(path, state) / path.name
+    _fetch_others(with_files, target)
     if not target.is_dir():
-        others = [other for address in with_files if (other := look_up_if_there(address))]
-        make_room(sum(file.size or 0 for file in (*files, *others)))
-        for other in others:
-            _fetch_whole(other, target.with_name(other.address.name))
+        make_room(sum(file.size or 0 for file in files))
         try:
             _fetch_folder(path, files, target)
         except MissingError:  # what was listed was replaced meanwhile

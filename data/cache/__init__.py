@@ -15,7 +15,8 @@ from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
 from data.cache.joined_consolidation import consolidate_joined
 from data.cache.joined_store import JoinedStore
-from data.cache.labelling import LabelChanges, describe_changes, label
+from data.cache.label_changes import LabelChanges
+from data.cache.labelling import label
 from data.cache.ledger import ledger_path, read_ledger, source_details
 from data.cache.mapped import JoinedRows, MappedRows
 from data.cache.merging import is_merge, merge
@@ -42,7 +43,6 @@ __all__ = [
     "columns_of",
     "consolidate_joined",
     "copy_of",
-    "describe_changes",
     "describe_origin",
     "exists",
     "how_to_replace",

@@ -110,13 +110,18 @@ def _staged(address: Address, *, damaged: bool) -> Iterator[Path]:
         elif there is None and is_ours:  # it was removed there
             remove_cache(path)
         before = _sent_parts(note, path, {*there.parts} if there else {*map(_name, lone)})
+        ledger = version_of(ledger_path(path))
         yield path
-        if not path.exists() or (there and _read(note).get("here") == _state(path)):
+        is_same = there is not None and _read(note).get("here") == _state(path)
+        is_mended = damaged and ledger != version_of(ledger_path(path))
+        if not path.exists() or (is_same and not is_mended):
             return
         if _tag(look_up_cache(address)) != _tag(there):
             raise _conflict(address, path)
         if ledger_path(path).exists():
             put(ledger_path(path), Address(ledger_path(address)))
+        if is_same:
+            return
         if path.is_dir():
             for part in parts_of_folder(path):
                 if before.get(part.path) != version_of(part.path):

@@ -423,8 +423,8 @@ class JoinedStore(ShardStore):
             remove_own_file(ledger_path(self.target))
         self._merge_ledgers()
 
-    def _write(self, new: NewCache) -> bool:
-        changed = super()._write(new)
+    def _write(self, new: NewCache, clips: Sequence[Clip]) -> bool:
+        changed = super()._write(new, clips)
         self.shared.publish_target()
         return changed
 

@@ -121,6 +121,11 @@ class StoredClips:
         return {label: next(iter(one)) for label, one in self._tables.items() if len(one) == 1}
 
     @property
+    def labels(self) -> list[str]:
+        """The labels that any file has."""
+        return list(self._tables)
+
+    @property
     def is_up_to_date(self) -> bool:
         """Whether every file is of a version that says which seconds of its file a clip is."""
         return min(self._schema_versions, default=2) > 1

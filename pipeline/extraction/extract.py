@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +23,6 @@ from data.cache import (
     JoinedStore,
     LabelChanges,
     ShardStore,
-    describe_changes,
     refuse_unshared,
     staged,
 )
@@ -232,9 +232,9 @@ def extract(
         if whole:  # otherwise clips still to come would be dropped
             had_clips = store.has_clips
             store.consolidate(clips)
-            changes = LabelChanges(unnamed=store.unnamed(clips) if had_clips else ())
-            if store.replaced is not None and store.clips is not None:
-                changes = describe_changes(store.replaced, store.clips, clips)
+            changes = store.changes or LabelChanges(
+                unnamed=store.unnamed(clips) if had_clips else ()
+            )
             summary.label_changes = changes.columns
             if not repair and any(clip.table_sha256 for clip in clips):
                 summary.unnamed = changes.unnamed
@@ -254,11 +254,10 @@ def _refuse_other_parts(
     store: ShardStore, clips: Sequence[Clip], own: Sequence[Clip], part: tuple[int, int]
 ) -> None:
     """Raise InvalidValueError where a cache has clips of other parts, which would come first."""
-    before = store.clips
-    if before is None:
+    if not store.has_clips:
         return
     others = {clip.id for clip in clips} - {clip.id for clip in own}
-    known = [*before.clip_id, *(clip for clip, _ in before.failures)]
+    known = chain(store.clip_ids, (clip for clip, _ in store.earlier_failures))
     for clip in known:
         if clip in others or video_of(clip) in others:
             number, count = part

@@ -313,3 +313,18 @@ def test_a_copy_is_fetched_once(bucket, tmp_path):
     bucket.put("a.h5", b"other")
     assert copy_of(Address("s3:/clips/a.h5")).read_bytes() == b"other"
     assert os.path.exists(path)
+
+
+def test_a_ledger_that_is_mended_is_sent_and_copied_again(bucket, tmp_path):
+    here = full(tmp_path / "here.h5", 2)
+    bucket.put("out.h5", here.read_bytes())
+    sound = ledger_path(here).read_bytes()
+    bucket.put("out.h5.ledger.jsonl", b"damaged\n" + sound)
+    assert len(cache.verify(copy_of(OUT))) == 1
+    with staged(OUT, damaged=True) as path:
+        assert len(restore(path)) == 1
+    assert bucket.get("out.h5.ledger.jsonl") == sound
+    assert cache.verify(copy_of(OUT)) == []
+    assert bucket.count("PUT", "out.h5.ledger") == 1
+    assert bucket.count("PUT") == 1
+    assert bucket.count("GET", "out.h5") - bucket.count("GET", "ledger") == 2

@@ -49,8 +49,10 @@ class TestLedger:
     def test_a_damaged_line_of_the_ledger_is_named(self, tmp_path, line):
         ledger = ledger_path(full(tmp_path / "c.h5"))
         ledger.write_bytes(ledger.read_bytes() + line + b"\n")
-        with pytest.raises(CacheError, match=r"ledger\.jsonl is damaged in line 13"):
-            verify(tmp_path / "c.h5")
+        said = f"{ledger} is damaged in line 13"
+        assert [str(problem) for problem in verify(tmp_path / "c.h5")] == [said]
+        with pytest.raises(CacheError, match=f"^{said}; heliograph cache verify --repair "):
+            read_ledger(tmp_path / "c.h5")
 
     def test_a_cache_of_another_make_in_its_place_has_no_ledger(self, tmp_path):
         for put in (
