@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -48,6 +50,7 @@ MOST_FILES = 10_000  # of a folder
 AT_ONCE = 8  # files of a folder that are fetched
 _ATTEMPTS = 3  # to copy a folder that changes meanwhile
 _ADDRESS, _USED = "address", ".used"
+_UNSENT = "unsent"  # how folders begin of what no address gets
 
 _held: dict[Path, BinaryIO] = {}
 
@@ -72,12 +75,23 @@ def copy_of(path: Path, *, with_files: Sequence[Address] = ()) -> Path:
     except FolderError:
         return _copy_of_folder(path, with_files)
     target = _held_folder(path, f"{remote.tag} {remote.size}") / path.name
+    _fetch_others(with_files, target)
     if remote.version is None or not target.is_file():
-        others = [other for address in with_files if (other := look_up_if_there(address))]
-        make_room(sum(file.size or 0 for file in (remote, *others)))
-        for file in (*others, remote):
-            _fetch_whole(file, target.with_name(file.address.name))
+        make_room(remote.size or 0)
+        _fetch_whole(remote, target)
     return target
+
+
+def _fetch_others(addresses: Sequence[Address], target: Path) -> None:
+    """Fetch files next to a copy, where they are there, and not here as they are there."""
+    for other in filter(None, map(look_up_if_there, addresses)):
+        place = target.with_name(other.address.name)
+        note, state = place.with_name(f".{place.name}.state"), f"{other.tag} {other.size}"
+        known = note.read_text() if note.is_file() and place.is_file() else ""
+        if other.version is None or known != state:
+            make_room(other.size or 0)
+            _fetch_whole(other, place)
+            atomic_write(note, state)
 
 
 def _copy_of_folder(
@@ -86,11 +100,9 @@ def _copy_of_folder(
     files = _files_of_folder(path)
     state = " ".join(f"{file.address} {file.tag} {file.size}" for file in files)
     target = _held_folder(path, state) / path.name
+    _fetch_others(with_files, target)
     if not target.is_dir():
-        others = [other for address in with_files if (other := look_up_if_there(address))]
-        make_room(sum(file.size or 0 for file in (*files, *others)))
-        for other in others:
-            _fetch_whole(other, target.with_name(other.address.name))
+        make_room(sum(file.size or 0 for file in files))
         try:
             _fetch_folder(path, files, target)
         except MissingError:  # what was listed was replaced meanwhile
@@ -119,12 +131,36 @@ def address_of(path: Path) -> str:
     path = path.absolute()
     if not is_copy(path):
         return hub_address(path)
-    folder, *rest = path.relative_to(root()).parts
+    named = as_named(str(path))
+    return "" if named == str(path) else named
+
+
+def as_named(text: str) -> str:
+    """Return text in which the paths of copies are the addresses of what they are copies of."""
+    here = f"{root()}/"
+    if here not in text:
+        return text
+
+    def named(found: re.Match[str]) -> str:
+        with suppress(OSError):
+            address = (root() / found[1] / _ADDRESS).read_text()
+            name = address.rpartition("/")[2]
+            rest = text[found.end() :]
+            if rest.startswith(name):
+                return address[: -len(name)]
+        return found[0]
+
+    return re.sub(rf"{re.escape(here)}([0-9a-f]{{16}})/(?!{_UNSENT})[^/]+/", named, text)
+
+
+@contextmanager
+def naming_addresses() -> Iterator[None]:
+    """Let errors of a block name addresses where they name copies."""
     try:
-        address = (root() / folder / _ADDRESS).read_text()
-    except OSError:
-        return ""
-    return "/".join([address, *rest[2:]])
+        yield
+    except HeliographError as error:
+        error.args = (as_named(str(error)), *error.args[1:])
+        raise
 
 
 def root() -> Path:
@@ -199,9 +235,24 @@ def _held_folder(address: Address, state: str) -> Path:
             file.close()
     with suppress(OSError):
         os.utime(folder / _USED)
-    if not (above / _ADDRESS).is_file():
-        atomic_write(above / _ADDRESS, str(address))
+    note_address(address)
     sweep_temporaries(folder)
+    return folder
+
+
+def note_address(address: Address) -> None:
+    """Note of what the copies in the folder of an address are, for messages."""
+    note = folder_of(address) / _ADDRESS
+    if not note.is_file():
+        make_folder(note.parent)
+        atomic_write(note, str(address))
+
+
+def unsent_folder(address: Address) -> Path:
+    """Return a new folder for what was made for an address, and does not go there."""
+    numbers = (folder_of(address) / f"{_UNSENT}-{number}" for number in itertools.count(1))
+    folder = next(folder for folder in numbers if not os.path.lexists(folder))
+    make_folder(folder)
     return folder
 
 

@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -446,8 +446,10 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
         file.write(content if isinstance(content, memoryview) else as_bytes(content))
 
 
-def write_once(path: Path, content: bytes | str) -> bool:
+def write_once(path: Path, content: bytes | str | Iterable[str]) -> bool:
     """Write a file, whole or not at all, where there is none; return whether there was none.
+
+    Its content may be given in pieces.
 
     Of several processes, on any hosts, one is told so.
 
@@ -462,7 +464,8 @@ def write_once(path: Path, content: bytes | str) -> bool:
         _sweep_once(path.parent)
         try:
             with open(temporary, "xb") as file:
-                file.write(as_bytes(content))
+                pieces = [content] if isinstance(content, bytes | str) else content
+                file.writelines(map(as_bytes, pieces))
             return _link_once(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -478,8 +481,8 @@ def _link_once(temporary: Path, path: Path) -> bool:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            with open(path, "xb") as file:
-                file.write(temporary.read_bytes())
+            with open(temporary, "rb") as source, open(path, "xb") as file:
+                shutil.copyfileobj(source, file)
         return True
     return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from typing import Any
 
 from data.cores import available_cores
 from data.errors import HeliographError, InvalidValueError, OutOfMemoryError
+from data.wording import counted
+from pipeline.console import log
 
+ANSWER_SECONDS = 10  # for a port to be open; Ray itself tries for minutes
 OBJECT_STORE_BYTES = 128 << 20  # of a Ray started here: frames and features never pass through it
 
 
@@ -21,7 +25,8 @@ class Cluster:
     """The Ray cluster that is to do the work.
 
     Attributes:
-        address: Where it is; None: the one that runs here, or one that is started on this machine.
+        address: Where it is, as HOST:PORT, or `local`: one is started on this machine. None: the
+            one that `RAY_ADDRESS` names, else the one that runs here, else as `local`.
         gpus: What a worker gets of a GPU: 1, a part such as 0.5, or several. 0: none. None: one
             where a node has one, else none.
     """
@@ -30,6 +35,8 @@ class Cluster:
     gpus: float | None = None
 
     def __post_init__(self) -> None:
+        if self.address not in (None, "local"):
+            _host_and_port(self.address)
         if self.gpus and (self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus))):
             raise InvalidValueError(
                 f"a worker gets a part of a GPU, or whole ones, not {self.gpus:g} (--ray-gpus)"
@@ -61,31 +68,71 @@ class Cluster:
 
     def _connect(self, ray: Any) -> None:
         quiet = {"log_to_driver": False, "logging_level": "error"}
-        where = f"the Ray {self.address or os.environ.get('RAY_ADDRESS', 'of this machine')}"
+        address = self.address or os.environ.get("RAY_ADDRESS", "").strip()
+        is_named = address not in ("", "auto")
+        if not is_named:
+            address = _address_of_running(ray) or "local"
+        refusal, cause = "" if address == "local" else _refusal(address), None
+        here = {
+            "num_cpus": available_cores(),
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
         try:
-            ray.init(address=self.address or "auto", **quiet)
-        except ConnectionError as error:
-            if self.address is not None or "RAY_ADDRESS" in os.environ:
-                raise _unreachable(where, error) from error
+            if not refusal:
+                ray.init(address=address, **quiet, **here if address == "local" else {})
         except Exception as error:
-            raise _unreachable(where, error) from error
-        else:
-            return
-        try:
-            ray.init(
-                address="local",
-                num_cpus=available_cores(),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                **quiet,
-            )
-        except Exception as error:
-            raise _unreachable("a Ray that was started here", error) from error
+            refusal, cause = str(error).strip().partition("\n")[0] or type(error).__name__, error
+        what = "a Ray of this machine" if address == "local" else f"the Ray cluster {address}"
+        if refusal:
+            way = "" if is_named else "; --ray-address names another, or `local`, which starts one"
+            raise HeliographError(f"{what} cannot be reached: {refusal}{way}") from cause
+        nodes = _living(ray)
+        cores, gpus = (int(sum(_resource(node, kind) for node in nodes)) for kind in ("CPU", "GPU"))
+        has = ", ".join(
+            counted(count, kind)
+            for count, kind in ((len(nodes), "node"), (cores, "core"), (gpus, "GPU"))
+            if count
+        )
+        log(f"on {what}: {has}")
 
 
-def _unreachable(what: str, error: Exception) -> HeliographError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return HeliographError(f"{what} cannot be reached: {reason}")
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of HOST:PORT.
+
+    Raises:
+        InvalidValueError: It is none.
+    """
+    if address.startswith("ray://"):
+        raise InvalidValueError(
+            f"{address} is an address of Ray's client, which is not supported: give HOST:PORT on a "
+            "machine that is a node of the cluster, or use `ray job submit`"
+        )
+    host, _, port = address.strip().rpartition(":")
+    is_port = port.isdecimal() and 0 < int(port) < 1 << 16
+    if not host or not is_port or "/" in host:
+        raise InvalidValueError(
+            f"a Ray cluster's address is HOST:PORT, as 10.0.0.1:6379, or local, not {address!r}"
+        )
+    return host.strip("[]"), int(port)
+
+
+def _refusal(address: str) -> str:
+    """Return why nothing answers at an address; empty: something does."""
+    try:
+        with socket.create_connection(_host_and_port(address), ANSWER_SECONDS):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _address_of_running(ray: Any) -> str | None:
+    """Return the address of the Ray that runs on this machine; None: there is none that answers."""
+    try:
+        address = ray._private.services.get_ray_address_from_environment("auto", None)
+        return address if not _refusal(address) else None
+    except (AttributeError, ConnectionError, InvalidValueError):
+        return None
 
 
 @contextmanager

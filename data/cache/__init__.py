@@ -10,15 +10,17 @@
 from data.cache.addresses import copy_of, staged
 from data.cache.errors import CacheError, DamagedCacheError, how_to_replace, way_out
 from data.cache.features import Features, is_whole_file
+from data.cache.folder_restoration import restore
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
-from data.cache.joined_store import JoinedStore, consolidate_joined
-from data.cache.labelling import LabelChanges, describe_changes, label
+from data.cache.joined_consolidation import consolidate_joined
+from data.cache.joined_store import JoinedStore
+from data.cache.label_changes import LabelChanges
+from data.cache.labelling import label
 from data.cache.ledger import ledger_path, read_ledger, source_details
 from data.cache.mapped import JoinedRows, MappedRows
 from data.cache.merging import is_merge, merge
 from data.cache.parts import Part, columns_of, exists
-from data.cache.restoration import restore
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
 from data.cache.shard_store import ShardStore, sweep_shards
 from data.cache.shared_folder import refuse_unshared
@@ -41,7 +43,6 @@ __all__ = [
     "columns_of",
     "consolidate_joined",
     "copy_of",
-    "describe_changes",
     "describe_origin",
     "exists",
     "how_to_replace",

@@ -5,8 +5,9 @@ They are where `data.copies` are.
 
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 from data import copies
 from data.cache.errors import INDEX, CacheError, DamagedCacheError
 from data.cache.ledger import ledger_path
-from data.cache.parts import Part, is_own_name, read_index
+from data.cache.parts import Part, files_of_index, is_own_name, read_index
 from data.cache.seal import USER_BLOCK, Seal
 from data.errors import InvalidValueError
 from data.files import (
@@ -76,8 +77,15 @@ def staged(address: Address, *, damaged: bool = False) -> Iterator[Path]:
     """
     if address.scheme in ("http", "https"):
         raise InvalidValueError(f"{address}: nothing can be written to a web server")
+    with copies.naming_addresses(), _staged(address, damaged=damaged) as path:
+        yield path
+
+
+@contextmanager
+def _staged(address: Address, *, damaged: bool) -> Iterator[Path]:
     path = copies.folder_of(address) / "staged" / address.name
     note = path.with_name("published.json")
+    copies.note_address(address)
     copies.keep(path.parent)
     lock = Lock(path.parent / "lock", address, keep_folder=True)
     try:
@@ -86,23 +94,34 @@ def staged(address: Address, *, damaged: bool = False) -> Iterator[Path]:
         was_cut_short = published.get("fetching", False)  # by a kill, or as something was missing
         is_ours = was_cut_short or published.get("here") == _state(path)
         is_known = published.get("there") == _tag(there) and path.exists()
-        if there is not None and not is_known:
+        lone = lone_parts(address) if there is None else []
+        known = _tags_of_parts(published) if is_ours else {}
+        if there is not None and (not is_known or (damaged and is_ours)):
             if path.exists() and not is_ours:
                 raise _conflict(address, path)
-            known = _tags_of_parts(published) if is_ours else {}
             atomic_write(note, json.dumps({"fetching": True}))
             fetch_cache(there, address, path, known=known, damaged=damaged)
             _write(note, path, there)
+        elif lone and (is_ours or not path.is_dir()):  # else an index of them was made here
+            if not damaged:
+                raise without_index(address)
+            _fetch_lone(lone, address, path)
+            _write(note, path, None)
         elif there is None and is_ours:  # it was removed there
             remove_cache(path)
-        before = {part: version_of(part) for part in path.glob("*.h5")}
+        before = _sent_parts(note, path, {*there.parts} if there else {*map(_name, lone)})
+        ledger = version_of(ledger_path(path))
         yield path
-        if not path.exists() or (there and _read(note).get("here") == _state(path)):
+        is_same = there is not None and _read(note).get("here") == _state(path)
+        is_mended = damaged and ledger != version_of(ledger_path(path))
+        if not path.exists() or (is_same and not is_mended):
             return
         if _tag(look_up_cache(address)) != _tag(there):
             raise _conflict(address, path)
         if ledger_path(path).exists():
             put(ledger_path(path), Address(ledger_path(address)))
+        if is_same:
+            return
         if path.is_dir():
             for part in parts_of_folder(path):
                 if before.get(part.path) != version_of(part.path):
@@ -149,7 +168,7 @@ def look_up_cache(address: Address) -> CacheThere | None:
         file = look_up_if_there(address)
         return CacheThere(file) if file else None
     except FolderError as error:
-        files = {file.address.name: file for file in _files_of(address)}
+        files = {_name(file): file for file in files_of(address)}
         if INDEX not in files:
             if all(map(is_own_name, files)):
                 return None
@@ -161,6 +180,56 @@ def look_up_cache(address: Address) -> CacheThere | None:
             for part in json.loads(read(files[INDEX].address, _MOST_BYTES))["parts"]
         }
     return CacheThere(files[INDEX], {name: files[name] for name in names & files.keys()})
+
+
+def lone_parts(address: Address) -> list[RemoteFile]:
+    """Return what the server says of the parts at an address whose index is gone; raises as above.
+
+    Parts that a process has put there before their index are such, too.
+    """
+    if address.scheme in ("http", "https"):
+        return []
+    files = files_of(address)
+    names = {*map(_name, files)}
+    return files if INDEX not in names and all(map(is_own_name, names)) else []
+
+
+def without_index(address: Address) -> DamagedCacheError:
+    """Return the sentence about parts at an address whose index is gone."""
+    return DamagedCacheError(
+        address / INDEX,
+        f"{address} has parts of a cache, and no {INDEX}, which names them (unless a process is "
+        "about to write it)",
+    )
+
+
+def _fetch_lone(files: Sequence[RemoteFile], address: Address, path: Path) -> None:
+    """Fetch parts whose index is gone, and their ledger; an index of just these stays."""
+    if path.is_file():
+        path.unlink()
+    make_folder(path)
+    named: set[str] = set()
+    with suppress(CacheError):
+        named = {_name(part) for part in files_of_index(path)}
+    if named != {*map(_name, files)}:
+        (path / INDEX).unlink(missing_ok=True)
+    for one in path.glob("*.h5"):
+        one.unlink()
+    if ledger := look_up_if_there(Address(ledger_path(address))):
+        fetch_whole(ledger, ledger_path(path))
+    for file in files:
+        fetch_whole(file, path / _name(file))
+
+
+def _name(file: RemoteFile | Path) -> str:
+    return file.address.name if isinstance(file, RemoteFile) else file.name
+
+
+def _sent_parts(note: Path, path: Path, there: Collection[str]) -> dict[Path, object]:
+    """Return the parts here that are as they were when they were sent or fetched."""
+    here = _read(note).get("here") or []
+    versions = {part: version_of(part) for part in path.glob("*.h5") if part.name in there}
+    return {part: version for part, version in versions.items() if [*(version or ())] in here}
 
 
 def fetch_cache(
@@ -180,7 +249,7 @@ def fetch_cache(
         path: Where it goes.
         known: The tags of parts that are here, as `tag_of` gives them; they are not fetched.
         hollow: Leave out features and thumbnails of the parts of a folder (`fetch_hollow`).
-        damaged: Leave out parts that are not there; of a damaged index fetch all that may be parts.
+        damaged: Leave out parts that are not there, and fetch those that the index does not name.
 
     Raises:
         CacheError: The index of a folder is damaged.
@@ -199,22 +268,24 @@ def fetch_cache(
         path.unlink()
     make_folder(path)
     fetch_whole(there.file, path / INDEX)
+    parts: set[Part] = set()
     try:
         parts = parts_of_folder(path)
     except DamagedCacheError:
         if not damaged:
             raise
-        for file in filter(lambda file: is_own_name(file.address.name), _files_of(address)):
-            fetch_whole(file, path / file.address.name)
-        return
+    names = {part.path.name for part in parts}
+    others = [file for file in (files_of(address) if damaged else ()) if _may_be_part(file, names)]
     for one in set(path.glob("*.h5")) - {part.path for part in parts}:
         one.unlink()
+    for file in others:
+        fetch_whole(file, path / _name(file))
 
     def fetch_part(part: Part) -> None:
         name = part.path.name
         try:
             remote = there.parts.get(name) or look_up(Address(address / name))
-        except MissingError as error:
+        except (MissingError, FolderError) as error:
             part.path.unlink(missing_ok=True)
             if damaged:
                 return
@@ -226,6 +297,10 @@ def fetch_cache(
         list(threads.map(fetch_part, parts))
 
 
+def _may_be_part(file: RemoteFile, named: Collection[str]) -> bool:
+    return is_own_name(_name(file)) and _name(file) not in named
+
+
 def parts_of_folder(path: Path) -> set[Part]:
     """Return the parts that a cache on this machine has by its index; none if it is no folder.
 
@@ -235,7 +310,8 @@ def parts_of_folder(path: Path) -> set[Part]:
     return set(read_index(path).parts) if path.is_dir() else set()
 
 
-def _files_of(folder: Address) -> list[RemoteFile]:
+def files_of(folder: Address) -> list[RemoteFile]:
+    """Return what the server says of the files below a folder, which may not be there."""
     with suppress(MissingError):
         return look_up_all(folder)
     return []
@@ -265,7 +341,7 @@ def remove_older(address: Address, older: CacheThere | None, path: Path) -> None
         remove(address)
     kept = {INDEX, *(part.path.name for part in parts_of_folder(path))}
     gone = set(older.parts) - kept if older else set()
-    files = {file.address.name: file for file in _files_of(address)}
+    files = {_name(file): file for file in files_of(address)}
     now = files[INDEX].written if INDEX in files else None
     for name in filter(is_own_name, files.keys() - kept):
         written = files[name].written
@@ -331,9 +407,16 @@ def _write_hollow(read: Callable[[int, int], bytes], size: int, path: Path) -> b
 
 
 def _conflict(address: Address, path: Path) -> CacheError:
+    """Put what was made here aside, so that the next run goes on with what is there."""
+    unsent = copies.unsent_folder(address) / path.name
+    for source, to in ((ledger_path(path), ledger_path(unsent)), (path, unsent)):
+        if source.exists():
+            os.rename(source, to)
+    name, here = shlex.quote(str(address)), shlex.quote(str(unsent))
     return CacheError(
         f"{address} was written by another process meanwhile; what was extracted here is in "
-        f"{path}: join both with `heliograph cache merge`, and remove the latter"
+        f"{unsent}: join both (heliograph cache merge {name} {here} -o NEW), or remove the latter; "
+        "the same command goes on with what is there"
     )
 
 

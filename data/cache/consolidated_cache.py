@@ -13,6 +13,7 @@ from data.cache.consolidation import ChosenRows, Surveyed, choose_rows, relabell
 from data.cache.errors import CacheError, DamagedCacheError
 from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import blank_features
+from data.cache.label_changes import LabelChanges, label_changes
 from data.cache.ledger import append_entries, ledger_path, now
 from data.cache.parts import HERE, PartFiles, content_of, write_as_it_fits
 from data.cache.rows import NewCache
@@ -62,8 +63,8 @@ class ConsolidatedCache:
         """Clips that `consolidate` left out for their objects -> why; they are among `failures`."""
         self.object_note = ""
         """What `consolidate` has to say about clips that share an object now."""
-        self.replaced: Features | None = None
-        """What `clips` was before it was written here; None where it was not, or had no clips."""
+        self.changes: LabelChanges | None = None
+        """What writing `target` changed of its clips; None where it was not, or had none."""
 
     def flush(self) -> None:
         """Write what was added."""
@@ -84,6 +85,11 @@ class ConsolidatedCache:
     def failures(self) -> dict[str, str]:
         """The reason of each clip that failed in this run, by clip id."""
         return dict(self._failures)
+
+    @property
+    def earlier_failures(self) -> Sequence[tuple[str, str]]:
+        """The clips that `target` says to have failed, and why."""
+        return self._stored.failures
 
     @property
     def clips(self) -> Features | None:
@@ -204,7 +210,7 @@ class ConsolidatedCache:
             sync_folder(self.target.parent)
             self._read_target()
             return self.target
-        changed = self._write(new)
+        changed = self._write(new, clips)
         del new  # before `target` is read
         if changed:
             self._read_target()
@@ -276,12 +282,14 @@ class ConsolidatedCache:
                 self.contradictions[clip.id] = reason
         return bool(self.contradictions)
 
-    def _write(self, new: NewCache) -> bool:
+    def _write(self, new: NewCache, clips: Sequence[Clip]) -> bool:
         """Write `target`, unless it is this already; return whether it was written."""
         if self._is_current(new):
             return False
         self._note_removed(new)
-        self.replaced = self.clips
+        if self.has_clips:
+            columns = label_changes(self._stored, new)
+            self.changes = LabelChanges(columns, unnamed=self.unnamed(clips))
         write_as_it_fits(self.target, new, staging=self._staging, files=self._files_of_parts)
         return True
 
@@ -336,5 +344,5 @@ class ConsolidatedCache:
         if prune:
             given = {clip.id for clip in clips}
             new = replace(new, failures=[one for one in new.failures if one[0] in given])
-        if self._write(new):
+        if self._write(new, clips):
             self._read_target()

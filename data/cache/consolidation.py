@@ -3,13 +3,14 @@
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.cache.errors import CacheError
 from data.cache.hdf5_reader import CacheMetadata
+from data.cache.row_batches import RowBatches
 from data.cache.rows import CacheRow, CommonColumns, RowSurvey, with_known_labels
 from data.cache.shards import Shards
 from data.cache.stored_clips import StoredClips
@@ -18,7 +19,6 @@ from data.digests import DigestMap, Digests, digest_of
 from data.duplicates import ChangedObjects, share_objects_of_many
 from data.windows import video_of
 
-_AT_ONCE = 1 << 13  # rows that are in memory together
 _AS_IT_IS, _KNOWN, _DONE, _RELABELLED = range(4)  # what is said of a row, and by whom
 
 
@@ -54,7 +54,7 @@ class Choice:
         return self.file, self.row, self.given, self.before, self.how
 
 
-class ChosenRows(Sequence[CacheRow]):
+class ChosenRows(RowBatches):
     """Rows of a cache that is to be written, which are made as they are used.
 
     Args:
@@ -78,35 +78,11 @@ class ChosenRows(Sequence[CacheRow]):
         self.choice = choice
         self._clips, self._stored, self._shards, self._keys = clips, stored, shards, keys
         self._in_place = in_place
-        self._made: tuple[int, list[CacheRow]] = 0, []
 
     def __len__(self) -> int:
         return len(self.choice.row)
 
-    @overload
-    def __getitem__(self, where: int) -> CacheRow: ...
-    @overload
-    def __getitem__(self, where: slice) -> list[CacheRow]: ...
-    def __getitem__(self, where: int | slice) -> CacheRow | list[CacheRow]:
-        if isinstance(where, slice):
-            start, stop, _ = where.indices(len(self))
-            return list(self._between(start, stop))
-        if not 0 <= where < len(self):
-            raise IndexError(where)
-        return next(self._between(where, where + 1))
-
-    def __iter__(self) -> Iterator[CacheRow]:
-        return self._between(0, len(self))
-
-    def _between(self, start: int, stop: int) -> Iterator[CacheRow]:
-        for first in range(start - start % _AT_ONCE, stop, _AT_ONCE):
-            if self._made[0] != first or not self._made[1]:
-                self._made = 0, []  # before others take as much memory
-                self._made = first, self._make(first, min(first + _AT_ONCE, len(self)))
-            yield from self._made[1][max(0, start - first) : stop - first]
-
     def _make(self, start: int, stop: int) -> list[CacheRow]:
-        """Return rows in their order, each file being read once."""
         some = self.choice.take(np.arange(start, stop))
         before_files, before_rows = self._stored.places(np.maximum(some.before, 0))
         before_files[some.before < 0] = -1

@@ -40,8 +40,8 @@ def way_out(path: Path) -> str:
     ):
         return "the same heliograph extract command goes on, and makes damaged shards again"
     command = "heliograph cache verify --repair"
-    if (folder / INDEX).exists():
-        path = folder  # of parts
+    if path.name == INDEX or (path.parent / INDEX).exists():
+        path = path.parent  # a folder of parts
     name = address_of(path) or str(path)
     return f"{command} {shlex.quote(name)} saves what can be saved"
 
@@ -49,9 +49,12 @@ def way_out(path: Path) -> str:
 def how_to_replace(path: Path) -> str:
     """Return what to do about a damaged cache of which nothing more can be saved."""
     there, away = (shlex.quote(str(name)) for name in (path, f"{path}.damaged"))
+    move = f"move it away (mv {there} {away})"
+    if address := address_of(path):
+        move = f"remove {address} or give it another name"
     return (
-        f"move it away (mv {there} {away}), and make it again with the command that made it "
-        "(heliograph extract, cache import or cache merge)"
+        f"{move}, and make it again with the command that made it (heliograph extract, cache "
+        "import or cache merge)"
     )
 
 

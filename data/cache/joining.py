@@ -1,6 +1,6 @@
 """What several caches have in common, and their columns one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,34 @@ from data.differences import first_difference, value_text
 _TEXT = ("clip_id", "object", "scenario", "source_sha256", "key")
 
 
-def require_same_make(caches: Sequence[tuple[Path, Features]]) -> None:
-    """Check that caches, with their paths, were made in one way.
+class CommonMake:
+    """The way in which caches were made that are to be together, given one after the other."""
 
-    Raises:
-        CacheError: They differ in fingerprint, sampler or decoder (the message names the field), in
-            the shape of their features, or in the unit of a label.
-    """
-    (first_path, first), *others = caches
-    for path, clips in others:
-        _refuse_different(first_path, first, path, clips)
-    units: dict[str, tuple[Path, str]] = {}
-    for path, clips in caches:
+    def __init__(self) -> None:
+        self._first: tuple[Path, Mapping[str, Any], str] | None = None
+        self._units: dict[str, tuple[Path, str]] = {}
+
+    def require(self, path: Path, clips: Features) -> None:
+        """Check that a cache was made as those before it.
+
+        Raises:
+            CacheError: It differs in fingerprint, sampler or decoder (the message names the field),
+                in the shape of its features, or in the unit of a label.
+        """
+        features = f"{clips.features.dtype} {clips.features.shape[1:]}"
+        first_path, identity, shape = self._first = self._first or (path, clips.identity, features)
+        do_not_mix = f"{first_path} and {path} do not mix"
+        if difference := first_difference(identity, clips.identity):
+            raise CacheError(
+                f"{do_not_mix}: {difference.option} is {value_text(difference.left)} in one and "
+                f"{value_text(difference.right)} in the other"
+            )
+        if shape != features:
+            raise CacheError(
+                f"{do_not_mix}: features are {shape} in one and {features} in the other"
+            )
         for label, unit in clips.label_units.items():
-            known_path, known = units.setdefault(label, (path, unit))
+            known_path, known = self._units.setdefault(label, (path, unit))
             if unit != known:
                 raise CacheError(
                     f"{known_path} and {path} do not mix: the label {label} is in {known!r} in one "
@@ -108,21 +122,3 @@ def _padded(columns: Sequence[NDArray[Any]], frames: int, filler: float) -> NDAr
             for column in columns
         ]
     )
-
-
-def _refuse_different(left_path: Path, left: Features, right_path: Path, right: Features) -> None:
-    difference = first_difference(
-        left.identity,
-        right.identity,
-    )
-    if difference:
-        raise CacheError(
-            f"{left_path} and {right_path} do not mix: {difference.option} is "
-            f"{value_text(difference.left)} in one and {value_text(difference.right)} in the other"
-        )
-    shapes = [(str(c.features.dtype), c.features.shape[1:]) for c in (left, right)]
-    if shapes[0] != shapes[1]:
-        raise CacheError(
-            f"{left_path} and {right_path} do not mix: features are {shapes[0][0]} {shapes[0][1]} "
-            f"in one and {shapes[1][0]} {shapes[1][1]} in the other"
-        )

@@ -1,35 +1,19 @@
-"""The labels of a cache set anew by a table, and what changes between two states of them."""
+"""The labels of a cache set anew by a table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.cache.errors import CacheError
 from data.cache.features import Features, is_whole_file
 from data.cache.hdf5_reader import read_metadata
+from data.cache.label_changes import LabelChanges
 from data.cache.parts import files_of_cache
 from data.cache.shard_store import ShardStore
 from data.clips import Clip, objects_of_videos, window_of
 from data.windows import Window, video_of
 from data.wording import counted
-
-
-@dataclass(frozen=True)
-class LabelChanges:
-    """What new labels changed in a cache.
-
-    Attributes:
-        columns: A sentence for each label, and for objects and scenarios, that changed.
-        unnamed: Ids of the clips of the cache that the table does not name.
-        missing: Ids of the clips of the table that the cache does not have.
-    """
-
-    columns: tuple[str, ...] = ()
-    unnamed: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
 
 
 def label(path: Path | str, clips: Sequence[Clip], *, prune: bool = False) -> LabelChanges:
@@ -57,8 +41,13 @@ def label(path: Path | str, clips: Sequence[Clip], *, prune: bool = False) -> La
         before = store.clips or made
         clips = _with_windows(before, clips)
         _require_fitting(path, before, clips)
+        given, known = {clip.id for clip in clips}, set(before.clip_id)
         store.relabel(clips, prune=prune)
-        return describe_changes(before, store.clips or before, clips)
+        return LabelChanges(
+            columns=store.changes.columns if store.changes else (),
+            unnamed=tuple(clip for clip in before.clip_id if clip not in given),
+            missing=tuple(clip.id for clip in clips if clip.id not in known),
+        )
 
 
 def _with_windows(before: Features, clips: Sequence[Clip]) -> list[Clip]:
@@ -77,65 +66,6 @@ def _with_windows(before: Features, clips: Sequence[Clip]) -> list[Clip]:
         windows = (Window(float(before.start[n]), float(before.end[n])) for n in rows[clip.id])
         found += [window_of(clip, window, object=objects[clip.id]) for window in windows]
     return found
-
-
-def describe_changes(before: Features, after: Features, clips: Sequence[Clip]) -> LabelChanges:
-    """Return what is different in `after`, of the clips that both have."""
-    given = {clip.id for clip in clips}
-    rows_after = {clip: row for row, clip in enumerate(after.clip_id)}
-    ids = [clip for clip in before.clip_id if clip in rows_after]
-    old_rows = [row for row, clip in enumerate(before.clip_id) if clip in rows_after]
-    new_rows = [rows_after[clip] for clip in ids]
-    columns = []
-    for name in ("object", "scenario"):
-        was = [getattr(before, name)[row] for row in old_rows]
-        now = [getattr(after, name)[row] for row in new_rows]
-        both = zip(was, now, strict=True)
-        changed = [row for row, (one, two) in enumerate(both) if one != two]
-        if changed:
-            row = changed[0]
-            columns.append(
-                f"{name}: {len(changed)} changed ({ids[row]}: {was[row]!r} -> {now[row]!r})"
-            )
-    for name in dict.fromkeys([*before.labels, *after.labels]):
-        unknown = np.full(len(ids), np.nan)
-        old = before.labels[name][old_rows] if name in before.labels else unknown
-        new = after.labels[name][new_rows] if name in after.labels else unknown
-        units = [state.label_units.get(name, "") for state in (before, after)]
-        if changes := _column_changes(ids, old, new, units, gone=name not in after.labels):
-            columns.append(f"{name}: {', '.join(changes)}")
-    known = set(before.clip_id)
-    return LabelChanges(
-        tuple(columns),
-        tuple(clip for clip in before.clip_id if clip not in given),
-        tuple(clip.id for clip in clips if clip.id not in known),
-    )
-
-
-def _column_changes(
-    ids: Sequence[str],
-    old: NDArray[np.float64],
-    new: NDArray[np.float64],
-    units: Sequence[str],
-    *,
-    gone: bool,
-) -> list[str]:
-    """Return what changed in a label, whose values were `old` and are `new`."""
-    if gone:
-        return [f"no longer a label ({counted((~np.isnan(old)).sum(), 'clip')} had it)"]
-    had, has = ~np.isnan(old), ~np.isnan(new)
-    different = np.flatnonzero(had & has & (old != new))
-    changes = []
-    if len(different):
-        one = int(different[0])
-        changes.append(f"{len(different)} changed ({ids[one]}: {old[one]:g} -> {new[one]:g})")
-    if count := int((has & ~had).sum()):
-        changes.append(f"{count} new")
-    if count := int((had & ~has).sum()):
-        changes.append(f"{count} now unknown")
-    if units[0] != units[1]:
-        changes.append(f"its unit {units[0] or 'unknown'} -> {units[1] or 'unknown'}")
-    return changes
 
 
 def _require_fitting(path: Path, before: Features, clips: Sequence[Clip]) -> None:

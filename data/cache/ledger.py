@@ -13,6 +13,7 @@ begins by leaving one or two lines of each clip.
 import errno
 import json
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,11 +24,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from data.cache.errors import CacheError
+from data.cache.errors import CacheError, way_out
 from data.clips import Clip
 from data.digests import Digests, digest_of
 from data.files import HashedFile, absolute, open_regular, replacing, write_error
+from data.wording import counted
 
+_SUFFIX = ".ledger.jsonl"
 _CHECK = "xxh3"
 _PIECE = 1 << 16
 _CLIPS_AT_ONCE = 100_000
@@ -36,7 +39,7 @@ _MOST_BYTES = 1 << 32  # of a ledger that is read: that of millions of clips
 
 def ledger_path(target: Path) -> Path:
     """Return the path of the ledger of a cache."""
-    return target.with_name(target.name + ".ledger.jsonl")
+    return target.with_name(target.name + _SUFFIX)
 
 
 def read_ledger(target: Path) -> list[dict[str, Any]]:
@@ -57,8 +60,55 @@ def ledger_entries(target: Path) -> Iterator[dict[str, Any]]:
             yield _entry(path, number, line)
 
 
-def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """Return the entries of a ledger at `path` from a position on, and where they end.
+def sound_entries(target: Path) -> Iterator[dict[str, Any]]:
+    """Yield what `ledger_entries` does, but for damaged lines."""
+    path = ledger_path(target)
+    for line in _lines(path) if os.path.lexists(path) else ():
+        with suppress(CacheError):
+            yield _entry(path, 0, line)
+
+
+def damage_of_ledger(target: Path) -> tuple[str, int]:
+    """Return in words what is damaged in the ledger of a cache, and how many lines; "" and 0.
+
+    Raises:
+        CacheError: There is no file, or it cannot be read.
+    """
+    path, damaged = ledger_path(target), []
+    for number, line in enumerate(_lines(path) if os.path.lexists(path) else (), start=1):
+        try:
+            _entry(path, number, line)
+        except CacheError:
+            damaged.append(number)
+    if not damaged:
+        return "", 0
+    others = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return f"{path} is damaged in line {damaged[0]}{others}", len(damaged)
+
+
+def restore_ledger(target: Path) -> list[str]:
+    """Write a ledger again without its damaged lines; return what was done, in sentences.
+
+    Raises:
+        WriteError: The disk is full or not writable; the ledger stays as it was.
+        CacheError: There is no file, or it cannot be read.
+    """
+    damage, count = damage_of_ledger(target)
+    if not count:
+        return []
+    entries = sound_entries(target)
+    with replacing(ledger_path(target)) as new:
+        for entry in entries:
+            new.write(_line_of(entry).encode())
+    lines = counted(count, "line")
+    return [
+        f"{damage}: {lines} left it, and with them where the videos of their clips are "
+        "(a repair of these takes --clips)"
+    ]
+
+
+def new_entries(path: Path, position: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the entries of a ledger at `path` from a position on, and where each ends.
 
     A line that is damaged is left out, and one that is being written is left for the next time.
 
@@ -69,13 +119,12 @@ def read_new_entries(path: Path, position: int) -> tuple[list[dict[str, Any]], i
         if os.fstat(file.fileno()).st_size < position:  # it was made anew
             position = 0
         file.seek(position)
-        content = file.read(_MOST_BYTES)
-    entries = []
-    *lines, rest = content.split(b"\n")
-    for line in lines:
-        with suppress(CacheError):
-            entries.append(_entry(path, 0, line))
-    return entries, position + len(content) - len(rest)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # what comes next may be the rest of it
+            position += len(line)
+            with suppress(CacheError):
+                yield _entry(path, 0, line[:-1]), position
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -99,7 +148,8 @@ def _entry(path: Path, number: int, line: bytes) -> dict[str, Any]:
         if not isinstance(entry["clip"], str) or not isinstance(entry["outcome"], str):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CacheError(f"{path} is damaged in line {number}") from error
+        cache = path.with_name(path.name.removesuffix(_SUFFIX))
+        raise CacheError(f"{path} is damaged in line {number}; {way_out(cache)}") from error
     return entry
 
 
@@ -169,17 +219,20 @@ def add_to_ledger(target: Path, entries: Iterable[Mapping[str, Any]]) -> None:
         WriteError: The disk is full or not writable; the ledger stays as it was.
         UnsafeFileError: Something else than a file is there, or a file with several names.
     """
-    path, known = ledger_path(target), set()
+    path, written = ledger_path(target), array("Q")
     with replacing(path) as new:
         if os.path.lexists(path):
             with open_regular(path) as old:
                 for line in old:
                     if line.endswith(b"\n"):  # and not torn
                         new.write(line)
-                        known.add(xxhash.xxh3_64_intdigest(line))
+                        written.append(xxhash.xxh3_64_intdigest(line))
+        known = np.unique(np.array(written, np.uint64))
         for entry in entries:
             line = _line_of(entry).encode()
-            if xxhash.xxh3_64_intdigest(line) not in known:
+            own = np.uint64(xxhash.xxh3_64_intdigest(line))
+            place = known.searchsorted(own)
+            if place == len(known) or known[place] != own:
                 new.write(line)
 
 

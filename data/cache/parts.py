@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,7 +32,7 @@ from data.cache.hdf5_reader import (
     with_rows,
 )
 from data.cache.hdf5_writer import write_features
-from data.cache.joining import join, require_same_make
+from data.cache.joining import CommonMake, join
 from data.cache.rows import NewCache, content_of_rows, write_rows
 from data.cache.seal import Seal, open_cache_file
 from data.files import (
@@ -100,8 +101,9 @@ class Part:
             DamagedCacheError: It is damaged or gone, or is not what the index says.
             CacheError: It cannot be read.
         """
-        if not os.path.lexists(self.path):
-            raise DamagedCacheError(self.path, f"{self.path} is gone, a part that {INDEX} names")
+        if not self.path.is_file():
+            what = "is no file, but" if os.path.lexists(self.path) else "is gone,"
+            raise DamagedCacheError(self.path, f"{self.path} {what} a part that {INDEX} names")
         with open_cache_file(self.path) as file:
             try:
                 metadata = read_open_metadata(self.path, file)
@@ -145,21 +147,33 @@ class Index:
 
 
 def require_parts(folder: Path) -> None:
-    """Raise CacheError for a folder that is no folder of parts, with what it is instead."""
+    """Raise CacheError for a folder that is no folder of parts, with what it is instead.
+
+    Raises:
+        DamagedCacheError: It is one whose index is gone.
+    """
     if os.path.lexists(folder / INDEX):
         return
+    refuse_lone_parts(folder)
     if (folder / "config.json").is_file():
         what = "it is a run, and its caches are named in its config.json"
     elif (folder / "manifest.jsonl").is_file():
         what = "it is a folder of clips, so extract their features first"
-    elif any(is_own_name(path.name) for path in folder.glob("*.h5")):
-        what = (
-            f"its {INDEX} is gone, which names its parts in their order; join them in that order "
-            "(heliograph cache merge PART ... -o NEW)"
-        )
     else:
         what = f"it is a folder, and not one of parts, which has an {INDEX}"
     raise CacheError(f"{folder} is no cache: {what}")
+
+
+def refuse_lone_parts(path: Path) -> None:
+    """Raise DamagedCacheError for a folder of parts whose index is gone."""
+    if path.is_dir() and not os.path.lexists(path / INDEX) and own_parts(path):
+        index = path / INDEX
+        raise DamagedCacheError(index, f"{index} is gone, which names the parts in their order")
+
+
+def own_parts(folder: Path) -> list[Path]:
+    """Return what has the name of a part that is written here, sorted by it."""
+    return sorted(path for path in folder.glob("*.h5") if is_own_name(path.name))
 
 
 def exists(path: Path) -> bool:
@@ -186,7 +200,8 @@ def read_index(folder: Path) -> Index:
         parts = [Part.from_json(folder, entry) for entry in stored["parts"]]
         content = _matching(_HASH, stored["content_sha256"])
     except UnsafeFileError as error:
-        raise CacheError(str(error)) from error
+        again = f"heliograph cache verify --repair {shlex.quote(str(folder))}"
+        raise CacheError(f"{error}; remove it, and {again} makes it again") from error
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, KeyError, TypeError) as error:
@@ -288,18 +303,20 @@ def read_together(folder: Path, parts: Sequence[Part]) -> Features:
     """
     read = [part.read() for part in parts]
     clips = [features for _, features in read]
-    require_same_make([(part.path, features) for part, features in zip(parts, clips, strict=True)])
+    made = CommonMake()
+    for part, features in zip(parts, clips, strict=True):
+        made.require(part.path, features)
     try:
         joined = join(clips)
     except CacheError as error:
         raise CacheError(f"{folder}: {error}") from error
-    features = [sha256 for metadata, _ in read for sha256 in metadata.features.sha256]
+    of_rows = [sha256 for metadata, _ in read for sha256 in metadata.features.sha256]
     thumbnails = [
         sha256
         for metadata, part in read
         for sha256 in (metadata.thumbnails.sha256 if part.thumbnails.size else [""] * len(part))
     ]
-    joined.set_content_sha256(joined.hash_content(features, thumbnails))
+    joined.set_content_sha256(joined.hash_content(of_rows, thumbnails))
     return joined
 
 
@@ -333,9 +350,14 @@ def _older(folder: Path) -> dict[Path, Part]:
 def _publish(folder: Path, index: Index, older: Iterable[Path]) -> None:
     """Write the index of a folder if it changes, and then remove parts that it does not name."""
     write_index(folder, index)
-    own = [path for path in folder.glob("*.h5") if is_own_name(path.name)]
-    for path in {*older, *own} - {part.path for part in index.parts}:
-        path.unlink(missing_ok=True)
+    remove_parts({*older, *own_parts(folder)} - {part.path for part in index.parts})
+
+
+def remove_parts(paths: Iterable[Path]) -> None:
+    """Remove files that no index names; a folder of their name stays, as it means nothing."""
+    for path in paths:
+        with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            path.unlink()
 
 
 def write_index(folder: Path, index: Index) -> None:

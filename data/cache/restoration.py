@@ -1,4 +1,4 @@
-"""Mending a cache that is damaged outside its features, where it can be shown what was there.
+"""Mending a cache file that is damaged outside its features, where it can be shown what was there.
 
 A damaged copy of the seal is written again from the other one, or from the bytes of the file where
 they hash to what is left of it. Damaged names, labels, hashes or structure are mended if everything
@@ -9,7 +9,6 @@ import hashlib
 import io
 import math
 import os
-import shlex
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from data.cache.blocks import StoredRows
-from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace, shards_of
+from data.cache.errors import CacheError, DamagedCacheError, how_to_replace
 from data.cache.features import Features
-from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_unchecked
+from data.cache.hdf5_reader import CacheMetadata, read_unchecked
 from data.cache.ledger import read_ledger
-from data.cache.parts import Index, Part, new_part, read_index, read_together, write_index
-from data.cache.rows import CacheRow, RowPlace, cache_rows, content_of_rows, stack_rows, write_rows
+from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
@@ -37,8 +35,8 @@ from data.cache.seal import (
     sha256_of_ranges,
 )
 from data.files import open_regular, write_error
+from data.wording import counted
 
-_HEAD = 256  # bytes at the start of an index, in which the identity of its content is
 _MOST_TRIED = 64  # values that differ from the ledger's, each tried alone
 _OF_LEDGER = {
     "clip_id": "clip",
@@ -49,144 +47,30 @@ _OF_LEDGER = {
 }
 
 
-def restore(path: Path | str) -> list[str]:
-    """Mend what is damaged outside the features of a cache; return what was done, in sentences.
-
-    Damaged features stay as they are, but where the whole file has to be written anew: then their
-    clips become failures, and the ledger knows them. Of a folder the parts are mended of which
-    something shows what was there, and the index where the parts show it.
+def restore_file(path: Path) -> list[str]:
+    """Mend what is damaged outside the features of a file; return what was done, in sentences.
 
     Raises:
         CacheError: Nothing shows what was there; the message says what to type next.
         WriteError: The file cannot be written; it stays as it was.
     """
-    path = Path(path)
-    if path.is_dir():
-        return _restore_folder(path) if (path / INDEX).exists() else []
-    if not path.exists() and shards_of(path).is_dir():
-        return []
-    done = _restore_seal(path)
-    try:
-        with open_cache_file(path) as file:
-            check_structure(path, file)
-    except DamagedCacheError as error:
-        content = _find_content(path, error.reason, cache=path)
-        write_rows(path, content.clips, content.rows)
-        done.append(content.told)
-    return done
-
-
-def _restore_folder(folder: Path) -> list[str]:
-    """Mend parts of a folder, and then its index; the files that it names stay until then."""
-    try:
-        index = read_index(folder)
-    except DamagedCacheError as error:
-        return _restore_index(folder, error.reason)
-    done, parts = [], []
-    for part in index.parts:
-        mended, told = _restore_part(folder, part, index)
-        parts.append(mended)
-        done += told
-    content = index.content_sha256
-    with suppress(DamagedCacheError):  # a part is lost
-        content = read_together(folder, parts).content_sha256
-        changed = [one.content_sha256 for one in parts] != [
-            one.content_sha256 for one in index.parts
-        ]
-        if not changed and not is_nearly(content.encode(), index.content_sha256.encode()):
-            reason = f"{folder / INDEX} is damaged: its parts together are something else"
-            raise CacheError(f"{reason}; {_how_to_merge(folder)}")
-    if content != index.content_sha256 and not done:
-        done.append(f"{folder / INDEX} was damaged: it was written again")
-    write_index(folder, Index(parts, content))
-    for path in {part.path for part in index.parts} - {part.path for part in parts}:
-        path.unlink(missing_ok=True)
-    return done
-
-
-def _restore_part(folder: Path, part: Part, index: Index) -> tuple[Part, list[str]]:
-    """Mend a part, or what the index says of it; return what it is now, and what was done."""
-    said = f"{folder / INDEX} was damaged where it names {{}}: it was written again"
-    if not os.path.lexists(part.path):
-        one = _renamed(folder, part)
-        return (one, [said.format(one.path.name)]) if one else (part, [])
-    done = _restore_seal(part.path)
-    try:
-        with open_cache_file(part.path) as file:
-            check_structure(part.path, file)
-        found = _part_of(part.path)
-    except DamagedCacheError as error:
+    done = restore_seal(path)
+    with open_cache_file(path) as file:
         try:
-            content = _find_content(
-                part.path, error.reason, cache=folder, identities=[part.content_sha256]
-            )
-        except CacheError:
-            return part, done  # lost
-        identity = content_of_rows(content.clips, content.rows)
-        path = new_part(folder, identity, [one.path for one in index.parts])
-        seal = write_rows(path, content.clips, content.rows)
-        mended = Part(path, len(content.rows), seal.rest_sha256, identity)
-        return mended, [*done, content.told]
-    except CacheError:
-        found = None
-    if found is None or found == part:
-        return part, done
-    is_same = is_nearly(found.content_sha256.encode(), part.content_sha256.encode())
-    if not is_same and found.rest_sha256 != part.rest_sha256:
-        one = _renamed(folder, part)  # another one is in its place
-        return (one, [*done, said.format(one.path.name)]) if one else (part, done)
-    return found, [*done, said.format(part.path.name)]
+            check_structure(path, file)
+            return done
+        except DamagedCacheError as error:
+            reason = error.reason
+        except CacheError as error:
+            if str(error).endswith("is not an HDF5 file"):
+                raise CacheError(f"{error}; {how_to_replace(path)}") from error
+            raise
+    content = find_content(path, reason, cache=path)
+    write_rows(path, content.clips, content.rows, sound=content.sound)
+    return [*done, content.told]
 
 
-def _renamed(folder: Path, part: Part) -> Part | None:
-    """Return a part that is in its folder under another name than the index says."""
-    found = map(_part_of, sorted(folder.glob("*.h5")))
-    return next((one for one in found if one and one.rest_sha256 == part.rest_sha256), None)
-
-
-def _part_of(file: Path) -> Part | None:
-    """Return a file as an index names it; None if it is damaged outside its features."""
-    with suppress(CacheError):
-        metadata = read_metadata(file)
-        return Part(file, len(metadata.clips), metadata.rest_sha256, metadata.content_sha256)
-    return None
-
-
-def _restore_index(folder: Path, reason: str) -> list[str]:
-    """Write a damaged index again from what is left of it, if it fits the parts."""
-    with open_regular(folder / INDEX) as file:
-        text = file.read()
-    done, places = [], {}
-    for path in sorted(folder.glob("*.h5")):
-        if path.name.encode() in text:
-            done += _restore_seal(path)
-        if part := _part_of(path):
-            names = (path.name, part.rest_sha256, part.content_sha256)
-            if found := [place for name in names if (place := text.find(name.encode())) >= 0]:
-                places[max(found)] = part
-    parts = [places[place] for place in sorted(places)]
-    with suppress(CacheError):
-        content = read_together(folder, parts).content_sha256.encode() if parts else b""
-        stated = text[:_HEAD]
-        if content and any(
-            is_nearly(stated[at : at + len(content)], content) for at in range(_HEAD)
-        ):
-            write_index(folder, Index(parts, content.decode()))
-            return [*done, f"{reason}: it was written again from its parts"]
-    raise CacheError(
-        f"{reason}, and nothing shows which parts it named in which order; {_how_to_merge(folder)}"
-    )
-
-
-def _how_to_merge(folder: Path) -> str:
-    """Return what to do about the parts of a folder whose index is lost."""
-    return (
-        f"join those in {shlex.quote(str(folder))} that are sound (heliograph cache merge PART ... "
-        "-o NEW), and the same heliograph extract command makes what is missing in NEW"
-    )
-
-
-def _restore_seal(path: Path) -> list[str]:
+def restore_seal(path: Path) -> list[str]:
     """Write the seal of a cache again where a copy is damaged and the other, or the rest, is not.
 
     One copy is damaged at a time, so that a kill leaves the other one.
@@ -248,20 +132,27 @@ def _write_seal(path: Path, read: io.FileIO, seal: Seal, found: bytes) -> list[s
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """What is left of a cache that is damaged outside its features: `stack_rows` of its rows.
 
+    `sound` are the hashes of features and thumbnails as they were, some perhaps of damaged ones.
     `told` is a sentence about it.
     """
 
     clips: Features
     rows: Sequence[CacheRow]
+    sound: tuple[Sequence[str], Sequence[str]]
     told: str
 
+    @property
+    def content_sha256(self) -> str:
+        """The identity of the content."""
+        return self.clips.hash_content(*self.sound)
 
-def _find_content(
+
+def find_content(
     path: Path, reason: str, *, cache: Path, identities: Collection[str] = ()
-) -> _Content:
+) -> Content:
     """Return what a cache file had whose content is what its identity says, whatever is damaged.
 
     Args:
@@ -271,7 +162,7 @@ def _find_content(
         identities: What else than the file says of the identity of its content.
 
     Raises:
-        CacheError: Nothing shows what was there, or the features of every clip are damaged.
+        CacheError: Nothing shows what was there.
     """
     lost = CacheError(f"{reason}, and nothing shows what was there; {how_to_replace(path)}")
     try:
@@ -292,7 +183,7 @@ def _find_content(
             if any(
                 is_nearly(content, one.encode()) for one in (metadata.content_sha256, *identities)
             ):
-                return _sound_rows(path, replace(metadata, clips=clips), hashes, of_rows)
+                return _content_of(path, replace(metadata, clips=clips), hashes, of_rows)
     raise lost
 
 
@@ -308,42 +199,38 @@ def _row_hashes(path: Path, rows: StoredRows) -> list[str]:
     return found
 
 
-def _sound_rows(
+def _content_of(
     path: Path,
     metadata: CacheMetadata,
     found: dict[str, list[str]],
     sound: dict[str, list[str]],
-) -> _Content:
-    """Return the clips of a cache whose rows are sound; the others become failures."""
+) -> Content:
+    """Return the clips of a cache with their rows as they are, be they sound or not."""
     clips = metadata.clips
-    metadata = replace(
-        metadata,
-        features=replace(metadata.features, sha256=sound["features"]),
-        thumbnails=replace(metadata.thumbnails, sha256=sound["thumbnails"]),
-    )
     damaged = {
         number
         for name in ("features", "thumbnails")
         for number, (one, other) in enumerate(zip(found[name], sound[name], strict=False))
         if one != other
     }
-    rows = [row for row in cache_rows(path, metadata) if row.number not in damaged]
-    if not rows:
-        raise CacheError(f"{path}: the features of every clip are damaged; {how_to_replace(path)}")
-    gone = [(clips.clip_id[number], "its features were damaged") for number in sorted(damaged)]
+    unchecked = replace(
+        metadata,
+        features=replace(metadata.features, sha256=()),
+        thumbnails=replace(metadata.thumbnails, sha256=()),
+    )
+    rows = list(cache_rows(path, unchecked))
     restored = stack_rows(
         rows,
         clips.features.shape[1:],
         clips.features.dtype,
         identity=clips.identity,
-        failures=[*clips.failures, *gone],
+        failures=clips.failures,
         versions=clips.versions,
     )
-    told = (
-        f"{path} was damaged outside its features: the content that was written is there again, "
-        f"with {len(rows)} of {len(clips)} clips"
-    )
-    return _Content(restored, rows, told)
+    left = f"the features of {counted(len(damaged), 'clip')} are damaged as well"
+    told = f"{path} was damaged outside its features: the content that was written is there again"
+    told += f"; {left}" if damaged else ""
+    return Content(restored, rows, (sound["features"], sound["thumbnails"]), told)
 
 
 def _candidates(path: Path, clips: Features) -> Iterator[Features]:

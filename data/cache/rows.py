@@ -443,16 +443,22 @@ class NewCache:
         return columns.hash(stated)
 
 
-def write_rows(path: Path, clips: Features, rows: Sequence[CacheRow]) -> Seal:
+def write_rows(
+    path: Path,
+    clips: Features,
+    rows: Sequence[CacheRow],
+    *,
+    sound: tuple[Sequence[str], Sequence[str]] = ((), ()),
+) -> Seal:
     """Write the cache `clips` of `stack_rows`, and return its seal.
 
-    Memory holds the features of one clip at a time.
+    Memory holds the features of one clip at a time. `sound` is as for `write_cache`.
 
     Raises:
         WriteError: The disk is full or not writable.
         CacheError: A row is damaged.
     """
-    return write_cache(path, clips, _features_of(rows), _thumbnails_of(rows, clips))
+    return write_cache(path, clips, _features_of(rows), _thumbnails_of(rows, clips), sound=sound)
 
 
 def _features_of(rows: Sequence[CacheRow]) -> Iterator[NDArray[Any]]:

@@ -197,7 +197,8 @@ def check_structure(path: Path, file: io.FileIO) -> Seal:
         )
     if seal.byte_count + USER_BLOCK != size:
         expected = seal.byte_count + USER_BLOCK
-        raise DamagedCacheError(path, f"{path} has {size} bytes, not {expected}: truncated?")
+        what = "truncated?" if size < expected else "something was added to it"
+        raise DamagedCacheError(path, f"{path} has {size} bytes, not {expected}: {what}")
     for start, stop in (seal.features, seal.thumbnails):
         if not USER_BLOCK <= start <= stop <= size:
             raise CacheError(f"{path}: its seal places the features outside the file")

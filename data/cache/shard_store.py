@@ -47,6 +47,7 @@ from data.cache.ledger import (
 from data.cache.parts import (
     columns_of,
     finish_staging,
+    refuse_lone_parts,
 )
 from data.cache.recorded_sources import RecordedSources
 from data.cache.shards import read_shard
@@ -122,6 +123,7 @@ class ShardStore(ConsolidatedCache):
         """The hashes of sources that the ledger has."""
         self.deaths: dict[tuple[str, str], int] = {}
         """Clip id and hash of its file -> how often a process that decoded it has died."""
+        refuse_lone_parts(self.target)
         if not (self.target / INDEX).exists():
             require_own_file(self.target)  # now, and not after hours of extraction
         require_own_file(ledger_path(self.target))

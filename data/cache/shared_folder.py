@@ -12,7 +12,7 @@ the store's clock; that of a host may differ by 15 minutes, as the store refuses
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,17 +22,20 @@ from data.cache.addresses import (
     fetch_cache,
     fetch_hollow,
     fetch_whole,
+    files_of,
+    lone_parts,
     look_up_cache,
     make_hollow,
     parts_of_folder,
     remove_cache,
     remove_older,
     tag_of,
+    without_index,
 )
 from data.cache.errors import INDEX, CacheError, joined_of
 from data.cache.ledger import ledger_path
 from data.cache.parts import PartFiles, exceeds_a_file
-from data.copies import folder_of
+from data.copies import folder_of, note_address
 from data.errors import InvalidValueError
 from data.files import (
     Address,
@@ -127,6 +130,10 @@ class SharedFolder(PartFiles):
         """Write a file where there is none, as `data.files.write_once`; have it to read if not."""
         return write_once(path, content)
 
+    def write_lines_once(self, path: Path, lines: Iterable[str]) -> None:
+        """Write lines to a file where there is none; its name says what is in it."""
+        write_once(path, lines)
+
     def publish(self, path: Path) -> None:
         """Let the others see a file that was written whole."""
 
@@ -172,7 +179,7 @@ class RemoteFolder(SharedFolder):
     def __init__(self, output: Address) -> None:
         refuse_unshared(output)
         here = folder_of(output)
-        make_folder(here)
+        note_address(output)
         sweep_temporaries(here)
         self._mirror = temporary_path(here / "joined")
         try:
@@ -307,6 +314,13 @@ class RemoteFolder(SharedFolder):
                 return True
         return False
 
+    def write_lines_once(self, path: Path, lines: Iterable[str]) -> None:
+        """Put a file of lines where there is none; its name says what is in it."""
+        write_once(path, lines)
+        put_new(path, self._address(path))
+        with self._guard:
+            self._own.add(path)
+
     def _keep(self, path: Path, content: str) -> None:
         atomic_write(path, content)
         with self._guard:
@@ -356,6 +370,8 @@ class RemoteFolder(SharedFolder):
         """
         address = Address(self.output)
         there = look_up_cache(address)
+        if there is None and lone_parts(address) and not files_of(Address(joined_of(address))):
+            raise without_index(address)  # else a process of this folder has put them
         if there is not None and there != self._there:
             parts = self._there.parts if self._there else {}
             known = {name: tag_of(file) for name, file in parts.items()}

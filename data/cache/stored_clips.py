@@ -84,7 +84,7 @@ class StoredClips:
             self._starts = np.append(self._starts, number)
 
     def _files_there(self, but_lost: bool) -> Iterator[tuple[Path, CacheMetadata]]:
-        """Yield the files, as `files_to_copy` reads them, one in memory at a time; note gaps."""
+        """Yield the files, one in memory at a time; note gaps."""
         if not self.path.is_dir():
             if os.path.lexists(self.path):
                 yield self.path, read_to_copy(self.path)
@@ -119,6 +119,11 @@ class StoredClips:
     def tables(self) -> dict[str, str]:
         """Label -> table, where all files have it from one."""
         return {label: next(iter(one)) for label, one in self._tables.items() if len(one) == 1}
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that any file has."""
+        return list(self._tables)
 
     @property
     def is_up_to_date(self) -> bool:

@@ -4,6 +4,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shards_of
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
-from data.cache.ledger import ledger_entries
+from data.cache.ledger import damage_of_ledger, sound_entries
 from data.cache.mapped import RowsOfFile
 from data.cache.parts import Part, files_of_cache, read_index, read_parts, require_parts
 from data.cache.rows import RowPlace
@@ -53,23 +54,26 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
     checked.
 
     Every byte is checked: the seal, each clip's features and thumbnails, numbers that are not
-    finite, and clips that are done according to the ledger but missing. If an extraction replaces
-    the file meanwhile, the new one is checked.
+    finite, the ledger, and clips that are done according to it but missing. If an extraction
+    replaces the file meanwhile, the new one is checked.
 
     Args:
         path: The cache.
         progress: Called with how many clips, or parts of a folder, are checked, of how many.
 
     Raises:
-        CacheError: There is no such file, or its ledger is damaged.
+        CacheError: There is no such file, or its ledger cannot be read.
     """
     path = Path(path)
     if path.is_dir() and path.name.endswith(SHARDS) and not (path / INDEX).exists():
         path = path.with_name(path.name.removesuffix(SHARDS))
+    damage, _ = damage_of_ledger(path)
+    of_ledger = [Problem(None, damage)] if damage else []
     if not os.path.lexists(path) and shards_of(path).is_dir():
-        return _problems_of_shards(path)
+        return [*_problems_of_shards(path), *of_ledger]
     if path.is_dir():
-        require_parts(path)
+        with suppress(DamagedCacheError):  # which is among the problems
+            require_parts(path)
     else:
         with open_cache_file(path):
             pass  # or it raises
@@ -79,20 +83,7 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
         check = _problems_of_parts if path.is_dir() else _problems
         problems = check(path, progress or (lambda *_: None))
         if version == version_of(changing):
-            return problems
-
-
-def files_to_copy(path: Path, *, but_lost: bool = False) -> list[tuple[Path, CacheMetadata]]:
-    """Read the files of a cache, or the parts of a folder, as `read_to_copy` does.
-
-    Args:
-        path: The cache.
-        but_lost: Leave out the parts of a folder that are gone, or damaged outside their features.
-
-    Raises:
-        CacheError: A file cannot be read or trusted.
-    """
-    return [(file, read_to_copy(file)) for file in files_of_cache(path, but_lost=but_lost)]
+            return [*problems, *of_ledger]
 
 
 def read_to_copy(path: Path) -> CacheMetadata:
@@ -200,7 +191,7 @@ def _clips_in_shards(path: Path) -> dict[str, tuple[str, str]]:
     """Return key and name of its shard of each clip that is done according to the ledger."""
     last: dict[str, Mapping[str, Any]] = {}
     shards: dict[str, str] = {}
-    for entry in ledger_entries(path):
+    for entry in sound_entries(path):
         last[entry["clip"]] = entry
         if "shard" in entry:
             shards[entry["key"]] = entry["shard"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,20 +113,24 @@ def _verify(
         problems = store.verify(path, bar.update)
     for problem in problems:
         echo(str(problem))
-    mended = store.restore(path) if problems and repair else []
+    sources: Sequence[Clip] = ()
+    if problems and repair and clips:
+        from data.manifests import list_clips
+
+        sources = list_clips(clips)
+    mended = store.restore(path, [clip.id for clip in sources]) if problems and repair else []
     for done in mended:
         log(done)
     if mended:
         problems = store.verify(path)
     if problems and repair:
-        from data.manifests import list_clips
         from pipeline.extraction import print_summary, progress_callback, repair_cache
 
         with ProgressBar("clips") as bar:
             summary = repair_cache(
                 path,
                 problems,
-                sources=list_clips(clips) if clips else (),
+                sources=sources,
                 workers=workers,
                 progress=progress_callback(bar),
                 **where,

@@ -184,6 +184,7 @@ def extract(
     share_the_cores()
     import backbones
     from data.manifests import list_clips
+    from data.remote import listed_version
     from data.video import Sampling, find_named, name_on
     from pipeline.extraction import extract as run_extraction
     from pipeline.extraction import print_summary, progress_callback, require_clips
@@ -204,7 +205,8 @@ def extract(
         raise click.UsageError("--ray does not cut windows: share them with --join instead")
     found = list_clips(clips)
     for folder in clips:
-        if (manifest := folder / "manifest.jsonl").is_file():
+        manifest = folder / "manifest.jsonl"
+        if manifest.is_file() or listed_version(manifest):
             log(f"{folder} is read as a folder, without labels: {manifest} has them")
     several = [] if cluster else backbones.resolve_devices(where["device"])
     if len(several) > 1:

@@ -91,7 +91,6 @@ def local(word: str) -> str:
         from data.cache import copy_of
 
         path = copy_of(address)
-        log(f"{address}: {path}")
     return f"{before}{equals}{path}"
 
 
@@ -332,7 +331,7 @@ def ray_options(
             option(
                 "--ray-address",
                 metavar="ADDRESS",
-                help="The Ray cluster, as HOST:PORT; implies --ray.",
+                help="The Ray cluster, as HOST:PORT, or `local` to start one; implies --ray.",
                 show_default="the one that runs here",
                 **kind,
             ),

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import click
 
+from data.copies import as_named
 from data.errors import HeliographError
 
 # Control characters (escape sequences begin with one), line separators, the marks and overrides of
@@ -54,6 +55,8 @@ class OutputError(HeliographError):
 def printable(text: object, *, keep: str = "") -> str:
     r"""Return text in which characters that act on a terminal are replaced by visible escapes.
 
+    Copies of what is at addresses are called by these.
+
     Args:
         text: shown as `str` does.
         keep: characters to leave as they are.
@@ -62,7 +65,7 @@ def printable(text: object, *, keep: str = "") -> str:
     a\x1b[2Jb\nc \u202etxt.mp4
     """
     return _ACTIVE.sub(
-        lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], str(text)
+        lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], as_named(str(text))
     )
 
 

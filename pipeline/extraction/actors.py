@@ -209,7 +209,10 @@ class Actors:
         self._losses_in_a_row += 1
         reason = str(error).strip().partition("\n")[0]
         if self._losses_in_a_row > MOST_LOSSES * (1 + len(self._actors)):
-            raise HeliographError(f"the actors end before they have done a clip: {reason}")
+            raise HeliographError(
+                f"the actors on {actor.room.host} end before they have done a clip: {reason}; "
+                f"{self._hosts.remedy}"
+            )
         if not actor.clips:
             return
         self._store.refresh()

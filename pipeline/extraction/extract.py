@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -22,11 +23,11 @@ from data.cache import (
     JoinedStore,
     LabelChanges,
     ShardStore,
-    describe_changes,
     refuse_unshared,
     staged,
 )
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
+from data.copies import naming_addresses
 from data.cores import available_cores
 from data.errors import InvalidValueError
 from data.files import Address, path_of
@@ -156,7 +157,7 @@ def extract(
     if join or has_actors:
         refuse_unshared(target)
     summary = ExtractionSummary(target, len(clips))
-    with ExitStack() as stack:
+    with naming_addresses(), ExitStack() as stack:
         if isinstance(target, Address) and not (join or has_actors):
             target = stack.enter_context(staged(target))
         actors: Actors | None = None
@@ -231,9 +232,9 @@ def extract(
         if whole:  # otherwise clips still to come would be dropped
             had_clips = store.has_clips
             store.consolidate(clips)
-            changes = LabelChanges(unnamed=store.unnamed(clips) if had_clips else ())
-            if store.replaced is not None and store.clips is not None:
-                changes = describe_changes(store.replaced, store.clips, clips)
+            changes = store.changes or LabelChanges(
+                unnamed=store.unnamed(clips) if had_clips else ()
+            )
             summary.label_changes = changes.columns
             if not repair and any(clip.table_sha256 for clip in clips):
                 summary.unnamed = changes.unnamed
@@ -253,11 +254,10 @@ def _refuse_other_parts(
     store: ShardStore, clips: Sequence[Clip], own: Sequence[Clip], part: tuple[int, int]
 ) -> None:
     """Raise InvalidValueError where a cache has clips of other parts, which would come first."""
-    before = store.clips
-    if before is None:
+    if not store.has_clips:
         return
     others = {clip.id for clip in clips} - {clip.id for clip in own}
-    known = [*before.clip_id, *(clip for clip, _ in before.failures)]
+    known = chain(store.clip_ids, (clip for clip, _ in store.earlier_failures))
     for clip in known:
         if clip in others or video_of(clip) in others:
             number, count = part

@@ -33,9 +33,11 @@ class Hosts(ABC):
 
     Attributes:
         name: What is waited for where no actor starts.
+        remedy: What to look at where none lives long.
     """
 
     name: str
+    remedy: str
 
     @abstractmethod
     def rooms(self) -> list[Room]:
@@ -75,6 +77,10 @@ class RayHosts(Hosts):
     """The nodes of a Ray cluster."""
 
     name = "the Ray cluster"
+    remedy = (
+        "each node needs the same Python and packages, and memory for a backbone; --ray-address "
+        "names another cluster, `ray stop` ends one that is not wanted"
+    )
 
     def __init__(
         self,
@@ -146,6 +152,7 @@ class DeviceHosts(Hosts):
     """Devices of this machine, each with a process of its own; they share its cores."""
 
     name = "the devices"
+    remedy = "the same with one --device says more"
 
     def __init__(
         self,

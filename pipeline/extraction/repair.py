@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from data.files import path_of
 from data.video import Sampling
 from data.windows import video_of
 from data.wording import counted
+from pipeline.console import some_clips
 from pipeline.extraction.extract import extract
 from pipeline.extraction.summary import ExtractionSummary
 
@@ -66,10 +67,14 @@ def repair_cache(
             f"{problems[0]}; {path} was imported, so import it again: heliograph cache import FILE "
             f"-o {path} --overwrite"
         )
-    damaged = [problem.clip for problem in problems if problem.clip is not None]
-    damaged += _clips_of(path, lost, table, sources)
+    known = set(table.clip_id)
+    named = [problem.clip for problem in problems if problem.clip is not None]
+    missing = _in_order([clip for clip in named if clip not in known], table, sources)
+    new = [*_clips_of(path, lost, table, sources), *missing]
+    damaged = [*(clip for clip in named if clip in known), *new]
     clips, hashes = _clips_to_extract(path, table, damaged, {clip.id: clip for clip in sources})
-    return extract(
+    clips, note = _with_table(path, clips, set(new) - {clip.id for clip in sources}, table)
+    summary = extract(
         clips,
         path,
         backbone=backbones.load_from_fingerprint(table.fingerprint, **where),
@@ -81,6 +86,47 @@ def repair_cache(
         repair=hashes,
         progress=progress,
     )
+    if missing:
+        ids = some_clips(missing)
+        summary.notes.append(f"{ids}: they are the last rows, as nothing shows where they were")
+    if note:
+        summary.notes.append(note)
+    return summary
+
+
+def _with_table(
+    path: Path, clips: Sequence[Clip], unsaid: Set[str], table: Features
+) -> tuple[list[Clip], str]:
+    """Return clips whose labels only the ledger says as of the table of those that are there.
+
+    That is right where the ledger has the labels that all these have; otherwise "" is its table,
+    and a sentence says so.
+    """
+    tables = {table.label_tables.get(label, "") for label in table.labels}
+    if not unsaid or not any(tables):
+        return list(clips), ""
+    ledger = _last_entries(path)
+    stated = [ledger.get(clip, {}).get("labels") for clip in table.clip_id]
+    is_same = all(
+        value is None or _equal(value.get(label), float(column[row]))
+        for row, value in enumerate(stated)
+        for label, column in table.labels.items()
+    )
+    if is_same and len(tables) == 1:
+        (sha256,) = tables
+        return [
+            replace(clip, table_sha256=sha256) if clip.id in unsaid and clip.labels else clip
+            for clip in clips
+        ], ""
+    since = "" if is_same else ", which were set anew since"
+    return list(clips), (
+        f"{some_clips(sorted(unsaid))}: their labels are those of the ledger{since}, and which "
+        f"table they came from is not known any more: heliograph cache label {path} TABLE sets both"
+    )
+
+
+def _equal(value: float | None, known: float) -> bool:
+    return math.isnan(known) if value is None else value == known
 
 
 def _clips_to_extract(
@@ -145,10 +191,15 @@ def _clips_of(
             f"has no ledger that names them{also}: name just the clips of the cache with --clips, "
             "or join its other parts (heliograph cache merge PART ... -o NEW)"
         )
+    return _in_order(found, table, sources)
+
+
+def _in_order(clips: Sequence[str], table: Features, sources: Sequence[Clip]) -> list[str]:
+    """Return clips in the order of `sources`, or in that of their names if all others are so."""
     if list(table.clip_id) == sorted(table.clip_id):
-        found.sort()
+        clips = sorted(clips)
     order = {clip.id: number for number, clip in enumerate(sources)}
-    return sorted(found, key=lambda clip: order.get(clip, order.get(video_of(clip), len(order))))
+    return sorted(clips, key=lambda clip: order.get(clip, order.get(video_of(clip), len(order))))
 
 
 def _last_entries(path: Path) -> dict[str, dict[str, Any]]:

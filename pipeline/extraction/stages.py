@@ -24,6 +24,7 @@ import torch
 from backbones import Backbone, BackboneError, GpuError, machine_error
 from data.cache import ShardStore, source_details
 from data.clips import Clip, window_of
+from data.digests import DigestTable, digest_of
 from data.errors import HeliographError, OutOfMemoryError
 from data.files import Address, HashedFile, Version, version_of
 from data.remote import listed_version
@@ -119,7 +120,9 @@ class ExtractionJournal:
         self._progress_lock = threading.Lock()
         self._failures: deque[tuple[Clip, str, dict[str, Any]]] = deque()
         self._kept: set[str] = set()
-        self._notes: dict[str, list[str]] = {}  # of the files decoded so far, by their hash
+        self._notes: list[Sequence[str]] = []  # that differ, of the files decoded so far
+        self._numbers: dict[tuple[str, ...], int] = {}  # of notes in that list
+        self._noted = DigestTable([("notes", "i8")])  # their number, by the hash of a file
 
     def cut(self, clip: Clip, source: HashedFile, parts: Sequence[Clip]) -> None:
         """Note that a clip of this file is cut into windows."""
@@ -181,7 +184,8 @@ class ExtractionJournal:
         """Count a clip whose features were there already; its file may be one that was decoded."""
         self._kept.add(clip_id)
         self.summary.kept += 1
-        for note in self._notes.get(source_sha256 or "", ()):
+        noted = self._noted.get(digest_of(source_sha256)) if source_sha256 else None
+        for note in self._notes[noted[0]] if noted else ():
             self.summary.add_note(clip_id, note)
 
     def note_done(
@@ -191,7 +195,10 @@ class ExtractionJournal:
         self.summary.done += 1
         self.summary.frames += frames
         if notes:
-            self._notes[source_sha256] = list(notes)
+            number = self._numbers.setdefault(tuple(notes), len(self._notes))
+            if number == len(self._notes):
+                self._notes.append(tuple(notes))
+            self._noted[digest_of(source_sha256)] = (number,)
         for note in notes:
             self.summary.add_note(clip_id, note)
 

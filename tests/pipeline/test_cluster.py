@@ -1,10 +1,13 @@
 """Ray clusters: what their nodes have room for, and what is said where there is none."""
 
+import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from data.errors import HeliographError, InvalidValueError
+from pipeline import cluster
 from pipeline.cluster import Cluster, Room, gpus_of_worker, rooms
 
 
@@ -13,6 +16,10 @@ class FakeRay:
 
     def __init__(self, **nodes: tuple[float, float]) -> None:
         self._nodes = nodes
+        self.address = ""
+
+    def init(self, address: str, **_: object) -> None:
+        self.address = address
 
     def nodes(self) -> list[dict[str, object]]:
         return [
@@ -88,3 +95,52 @@ def test_without_the_package(monkeypatch):
         Cluster().connected(),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", " ", "nonsense", "host:", ":6379", "host:0", "host:99999", "host:x", "http://host:8265"],
+)
+def test_an_address_is_host_and_port(address):
+    with pytest.raises(InvalidValueError, match="is HOST:PORT, as 10"):
+        Cluster(address)
+
+
+def test_the_client_of_ray_is_not_supported():
+    with pytest.raises(InvalidValueError, match="Ray's client, which is not supported: give HOST"):
+        Cluster("ray://10.0.0.1:10001")
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_where_nothing_answers(is_named, monkeypatch):
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", "" if is_named else address)
+        with (
+            pytest.raises(HeliographError, match=f"the Ray cluster {address} cannot be reached: "),
+            Cluster(address if is_named else None).connected(),
+        ):
+            pass
+
+
+def test_which_cluster_it_is_is_said(capsys, monkeypatch):
+    ray = FakeRay(a=(4, 0), b=(8, 2), dead=(96, 8))
+    Cluster("local")._connect(ray)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", address := f"127.0.0.1:{server.getsockname()[1]}")
+        Cluster()._connect(ray)
+    assert ray.address == address
+    here, there = capsys.readouterr().err.splitlines()
+    assert here == "on a Ray of this machine: 2 nodes, 12 cores, 2 GPUs"
+    assert there == f"on the Ray cluster {address}: 2 nodes, 12 cores, 2 GPUs"
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch):
+    def find(*_: object) -> str:
+        return "127.0.0.1:1"
+
+    services = SimpleNamespace(get_ray_address_from_environment=find)
+    gone = SimpleNamespace(_private=SimpleNamespace(services=services))
+    assert cluster._address_of_running(gone) is None

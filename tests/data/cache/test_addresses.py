@@ -1,13 +1,14 @@
 """Caches at addresses: published whole, and read by a copy."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from data import cache, copies
-from data.cache import CacheError, Features, copy_of, ledger_path, read_metadata, staged
+from data.cache import CacheError, Features, copy_of, ledger_path, read_metadata, restore, staged
 from data.cache.addresses import fetch_hollow
 from data.copies import address_of
 from data.errors import InvalidValueError
@@ -116,12 +117,15 @@ def test_a_put_that_fails_for_good_is_said_and_made_up_for(bucket):
 
 
 def test_what_another_machine_wrote_meanwhile_is_not_replaced(bucket):
-    with pytest.raises(CacheError, match="written by another process"), staged(OUT) as path:
+    sentence = (
+        r"^s3://clips/out\.h5 was written by another .* is in (.*/unsent-1/out\.h5): join both"
+    )
+    with pytest.raises(CacheError, match=sentence) as raised, staged(OUT) as path:
         written_by_two(path, bucket)
     assert bucket.get("out.h5") == b"other"
-    with pytest.raises(CacheError, match=r"is in .*staged/out\.h5: join both"), staged(OUT):
-        pass
-    path.unlink()
+    unsent = Path(re.search(sentence, str(raised.value))[1])
+    assert (unsent.read_bytes(), ledger_path(unsent).read_text()) == (b"one", "ledger\n")
+    assert not path.exists()
     with staged(OUT) as path:
         assert path.read_bytes() == b"other"
 
@@ -222,14 +226,61 @@ class TestParts:
             pass
         assert bucket.names() == ["out.h5/a.mp4"]
 
-    def test_parts_without_an_index_are_nothing(self, bucket):
-        name = f"out.h5/{'0' * 32}.h5"
-        bucket.put(name, b"half")
+    def test_parts_without_an_index_are_not_written_over(self, bucket, tmp_path, monkeypatch):
         with staged(OUT) as path:
-            assert not path.exists()
             self.put_whole(path, 5, 2)
-        assert name in bucket.names()  # another process may be about to publish it
+        bucket.put("out.h5.ledger.jsonl", b"")
+        bucket.client.delete_object(Bucket="clips", Key="out.h5/index.json")
+        names = bucket.names()
+        for home in ("home", "other"):  # also where the index is known
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+            sentence = (
+                r"^s3://clips/out\.h5 has parts of a cache, and no index\.json, which names them "
+                r"\(.*\); heliograph cache verify --repair s3://clips/out\.h5 saves what can be "
+                r"saved$"
+            )
+            with pytest.raises(CacheError, match=sentence), staged(OUT):
+                pass
+            assert bucket.names() == names
+        with staged(OUT, damaged=True) as path:
+            assert len(restore(path)) == 1
+        assert bucket.names() == sorted([*names, "out.h5/index.json"])
         assert cache.load(copy_of(OUT)).content_sha256 == whole(5).content_sha256
+
+    def test_an_index_that_this_machine_knows_comes_back(self, bucket):
+        with staged(OUT) as path:
+            self.put_whole(path, 5, 2)
+        index = bucket.get("out.h5/index.json")
+        bucket.put("out.h5.ledger.jsonl", b"")
+        bucket.client.delete_object(Bucket="clips", Key="out.h5/index.json")
+        with staged(OUT, damaged=True) as path:
+            assert cache.verify(path) == []
+        assert bucket.get("out.h5/index.json") == index
+
+    def put_and_stop(self, path: Path) -> None:
+        self.put_whole(path, 5, 2)
+        raise KeyboardInterrupt
+
+    def test_a_publication_that_was_cut_short_is_made_good(self, bucket):
+        with pytest.raises(KeyboardInterrupt), staged(OUT) as path:
+            self.put_and_stop(path)
+        bucket.put("out.h5/" + next(path.glob("*.h5")).name, b"half")
+        with staged(OUT):
+            pass
+        assert cache.load(copy_of(OUT)).content_sha256 == whole(5).content_sha256
+
+    def test_errors_name_the_address(self, bucket):
+        with staged(OUT) as path:
+            self.put_whole(path, 5, 2)
+        part = next(path.glob("*.h5"))
+        way_out = "heliograph cache verify --repair s3://clips/out.h5 saves what can be saved"
+        said = f"s3://clips/out.h5/{part.name} is gone, a part that index.json names; {way_out}"
+        with pytest.raises(CacheError, match=f"^{said}$"), staged(OUT) as path:
+            self.load_without(part)
+
+    def load_without(self, part: Path) -> None:
+        part.unlink()
+        cache.load(part.parent)
 
     def test_a_copy_without_features(self, bucket, tmp_path):
         here, there = full(tmp_path / "here.h5", 4), tmp_path / "there.h5"
@@ -262,3 +313,18 @@ def test_a_copy_is_fetched_once(bucket, tmp_path):
     bucket.put("a.h5", b"other")
     assert copy_of(Address("s3:/clips/a.h5")).read_bytes() == b"other"
     assert os.path.exists(path)
+
+
+def test_a_ledger_that_is_mended_is_sent_and_copied_again(bucket, tmp_path):
+    here = full(tmp_path / "here.h5", 2)
+    bucket.put("out.h5", here.read_bytes())
+    sound = ledger_path(here).read_bytes()
+    bucket.put("out.h5.ledger.jsonl", b"damaged\n" + sound)
+    assert len(cache.verify(copy_of(OUT))) == 1
+    with staged(OUT, damaged=True) as path:
+        assert len(restore(path)) == 1
+    assert bucket.get("out.h5.ledger.jsonl") == sound
+    assert cache.verify(copy_of(OUT)) == []
+    assert bucket.count("PUT", "out.h5.ledger") == 1
+    assert bucket.count("PUT") == 1
+    assert bucket.count("GET", "out.h5") - bucket.count("GET", "ledger") == 2

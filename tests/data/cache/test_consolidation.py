@@ -12,10 +12,10 @@ from data.cache import (
     DamagedCacheError,
     ShardStore,
     batches,
-    consolidation,
     content,
     load,
     parts,
+    row_batches,
 )
 from data.cache import rows as cache_rows
 from tests.helpers.caches import MADE_WITH, clips, extract, full
@@ -24,7 +24,7 @@ from tests.helpers.caches import MADE_WITH, clips, extract, full
 @pytest.fixture
 def few_at_once(monkeypatch):
     """Make a few rows at once, shards and parts of a few clips."""
-    monkeypatch.setattr(consolidation, "_AT_ONCE", 3)
+    monkeypatch.setattr(row_batches, "_AT_ONCE", 3)
     monkeypatch.setattr(cache_rows, "_ROWS_AT_ONCE", 4)
     monkeypatch.setattr(batches, "BATCH_CLIPS", 2)
     monkeypatch.setattr(parts, "PART_CLIPS", 5)
@@ -74,7 +74,7 @@ def test_a_shard_that_is_gone_is_a_sentence(tmp_path):
 def test_memory_does_not_hold_the_clips(tmp_path, monkeypatch):
     """A clip may take its digests, not strings, columns or objects, while it waits."""
     for module, name, number in (
-        (digests, "_LEAST", 16), (consolidation, "_AT_ONCE", 64), (batches, "BATCH_CLIPS", 64),
+        (digests, "_LEAST", 16), (row_batches, "_AT_ONCE", 64), (batches, "BATCH_CLIPS", 64),
         (cache_rows, "_ROWS_AT_ONCE", 64), (parts, "PART_CLIPS", 100),
         (content, "_IN_MEMORY", 64),
     ):  # fmt: skip

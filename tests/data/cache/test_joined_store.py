@@ -16,11 +16,12 @@ from data.cache import (
     JoinedStore,
     batches,
     consolidate_joined,
+    joined_store,
     load,
     read_ledger,
     verify,
 )
-from data.cache import joined_store as module
+from data.cache.claims import CLAIM_SECONDS
 from data.files import hash_file, process_name
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH
@@ -41,7 +42,7 @@ ELSEWHERE = f"{'0' * 8}-1-1-{'0' * 16}"
 @pytest.fixture(autouse=True)
 def _from_the_first(monkeypatch):
     """Let every process begin with the first clip, not anywhere."""
-    monkeypatch.setattr(module.random, "randrange", lambda count: 0)
+    monkeypatch.setattr(joined_store.random, "randrange", lambda count: 0)
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_what_a_writer_leaves_another_goes_on_with(tmp_path, listed, whole):
 
 @pytest.mark.parametrize(
     ("holder", "age", "void"),
-    [(DEAD, 0, True), (ELSEWHERE, 0, False), (ELSEWHERE, module.CLAIM_SECONDS + 9, True)],
+    [(DEAD, 0, True), (ELSEWHERE, 0, False), (ELSEWHERE, CLAIM_SECONDS + 9, True)],
 )
 def test_claims_of_the_dead_are_void(tmp_path, listed, whole, holder, age, void):
     target = tmp_path / "j.h5"
@@ -267,3 +268,10 @@ def test_what_a_kill_leaves_of_the_folder_goes(tmp_path, listed, whole):
     with pytest.raises(CacheError, match=r"nothing to consolidate: .*j\.h5 is already written"):
         consolidate_joined(target)
     assert not folder.exists()
+
+
+def test_a_folder_of_videos_is_nothing_to_consolidate(tmp_path):
+    (tmp_path / "films").mkdir()
+    sentence = r"films is no output of `heliograph extract --join`$"
+    with pytest.raises(CacheError, match=sentence):
+        consolidate_joined(tmp_path / "films")

@@ -1,10 +1,21 @@
+import io
 import random
 from contextlib import suppress
 
 import pytest
 
-from data.cache import CacheError, ShardStore, ledger_path, load, merge, read_ledger, save, verify
-from data.cache.ledger import append_to_ledger, compact_ledger
+from data.cache import (
+    CacheError,
+    ShardStore,
+    ledger,
+    ledger_path,
+    load,
+    merge,
+    read_ledger,
+    save,
+    verify,
+)
+from data.cache.ledger import append_to_ledger, compact_ledger, new_entries
 from data.clips import Clip
 from data.files import UnsafeFileError
 from tests.helpers.caches import MADE_WITH, clips, extract, full, outcomes
@@ -38,8 +49,10 @@ class TestLedger:
     def test_a_damaged_line_of_the_ledger_is_named(self, tmp_path, line):
         ledger = ledger_path(full(tmp_path / "c.h5"))
         ledger.write_bytes(ledger.read_bytes() + line + b"\n")
-        with pytest.raises(CacheError, match=r"ledger\.jsonl is damaged in line 13"):
-            verify(tmp_path / "c.h5")
+        said = f"{ledger} is damaged in line 13"
+        assert [str(problem) for problem in verify(tmp_path / "c.h5")] == [said]
+        with pytest.raises(CacheError, match=f"^{said}; heliograph cache verify --repair "):
+            read_ledger(tmp_path / "c.h5")
 
     def test_a_cache_of_another_make_in_its_place_has_no_ledger(self, tmp_path):
         for put in (
@@ -125,3 +138,26 @@ class TestLedger:
         first, second, *_ = read_ledger(tmp_path / "c.h5")
         assert (first["done"], first["kept"]) == ("again", "0.mp4")
         assert (second["done"], second["kept"]) == ("1.mp4", "1.mp4")
+
+    def test_a_line_that_is_written_while_it_is_read_is_read_whole_later(
+        self, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "c.h5.ledger.jsonl"
+        for name in ("a", "b", "c"):
+            append_to_ledger(tmp_path / "c.h5", Clip(id=name, path=name), "done")
+        lines = path.read_bytes().splitlines(keepends=True)
+
+        class GrowsAtItsEnd(io.BytesIO):
+            """A file whose second line comes in two pieces, as one that another appends to."""
+
+            def fileno(self):
+                return file.fileno()
+
+            def __iter__(self):
+                return iter([lines[0], lines[1][:9], lines[1][9:], lines[2]])
+
+        with open(path, "rb") as file, monkeypatch.context() as patch:
+            patch.setattr(ledger, "open_regular", lambda _: GrowsAtItsEnd())
+            ((entry, end),) = new_entries(path, 0)
+        assert (entry["clip"], end) == ("a", len(lines[0]))
+        assert [entry["clip"] for entry, _ in new_entries(path, end)] == ["b", "c"]

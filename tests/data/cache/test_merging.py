@@ -1,7 +1,24 @@
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from data.cache import CacheError, load, merge, save, verify
+from data import digests
+from data.cache import (
+    CacheError,
+    content,
+    hdf5_reader,
+    is_merge,
+    load,
+    merge,
+    merging,
+    parts,
+    row_batches,
+    save,
+    verify,
+)
+from data.cache import rows as cache_rows
 from tests.helpers.caches import features
 
 
@@ -20,6 +37,74 @@ class TestMerge:
         save(whole.select([3, 2, 4, 5, 6]), tmp_path / "b.h5")
         merge([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "ab.h5")
         assert load(tmp_path / "ab.h5").differences(whole) == []
+
+    @pytest.mark.parametrize("at_once", [1, 3, 100])
+    def test_few_rows_at_once_are_the_whole(self, tmp_path, monkeypatch, at_once):
+        """Thumbnails are of the first cache that has some, and parts are as if there was one."""
+        monkeypatch.setattr(row_batches, "_AT_ONCE", at_once)
+        monkeypatch.setattr(cache_rows, "_ROWS_AT_ONCE", at_once)
+        monkeypatch.setattr(parts, "PART_CLIPS", 4)
+        pictures = np.arange(7 * 6 * 4, dtype=np.uint8).reshape(7, 6, 2, 2)
+        whole, bare = replace(features(), thumbnails=pictures), features()
+        monkeypatch.setattr(parts, "PART_CLIPS", 99)
+        save(bare.select([5, 1, 2]), tmp_path / "a.h5")
+        save(whole.select([2, 0, 3, 1]), tmp_path / "b.h5")
+        save(replace(whole, thumbnails=255 - pictures).select([1, 6, 4]), tmp_path / "c.h5")
+        paths = [tmp_path / f"{name}.h5" for name in "abc"]
+        monkeypatch.setattr(parts, "PART_CLIPS", 4)
+        merge(paths, tmp_path / "abc.h5")
+        found = load(tmp_path / "abc.h5")
+        expected = replace(
+            whole,
+            thumbnails=np.concatenate([pictures[:4], 255 - pictures[[4]], pictures[[5]] * 0,
+                                       255 - pictures[[6]]]),
+            without_thumbnails=np.arange(7) == 5,
+        ).select([5, 1, 2, 0, 3, 6, 4])  # fmt: skip
+        assert found.differences(expected) == []
+        assert sorted(len(load(part)) for part in (tmp_path / "abc.h5").glob("*.h5")) == [3, 4]
+        assert is_merge(tmp_path / "abc.h5", paths)
+        assert not is_merge(tmp_path / "abc.h5", paths[::-1])
+
+    def test_a_cache_that_is_replaced_meanwhile_is_not_mixed_with_what_it_was(
+        self, tmp_path, monkeypatch
+    ):
+        paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+        save(features(prefix="a"), paths[0])
+        save(features(prefix="b"), paths[1])
+
+        def read_late(path):
+            save(features(prefix="c"), paths[0])
+            return hdf5_reader.read_metadata(path)
+
+        monkeypatch.setattr(merging, "read_metadata", read_late)
+        with pytest.raises(CacheError, match=r"a\.h5 was replaced meanwhile: start the same comm"):
+            merge(paths, tmp_path / "ab.h5")
+        assert not (tmp_path / "ab.h5").exists()
+
+    def test_memory_does_not_hold_the_clips(self, tmp_path, monkeypatch):
+        """A clip may take its digests, not strings, columns or objects."""
+        for module, name, number in (
+            (digests, "_LEAST", 16), (row_batches, "_AT_ONCE", 64), (content, "_IN_MEMORY", 64),
+            (cache_rows, "_ROWS_AT_ONCE", 64), (parts, "PART_CLIPS", 100),
+        ):  # fmt: skip
+            monkeypatch.setattr(module, name, number)
+
+        def peak(first: int, last: int) -> int:
+            paths = [tmp_path / f"{number}.h5" for number in range(first, last)]
+            for path in paths:
+                save(features(100, prefix=path.stem, seed=int(path.stem), failures=[]), path)
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            merge(paths, tmp_path / f"{first}-{last}.h5")
+            return tracemalloc.get_traced_memory()[1] - before
+
+        peak(0, 2)  # what is imported and made once
+        tracemalloc.start()
+        try:
+            few, many = peak(0, 4), peak(4, 20)
+        finally:
+            tracemalloc.stop()
+        assert (many - few) / 1200 < 250
 
     def test_labels_that_only_one_knows(self, tmp_path):
         save(features(2, prefix="a", labels={"mass": np.ones(2)}), tmp_path / "a.h5")

@@ -9,7 +9,9 @@ import pytest
 
 from data.cache import (
     CacheError,
+    claims,
     consolidate_joined,
+    joined_store,
     ledger_path,
     load,
     parts,
@@ -17,7 +19,6 @@ from data.cache import (
     shared_folder,
     verify,
 )
-from data.cache import joined_store as module
 from data.cache.shared_folder import RemoteFolder
 from data.digests import digest_of
 from data.files import Address, process_name
@@ -48,7 +49,7 @@ def server() -> Iterator[Bucket]:
 @pytest.fixture
 def bucket(server, tmp_path, monkeypatch) -> Iterator[Bucket]:
     """An empty bucket; every process begins with the first clip."""
-    monkeypatch.setattr(module.random, "randrange", lambda count: 0)
+    monkeypatch.setattr(joined_store.random, "randrange", lambda count: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     for name in server.names():
         server.client.delete_object(Bucket="clips", Key=name)
@@ -85,7 +86,7 @@ def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_p
 
 
 def test_writers_at_google(listed, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.random, "randrange", lambda count: 0)
+    monkeypatch.setattr(joined_store.random, "randrange", lambda count: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     with serve_google_bucket():
         write_side_by_side(Address("gs:/clips/j.h5"), listed)
@@ -159,9 +160,9 @@ def test_a_claim_whose_answer_is_lost_is_held(bucket, listed):
     with opened(OUT) as store:
         claim = store.parts / "claims" / "0a"
         bucket.faults["PUT"] = ["lost"]
-        assert store._claim(claim, {"c0"})
+        assert store.claims.take(claim, {"c0"})
         with opened(OUT) as other:
-            assert not other._claim(other.parts / "claims" / "0a", {"c0"})
+            assert not other.claims.take(other.parts / "claims" / "0a", {"c0"})
 
 
 def test_a_claim_that_another_held_before_is_released(bucket):
@@ -197,7 +198,7 @@ def test_a_put_that_fails_for_good_loses_nothing(bucket, listed, whole, tmp_path
 def test_claims_of_the_dead_are_void(
     bucket, listed, whole, tmp_path, monkeypatch, holder, most_seconds, void
 ):
-    monkeypatch.setattr(module, "CLAIM_SECONDS", most_seconds)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", most_seconds)
     with opened(OUT) as store:
         offer = store.offer(listed, lambda *_: None)
         next(offer)
@@ -220,19 +221,19 @@ def test_a_claim_that_is_gone_before_it_is_read_is_not_there(bucket, listed, mon
         bucket.put("j.h5.joined/claims/a", b"{}")
         there = look_up_if_there(Address("s3:/clips/j.h5.joined/claims/a"))
         bucket.client.delete_object(Bucket="clips", Key="j.h5.joined/claims/a")
-        store._shared._fetch({claim: there})
+        store.shared._fetch({claim: there})
         assert not claim.exists()
 
 
 def test_claims_are_renewed_while_they_are_held(bucket, listed, monkeypatch):
     with opened(OUT) as store:
         claim = store.parts / "claims" / "0a"
-        assert store._claim(claim, {"c0"})
+        assert store.claims.take(claim, {"c0"})
         bucket.requests.clear()
-        store._shared.renew(claim)
+        store.shared.renew(claim)
         assert bucket.count("PUT", "/claims/0a") == 1
-        store._shared.remove(claim)
-        store._shared.renew(claim)
+        store.shared.remove(claim)
+        store.shared.renew(claim)
         assert bucket.count("PUT", "/claims/0a") == 1
 
 
@@ -268,13 +269,13 @@ def test_what_another_wrote_meanwhile_is_not_replaced(bucket, listed, whole, tmp
         store.finish(listed, lambda *_: None)
         part = tmp_path / "part.h5"
         whole_of(part, listed[:3])
-        fetch = store._shared.fetch_shards
+        fetch = store.shared.fetch_shards
 
         def fetch_late(paths):  # after the cache was looked for
             bucket.put("j.h5", part.read_bytes())
             fetch(paths)
 
-        store._shared.fetch_shards = fetch_late
+        store.shared.fetch_shards = fetch_late
         with pytest.raises(CacheError, match=r"^s3://clips/j.h5 was written by another process"):
             store.consolidate(listed)
     assert bucket.get("j.h5") == part.read_bytes()
@@ -419,14 +420,14 @@ class TestParts:
             for clip in listed[5:]:
                 treat(store, clip)
             store.flush()
-            publish = store._shared.publish_target
+            publish = store.shared.publish_target
             other = bucket.get("j.h5/index.json") + b" "
 
             def publish_after_another():
                 bucket.put("j.h5/index.json", other)
                 publish()
 
-            store._shared.publish_target = publish_after_another
+            store.shared.publish_target = publish_after_another
             with pytest.raises(CacheError, match="was written by another process meanwhile"):
                 store.consolidate(listed)
         assert bucket.get("j.h5/index.json") == other

@@ -179,6 +179,18 @@ def test_windows_of_a_video_come_from_one_download(bucket, folder, tmp_path, tin
     assert bucket.count("GET", ".mp4") == 1
 
 
+def test_a_manifest_in_a_folder_is_pointed_at(bucket, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+    bucket.put("listed/a.mp4", (folder / "0.mp4").read_bytes())
+    words = ("extract", "s3://clips/listed", "-o", tmp_path / "a.h5", "--backbone", "tiny")
+    words = (*words, "--frames", 4, "--device", "cpu")
+    said = "s3://clips/listed is read as a folder, without labels: s3://clips/listed/manifest.jsonl"
+    assert said not in run(*words).stderr
+    bucket.put("listed/manifest.jsonl", b"")
+    shown = run(*words)
+    assert (shown.exit_code, f"{said} has them" in shown.stderr) == (0, True), shown.stderr
+
+
 def test_processes_that_join(bucket, clips, tmp_path, tiny):
     extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
     there = [replace(c, path=path_of(f"s3://clips/films/{c.path.name}")) for c in clips]
@@ -242,6 +254,8 @@ class TestOutputs:
         monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
         mended = run("cache", "verify", out, "--repair", "--device", "cpu")
         assert (mended.exit_code, f"{out} is sound" in mended.stderr) == (0, True), mended.stderr
+        assert f"{out}: 1 clip extracted" in mended.stderr
+        assert str(tmp_path) not in mended.stdout + mended.stderr
         (tmp_path / "fetched.h5").write_bytes(bucket.get("made/a.h5"))
         assert cache.load(tmp_path / "fetched.h5").content_sha256 == fetched.content_sha256
 
@@ -343,7 +357,13 @@ class TestOutputs:
             bucket.put(index, bytes(content))
             return 0
 
-        for damage in (damage_clip, remove_part, damage_index):
+        def part_is_a_folder() -> int:
+            part = f"mended/a.h5/{names()[0]}"
+            bucket.client.delete_object(Bucket="clips", Key=part)
+            bucket.put(f"{part}/a.txt", b"")
+            return 2
+
+        for damage in (damage_clip, remove_part, damage_index, part_is_a_folder):
             count = damage()
             assert run("cache", "verify", out).exit_code == 1
             if not count or count == 2:
@@ -355,9 +375,44 @@ class TestOutputs:
             assert mended.exit_code == 0, mended.stderr
             assert f"{out} is sound" in mended.stderr
             assert f"{count} clip" in mended.stderr or not count
+            assert str(tmp_path) not in mended.stdout + mended.stderr
             found = cache.load(cache.copy_of(path_of(out)))
             assert found.differences(whole) == []
-            assert len([one for one in bucket.names() if one.startswith("mended/a.h5/")]) == 4
+            left = [one for one in bucket.names() if one.startswith("mended/a.h5/")]
+            assert len([one for one in left if not one.endswith(".txt")]) == 4
+
+    def test_parts_whose_index_is_gone_are_found(self, bucket, clips, tmp_path, tiny, monkeypatch):
+        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+        whole = cache.load(tmp_path / "here.h5")
+        of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
+        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
+        monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+        out = "s3://clips/gone/a.h5"
+        extract(clips, out, backbone=tiny(), **SETTINGS)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+        names = [one for one in bucket.names() if one.startswith("gone/")]
+        parts = [part["name"] for part in json.loads(bucket.get("gone/a.h5/index.json"))["parts"]]
+        for name in ("index.json", parts[1]):
+            bucket.client.delete_object(Bucket="clips", Key=f"gone/a.h5/{name}")
+        bucket.put(f"gone/a.h5/{parts[2]}", b"")
+        way_out = f"heliograph cache verify --repair {out} saves what can be saved"
+        for join in (False, True):
+            with pytest.raises(
+                CacheError, match=rf"^{out} has parts .* no index\.json.*{way_out}$"
+            ):
+                extract(clips, out, backbone=tiny(), join=join, **SETTINGS)
+        shown = run("cache", "verify", out)
+        assert shown.exit_code == 1
+        assert f"{out}/index.json is gone, which names the parts in their order" in shown.stdout
+        assert way_out in shown.stderr
+        mended = run("cache", "verify", out, "--repair", "--device", "cpu")
+        assert mended.exit_code == 0, mended.stderr
+        assert f"{out}: 4 clips extracted, 0 kept, 0 failed" in mended.stderr
+        for said in (shown, mended):
+            assert str(tmp_path) not in said.stdout + said.stderr
+        found = cache.load(cache.copy_of(path_of(out)))
+        assert found.differences(whole) == []
+        assert len([one for one in bucket.names() if one.startswith("gone/")]) == len(names)
 
     def test_consolidation(self, bucket, clips, tmp_path, tiny, monkeypatch):
         extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)

@@ -15,6 +15,7 @@ import pytest
 
 from data import cache
 from data.cache import joined_store
+from data.cache.clip_lists import name_of_claim
 from data.files import WriteError
 from data.video import Sampling
 from data.windows import Windows
@@ -131,7 +132,7 @@ class TestWindows:
         joined = tmp_path / "joined.h5"
         with monkeypatch.context() as patch:
             patch.setattr(cache.JoinedStore, "consolidate", lambda self, clips: self.target)
-            patch.setattr(cache.JoinedStore, "close", lambda self: self._ended.set())
+            patch.setattr(cache.JoinedStore, "close", lambda self: self.claims.stop())
             extract(films, joined, backbone=tiny(), join=True, **CUT)
         for claim in tmp_path.glob("joined.h5.joined/claims/*"):
             claim.unlink()
@@ -146,7 +147,7 @@ class TestWindows:
         out = tmp_path / "joined.h5"
         with monkeypatch.context() as patch:
             patch.setattr(cache.JoinedStore, "add", stopped)
-            patch.setattr(cache.JoinedStore, "close", lambda self: self._ended.set())
+            patch.setattr(cache.JoinedStore, "close", lambda self: self.claims.stop())
             with pytest.raises(WriteError):
                 extract(films, out, backbone=tiny(), join=True, **SETTINGS)
         for claim in tmp_path.glob("joined.h5.joined/claims/*"):
@@ -178,7 +179,7 @@ def test_what_others_are_at_is_left_to_them(films, tmp_path, tiny, monkeypatch):
     def offered(self, clips, known):
         for number, clip in enumerate(offer(self, clips, known)):
             if number == 0:  # meanwhile another process takes the last clip
-                name = joined_store._hash([joined_store._plain(clips[-1])])
+                name = name_of_claim([clips[-1]])
                 (claims / name).write_text("00000000-1-1-0000000000000000")
             yield clip
 

@@ -20,7 +20,13 @@ from data.files import HashedFile
 from data.video import FrameBatch, Job, Sampling, read, read_sampled
 from data.video.decoder_pool import _Worker
 from pipeline.extraction import extract
-from pipeline.extraction.stages import BackboneBatcher, ClipPixels, JobSource
+from pipeline.extraction.stages import (
+    BackboneBatcher,
+    ClipPixels,
+    ExtractionJournal,
+    JobSource,
+)
+from pipeline.extraction.summary import ExtractionSummary
 from tests.helpers.decoding import DecoderClock
 from tests.helpers.films import make_film
 
@@ -454,3 +460,19 @@ def test_a_clip_of_which_two_decoders_died_is_put_aside(clips, tmp_path, tiny, m
     monkeypatch.setattr(_Worker, "submit", submit)
     assert extract(some, target, **settings, retry_failed=True).failed == {}
     assert cache.load(target).clip_id == ["0", "1"]
+
+
+def test_a_clip_of_a_file_that_was_decoded_before_has_its_notes():
+    summary = ExtractionSummary(Path("c.h5"), 6)
+    journal = ExtractionJournal(SimpleNamespace(), summary, None)
+    one, other = ["no colour tags"], ["no colour tags", "interlaced"]
+    for number, notes in enumerate([one, other, one, []]):
+        journal.note_done(f"c{number}", f"{number:064x}", 8, notes)
+    journal.note_kept("of 1", f"{1:064x}")
+    journal.note_kept("of 2", f"{2:064x}")
+    journal.note_kept("of 3", f"{3:064x}")
+    journal.note_kept("of another")
+    assert summary.conditions == {
+        "no colour tags": ["c0", "c1", "c2", "of 1", "of 2"],
+        "interlaced": ["c1", "of 1"],
+    }
