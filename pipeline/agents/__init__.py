@@ -19,6 +19,7 @@ from pipeline.agents.modules import (
     sender_class,
     sender_that_wrote,
 )
+from pipeline.agents.noise import GENERATOR, Noise
 from pipeline.agents.pretrained import read_config, refuse_unusable, with_weights
 from pipeline.agents.stacked import (
     AgentWindows,
@@ -40,6 +41,7 @@ from pipeline.agents.windows import agent_views, agent_windows, window_of
 
 __all__ = [
     "CHANNELS",
+    "GENERATOR",
     "PUBLISHED_PROPERTIES",
     "AgentFactory",
     "AgentWindows",
@@ -48,6 +50,7 @@ __all__ = [
     "CompositionalSender",
     "FastSender",
     "MultiAgentSender",
+    "Noise",
     "RidgeEncoder",
     "Sender",
     "Stack",

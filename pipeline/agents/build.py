@@ -70,7 +70,7 @@ def seeded(seed: int, build: Callable[[], _Built]) -> _Built:
     True
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not those of GPUs, which build nothing
         return build()
 
 

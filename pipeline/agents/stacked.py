@@ -92,7 +92,11 @@ class AgentWindows:
 
     def of_seed(self, seed: int) -> AgentWindows:
         """Return what agents see in one seed, S = 1."""
-        return self._changed(lambda run: run[seed : seed + 1])
+        return self.of_seeds(seed, seed + 1)
+
+    def of_seeds(self, start: int, stop: int) -> AgentWindows:
+        """Return what agents see in some seeds, S = stop - start; 1 where all see the same."""
+        return self._changed(lambda run: run[start:stop])
 
     def repeated(self, times: int) -> AgentWindows:
         """Return the windows of all seeds several times over, S * times."""

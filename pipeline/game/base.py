@@ -28,6 +28,11 @@ from pipeline.game.scoring import Accuracy
 
 Clips = NDArray[np.int64]
 _Array = TypeVar("_Array", np.ndarray, Tensor)
+SEEDS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 32}
+"""Whose messages a device judges at once: on a CPU no seed's answers depend on its company, to the
+bit; elsewhere it bounds the memory."""
+MOST_BYTES = 1 << 26
+"""Of rounds that are drawn at once: 80 seeds of 200 epochs of the paper's are 59 MiB."""
 
 
 class NoSettings(SettingsModel):
@@ -71,9 +76,9 @@ class Rounds(Generic[_Array]):
     weight: _Array
     active: Tensor | None = field(default=None, kw_only=True)
 
-    def with_batch_axis(self) -> Rounds[_Array]:
-        """Return the same as the only batch of an epoch: a leading axis of one."""
-        return Rounds(*(array[None] for array in self.arrays))
+    def as_epoch(self) -> Rounds[_Array]:
+        """Return the same as the only batch of a single epoch: axes (1, 1, ...)."""
+        return Rounds(*(array[None, None] for array in self.arrays))
 
     def tensors(self) -> Rounds[Tensor]:
         """Return the same as tensors."""
@@ -134,17 +139,19 @@ class Game(ABC):
     # --- what is played ---
 
     @abstractmethod
-    def epoch(
+    def epochs(
         self,
         generator: np.random.RandomState,
         clips: Clips,
         table: ClipTable,
+        count: int,
         *,
         oracle: bool = False,
     ) -> Rounds:
-        """Draw one epoch of one seed from its training clips: axes (batches, ...).
+        """Draw epochs of one seed from its training clips: axes (count, batches, ...).
 
-        `oracle` is for pre-training, where nothing is sent that could be used more than once.
+        They are those of as many calls for one. `oracle` is for pre-training, where nothing is sent
+        that could be used more than once.
         """
 
     @abstractmethod
@@ -174,25 +181,63 @@ class Game(ABC):
     def obstacles(self, table: ClipTable, clips: Clips) -> list[str]:
         """Return why these clips leave nothing to play, as predicates of "the ... clips"."""
 
-    def batches(self, epochs: Sequence[Rounds], device: torch.device) -> Iterator[Rounds]:
-        """Lay one epoch of every seed side by side: batches with axes (S, ...), on the device.
+    def play(
+        self,
+        generators: Sequence[np.random.RandomState],
+        clips: Sequence[Clips],
+        tables: Sequence[ClipTable],
+        epochs: int,
+        device: torch.device,
+        *,
+        oracle: bool = False,
+    ) -> Iterator[list[Rounds[Tensor]]]:
+        """Yield each of so many epochs as its batches, those of all seeds side by side.
+
+        They are drawn and sent to the device together, as many as `MOST_BYTES` hold.
+
+        Args:
+            generators: Of each seed.
+            clips: Training clips of each seed.
+            tables: What the game knows of the clips, for each seed.
+            epochs: How many.
+            device: Where they are played.
+            oracle: As for `epochs`.
+        """
+        one = self.epochs(np.random.RandomState(0), clips[0], tables[0], 1, oracle=oracle)
+        size = len(clips) * sum(array.nbytes for array in one.arrays)
+        together = max(1, MOST_BYTES // size)
+        for done in range(0, epochs, together):
+            count = min(together, epochs - done)
+            drawn = [
+                self.epochs(*of_seed, count, oracle=oracle)
+                for of_seed in zip(generators, clips, tables, strict=True)
+            ]
+            yield from self.batches(drawn, device)
+
+    def batches(
+        self, epochs: Sequence[Rounds], device: torch.device
+    ) -> Iterator[list[Rounds[Tensor]]]:
+        """Lay epochs of every seed side by side: batches with axes (S, ...), on the device.
 
         A seed with fewer batches than the others repeats its last one, inactive.
+
+        Args:
+            epochs: Of each seed, with axes (epochs, batches, ...), as many epochs of each.
+            device: Where the batches are wanted.
         """
-        lengths = [len(rounds.described) for rounds in epochs]
-        rows = [np.minimum(np.arange(max(lengths)), length - 1) for length in lengths]
+        lengths = [rounds.described.shape[1] for rounds in epochs]
         stacked = [
-            torch.from_numpy(
-                np.stack([array[row] for array, row in zip(arrays, rows, strict=True)], axis=1)
-            ).to(device)
+            torch.from_numpy(_side_by_side(arrays)).to(device)
             for arrays in zip(*(rounds.arrays for rounds in epochs), strict=True)
         ]
         lasting = torch.tensor(
             [[i < length for length in lengths] for i in range(max(lengths))], device=device
         )
         active = lasting & (stacked[-1] > 0).any(dim=-1).any(dim=-1)
-        for *arrays, playing in zip(*stacked, active, strict=True):
-            yield Rounds(*arrays, active=playing)
+        for of_epoch in zip(*stacked, active, strict=True):
+            yield [
+                Rounds(*arrays, active=playing) for *arrays, playing in zip(*of_epoch, strict=True)
+            ]
 
     def baselines(
         self, caches: Sequence[NDArray[Any]], table: ClipTable, train: Clips, clips: Clips
@@ -409,3 +454,14 @@ class Game(ABC):
     ) -> Accuracy | None:
         """Return the accuracy by the paper's protocol; None for a game that the paper lacks."""
         return None
+
+
+def _side_by_side(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays (epochs, batches, ...) of S seeds as one, (epochs, most batches, S, ...)."""
+    first = arrays[0]
+    most = max(array.shape[1] for array in arrays)
+    laid = np.empty((len(first), most, len(arrays), *first.shape[2:]), first.dtype)
+    for seed, array in enumerate(arrays):
+        laid[:, : array.shape[1], seed] = array
+        laid[:, array.shape[1] :, seed] = array[:, -1:]
+    return laid

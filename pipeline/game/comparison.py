@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise, repeat
 from typing import Any
 
@@ -30,11 +29,10 @@ from pipeline.agents import (
     stacked_linear,
     unstack_receiver,
 )
-from pipeline.game.base import Answers, Clips, ClipTable, Game, Rounds
+from pipeline.game.base import SEEDS_AT_ONCE, Answers, Clips, ClipTable, Game, Rounds
+from pipeline.game.pairs import draw_batches, draw_pairs, paired, published_pairs
 from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
 
-PUBLISHED_DRAWS = 30
-PUBLISHED_PAIRS = 32
 Judged = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # right (R, ..., columns) and asked
 BLOCK = 64  # rows of a table of pairs that are computed at a time, which bounds the memory
 MOST_DISTINCT = 2048
@@ -42,9 +40,6 @@ MOST_DISTINCT = 2048
 DRAWN_PAIRS = 1 << 20
 """Of more, so many pairs: an accuracy is within 0.001 of that of all pairs, 95 times in 100."""
 PAIRS_AT_ONCE = 1 << 14
-SEEDS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 32}
-"""Whose messages a device compares at once: on a CPU no seed's answers depend on its company, to
-the bit; elsewhere it bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +114,16 @@ class ComparisonGame(Game):
 
     # --- what is played ---
 
-    def epoch(
+    def epochs(
         self,
         generator: np.random.RandomState,
         clips: Clips,
         table: ClipTable,
+        count: int,
         *,
         oracle: bool = False,
     ) -> Rounds:
-        """Draw one epoch of training pairs: `max(1, len(clips) // batch)` batches.
+        """Draw epochs of training pairs: `max(1, len(clips) // batch)` batches in each.
 
         Answers and weights are those of `pairings * batch` pairs, in the order of `paired`. Where
         ties are left out, a batch with fewer than four answers for a property has none at all: the
@@ -135,12 +131,14 @@ class ComparisonGame(Game):
         """
         config = self.config
         batches = max(1, len(clips) // config.batch)
-        drawn = [draw_pairs(generator, clips, config.batch) for _ in range(batches)]
-        a, b = (np.stack(side) for side in zip(*drawn, strict=True))
+        a, b = (
+            side.reshape(count, batches, config.batch)
+            for side in draw_batches(generator, clips, config.batch, count * batches)
+        )
         rounds = self._rounds(a, b, 1 if oracle else config.pairings, table)
         if config.train_on_ties:
             return Rounds(*rounds.arrays[:3], np.ones_like(rounds.weight))
-        enough = rounds.weight.sum(axis=1, keepdims=True) >= 4
+        enough = rounds.weight.sum(axis=-2, keepdims=True) >= 4
         return Rounds(*rounds.arrays[:3], rounds.weight * enough)
 
     def draw(
@@ -364,53 +362,32 @@ class ComparisonGame(Game):
 
 
 def _pooled(
-    judged: Iterable[Judged], weights: Iterable[NDArray[np.int64]] = repeat(np.ones((), np.int64))
+    judged: Iterable[Judged], weights: Iterable[NDArray[np.int64] | None] = repeat(None)
 ) -> Accuracy:
     """Return the accuracy over answers (R, ..., columns) and which of them count.
 
     Args:
         judged: Blocks of them.
-        weights: Of each block, how many pairs of clips each of its pairs stands for, (...).
+        weights: Of each block, how many pairs of clips each of its pairs stands for, (...); None
+            where that is one.
     """
     rights, counts = [], []
     for (right, asked), weight in zip(judged, weights, strict=False):
-        columns = asked.shape[-1]
-        hits, each = (right & asked).sum(0), weight[..., None]
-        rights.append((hits * each).reshape(-1, columns).sum(0))
-        counts.append(len(right) * (asked * each).reshape(-1, columns).sum(0))
+        rights.append(_count(right & asked, weight))
+        counts.append(len(right) * _count(asked, weight))
     return Accuracy.of(np.sum(rights, axis=0), np.sum(counts, axis=0))
+
+
+def _count(flags: NDArray[np.bool_], weight: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return how many of flags (..., columns) are set in each column, by weight."""
+    if weight is not None:
+        return (flags * weight[..., None]).reshape(-1, flags.shape[-1]).sum(0)
+    return np.array([np.count_nonzero(flags[..., n]) for n in range(flags.shape[-1])])
 
 
 def _blocks(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Return rows (n, ...) cut into blocks of at most so many."""
     return np.split(rows, range(size, len(rows), size))
-
-
-def draw_pairs(generator: np.random.RandomState, clips: Clips, count: int) -> tuple[Clips, Clips]:
-    """Draw pairs with replacement, a clip never paired with itself, as the paper's `sample_pairs`.
-
-    >>> a, b = draw_pairs(np.random.RandomState(0), np.array([3, 5]), 4)
-    >>> sorted({(int(x), int(y)) for x, y in zip(a, b)})
-    [(3, 5), (5, 3)]
-    """
-    a, b = generator.choice(clips, count), generator.choice(clips, count)
-    same = a == b
-    while same.any():
-        b[same] = generator.choice(clips, same.sum())
-        same = a == b
-    return a, b
-
-
-@cache
-def published_pairs(clips: int) -> tuple[Clips, Clips]:
-    """Return the pairs of the paper's test of so many clips, as positions among them: (pairs,)."""
-    generator, positions = np.random.RandomState(999), np.arange(clips)
-    drawn = [
-        draw_pairs(generator, positions, min(PUBLISHED_PAIRS, clips))
-        for _ in range(PUBLISHED_DRAWS)
-    ]
-    a, b = (np.concatenate(side) for side in zip(*drawn, strict=True))
-    return a, b
 
 
 def distinct_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -428,61 +405,6 @@ def distinct_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     number = np.empty(len(rows), np.int64)
     number[order] = np.cumsum(is_first) - 1
     return ordered[is_first], number
-
-
-def paired(a: Tensor, b: Tensor, pairings: int) -> Tensor:
-    """Return the messages of the two sides of a batch, (S, B, size) each, in all its pairings.
-
-    They are end to end, (S, pairings * B, 2 * size): each a next to its own b, then next to the
-    next pair's b, and so on. Senders send once, however often their messages are compared.
-    """
-    return torch.cat([a, b], dim=-1) if pairings == 1 else _Pairings.apply(a, b, pairings)
-
-
-class _Pairings(torch.autograd.Function):
-    """The pairings of a batch, in few kernels."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, pairings: int) -> Tensor:
-        """Put each a next to each of its b."""
-        ctx.pairings, rounds = pairings, a.shape[1]
-        again = torch.cat([b, b[:, : pairings - 1]], dim=1)
-        turned = again.unfold(1, rounds, 1).transpose(2, 3)  # (S, pairings, B, size)
-        sides = [a.unsqueeze(1).expand_as(turned), turned]
-        return torch.cat(sides, dim=-1).flatten(1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Sum what comes back to each message; on a CPU in the order of a sum written out."""
-        first, second = gradient.unflatten(1, (ctx.pairings, -1)).chunk(2, dim=-1)
-        return *summed_back(first, second, in_order=gradient.device.type == "cpu"), None
-
-
-def summed_back(first: Tensor, second: Tensor, *, in_order: bool) -> tuple[Tensor, Tensor]:
-    """Sum over pairings what comes back to a and to its turned b.
-
-    Args:
-        first: (S, pairings, B, size).
-        second: The same of b, whose row i in pairing n is of b's row i + n, and so around.
-        in_order: Whether one after the other, those of b from the last, or in one kernel each.
-
-    Returns:
-        (S, B, size) each.
-    """
-    _, pairings, rounds, size = first.shape
-    twice = torch.cat([second, second], dim=2)  # (S, pairings, 2B, size)
-    strides = (pairings * 2 * rounds * size, (2 * rounds - 1) * size, size, 1)
-    back = twice.as_strided(first.shape, strides, rounds * size)  # a row further back each
-    if not in_order:
-        return first.sum(dim=1), back.sum(dim=1)
-    return _added(first.unbind(1)), _added(back.unbind(1)[::-1])
-
-
-def _added(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0].clone()
-    for part in parts[1:]:
-        total += part
-    return total
 
 
 @torch.no_grad()

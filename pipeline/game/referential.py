@@ -40,16 +40,16 @@ from pipeline.agents import (
 )
 from pipeline.config import Group, SettingsModel, TrainConfig, setting
 from pipeline.dataset import BLOCK_NUMBERS, column_blocks
-from pipeline.game.base import Answers, Clips, ClipTable, Game, Rounds
+from pipeline.game.base import SEEDS_AT_ONCE, Answers, Clips, ClipTable, Game, Rounds
 
 SETS = 20
 """Candidate sets that the judge draws for each clip."""
 TIE = 1e-5
 """Scores closer than this share of the largest are equal: the candidates share the guess."""
 BLOCK = 64
-"""Clips that the judge encodes at a time, which bounds the memory."""
-
-
+"""Clips of each seed that the judge encodes at a time, which bounds the memory."""
+MOST_SCORES = 1 << 26
+"""Of all receivers of the seeds that are judged at once."""
 MOST_TRAINED = 2048
 """Training clips of which the axes of very large features are found."""
 
@@ -152,19 +152,25 @@ class ReferentialGame(Game):
 
     # --- what is played ---
 
-    def epoch(
+    def epochs(
         self,
         generator: np.random.RandomState,
         clips: Clips,
         table: ClipTable,
+        count: int,
         *,
         oracle: bool = False,
     ) -> Rounds:
-        """Draw one epoch of rounds: `max(1, len(clips) // batch)` batches."""
-        count = self.config.batch
-        batches = max(1, len(clips) // count)
-        drawn = [self.draw(generator, clips, count, table).arrays for _ in range(batches)]
-        return Rounds(*map(np.stack, zip(*drawn, strict=True)))
+        """Draw epochs of rounds: `max(1, len(clips) // batch)` batches in each."""
+        batch = self.config.batch
+        lead = (count, max(1, len(clips) // batch))
+        drawn = [self.draw(generator, clips, batch, table) for _ in np.ndindex(lead)]
+        return Rounds(
+            *(
+                np.stack(arrays).reshape(*lead, *arrays[0].shape)
+                for arrays in zip(*(rounds.arrays for rounds in drawn), strict=True)
+            )
+        )
 
     def draw(
         self, generator: np.random.RandomState, clips: Clips, count: int, table: ClipTable
@@ -333,23 +339,27 @@ class ReferentialGame(Game):
         """
         assert windows is not None
         device, sizes = receivers["clip.bias"].device, [len(own) for own in clips]
-        read = torch.cat(list(messages)).to(device).split(sizes)
-        rows = torch.from_numpy(np.concatenate(clips)).to(device).split(sizes)
-        scores = [
-            _scores(
-                {name: value.detach()[n : n + 1] for name, value in receivers.items()},
-                read[n],
-                rows[n],
-                windows.of_seed(n),
-            )
-            for n in range(len(clips))
-        ]
-        together = torch.cat([of_seed.flatten() for of_seed in scores]).cpu().numpy()
-        ends = np.cumsum([of_seed.numel() for of_seed in scores])[:-1]
-        return [
-            CandidateScores(part.reshape(of_seed.shape))
-            for part, of_seed in zip(np.split(together, ends), scores, strict=True)
-        ]
+        most, count = max(sizes, default=0), receivers["clip.bias"].shape[1]
+        at_once = max(1, min(SEEDS_AT_ONCE[device.type], MOST_SCORES // max(1, count * most**2)))
+        found = []
+        for start in range(0, len(clips), at_once):
+            some = slice(start, start + at_once)
+            width = max(sizes[some])
+            rows = np.zeros((len(sizes[some]), width), np.int64)  # padded with the first clip
+            read = messages[0].new_zeros((len(rows), width, messages[0].shape[1]))
+            for n, (own, said) in enumerate(zip(clips[some], messages[some], strict=True)):
+                rows[n, : len(own)], read[n, : len(own)] = own, said
+            scores = _scores(
+                {n: value.detach()[start : start + len(rows)] for n, value in receivers.items()},
+                read.to(device),
+                torch.from_numpy(rows).to(device),
+                windows.of_seeds(start, start + len(rows)),
+            ).cpu()
+            found += [
+                CandidateScores(table[:, :size, :size].numpy())
+                for table, size in zip(scores, sizes[some], strict=True)
+            ]
+        return found
 
     def judge(
         self, answers: Answers, table: ClipTable, clips: Clips
@@ -409,10 +419,10 @@ class ReferentialGame(Game):
 
 
 def _scores(receivers: Stack, messages: Tensor, rows: Tensor, windows: AgentWindows) -> Tensor:
-    """Return how well each of n clips fits the message of each, in one seed: (R, n, n)."""
-    shown = [embed_clips(receivers, block.unsqueeze(0), windows)[0] for block in rows.split(BLOCK)]
-    meant = embed_messages(receivers, messages.unsqueeze(0))[0]  # (R, n, hidden)
-    return meant @ torch.cat(shown, dim=1).transpose(1, 2) / meant.shape[-1] ** 0.5
+    """Return how well each of n clips (S, n) fits the message of each: (S, R, n, n)."""
+    shown = [embed_clips(receivers, block, windows) for block in rows.split(BLOCK, dim=1)]
+    meant = embed_messages(receivers, messages)  # (S, R, n, hidden)
+    return meant @ torch.cat(shown, dim=2).transpose(2, 3) / meant.shape[-1] ** 0.5
 
 
 def _leading_axes(

@@ -76,10 +76,12 @@ class TrainingCheckpointer:
                 "--overwrite starts again"
             )
         if before is not None and before != self.identity:
+            found = first_difference(before, self.identity)
+            is_ours = found is not None and found.path == ("noise",)
+            way_out = "go on with the version that began it" if is_ours else "give it as before"
             raise HeliographError(
                 f"{self.out} holds an unfinished training of something else: "
-                f"{difference(before, self.identity)}; give it as before, or start again with "
-                "--overwrite"
+                f"{difference(before, self.identity)}; {way_out}, or start again with --overwrite"
             )
         if self.folder.is_dir():
             sweep_temporaries(self.folder)
@@ -225,6 +227,8 @@ def difference(before: Any, now: Any) -> str:
     'its vocab is 5, now 8'
     >>> difference({"config": {}}, {"config": {"kept_epoch": "last"}})
     'its kept_epoch is best, now last'
+    >>> difference({}, {"noise": "philox"})
+    "its noise is torch's generator, now philox"
     """
     found = first_difference(before, now)
     if found is None or not found.path:
@@ -235,7 +239,9 @@ def difference(before: Any, now: Any) -> str:
 
 
 def _or_usual(value: Any, path: tuple[str, ...]) -> Any:
-    """Return a value of an identity; of a setting that it lacks the usual one."""
+    """Return a value of an identity; of one that it lacks the usual one, or the earlier one."""
     if value is None and path[0] == "config" and path[-1] in TrainConfig.model_fields:
         return TrainConfig.model_fields[path[-1]].default
+    if value is None and path == ("noise",):
+        return "torch's generator"
     return value

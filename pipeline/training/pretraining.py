@@ -72,12 +72,9 @@ def pretrain(
         reading = _part(stack, "receivers")
         return game.oracle_predict(reading, torch.cat(encodings, dim=1), rounds, windows[1])
 
-    for epoch in range(1, config.oracle_epochs + 1):
-        epochs = [
-            game.epoch(generator, clips, table, oracle=True)
-            for generator, clips, table in zip(generators, train, tables, strict=True)
-        ]
-        for rounds in game.batches(epochs, device):
+    played = game.play(generators, train, tables, config.oracle_epochs, device, oracle=True)
+    for epoch, batches in enumerate(played, 1):
+        for rounds in batches:
             assert rounds.active is not None
             optimiser.step(backward(game.loss(predict(rounds), rounds), rounds.active))
         if epoch == 1 or epoch % EVALUATE_EVERY == 0:
@@ -115,7 +112,7 @@ def _training_accuracy(
             game.draw(generator, clips, game.config.batch, table)
             for generator, clips, table in zip(generators, train, tables, strict=True)
         ]
-        (rounds,) = game.batches([draw.with_batch_axis() for draw in drawn], device)
+        ((rounds,),) = game.batches([draw.as_epoch() for draw in drawn], device)
         asked = (rounds.weight > 0).all(dim=-1)  # (S, B)
         right = game.right(predict(rounds), rounds)[:, 0] & asked
         counts += torch.stack([right.sum(dim=1), asked.sum(dim=1)]).cpu().numpy()

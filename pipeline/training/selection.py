@@ -114,11 +114,11 @@ class SeedTracker:
             self.chosen_epoch is None and self._is_better(epoch, validation)
         )
         if is_kept or epoch == epochs:
-            state = SeedCheckpoint(epoch, *stacks(), messages, validation, test)
+            state = SeedCheckpoint(epoch, *stacks(), messages, validation, test).copied()
             if is_kept:
-                self.best = state.copied()
+                self.best = state
             if epoch == epochs:
-                self.last = state.copied()
+                self.last = state
         self.history.append(
             HistoryRow(
                 self.seed,

@@ -15,6 +15,7 @@ from backbones import resolve_device
 from data.cache import Features, load, save
 from data.errors import HeliographError
 from data.files import sha256_file
+from pipeline.agents import GENERATOR
 from pipeline.config import TrainConfig, holistic
 from pipeline.dataset import RunInputs
 from pipeline.message import write_lexicon, write_readout
@@ -214,7 +215,7 @@ def _identity(
     """All that the bits of a result depend on; where a cache lies is not among it."""
     described = description(config, seeds, inputs.sources)
     hashes = {source.name: source.identity for source in inputs.sources}
-    return described | {"caches": hashes, "device": device.type}
+    return described | {"caches": hashes, "device": device.type, "noise": GENERATOR}
 
 
 def _finished(

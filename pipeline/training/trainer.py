@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.agents import (
     AgentFactory,
     AgentWindows,
+    Noise,
     RidgeEncoder,
     Sender,
     Stack,
@@ -131,6 +132,9 @@ class MultiSeedTrainer:
             lead=2 if config.resets == STAGGERED else 1,
         )
         self.senders, self.receivers = self.sender_adam.stack, self.receiver_adam.stack
+        described = self.game.sides * config.batch
+        heads = (config.agents, described, config.heads, self.channel.noise_size)
+        self.noise = Noise(self.seeds, "channel", heads, device)
         self.graph, self._tau = StepGraph(device), torch.zeros((), device=device)
         self.skipped = torch.zeros(len(self.seeds), dtype=torch.int64, device=device)
         self.trackers = [
@@ -167,12 +171,13 @@ class MultiSeedTrainer:
 
         if not self.epoch:
             self._pretrain_encoders(lambda epoch: report(epoch, math.nan, math.nan))
+        steps = self._steps(self.epoch)
         for epoch in range(self.epoch + 1, config.epochs + 1):
             if epoch > 1 and (epoch - 1) % config.reset_interval == 0:
                 self._reset_receivers(epoch)
             done = (epoch - 1) / max(1, config.epochs - 1)
             tau = config.tau_start + (config.tau_end - config.tau_start) * done
-            losses = self._epoch(epoch, tau)
+            losses = self._epoch(epoch, tau, steps)
             self.epoch = epoch
             evaluated = epoch == 1 or epoch % EVALUATE_EVERY == 0 or epoch == config.epochs
             if evaluated:
@@ -222,7 +227,6 @@ class MultiSeedTrainer:
             "receivers": _detached(self.receivers),
             "sender_adam": self.sender_adam.state(),
             "receiver_adam": self.receiver_adam.state(),
-            "generators": [_generator_state(split.generator) for split in self.splits],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -241,8 +245,6 @@ class MultiSeedTrainer:
                 value.detach().copy_(values[name])
         self.sender_adam.load(state["sender_adam"])
         self.receiver_adam.load(state["receiver_adam"])
-        for split, saved in zip(self.splits, state["generators"], strict=True):
-            _restore_generator(split.generator, saved)
 
     # --- the start, and resets ---
 
@@ -297,19 +299,30 @@ class MultiSeedTrainer:
 
     # --- an epoch ---
 
-    def _epoch(self, epoch: int, tau: float) -> np.ndarray:
-        """Play one epoch; return the mean loss of each seed, (S,)."""
-        config, game = self.config, self.game
-        epochs = [
-            game.epoch(split.generator, split.train, table)
-            for split, table in zip(self.splits, self.training_tables, strict=True)
-        ]
-        batches, described = max(len(r.described) for r in epochs), epochs[0].described.shape[1]
-        noise = self._noise(epoch, batches, described)
+    def _steps(self, done: int) -> Iterator[Iterator[tuple[Rounds[Tensor], Tensor]]]:
+        """Yield of each epoch after the first `done` its batches, each with its noise.
+
+        The pairs of all of them are drawn: a generator goes through those that are done as well.
+        """
+        last = self.config.epochs
+        noise: Iterator[Tensor] = iter(())
+        generators = [split.generator for split in self.splits]
+        clips = [split.train for split in self.splits]
+        played = self.game.play(generators, clips, self.training_tables, last, self.device)
+        for epoch, batches in enumerate(played, 1):
+            if epoch == done + 1:
+                noise = self.noise.steps(range(epoch, last + 1), len(batches))
+            if epoch > done:
+                yield zip(batches, noise, strict=False)
+
+    def _epoch(
+        self, epoch: int, tau: float, steps: Iterator[Iterator[tuple[Rounds[Tensor], Tensor]]]
+    ) -> np.ndarray:
+        """Play one epoch, the next of `steps`; return the mean loss of each seed, (S,)."""
         here: float | Tensor = tau if self.device.type == "cpu" else self._tau.fill_(tau)
-        hard = epoch > config.soft_epochs
+        hard = epoch > self.config.soft_epochs
         losses, goods, active = [], [], []  # of each batch, (S,)
-        for rounds, draws in zip(game.batches(epochs, self.device), noise, strict=True):
+        for rounds, draws in next(steps):
             assert rounds.active is not None
             loss, good = self.graph(
                 partial(self._step, tau=here, hard=hard),
@@ -364,20 +377,6 @@ class MultiSeedTrainer:
         return sender_logits(
             senders, windows.gather(clips), config.heads, windows.groups, config.logit_clamp
         )
-
-    def _noise(self, epoch: int, batches: int, clips: int) -> Tensor:
-        """Return the channel's noise of this epoch, each seed's from a generator of its own.
-
-        Its shape is (batches, S, A, clips, heads, noise_size).
-        """
-        config = self.config
-        shape = (config.agents, clips, config.heads, self.channel.noise_size)
-        noise = torch.empty(batches, len(self.seeds), *shape)
-        for n, seed in enumerate(self.seeds):
-            generator = torch.Generator().manual_seed(derived_seed(seed, -epoch))
-            for batch in noise:  # so that a seed's draws do not depend on the batches of others
-                self.channel.fill_noise(batch[n], generator)
-        return noise.to(self.device)
 
     # --- evaluation ---
 
@@ -491,13 +490,3 @@ def derived_seed(seed: int, number: int) -> int:
 
 def _detached(stack: Stack) -> Stack:
     return {name: value.detach() for name, value in stack.items()}
-
-
-def _generator_state(generator: np.random.RandomState) -> list[Any]:
-    name, keys, *rest = generator.get_state(legacy=True)
-    return [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest]
-
-
-def _restore_generator(generator: np.random.RandomState, state: list[Any]) -> None:
-    name, keys, *rest = state
-    generator.set_state((name, keys.numpy().astype(np.uint32), *rest))

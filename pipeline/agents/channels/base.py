@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pipeline.config import TrainConfig
@@ -23,7 +22,7 @@ class Channel(ABC):
         title: What it sends, in a few words.
         symbols: Whether messages are tokens (agents, heads) of `vocab` symbols, which the metrics
             of language and the interventions need.
-        noise_size: Random numbers that `send` takes for each head of each clip.
+        noise_size: Uniform numbers that `send` takes for each head of each clip.
     """
 
     name: ClassVar[str]
@@ -39,17 +38,13 @@ class Channel(ABC):
         """Length of the vector that a receiver reads for one message of all agents."""
         return self.config.agents * self.config.heads * self.config.vocab
 
-    def fill_noise(self, noise: Tensor, generator: torch.Generator) -> None:
-        """Fill `noise` (agents, clips, heads, noise_size) in place for one batch of one seed."""
-        assert not self.noise_size
-
     @abstractmethod
     def send(self, logits: Tensor, noise: Tensor, tau: float | Tensor, *, hard: bool) -> Tensor:
         """Return what training sends, differentiable.
 
         Args:
             logits: Outputs of the heads, float32 (..., heads, vocab).
-            noise: As `fill_noise` fills it, (..., heads, noise_size).
+            noise: Uniform between 0 and 1, neither of them: float32 (..., heads, noise_size).
             tau: Temperature of this epoch; on a GPU a tensor ().
             hard: Whether the soft epochs are over.
 

@@ -26,10 +26,6 @@ class DiscreteChannel(Channel):
         super().__init__(config)
         self.noise_size = config.vocab
 
-    def fill_noise(self, noise: Tensor, generator: torch.Generator) -> None:
-        """Fill `noise` with Exp(1) draws, from which the Gumbel noise is made."""
-        noise.exponential_(generator=generator)
-
     def send(self, logits: Tensor, noise: Tensor, tau: float | Tensor, *, hard: bool) -> Tensor:
         """Return a Gumbel-softmax of the logits, straight-through where `hard`."""
         return gumbel_softmax(logits, noise, tau, hard=hard)
@@ -74,22 +70,32 @@ class DiscreteChannel(Channel):
         )
 
 
-def gumbel_softmax(
-    logits: Tensor, exponential: Tensor, tau: float | Tensor, *, hard: bool
-) -> Tensor:
+def gumbel_softmax(logits: Tensor, uniform: Tensor, tau: float | Tensor, *, hard: bool) -> Tensor:
     """Return `torch.nn.functional.gumbel_softmax` over the last axis, with its noise given.
 
     Args:
         logits: (..., vocab).
-        exponential: Exp(1) draws of the same shape.
+        uniform: Of the same shape, between 0 and 1.
         tau: Temperature.
         hard: Whether the forward pass sends one-hot symbols (straight-through).
     """
-    soft = torch.softmax((logits - exponential.log()) / tau, dim=-1)
-    if not hard:
-        return soft
-    symbols = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
-    return symbols - soft.detach() + soft  # straight-through
+    minus_gumbel = uniform.log().neg_().log_()
+    soft = torch.softmax((logits - minus_gumbel) / tau, dim=-1)
+    return _StraightThrough.apply(soft) if hard else soft
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The likeliest symbols one-hot; what comes back to them goes on as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, soft: Tensor) -> Tensor:
+        """Put 1 where a head's largest number is, and 0 elsewhere."""
+        return torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient."""
+        return gradient
 
 
 def entropy_penalty(logits: Tensor, played: Tensor, config: TrainConfig, sides: int = 2) -> Tensor:

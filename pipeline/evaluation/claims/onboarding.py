@@ -13,7 +13,7 @@ agents send what they sent, and each seed keeps its receiver. Next to its curve 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,14 @@ from torch import Tensor
 
 from data.errors import HeliographError, InvalidValueError
 from data.wording import counted
-from pipeline.agents import AgentFactory, AgentWindows, Stack, agent_windows, sender_logits
+from pipeline.agents import (
+    AgentFactory,
+    AgentWindows,
+    Noise,
+    Stack,
+    agent_windows,
+    sender_logits,
+)
 from pipeline.agents import fresh_senders as new_senders
 from pipeline.config import CONVOLUTION
 from pipeline.dataset import Examples, load_finite_cache, match, principal_axes, project
@@ -81,7 +88,7 @@ def onboard(
         whether silence alone reaches it, and the permuted newcomer's first step.
     """
     properties, size = context.config.properties, len(context.seeds)
-    newcomers = _Newcomers.of(context, features, agent, seed)
+    newcomers = _Newcomers.of(context, features, agent, seed, steps)
     mine = np.array([owner == agent for owner, _ in context.positions])
     nothing = np.where(mine, context.config.vocab, context.tokens)
     before, silent = (_score(context, tokens) for tokens in (context.tokens, nothing))
@@ -136,7 +143,7 @@ class _Newcomers:
         stack: Weights.
         adam: Their optimiser.
         generators: Draw the pairs of each.
-        noise: Draw the symbols of each.
+        noise: The noise of each step, of which the symbols of each are drawn.
     """
 
     context: MessageContext
@@ -147,13 +154,13 @@ class _Newcomers:
     stack: Stack
     adam: Adam
     generators: list[np.random.Generator]
-    noise: list[torch.Generator]
+    noise: Iterator[Tensor]
 
     @classmethod
     def of(
-        cls, context: MessageContext, features: NDArray[Any], agent: int, seed: int
+        cls, context: MessageContext, features: NDArray[Any], agent: int, seed: int, steps: int
     ) -> _Newcomers:
-        """Build them; the permuted one of a seed begins as the other does."""
+        """Build them for so many steps; the permuted one of a seed begins as the other does."""
         config = context.config
         own = [split.train for split in context.splits]
         seen = features[:, _steps_of(context, agent, features.shape[1])]
@@ -163,6 +170,9 @@ class _Newcomers:
         factory = AgentFactory(alone, (seen.shape[1],), (axes[0].shape[1],))
         draws = [1000 * seed + 5000 + of_seed for of_seed in context.seeds]
         stack = new_senders(factory, factory.dims, windows.groups, draws * 2, CPU)
+        described = context.game.sides * config.batch
+        heads = (described, config.heads, context.factory.channel.noise_size)
+        noise = Noise(draws * 2, "newcomer", heads, CPU)
         mine = np.array([owner == agent for owner, _ in context.positions])
         silent = np.where(mine, config.vocab, np.concatenate([context.tokens] * 2))
         labels = Examples((), context.labels, context.objects)
@@ -178,7 +188,7 @@ class _Newcomers:
             stack=stack,
             adam=Adam(stack.values(), lr=LEARNING_RATE),
             generators=context.generators(seed) * 2,
-            noise=[torch.Generator().manual_seed(draw) for draw in draws] * 2,
+            noise=noise.steps(range(1, steps + 1), 1),
         )
 
     def learn(self) -> None:
@@ -186,10 +196,7 @@ class _Newcomers:
         context, config = self.context, self.context.config
         rounds = self._draw().tensors()
         logits = self._logits(rounds.described)
-        noise = torch.empty_like(logits)
-        for own, generator in zip(noise, self.noise, strict=True):
-            own.exponential_(generator=generator)
-        said = context.factory.channel.send(logits, noise, TEMPERATURE, hard=True)
+        said = context.factory.channel.send(logits, next(self.noise), TEMPERATURE, hard=True)
         rows = torch.arange(len(self.tables))[:, None]
         messages = self.frozen[rows, rounds.described].clone()  # (2 S, rows, positions, vocab)
         messages[:, :, torch.from_numpy(self.mine)] = said

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from pipeline.agents import CompositionalReceiver, stack_receivers
 from pipeline.config import build_config
-from pipeline.game import ClipTable, PairAnswers, Rounds, build_game, comparison, draw_pairs
+from pipeline.game import ClipTable, PairAnswers, Rounds, base, build_game, comparison, draw_pairs
+from pipeline.game.pairs import draw_batches, paired, published_pairs, summed_back
 
 CPU = torch.device("cpu")
 
@@ -21,7 +22,8 @@ def game(properties=("mass",), preset="published", **settings):
 def epoch(played, labels, seed=0, clips=None):
     table = ClipTable(labels, np.arange(len(labels)))
     everyone = np.arange(len(labels)) if clips is None else clips
-    return played.epoch(np.random.RandomState(seed), everyone, table)
+    drawn = played.epochs(np.random.RandomState(seed), everyone, table, 1)
+    return Rounds(*(array[0] for array in drawn.arrays))
 
 
 def accuracies(answers, labels, margins):
@@ -42,12 +44,12 @@ def test_what_comes_back_to_messages_is_that_of_rolled_and_joined_ones(pairings)
     expected = torch.cat([torch.cat([a] * pairings, dim=1), torch.cat(turned, dim=1)], dim=-1)
     weights = torch.randn(2, 5 * pairings, 6)
     wanted = torch.autograd.grad((expected * weights).sum(), (a, b))
-    both = comparison.paired(a, b, pairings)
+    both = paired(a, b, pairings)
     assert torch.equal(both, expected)
     for ours, own in zip(torch.autograd.grad((both * weights).sum(), (a, b)), wanted, strict=True):
         assert torch.equal(ours, own)
     halves = weights.unflatten(1, (pairings, 5)).chunk(2, dim=-1)
-    for ours, own in zip(comparison.summed_back(*halves, in_order=False), wanted, strict=True):
+    for ours, own in zip(summed_back(*halves, in_order=False), wanted, strict=True):
         torch.testing.assert_close(ours, own)
 
 
@@ -92,11 +94,79 @@ def test_sampled_ties_have_no_answer_nor_has_a_clip_with_itself():
 
 def test_seeds_with_fewer_batches_sit_out():
     played, labels = game(batch=4), np.arange(20.0)[:, None]
-    epochs = [epoch(played, labels, seed, np.arange(n)) for seed, n in ((0, 12), (1, 20))]
-    batches = list(played.batches(epochs, CPU))
-    assert [batch.active.tolist() for batch in batches] == [[True, True]] * 3 + [[False, True]] * 2
-    assert np.array_equal(batches[1].described[0], epochs[0].described[1])
-    assert np.array_equal(batches[4].described[1], epochs[1].described[4])
+    table = ClipTable(labels, np.arange(20))
+    drawn = [
+        played.epochs(np.random.RandomState(seed), np.arange(clips), table, 2)
+        for seed, clips in ((0, 12), (1, 20))
+    ]
+    epochs = list(played.batches(drawn, CPU))
+    assert len(epochs) == 2
+    for number, batches in enumerate(epochs):
+        playing = [batch.active.tolist() for batch in batches]
+        assert playing == [[True, True]] * 3 + [[False, True]] * 2
+        assert np.array_equal(batches[1].described[0], drawn[0].described[number, 1])
+        assert np.array_equal(batches[4].described[0], drawn[0].described[number, 2])
+        assert np.array_equal(batches[4].described[1], drawn[1].described[number, 4])
+
+
+@pytest.mark.parametrize("clips", [2, 3, 4, 7, 165])
+@pytest.mark.parametrize("count", [1, 4, 32])
+def test_many_batches_are_the_draws_of_each_to_the_bit(clips, count):
+    one, many = np.random.RandomState(5), np.random.RandomState(5)
+    numbers = np.arange(clips) * 3
+    for batches in (1, 7, 150):
+        expected = [draw_pairs(one, numbers, count) for _ in range(batches)]
+        a, b = draw_batches(many, numbers, count, batches)
+        assert a.shape == b.shape == (batches, count)
+        for batch, (first, second) in enumerate(expected):
+            assert np.array_equal(a[batch], first)
+            assert np.array_equal(b[batch], second)
+        assert np.array_equal(one.get_state()[1], many.get_state()[1])
+        assert one.get_state()[2] == many.get_state()[2]
+
+
+def test_too_few_clips_drawn_at_once_are_drawn_again(monkeypatch):
+    expected = draw_batches(np.random.RandomState(3), np.arange(2), 8, 500)
+
+    class Lavish(np.random.RandomState):
+        """Gives a tenth of what is asked for at first."""
+
+        asked = 0
+
+        def choice(self, clips, size):
+            self.asked += 1
+            return super().choice(clips, size // 10 if self.asked == 1 else size)
+
+    found = draw_batches(Lavish(3), np.arange(2), 8, 500)
+    assert all(map(np.array_equal, found, expected))
+
+
+def test_the_published_pairs_are_those_of_the_papers_test():
+    generator, positions = np.random.RandomState(999), np.arange(40)
+    drawn = [draw_pairs(generator, positions, 32) for _ in range(30)]
+    for found, expected in zip(published_pairs(40), zip(*drawn, strict=True), strict=True):
+        assert np.array_equal(found, np.concatenate(expected))
+
+
+@pytest.mark.parametrize("most", [1, 3000, 1 << 26])
+@pytest.mark.parametrize("name", ["comparison", "referential"])
+def test_epochs_are_the_same_however_many_are_drawn_at_once(name, most, monkeypatch):
+    monkeypatch.setattr(base, "MOST_BYTES", most)
+    played, clips = game(batch=4, game=name), [np.arange(12), np.arange(20)]
+    table = ClipTable(np.arange(20.0)[:, None], np.arange(20))
+    alone = [np.random.RandomState(seed) for seed in range(2)]
+    generators = [np.random.RandomState(seed) for seed in range(2)]
+    epochs = list(played.play(generators, clips, [table] * 2, 6, CPU))
+    assert [len(batches) for batches in epochs] == [5] * 6
+    for batches in epochs:
+        drawn = [
+            played.epochs(generator, own, table, 1)
+            for generator, own in zip(alone, clips, strict=True)
+        ]
+        for number, batch in enumerate(batches):
+            for together, *of_seeds in zip(batch.arrays, *(d.arrays for d in drawn), strict=True):
+                assert np.array_equal(together[0], of_seeds[0][0, min(number, 2)])
+                assert np.array_equal(together[1], of_seeds[1][0, number])
 
 
 def test_clips_that_are_alike_leave_nothing_to_compare():

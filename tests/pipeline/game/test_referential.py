@@ -40,9 +40,10 @@ def test_games_are_found_by_their_files():
 
 def test_candidates_are_of_different_objects_and_the_first_is_meant():
     played = game(3, batch=8)
-    rounds = played.epoch(np.random.RandomState(0), CLIPS, TABLE)
-    assert rounds.described.shape == (3, 8)
-    for targets, pool, rows in zip(rounds.described, rounds.shown, rounds.answer, strict=True):
+    rounds = played.epochs(np.random.RandomState(0), CLIPS, TABLE, 2)
+    assert rounds.described.shape == (2, 3, 8)
+    parts = (array.reshape(6, *array.shape[2:]) for array in rounds.arrays[:3])
+    for targets, pool, rows in zip(*parts, strict=True):
         candidates = pool[rows]  # (rounds, K + 1)
         assert np.array_equal(candidates[:, 0], targets)
         objects = TABLE.objects[candidates]
@@ -117,8 +118,8 @@ def test_stacked_receivers_equal_their_modules(shapes):
     modules = [[played.build_receiver(12, factory) for _ in range(2)] for _ in range(3)]
     stack = played.stack_receivers(modules, CPU)
     features = [torch.randn(30, *shape) for shape in shapes]
-    epochs = [played.epoch(np.random.RandomState(seed), CLIPS, TABLE) for seed in range(3)]
-    rounds = next(played.batches(epochs, CPU))
+    epochs = [played.epochs(np.random.RandomState(seed), CLIPS, TABLE, 1) for seed in range(3)]
+    rounds = next(played.batches(epochs, CPU))[0]
     messages = torch.randn(3, 5, 12)
     logits = played.predict(stack, messages, rounds, AgentWindows.whole(features))
     assert logits.shape == (3, 2, 5, 3)
@@ -135,8 +136,8 @@ def test_stacked_receivers_equal_their_modules(shapes):
 
 def test_the_loss_is_the_cross_entropy_of_the_target():
     played = game(2, batch=5)
-    epochs = [played.epoch(np.random.RandomState(0), CLIPS, TABLE)]
-    rounds = next(played.batches(epochs, CPU))
+    epochs = [played.epochs(np.random.RandomState(0), CLIPS, TABLE, 1)]
+    rounds = next(played.batches(epochs, CPU))[0]
     predicted = torch.randn(1, 2, 5, 3)
     expected = torch.nn.functional.cross_entropy(
         predicted.flatten(0, 2), torch.zeros(10, dtype=torch.int64)
@@ -195,3 +196,41 @@ def test_a_part_with_too_few_objects_is_refused(features):
     config = build_config("default", ("mass",), **settings(7, epochs=1))
     with pytest.raises(HeliographError, match=r"clips show \d objects, and a round with 7"):
         list(fit(build_examples(features, ("mass",)), config, [0]))
+
+
+@pytest.mark.parametrize("own_features", [False, True])
+@pytest.mark.parametrize("at_once", [2, 8])
+def test_seeds_that_are_judged_together_score_as_each_alone(monkeypatch, at_once, own_features):
+    torch.manual_seed(0)
+    played = game(2)
+    factory = AgentFactory(played.config, (4,), (6,))
+    receivers = played.fresh_receivers(12, factory, range(5), CPU, count=2)
+    shape = (5, 30, 4, 6) if own_features else (30, 4, 6)
+    windows = AgentWindows.whole([torch.randn(shape)])
+    clips = [CLIPS[:7], CLIPS[3:24], CLIPS[:0], CLIPS[20:], CLIPS[5:6]]
+    messages = [torch.randn(len(own), 12) for own in clips]
+    alone = [
+        played.answer(
+            {name: value[n : n + 1] for name, value in receivers.items()},
+            messages[n],
+            own,
+            windows.of_seed(n),
+        )
+        for n, own in enumerate(clips)
+    ]
+    for found, expected in zip(
+        played.answer_each(receivers, messages, clips, windows), alone, strict=True
+    ):
+        assert np.array_equal(found.scores, expected.scores)  # on a CPU, to the bit
+    calls, scores = [], referential._scores
+    monkeypatch.setattr(referential, "SEEDS_AT_ONCE", {"cpu": at_once})
+    monkeypatch.setattr(referential, "_scores", lambda *args: calls.append(1) or scores(*args))
+    for found, own, expected in zip(
+        played.answer_each(receivers, messages, clips, windows), clips, alone, strict=True
+    ):
+        assert found.scores.shape == (2, len(own), len(own))
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
+    assert len(calls) == -(-5 // at_once)
+    monkeypatch.setattr(referential, "MOST_SCORES", 2 * 21 * 21)
+    played.answer_each(receivers, messages, clips, windows)
+    assert len(calls) == -(-5 // at_once) + 5

@@ -119,6 +119,22 @@ def test_another_training_is_not_mistaken_for_it(cache_path, tmp_path, change, s
     assert sentence in str(error.value)
 
 
+def test_a_training_of_the_older_noise_is_not_gone_on_with(cache_path, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(cache_path, out, **SHORT, progress=die_after(11))
+    path = out / "unfinished" / "identity.json"
+    identity = json.loads(path.read_text())
+    assert identity.pop("noise") == "philox"
+    path.write_text(json.dumps(identity, indent=1) + "\n")
+    with pytest.raises(HeliographError) as error:
+        train(cache_path, out, **SHORT, resume=True)
+    assert str(error.value) == (
+        f"{out} holds an unfinished training of something else: its noise is torch's generator, "
+        "now philox; go on with the version that began it, or start again with --overwrite"
+    )
+
+
 def test_a_cache_that_changed_is_another_training(cache_path, tmp_path, features):
     out = tmp_path / "run"
     with pytest.raises(Killed):

@@ -9,8 +9,8 @@ import torch
 from data.errors import HeliographError
 from pipeline.config import build_config
 from pipeline.dataset import Examples, build_examples
-from pipeline.game import ClipTable, build_game
-from pipeline.game.comparison import paired
+from pipeline.game import ClipTable, Rounds, build_game
+from pipeline.game.pairs import paired
 from pipeline.runs import SeedResult
 from pipeline.training import fit
 from pipeline.training import trainer as chunk
@@ -50,7 +50,8 @@ def test_pairings_compare_what_is_said_with_every_other_pair():
     config = build_config("default", ("mass",), tie_margin={"mass": 0.0}, batch=4, pairings=3)
     labels = np.arange(9.0)[:, None]
     table = ClipTable(labels, np.arange(9))
-    pairs = build_game(config).epoch(np.random.RandomState(0), np.arange(9), table)
+    drawn = build_game(config).epochs(np.random.RandomState(0), np.arange(9), table, 1)
+    pairs = Rounds(*(array[0] for array in drawn.arrays))
     assert pairs.described.shape == (2, 8)
     assert pairs.answer.shape == (2, 12, 1)
     a, b = torch.from_numpy(pairs.described)[..., None].chunk(2, dim=1)

@@ -14,12 +14,14 @@ from pipeline.config import build_config
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_gumbel_softmax_is_torchs(hard):
-    logits = torch.randn(6, 5, requires_grad=True)
+    logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(3)
     expected = F.gumbel_softmax(logits, tau=1.7, hard=hard)
     torch.manual_seed(3)
-    noise = torch.empty(6, 5).exponential_()
+    noise = torch.empty(6, 5, dtype=torch.float64).exponential_().neg().exp()
     ours = gumbel_softmax(logits, noise, 1.7, hard=hard)
+    if hard:
+        assert ours.unique().tolist() == [0, 1]
     torch.testing.assert_close(ours, expected)
     (gradient,) = torch.autograd.grad(ours.square().sum(), logits, retain_graph=True)
     (reference,) = torch.autograd.grad(expected.square().sum(), logits)
