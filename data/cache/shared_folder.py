@@ -61,6 +61,7 @@ from data.remote import (
 )
 
 _STORES = ("s3", "gs")  # that can put a file where nothing is
+_TRIES = 5  # to fetch a file that is written meanwhile
 _FETCHES = 8  # at once
 KEPT_BYTES = 4 << 30  # of shards in a mirror whose features are there
 _LEDGER_BYTES = 1 << 20  # of one file, which is put whole after each batch, and fetched by all
@@ -287,13 +288,20 @@ class RemoteFolder(SharedFolder):
         if path in self._own or self._tags.get(path) == there.tag:
             return
         make_folder(path.parent)
-        try:
-            if path in self._hollow:
-                fetch_hollow(there, path)
-            else:
-                fetch_whole(there, path)
-        except MissingError:  # its process has just removed it
-            return
+        get = fetch_hollow if path in self._hollow else fetch_whole
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                get(there, path)
+                break
+            except MissingError:  # its process has just removed it
+                return
+            except RemoteError:
+                again = look_up_if_there(self._address(path))
+                if again is None:
+                    return
+                if again.tag == there.tag or not tries_left:
+                    raise
+                there = again  # its process has just written it
         if there.written is not None:
             os.utime(path, (there.written, there.written))
         self._tags[path] = there.tag

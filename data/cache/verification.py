@@ -67,10 +67,8 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
     path = Path(path)
     if path.is_dir() and path.name.endswith(SHARDS) and not (path / INDEX).exists():
         path = path.with_name(path.name.removesuffix(SHARDS))
-    damage, _ = damage_of_ledger(path)
-    of_ledger = [Problem(None, damage)] if damage else []
     if not os.path.lexists(path) and shards_of(path).is_dir():
-        return [*_problems_of_shards(path), *of_ledger]
+        return [*_problems_of_shards(path), *_problems_of_ledger(path)]
     if path.is_dir():
         with suppress(DamagedCacheError):  # which is among the problems
             require_parts(path)
@@ -83,7 +81,12 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
         check = _problems_of_parts if path.is_dir() else _problems
         problems = check(path, progress or (lambda *_: None))
         if version == version_of(changing):
-            return [*problems, *of_ledger]
+            return [*problems, *_problems_of_ledger(path)]
+
+
+def _problems_of_ledger(path: Path) -> list[Problem]:
+    damage, _ = damage_of_ledger(path)
+    return [Problem(None, damage)] if damage else []
 
 
 def read_to_copy(path: Path) -> CacheMetadata:

@@ -21,4 +21,4 @@ def test_a_benchmark_of_nothing_is_refused(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
     with pytest.raises(SystemExit, match="2"):
         train.main()
-    assert "give a cache, or --wide" in capsys.readouterr().err
+    assert "give a cache, --wide or --host" in capsys.readouterr().err

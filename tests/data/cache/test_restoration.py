@@ -86,7 +86,7 @@ def test_what_the_identity_of_the_content_shows_to_be_sound(tmp_path, what):
     flip(path, places[what])
     assert "damaged outside its features" in str(verify(path)[0])
     (done,) = restore(path)
-    assert "with 11 of 11 clips" in done
+    assert done.endswith("the content that was written is there again")
     assert verify(path) == []
     assert load(path).content_sha256 == whole.content_sha256
 
@@ -209,7 +209,7 @@ class TestFolderOfParts:
         flip(part, whole.clip_id[3].encode())
         problems = verify(folder)
 
-        def killed(*_):
+        def killed(*_, **__):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

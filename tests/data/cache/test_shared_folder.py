@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from data.cache import (
     CacheError,
+    batches,
     claims,
     consolidate_joined,
     joined_store,
@@ -21,7 +23,7 @@ from data.cache import (
 )
 from data.cache.shared_folder import RemoteFolder
 from data.digests import digest_of
-from data.files import Address, process_name
+from data.files import Address, atomic_write, process_name
 from data.lock import BusyError
 from data.remote import RemoteError, fetch, look_up_all, look_up_if_there
 from tests.helpers.buckets import Bucket, serve_bucket, serve_google_bucket
@@ -80,9 +82,30 @@ def require_whole(bucket, whole, tmp_path):
     assert {line["clip"] for line in read_ledger(path)} == {f"c{number}" for number in range(10)}
 
 
-def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path):
+def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 3600)  # on a slow machine, too
     assert sorted(write_side_by_side(OUT, listed)) == sorted(clip.id for clip in listed)
     require_whole(bucket, whole, tmp_path)
+
+
+def test_ledgers_that_grow_while_they_are_fetched(bucket, listed, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 0.02)
+    assert set(write_side_by_side(OUT, listed)) == {clip.id for clip in listed}
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_a_file_that_is_written_while_it_is_fetched(bucket, tmp_path, monkeypatch):
+    """What is listed is older than what is fetched: the newer one comes."""
+    ours, theirs = RemoteFolder(OUT), RemoteFolder(OUT)
+    path = Path("writers/a.jsonl")
+    theirs.write_once(theirs.path / path, "one\n")
+    old = ours._files("writers")
+    atomic_write(theirs.path / path, "one\ntwo\n")
+    theirs.publish(theirs.path / path)
+    ours._fetch(old)
+    assert (ours.path / path).read_text() == "one\ntwo\n"
+    for folder in (ours, theirs):
+        shutil.rmtree(folder.path.parent)
 
 
 def test_writers_at_google(listed, whole, tmp_path, monkeypatch):

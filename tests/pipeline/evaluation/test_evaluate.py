@@ -150,7 +150,7 @@ def test_tables_and_page_say_where_structure_was_measured(folder, metrics, tmp_p
 
 
 def test_agents_that_can_be_told_from_their_controls(metrics):
-    assert metrics.kept_receiver.properties["mass"].mean > 0.8
+    assert metrics.kept_receiver.properties["mass"].mean > 0.7
     assert metrics.baselines["ridge"].properties["mass"].mean > 0.9
     assert metrics.baselines["ridge_random"].properties["mass"].mean < 0.75
     assert metrics.controls["oracle"].properties["mass"].mean > 0.8
