@@ -214,6 +214,17 @@ def test_what_a_killed_process_left_is_removed(bucket, tmp_path, tiny):
     assert not dead.exists()
 
 
+@pytest.fixture
+def whole(clips, tmp_path, tiny, monkeypatch) -> cache.Features:
+    """The cache in a file here; from now on it is a folder of parts, of two clips each."""
+    extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
+    whole = cache.load(tmp_path / "here.h5")
+    of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
+    monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+    return whole
+
+
 def require_equal(bucket: Bucket, name: str, tmp_path: Path) -> None:
     """See that a cache in the bucket is `here.h5`, and that nothing else is left of it."""
     (tmp_path / "fetched.h5").write_bytes(bucket.get(name))
@@ -310,11 +321,7 @@ class TestOutputs:
         assert (again.done, again.kept) == (0, 6)
         require_equal(bucket, "joined/a.h5", tmp_path)
 
-    def test_a_cache_that_is_too_large_for_a_file(self, bucket, clips, tmp_path, tiny, monkeypatch):
-        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
-        whole = cache.load(tmp_path / "here.h5")
-        of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
-        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
+    def test_a_cache_that_is_too_large_for_a_file(self, bucket, clips, whole, tiny):
         for out, join in (("s3://clips/large/a.h5", False), ("s3://clips/large/b.h5", True)):
             for count in (3, 6):  # the second goes on with the first
                 done = extract(clips[:count], out, backbone=tiny(), join=join, **SETTINGS).done
@@ -328,12 +335,7 @@ class TestOutputs:
             assert extract(clips, out, backbone=tiny(), join=join, **SETTINGS).kept == 6
             assert run("cache", "verify", out).exit_code == 0
 
-    def test_a_damaged_folder_of_parts_is_mended(self, bucket, clips, tmp_path, tiny, monkeypatch):
-        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
-        whole = cache.load(tmp_path / "here.h5")
-        of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
-        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
-        monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+    def test_a_damaged_folder_of_parts_is_mended(self, bucket, clips, whole, tmp_path, tiny):
         out = "s3://clips/mended/a.h5"
         extract(clips, out, backbone=tiny(), **SETTINGS)
         index = "mended/a.h5/index.json"
@@ -381,12 +383,9 @@ class TestOutputs:
             left = [one for one in bucket.names() if one.startswith("mended/a.h5/")]
             assert len([one for one in left if not one.endswith(".txt")]) == 4
 
-    def test_parts_whose_index_is_gone_are_found(self, bucket, clips, tmp_path, tiny, monkeypatch):
-        extract(clips, tmp_path / "here.h5", backbone=tiny(), **SETTINGS)
-        whole = cache.load(tmp_path / "here.h5")
-        of_a_clip = whole.features[:1].nbytes + whole.thumbnails[:1].nbytes
-        monkeypatch.setattr("data.cache.parts.PART_BYTES", 2 * of_a_clip)
-        monkeypatch.setitem(backbones.BACKBONES, "tiny", TINY_ENTRY)
+    def test_parts_whose_index_is_gone_are_found(
+        self, bucket, clips, whole, tmp_path, tiny, monkeypatch
+    ):
         out = "s3://clips/gone/a.h5"
         extract(clips, out, backbone=tiny(), **SETTINGS)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
