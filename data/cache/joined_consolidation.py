@@ -7,7 +7,7 @@ from typing import Any
 from data.cache.clip_lists import read_list
 from data.cache.errors import CacheError, joined_of, shards_of
 from data.cache.features import IDENTITY_FIELDS
-from data.cache.joined_store import FEATURES, JoinedStore, remove_empty
+from data.cache.joined_store import FEATURES, JoinedStore
 from data.cache.parts import exists
 from data.cache.shard_store import NOTE, read_note
 from data.cache.shared_folder import shared_folder
@@ -75,7 +75,7 @@ def _read_notes(target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         shared.fetch([features, note])
         if note.is_file():
             return read_note(features) if features.is_file() else {}, read_note(note)
-        remove_empty(shared.path)  # as a process leaves it that is killed after all else
+        shared.remove_empty()  # as a process leaves it that is killed after all else
         if shards_of(shared.target).is_dir():
             Lock(shards_of(shared.target) / "lock", target).release()
         shared.fetch_target()
