@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from data.cache.hdf5_reader import (
 )
 from data.cache.hdf5_writer import write_features
 from data.cache.joining import CommonMake, join
+from data.cache.row_content import RowContent
 from data.cache.rows import NewCache, content_of_rows, write_rows
 from data.cache.seal import Seal, open_cache_file
 from data.files import (
@@ -49,7 +50,7 @@ from data.versions import other_schema
 
 PART_BYTES = 64_000_000_000
 """Features and thumbnails of a file, or of a part, at most."""
-PART_CLIPS = 250_000
+PART_CLIPS = 100_000
 """Clips of a file, or of a part, at most: while one is written, its columns are in memory."""
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
@@ -461,20 +462,31 @@ def _write_part_rows(folder: Path, new: NewCache, files: PartFiles) -> None:
         for start in range(0, max(1, len(new)), count):
             clips, rows = new.part(start, min(start + count, len(new)))
             new.spool(columns, clips, rows)
-            content = content_of_rows(clips, rows)
-            known = older.get(rows[0].path) if rows else None
-            in_place = known and all(
-                row.path == known.path and row.number == n for n, row in enumerate(rows)
-            )
-            if known and known.content_sha256 == content and in_place:
-                parts.append(known)
-                continue
-            path = new_part(folder, content, older)
-            with files.having({row.path for row in rows}):
-                seal = write_rows(path, clips, rows)
-                files.keep_part(path)
-            parts.append(Part(path, len(rows), seal.rest_sha256, content))
+            parts.append(_written_part(folder, clips, rows, older, files))
+            del clips, rows  # before the next part takes as much memory
         _publish(folder, Index(parts, new.hash(columns)), older)
+
+
+def _written_part(
+    folder: Path,
+    clips: Features,
+    rows: Sequence[RowContent],
+    older: Mapping[Path, Part],
+    files: PartFiles,
+) -> Part:
+    """Return the part of some rows, which is written unless it is there, row for row."""
+    content = content_of_rows(clips, rows)
+    known = older.get(rows[0].path) if rows else None
+    in_place = known and all(
+        (row.path, row.number) == (known.path, n) for n, row in enumerate(rows)
+    )
+    if known and known.content_sha256 == content and in_place:
+        return known
+    path = new_part(folder, content, older)
+    with files.having({row.path for row in rows}):
+        seal = write_rows(path, clips, rows)
+        files.keep_part(path)
+    return Part(path, len(rows), seal.rest_sha256, content)
 
 
 def content_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metad
 from data.cache.ledger import damage_of_ledger, sound_entries
 from data.cache.mapped import RowsOfFile
 from data.cache.parts import Part, files_of_cache, read_index, read_parts, require_parts
-from data.cache.rows import RowPlace
+from data.cache.row_content import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
