@@ -200,7 +200,7 @@ def label(path: Path, table: Path, prune: bool) -> None:
     )
 )
 @click.argument("paths", nargs=-1, type=INPUT, required=True)
-@cache_out("Cache to write")
+@cache_out("Cache to write", parts=True)
 @part_size
 @overwrite
 def merge(paths: tuple[Path, ...], out: Path, part_size: float | None, overwrite: bool) -> None:

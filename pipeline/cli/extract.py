@@ -70,7 +70,7 @@ class DecoderName(click.ParamType):
     ),
 )
 @click.argument("clips", nargs=-1, type=CLIPS, required=True)
-@cache_out("Cache to write or go on with")
+@cache_out("Cache to write or go on with", parts=True)
 @click.option(
     "--backbone",
     default="dinov2_vits14",

@@ -250,8 +250,8 @@ part_size = click.option(
     "--part-size",
     type=FiniteNumber(0, min_open=True),
     metavar="GB",
-    help="Most features of a file: a larger cache is a folder of such parts (as it is above "
-    "250,000 clips). Parts that are there stay as they are.",
+    help="Size of a file at most: a larger cache is a folder of such parts, and so is one of more "
+    "than 250,000 clips. Parts that are there stay as they are.",
     show_default="as the parts that are there, or 64",
 )
 
