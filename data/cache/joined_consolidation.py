@@ -25,8 +25,12 @@ class Consolidation:
     unfinished: int
 
 
-def consolidate_joined(target: Path) -> Consolidation:
+def consolidate_joined(target: Path, part_bytes: int | None = None) -> Consolidation:
     """Write a cache, perhaps at an address, from what processes that died have extracted for it.
+
+    Args:
+        target: The cache.
+        part_bytes: Features and thumbnails of a file of it at most, as for `extract`.
 
     Raises:
         CacheError: There is nothing of that kind, or it is damaged.
@@ -40,8 +44,8 @@ def consolidate_joined(target: Path) -> Consolidation:
     except KeyError as error:
         raise CacheError(f"{folder / NOTE} is damaged: extract with --join once more") from error
     windows = Windows(**features["windows"]) if features.get("windows") else None
-    versions = features.get("versions")
-    with JoinedStore(target, **made, versions=versions, windows=windows) as store:
+    made |= {"versions": features.get("versions"), "part_bytes": part_bytes}
+    with JoinedStore(target, **made, windows=windows) as store:
         shared = store.shared
         claims, lists = shared.glob("claims/[0-9a-z]*"), shared.glob("clips/*.jsonl")
         shared.fetch([*claims, *lists])

@@ -42,7 +42,7 @@ from data.cache.clip_lists import name_of_claim, publish_list
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
 from data.cache.hdf5_reader import screen_all
 from data.cache.joined_states import ClipStates, Cut, State, stretch_of_clip
-from data.cache.ledger import ledger_entries, ledger_path, now
+from data.cache.ledger import ledger_entries, ledger_path, now, warn_of_damage
 from data.cache.parts import PartFiles, finish_staging
 from data.cache.rows import NewCache
 from data.cache.shard_store import NOTE, ShardStore, read_note
@@ -85,6 +85,7 @@ class JoinedStore(ShardStore):
         versions: Versions of packages to record, with those of the packages that write.
         retry_failed: Whether clips that failed before now are done again.
         windows: How every clip that is offered is cut into clips; None: it is not.
+        part_bytes: As for `ShardStore`, where this process writes `target`.
 
     Attributes:
         shared: The folder, and what the other processes see of it.
@@ -109,6 +110,7 @@ class JoinedStore(ShardStore):
         versions: Mapping[str, str] | None = None,
         retry_failed: bool = False,
         windows: Windows | None = None,
+        part_bytes: int | None = None,
     ) -> None:
         self._windows = windows
         self._cuts: dict[str, Cut] = {}  # by the id of a clip that is cut
@@ -125,7 +127,7 @@ class JoinedStore(ShardStore):
         try:
             if self._reads_target:
                 self.shared.fetch_target()
-            super().__init__(self.shared.target, **made, versions=versions)
+            super().__init__(self.shared.target, **made, versions=versions, part_bytes=part_bytes)
         except BaseException:
             self.shared.close()
             raise
@@ -149,7 +151,8 @@ class JoinedStore(ShardStore):
     def _open_parts(self) -> None:
         sweep_temporaries(self.target.parent, of=self.target.name)
         self._refuse_other(joined_of(self.output), self._agreed(NOTE, self._identity))
-        self._read_ledger_of_cache()
+        if damage := self._read_ledger_of_cache():
+            warn_of_damage(damage)
         self.refresh()
 
     def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,13 +218,17 @@ class JoinedStore(ShardStore):
             self._read_ledger_of_cache()
         return changed
 
-    def _read_ledger_of_cache(self) -> None:
+    def _read_ledger_of_cache(self) -> str:
+        """Read the ledger of the cache up to damage in it; return that in a sentence, or ""."""
         self._ledger_version = version_of(ledger_path(self.target))
-        with suppress(CacheError):
+        try:
             for entry in ledger_entries(self.target):
                 self._read_earlier(entry)
                 if str(entry.get("time", "")) >= self._began and entry["outcome"] != "removed":
                     self._note_entry(entry)
+        except CacheError as error:
+            return str(error)
+        return ""
 
     def _note_entry(self, entry: Mapping[str, Any]) -> None:
         self._read_entry(entry)

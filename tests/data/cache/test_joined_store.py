@@ -226,6 +226,16 @@ def test_consolidation_where_the_writers_died(tmp_path, listed, whole):
     require_whole(target, whole)
 
 
+def test_consolidation_in_parts_of_a_size(tmp_path, listed, whole):
+    target = tmp_path / "j.h5"
+    write(target, listed, most=9)
+    consolidate_joined(target, part_bytes=3 * (48 + 12))
+    assert sorted(len(load(part)) for part in target.glob("*.h5")) == [2, 3, 3]
+    write(target, listed)
+    assert sorted(len(load(part)) for part in target.glob("*.h5")) == [3, 3, 3]
+    assert whole.differences(load(target)) == []
+
+
 def test_lists_that_overlap(tmp_path, listed, whole):
     target = tmp_path / "j.h5"
     write(target, listed[:6])
