@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.game.base import Clips
+from pipeline.game.rounds import Clips
 
 PUBLISHED_DRAWS = 30
 PUBLISHED_PAIRS = 32
