@@ -67,7 +67,7 @@ class Pretraining:
         }
         self._kept = {name: value.clone() for name, value in self._learning.items()}
         self._best = torch.full((len(seeds),), -1, device=self.device)  # rounds that were right
-        self.graph, self._judging = StepGraph(self.device), StepGraph(self.device)
+        self.graph, self.judging = StepGraph(self.device), StepGraph(self.device)
         self._judged = self._draw()
 
     def run(self, progress: Callable[[int], None] | None = None) -> None:
@@ -86,7 +86,7 @@ class Pretraining:
                 assert rounds.active is not None
                 self.graph(self._step, (*rounds.arrays, rounds.active), key=None)
             if epoch == 1 or epoch % EVALUATE_EVERY == 0:
-                self._judging(self._keep_better, (), key=None)
+                self.judging(self._keep_better, (), key=None)
             if progress is not None:
                 progress(epoch)
         with torch.no_grad():

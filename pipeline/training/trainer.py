@@ -35,12 +35,7 @@ from pipeline.training.memory import require_training_memory
 from pipeline.training.optimizer import adam, backward
 from pipeline.training.pretraining import Pretraining
 from pipeline.training.ridge_encoders import RidgeScores, fit_scores, quantise, score_tensors
-from pipeline.training.selection import (
-    EVALUATE_EVERY,
-    KeptNetworks,
-    SeedCheckpoint,
-    SeedTracker,
-)
+from pipeline.training.selection import EVALUATE_EVERY, KeptNetworks, SeedCheckpoint, SeedTracker
 
 
 class MultiSeedTrainer:
