@@ -134,6 +134,7 @@ def main() -> None:
     mark = str(os.getpid())
     os.environ.pop("OMP_NUM_THREADS", None)  # which Ray would not give to its workers
     environment = os.environ | {"PYTHONPATH": str(ROOT), MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("RAY_ADDRESS", None)
     found: dict[tuple[int, str], list[Cost]] = defaultdict(list)
 
     def run(*words: str) -> None:
@@ -141,12 +142,13 @@ def main() -> None:
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
     with tempfile.TemporaryDirectory() as folder:
+        environment["RAY_TMPDIR"] = folder  # this Ray is found, whichever others there are
         clips = {count: Path(folder) / f"clips{count}" for count in given.clips}
         for count, own in clips.items():
             size = ["--grid", "2", "--per-cell", str(count // 4), "--no-preview", "--quiet"]
             run("heliograph", "simulate", "fall", "-o", str(own), *size)
         run("ray.scripts.scripts", "start", "--head", "--port", "0", "--include-dashboard", "false",
-            "--temp-dir", f"{folder}/ray", "--disable-usage-stats")  # fmt: skip
+            "--disable-usage-stats")  # fmt: skip
         try:
             for number in range(given.rounds):
                 for count, own in clips.items():
@@ -189,10 +191,26 @@ def print_costs(counts: Sequence[int], found: Mapping[tuple[int, str], Sequence[
         ])  # fmt: skip
     print_table(["clips", "s", "--ray", "x", "CPU s", "--ray", "x", "Ray's own"], rows)
     few, many = counts
-    for command in COMMANDS:
-        small, large = medians[few, command].cpu, medians[many, command].cpu
-        each = (large - small) / (many - few)
-        print(f"{command}: {1e3 * each:.0f} CPU ms a clip, {small - few * each:.1f} CPU s besides")
+    each = {
+        command: [
+            (large.cpu - small.cpu) / (many - few)
+            for small, large in zip(found[few, command], found[many, command], strict=True)
+        ]
+        for command in COMMANDS
+    }  # CPU seconds of a clip in each round
+    for command, of_clip in each.items():
+        besides = statistics.median(
+            small.cpu - few * own for small, own in zip(found[few, command], of_clip, strict=True)
+        )
+        print(
+            f"{command}: {1e3 * statistics.median(of_clip):.0f} CPU ms a clip, "
+            f"{besides:.1f} CPU s besides"
+        )
+    ratios = [own / plain for plain, own in zip(*each.values(), strict=True)]
+    print(
+        f"a clip of --ray: {statistics.median(ratios):.2f} times the CPU time "
+        f"({min(ratios):.2f} to {max(ratios):.2f} over the rounds)"
+    )
 
 
 if __name__ == "__main__":

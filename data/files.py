@@ -276,6 +276,8 @@ def missing(path: Path) -> str:
 
 def hint_for_missing(path: Path) -> str:
     """Return how a sentence about a path that does not exist may end: with what is meant by it."""
+    with suppress(OSError):
+        return f": it is a symbolic link to {os.readlink(path)}, where nothing is"
     text = str(path)
     if _URL.match(text):
         hint = ": it looks like an address; download it, and name the file"

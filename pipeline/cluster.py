@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Cluster:
         is_named = address not in ("", "auto")
         if not is_named:
             address = _address_of_running(ray) or "local"
+        is_found = not is_named and address != "local"
         refusal, cause = "" if address == "local" else _refusal(address), None
         here = {
             "num_cpus": available_cores(),
@@ -80,9 +82,10 @@ class Cluster:
         }
         try:
             if not refusal:
-                ray.init(address=address, **quiet, **here if address == "local" else {})
+                given = "auto" if is_found else address  # with its token, which no other gets
+                ray.init(address=given, **quiet, **here if address == "local" else {})
         except Exception as error:
-            refusal, cause = str(error).strip().partition("\n")[0] or type(error).__name__, error
+            refusal, cause = _reason(error), error
         what = "a Ray of this machine" if address == "local" else f"the Ray cluster {address}"
         if refusal:
             way = "" if is_named else "; --ray-address names another, or `local`, which starts one"
@@ -124,6 +127,16 @@ def _refusal(address: str) -> str:
             return ""
     except OSError as error:
         return error.strerror or str(error)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why Ray did not connect, in a line."""
+    if "AuthenticationError" in "".join(traceback.format_exception(error)):
+        return (
+            "it wants a token, and this process has none or another one: set RAY_AUTH_MODE=token, "
+            "and RAY_AUTH_TOKEN_PATH where the token is not in ~/.ray/auth_token"
+        )
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _address_of_running(ray: Any) -> str | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -37,6 +38,18 @@ EMBEDDED = "efficientnet_lite0"  # installed with its weights
 # Its features of `golden_frames`: the length of each frame's vector (torch 2.15, AVX2).
 GOLDEN_LENGTHS = (13.812, 13.612, 13.844, 13.954, 13.465, 13.466, 13.407, 13.671)
 GOLDEN_TOLERANCE = 1e-3
+
+EXTRAS = {
+    "arrow": (["pyarrow"], "Parquet and Arrow"),
+    "flow": (["cv2"], "the baseline of optical flow"),
+    "lance": (["pyarrow", "lance"], ".lance"),
+    "pandas": (["pandas"], "data frames in notebooks"),
+    "ray": (["ray"], "--ray"),
+    "remote": (["aiohttp", "gcsfs", "s3fs"], "files at addresses"),
+    "tensorboard": (["tensorboard"], "--tensorboard"),
+    "torchcodec": (["torchcodec"], "--decoder torchcodec"),
+}
+"""The modules of each extra, and what they are for."""
 
 
 class Finding(NamedTuple):
@@ -142,6 +155,21 @@ def _state_of_packages(names: list[str]) -> tuple[str, str]:
             f"pip uninstall {' '.join(names)}, then install one of them"
         )
     return OK, installed[0] if installed else "not installed; PyAV decodes"
+
+
+def check_extras(_: CheckOptions) -> Iterator[Finding]:
+    """Check which extras of Heliograph are installed, whole."""
+    whole = [extra for extra, (modules, _) in EXTRAS.items() if all(map(find_spec, modules))]
+    missing = [f"{name} ({use})" for name, (_, use) in EXTRAS.items() if name not in whole]
+    here = ", ".join(whole) or "none"
+    if missing:
+        yield Finding(
+            "extras",
+            NOTE,
+            f"{here}; not installed: {', '.join(missing)}: pip install 'heliograph[NAME]'",
+        )
+    else:
+        yield Finding("extras", OK, here)
 
 
 def check_devices(_: CheckOptions) -> Iterator[Finding]:
@@ -342,6 +370,7 @@ def _state_of_embedded_backbone(hub_dir: Path | None) -> tuple[str, str]:
 CHECKS: tuple[Callable[[CheckOptions], Iterator[Finding]], ...] = (
     check_torch,
     check_decoder_packages,
+    check_extras,
     check_devices,
     check_code,
     check_weights,

@@ -40,6 +40,7 @@ class ConsolidatedCache:
         identity: Fingerprint, sampler and decoder.
         versions: Of packages, to record.
         in_place: Whether the clips of `target` stay in their order, and lost parts are left out.
+        part_bytes: As for `data.cache.parts.write_as_it_fits`.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class ConsolidatedCache:
         identity: Mapping[str, Any],
         versions: Mapping[str, str],
         in_place: bool,
+        part_bytes: int | None = None,
     ) -> None:
-        self.target, self.parts = target, parts
+        self.target, self.parts, self._part_bytes = target, parts, part_bytes
         self._identity, self._versions, self._in_place = identity, versions, in_place
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._shards = Shards(self._shard, self._damaged, self._check_shape)
@@ -290,7 +292,13 @@ class ConsolidatedCache:
         if self.has_clips:
             columns = label_changes(self._stored, new)
             self.changes = LabelChanges(columns, unnamed=self.unnamed(clips))
-        write_as_it_fits(self.target, new, staging=self._staging, files=self._files_of_parts)
+        write_as_it_fits(
+            self.target,
+            new,
+            staging=self._staging,
+            files=self._files_of_parts,
+            part_bytes=self._part_bytes,
+        )
         return True
 
     def _note_removed(self, new: NewCache) -> None:

@@ -19,7 +19,8 @@ that would be done twice.
 
 Every process reads the ledgers of all, so that the last one to finish knows it, and writes
 `spring.h5`; `data.cache.joined_consolidation` does that where the processes died. What is in
-`spring.h5` then leaves the folder. A clip that failed is not tried again until then.
+`spring.h5` then leaves the folder; a process that is still at work reads it there. A clip that
+failed is tried again by those that begin afterwards.
 
 Of a cache at an address all that is in an object store (`data.cache.shared_folder`).
 """
@@ -41,22 +42,17 @@ from data.cache.clip_lists import name_of_claim, publish_list
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
 from data.cache.hdf5_reader import screen_all
 from data.cache.joined_states import ClipStates, Cut, State, stretch_of_clip
-from data.cache.ledger import (
-    add_to_ledger,
-    append_entries,
-    ledger_entries,
-    ledger_path,
-    new_entries,
-    now,
-)
+from data.cache.ledger import ledger_entries, ledger_path, now, warn_of_damage
 from data.cache.parts import PartFiles, finish_staging
 from data.cache.rows import NewCache
 from data.cache.shard_store import NOTE, ShardStore, read_note
 from data.cache.shared_folder import shared_folder
+from data.cache.stored_clips import version_of_cache
+from data.cache.writer_ledgers import WriterLedgers
 from data.clips import Clip, window_of
 from data.digests import DigestTable, digest_of
 from data.files import (
-    make_folder,
+    Version,
     path_of,
     process_name,
     remove_own_file,
@@ -89,6 +85,7 @@ class JoinedStore(ShardStore):
         versions: Versions of packages to record, with those of the packages that write.
         retry_failed: Whether clips that failed before now are done again.
         windows: How every clip that is offered is cut into clips; None: it is not.
+        part_bytes: As for `ShardStore`, where this process writes `target`.
 
     Attributes:
         shared: The folder, and what the other processes see of it.
@@ -113,23 +110,24 @@ class JoinedStore(ShardStore):
         versions: Mapping[str, str] | None = None,
         retry_failed: bool = False,
         windows: Windows | None = None,
+        part_bytes: int | None = None,
     ) -> None:
         self._windows = windows
         self._cuts: dict[str, Cut] = {}  # by the id of a clip that is cut
         self.writer = process_name()
         self._retries, self._began = retry_failed, now()
         self._states = ClipStates()
-        self._positions: dict[Path, int] = {}  # how far each ledger is read
-        self._ledgers = 0  # that this process has filled
+        self._ledger_version: Version | None = None  # of the cache's, as it was read
         # Digests of the ids of clips that were offered, or are known to the caller.
         self._told = DigestTable([("told", "?")])
         self.shared = shared_folder(path_of(target))
         self.claims = Claims(self.shared, self.writer)
+        self._ledgers = WriterLedgers(self.shared, self.writer)
         made = {"fingerprint": fingerprint, "sampler": sampler, "decoder": decoder}
         try:
             if self._reads_target:
                 self.shared.fetch_target()
-            super().__init__(self.shared.target, **made, versions=versions)
+            super().__init__(self.shared.target, **made, versions=versions, part_bytes=part_bytes)
         except BaseException:
             self.shared.close()
             raise
@@ -153,9 +151,8 @@ class JoinedStore(ShardStore):
     def _open_parts(self) -> None:
         sweep_temporaries(self.target.parent, of=self.target.name)
         self._refuse_other(joined_of(self.output), self._agreed(NOTE, self._identity))
-        with suppress(CacheError):
-            for entry in ledger_entries(self.target):
-                self._read_earlier(entry)
+        if damage := self._read_ledger_of_cache():
+            warn_of_damage(damage)
         self.refresh()
 
     def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,20 +184,56 @@ class JoinedStore(ShardStore):
         super().check_shape(shape, dtype)
 
     def refresh(self) -> None:
-        """Read what the other processes have written since; what they have done is not claimed."""
+        """Read what the other processes have written since; what they have done is not claimed.
+
+        That is in the cache and its ledger once one of them has consolidated it.
+        """
         with self._guard:
-            self.shared.update()
-            for path in sorted((self.parts / "writers").glob("*.jsonl")):
-                if path.name.startswith(self.writer):
-                    continue
-                start = self._positions.setdefault(path, 0)
-                with suppress(OSError):
-                    for entry, end in new_entries(path, start):
-                        self._positions[path] = end
-                        self._read_entry(entry)
-                        if entry["outcome"] != "cut":
-                            self.claims.note_done(entry["clip"])
+            self._read_ledgers()
+            if self._reads_target and self._read_consolidated():
+                self._ledgers.read_again()
+                self._read_ledgers()
             self.claims.release_done()
+
+    def _read_ledgers(self) -> None:
+        for entry in self._ledgers.news():
+            self._note_entry(entry)
+
+    def _read_consolidated(self) -> bool:
+        """Read the cache and its ledger if they have changed; return whether they have.
+
+        Its ledger has what is in the other ones before these are removed: they are read first.
+        """
+        self.shared.update_target()
+        ledger = version_of(ledger_path(self.target))
+        changed = ledger != self._ledger_version
+        while (version := version_of_cache(self.target)) != self._stored.version:
+            changed = True
+            try:
+                self._read_target()
+            except CacheError:
+                if version == version_of_cache(self.target):
+                    raise
+        if ledger != self._ledger_version:
+            self._read_ledger_of_cache()
+        return changed
+
+    def _read_ledger_of_cache(self) -> str:
+        """Read the ledger of the cache up to damage in it; return that in a sentence, or ""."""
+        self._ledger_version = version_of(ledger_path(self.target))
+        try:
+            for entry in ledger_entries(self.target):
+                self._read_earlier(entry)
+                if str(entry.get("time", "")) >= self._began and entry["outcome"] != "removed":
+                    self._note_entry(entry)
+        except CacheError as error:
+            return str(error)
+        return ""
+
+    def _note_entry(self, entry: Mapping[str, Any]) -> None:
+        self._read_entry(entry)
+        if entry["outcome"] != "cut":
+            self.claims.note_done(entry["clip"])
 
     def _read_entry(self, entry: Mapping[str, Any]) -> None:
         self.sources.read(entry)
@@ -343,21 +376,11 @@ class JoinedStore(ShardStore):
             self._agreed(NOTE, self._identity)
         for name in dict.fromkeys(entry["shard"] for entry in entries if entry.get("shard")):
             self.shared.publish(self._shard(name))
-        make_folder(self._ledger.parent)
-        append_entries(self._ledger, entries, sync=True)
-        self.shared.publish(self._ledger)
-        most = self.shared.ledger_bytes
-        if most is not None and self._ledger.stat().st_size > most:
-            self._ledgers += 1
+        self._ledgers.append(entries)
         for entry in entries:
             self._read_entry(entry)
             self.claims.note_done(entry["clip"])
         self.claims.release_done()
-
-    @property
-    def _ledger(self) -> Path:
-        number = f".{self._ledgers}" if self._ledgers else ""
-        return self.parts / "writers" / f"{self.writer}{number}.jsonl"
 
     def _shard(self, name: str) -> Path:
         return self.parts / "shards" / name[:2] / f"{name}.h5"
@@ -421,7 +444,9 @@ class JoinedStore(ShardStore):
             raise
         if not existed:
             remove_own_file(ledger_path(self.target))
-        self._merge_ledgers()
+        with self._guard:
+            self._read_ledgers()  # what was done meanwhile is in no cache yet
+        self._ledgers.merge(self.target, self._shards.has)
 
     def _write(self, new: NewCache, clips: Sequence[Clip]) -> bool:
         changed = super()._write(new, clips)
@@ -431,31 +456,6 @@ class JoinedStore(ShardStore):
     def _remove_shards(self, keys: DigestTable) -> None:
         for name in self._shards.forget_within(keys):
             self.shared.remove(self._shard(name))
-
-    def _merge_ledgers(self) -> None:
-        """Bring the ledgers of the processes into that of the cache, and remove them.
-
-        One with clips that are in shards still stays: it says in which.
-        """
-        place, merged = ("shard", "row"), []
-
-        def entries(path: Path) -> Iterator[dict[str, Any]]:
-            with suppress(OSError):
-                for entry, _ in new_entries(path, 0):
-                    yield entry
-
-        def lines() -> Iterator[dict[str, Any]]:
-            for path in sorted((self.parts / "writers").glob("*.jsonl")):
-                keys = (digest_of(str(one["key"])) for one in entries(path) if one.get("key"))
-                if not any(map(self._shards.has, keys)):
-                    merged.append(path)
-                    for entry in entries(path):
-                        yield {name: value for name, value in entry.items() if name not in place}
-
-        add_to_ledger(self.target, lines())
-        self.shared.publish_ledger()
-        for path in merged:
-            self.shared.remove(path)
 
     def close(self) -> None:
         """Release the claims; remove the folder if nothing is left in it that is not in `target`.
@@ -467,30 +467,8 @@ class JoinedStore(ShardStore):
         with self._guard:
             self.claims.release()
             with suppress(RemoteError):
-                if not self.shared.glob("writers/*.jsonl"):
-                    self._remove_folder()
+                self.shared.remove_if_done(self.claims.holder)
         self.shared.close()
-
-    def _remove_folder(self) -> None:
-        orphans = self.shared.glob("shards/*/*.h5")  # that no ledger names
-        claims = self.shared.glob("claims/[0-9a-z]*")
-        self.shared.fetch(claims)
-        if any(map(self.claims.holder, claims)) or self.shared.glob("writers/*.jsonl"):
-            return
-        lists = self.shared.glob("clips/*.jsonl")
-        notes = self.shared.glob("*.json")  # the last one is the note
-        for path in (*orphans, *claims, *lists, *notes):
-            self.shared.remove(path)
-        remove_empty(self.parts)
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a folder to which processes have written, where nothing is left in it."""
-    own = [folder / name for name in ("shards", "writers", "claims", "clips")]
-    for each in (*folder.glob("shards/*"), *own, folder):
-        sweep_temporaries(each)
-        with suppress(OSError):
-            each.rmdir()
 
 
 def _rule(windows: Mapping[str, float] | None) -> str:

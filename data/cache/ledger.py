@@ -12,9 +12,10 @@ begins by leaving one or two lines of each clip.
 
 import errno
 import json
+import logging
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from data.digests import Digests, digest_of
 from data.files import HashedFile, absolute, open_regular, replacing, write_error
 from data.wording import counted
 
+_LOG = logging.getLogger(__name__)
 _SUFFIX = ".ledger.jsonl"
 _CHECK = "xxh3"
 _PIECE = 1 << 16
@@ -43,47 +45,40 @@ def ledger_path(target: Path) -> Path:
 
 
 def read_ledger(target: Path) -> list[dict[str, Any]]:
-    """Return the entries of a cache's ledger, oldest first; empty if there is none.
-
-    Raises:
-        CacheError: A line is damaged, or there is no file. What a killed process left of a last
-            line is no line.
-    """
+    """Return the entries of a cache's ledger, as `ledger_entries` yields them."""
     return list(ledger_entries(target))
 
 
-def ledger_entries(target: Path) -> Iterator[dict[str, Any]]:
-    """Yield what `read_ledger` returns, one entry in memory at a time; raises at a damaged line."""
-    path = ledger_path(target)
-    if os.path.lexists(path):
-        for number, line in enumerate(_lines(path), start=1):
-            yield _entry(path, number, line)
+def ledger_entries(target: Path, damaged: list[int] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a cache's ledger, oldest first, one in memory; none without a ledger.
 
+    What a killed process left of a last line is no line.
 
-def sound_entries(target: Path) -> Iterator[dict[str, Any]]:
-    """Yield what `ledger_entries` does, but for damaged lines."""
-    path = ledger_path(target)
-    for line in _lines(path) if os.path.lexists(path) else ():
-        with suppress(CacheError):
-            yield _entry(path, 0, line)
-
-
-def damage_of_ledger(target: Path) -> tuple[str, int]:
-    """Return in words what is damaged in the ledger of a cache, and how many lines; "" and 0.
+    Args:
+        target: The cache.
+        damaged: The numbers of damaged lines are added to it, and these are left out.
 
     Raises:
-        CacheError: There is no file, or it cannot be read.
+        CacheError: There is no file, or a line is damaged and `damaged` is None.
     """
-    path, damaged = ledger_path(target), []
+    path = ledger_path(target)
     for number, line in enumerate(_lines(path) if os.path.lexists(path) else (), start=1):
         try:
-            _entry(path, number, line)
+            entry = _entry(path, number, line)
         except CacheError:
+            if damaged is None:
+                raise
             damaged.append(number)
+        else:
+            yield entry
+
+
+def damage_of_ledger(target: Path, damaged: Sequence[int]) -> str:
+    """Return in words which lines of a ledger are damaged, by their numbers; "" if none is."""
     if not damaged:
-        return "", 0
+        return ""
     others = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-    return f"{path} is damaged in line {damaged[0]}{others}", len(damaged)
+    return f"{ledger_path(target)} is damaged in line {damaged[0]}{others}"
 
 
 def restore_ledger(target: Path) -> list[str]:
@@ -93,17 +88,18 @@ def restore_ledger(target: Path) -> list[str]:
         WriteError: The disk is full or not writable; the ledger stays as it was.
         CacheError: There is no file, or it cannot be read.
     """
-    damage, count = damage_of_ledger(target)
-    if not count:
+    damaged: list[int] = []
+    for _ in ledger_entries(target, damaged):
+        pass
+    if not damaged:
         return []
-    entries = sound_entries(target)
     with replacing(ledger_path(target)) as new:
-        for entry in entries:
+        for entry in ledger_entries(target, []):
             new.write(_line_of(entry).encode())
-    lines = counted(count, "line")
+    lines = counted(len(damaged), "line")
     return [
-        f"{damage}: {lines} left it, and with them where the videos of their clips are "
-        "(a repair of these takes --clips)"
+        f"{damage_of_ledger(target, damaged)}: {lines} left it, and with them where the videos of "
+        "their clips are (a repair of these takes --clips)"
     ]
 
 
@@ -256,7 +252,7 @@ def source_details(source: HashedFile) -> dict[str, Any]:
 
 def compact_ledger(
     target: Path, read: Callable[[Mapping[str, Any]], None] = lambda entry: None
-) -> bool:
+) -> str:
     """Leave at most two lines of each clip, and nothing of a line that a killed process left.
 
     They are all that is known of it as it was done, later lines over earlier ones, and its last
@@ -269,7 +265,7 @@ def compact_ledger(
             damage.
 
     Returns:
-        Whether the ledger is sound.
+        What is damaged, and what to do, in a sentence; "" if nothing is.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -277,7 +273,7 @@ def compact_ledger(
     """
     path = ledger_path(target)
     if not os.path.lexists(path):
-        return True
+        return ""
     _drop_torn_line(path)
     done = bytearray()  # a flag of each line
 
@@ -289,8 +285,8 @@ def compact_ledger(
 
     try:
         clips_of_lines = Digests(digests())
-    except CacheError:
-        return False
+    except CacheError as error:
+        return str(error)
     numbers, clips, left = _number(clips_of_lines, np.array(done, bool))
     if left < len(done):
         with replacing(path) as file:
@@ -299,7 +295,12 @@ def compact_ledger(
                 lines = zip(numbers, _lines(path), strict=True)
                 for entry in _compacted(_entry(path, 0, line) for n, line in lines if n in some):
                     file.write(_line_of(entry).encode())
-    return True
+    return ""
+
+
+def warn_of_damage(damage: str) -> None:
+    """Say of a damaged ledger, by its sentence, what follows for a run that goes on without it."""
+    _LOG.warning("warning: %s; until then files that it names are read again", damage)
 
 
 def _number(clips: Digests, done: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int, int]:

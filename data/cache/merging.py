@@ -30,7 +30,9 @@ from data.files import remove_own_file, require_own_file, temporary_path
 from data.versions import package_versions
 
 
-def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
+def merge(
+    paths: Sequence[Path | str], out: Path | str, *, part_bytes: int | None = None
+) -> list[str]:
     """Write the clips of several caches as one, in order.
 
     Memory holds the features of one clip, the columns of one file and of what is made of it, and
@@ -40,6 +42,11 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
     A clip that is in two of them with the same key is taken once, with its thumbnails if one of
     them has some. Clips of equal content have one object. The ledger of a file that was at
     `out`, and is none of `paths`, is removed.
+
+    Args:
+        paths: The caches.
+        out: What is written.
+        part_bytes: Features and thumbnails of a file of it at most, as for `extract`.
 
     Returns:
         Sentences about clips that have another object now.
@@ -55,12 +62,12 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
     require_own_file(ledger_path(out))
     merged, notes = _merged(paths)
     is_input = os.path.abspath(out) in map(os.path.abspath, paths)
-    if is_input and out.is_file() and is_larger_than_a_file(merged):
+    if is_input and out.is_file() and is_larger_than_a_file(merged, part_bytes):
         raise CacheError(
             f"{out} is a file, and all clips together take more than a file should: choose "
             "another output, which becomes a folder of parts"
         )
-    write_as_it_fits(out, merged, staging=temporary_path(out))
+    write_as_it_fits(out, merged, staging=temporary_path(out), part_bytes=part_bytes)
     if not is_input:
         remove_own_file(ledger_path(out))
     return notes

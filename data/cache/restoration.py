@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data.cache.blocks import StoredRows
-from data.cache.errors import CacheError, DamagedCacheError, how_to_replace
+from data.cache.errors import NO_HDF5, CacheError, DamagedCacheError, how_to_replace
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, read_unchecked
 from data.cache.ledger import read_ledger
@@ -62,7 +62,7 @@ def restore_file(path: Path) -> list[str]:
         except DamagedCacheError as error:
             reason = error.reason
         except CacheError as error:
-            if str(error).endswith("is not an HDF5 file"):
+            if str(error).endswith(NO_HDF5):
                 raise CacheError(f"{error}; {how_to_replace(path)}") from error
             raise
     content = find_content(path, reason, cache=path)

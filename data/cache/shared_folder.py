@@ -12,7 +12,7 @@ the store's clock; that of a host may differ by 15 minutes, as the store refuses
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -158,11 +158,41 @@ class SharedFolder(PartFiles):
     def fetch_target(self) -> None:
         """Have the cache and its ledger as they are now."""
 
+    def update_target(self) -> None:
+        """Have them as they are now, where somebody has consolidated the cache."""
+
     def publish_target(self) -> None:
         """Let everybody see the cache."""
 
     def publish_ledger(self) -> None:
         """Let everybody see the ledger of the cache."""
+
+    def remove_if_done(self, holder: Callable[[Path], str | None]) -> None:
+        """Remove the folder where all that is in its ledgers is in the cache.
+
+        Args:
+            holder: Returns who holds a claim; None if nobody does.
+        """
+        if self.glob("writers/*.jsonl"):
+            return
+        orphans = self.glob("shards/*/*.h5")  # that no ledger names
+        claims = self.glob("claims/[0-9a-z]*")
+        self.fetch(claims)
+        if any(map(holder, claims)) or self.glob("writers/*.jsonl"):
+            return
+        lists = self.glob("clips/*.jsonl")
+        notes = self.glob("*.json")  # the last one is the note
+        for path in (*orphans, *claims, *lists, *notes):
+            self.remove(path)
+        self.remove_empty()
+
+    def remove_empty(self) -> None:
+        """Remove the folder where nothing is left in it."""
+        own = [self.path / name for name in ("shards", "writers", "claims", "clips")]
+        for each in (*self.path.glob("shards/*"), *own, self.path):
+            sweep_temporaries(each)
+            with suppress(OSError):
+                each.rmdir()
 
     def close(self) -> None:
         """Remove what this process alone has."""
@@ -198,6 +228,7 @@ class RemoteFolder(SharedFolder):
         self._kept = 0  # bytes of shards that this process has published and are whole here
         self._there: CacheThere | None = None  # the cache that `target` is a copy of
         self._version: object = None  # of that copy
+        self._ledger_tag = ""  # of the ledger that it came with
 
     def named(self, path: Path) -> Path:
         """Return the address of a file of the folder."""
@@ -376,7 +407,7 @@ class RemoteFolder(SharedFolder):
 
         Of a folder of parts the features are fetched when a part is written of them.
         """
-        address = Address(self.output)
+        address, ledger = Address(self.output), self._look_up_ledger()  # which is put last
         there = look_up_cache(address)
         if there is None and lone_parts(address) and not files_of(Address(joined_of(address))):
             raise without_index(address)  # else a process of this folder has put them
@@ -384,10 +415,26 @@ class RemoteFolder(SharedFolder):
             parts = self._there.parts if self._there else {}
             known = {name: tag_of(file) for name, file in parts.items()}
             fetch_cache(there, address, self.target, known=known, hollow=True)
+        elif ledger is not None and ledger.tag != self._ledger_tag:
+            fetch_whole(ledger, ledger_path(self.target))
         elif there is None and self._there is not None:
             remove_cache(self.target)
         self._note_target(there)
+        self._ledger_tag = ledger.tag if ledger else ""
         self._hollow |= {part.path for part in parts_of_folder(self.target)}
+
+    def _look_up_ledger(self) -> RemoteFile | None:
+        return look_up_if_there(Address(ledger_path(self.output)))
+
+    def update_target(self) -> None:
+        """Fetch them where the ledger has changed, which is put after the cache."""
+        ledger = self._look_up_ledger()
+        if ledger is None or ledger.tag == self._ledger_tag:
+            return
+        try:
+            self.fetch_target()
+        except (RemoteError, CacheError):  # another process has just put them again
+            self.fetch_target()
 
     def _note_target(self, there: CacheThere | None) -> None:
         self._there, self._version = there, _version(self.target)

@@ -68,6 +68,7 @@ def extract(
     join: bool = False,
     retry_failed: bool = False,
     repair: Mapping[str, str] | None = None,
+    part_bytes: int | None = None,
     cluster: Cluster | None = None,
     devices: str | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
@@ -109,6 +110,9 @@ def extract(
             those at which other processes failed.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from, empty where it is unknown; what is not damaged stays.
+        part_bytes: features and thumbnails of a file at most: a larger cache becomes a folder of
+            such parts. None: as the parts that are there, or 64 GB. Parts that are there stay, but
+            for the last, and a file while nothing in it changes.
         cluster: of Ray, on whose nodes the clips are extracted; each actor there loads the backbone
             and has `workers` cores. Clips and `out` are in folders that all nodes share, or at
             addresses.
@@ -189,9 +193,15 @@ def extract(
             made = made_with(model, sampling, decoder, batch)
             shape = model.steps(sampling.frames), model.dim
         store = stack.enter_context(
-            JoinedStore(target, **made, retry_failed=retry_failed, windows=windows)
+            JoinedStore(
+                target,
+                **made,
+                retry_failed=retry_failed,
+                windows=windows,
+                part_bytes=part_bytes,
+            )
             if join or actors
-            else ShardStore(target, **made, repair=repair or ())
+            else ShardStore(target, **made, repair=repair or (), part_bytes=part_bytes)
         )
         store.check_shape(shape, dtype)
         store.require_one_unit(clips)

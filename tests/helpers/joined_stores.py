@@ -90,6 +90,38 @@ def write_side_by_side(target: Path, clips: list[Clip]) -> list[str]:
     return done
 
 
+def write_beside_a_late_one(target: Path, clips: list[Clip]) -> dict[str, str | None]:
+    """Do the clips in two stores while a third is at the first of them, and then look for more.
+
+    The third has read no ledger of the others before one of them consolidates and removes it.
+
+    Returns:
+        The clips that the third then knows to be done, or why they failed.
+
+    Raises:
+        AssertionError: It would do one again.
+    """
+    known: dict[str, str | None] = {}
+
+    def note(clip: Clip, reason: str | None) -> None:
+        known[clip.id] = reason
+
+    late = opened(target)
+    offer = late.offer(clips, note)
+    first = next(offer)
+    for most in (4, None):
+        write(target, clips, most=most)
+    treat(late, first)
+    late.flush()
+    write(target, clips)
+    again = [clip.id for clip in offer]
+    assert not again, f"done twice: {again}"
+    assert not late.finish(clips, note)
+    late.consolidate(clips)
+    late.close()
+    return known
+
+
 def whole_of(target: Path, clips: list[Clip]) -> Features:
     """Return the cache that one process makes."""
     with ShardStore(target, **MADE_WITH) as store:

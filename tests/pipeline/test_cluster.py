@@ -1,7 +1,12 @@
 """Ray clusters: what their nodes have room for, and what is said where there is none."""
 
+import os
 import socket
+import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -135,6 +140,49 @@ def test_which_cluster_it_is_is_said(capsys, monkeypatch):
     here, there = capsys.readouterr().err.splitlines()
     assert here == "on a Ray of this machine: 2 nodes, 12 cores, 2 GPUs"
     assert there == f"on the Ray cluster {address}: 2 nodes, 12 cores, 2 GPUs"
+
+
+def test_ray_finds_the_cluster_of_this_machine_itself(capsys, monkeypatch):
+    """With an address it does without the token that it made."""
+    ray = FakeRay(a=(4, 0))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster, "_address_of_running", lambda _: "10.0.0.1:6379")
+    Cluster()._connect(ray)
+    assert ray.address == "auto"
+    assert capsys.readouterr().err == "on the Ray cluster 10.0.0.1:6379: 1 node, 4 cores\n"
+
+
+@pytest.mark.slow
+def test_a_cluster_that_wants_a_token(tmp_path):
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text(64 * "5")
+    others = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
+
+    def connect(address: str | None, **more: str) -> str:
+        opened = f"with Cluster({address!r}).connected(): pass"
+        words = [sys.executable, "-c", f"from pipeline.cluster import Cluster\n{opened}"]
+        done = subprocess.run(words, env=environment | more, capture_output=True, text=True)
+        return done.stderr.splitlines()[-1]
+
+    with tempfile.TemporaryDirectory() as folder:  # the name of a socket is short
+        environment = others | {"HOME": str(tmp_path), "RAY_TMPDIR": folder}
+        words = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "0"]
+        options = ["--include-dashboard", "false", "--disable-usage-stats"]
+        with subprocess.Popen([sys.executable, *words, *options], env=environment) as started:
+            try:
+                while not (Path(folder) / "ray/ray_current_cluster").exists():
+                    assert started.poll() is None, "Ray did not start"
+                    time.sleep(0.1)
+                found = connect(None)
+                assert ": 1 node, " in found
+                address = found.removeprefix("on the Ray cluster ").partition(": ")[0]
+                assert connect(address, RAY_AUTH_MODE="token") == found
+                refused = connect(address)
+                assert f"{address} cannot be reached: it wants a token" in refused
+                assert "set RAY_AUTH_MODE=token" in refused
+            finally:
+                started.terminate()
 
 
 def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch):

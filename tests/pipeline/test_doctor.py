@@ -99,6 +99,19 @@ def test_two_decords_at_once_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> Non
     assert next(doctor.check_decoder_packages(CheckOptions())).level == OK
 
 
+def test_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = set(metadata.metadata("heliograph").get_all("Provides-Extra") or [])
+    assert set(doctor.EXTRAS) == declared - {"docs", "embedded", "lint", "test"}
+    lacking = {"s3fs", "ray"}
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name in lacking else name)
+    (row,) = doctor.check_extras(CheckOptions())
+    assert row.level == NOTE
+    assert "ray (--ray), remote (files at addresses): pip install 'heliograph[" in row.sentence
+    assert row.sentence.startswith("arrow, flow, lance, pandas, tensorboard, torchcodec; not")
+    lacking.clear()
+    assert next(doctor.check_extras(CheckOptions())).level == OK
+
+
 def test_weights_are_intact_broken_or_to_download(entry: backbones.Entry, tmp_path: Path) -> None:
     def look(reachable: bool) -> doctor.Finding:
         (row,) = doctor.check_weights(CheckOptions(can_reach=lambda url: reachable))

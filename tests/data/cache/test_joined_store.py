@@ -31,6 +31,7 @@ from tests.helpers.joined_stores import (
     treat,
     whole_of,
     write,
+    write_beside_a_late_one,
     write_side_by_side,
 )
 
@@ -69,6 +70,21 @@ def test_writers_side_by_side_make_the_cache_of_one(tmp_path, listed, whole):
     assert sorted(done) == sorted(clip.id for clip in listed)
     require_whole(target, whole)
     assert {line["clip"] for line in read_ledger(target)} == set(done)
+
+
+def test_writers_that_often_write(tmp_path, listed, whole, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 0.001)
+    target = tmp_path / "j.h5"
+    done = write_side_by_side(target, listed)
+    assert sorted(done) == sorted(clip.id for clip in listed)
+    require_whole(target, whole)
+
+
+def test_a_late_writer_does_nothing_again_of_what_another_has_consolidated(tmp_path, listed, whole):
+    target = tmp_path / "j.h5"
+    known = write_beside_a_late_one(target, listed)
+    assert known == {clip.id: "it is bad" if clip.id == "c6" else None for clip in listed[1:]}
+    require_whole(target, whole)
 
 
 def test_one_writer_alone_and_a_later_one_that_has_nothing_to_do(tmp_path, listed, whole):
@@ -210,6 +226,16 @@ def test_consolidation_where_the_writers_died(tmp_path, listed, whole):
     require_whole(target, whole)
 
 
+def test_consolidation_in_parts_of_a_size(tmp_path, listed, whole):
+    target = tmp_path / "j.h5"
+    write(target, listed, most=9)
+    consolidate_joined(target, part_bytes=3 * (48 + 12))
+    assert sorted(len(load(part)) for part in target.glob("*.h5")) == [2, 3, 3]
+    write(target, listed)
+    assert sorted(len(load(part)) for part in target.glob("*.h5")) == [3, 3, 3]
+    assert whole.differences(load(target)) == []
+
+
 def test_lists_that_overlap(tmp_path, listed, whole):
     target = tmp_path / "j.h5"
     write(target, listed[:6])
@@ -233,11 +259,11 @@ def test_a_writer_killed_between_shard_and_ledger_leaves_nothing(tmp_path, liste
     clips = [[replace(clip, path=str(clip.path)).id, str(clip.path)] for clip in listed[:3]]
     script = f"""
 import os, json
-from data.cache import joined_store
+from data.cache import writer_ledgers
 from data.clips import Clip
 from tests.helpers.joined_stores import opened, treat
 clips = [Clip(id=id, path=path) for id, path in json.loads({json.dumps(json.dumps(clips))})]
-joined_store.append_entries = lambda *_, **__: os.kill(os.getpid(), 9)
+writer_ledgers.append_entries = lambda *_, **__: os.kill(os.getpid(), 9)
 store = opened({str(target)!r})
 for clip in store.offer(clips, print):
     treat(store, clip)

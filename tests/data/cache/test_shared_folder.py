@@ -33,6 +33,7 @@ from tests.helpers.joined_stores import (
     treat,
     whole_of,
     write,
+    write_beside_a_late_one,
     write_side_by_side,
 )
 
@@ -82,15 +83,22 @@ def require_whole(bucket, whole, tmp_path):
     assert {line["clip"] for line in read_ledger(path)} == {f"c{number}" for number in range(10)}
 
 
-def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "BATCH_SECONDS", 3600)  # on a slow machine, too
+def test_writers_side_by_side_make_the_cache_of_one(bucket, listed, whole, tmp_path):
     assert sorted(write_side_by_side(OUT, listed)) == sorted(clip.id for clip in listed)
     require_whole(bucket, whole, tmp_path)
 
 
 def test_ledgers_that_grow_while_they_are_fetched(bucket, listed, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "BATCH_SECONDS", 0.02)
-    assert set(write_side_by_side(OUT, listed)) == {clip.id for clip in listed}
+    assert sorted(write_side_by_side(OUT, listed)) == sorted(clip.id for clip in listed)
+    require_whole(bucket, whole, tmp_path)
+
+
+def test_a_late_writer_does_nothing_again_of_what_another_has_consolidated(
+    bucket, listed, whole, tmp_path
+):
+    known = write_beside_a_late_one(OUT, listed)
+    assert known == {clip.id: "it is bad" if clip.id == "c6" else None for clip in listed[1:]}
     require_whole(bucket, whole, tmp_path)
 
 
@@ -164,7 +172,7 @@ def test_names_that_lead_elsewhere_are_passed_over(bucket, listed, tmp_path):
         bucket.put("j.h5.joined/writers/../../../b.jsonl", bucket.get(name))
         assert "j.h5.joined/writers/../../../b.jsonl" in bucket.names()
         store.refresh()
-        assert len(store._positions) == 2
+        assert len(store._ledgers._positions) == 2
         assert not store._shards.has(digest_of("1" * 64))
         assert not list(tmp_path.rglob("b.jsonl"))
 
@@ -364,6 +372,10 @@ class TestParts:
         _, known = write(OUT, listed)  # there is nothing to do
         assert len(known) == 9
         assert not [path for verb, path in bucket.requests if verb == "PUT" and "/j.h5/" in path]
+        self.require_parts(OUT, whole, tmp_path / "fetched")
+
+    def test_beside_a_late_writer(self, bucket, listed, whole, tmp_path):
+        assert len(write_beside_a_late_one(OUT, listed)) == 9
         self.require_parts(OUT, whole, tmp_path / "fetched")
 
     def test_at_google(self, listed, whole, tmp_path, monkeypatch):
