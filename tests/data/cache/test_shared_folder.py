@@ -268,6 +268,16 @@ def test_claims_are_renewed_while_they_are_held(bucket, listed, monkeypatch):
         assert bucket.count("PUT", "/claims/0a") == 1
 
 
+def test_a_claim_takes_few_requests(bucket, listed):
+    write(OUT, listed, most=1)
+    with opened(OUT) as store:
+        offer = store.offer(listed, lambda *_: None)
+        next(offer)
+        bucket.requests.clear()
+        next(offer)
+        assert [verb for verb, _ in bucket.requests] == ["PUT", "GET", "GET"]
+
+
 def test_a_damaged_shard_is_made_again(bucket, listed, whole, tmp_path):
     write(OUT, listed, most=5)
     (name,) = [name for name in bucket.names() if "/shards/" in name]
