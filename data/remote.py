@@ -248,7 +248,7 @@ def _page(
 
 def listed_version(path: Path) -> Version | None:
     """Return the version of a file when its folder was listed; None if no folder of it was."""
-    return _listed.get(path)
+    return _listed.get(path.joinpath()) if isinstance(path, Address) else None
 
 
 def read(address: Address, most_bytes: int) -> bytes:
