@@ -11,17 +11,16 @@ import pytest
 from data.cache import (
     CacheError,
     batches,
-    claims,
     consolidate_joined,
-    joined_store,
     ledger_path,
     load,
     parts,
     read_ledger,
-    shared_folder,
     verify,
 )
-from data.cache.shared_folder import RemoteFolder
+from data.cache.joined import claims, shared_folder
+from data.cache.joined import store as joined_store
+from data.cache.joined.shared_folder import RemoteFolder
 from data.digests import digest_of
 from data.files import Address, atomic_write, process_name
 from data.lock import BusyError

@@ -14,15 +14,15 @@ While they extract clips for `spring.h5`, these are next to it:
     spring.h5.joined/claims/<hash>       held by the process that is at some clips
 
 No process waits for another, and nothing needs a lock: a shard appears by rename, under a name that
-only its content has, and a ledger has one writer. A claim (`data.cache.claims`) only saves work
-that would be done twice.
+only its content has, and a ledger has one writer. A claim (`data.cache.joined.claims`) only saves
+work that would be done twice.
 
 Every process reads the ledgers of all, so that the last one to finish knows it, and writes
-`spring.h5`; `data.cache.joined_consolidation` does that where the processes died. What is in
+`spring.h5`; `data.cache.joined.consolidation` does that where the processes died. What is in
 `spring.h5` then leaves the folder; a process that is still at work reads it there. A clip that
 failed is tried again by those that begin afterwards.
 
-Of a cache at an address all that is in an object store (`data.cache.shared_folder`).
+Of a cache at an address all that is in an object store (`data.cache.joined.shared_folder`).
 """
 
 import json
@@ -37,18 +37,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from data.cache.claims import Claims
-from data.cache.clip_lists import name_of_claim, publish_list
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
 from data.cache.hdf5_reader import screen_all
-from data.cache.joined_states import ClipStates, Cut, State, stretch_of_clip
+from data.cache.joined.claims import Claims
+from data.cache.joined.clip_lists import name_of_claim, publish_list
+from data.cache.joined.shared_folder import shared_folder
+from data.cache.joined.states import ClipStates, Cut, State, stretch_of_clip
+from data.cache.joined.writer_ledgers import WriterLedgers
 from data.cache.ledger import ledger_entries, ledger_path, now, warn_of_damage
 from data.cache.parts import PartFiles, finish_staging
 from data.cache.rows import NewCache
 from data.cache.shard_store import NOTE, ShardStore, read_note
-from data.cache.shared_folder import shared_folder
 from data.cache.stored_clips import version_of_cache
-from data.cache.writer_ledgers import WriterLedgers
 from data.clips import Clip, window_of
 from data.digests import DigestTable, digest_of
 from data.files import (
