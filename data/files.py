@@ -254,9 +254,15 @@ def path_of(text: Path | str) -> Path:
     return Address(f"{found['scheme'].lower()}:/{rest}")
 
 
+def text_of(path: Path) -> str:
+    """Return `str(path)`, which the path then does not keep: of millions of paths that is much."""
+    return str(path.joinpath())  # another one
+
+
 def absolute(path: Path) -> str:
     """Return the absolute name of a path, or an address as it is."""
-    return str(path) if isinstance(path, Address) else os.path.abspath(path)
+    text = text_of(path)
+    return text if isinstance(path, Address) else os.path.abspath(text)
 
 
 def as_written(path: Path) -> str:
@@ -345,7 +351,7 @@ def hash_file(path: Path) -> HashedFile:
 def version_of(path: Path) -> tuple[int, int, int] | None:
     """Return the version of a file on this machine; None if there is no such file."""
     try:
-        status = os.stat(path)
+        status = os.stat(text_of(path))
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

@@ -32,7 +32,7 @@ ANOTHER = "choose another output or remove it"
 class ConsolidatedCache:
     """The cache `target` between what it has and what the shards in the folder `parts` have.
 
-    Memory holds digests of ids and keys, and the columns of one part at a time.
+    Memory holds the columns of one part at a time; digests of ids and keys are in files.
 
     Args:
         target: The cache, which may be a folder of parts.
@@ -166,8 +166,8 @@ class ConsolidatedCache:
         """Raise `CacheError` if a label would have two units once these clips are extracted."""
         units: dict[str, str] = {}
         if self._stored.units:
-            given = {clip.id for clip in clips if clip.table_sha256}
-            if not given.issuperset(self.clip_ids):
+            given = (digest_of(clip.id) for clip in clips if clip.table_sha256)
+            if len(self._stored.others(given)):
                 units |= self._stored.units
         for clip in clips:
             for label, unit in clip.units.items():

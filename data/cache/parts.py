@@ -34,7 +34,8 @@ from data.cache.hdf5_reader import (
 )
 from data.cache.hdf5_writer import write_features
 from data.cache.joining import join
-from data.cache.rows import CacheRow, NewCache, content_of_rows, write_rows
+from data.cache.row_content import RowContent
+from data.cache.rows import NewCache, content_of_rows, write_rows
 from data.cache.seal import Seal, open_cache_file
 from data.files import (
     UnsafeFileError,
@@ -49,7 +50,7 @@ from data.versions import other_schema
 
 PART_BYTES = 64_000_000_000
 """Features and thumbnails of a file, or of a part, at most."""
-PART_CLIPS = 250_000
+PART_CLIPS = 100_000
 """Clips of a file, or of a part, at most: while one is written, its columns are in memory."""
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
@@ -432,12 +433,13 @@ def _write_part_rows(folder: Path, new: NewCache, files: PartFiles, part_bytes: 
                 part = Part(path, len(rows), seal.rest_sha256, content)
             parts.append(part)
             start += len(rows)
+            del clips, rows  # before the next part takes as much memory
         _publish(folder, Index(parts, new.hash(columns)), older)
 
 
 def _next_part(
     new: NewCache, start: int, older: dict[Path, Part], count: int
-) -> tuple[Part | None, tuple[Features, Sequence[CacheRow]]]:
+) -> tuple[Part | None, tuple[Features, Sequence[RowContent]]]:
     """Return the clips of the next part and their rows, with the older part that is just these.
 
     Any of these that is followed by others is full, whatever size parts have now; the last one
@@ -446,8 +448,8 @@ def _next_part(
     first = new.rows[start : start + 1]
     known = older.get(first[0].path) if first else None
     is_last = known is None or known is next(reversed(older.values()))
-    chosen = None
     for size in (count,) if known is None or is_last else (known.clips, count):
+        chosen = None  # as above
         chosen = new.part(start, min(start + size, len(new)))
         if known and _is_part(known, *chosen):
             return known, chosen
@@ -455,7 +457,7 @@ def _next_part(
     return None, chosen
 
 
-def _is_part(part: Part, clips: Features, rows: Sequence[CacheRow]) -> bool:
+def _is_part(part: Part, clips: Features, rows: Sequence[RowContent]) -> bool:
     """Return whether rows are all those of a part, and nothing of them changes."""
     in_place = all(row.path == part.path and row.number == n for n, row in enumerate(rows))
     return in_place and part.content_sha256 == content_of_rows(clips, rows)

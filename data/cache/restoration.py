@@ -22,7 +22,8 @@ from data.cache.errors import NO_HDF5, CacheError, DamagedCacheError, how_to_rep
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, read_unchecked
 from data.cache.ledger import read_ledger
-from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.row_content import RowContent, RowPlace
+from data.cache.rows import cache_rows, stack_rows, write_rows
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
@@ -140,7 +141,7 @@ class Content:
     """
 
     clips: Features
-    rows: Sequence[CacheRow]
+    rows: Sequence[RowContent]
     sound: tuple[Sequence[str], Sequence[str]]
     told: str
 
@@ -230,7 +231,8 @@ def _content_of(
     left = f"the features of {counted(len(damaged), 'clip')} are damaged as well"
     told = f"{path} was damaged outside its features: the content that was written is there again"
     told += f"; {left}" if damaged else ""
-    return Content(restored, rows, (sound["features"], sound["thumbnails"]), told)
+    contents = [row.content for row in rows]
+    return Content(restored, contents, (sound["features"], sound["thumbnails"]), told)
 
 
 def _candidates(path: Path, clips: Features) -> Iterator[Features]:

@@ -25,7 +25,7 @@ from data.cache.ledger import damage_of_ledger, ledger_entries
 from data.cache.mapped import RowsOfFile
 from data.cache.part_reader import read_parts
 from data.cache.parts import Part, files_of_cache, read_index, require_parts
-from data.cache.rows import RowPlace
+from data.cache.row_content import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
     Seal,

@@ -251,7 +251,7 @@ part_size = click.option(
     type=FiniteNumber(0, min_open=True),
     metavar="GB",
     help="Size of a file at most: a larger cache is a folder of such parts, and so is one of more "
-    "than 250,000 clips. Parts that are there stay as they are.",
+    "than 100,000 clips. Parts that are there stay as they are.",
     show_default="as the parts that are there, or 64",
 )
 

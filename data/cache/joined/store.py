@@ -14,15 +14,15 @@ While they extract clips for `spring.h5`, these are next to it:
     spring.h5.joined/claims/<hash>       held by the process that is at some clips
 
 No process waits for another, and nothing needs a lock: a shard appears by rename, under a name that
-only its content has, and a ledger has one writer. A claim (`data.cache.claims`) only saves work
-that would be done twice.
+only its content has, and a ledger has one writer. A claim (`data.cache.joined.claims`) only saves
+work that would be done twice.
 
 Every process reads the ledgers of all, so that the last one to finish knows it, and writes
-`spring.h5`; `data.cache.joined_consolidation` does that where the processes died. What is in
+`spring.h5`; `data.cache.joined.consolidation` does that where the processes died. What is in
 `spring.h5` then leaves the folder; a process that is still at work reads it there. A clip that
 failed is tried again by those that begin afterwards.
 
-Of a cache at an address all that is in an object store (`data.cache.shared_folder`).
+Of a cache at an address all that is in an object store (`data.cache.joined.shared_folder`).
 """
 
 import json
@@ -37,18 +37,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from data.cache.claims import Claims
-from data.cache.clip_lists import name_of_claim, publish_list
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
 from data.cache.hdf5_reader import screen_all
-from data.cache.joined_states import ClipStates, Cut, State, stretch_of_clip
+from data.cache.joined.claims import Claims
+from data.cache.joined.clip_lists import name_of_claim, publish_list
+from data.cache.joined.shared_folder import shared_folder
+from data.cache.joined.states import ClipStates, Cut, State, stretch_of_clip
+from data.cache.joined.writer_ledgers import WriterLedgers
 from data.cache.ledger import ledger_entries, ledger_path, now, warn_of_damage
 from data.cache.parts import PartFiles, finish_staging
 from data.cache.rows import NewCache
 from data.cache.shard_store import NOTE, ShardStore, read_note
-from data.cache.shared_folder import shared_folder
 from data.cache.stored_clips import version_of_cache
-from data.cache.writer_ledgers import WriterLedgers
 from data.clips import Clip, window_of
 from data.digests import DigestTable, digest_of
 from data.files import (
@@ -320,15 +320,16 @@ class JoinedStore(ShardStore):
         """
         publish_list(self.shared, clips)
         size = max(1, min(MOST_CLAIMED, len(clips) // CLAIMS))
-        groups = [clips[start : start + size] for start in range(0, len(clips), size)]
-        first = random.randrange(len(groups)) if groups else 0
-        todo, taken = groups[first:] + groups[:first], []
+        starts = list(range(0, len(clips), size))
+        first = random.randrange(len(starts)) if starts else 0
+        todo, taken = starts[first:] + starts[:first], []
         for again in (False, True):
-            for group in todo:
+            for start in todo:
+                group = clips[start : start + size]
                 left = self._left(group, again)
                 claim = self.parts / "claims" / name_of_claim(group)
                 if left and not self.claims.take(claim, {clip.id for clip in left}):
-                    taken.append(group)
+                    taken.append(start)
                     continue
                 if left:
                     left = self._left(group, True)  # perhaps its last holder has just finished
@@ -348,11 +349,11 @@ class JoinedStore(ShardStore):
         self.flush()
         left = self._left(clips, True)
         unknown = {clip.id for clip in left}
-        self._tell([clip for clip in clips if clip.id not in unknown], known)
+        self._tell((clip for clip in clips if clip.id not in unknown), known)
         return left
 
     def _tell(self, clips: Iterable[Clip], known: Callable[[Clip, str | None], None]) -> None:
-        for clip in [part for whole in clips for part in self.parts_of(whole)]:
+        for clip in (part for whole in clips for part in self.parts_of(whole)):
             if digest_of(clip.id) not in self._told and (state := self.state_of(clip)):
                 self._note_told([clip])
                 known(clip, state.reason if state.key is None else None)
@@ -418,7 +419,8 @@ class JoinedStore(ShardStore):
         self.shared.fetch_target()
         self._read_target()
         self.refresh()
-        clips = [part for clip in clips for part in self.parts_of(clip)]
+        if self._windows and self._cuts:
+            clips = [part for clip in clips for part in self.parts_of(clip)]
         for video, cut in self._cuts.items():
             self._videos.setdefault(video, cut.source_sha256)
         for clip in clips:
@@ -428,9 +430,10 @@ class JoinedStore(ShardStore):
                 self._failures.pop(clip.id, None)
             elif state is not None:
                 self._note_failure(clip.id, state.reason, state.source_sha256)
-        keys = self._keys.values()
-        keys = keys.take(np.flatnonzero(self._stored.keys.rows_of(keys) < 0))
-        names = self._shards.names_of(keys)
+        stored = self._stored.keys
+        names = self._shards.names_of(
+            keys.take(stored.rows_of(keys) < 0) for keys in self._keys.values()
+        )
         shards = [self._shard(name) for name in names]
         self.shared.fetch_shards(shards)
         screen_all(shards)

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.cache.clip_lists import read_list
 from data.cache.errors import CacheError, joined_of, shards_of
 from data.cache.features import IDENTITY_FIELDS
-from data.cache.joined_store import FEATURES, JoinedStore
+from data.cache.joined.clip_lists import read_list
+from data.cache.joined.shared_folder import shared_folder
+from data.cache.joined.store import FEATURES, JoinedStore
 from data.cache.parts import exists
 from data.cache.shard_store import NOTE, read_note
-from data.cache.shared_folder import shared_folder
 from data.clips import Clip
 from data.lock import BusyError, Lock
 from data.windows import Windows
