@@ -196,15 +196,15 @@ def host_seconds(preset: str, seeds: int = 80) -> float:
         count, messages = vectors.shape[:2]
         return torch.zeros(count, RECEIVERS, messages, messages, 1, dtype=torch.bool)
 
-    trainer, game = "pipeline.training.trainer", "pipeline.game.comparison"
+    trainer, game = "pipeline.training.trainer", "pipeline.game"
     with ExitStack() as stack:
         for name, replacement in {
             "pipeline.training.fit.SEEDS_PER_CHUNK": seeds,
             f"{trainer}.Noise.steps": lambda *_: itertools.repeat(torch.zeros(())),
             f"{trainer}.MultiSeedTrainer._step": step,
             f"{trainer}.MultiSeedTrainer._final_messages": lambda _: tokens,
-            f"{game}._compared": compared,
-            f"{game}.SEEDS_AT_ONCE": {"cpu": 32},
+            f"{game}.pair_scorer.compared": compared,
+            f"{game}.pair_scorer.SEEDS_AT_ONCE": {"cpu": 32},
         }.items():
             stack.enter_context(mock.patch(name, replacement))
         start = time.process_time()

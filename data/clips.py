@@ -10,7 +10,7 @@ from typing import Any
 from data.digests import Digests, digest_of
 from data.duplicates import Stretch, share_objects, share_objects_of_many
 from data.errors import HeliographError, InvalidValueError
-from data.files import Address, path_of
+from data.files import Address, path_of, text_of
 from data.windows import Window, video_of
 from data.wording import counted
 
@@ -158,13 +158,14 @@ def refuse_contradictions(clips: Sequence[Clip]) -> None:
 
 def _sources(clips: Iterable[Clip]) -> Iterator[str]:
     """Yield the path of each clip's file, links followed; clips of one file are close together."""
-    known: dict[Path, str] = {}
+    known: dict[str, str] = {}
     for path in (clip.path for clip in clips):
-        if path not in known:
+        text = text_of(path)
+        if text not in known:
             if len(known) == _KNOWN_PATHS:
                 known.clear()
-            known[path] = str(path) if isinstance(path, Address) else os.path.realpath(path)
-        yield known[path]
+            known[text] = text if isinstance(path, Address) else os.path.realpath(text)
+        yield known[text]
 
 
 def _stretch(clip: Clip, source: str) -> Stretch:

@@ -53,6 +53,7 @@ _ADDRESS, _USED = "address", ".used"
 _UNSENT = "unsent"  # how folders begin of what no address gets
 
 _held: dict[Path, BinaryIO] = {}
+_named: dict[str, str] = {}  # paths of copies that others have made -> their addresses
 
 
 def copy_of(path: Path, *, with_files: Sequence[Address] = ()) -> Path:
@@ -135,8 +136,15 @@ def address_of(path: Path) -> str:
     return "" if named == str(path) else named
 
 
+def name_copy(path: Path, address: str) -> None:
+    """Have `as_named` give an address to what another program has copied to a path."""
+    _named[str(path)] = address
+
+
 def as_named(text: str) -> str:
     """Return text in which the paths of copies are the addresses of what they are copies of."""
+    for path, address in _named.items():
+        text = text.replace(path, address)
     here = f"{root()}/"
     if here not in text:
         return text

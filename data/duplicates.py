@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from data.columns import ranges
 from data.digests import Digests
 from data.windows import video_of
 
 FRAME_SECONDS = 1 / 24
 """Stretches that share no more than about one frame touch, and do not overlap."""
 _AT_ONCE = 1 << 12  # stretches at least, of sources that are looked at together
+_SHARED, _FIRST, _LAST = 1, 2, 4  # a clip whose source others have, and the ends of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,24 +177,24 @@ def _repeated(sources: Digests, none: int) -> Iterator[list[int]]:
 
     As sources first come, so do their clips.
     """
-    order, begins = sources.groups()
-    first = np.flatnonzero(begins)
-    size = np.diff(first, append=len(order))
-    shared = [row for row in np.flatnonzero(size > 1) if sources[order[first[row]]] != none]
-    opens, closes = np.zeros(len(order), bool), np.zeros(len(order), bool)
-    is_shared = np.zeros(len(order), bool)
-    for group in shared:
-        rows = order[first[group] : first[group] + size[group]]
-        is_shared[rows] = True
-        opens[rows[0]] = closes[rows[-1]] = True
+    marks = np.zeros(len(sources), np.uint8)
+    for rows, begins in sources.groups(but=none):
+        first = np.flatnonzero(begins)
+        size = np.diff(first, append=len(rows))
+        marks[rows[np.repeat(size > 1, size)]] = _SHARED
+        first, size = first[size > 1], size[size > 1]
+        marks[rows[first]] |= _FIRST
+        marks[rows[first + size - 1]] |= _LAST
     waiting: list[int] = []
     unfinished = 0
-    for number in np.flatnonzero(is_shared):
-        unfinished += int(opens[number]) - int(closes[number])
-        waiting.append(int(number))
-        if not unfinished and len(waiting) >= _AT_ONCE:
-            yield waiting
-            waiting = []
+    for some in ranges(len(marks)):
+        for number in (np.flatnonzero(marks[some]) + some.start).tolist():
+            mark = marks[number]
+            unfinished += bool(mark & _FIRST) - bool(mark & _LAST)
+            waiting.append(number)
+            if not unfinished and len(waiting) >= _AT_ONCE:
+                yield waiting
+                waiting = []
     if waiting:
         yield waiting
 

@@ -254,9 +254,15 @@ def path_of(text: Path | str) -> Path:
     return Address(f"{found['scheme'].lower()}:/{rest}")
 
 
+def text_of(path: Path) -> str:
+    """Return `str(path)`, which the path then does not keep: of millions of paths that is much."""
+    return str(path.joinpath())  # another one
+
+
 def absolute(path: Path) -> str:
     """Return the absolute name of a path, or an address as it is."""
-    return str(path) if isinstance(path, Address) else os.path.abspath(path)
+    text = text_of(path)
+    return text if isinstance(path, Address) else os.path.abspath(text)
 
 
 def as_written(path: Path) -> str:
@@ -276,6 +282,8 @@ def missing(path: Path) -> str:
 
 def hint_for_missing(path: Path) -> str:
     """Return how a sentence about a path that does not exist may end: with what is meant by it."""
+    with suppress(OSError):
+        return f": it is a symbolic link to {os.readlink(path)}, where nothing is"
     text = str(path)
     if _URL.match(text):
         hint = ": it looks like an address; download it, and name the file"
@@ -343,7 +351,7 @@ def hash_file(path: Path) -> HashedFile:
 def version_of(path: Path) -> tuple[int, int, int] | None:
     """Return the version of a file on this machine; None if there is no such file."""
     try:
-        status = os.stat(path)
+        status = os.stat(text_of(path))
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

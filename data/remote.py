@@ -123,6 +123,19 @@ def look_up_if_there(address: Address) -> RemoteFile | None:
         return None
 
 
+def look_up_in_list(address: Address) -> RemoteFile | None:
+    """Return what a list says of a file at `s3` or `gs` now: one request, also where there is none.
+
+    Raises:
+        RemoteError: The bucket cannot be listed.
+    """
+    system, scheme = _file_system(address.scheme), address.scheme
+    bucket, _, name = str(address).partition("://")[2].partition("/")
+    page = partial(_page, system, scheme, bucket, name, "")
+    entries, _ = _persistently(address, page)
+    return next((_described(address, info) for found, info in entries if found == name), None)
+
+
 def put(path: Path, address: Address) -> None:
     """Write a file to an address, in one piece: who reads it sees the old one or the new one.
 
@@ -235,7 +248,7 @@ def _page(
 
 def listed_version(path: Path) -> Version | None:
     """Return the version of a file when its folder was listed; None if no folder of it was."""
-    return _listed.get(path)
+    return _listed.get(path.joinpath()) if isinstance(path, Address) else None
 
 
 def read(address: Address, most_bytes: int) -> bytes:

@@ -33,6 +33,7 @@ from pipeline.evaluation import evaluate
 from pipeline.game.referential import ReferentialGame
 from pipeline.training import fit, train
 from pipeline.training.graphs import WARM_UP
+from pipeline.training.pretraining import Pretraining
 from pipeline.training.trainer import MultiSeedTrainer
 from tests.helpers.authors_code import authors_code
 from tests.helpers.fake_gpu import CUDA, FakeGpu, claim_a_gpu
@@ -147,7 +148,8 @@ TRAININGS = [
 ]
 KERNELS_A_STEP = 150  # of `default` for one property, the most; 143 of `published`
 UPLOADS = 5  # of the first epoch for all: pairs, answers, weights, clips that are shown, who plays
-WAITS_AN_EVALUATION = 5  # all messages; and of two parts the distinct ones, and their answers
+WAITS_AN_EVALUATION = 3  # all messages, and of two parts how many answers are right
+KERNELS_OF_PRETRAINING = (112, 1300)  # of a step, and of an evaluation: 30 draws
 
 
 @pytest.mark.parametrize(("preset", "properties"), TRAININGS)
@@ -155,7 +157,7 @@ def test_no_step_of_a_training_waits(preset: str, properties: int, monkeypatch) 
     seeds, lengths = 3, {"epochs": 2}
     config = build_config(preset, ("elasticity", "friction")[:properties], agents=4, **lengths)
     if config.oracle_epochs:
-        config = config.replace(oracle_epochs=2)
+        config = config.replace(oracle_epochs=40)
     if config.soft_epochs:
         config = config.replace(soft_epochs=1)  # which is most of a training
     epochs, steps, evaluations, graphs = [], [], [], set()
@@ -182,6 +184,27 @@ def test_no_step_of_a_training_waits(preset: str, properties: int, monkeypatch) 
             judge(trainer, *args)
         evaluations.append(work)
 
+    def counted_oracle(pretraining: Pretraining, *args: Any) -> None:
+        with gpu.counting() as work:
+            oracle(pretraining, *args)
+        oracles.append((pretraining, work))
+
+    def counted_part(name: str) -> None:
+        part = getattr(Pretraining, name)
+
+        def counted(pretraining: Pretraining, *args: Any) -> Any:
+            asked, before = gpu.work, gpu.work.launches
+            result = part(pretraining, *args)
+            parts[name].append(asked.launches - before)
+            return result
+
+        monkeypatch.setattr(Pretraining, name, counted)
+
+    oracle, oracles = Pretraining.run, []
+    parts: dict[str, list[int]] = {"_step": [], "_keep_better": []}
+    for name in parts:
+        counted_part(name)
+    monkeypatch.setattr(Pretraining, "run", counted_oracle)
     monkeypatch.setattr(MultiSeedTrainer, "_epoch", counted_epoch)
     monkeypatch.setattr(MultiSeedTrainer, "_step", counted_step)
     monkeypatch.setattr(MultiSeedTrainer, "_evaluate", counted_judge)
@@ -204,6 +227,21 @@ def test_no_step_of_a_training_waits(preset: str, properties: int, monkeypatch) 
     for work in evaluations:
         assert (work.scalars, work.doubles) == (0, 0)
         assert work.waits <= WAITS_AN_EVALUATION
+    assert len(oracles) == bool(config.oracle_epochs) * len(graphs)
+    for pretraining, work in oracles:
+        assert (work.to_device, work.pageable) == (UPLOADS, UPLOADS)  # of all epochs; none waits
+        assert (work.to_host, work.scalars, work.doubles) == (0, 0, 0)
+        assert work.peak_bytes <= 600 * MIB, f"{work.peak_bytes / MIB:.0f} MiB"
+        for graph, counts, most in zip(
+            (pretraining.graph, pretraining.judging),
+            parts.values(),
+            KERNELS_OF_PRETRAINING,
+            strict=True,
+        ):
+            assert max(counts) <= most, counts
+            assert len(counts) == WARM_UP + graph.captures
+            assert graph.captures == 1
+            assert graph.replays > 1
 
 
 @pytest.mark.parametrize("seeds", [2, 4])

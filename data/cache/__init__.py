@@ -13,8 +13,7 @@ from data.cache.features import Features, is_whole_file
 from data.cache.folder_restoration import restore
 from data.cache.hdf5_reader import CacheMetadata, read_metadata
 from data.cache.io import describe_origin, info, load, save
-from data.cache.joined_consolidation import consolidate_joined
-from data.cache.joined_store import JoinedStore
+from data.cache.joined import JoinedStore, consolidate_joined, refuse_unshared
 from data.cache.label_changes import LabelChanges
 from data.cache.labelling import label
 from data.cache.ledger import ledger_path, read_ledger, source_details
@@ -23,7 +22,6 @@ from data.cache.merging import is_merge, merge
 from data.cache.parts import Part, columns_of, exists
 from data.cache.seal import USER_BLOCK, Seal, looks_sealed
 from data.cache.shard_store import ShardStore, sweep_shards
-from data.cache.shared_folder import refuse_unshared
 from data.cache.verification import Problem, verify
 
 __all__ = [

@@ -32,7 +32,7 @@ ANOTHER = "choose another output or remove it"
 class ConsolidatedCache:
     """The cache `target` between what it has and what the shards in the folder `parts` have.
 
-    Memory holds digests of ids and keys, and the columns of one part at a time.
+    Memory holds the columns of one part at a time; digests of ids and keys are in files.
 
     Args:
         target: The cache, which may be a folder of parts.
@@ -40,6 +40,7 @@ class ConsolidatedCache:
         identity: Fingerprint, sampler and decoder.
         versions: Of packages, to record.
         in_place: Whether the clips of `target` stay in their order, and lost parts are left out.
+        part_bytes: As for `data.cache.parts.write_as_it_fits`.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class ConsolidatedCache:
         identity: Mapping[str, Any],
         versions: Mapping[str, str],
         in_place: bool,
+        part_bytes: int | None = None,
     ) -> None:
-        self.target, self.parts = target, parts
+        self.target, self.parts, self._part_bytes = target, parts, part_bytes
         self._identity, self._versions, self._in_place = identity, versions, in_place
         self._shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._shards = Shards(self._shard, self._damaged, self._check_shape)
@@ -164,8 +166,8 @@ class ConsolidatedCache:
         """Raise `CacheError` if a label would have two units once these clips are extracted."""
         units: dict[str, str] = {}
         if self._stored.units:
-            given = {clip.id for clip in clips if clip.table_sha256}
-            if not given.issuperset(self.clip_ids):
+            given = (digest_of(clip.id) for clip in clips if clip.table_sha256)
+            if len(self._stored.others(given)):
                 units |= self._stored.units
         for clip in clips:
             for label, unit in clip.units.items():
@@ -290,7 +292,13 @@ class ConsolidatedCache:
         if self.has_clips:
             columns = label_changes(self._stored, new)
             self.changes = LabelChanges(columns, unnamed=self.unnamed(clips))
-        write_as_it_fits(self.target, new, staging=self._staging, files=self._files_of_parts)
+        write_as_it_fits(
+            self.target,
+            new,
+            staging=self._staging,
+            files=self._files_of_parts,
+            part_bytes=self._part_bytes,
+        )
         return True
 
     def _note_removed(self, new: NewCache) -> None:

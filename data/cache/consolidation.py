@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -15,43 +16,28 @@ from data.cache.rows import CacheRow, CommonColumns, RowSurvey, with_known_label
 from data.cache.shards import Shards
 from data.cache.stored_clips import StoredClips
 from data.clips import Clip
+from data.columns import column_of, ranges
 from data.digests import DigestMap, Digests, digest_of
 from data.duplicates import ChangedObjects, share_objects_of_many
 from data.windows import video_of
 
 _AS_IT_IS, _KNOWN, _DONE, _RELABELLED = range(4)  # what is said of a row, and by whom
+_AT_ONCE = 1 << 13  # clips whose rows are looked for together
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Where rows (N,) are, 25 bytes each.
-
-    Attributes:
-        file: Number of a file of the cache; of a shard -1 - its number.
-        row: In that file.
-        given: Which of the clips that are given says what it is; -1: none.
-        before: Number of the clip of this id that the cache has; -1: none.
-        how: `_AS_IT_IS`; `_KNOWN`: nothing is known of it but what the cache has; `_DONE`: its
-            features were asked for, or made; `_RELABELLED`: only its labels are new.
-    """
-
-    file: NDArray[np.int32]
-    row: NDArray[np.int32]
-    given: NDArray[np.int32]
-    before: NDArray[np.int64]
-    how: NDArray[np.int8]
-
-    def take(self, rows: NDArray[Any]) -> "Choice":
-        """Return some rows."""
-        return Choice(*(column[rows] for column in self._columns()))
-
-    def then(self, other: "Choice") -> "Choice":
-        """Return these rows and others after them."""
-        both = zip(self._columns(), other._columns(), strict=True)
-        return Choice(*map(np.concatenate, both))
-
-    def _columns(self) -> tuple[NDArray[Any], ...]:
-        return self.file, self.row, self.given, self.before, self.how
+Choice = NDArray[Any]
+"""Where rows (N,) are: records of `CHOICE`."""
+CHOICE = np.dtype(
+    [
+        ("file", "i4"),  # number of a file of the cache; of a shard -1 - its number
+        ("row", "i4"),  # in that file
+        ("given", "i4"),  # which of the clips that are given says what it is; -1: none
+        ("before", "i8"),  # number of the clip of this id that the cache has; -1: none
+        # `_AS_IT_IS`; `_KNOWN`: nothing is known of it but what the cache has; `_DONE`: its
+        # features were asked for, or made; `_RELABELLED`: only its labels are new.
+        ("how", "i1"),
+    ]
+)
 
 
 class ChosenRows(RowBatches):
@@ -80,41 +66,36 @@ class ChosenRows(RowBatches):
         self._in_place = in_place
 
     def __len__(self) -> int:
-        return len(self.choice.row)
+        return len(self.choice)
 
     def _make(self, start: int, stop: int) -> list[CacheRow]:
-        some = self.choice.take(np.arange(start, stop))
-        before_files, before_rows = self._stored.places(np.maximum(some.before, 0))
-        before_files[some.before < 0] = -1
-        of_cache = np.union1d(some.file[some.file >= 0], before_files[before_files >= 0])
+        some = self.choice[start:stop]
+        files, before = some["file"], some["before"]
+        before_files, before_rows = self._stored.places(np.maximum(before, 0))
+        before_files[before < 0] = -1
+        of_cache = np.union1d(files[files >= 0], before_files[before_files >= 0])
         cache = {file: self._stored.file(file) for file in of_cache.tolist()}
-        numbers = np.unique(-1 - some.file[some.file < 0]).tolist()
+        numbers = np.unique(-1 - files[files < 0]).tolist()
         shards = {number: self._shards.read(number) for number in numbers}
         made = []
-        for file, row, given, before_file, before_row, how in zip(
-            some.file.tolist(),
-            some.row.tolist(),
-            some.given.tolist(),
-            before_files.tolist(),
-            before_rows.tolist(),
-            some.how.tolist(),
-            strict=True,
+        for (file, row, given, _, how), before_file, before_row in zip(
+            some.tolist(), before_files.tolist(), before_rows.tolist(), strict=True
         ):
-            before = None
+            known = None
             if before_file >= 0:
-                before = self._stored.row(*cache[before_file], before_row)
+                known = self._stored.row(*cache[before_file], before_row)
             if given < 0:
                 made.append(self._stored.row(*cache[file], row))
             elif how == _RELABELLED:
-                made.append(_required(before).relabelled(self._clips[given]))
+                made.append(_required(known).relabelled(self._clips[given]))
             elif how == _KNOWN:
-                made.append(_as_far_as_known(self._clips[given], _required(before)))
+                made.append(_as_far_as_known(self._clips[given], _required(known)))
             elif file >= 0:
-                clip, tables = with_known_labels(self._clips[given], before)
+                clip, tables = with_known_labels(self._clips[given], known)
                 made.append(CacheRow.from_metadata(clip, *cache[file], row, tables))
             else:
                 made.append(
-                    self._of_shard(self._clips[given], -1 - file, shards[-1 - file], row, before)
+                    self._of_shard(self._clips[given], -1 - file, shards[-1 - file], row, known)
                 )
         return made
 
@@ -131,9 +112,10 @@ class ChosenRows(RowBatches):
 
     def but(self, clip_ids: Collection[str]) -> "ChosenRows":
         """Return the rows of all clips but some."""
-        kept = np.array([row.clip.id not in clip_ids for row in self], bool)
+        kept = np.fromiter((row.clip.id not in clip_ids for row in self), bool, len(self))
+        pieces = (self.choice[some][kept[some]] for some in ranges(len(self)))
         return ChosenRows(
-            self.choice.take(np.flatnonzero(kept)),
+            column_of(CHOICE, pieces),
             self._clips,
             self._stored,
             self._shards,
@@ -143,16 +125,23 @@ class ChosenRows(RowBatches):
 
     def left_out(self) -> NDArray[np.int64]:
         """Return the numbers of the clips of the cache of which there is no row here."""
-        left, own = np.ones(len(self._stored), bool), self.choice
-        left[own.before[own.before >= 0]] = False
-        as_it_is = own.take(np.flatnonzero(own.given < 0))
-        left[self._stored.numbers(as_it_is.file, as_it_is.row)] = False
+        left = np.ones(len(self._stored), bool)
+        for own in (self.choice[some] for some in ranges(len(self))):
+            left[own["before"][own["before"] >= 0]] = False
+            as_it_is = own[own["given"] < 0]
+            left[self._stored.numbers(as_it_is["file"], as_it_is["row"])] = False
         return np.flatnonzero(left)
 
     def are_where_they_were(self) -> bool:
         """Return whether these are the rows of the cache, all of them in their order."""
-        files, rows = self._stored.places(np.arange(len(self._stored)))
-        return np.array_equal(self.choice.file, files) and np.array_equal(self.choice.row, rows)
+        if len(self) != len(self._stored):
+            return False
+        for some in ranges(len(self)):
+            own = self.choice[some]
+            files, rows = self._stored.places(np.arange(some.start, some.stop))
+            if (own["file"] != files).any() or (own["row"] != rows).any():
+                return False
+        return True
 
 
 def _as_far_as_known(clip: Clip, before: CacheRow) -> CacheRow:
@@ -186,54 +175,61 @@ def choose_rows(
     Raises:
         CacheError: A clip is there twice, or the shard of one is gone.
     """
-    ids = Digests(digest_of(clip.id) for clip in clips)
-    is_given = np.zeros(len(stored), bool)
-    given, how, before = array("i"), array("b"), array("q")
-    number, shard, row = array("q"), array("i"), array("i")  # in the cache, or in which shard
-    new, rank = 0, array("q")  # how many new clips there are before a clip
-    for which, clip in enumerate(clips):
-        own, before_it = ids[which], new
-        key, known = keys.get(own), stored.number_of(own)
-        new += known is None
-        if known is not None:
-            is_given[known] = True
-        if key is None:
-            if known is None or clip.id in outdated:
-                continue
-            found: int | None = known
-        else:
-            found = stored.number_of_key(key)  # perhaps that of another clip of equal content
-            if found is not None and known is not None and stored.key_of(known) == key:
-                found = known
-        place = (0, 0)
-        if found is None and key is not None:
-            place = shards.place(key) or shards.refuse(clip.id)
-        given.append(which)
-        how.append(_KNOWN if key is None else _DONE)
-        before.append(-1 if known is None else known)
-        number.append(-1 if found is None else found)
-        rank.append(before_it)
-        shard.append(place[0])
-        row.append(place[1])
-    _refuse_twice(clips, ids, np.array(given, np.int32))
-    of_cache = np.array(number, np.int64)
-    files, rows = stored.places(np.maximum(of_cache, 0))
-    is_new = of_cache < 0
-    chosen = Choice(
-        file=np.where(is_new, -1 - np.array(shard, np.int32), files).astype(np.int32),
-        row=np.where(is_new, np.array(row, np.int32), rows).astype(np.int32),
-        given=np.array(given, np.int32),
-        before=np.array(before, np.int64),
-        how=np.array(how, np.int8),
-    )
-    others = _others(stored, np.flatnonzero(~is_given), videos)
-    chosen = _as_they_are(stored, others).then(chosen)
+    is_given, new, rank = np.zeros(len(stored), bool), 0, array("q")
+
+    def chosen() -> Iterator[tuple[int, ...]]:
+        """Yield number in the cache, shard and row there, and the rest of `CHOICE`."""
+        nonlocal new
+        for which, clip in enumerate(clips):
+            own, before_it = digest_of(clip.id), new  # new clips before this one
+            key, known = keys.get(own), stored.number_of(own)
+            new += known is None
+            if known is not None:
+                is_given[known] = True
+            if key is None:
+                if known is None or clip.id in outdated:
+                    continue
+                found: int | None = known
+            else:
+                found = stored.number_of_key(key)  # perhaps that of another clip of equal content
+                if found is not None and known is not None and stored.key_of(known) == key:
+                    found = known
+            shard, row = 0, 0
+            if found is None and key is not None:
+                shard, row = shards.place(key) or shards.refuse(clip.id)
+            how = _KNOWN if key is None else _DONE
+            before = -1 if known is None else known
+            if in_place:
+                rank.append(before_it)
+            yield -1 if found is None else found, shard, row, which, before, how
+
+    of_clips = column_of(CHOICE, _with_places(stored, chosen()))
+    _refuse_twice(clips, of_clips)
+    others = _others(stored, ~is_given, videos)
+    choice = column_of(CHOICE, chain(_as_they_are(stored, others), _pieces(of_clips)))
     if in_place:
-        there = np.array(before, np.int64)
+        there = of_clips["before"]
         free = _free_places(stored, new)[np.array(rank, np.int64)]
-        where = np.concatenate([others, np.where(there < 0, free, there)])
-        chosen = chosen.take(np.argsort(where, kind="stable"))
-    return ChosenRows(chosen, clips, stored, shards, keys, in_place=in_place)
+        where = np.concatenate([np.flatnonzero(others), np.where(there < 0, free, there)])
+        choice = choice[np.argsort(where, kind="stable")]
+    return ChosenRows(choice, clips, stored, shards, keys, in_place=in_place)
+
+
+def _with_places(stored: StoredClips, rows: Iterator[tuple[int, ...]]) -> Iterator[Choice]:
+    """Yield where rows are, some at a time: of one of the cache, by its number, file and row."""
+    while some := list(islice(rows, _AT_ONCE)):
+        number, shard, row, given, before, how = np.array(some, np.int64).T
+        is_new = number < 0
+        files, rows_there = stored.places(np.maximum(number, 0))
+        found = np.empty(len(some), CHOICE)
+        found["file"] = np.where(is_new, -1 - shard, files)
+        found["row"] = np.where(is_new, row, rows_there)
+        found["given"], found["before"], found["how"] = given, before, how
+        yield found
+
+
+def _pieces(choice: Choice) -> Iterator[Choice]:
+    return (choice[some] for some in ranges(len(choice)))
 
 
 def _free_places(stored: StoredClips, count: int) -> NDArray[np.float64]:
@@ -246,48 +242,57 @@ def _free_places(stored: StoredClips, count: int) -> NDArray[np.float64]:
 
 
 def _others(
-    stored: StoredClips, numbers: NDArray[np.int64], videos: Mapping[str, str]
-) -> NDArray[np.int64]:
-    """Return those of clips of the cache that are no windows of another file than their video."""
-    if not videos:
-        return numbers
-    stay = [
-        videos.get(video_of(clip_id), source) == source
-        for clip_id, source in stored.names(numbers.tolist())
-    ]
-    return numbers[np.array(stay, bool)]
+    stored: StoredClips, others: NDArray[np.bool_], videos: Mapping[str, str]
+) -> NDArray[np.bool_]:
+    """Return which of other clips (N,) are no windows of another file than their video."""
+    if videos:
+        numbers = np.flatnonzero(others)
+        for number, (clip_id, source) in zip(numbers, stored.names(numbers.tolist()), strict=True):
+            others[number] = videos.get(video_of(clip_id), source) == source
+    return others
 
 
-def _as_they_are(stored: StoredClips, numbers: NDArray[np.int64]) -> Choice:
-    files, rows = stored.places(numbers)
-    nobody = np.full(len(numbers), -1)
-    return Choice(
-        file=files.astype(np.int32),
-        row=rows.astype(np.int32),
-        given=nobody.astype(np.int32),
-        before=nobody,
-        how=np.full(len(numbers), _AS_IT_IS, np.int8),
-    )
+def _as_they_are(stored: StoredClips, chosen: NDArray[np.bool_]) -> Iterator[Choice]:
+    """Yield where those clips of the cache (N,) are that are chosen, some at a time."""
+    for some in ranges(len(chosen)):
+        numbers = np.flatnonzero(chosen[some]) + some.start
+        found = np.empty(len(numbers), CHOICE)
+        found["file"], found["row"] = stored.places(numbers)
+        found["given"] = found["before"] = -1
+        found["how"] = _AS_IT_IS
+        yield found
 
 
 def relabelled_rows(
     clips: Sequence[Clip], stored: StoredClips, shards: Shards, *, prune: bool
 ) -> ChosenRows:
     """Return what a cache has, with the labels that `clips` say; `prune` leaves out the others."""
-    choice = _as_they_are(stored, np.arange(len(stored)))
+    given = np.full(len(stored), -1, np.int32)
     for which, clip in enumerate(clips):
         if (number := stored.number_of(digest_of(clip.id))) is not None:
-            choice.given[number], choice.how[number] = which, _RELABELLED
-            choice.before[number] = number
-    if prune:
-        choice = choice.take(np.flatnonzero(choice.given >= 0))
+            given[number] = which
+
+    def chosen() -> Iterator[Choice]:
+        start = 0
+        for some in _as_they_are(stored, np.ones(len(stored), bool)):
+            some["given"] = own = given[start : start + len(some)]
+            numbers = np.arange(start, start + len(some))
+            some["before"] = np.where(own < 0, -1, numbers)
+            some["how"] = np.where(own < 0, _AS_IT_IS, _RELABELLED)
+            start += len(some)
+            yield some[own >= 0] if prune else some
+
+    choice = column_of(CHOICE, chosen())
     return ChosenRows(choice, clips, stored, shards, DigestMap(), in_place=False)
 
 
-def _refuse_twice(clips: Sequence[Clip], ids: Digests, given: NDArray[np.int32]) -> None:
-    order, begins = ids.take(given).groups()
-    if not begins.all():
-        twice = clips[given[order[~begins].min()]]
+def _refuse_twice(clips: Sequence[Clip], choice: Choice) -> None:
+    ids = Digests(
+        digest_of(clips[which].id) for some in _pieces(choice) for which in some["given"].tolist()
+    )
+    again = [rows[~begins].min() for rows, begins in ids.groups() if not begins.all()]
+    if again:
+        twice = clips[choice["given"][min(again)]]
         raise CacheError(f"clip id {twice.id!r} appears twice")
 
 

@@ -7,6 +7,7 @@ from data.copies import address_of
 from data.errors import HeliographError
 
 INDEX = "index.json"  # of a folder of parts
+NO_HDF5 = "is not an HDF5 file"  # how a sentence about a file ends
 SHARDS = ".parts"  # what the folder of shards of a cache is called after its name
 
 JOINED = ".joined"  # the same of the folder to which several processes write

@@ -16,13 +16,13 @@ from pathlib import Path
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace, shards_of
 from data.cache.hdf5_reader import read_metadata
 from data.cache.ledger import ledger_entries, restore_ledger
+from data.cache.part_reader import read_together
 from data.cache.parts import (
     Index,
     Part,
     is_own_name,
     new_part,
     read_index,
-    read_together,
     remove_parts,
     write_index,
 )

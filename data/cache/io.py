@@ -13,7 +13,8 @@ from data.cache.features import Features
 from data.cache.hdf5_reader import SCHEMA_VERSION, read_features, read_metadata
 from data.cache.hdf5_writer import write_features
 from data.cache.ledger import ledger_path
-from data.cache.parts import files_of_cache, read_parts, write_parts
+from data.cache.part_reader import read_parts
+from data.cache.parts import files_of_cache, write_parts
 from data.files import remove_own_file, require_own_file
 
 

@@ -12,9 +12,9 @@ begins by leaving one or two lines of each clip.
 
 import errno
 import json
+import logging
 import os
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 
 from data.cache.errors import CacheError, way_out
 from data.clips import Clip
-from data.digests import Digests, digest_of
+from data.columns import BLOCK, Columns, ranges
+from data.digests import DigestTable, digest_of
 from data.files import HashedFile, absolute, open_regular, replacing, write_error
 from data.wording import counted
 
+_LOG = logging.getLogger(__name__)
 _SUFFIX = ".ledger.jsonl"
 _CHECK = "xxh3"
 _PIECE = 1 << 16
@@ -43,47 +45,40 @@ def ledger_path(target: Path) -> Path:
 
 
 def read_ledger(target: Path) -> list[dict[str, Any]]:
-    """Return the entries of a cache's ledger, oldest first; empty if there is none.
-
-    Raises:
-        CacheError: A line is damaged, or there is no file. What a killed process left of a last
-            line is no line.
-    """
+    """Return the entries of a cache's ledger, as `ledger_entries` yields them."""
     return list(ledger_entries(target))
 
 
-def ledger_entries(target: Path) -> Iterator[dict[str, Any]]:
-    """Yield what `read_ledger` returns, one entry in memory at a time; raises at a damaged line."""
-    path = ledger_path(target)
-    if os.path.lexists(path):
-        for number, line in enumerate(_lines(path), start=1):
-            yield _entry(path, number, line)
+def ledger_entries(target: Path, damaged: list[int] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a cache's ledger, oldest first, one in memory; none without a ledger.
 
+    What a killed process left of a last line is no line.
 
-def sound_entries(target: Path) -> Iterator[dict[str, Any]]:
-    """Yield what `ledger_entries` does, but for damaged lines."""
-    path = ledger_path(target)
-    for line in _lines(path) if os.path.lexists(path) else ():
-        with suppress(CacheError):
-            yield _entry(path, 0, line)
-
-
-def damage_of_ledger(target: Path) -> tuple[str, int]:
-    """Return in words what is damaged in the ledger of a cache, and how many lines; "" and 0.
+    Args:
+        target: The cache.
+        damaged: The numbers of damaged lines are added to it, and these are left out.
 
     Raises:
-        CacheError: There is no file, or it cannot be read.
+        CacheError: There is no file, or a line is damaged and `damaged` is None.
     """
-    path, damaged = ledger_path(target), []
+    path = ledger_path(target)
     for number, line in enumerate(_lines(path) if os.path.lexists(path) else (), start=1):
         try:
-            _entry(path, number, line)
+            entry = _entry(path, number, line)
         except CacheError:
+            if damaged is None:
+                raise
             damaged.append(number)
+        else:
+            yield entry
+
+
+def damage_of_ledger(target: Path, damaged: Sequence[int]) -> str:
+    """Return in words which lines of a ledger are damaged, by their numbers; "" if none is."""
     if not damaged:
-        return "", 0
+        return ""
     others = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-    return f"{path} is damaged in line {damaged[0]}{others}", len(damaged)
+    return f"{ledger_path(target)} is damaged in line {damaged[0]}{others}"
 
 
 def restore_ledger(target: Path) -> list[str]:
@@ -93,17 +88,18 @@ def restore_ledger(target: Path) -> list[str]:
         WriteError: The disk is full or not writable; the ledger stays as it was.
         CacheError: There is no file, or it cannot be read.
     """
-    damage, count = damage_of_ledger(target)
-    if not count:
+    damaged: list[int] = []
+    for _ in ledger_entries(target, damaged):
+        pass
+    if not damaged:
         return []
-    entries = sound_entries(target)
     with replacing(ledger_path(target)) as new:
-        for entry in entries:
+        for entry in ledger_entries(target, []):
             new.write(_line_of(entry).encode())
-    lines = counted(count, "line")
+    lines = counted(len(damaged), "line")
     return [
-        f"{damage}: {lines} left it, and with them where the videos of their clips are "
-        "(a repair of these takes --clips)"
+        f"{damage_of_ledger(target, damaged)}: {lines} left it, and with them where the videos of "
+        "their clips are (a repair of these takes --clips)"
     ]
 
 
@@ -219,20 +215,17 @@ def add_to_ledger(target: Path, entries: Iterable[Mapping[str, Any]]) -> None:
         WriteError: The disk is full or not writable; the ledger stays as it was.
         UnsafeFileError: Something else than a file is there, or a file with several names.
     """
-    path, written = ledger_path(target), array("Q")
+    path, known = ledger_path(target), DigestTable([("here", "?")])
     with replacing(path) as new:
         if os.path.lexists(path):
             with open_regular(path) as old:
                 for line in old:
                     if line.endswith(b"\n"):  # and not torn
                         new.write(line)
-                        written.append(xxhash.xxh3_64_intdigest(line))
-        known = np.unique(np.array(written, np.uint64))
+                        known[xxhash.xxh3_128_intdigest(line)] = (True,)
         for entry in entries:
             line = _line_of(entry).encode()
-            own = np.uint64(xxhash.xxh3_64_intdigest(line))
-            place = known.searchsorted(own)
-            if place == len(known) or known[place] != own:
+            if xxhash.xxh3_128_intdigest(line) not in known:
                 new.write(line)
 
 
@@ -256,12 +249,12 @@ def source_details(source: HashedFile) -> dict[str, Any]:
 
 def compact_ledger(
     target: Path, read: Callable[[Mapping[str, Any]], None] = lambda entry: None
-) -> bool:
+) -> str:
     """Leave at most two lines of each clip, and nothing of a line that a killed process left.
 
     They are all that is known of it as it was done, later lines over earlier ones, and its last
     failure if that came later. A damaged ledger stays as it is. Memory holds the entries of
-    `_CLIPS_AT_ONCE` clips at a time, and a few numbers for each line.
+    `_CLIPS_AT_ONCE` clips at a time.
 
     Args:
         target: The cache.
@@ -269,7 +262,7 @@ def compact_ledger(
             damage.
 
     Returns:
-        Whether the ledger is sound.
+        What is damaged, and what to do, in a sentence; "" if nothing is.
 
     Raises:
         WriteError: The disk is full or not writable.
@@ -277,53 +270,75 @@ def compact_ledger(
     """
     path = ledger_path(target)
     if not os.path.lexists(path):
-        return True
+        return ""
     _drop_torn_line(path)
-    done = bytearray()  # a flag of each line
-
-    def digests() -> Iterator[int]:
+    lines = _Lines()
+    try:
         for entry in ledger_entries(target):
             read(entry)
-            done.append(entry["outcome"] in ("done", "kept"))
-            yield digest_of(entry["clip"])
-
-    try:
-        clips_of_lines = Digests(digests())
-    except CacheError:
-        return False
-    numbers, clips, left = _number(clips_of_lines, np.array(done, bool))
-    if left < len(done):
+            lines.add(entry)
+    except CacheError as error:
+        return str(error)
+    if lines.left < len(lines):
+        numbers = lines.numbers()
         with replacing(path) as file:
-            for first in range(0, clips, _CLIPS_AT_ONCE):
+            for first in range(0, lines.clips, _CLIPS_AT_ONCE):
                 some = range(first, first + _CLIPS_AT_ONCE)
-                lines = zip(numbers, _lines(path), strict=True)
-                for entry in _compacted(_entry(path, 0, line) for n, line in lines if n in some):
+                own = (
+                    number for piece in ranges(len(numbers)) for number in numbers[piece].tolist()
+                )
+                both = zip(own, _lines(path), strict=True)
+                for entry in _compacted(_entry(path, 0, line) for n, line in both if n in some):
                     file.write(_line_of(entry).encode())
-    return True
+    return ""
 
 
-def _number(clips: Digests, done: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int, int]:
-    """Return the number of the clip of each line, as they first come, and how many lines are left.
+def warn_of_damage(damage: str) -> None:
+    """Say of a damaged ledger, by its sentence, what follows for a run that goes on without it."""
+    _LOG.warning("warning: %s; until then files that it names are read again", damage)
 
-    Args:
-        clips: Of the lines (N,).
-        done: Whether a line (N,) says that its clip is done.
 
-    Returns:
-        The numbers (N,), how many clips there are, and how many lines `_compacted` leaves.
+class _Lines:
+    """The lines of a ledger, by the numbers of their clips, as they first come.
+
+    Attributes:
+        clips: How many there are.
+        left: How many lines `_compacted` leaves.
     """
-    order, begins = clips.groups()
-    if not len(order):
-        return order, 0, 0
-    first = np.flatnonzero(begins)
-    last_done = np.maximum.reduceat(np.where(done[order], order, -1), first)
-    last_failed = np.maximum.reduceat(np.where(done[order], -1, order), first)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(order[first])] = np.arange(len(first))
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = rank[np.cumsum(begins) - 1]
-    left = np.count_nonzero(last_done >= 0) + np.count_nonzero(last_failed > last_done)
-    return numbers, len(first), int(left)
+
+    def __init__(self) -> None:
+        self.clips = self.left = self._count = 0
+        self._known = DigestTable([("number", "i8"), ("done", "?"), ("failed", "?")])
+        self._numbers = Columns("i8")
+        self._recent: list[int] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add a line."""
+        own = digest_of(entry["clip"])
+        number, was_done, had_failed = self._known.get(own) or (self.clips, False, False)
+        self.clips += number == self.clips
+        is_done = entry["outcome"] in ("done", "kept")
+        done, failed = is_done or was_done, not is_done  # the last one, after it was done
+        self.left += done + failed - was_done - had_failed
+        if (done, failed) != (was_done, had_failed):
+            self._known[own] = number, done, failed
+        self._count += 1
+        self._recent.append(number)
+        if len(self._recent) == BLOCK:
+            self._keep()
+
+    def _keep(self) -> None:
+        self._numbers.add(np.array(self._recent, np.int64))
+        self._recent = []
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Return the number of the clip of each line (N,); no line is added any more."""
+        self._keep()
+        (numbers,) = self._numbers.finish()
+        return numbers
 
 
 def _compacted(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

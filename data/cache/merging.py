@@ -1,7 +1,6 @@
 """Several caches as one."""
 
 import os
-from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,22 +23,31 @@ from data.cache.parts import (
 from data.cache.row_batches import RowBatches
 from data.cache.rows import CacheRow, NewCache, cache_row, survey
 from data.cache.verification import is_intact, read_to_copy
+from data.columns import Columns, ranges
 from data.digests import Digests, DigestTable, digest_of
 from data.duplicates import Stretch, share_objects_of_many
 from data.files import remove_own_file, require_own_file, temporary_path
 from data.versions import package_versions
 
+_PLACE = np.dtype([("file", "i4"), ("row", "i4")])
 
-def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
+
+def merge(
+    paths: Sequence[Path | str], out: Path | str, *, part_bytes: int | None = None
+) -> list[str]:
     """Write the clips of several caches as one, in order.
 
-    Memory holds the features of one clip, the columns of one file and of what is made of it, and
-    digests of all clips.
+    Memory holds the features of one clip, and the columns of one file and of what is made of it.
 
     What is larger than a file should be becomes a folder of parts, and so does what replaces one.
     A clip that is in two of them with the same key is taken once, with its thumbnails if one of
     them has some. Clips of equal content have one object. The ledger of a file that was at
     `out`, and is none of `paths`, is removed.
+
+    Args:
+        paths: The caches.
+        out: What is written.
+        part_bytes: Features and thumbnails of a file of it at most, as for `extract`.
 
     Returns:
         Sentences about clips that have another object now.
@@ -55,12 +63,12 @@ def merge(paths: Sequence[Path | str], out: Path | str) -> list[str]:
     require_own_file(ledger_path(out))
     merged, notes = _merged(paths)
     is_input = os.path.abspath(out) in map(os.path.abspath, paths)
-    if is_input and out.is_file() and is_larger_than_a_file(merged):
+    if is_input and out.is_file() and is_larger_than_a_file(merged, part_bytes):
         raise CacheError(
             f"{out} is a file, and all clips together take more than a file should: choose "
             "another output, which becomes a folder of parts"
         )
-    write_as_it_fits(out, merged, staging=temporary_path(out))
+    write_as_it_fits(out, merged, staging=temporary_path(out), part_bytes=part_bytes)
     if not is_input:
         remove_own_file(ledger_path(out))
     return notes
@@ -153,22 +161,20 @@ class _MergedRows(RowBatches):
 
     Args:
         files: Those of the caches.
-        file: (N,), the file in which each row is.
-        row: (N,), its number there.
+        places: (N,), records of the file in which each row is, and its number there.
         thumbnails: Number of a row that has none -> file and row of those of the same clip.
     """
 
     def __init__(
         self,
         files: _Inputs,
-        file: NDArray[np.int32],
-        row: NDArray[np.int32],
+        places: NDArray[Any],
         thumbnails: Mapping[int, tuple[int, int]],
     ) -> None:
-        self._files, self._file, self._row, self._thumbnails = files, file, row, thumbnails
+        self._files, self._places, self._thumbnails = files, places, thumbnails
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._places)
 
     def _make(self, start: int, stop: int) -> list[CacheRow]:
         thumbnails = {
@@ -176,13 +182,14 @@ class _MergedRows(RowBatches):
             for number in range(start, stop)
             if number in self._thumbnails
         }
-        own = self._file[start:stop].tolist()
-        opened = self._files.having({*own, *(file for file, _ in thumbnails.values())})
+        own = self._places[start:stop].tolist()
+        both = *own, *thumbnails.values()
+        opened = self._files.having({file for file, _ in both})
 
         def row_of(file: int, row: int) -> CacheRow:
             return cache_row(self._files.paths[file], opened[file], row)
 
-        made = [row_of(*place) for place in zip(own, self._row[start:stop].tolist(), strict=True)]
+        made = [row_of(*place) for place in own]
         for number, place in thumbnails.items():
             row = made[number - start]
             made[number - start] = replace(row, thumbnails=row_of(*place).thumbnails)
@@ -190,7 +197,7 @@ class _MergedRows(RowBatches):
 
 
 class _Survey:
-    """What is found by looking at all clips of several caches once; memory holds digests of them.
+    """What is found by looking at all clips of several caches once.
 
     Raises:
         CacheError: As for `merge`, but for clips of equal content that have two objects.
@@ -201,15 +208,18 @@ class _Survey:
         # The number of a clip among those that are left, digests of its key and of its object.
         record = [("number", "i8"), ("high", "u8"), ("low", "u8"), ("object", "u8")]
         self._known = DigestTable(record)  # by the digest of its id
-        self._file, self._row = array("i"), array("i")  # of each clip that is left
+        self._places = Columns(_PLACE)  # of each clip that is left
+        self._clips = 0  # that are left
+        self._ends: list[int] = []  # how many there were after each file
         self._has_thumbnails = bytearray()
         self._thumbnails: dict[int, tuple[int, int]] = {}  # of clips whose own row has none
         self._objects: dict[int, str] = {}  # that another row of the same clip has
-        self._left = array("q")  # of each row, the number of its clip
+        self._left = Columns("i8")  # of each row, the number of its clip
         self._failures: dict[str, str] = {}
         self.versions: list[Mapping[str, str]] = []
         self._made = CommonMake()
         self._sources = Digests(self._read())
+        (self._rows,) = self._places.finish()
 
     def _read(self) -> Iterator[int]:
         """Read every file; yield the digest of each clip's source."""
@@ -225,26 +235,31 @@ class _Survey:
         self.versions.append(clips.versions)
         self._failures |= dict(clips.failures)
         columns = clips.clip_id, clips.key, clips.object, clips.source_sha256, clips.has_thumbnails
+        places, left = [], []
         for row, (clip_id, key, object, source, pictures) in enumerate(zip(*columns, strict=True)):
             own, key_halves = digest_of(clip_id), divmod(digest_of(key), 1 << 64)
             of_object = digest_of(object or clip_id) >> 64
             known = self._known.get(own)
             if known is None:
-                known = len(self._row), *key_halves, of_object
+                known = self._clips, *key_halves, of_object
                 self._known[own] = known
-                self._file.append(file)
-                self._row.append(row)
+                self._clips += 1
+                places.append((file, row))
                 self._has_thumbnails.append(bool(pictures))
             elif known[1:3] != key_halves or not key:
-                first, path = self._files.paths[self._file[known[0]]], self._files.paths[file]
+                first = self._files.paths[int(np.searchsorted(self._ends, known[0], "right"))]
+                path = self._files.paths[file]
                 raise CacheError(f"{first} and {path} both have a clip {clip_id}, and they differ")
             else:
                 self._note_again(known[0], file, row, pictures=bool(pictures))
                 self._objects.pop(known[0], None)
                 if of_object != known[3]:
                     self._objects[known[0]] = object or clip_id
-            self._left.append(known[0])
+            left.append(known[0])
             yield digest_of(source)
+        self._places.add(np.array(places, _PLACE))
+        self._left.add(np.array(left, np.int64))
+        self._ends.append(self._clips)
 
     def _note_again(self, number: int, file: int, row: int, *, pictures: bool) -> None:
         """Note one more row of a clip, which may have thumbnails that it has not."""
@@ -254,8 +269,7 @@ class _Survey:
 
     def rows(self) -> _MergedRows:
         """Return the row of each clip that is left."""
-        file, row = (np.array(column, np.int32) for column in (self._file, self._row))
-        return _MergedRows(self._files, file, row, self._thumbnails)
+        return _MergedRows(self._files, self._rows, self._thumbnails)
 
     def failures(self) -> list[tuple[str, str]]:
         """Return the clips that are in none of the caches, and why."""
@@ -284,11 +298,14 @@ class _Survey:
                 f"{first} and {second} do not mix: {contradiction}; give them one object in one of "
                 "the caches (heliograph cache label CACHE TABLE)"
             )
-        left, objects = np.array(self._left, np.int64), dict(self._objects)
-        last = np.zeros(len(self._row), np.int64)  # row of each clip, which says its object
-        np.maximum.at(last, left, np.arange(len(left)))
+        (left,), objects = self._left.finish(), dict(self._objects)
+        last = {int(left[row]): row for row in shared.objects}  # of these clips, which says more
+        numbers = np.array(sorted(last), np.int64)
+        for some in ranges(len(left)) if last else ():
+            rows = np.flatnonzero(np.isin(left[some], numbers)) + some.start
+            last |= zip(left[rows].tolist(), rows.tolist(), strict=True)
         for row, object in shared.objects.items():
-            if last[left[row]] == row:
+            if last[int(left[row])] == row:
                 objects[int(left[row])] = object
         return objects, [shared.note] if shared.note else []
 

@@ -5,6 +5,9 @@ sees the old parts or the new ones.
 
 A cache of more than `PART_BYTES` or `PART_CLIPS` is written so, and stays a folder. A folder takes
 the place of a file only when it is whole: until then it is somewhere else (`staging`).
+
+Parts may be of any other size. Those that are there stay, but for the last one, which may grow, and
+where a clip in them changes; new ones are as large as the largest, unless a size is given.
 """
 
 import hashlib
@@ -23,16 +26,15 @@ from data.cache.content import SpooledColumns
 from data.cache.errors import INDEX, CacheError, DamagedCacheError, how_to_replace
 from data.cache.features import Features
 from data.cache.hdf5_reader import (
-    LARGE,
     SCHEMA_VERSION,
     CacheMetadata,
-    in_memory,
     read_metadata,
     read_open_metadata,
     with_rows,
 )
 from data.cache.hdf5_writer import write_features
-from data.cache.joining import CommonMake, join
+from data.cache.joining import join
+from data.cache.row_content import RowContent
 from data.cache.rows import NewCache, content_of_rows, write_rows
 from data.cache.seal import Seal, open_cache_file
 from data.files import (
@@ -42,14 +44,13 @@ from data.files import (
     open_regular,
     remove_own_file,
     sync_folder,
-    version_of,
     write_error,
 )
 from data.versions import other_schema
 
 PART_BYTES = 64_000_000_000
 """Features and thumbnails of a file, or of a part, at most."""
-PART_CLIPS = 250_000
+PART_CLIPS = 100_000
 """Clips of a file, or of a part, at most: while one is written, its columns are in memory."""
 _MOST_BYTES = 1 << 26
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}\.h5")
@@ -266,60 +267,6 @@ def lost_parts(index: Index) -> list[Part]:
     return lost
 
 
-def read_parts(folder: Path, *, mapped: bool | None) -> Features:
-    """Read a folder of parts as one cache; `mapped` is as for `data.cache.load`.
-
-    Raises:
-        CacheError: The index or a part is damaged; the message names the file.
-    """
-    while True:
-        version = version_of(folder / INDEX)
-        try:
-            return _read_parts(folder, mapped=mapped)
-        except CacheError:
-            if version == version_of(folder / INDEX):
-                raise  # otherwise the parts were replaced meanwhile
-
-
-def _read_parts(folder: Path, *, mapped: bool | None) -> Features:
-    index = read_index(folder)
-    joined = read_together(folder, index.parts)
-    content = joined.content_sha256
-    if content != index.content_sha256:
-        raise DamagedCacheError(
-            folder / INDEX, f"{folder / INDEX} is damaged: its parts together are something else"
-        )
-    if not (joined.features.nbytes > LARGE if mapped is None else mapped):
-        joined = replace(joined, features=in_memory(folder, joined.features))
-        joined.set_content_sha256(content)
-    return joined
-
-
-def read_together(folder: Path, parts: Sequence[Part]) -> Features:
-    """Read parts of a folder, one after the other, as one cache; their rows stay in the files.
-
-    Raises:
-        CacheError: A part is damaged, or they do not belong together.
-    """
-    read = [part.read() for part in parts]
-    clips = [features for _, features in read]
-    made = CommonMake()
-    for part, features in zip(parts, clips, strict=True):
-        made.require(part.path, features)
-    try:
-        joined = join(clips)
-    except CacheError as error:
-        raise CacheError(f"{folder}: {error}") from error
-    of_rows = [sha256 for metadata, _ in read for sha256 in metadata.features.sha256]
-    thumbnails = [
-        sha256
-        for metadata, part in read
-        for sha256 in (metadata.thumbnails.sha256 if part.thumbnails.size else [""] * len(part))
-    ]
-    joined.set_content_sha256(joined.hash_content(of_rows, thumbnails))
-    return joined
-
-
 def write_parts(folder: Path, clips: Features, clips_per_part: int) -> None:
     """Write a cache as a folder of parts; those of an older index are removed.
 
@@ -376,14 +323,19 @@ def write_index(folder: Path, index: Index) -> None:
         atomic_write(path, text)
 
 
-def is_larger_than_a_file(new: NewCache) -> bool:
-    """Return whether a cache has more clips, or bytes of features, than a file should."""
-    return len(new) > PART_CLIPS or exceeds_a_file(len(new) * new.row_bytes)
+def is_larger_than_a_file(new: NewCache, part_bytes: int | None = None) -> bool:
+    """Return whether a cache has more clips, or bytes of features, than a file should.
+
+    Args:
+        new: The cache.
+        part_bytes: How many bytes that is; None: `PART_BYTES`.
+    """
+    return len(new) > PART_CLIPS or exceeds_a_file(len(new) * new.row_bytes, part_bytes)
 
 
-def exceeds_a_file(size: int) -> bool:
+def exceeds_a_file(size: int, part_bytes: int | None = None) -> bool:
     """Return whether these are more bytes than a file should have."""
-    return size > PART_BYTES
+    return size > (PART_BYTES if part_bytes is None else part_bytes)
 
 
 def new_part(folder: Path, content: str, older: Collection[Path]) -> Path:
@@ -398,7 +350,14 @@ def is_own_name(name: str) -> bool:
     return _OWN_NAME.fullmatch(name) is not None
 
 
-def write_as_it_fits(path: Path, new: NewCache, *, staging: Path, files: PartFiles = HERE) -> None:
+def write_as_it_fits(
+    path: Path,
+    new: NewCache,
+    *,
+    staging: Path,
+    files: PartFiles = HERE,
+    part_bytes: int | None = None,
+) -> None:
     """Write a cache as a file, or as a folder of parts.
 
     It is a folder where it is larger than a file should be, or where `path` is one. A part whose
@@ -409,6 +368,8 @@ def write_as_it_fits(path: Path, new: NewCache, *, staging: Path, files: PartFil
         new: What is to be in it.
         staging: Where a folder is made that is to take the place of a file, or of nothing.
         files: Those in which the rows are, and the parts.
+        part_bytes: Features and thumbnails of a file, or of a part, at most; None: as the parts
+            that are there, or `PART_BYTES`.
 
     Raises:
         WriteError: The disk is full or not writable; what was at `path` stays as it was.
@@ -416,11 +377,11 @@ def write_as_it_fits(path: Path, new: NewCache, *, staging: Path, files: PartFil
     """
     if path.is_dir():
         require_parts(path)
-        _write_part_rows(path, new, files)
-    elif is_larger_than_a_file(new):
+        _write_part_rows(path, new, files, part_bytes)
+    elif is_larger_than_a_file(new, part_bytes):
         _remove_folder(staging)
         make_folder(staging)
-        _write_part_rows(staging, new, files)
+        _write_part_rows(staging, new, files, part_bytes)
         remove_own_file(path)
         _move(staging, path)
     else:
@@ -454,27 +415,52 @@ def _remove_folder(folder: Path) -> None:
         raise write_error(folder, error) from error
 
 
-def _write_part_rows(folder: Path, new: NewCache, files: PartFiles) -> None:
-    older, parts = _older(folder), []
-    count = max(1, min(PART_CLIPS, PART_BYTES // max(1, new.row_bytes)))
+def _write_part_rows(folder: Path, new: NewCache, files: PartFiles, part_bytes: int | None) -> None:
+    older, parts, start = _older(folder), list[Part](), 0
+    count = max(1, min(PART_CLIPS, (part_bytes or PART_BYTES) // max(1, new.row_bytes)))
+    if part_bytes is None and len(older) > 1:
+        count = max(1, min(count, max(part.clips for part in older.values())))
     with SpooledColumns(folder) as columns:
-        for start in range(0, max(1, len(new)), count):
-            clips, rows = new.part(start, min(start + count, len(new)))
+        while start < len(new) or not parts:
+            part, (clips, rows) = _next_part(new, start, older, count)
             new.spool(columns, clips, rows)
-            content = content_of_rows(clips, rows)
-            known = older.get(rows[0].path) if rows else None
-            in_place = known and all(
-                row.path == known.path and row.number == n for n, row in enumerate(rows)
-            )
-            if known and known.content_sha256 == content and in_place:
-                parts.append(known)
-                continue
-            path = new_part(folder, content, older)
-            with files.having({row.path for row in rows}):
-                seal = write_rows(path, clips, rows)
-                files.keep_part(path)
-            parts.append(Part(path, len(rows), seal.rest_sha256, content))
+            if part is None:
+                content = content_of_rows(clips, rows)
+                path = new_part(folder, content, older)
+                with files.having({row.path for row in rows}):
+                    seal = write_rows(path, clips, rows)
+                    files.keep_part(path)
+                part = Part(path, len(rows), seal.rest_sha256, content)
+            parts.append(part)
+            start += len(rows)
+            del clips, rows  # before the next part takes as much memory
         _publish(folder, Index(parts, new.hash(columns)), older)
+
+
+def _next_part(
+    new: NewCache, start: int, older: dict[Path, Part], count: int
+) -> tuple[Part | None, tuple[Features, Sequence[RowContent]]]:
+    """Return the clips of the next part and their rows, with the older part that is just these.
+
+    Any of these that is followed by others is full, whatever size parts have now; the last one
+    may grow.
+    """
+    first = new.rows[start : start + 1]
+    known = older.get(first[0].path) if first else None
+    is_last = known is None or known is next(reversed(older.values()))
+    for size in (count,) if known is None or is_last else (known.clips, count):
+        chosen = None  # as above
+        chosen = new.part(start, min(start + size, len(new)))
+        if known and _is_part(known, *chosen):
+            return known, chosen
+    assert chosen is not None
+    return None, chosen
+
+
+def _is_part(part: Part, clips: Features, rows: Sequence[RowContent]) -> bool:
+    """Return whether rows are all those of a part, and nothing of them changes."""
+    in_place = all(row.path == part.path and row.number == n for n, row in enumerate(rows))
+    return in_place and part.content_sha256 == content_of_rows(clips, rows)
 
 
 def content_of(path: Path) -> str:

@@ -16,7 +16,8 @@ class RecordedSources:
     """The hashes of files as they were recorded, each with the size and the time of its file.
 
     A file at an address has its server's tag in place of the time. A file of which these are as
-    recorded is not read again. Any thread may call; a file takes 64 bytes of memory.
+    recorded is not read again. Any thread may call; a file takes 64 bytes, in files
+    without names where they are many.
     """
 
     def __init__(self) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from data.cache.blocks import StoredRows
-from data.cache.errors import CacheError, DamagedCacheError, how_to_replace
+from data.cache.errors import NO_HDF5, CacheError, DamagedCacheError, how_to_replace
 from data.cache.features import Features
 from data.cache.hdf5_reader import CacheMetadata, read_unchecked
 from data.cache.ledger import read_ledger
-from data.cache.rows import CacheRow, RowPlace, cache_rows, stack_rows, write_rows
+from data.cache.row_content import RowContent, RowPlace
+from data.cache.rows import cache_rows, stack_rows, write_rows
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
@@ -62,7 +63,7 @@ def restore_file(path: Path) -> list[str]:
         except DamagedCacheError as error:
             reason = error.reason
         except CacheError as error:
-            if str(error).endswith("is not an HDF5 file"):
+            if str(error).endswith(NO_HDF5):
                 raise CacheError(f"{error}; {how_to_replace(path)}") from error
             raise
     content = find_content(path, reason, cache=path)
@@ -140,7 +141,7 @@ class Content:
     """
 
     clips: Features
-    rows: Sequence[CacheRow]
+    rows: Sequence[RowContent]
     sound: tuple[Sequence[str], Sequence[str]]
     told: str
 
@@ -230,7 +231,8 @@ def _content_of(
     left = f"the features of {counted(len(damaged), 'clip')} are damaged as well"
     told = f"{path} was damaged outside its features: the content that was written is there again"
     told += f"; {left}" if damaged else ""
-    return Content(restored, rows, (sound["features"], sound["thumbnails"]), told)
+    contents = [row.content for row in rows]
+    return Content(restored, contents, (sound["features"], sound["thumbnails"]), told)
 
 
 def _candidates(path: Path, clips: Features) -> Iterator[Features]:

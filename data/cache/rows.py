@@ -1,7 +1,5 @@
 """Rows from several caches written as one new file, with bounded memory."""
 
-import hashlib
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,69 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.cache.blocks import StoredRows, read_rows
 from data.cache.content import SpooledColumns
-from data.cache.errors import CacheError, DamagedCacheError
-from data.cache.features import Features, row_sha256, stretch_of
+from data.cache.errors import CacheError
+from data.cache.features import Features, stretch_of
 from data.cache.hdf5_reader import CacheMetadata, blank_features
 from data.cache.hdf5_writer import write_cache
+from data.cache.row_content import RowContent, RowPlace, sha256_of_rows
 from data.cache.seal import Seal, open_cache_file
 from data.clips import Clip
 from data.duplicates import Stretch
 
-_ROWS_AT_ONCE = 1 << 14  # whose columns are hashed together
-
-
-@dataclass(frozen=True, slots=True)
-class RowPlace:
-    """Where one row is: row `number` of the rows of a file."""
-
-    path: Path
-    rows: StoredRows
-    number: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the row."""
-        return self.rows.shape[1:]
-
-    @property
-    def offset(self) -> int:
-        """Where in the file the row begins, in bytes."""
-        return self.rows.offset + self.number * self.rows.row_bytes
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the row, empty if the whole file has been checked."""
-        return self.rows.sha256[self.number] if self.rows.sha256 else ""
-
-    def content_sha256(self) -> str:
-        """Return the SHA-256 of the row as it was written, or, where none was kept, as it is."""
-        return self.sha256 or row_sha256(self.read())[0]
-
-    def read(self, file: io.FileIO | None = None) -> NDArray[Any] | None:
-        """Read the row (1, ...); None if it is not the one that was written.
-
-        Args:
-            file: The file, if it is open.
-
-        Raises:
-            CacheError: The file cannot be read.
-        """
-        if file is None:
-            with open_cache_file(self.path) as file:
-                return self.read(file)
-        row = np.empty((1, *self.shape), self.rows.dtype)
-        try:
-            read_rows(file.fileno(), self.offset, row, None)
-        except EOFError as error:
-            raise CacheError(f"{self.path} ends before its features do") from error
-        except OSError as error:
-            raise CacheError(f"{self.path} cannot be read: {error.strerror or error}") from error
-        content, sha256 = row.data if row.size else b"", self.sha256
-        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-            return None
-        return row
+_ROWS_AT_ONCE = 1 << 13  # whose columns are hashed together
+_LISTS = ("clip_id", "object", "scenario", "source_sha256", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +66,10 @@ class CacheRow:
         return self.metadata.clips.key[self.number]
 
     @property
-    def features(self) -> RowPlace:
-        """Where its features are."""
-        return RowPlace(self.path, self.metadata.features, self.number)
+    def content(self) -> RowContent:
+        """Where its features and thumbnails are."""
+        features = RowPlace(self.path, self.metadata.features, self.number)
+        return RowContent(self.clip.id, features, self.thumbnails)
 
     @classmethod
     def from_metadata(
@@ -162,32 +110,6 @@ class CacheRow:
             seconds=(seconds[0], seconds[1]),
             pts_seconds=self.pts_seconds,
         )
-
-    def read(self, file: io.FileIO | None = None) -> NDArray[Any]:
-        """Read the features (1, T, D), from their file if it is open.
-
-        Raises:
-            CacheError: They are not those that were written.
-        """
-        return self._read(self.features, "features", file)
-
-    def read_thumbnails(self, file: io.FileIO | None = None) -> NDArray[np.uint8]:
-        """Read the thumbnails (1, F, h, w), from their file if it is open.
-
-        Raises:
-            CacheError: There are none, or they are not those that were written.
-        """
-        if self.thumbnails is None:
-            raise CacheError(f"{self.path} has no thumbnails")
-        return self._read(self.thumbnails, "thumbnails", file)
-
-    def _read(self, place: RowPlace, what: str, file: io.FileIO | None) -> NDArray[Any]:
-        row = place.read(file)
-        if row is None:
-            raise DamagedCacheError(
-                self.path, f"{self.path}: the {what} of {self.clip.id} are damaged"
-            )
-        return row
 
 
 def cache_rows(path: Path, metadata: CacheMetadata) -> Iterator[CacheRow]:
@@ -323,42 +245,25 @@ def stack_rows(
     identity: Mapping[str, Any],
     failures: Sequence[tuple[str, str]],
     versions: Mapping[str, str],
-    common: CommonColumns | None = None,
 ) -> Features:
     """Return these rows as one cache whose features (N, *shape) have no content yet.
 
     It has thumbnails if some row has, and all that there are have one size. The table of a label is
-    that of all rows where its value is known, if they have one. `common` is of all rows of the
-    cache, where these are some of them.
+    that of all rows where its value is known, if they have one.
 
     Raises:
         CacheError: A label has two units.
     """
-    common = common or survey(rows)
-    unknown = np.nan
-    return Features(
-        features=blank_features((len(rows), *shape), dtype),
-        clip_id=[row.clip.id for row in rows],
-        object=[row.clip.object for row in rows],
-        scenario=[row.clip.scenario for row in rows],
-        labels={
-            name: np.array([row.clip.labels.get(name, unknown) for row in rows], np.float64)
-            for name in common.labels
-        },
-        frame_index=_padded([row.frame_index for row in rows], common.frames, np.int64(-1)),
-        pts_seconds=_padded([row.pts_seconds for row in rows], common.frames, np.float64(np.nan)),
-        source_sha256=[row.source_sha256 for row in rows],
-        key=[row.key for row in rows],
-        start=np.array([row.clip.start for row in rows], dtype=np.float64),
-        end=np.array([row.clip.end for row in rows], dtype=np.float64),
-        label_units=common.units,
-        label_tables=common.tables,
-        thumbnails=blank_features((len(rows), *common.thumbnails), np.dtype(np.uint8)),
-        without_thumbnails=np.array([row.thumbnails is None for row in rows], dtype=bool),
+    new = NewCache(
+        rows=rows,
+        shape=shape,
+        dtype=dtype,
+        identity=identity,
         failures=failures,
         versions=versions,
-        **identity,
+        common=survey(rows),
     )
+    return new.part(0, len(rows))[0]
 
 
 @dataclass(frozen=True)
@@ -393,25 +298,46 @@ class NewCache:
         """Bytes of features and thumbnails of a row."""
         return math.prod(self.shape) * self.dtype.itemsize + math.prod(self.common.thumbnails)
 
-    def part(self, start: int, stop: int) -> tuple[Features, Sequence[CacheRow]]:
+    def part(self, start: int, stop: int) -> tuple[Features, Sequence[RowContent]]:
         """Return some clips, their features without content, and their rows.
 
         Failures are with the last clip of all: a part that is followed by others stays as it is.
         """
-        rows = self.rows[start:stop]
-        clips = stack_rows(
-            rows,
-            self.shape,
-            self.dtype,
-            identity=self.identity,
+        columns: dict[str, Any] = {name: [] for name in _LISTS}
+        labels = {name: np.full(stop - start, np.nan) for name in self.common.labels}
+        frames = np.full((stop - start, self.common.frames), -1, np.int64)
+        times = np.full((stop - start, self.common.frames), np.nan)
+        ends = np.full((stop - start, 2), np.nan)
+        rows = []
+        for at in range(stop - start):
+            row = self.rows[start + at]
+            clip = row.clip
+            rows.append(row.content)
+            object = self.objects.get(start + at, clip.object)
+            values = clip.id, object, clip.scenario, row.source_sha256, row.key
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+            for name, number in clip.labels.items():
+                labels[name][at] = number
+            ends[at] = clip.start, clip.end
+            frames[at, : len(row.frame_index)] = row.frame_index
+            times[at, : len(row.pts_seconds)] = row.pts_seconds
+        clips = Features(
+            features=blank_features((len(rows), *self.shape), self.dtype),
+            labels=labels,
+            frame_index=frames,
+            pts_seconds=times,
+            start=ends[:, 0],
+            end=ends[:, 1],
+            label_units=self.common.units,
+            label_tables=self.common.tables,
+            thumbnails=blank_features((len(rows), *self.common.thumbnails), np.dtype(np.uint8)),
+            without_thumbnails=np.array([row.thumbnails is None for row in rows], dtype=bool),
             failures=self.failures if stop >= len(self) else (),
             versions=self.versions,
-            common=self.common,
+            **columns,
+            **self.identity,
         )
-        if self.objects:
-            objects = enumerate(clips.object, start)
-            named = [self.objects.get(number, object) for number, object in objects]
-            clips = replace(clips, object=named)
         return clips, rows
 
     def content_sha256(self, folder: Path) -> str:
@@ -425,7 +351,7 @@ class NewCache:
                 self.spool(columns, *self.part(start, min(start + _ROWS_AT_ONCE, len(self))))
             return self.hash(columns)
 
-    def spool(self, columns: SpooledColumns, clips: Features, rows: Sequence[CacheRow]) -> None:
+    def spool(self, columns: SpooledColumns, clips: Features, rows: Sequence[RowContent]) -> None:
         """Add the columns of a part to those of the parts before it."""
         features, thumbnails = sha256_of_rows(rows)
         lists = clips.hashed_lists(features, thumbnails)
@@ -446,7 +372,7 @@ class NewCache:
 def write_rows(
     path: Path,
     clips: Features,
-    rows: Sequence[CacheRow],
+    rows: Sequence[RowContent],
     *,
     sound: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> Seal:
@@ -461,7 +387,7 @@ def write_rows(
     return write_cache(path, clips, _features_of(rows), _thumbnails_of(rows, clips), sound=sound)
 
 
-def _features_of(rows: Sequence[CacheRow]) -> Iterator[NDArray[Any]]:
+def _features_of(rows: Sequence[RowContent]) -> Iterator[NDArray[Any]]:
     """Yield the features of rows; those that follow each other in a file are read at one go."""
     for path, own in groupby(rows, key=lambda row: row.path):
         with open_cache_file(path) as file:
@@ -469,7 +395,7 @@ def _features_of(rows: Sequence[CacheRow]) -> Iterator[NDArray[Any]]:
                 yield row.read(file)
 
 
-def _thumbnails_of(rows: Sequence[CacheRow], clips: Features) -> Iterator[NDArray[np.uint8]]:
+def _thumbnails_of(rows: Sequence[RowContent], clips: Features) -> Iterator[NDArray[np.uint8]]:
     """Yield the thumbnails of rows, black ones where there are none."""
     none = np.zeros((1, *clips.thumbnails.shape[1:]), np.uint8)
     for path, own in groupby(rows, key=lambda row: row.thumbnails and row.thumbnails.path):
@@ -481,20 +407,6 @@ def _thumbnails_of(rows: Sequence[CacheRow], clips: Features) -> Iterator[NDArra
                 yield row.read_thumbnails(file)
 
 
-def content_of_rows(clips: Features, rows: Sequence[CacheRow]) -> str:
+def content_of_rows(clips: Features, rows: Sequence[RowContent]) -> str:
     """Return the identity of the content of the cache `clips` of `stack_rows`."""
     return clips.hash_content(*sha256_of_rows(rows))
-
-
-def sha256_of_rows(rows: Sequence[CacheRow]) -> tuple[list[str], list[str]]:
-    """Return the hashes of the features and of the thumbnails of rows, empty without these."""
-    features = [row.features.content_sha256() for row in rows]
-    return features, [row.thumbnails.content_sha256() if row.thumbnails else "" for row in rows]
-
-
-def _padded(rows: Sequence[NDArray[Any]], width: int, filler: np.generic) -> NDArray[Any]:
-    """Return rows of different lengths as one array (N, width)."""
-    padded = np.full((len(rows), width), filler)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
-    return padded

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import xxhash
 
-from data.cache.errors import CacheError, DamagedCacheError
+from data.cache.errors import NO_HDF5, CacheError, DamagedCacheError
 from data.files import missing
 
 USER_BLOCK = 512
@@ -175,7 +175,7 @@ def require_hdf5(path: Path, file: io.FileIO) -> None:
         hint = "; heliograph cache import reads .pt files"
     elif path.suffix not in (".h5", ".hdf5"):
         hint = ", so no cache; heliograph extract makes one of clips"
-    raise CacheError(f"{path} is not an HDF5 file{hint}")
+    raise CacheError(f"{path} {NO_HDF5}{hint}")
 
 
 def check_structure(path: Path, file: io.FileIO) -> Seal:

@@ -43,6 +43,7 @@ from data.cache.ledger import (
     ledger_entries,
     ledger_path,
     read_deaths,
+    warn_of_damage,
 )
 from data.cache.parts import (
     columns_of,
@@ -83,6 +84,7 @@ class ShardStore(ConsolidatedCache):
         versions: Versions of packages to record, with those of the packages that write.
         repair: Ids of clips of `target` whose features are computed again; the order of the clips
             in `target` then stays, and so does what else it has, but for parts that are lost.
+        part_bytes: Features and thumbnails of a file at most, as for `extract`.
 
     Raises:
         CacheError: `target` or its folder of shards was made with another fingerprint, sampler or
@@ -102,6 +104,7 @@ class ShardStore(ConsolidatedCache):
         decoder: Mapping[str, Any],
         versions: Mapping[str, str] | None = None,
         repair: Collection[str] = (),
+        part_bytes: int | None = None,
     ) -> None:
         self.target = Path(target)
         if not self.target.name:
@@ -113,6 +116,7 @@ class ShardStore(ConsolidatedCache):
             identity=_as_json(made),
             versions={**package_versions(*WRITERS), **(versions or {})},
             in_place=bool(repair),
+            part_bytes=part_bytes,
         )
         self._guard = threading.RLock()
         self._batch = Batch()
@@ -162,10 +166,11 @@ class ShardStore(ConsolidatedCache):
             if not len(self._stored):
                 remove_own_file(ledger_path(self.target))
             atomic_write(note, json.dumps(self._identity, indent=1, sort_keys=True))
-        sound = compact_ledger(self.target, self._read_earlier)
-        if not sound:
+        damage = compact_ledger(self.target, self._read_earlier)
+        if damage:
             self.sources, self.deaths = RecordedSources(), {}
-        self._list_shards(has_ledger=sound)
+            warn_of_damage(damage)
+        self._list_shards(has_ledger=not damage)
 
     def _read_earlier(self, entry: Mapping[str, Any]) -> None:
         """Learn from an entry of the ledger of earlier runs."""

@@ -16,7 +16,7 @@ from data.digests import Digests, DigestTable, digest_of
 class Shards:
     """The shards of a folder by name, and the places of the features in them by key.
 
-    A key is given by its digest; it takes 24 bytes of memory.
+    A key is given by its digest; it takes 24 bytes of a file.
 
     Args:
         path: Returns where the shard of a name is.
@@ -64,11 +64,13 @@ class Shards:
         place = self._places.get(key)
         return None if place is None else self._names[place[0]]
 
-    def names_of(self, keys: Digests) -> list[str]:
+    def names_of(self, keys: Iterable[Digests]) -> list[str]:
         """Return the names of the shards in which features of some keys are, sorted."""
-        rows = self._places.rows_of(keys)
-        numbers = np.unique(self._places.records["shard"][rows[rows >= 0]])
-        return sorted(self._names[number] for number in numbers.tolist())
+        numbers: set[int] = set()
+        for some in keys:
+            rows = self._places.rows_of(some)
+            numbers.update(np.unique(self._places.records["shard"][rows[rows >= 0]]).tolist())
+        return sorted(self._names[number] for number in numbers)
 
     def forget(self, name: str) -> list[int]:
         """Leave a shard out of account; return the keys that are in no other one."""
@@ -77,11 +79,12 @@ class Shards:
 
     def forget_within(self, keys: DigestTable) -> list[str]:
         """Leave out of account the shards all of whose keys are among these; return their names."""
-        places = self._places
-        others = places.records["shard"][keys.rows_of(places.digests) < 0]
-        staying = set(np.unique(others).tolist())
+        staying: set[int] = set()
+        for own, places in self._places.pieces():
+            staying.update(np.unique(places["shard"][keys.rows_of(own) < 0]).tolist())
         names = [name for name, number in self._numbers.items() if number not in staying]
-        places.keep_where(np.isin(places.records["shard"], list(staying)))
+        kept = sorted(staying)
+        self._places.keep_where(lambda own, places: np.isin(places["shard"], kept))
         for name in names:
             del self._numbers[name]
         return names

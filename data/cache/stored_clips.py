@@ -1,4 +1,4 @@
-"""What a cache has already, clip by clip; memory holds the columns of one file, and digests."""
+"""What a cache has already, clip by clip; memory holds the columns of one file."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -27,7 +27,7 @@ class StoredClips:
     """The clips of the cache at `path`, a file or a folder of parts; none if there is nothing.
 
     They are numbered in their order. They are found by the digests of their ids and keys, 64 bytes
-    of memory a clip.
+    a clip, which are in files without names where they are many.
 
     Attributes:
         path: The cache.

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from data.cache.errors import INDEX, SHARDS, CacheError, DamagedCacheError, shards_of
+from data.cache.errors import (
+    INDEX,
+    NO_HDF5,
+    SHARDS,
+    CacheError,
+    DamagedCacheError,
+    how_to_replace,
+    shards_of,
+)
 from data.cache.hdf5_reader import CacheMetadata, read_metadata, read_open_metadata
-from data.cache.ledger import damage_of_ledger, sound_entries
+from data.cache.ledger import damage_of_ledger, ledger_entries
 from data.cache.mapped import RowsOfFile
-from data.cache.parts import Part, files_of_cache, read_index, read_parts, require_parts
-from data.cache.rows import RowPlace
+from data.cache.part_reader import read_parts
+from data.cache.parts import Part, files_of_cache, read_index, require_parts
+from data.cache.row_content import RowPlace
 from data.cache.seal import (
     USER_BLOCK,
     Seal,
@@ -36,12 +45,14 @@ _DAMAGED = ("its features are damaged", "its thumbnails are damaged")
 class Problem:
     """Something wrong with a cache, and the clip that it concerns (None: the whole file).
 
-    `lost` is the part of a folder whose clips are lost with it.
+    `lost` is the part of a folder whose clips are lost with it. `way_out` says what to do where no
+    cache of ours is there that a repair could mend; "" where the reason says it.
     """
 
     clip: str | None
     reason: str
     lost: Part | None = None
+    way_out: str | None = None
 
     def __str__(self) -> str:
         return f"{self.clip}: {self.reason}" if self.clip else self.reason
@@ -68,7 +79,7 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
     if path.is_dir() and path.name.endswith(SHARDS) and not (path / INDEX).exists():
         path = path.with_name(path.name.removesuffix(SHARDS))
     if not os.path.lexists(path) and shards_of(path).is_dir():
-        return [*_problems_of_shards(path), *_problems_of_ledger(path)]
+        return _problems_of_shards(path, _Ledger.of(path))
     if path.is_dir():
         with suppress(DamagedCacheError):  # which is among the problems
             require_parts(path)
@@ -78,15 +89,42 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
     changing = path / INDEX if path.is_dir() else path
     while True:
         version = version_of(changing)
+        ledger = _Ledger.of(path)
         check = _problems_of_parts if path.is_dir() else _problems
-        problems = check(path, progress or (lambda *_: None))
+        problems = check(path, ledger, progress or (lambda *_: None))
         if version == version_of(changing):
-            return [*problems, *_problems_of_ledger(path)]
+            return [*problems, *ledger.problems]
 
 
-def _problems_of_ledger(path: Path) -> list[Problem]:
-    damage, _ = damage_of_ledger(path)
-    return [Problem(None, damage)] if damage else []
+@dataclass(frozen=True)
+class _Ledger:
+    """What a ledger says.
+
+    Attributes:
+        clips: Key and name of its shard of each clip that is done.
+        problems: What is wrong with the ledger.
+    """
+
+    clips: Mapping[str, tuple[str, str]]
+    problems: Sequence[Problem]
+
+    @classmethod
+    def of(cls, path: Path) -> "_Ledger":
+        """Read the ledger of a cache."""
+        last: dict[str, Mapping[str, Any]] = {}
+        shards: dict[str, str] = {}
+        damaged: list[int] = []
+        for entry in ledger_entries(path, damaged):
+            last[entry["clip"]] = entry
+            if "shard" in entry:
+                shards[entry["key"]] = entry["shard"]
+        clips = {
+            clip: (entry["key"], shards.get(entry["key"], entry["key"]))  # older shards: the key
+            for clip, entry in last.items()
+            if entry["outcome"] in ("done", "kept") and "key" in entry
+        }
+        damage = damage_of_ledger(path, damaged)
+        return cls(clips, [Problem(None, damage)] if damage else [])
 
 
 def read_to_copy(path: Path) -> CacheMetadata:
@@ -136,11 +174,13 @@ def _is_intact(path: Path, file: io.FileIO) -> bool:
     return content_sha256 == metadata.content_sha256
 
 
-def _problems_of_parts(folder: Path, progress: Callable[[int, int], None]) -> list[Problem]:
+def _problems_of_parts(
+    folder: Path, ledger: _Ledger, progress: Callable[[int, int], None]
+) -> list[Problem]:
     try:
         parts = read_index(folder).parts
     except CacheError as error:
-        return [Problem(None, _reason(error))]
+        return [_problem_of(folder, error)]
     problems: list[Problem] = []
     keys: set[str] = set()
     for done, part in enumerate(parts, 1):
@@ -161,7 +201,7 @@ def _problems_of_parts(folder: Path, progress: Callable[[int, int], None]) -> li
         )
         progress(done, len(parts))
     if all(problem.clip for problem in problems):
-        problems += _missing(folder, keys)
+        problems += _missing(folder, ledger, keys)
     if not problems:
         try:
             read_parts(folder, mapped=True)
@@ -170,11 +210,11 @@ def _problems_of_parts(folder: Path, progress: Callable[[int, int], None]) -> li
     return list(dict.fromkeys(problems))
 
 
-def _problems_of_shards(path: Path) -> list[Problem]:
+def _problems_of_shards(path: Path, ledger: _Ledger) -> list[Problem]:
     """Return what is wrong with the shards of a cache that is not there yet."""
     shards = sorted(shards_of(path).glob("[0-9a-f]*.h5"))
     clips: dict[str, list[str]] = {}
-    for clip, (_, name) in _clips_in_shards(path).items():
+    for clip, (_, name) in ledger.clips.items():
         clips.setdefault(name, []).append(clip)
     damaged, done = [], 0
     for shard in shards:
@@ -187,29 +227,18 @@ def _problems_of_shards(path: Path) -> list[Problem]:
         else:
             done += len(read_metadata(shard).clips)
     ended = f"{path} is not written yet: its extraction ended after {counted(done, 'clip')}"
-    return [Problem(None, ended), *damaged]
+    return [Problem(None, ended), *damaged, *ledger.problems]
 
 
-def _clips_in_shards(path: Path) -> dict[str, tuple[str, str]]:
-    """Return key and name of its shard of each clip that is done according to the ledger."""
-    last: dict[str, Mapping[str, Any]] = {}
-    shards: dict[str, str] = {}
-    for entry in sound_entries(path):
-        last[entry["clip"]] = entry
-        if "shard" in entry:
-            shards[entry["key"]] = entry["shard"]
-    return {
-        clip: (entry["key"], shards.get(entry["key"], entry["key"]))  # older shards have the key
-        for clip, entry in last.items()
-        if entry["outcome"] in ("done", "kept") and "key" in entry
-    }
-
-
-def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None) -> list[Problem]:
+def _problems(
+    path: Path,
+    ledger: _Ledger | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> list[Problem]:
     try:
         metadata = read_metadata(path)
     except CacheError as error:
-        return [Problem(None, _reason(error))]
+        return [_problem_of(path, error)]
     problems = []
     for number, clip in enumerate(metadata.clips.clip_id):
         if reason := _damage(path, metadata, number):
@@ -224,7 +253,14 @@ def _problems(path: Path, progress: Callable[[int, int], None] = lambda *_: None
             problems.append(Problem(None, f"{path}: {damage}{sound}"))
     if _SHARD.fullmatch(path.name) and not is_shard(path, metadata):
         problems.append(Problem(None, f"{path} is another shard than its name says"))
-    return problems + _missing(path, set(metadata.clips.key))
+    return problems + (_missing(path, ledger, set(metadata.clips.key)) if ledger else [])
+
+
+def _problem_of(path: Path, error: CacheError) -> Problem:
+    if isinstance(error, DamagedCacheError):
+        return Problem(None, error.reason)
+    no_hdf5 = str(error).endswith(NO_HDF5)
+    return Problem(None, str(error), way_out=how_to_replace(path) if no_hdf5 else "")
 
 
 def _reason(error: CacheError) -> str:
@@ -251,14 +287,14 @@ def is_shard(path: Path, metadata: CacheMetadata) -> bool:
     return path.stem == metadata.content_sha256 or list(metadata.clips.key) == [path.stem]
 
 
-def _missing(path: Path, kept: Set[str]) -> list[Problem]:
+def _missing(path: Path, ledger: _Ledger, kept: Set[str]) -> list[Problem]:
     """Return clips that are done according to the ledger, but in no file, or in a damaged shard.
 
     `kept` are the keys that the cache has.
     """
     wrong: dict[str, str] = {}
     problems = []
-    for clip, (key, name) in _clips_in_shards(path).items():
+    for clip, (key, name) in ledger.clips.items():
         if key in kept:
             continue
         if name not in wrong:

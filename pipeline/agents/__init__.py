@@ -1,8 +1,9 @@
 """The networks: senders, receivers, the channel between them, and many seeds' weights stacked."""
 
-from pipeline.agents.build import AgentFactory, fold_axes, fresh_senders, seeded
+from pipeline.agents.build import AgentFactory, fold_axes, fresh_senders
 from pipeline.agents.channels import CHANNELS, build_channel
 from pipeline.agents.channels.base import Channel
+from pipeline.agents.drawing import State, drawn_states, seeded, stacked_states
 from pipeline.agents.inference import FastSender
 from pipeline.agents.message_format import message_text, values_text
 from pipeline.agents.modules import (
@@ -26,11 +27,14 @@ from pipeline.agents.stacked import (
     Stack,
     encode,
     encode_shared,
+    encoder_layers,
+    part_of,
     receiver_logits,
     sender_logits,
-    stack_encoders,
     stack_layers,
+    stack_receiver_states,
     stack_receivers,
+    stack_sender_states,
     stack_senders,
     stacked_linear,
     unstack_encoder,
@@ -54,18 +58,22 @@ __all__ = [
     "RidgeEncoder",
     "Sender",
     "Stack",
+    "State",
     "TemporalEncoder",
     "agent_views",
     "agent_windows",
     "build_channel",
     "build_sender",
     "checkpoint_key",
+    "drawn_states",
     "encode",
     "encode_shared",
+    "encoder_layers",
     "fold_axes",
     "fresh_senders",
     "logarithms",
     "message_text",
+    "part_of",
     "read_config",
     "receiver_logits",
     "refuse_unusable",
@@ -73,11 +81,13 @@ __all__ = [
     "sender_class",
     "sender_logits",
     "sender_that_wrote",
-    "stack_encoders",
     "stack_layers",
+    "stack_receiver_states",
     "stack_receivers",
+    "stack_sender_states",
     "stack_senders",
     "stacked_linear",
+    "stacked_states",
     "unstack_encoder",
     "unstack_receiver",
     "unstack_sender",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,11 +11,10 @@ from torch import nn
 
 from pipeline.agents.channels import build_channel
 from pipeline.agents.channels.base import Channel
+from pipeline.agents.drawing import drawn_states
 from pipeline.agents.modules import Sender, build_sender, sender_sizes
-from pipeline.agents.stacked import Stack, stack_senders
+from pipeline.agents.stacked import Stack, stack_sender_states
 from pipeline.config import TrainConfig
-
-_Built = TypeVar("_Built")
 
 
 @dataclass(frozen=True)
@@ -59,19 +57,8 @@ def fresh_senders(
     device: torch.device,
 ) -> Stack:
     """Return a stack of new senders, one for each number in `draws`, which seeds its weights."""
-    senders = [seeded(draw, lambda: factory.sender(dims)) for draw in draws]
-    return stack_senders(senders, device, groups)
-
-
-def seeded(seed: int, build: Callable[[], _Built]) -> _Built:
-    """Return what `build` makes with torch's generator seeded, and leave the generator as it was.
-
-    >>> torch.equal(seeded(3, lambda: torch.rand(2)), seeded(3, lambda: torch.rand(2)))
-    True
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not those of GPUs, which build nothing
-        return build()
+    (state,) = drawn_states(lambda: [factory.sender(dims)], draws, device)
+    return stack_sender_states(state, groups)
 
 
 def fold_axes(module: nn.Module, axes: Sequence[np.ndarray], into: nn.Module) -> None:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.agents.drawing import State, stacked_states
 from pipeline.agents.modules import (
     CompositionalReceiver,
     CompositionalSender,
@@ -163,20 +164,21 @@ def group_agents(views: Sequence[AgentView], dims: Sequence[int]) -> Groups:
     return tuple(tuple(agents) for agents in groups.values())
 
 
-def stack_layers(
-    nets: Sequence[dict[str, tuple[Tensor, Tensor]]], lead: tuple[int, int], device: torch.device
-) -> Stack:
-    """Layers (weight (outputs, inputs), bias) of many nets -> one stack.
+def stack_layers(nets: Sequence[dict[str, tuple[Tensor, Tensor]]]) -> Stack:
+    """Return layers of A nets of each of S seeds as one stack, where they are.
 
-    The nets are in the order of `lead`, (S, A): all of the first seed's, then the second's.
-    Weights become (S, A, inputs, outputs), biases (S, A, outputs), leaves that take gradients.
+    Args:
+        nets: Of each of the A nets its layers: weight (S, outputs, inputs), bias (S, outputs).
+
+    Returns:
+        Weights (S, A, inputs, outputs) and biases (S, A, outputs), leaves that take gradients.
     """
     stack = {}
     for name in nets[0]:
-        weights = torch.stack([net[name][0].detach().T for net in nets])
-        biases = torch.stack([net[name][1].detach() for net in nets])
-        stack[f"{name}.weight"] = weights.unflatten(0, lead).to(device).requires_grad_()
-        stack[f"{name}.bias"] = biases.unflatten(0, lead).to(device).requires_grad_()
+        weights = torch.stack([net[name][0].detach().transpose(1, 2) for net in nets], dim=1)
+        biases = torch.stack([net[name][1].detach() for net in nets], dim=1)
+        stack[f"{name}.weight"] = weights.requires_grad_()
+        stack[f"{name}.bias"] = biases.requires_grad_()
     return stack
 
 
@@ -184,23 +186,41 @@ def stack_senders(
     senders: Sequence[Sender], device: torch.device, groups: Groups | None = None
 ) -> Stack:
     """One sender (of one or several agents) per seed -> a stack with axes S, A of the group."""
-    groups = groups or one_group(len(_agents(senders[0])))
+    (state,) = stacked_states([[sender] for sender in senders], device)
+    return stack_sender_states(state, groups)
+
+
+def stack_sender_states(state: State, groups: Groups | None = None) -> Stack:
+    """Return the parameters of a sender of each of S seeds, (S, ...), as `stack_senders` does."""
+    agents = _of_agents(state)
+    groups = groups or one_group(len(agents))
     stack: Stack = {}
     for number, group in enumerate(groups):
-        agents = [_agents(sender)[agent] for sender in senders for agent in group]
-        nets = [
-            encoder_layers(agent.encoder)
-            | {
-                "heads": (
-                    torch.cat([head.weight for head in _heads(agent)]),
-                    torch.cat([head.bias for head in _heads(agent)]),
-                )
-            }
-            for agent in agents
-        ]
-        layers = stack_layers(nets, (len(senders), -1), device)
+        layers = stack_layers([_agent_layers(agents[agent]) for agent in group])
         stack |= {_prefix(number, groups) + name: value for name, value in layers.items()}
     return stack
+
+
+def _of_agents(state: State) -> list[State]:
+    """Return the parameters of each agent of a sender."""
+    numbers = {name.split(".")[1] for name in state if name.startswith("senders.")}
+    if not numbers:
+        return [state]
+    return [part_of(state, f"senders.{number}.") for number in range(len(numbers))]
+
+
+def _agent_layers(state: State) -> dict[str, tuple[Tensor, Tensor]]:
+    heads = part_of(state, "head")  # its one `head`, or the numbers of its `heads`
+    kinds = ([v for k, v in heads.items() if k.endswith(end)] for end in ("weight", "bias"))
+    weight, bias = (torch.cat(values, dim=1) for values in kinds)
+    return encoder_layers(part_of(state, "encoder.")) | {"heads": (weight, bias)}
+
+
+def part_of(state: State, prefix: str) -> State:
+    """Return the tensors whose names begin so, named by the rest."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
 
 def unstack_sender(stack: Stack, seed: int, sender: Sender, groups: Groups | None = None) -> None:
@@ -245,8 +265,8 @@ def _by_group(stack: Stack, groups: Groups) -> list[Stack]:
 
 
 def _unfolded(weight: Tensor) -> Tensor:
-    """A convolution's weight (out, in, kernel) -> (out, kernel * in), time-major."""
-    return weight.permute(0, 2, 1).flatten(1)
+    """Convolutions' weights (S, out, in, kernel) -> (S, out, kernel * in), time-major."""
+    return weight.transpose(2, 3).flatten(2)
 
 
 def _folded(weight: Tensor, shape: torch.Size) -> Tensor:
@@ -255,25 +275,16 @@ def _folded(weight: Tensor, shape: torch.Size) -> Tensor:
     return weight.view(kernel, inputs, out).permute(2, 1, 0)
 
 
-def encoder_layers(
-    encoder: TemporalEncoder | RidgeEncoder,
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the layers of an encoder as `stack_layers` takes them; scores are no layer."""
-    state = encoder.state_dict()
-    if isinstance(encoder, RidgeEncoder):
-        return {"fc": (state["fc.0.weight"], state["fc.0.bias"])}
-    return {
-        "conv1": (_unfolded(state["temporal.0.weight"]), state["temporal.0.bias"]),
-        "conv2": (_unfolded(state["temporal.2.weight"]), state["temporal.2.bias"]),
-        "fc": (state["fc.0.weight"], state["fc.0.bias"]),
+def encoder_layers(state: State) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the layers of encoders of S seeds as `stack_layers` takes them; scores are none."""
+    layers = {"fc": (state["fc.0.weight"], state["fc.0.bias"])}
+    if "scores.weight" in state:  # of a `RidgeEncoder`
+        return layers
+    convolutions = {
+        name: (_unfolded(state[f"{module}.weight"]), state[f"{module}.bias"])
+        for name, module in (("conv1", "temporal.0"), ("conv2", "temporal.2"))
     }
-
-
-def stack_encoders(
-    encoders: Sequence[TemporalEncoder], lead: tuple[int, int], device: torch.device
-) -> Stack:
-    """Return many encoders of one shape as a stack; they are in the order of `lead`."""
-    return stack_layers([encoder_layers(encoder) for encoder in encoders], lead, device)
+    return convolutions | layers
 
 
 def unstack_encoder(weights: Stack, encoder: TemporalEncoder | RidgeEncoder) -> None:
@@ -389,21 +400,24 @@ def stack_receivers(
     receivers: Sequence[Sequence[CompositionalReceiver]], device: torch.device
 ) -> Stack:
     """R receivers per seed -> a stack with axes S, R."""
+    return stack_receiver_states(stacked_states(receivers, device))
+
+
+def stack_receiver_states(states: Sequence[State]) -> Stack:
+    """Return the parameters of R receivers of each of S seeds, (S, ...) each, as a stack."""
     nets = []
-    for receiver in (receiver for of_seed in receivers for receiver in of_seed):
-        state = receiver.state_dict()
-        names = head_names(receiver.properties)
+    for state in states:
+        heads = {name: value for name, value in state.items() if not name.startswith("shared.")}
+        kinds = ([v for k, v in heads.items() if k.endswith(end)] for end in ("weight", "bias"))
+        weight, bias = (torch.cat(values, dim=1) for values in kinds)
         nets.append(
             {
                 "shared0": (state["shared.0.weight"], state["shared.0.bias"]),
                 "shared2": (state["shared.2.weight"], state["shared.2.bias"]),
-                "heads": (
-                    torch.cat([state[f"{name}.weight"] for name in names]),
-                    torch.cat([state[f"{name}.bias"] for name in names]),
-                ),
+                "heads": (weight, bias),
             }
         )
-    return stack_layers(nets, (len(receivers), -1), device)
+    return stack_layers(nets)
 
 
 def unstack_receiver(stack: Stack, seed: int, number: int, receiver: CompositionalReceiver) -> None:

@@ -22,10 +22,12 @@ from pipeline.cli.options import (
     HelpGroup,
     InOrder,
     as_json,
+    bytes_of_part,
     examples,
     local,
     model_options,
     moved_clips,
+    part_size,
     reading_limits,
     share_the_cores,
     workers,
@@ -62,7 +64,7 @@ def cache() -> None:
 def info(path: Path, as_json: bool) -> None:
     """Say what a cache holds and how it came to be.
 
-    --json prints all of it; the table shortens numbers.
+    It may be a file or a folder of parts. --json prints all of it; the table shortens numbers.
     """
     from data import cache as store
     from data.copies import address_of
@@ -92,9 +94,9 @@ def verify(
 ) -> None:
     """Check every byte of a cache, and name damaged clips.
 
-    With --repair just those are extracted again. A clip whose video is gone, or is no longer the
-    same file, leaves the cache and is listed in its failures. Damage outside of the features is
-    mended where it can be shown what was there.
+    The cache may be a file or a folder of parts. With --repair just those are extracted again. A
+    clip whose video is gone, or is no longer the same file, leaves the cache and is listed in its
+    failures. Damage outside of the features is mended where it can be shown what was there.
     """
     share_the_cores()
     read = path if repair else path_of(local(str(path)))
@@ -148,8 +150,11 @@ def _verify(
         log(f"{name} is sound; {counted(len(summary.failed), 'clip')} had to leave it")
         return SOME_CLIPS_FAILED if summary.failed else 0
     if problems:
+        others = (one.way_out for one in problems if one.way_out is not None)
+        way_out = next(others, store.way_out(name))
         raise HeliographError(
-            f"{name} is not sound: {counted(len(problems), 'problem')}; {store.way_out(name)}"
+            f"{name} is not sound: {counted(len(problems), 'problem')}"
+            + (f"; {way_out}" if way_out else "")
         )
     if repair:
         store.sweep_shards(path)
@@ -195,15 +200,20 @@ def label(path: Path, table: Path, prune: bool) -> None:
     )
 )
 @click.argument("paths", nargs=-1, type=INPUT, required=True)
-@cache_out("Cache to write")
+@cache_out("Cache to write", parts=True)
+@part_size
 @overwrite
-def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
-    """Join caches that were made in the same way."""
+def merge(paths: tuple[Path, ...], out: Path, part_size: float | None, overwrite: bool) -> None:
+    """Join caches that were made in the same way.
+
+    Each may be a file or a folder of parts. What is larger than --part-size is written as such a
+    folder.
+    """
     from data import cache as store
 
     with written(out) as here:
         if not is_there(here, overwrite, lambda: store.is_merge(here, paths), name=out):
-            for note in store.merge(paths, here):
+            for note in store.merge(paths, here, part_bytes=bytes_of_part(part_size)):
                 log(f"note: {note}")
             log(f"{out}: {counted(store.info(here)['clips'], 'clip')}")
 
@@ -214,15 +224,17 @@ def merge(paths: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     )
 )
 @click.argument("out", type=CACHE)
-def consolidate(out: Path) -> None:
+@part_size
+def consolidate(out: Path, part_size: float | None) -> None:
     """Write OUT from what processes of `extract --join` have done.
 
     The last of them to finish does that by itself: this is for where they died. Clips that are
-    not done are counted, and the same `extract` goes on with them.
+    not done are counted, and the same `extract` goes on with them. What is larger than --part-size
+    is written as a folder of parts.
     """
     from data import cache as store
 
-    found = store.consolidate_joined(out)
+    found = store.consolidate_joined(out, bytes_of_part(part_size))
     if not found.clips:
         clips = counted(found.failed + found.unfinished, "clip")
         raise HeliographError(

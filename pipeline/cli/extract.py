@@ -18,10 +18,12 @@ from pipeline.cli.options import (
     HelpGroup,
     as_json,
     batch,
+    bytes_of_part,
     completed_by,
     devices,
     examples,
     model_options,
+    part_size,
     pool,
     ray_options,
     reading_limits,
@@ -68,7 +70,7 @@ class DecoderName(click.ParamType):
     ),
 )
 @click.argument("clips", nargs=-1, type=CLIPS, required=True)
-@cache_out("Cache to write or go on with")
+@cache_out("Cache to write or go on with", parts=True)
 @click.option(
     "--backbone",
     default="dinov2_vits14",
@@ -110,6 +112,7 @@ class DecoderName(click.ParamType):
     "the parts, in order, gives the cache of all.",
     show_default="all of CLIPS",
 )
+@part_size
 @click.option("--pad", is_flag=True, help="Repeat the last frame of clips that are too short.")
 @click.option("--decoder", default="pyav", type=DecoderName(), help="Decoder of the clips.")
 @click.option(
@@ -162,6 +165,7 @@ def extract(
     every: float | None,
     span: float | None,
     part: str | None,
+    part_size: float | None,
     pad: bool,
     decoder: str,
     decode_device: str,
@@ -178,8 +182,9 @@ def extract(
 ) -> None:
     """Extract features of CLIPS into a cache.
 
-    CLIPS are videos, folders and manifests. A second run goes on where the first one stopped.
-    With `--every` each clip is cut into windows, and each of these is a clip of the cache.
+    CLIPS are videos, folders and manifests. A second run goes on where the first one stopped. A
+    large cache is a folder of parts, which every command reads as one cache (--part-size). With
+    `--every` each clip is cut into windows, and each of these is a clip of the cache.
     """
     share_the_cores()
     import backbones
@@ -230,6 +235,7 @@ def extract(
             sampling=sampling,
             windows=cut,
             part=Part.numbers(part) if part else None,
+            part_bytes=bytes_of_part(part_size),
             decoder=decoder,
             accept_damaged=accept_damaged,
             dtype=dtype,

@@ -246,6 +246,21 @@ def reading_limits(command: Callable[..., Any]) -> Callable[..., Any]:
     return limited
 
 
+part_size = click.option(
+    "--part-size",
+    type=FiniteNumber(0, min_open=True),
+    metavar="GB",
+    help="Size of a file at most: a larger cache is a folder of such parts, and so is one of more "
+    "than 100,000 clips. Parts that are there stay as they are.",
+    show_default="as the parts that are there, or 64",
+)
+
+
+def bytes_of_part(part_size: float | None) -> int | None:
+    """Return the option `--part-size` in bytes; None where it is not given."""
+    return None if part_size is None else max(1, round(part_size * 1e9))
+
+
 def windows(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that cut long videos into windows; `windows_of` takes them."""
     for option in (

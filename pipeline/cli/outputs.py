@@ -37,10 +37,16 @@ class CachePath(UserPath):
         return path
 
 
-def cache_out(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option --out of a command that writes a cache, perhaps to an address."""
+def cache_out(what: str, *, parts: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Return the option --out of a command that writes a cache, perhaps to an address.
+
+    Args:
+        what: It is.
+        parts: Whether a large one becomes a folder of parts.
+    """
     kind = CachePath(Addresses.KEPT)
-    return click.option("-o", "--out", type=kind, required=True, help=f"{what} (.h5).")
+    folder = "; a folder of parts if larger than --part-size" if parts else ""
+    return click.option("-o", "--out", type=kind, required=True, help=f"{what} (.h5{folder}).")
 
 
 @contextmanager

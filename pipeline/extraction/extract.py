@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import backbones
 from backbones import Backbone, resolve_devices
@@ -29,6 +29,7 @@ from data.cache import (
 from data.clips import Clip, objects_of_videos, part_of, refuse_contradictions
 from data.copies import naming_addresses
 from data.cores import available_cores
+from data.digests import DigestTable, digest_of
 from data.errors import InvalidValueError
 from data.files import Address, path_of
 from data.listings import list_folders_of
@@ -68,6 +69,7 @@ def extract(
     join: bool = False,
     retry_failed: bool = False,
     repair: Mapping[str, str] | None = None,
+    part_bytes: int | None = None,
     cluster: Cluster | None = None,
     devices: str | None = None,
     progress: Callable[[ExtractionSummary], None] | None = None,
@@ -109,6 +111,9 @@ def extract(
             those at which other processes failed.
         repair: ids of clips whose features in `out` are damaged -> sha256 of the file that they
             were made from, empty where it is unknown; what is not damaged stays.
+        part_bytes: features and thumbnails of a file at most: a larger cache becomes a folder of
+            such parts. None: as the parts that are there, or 64 GB. Parts that are there stay, but
+            for the last, and a file while nothing in it changes.
         cluster: of Ray, on whose nodes the clips are extracted; each actor there loads the backbone
             and has `workers` cores. Clips and `out` are in folders that all nodes share, or at
             addresses.
@@ -189,9 +194,15 @@ def extract(
             made = made_with(model, sampling, decoder, batch)
             shape = model.steps(sampling.frames), model.dim
         store = stack.enter_context(
-            JoinedStore(target, **made, retry_failed=retry_failed, windows=windows)
+            JoinedStore(
+                target,
+                **made,
+                retry_failed=retry_failed,
+                windows=windows,
+                part_bytes=part_bytes,
+            )
             if join or actors
-            else ShardStore(target, **made, repair=repair or ())
+            else ShardStore(target, **made, repair=repair or (), part_bytes=part_bytes)
         )
         store.check_shape(shape, dtype)
         store.require_one_unit(clips)
@@ -256,10 +267,13 @@ def _refuse_other_parts(
     """Raise InvalidValueError where a cache has clips of other parts, which would come first."""
     if not store.has_clips:
         return
-    others = {clip.id for clip in clips} - {clip.id for clip in own}
+    is_other = DigestTable([("other", "?")])
+    for some, other in ((clips, True), (own, False)):
+        for one in some:
+            is_other[digest_of(one.id)] = (other,)
     known = chain(store.clip_ids, (clip for clip, _ in store.earlier_failures))
     for clip in known:
-        if clip in others or video_of(clip) in others:
+        if (True,) in (is_other.get(digest_of(name)) for name in (clip, video_of(clip))):
             number, count = part
             raise InvalidValueError(
                 f"{store.output} has clips of other parts ({clip}): give part {number}/{count} a "
@@ -268,7 +282,7 @@ def _refuse_other_parts(
 
 
 def _as_clips(clips: Sequence[Clip] | Sequence[Path | str] | Path | str) -> Sequence[Clip]:
-    given = [clips] if isinstance(clips, Path | str) else list(clips)
-    if all(isinstance(clip, Clip) for clip in given):
-        return cast(Sequence[Clip], given)
-    return list_clips(cast(Sequence[Path | str], given))
+    given: Sequence[Any] = [clips] if isinstance(clips, Path | str) else clips
+    if not isinstance(given, list | tuple):
+        given = list(given)
+    return given if all(isinstance(clip, Clip) for clip in given) else list_clips(given)

@@ -119,7 +119,7 @@ class ExtractionJournal:
         self._store_lock = threading.Lock()
         self._progress_lock = threading.Lock()
         self._failures: deque[tuple[Clip, str, dict[str, Any]]] = deque()
-        self._kept: set[str] = set()
+        self._kept = DigestTable([("kept", "?")])  # by the id of a clip
         self._notes: list[Sequence[str]] = []  # that differ, of the files decoded so far
         self._numbers: dict[tuple[str, ...], int] = {}  # of notes in that list
         self._noted = DigestTable([("notes", "i8")])  # their number, by the hash of a file
@@ -182,7 +182,7 @@ class ExtractionJournal:
 
     def note_kept(self, clip_id: str, source_sha256: str | None = None) -> None:
         """Count a clip whose features were there already; its file may be one that was decoded."""
-        self._kept.add(clip_id)
+        self._kept[digest_of(clip_id)] = (True,)
         self.summary.kept += 1
         noted = self._noted.get(digest_of(source_sha256)) if source_sha256 else None
         for note in self._notes[noted[0]] if noted else ():
@@ -236,8 +236,8 @@ class ExtractionJournal:
                 del conditions[note]
         if self.summary.failed.pop(clip_id, None) is not None:
             return
-        if clip_id in self._kept:
-            self._kept.discard(clip_id)
+        if self._kept.get(digest_of(clip_id)) == (True,):
+            self._kept[digest_of(clip_id)] = (False,)
             self.summary.kept -= 1
         else:
             self.summary.done -= 1
@@ -309,7 +309,7 @@ class JobSource:
             if listed is not None:  # the server is asked again when it is fetched
                 source = None
             fields: dict[str, Any] = {
-                "path": clip.path,
+                "path": clip.path.joinpath(),  # the clip's own would keep what is asked of it
                 "start": clip.start,
                 "end": clip.end,
                 "tag": clip,
@@ -344,11 +344,13 @@ class JobSource:
         self._sources[clip.id] = source
         return True
 
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Sequence[Clip]:
         """Return the clips of the cache: those given, windows in place of each that was cut."""
         for clip in self._clips:
             if clip.id not in self._cut and (parts := self._journal.parts_of(clip)) != [clip]:
                 self._cut[clip.id] = parts
+        if not self._cut:
+            return self._clips
         return [part for clip in self._clips for part in self._cut.get(clip.id, [clip])]
 
     def cut_otherwise(self, known: Iterable[str]) -> list[str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from data.discovery import find_classes
 from data.errors import HeliographError
 from pipeline.config import TrainConfig
-from pipeline.game.base import Answers, ClipTable, Game, NoSettings, Rounds
+from pipeline.game.base import Answers, Game, NoSettings
 from pipeline.game.comparison import PairAnswers, compare_vectors
 from pipeline.game.pairs import PUBLISHED_DRAWS, draw_pairs
+from pipeline.game.rounds import ClipTable, Rounds
 from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
 
 GAMES = find_classes(__name__, Game)  # type: ignore[type-abstract]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,14 +19,15 @@ from pipeline.agents import (
     AgentFactory,
     AgentWindows,
     Stack,
-    seeded,
-    stack_senders,
+    State,
+    drawn_states,
+    stack_sender_states,
+    stacked_states,
 )
 from pipeline.config import SettingsModel, TrainConfig
+from pipeline.game.rounds import Clips, ClipTable, Rounds, side_by_side
 from pipeline.game.scoring import Accuracy
 
-Clips = NDArray[np.int64]
-_Array = TypeVar("_Array", np.ndarray, Tensor)
 SEEDS_AT_ONCE = {"cpu": 1, "cuda": 32, "mps": 32}
 """Whose messages a device judges at once: on a CPU no seed's answers depend on its company, to the
 bit; elsewhere it bounds the memory."""
@@ -37,57 +37,6 @@ MOST_BYTES = 1 << 26
 
 class NoSettings(SettingsModel):
     """The settings of a game that has none of its own."""
-
-
-@dataclass(frozen=True)
-class ClipTable:
-    """What a game knows of all N clips of a run.
-
-    Attributes:
-        labels: float64 (N, P), NaN where unknown.
-        objects: Number of each clip's object, int64 (N,).
-    """
-
-    labels: NDArray[np.float64]
-    objects: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, labels: NDArray[np.float64], objects: Sequence[str]) -> ClipTable:
-        """Number the objects (N names) and put them next to the labels (N, P)."""
-        return cls(labels, np.unique(np.asarray(objects), return_inverse=True)[1].reshape(-1))
-
-
-@dataclass(frozen=True)
-class Rounds(Generic[_Array]):
-    """Rounds to play, drawn (numpy) or on a device (torch), with the same leading axes.
-
-    Attributes:
-        described: Clips that the senders describe, int64 (..., sides * B): side after side.
-        shown: Clips that receivers see for themselves, int64 (..., n); n is 0 in many games.
-        answer: What the right answers are, (..., rounds, ...), each game's own.
-        weight: float32 (..., rounds, Q) for Q questions in a round, 1 where one counts, else 0.
-        active: bool (S,), False for a seed that sits this batch out: it has fewer batches, or no
-            question in it. None before the seeds are laid side by side.
-    """
-
-    described: _Array
-    shown: _Array
-    answer: _Array
-    weight: _Array
-    active: Tensor | None = field(default=None, kw_only=True)
-
-    def as_epoch(self) -> Rounds[_Array]:
-        """Return the same as the only batch of a single epoch: axes (1, 1, ...)."""
-        return Rounds(*(array[None, None] for array in self.arrays))
-
-    def tensors(self) -> Rounds[Tensor]:
-        """Return the same as tensors."""
-        return Rounds(*(torch.from_numpy(array) for array in self.arrays))
-
-    @property
-    def arrays(self) -> tuple[_Array, _Array, _Array, _Array]:
-        """The four arrays, in their order."""
-        return self.described, self.shown, self.answer, self.weight
 
 
 class Answers(ABC):
@@ -227,7 +176,7 @@ class Game(ABC):
         """
         lengths = [rounds.described.shape[1] for rounds in epochs]
         stacked = [
-            torch.from_numpy(_side_by_side(arrays)).to(device)
+            torch.from_numpy(side_by_side(arrays)).to(device)
             for arrays in zip(*(rounds.arrays for rounds in epochs), strict=True)
         ]
         lasting = torch.tensor(
@@ -269,9 +218,19 @@ class Game(ABC):
             dims: Replace the dimensions of the caches, where features are projected first.
         """
 
-    @abstractmethod
-    def stack_receivers(self, receivers: Sequence[Sequence[Any]], device: torch.device) -> Stack:
+    def stack_receivers(
+        self, receivers: Sequence[Sequence[nn.Module]], device: torch.device
+    ) -> Stack:
         """Return R receivers of each of S seeds as a stack with axes S, R."""
+        return self.stack_receiver_states(stacked_states(receivers, device))
+
+    @abstractmethod
+    def stack_receiver_states(self, states: Sequence[State]) -> Stack:
+        """Return R receivers of each of S seeds as a stack with axes S, R.
+
+        Args:
+            states: The parameters of each of the R, by their names in the module: (S, ...).
+        """
 
     @abstractmethod
     def unstack_receiver(self, stack: Stack, seed: int, number: int, receiver: Any) -> None:
@@ -296,19 +255,13 @@ class Game(ABC):
             dims: As for `build_receiver`.
             count: Receivers of each seed.
         """
-        return self.stack_receivers(
-            [
-                seeded(
-                    draw,
-                    lambda: [
-                        self.build_receiver(message_size, factory, dims)
-                        for _ in range(count or self.config.receivers)
-                    ],
-                )
-                for draw in draws
-            ],
+        numbers = range(count or self.config.receivers)
+        states = drawn_states(
+            lambda: [self.build_receiver(message_size, factory, dims) for _ in numbers],
+            draws,
             device,
         )
+        return self.stack_receiver_states(states)
 
     def init_agents(
         self,
@@ -328,20 +281,15 @@ class Game(ABC):
             device: Where the stacks live.
         """
         size, count = factory.channel.message_size, range(self.config.receivers)
-        agents = [
-            seeded(
-                seed,
-                lambda: (
-                    factory.sender(dims),
-                    [self.build_receiver(size, factory, dims) for _ in count],
-                ),
-            )
-            for seed in seeds
-        ]
-        return (
-            stack_senders([sender for sender, _ in agents], device, groups),
-            self.stack_receivers([receivers for _, receivers in agents], device),
+        sender, *receivers = drawn_states(
+            lambda: [
+                factory.sender(dims),
+                *(self.build_receiver(size, factory, dims) for _ in count),
+            ],
+            seeds,
+            device,
         )
+        return stack_sender_states(sender, groups), self.stack_receiver_states(receivers)
 
     @abstractmethod
     def oracle_receivers(
@@ -455,13 +403,56 @@ class Game(ABC):
         """Return the accuracy by the paper's protocol; None for a game that the paper lacks."""
         return None
 
+    def scorer(
+        self,
+        clips: Sequence[Clips],
+        tables: Sequence[ClipTable],
+        device: torch.device,
+        *,
+        published: bool,
+    ) -> PartScorer:
+        """Return what scores the receivers of each seed on clips of its own, many times.
 
-def _side_by_side(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Return arrays (epochs, batches, ...) of S seeds as one, (epochs, most batches, S, ...)."""
-    first = arrays[0]
-    most = max(array.shape[1] for array in arrays)
-    laid = np.empty((len(first), most, len(arrays), *first.shape[2:]), first.dtype)
-    for seed, array in enumerate(arrays):
-        laid[:, : array.shape[1], seed] = array
-        laid[:, array.shape[1] :, seed] = array[:, -1:]
-    return laid
+        Args:
+            clips: Of each seed.
+            tables: What the game knows of the clips, for each seed.
+            device: Where the receivers are.
+            published: Whether the accuracy by the paper's protocol is wanted as well.
+        """
+        return PartScorer(self, clips, tables, device, published=published)
+
+
+class PartScorer:
+    """Scores what the receivers of each seed answer about clips of its own; see `Game.scorer`."""
+
+    def __init__(
+        self,
+        game: Game,
+        clips: Sequence[Clips],
+        tables: Sequence[ClipTable],
+        device: torch.device,
+        *,
+        published: bool,
+    ) -> None:
+        self.game, self.clips, self.tables = game, clips, tables
+        self.device, self.published = device, published
+
+    def scores(
+        self, receivers: Stack, messages: Sequence[Tensor], windows: AgentWindows | None
+    ) -> list[tuple[Accuracy, Accuracy | None]]:
+        """Return the accuracy of each seed, and that by the paper's protocol where it is wanted.
+
+        Args:
+            receivers: A stack with axes (S, R), of which the first seeds are asked.
+            messages: What they read of the clips of each seed, float32 (n, message_size).
+            windows: As for `Game.answer_each`.
+        """
+        game = self.game
+        answers = game.answer_each(receivers, messages, self.clips, windows)
+        return [
+            (
+                game.accuracy(*of_seed),
+                game.published_accuracy(*of_seed) if self.published else None,
+            )
+            for of_seed in zip(answers, self.tables, self.clips, strict=True)
+        ]

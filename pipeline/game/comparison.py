@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, repeat
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,21 +21,26 @@ from pipeline.agents import (
     AgentWindows,
     CompositionalReceiver,
     Stack,
+    State,
+    drawn_states,
     receiver_logits,
-    seeded,
     stack_layers,
-    stack_receivers,
+    stack_receiver_states,
     stacked_linear,
     unstack_receiver,
 )
-from pipeline.game.base import SEEDS_AT_ONCE, Answers, Clips, ClipTable, Game, Rounds
+from pipeline.game.answer_tables import BLOCK, compare_vectors, distinct_rows
+from pipeline.game.base import Answers, Game, PartScorer
+from pipeline.game.pair_scorer import PairScorer, label_levels
 from pipeline.game.pairs import draw_batches, draw_pairs, paired, published_pairs
+from pipeline.game.rounds import Clips, ClipTable, Rounds
 from pipeline.game.scoring import Accuracy, beyond_margin, judge_pairs
 
 Judged = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # right (R, ..., columns) and asked
-BLOCK = 64  # rows of a table of pairs that are computed at a time, which bounds the memory
 MOST_DISTINCT = 2048
 """Of so many distinct messages, or messages with labels, every pair is compared."""
+MOST_LEVELS = 2048
+"""Of so many distinct rows of labels, what is right of every two is kept."""
 DRAWN_PAIRS = 1 << 20
 """Of more, so many pairs: an accuracy is within 0.001 of that of all pairs, 95 times in 100."""
 PAIRS_AT_ONCE = 1 << 14
@@ -195,11 +199,9 @@ class ComparisonGame(Game):
         """Return a new receiver of two messages."""
         return CompositionalReceiver(message_size, self.config.hidden_dim, self.config.properties)
 
-    def stack_receivers(
-        self, receivers: Sequence[Sequence[CompositionalReceiver]], device: torch.device
-    ) -> Stack:
+    def stack_receiver_states(self, states: Sequence[State]) -> Stack:
         """Return R receivers of each of S seeds as a stack with axes S, R."""
-        return stack_receivers(receivers, device)
+        return stack_receiver_states(states)
 
     def unstack_receiver(
         self, stack: Stack, seed: int, number: int, receiver: CompositionalReceiver
@@ -221,15 +223,14 @@ class ComparisonGame(Game):
         sizes = [2 * encoding_size, *hidden, len(self.config.properties)]
         names = [*(f"shared{number}" for number in range(len(hidden))), "heads"]
 
-        def build() -> dict[str, tuple[Tensor, Tensor]]:
-            layers = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
-            return {
-                name: (layer.weight.detach(), layer.bias.detach())
-                for name, layer in zip(names, layers, strict=True)
-            }
-
-        layers = [seeded(seed, build) for seed in seeds]
-        return stack_layers(layers, (len(seeds), 1), device)
+        (state,) = drawn_states(
+            lambda: [nn.Sequential(*(nn.Linear(*pair) for pair in pairwise(sizes)))], seeds, device
+        )
+        layers = {
+            name: (state[f"{number}.weight"], state[f"{number}.bias"])
+            for number, name in enumerate(names)
+        }
+        return stack_layers([layers])
 
     def oracle_predict(
         self, receivers: Stack, encodings: Tensor, rounds: Rounds, windows: AgentWindows | None
@@ -298,6 +299,20 @@ class ComparisonGame(Game):
                 zip(found, compare_vectors(receivers, few), strict=True)
             )
         ]
+
+    def scorer(
+        self,
+        clips: Sequence[Clips],
+        tables: Sequence[ClipTable],
+        device: torch.device,
+        *,
+        published: bool,
+    ) -> PartScorer:
+        """Return what scores all seeds at once, where there are not too many clips or labels."""
+        few = max(map(len, clips)) <= MOST_DISTINCT
+        few = few and len(label_levels(clips, tables)[0]) <= MOST_LEVELS
+        kind = PairScorer if few else PartScorer
+        return kind(self, clips, tables, device, published=published)
 
     def judge(
         self, answers: Answers, table: ClipTable, clips: Clips
@@ -390,23 +405,6 @@ def _blocks(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return np.split(rows, range(size, len(rows), size))
 
 
-def distinct_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the distinct of rows (n, size), in order, and for each row the number of its own.
-
-    As `np.unique` along an axis, which takes ten times as long for a hundred rows.
-
-    >>> distinct_rows(np.array([[0, 1], [1, 0], [0, 1]]))[1].tolist()
-    [0, 1, 0]
-    """
-    order = np.lexsort(rows.T[::-1])
-    ordered = rows[order]
-    is_first = np.ones(len(rows), dtype=bool)
-    is_first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    number = np.empty(len(rows), np.int64)
-    number[order] = np.cumsum(is_first) - 1
-    return ordered[is_first], number
-
-
 @torch.no_grad()
 def compare_pairs(
     receivers: Stack, vectors: Tensor, a: NDArray[np.int64], b: NDArray[np.int64]
@@ -429,41 +427,3 @@ def compare_pairs(
         )
     ]
     return torch.cat(answers, dim=1).unflatten(1, first.shape).cpu().numpy()
-
-
-@torch.no_grad()
-def compare_vectors(
-    receivers: Stack, vectors: Sequence[NDArray[np.float32]]
-) -> list[NDArray[np.bool_]]:
-    """Let the receivers of each seed compare every two of its messages: bool (R, U, U, P) each.
-
-    Args:
-        receivers: A stack with axes (S, R), of which the first seeds are asked.
-        vectors: What those of each seed read of U messages, float32 (U, message_size).
-    """
-    device = receivers["heads.bias"].device
-    at_once = SEEDS_AT_ONCE[device.type]
-    parts = []
-    for start in range(0, len(vectors), at_once):
-        some = vectors[start : start + at_once]
-        padded = np.zeros((len(some), max(map(len, some)), some[0].shape[-1]), np.float32)
-        for filled, own in zip(padded, some, strict=True):
-            filled[: len(own)] = own
-        stack = {name: value[start : start + len(some)] for name, value in receivers.items()}
-        parts.append(_compared(stack, torch.from_numpy(padded).to(device)))
-    tables = [table for part in parts for table in part.cpu().numpy()]
-    return [table[:, : len(own), : len(own)] for table, own in zip(tables, vectors, strict=True)]
-
-
-def _compared(receivers: Stack, vectors: Tensor) -> Tensor:
-    """Compare every two of the messages (S, U, size) of S seeds: bool (S, R, U, U, P)."""
-    first = receivers["shared0.weight"]  # (S, R, 2 * size, hidden)
-    halves = [vectors.unsqueeze(1) @ half for half in first.split(vectors.shape[-1], dim=2)]
-    bias = receivers["shared0.bias"][:, :, None, None]  # (S, R, 1, 1, hidden)
-    blocks = []
-    for block in halves[0].split(BLOCK, dim=2):
-        hidden = block.unsqueeze(3) + halves[1].unsqueeze(2)
-        hidden = hidden.add_(bias).relu_()  # large, so that copies cost time
-        hidden = stacked_linear(receivers, "shared2", hidden).relu_()
-        blocks.append(stacked_linear(receivers, "heads", hidden) > 0)  # (S, R, rows, U, P)
-    return torch.cat(blocks, dim=2)

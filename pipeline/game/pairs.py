@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.game.base import Clips
+from pipeline.game.rounds import Clips
 
 PUBLISHED_DRAWS = 30
 PUBLISHED_PAIRS = 32
@@ -39,46 +39,52 @@ def draw_batches(
     A generator gives the same clips one by one or many at once, and is left as if they had been
     drawn one by one.
     """
-    before = generator.get_state()
-    again = 1.5 / max(1, len(clips) - 1)  # of a pair; 1 / (n - 1) is expected
-    drawn = generator.choice(clips, int(batches * count * (2 + again)) + 2 * count)
-    while (found := _pairs_of(drawn, count, batches)) is None:
-        drawn = np.concatenate([drawn, generator.choice(clips, len(drawn))])
-    a, b, used = found
-    generator.set_state(before)
-    generator.choice(clips, used)
+    parts: list[tuple[Clips, Clips]] = []
+    drawn, needed = clips[:0], 2 * count * batches  # as many are taken at least
+    while batches:
+        drawn = np.concatenate([drawn, generator.choice(clips, needed - len(drawn))])
+        a, b, taken, first = _pairs_of(drawn, count, batches)
+        parts.append((a, b))
+        drawn, batches = drawn[taken:], batches - len(a)
+        needed = first + 2 * count * (batches - 1)
+    a, b = (np.concatenate(sides) for sides in zip(*parts, strict=True))
     return a, b
 
 
-def _pairs_of(drawn: Clips, count: int, batches: int) -> tuple[Clips, Clips, int] | None:
-    """Take the pairs of batches from clips as a generator gives them: (batches, count) each.
+def _pairs_of(drawn: Clips, count: int, batches: int) -> tuple[Clips, Clips, int, int]:
+    """Take the pairs of batches from clips as a generator gives them, as many as there are.
 
     Returns:
-        Both sides, and how many clips were taken; None where there are too few.
+        Both sides (batches, count), how many clips were taken, and how many at least the next batch
+        takes.
     """
     meets = drawn[:-count] == drawn[count:]  # a pair of which either is at that place
     before = np.concatenate([[0], np.cumsum(meets)])
     has_meeting = (before[count:] > before[:-count]).tobytes()  # a batch that starts there
-    starts, redrawn, taken = [], [], 0
+    starts: list[int] = []
+    redrawn: list[tuple[int, Clips, Clips]] = []
+    start = 0
     for batch in range(batches):
-        start, taken = taken, taken + 2 * count
-        starts.append(start)
-        if taken > len(drawn):
-            return None
-        if has_meeting[start]:
+        taken, again = start + 2 * count, []
+        if taken <= len(drawn) and has_meeting[start]:
             (pairs,) = np.nonzero(meets[start : start + count])
             while len(pairs):
                 others = drawn[taken : taken + len(pairs)]
                 taken += len(pairs)
                 if taken > len(drawn):
-                    return None
-                redrawn.append((batch, pairs, others))
+                    break
+                again.append((batch, pairs, others))
                 pairs = pairs[others == drawn[start + pairs]]
-    places = np.array(starts)[:, None] + np.arange(count)
+        if taken > len(drawn):
+            break
+        starts.append(start)
+        redrawn += again
+        start = taken
+    places = np.array(starts, np.int64)[:, None] + np.arange(count)
     a, b = drawn[places], drawn[places + count]
     for batch, pairs, others in redrawn:
         b[batch, pairs] = others
-    return a, b, taken
+    return a, b, start, taken - start
 
 
 @cache

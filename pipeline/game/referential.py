@@ -31,16 +31,19 @@ from pipeline.agents import (
     AgentFactory,
     AgentWindows,
     Stack,
+    State,
     TemporalEncoder,
     encode_shared,
-    stack_encoders,
+    encoder_layers,
+    part_of,
     stack_layers,
     stacked_linear,
     unstack_encoder,
 )
 from pipeline.config import Group, SettingsModel, TrainConfig, setting
 from pipeline.dataset import BLOCK_NUMBERS, column_blocks
-from pipeline.game.base import SEEDS_AT_ONCE, Answers, Clips, ClipTable, Game, Rounds
+from pipeline.game.base import SEEDS_AT_ONCE, Answers, Game
+from pipeline.game.rounds import Clips, ClipTable, Rounds
 
 SETS = 20
 """Candidate sets that the judge draws for each clip."""
@@ -249,28 +252,12 @@ class ReferentialGame(Game):
             message_size, self.config.hidden_dim, factory.steps, dims or factory.dims
         )
 
-    def stack_receivers(
-        self, receivers: Sequence[Sequence[ReferentialReceiver]], device: torch.device
-    ) -> Stack:
+    def stack_receiver_states(self, states: Sequence[State]) -> Stack:
         """Return R receivers of each of S seeds as a stack with axes S, R.
 
         The layers of the encoder of cache c are named `c:conv1` and so on.
         """
-        nets = [receiver for of_seed in receivers for receiver in of_seed]
-        lead = (len(receivers), -1)
-        stack = stack_layers(
-            [
-                {name: (layer.weight, layer.bias) for name, layer in _linear_layers(net).items()}
-                for net in nets
-            ],
-            lead,
-            device,
-        )
-        for cache in range(len(nets[0].encoders)):
-            encoders = [net.encoders[cache] for net in nets]
-            layers = stack_encoders(encoders, lead, device)  # type: ignore[arg-type]
-            stack |= {f"{cache}:{name}": value for name, value in layers.items()}
-        return stack
+        return stack_layers([_layers_of(state) for state in states])
 
     def unstack_receiver(
         self, stack: Stack, seed: int, number: int, receiver: ReferentialReceiver
@@ -513,6 +500,18 @@ def _linear_layers(receiver: ReferentialReceiver) -> dict[str, nn.Linear]:
     return {name: layer for name, layer in layers.items() if isinstance(layer, nn.Linear)}
 
 
+def _layers_of(state: State) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the layers of receivers of S seeds, given by their parameters (S, ...)."""
+    layers = {
+        name: (state[f"{module}.weight"], state[f"{module}.bias"])
+        for name, module in (("message0", "message.0"), ("message2", "message.2"), ("clip", "clip"))
+    }
+    caches = {int(name.split(".")[1]) for name in state if name.startswith("encoders.")}
+    for cache in sorted(caches):
+        encoder = encoder_layers(part_of(state, f"encoders.{cache}."))
+        layers |= {f"{cache}:{name}": layer for name, layer in encoder.items()}
+    return layers
+
+
 def _of_cache(stack: Stack, cache: int) -> Stack:
-    prefix = f"{cache}:"
-    return {k.removeprefix(prefix): v for k, v in stack.items() if k.startswith(prefix)}
+    return part_of(stack, f"{cache}:")

@@ -33,10 +33,19 @@ class Accuracy:
     @classmethod
     def of(cls, right: NDArray[Any], asked: NDArray[Any]) -> Accuracy:
         """Return right over asked; the last of the columns (columns,) is `together`."""
-        fractions = np.divide(
-            right, asked, out=np.full(np.shape(right), np.nan), where=np.asarray(asked) > 0
-        )
-        return cls(float(fractions[-1]), tuple(fractions[:-1].tolist()))
+        *each, together = _fractions(right, asked).tolist()
+        return cls(together, tuple(each))
+
+    @classmethod
+    def of_each(cls, right: NDArray[Any], asked: NDArray[Any]) -> list[list[Accuracy]]:
+        """Return right over asked, (S, n, columns) each: of each of S seeds n accuracies."""
+        fractions = _fractions(right, asked).tolist()
+        return [[cls(own[-1], tuple(own[:-1])) for own in of_seed] for of_seed in fractions]
+
+
+def _fractions(right: NDArray[Any], asked: NDArray[Any]) -> Floats:
+    nothing = np.full(np.shape(right), np.nan)
+    return np.divide(right, asked, out=nothing, where=np.asarray(asked) > 0)
 
 
 def beyond_margin(
@@ -53,7 +62,7 @@ def beyond_margin(
 
 
 def judge_pairs(
-    says_more: NDArray[Any], first: Floats, second: Floats, margins: Sequence[float]
+    says_more: NDArray[Any] | bool, first: Floats, second: Floats, margins: Sequence[float]
 ) -> tuple[Bools, Bools]:
     """Judge answers to "has the first clip more of it than the second?".
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backbones import downloads
+from data.copies import name_copy
 from data.errors import HeliographError, InvalidValueError
 from data.files import hub_address
 from pipeline.runs import PATTERNS
@@ -112,6 +113,7 @@ def fetch(text: str) -> Fetched:
     """
     address = HubAddress.parse(text)
     path = _cached(address) if downloads.is_offline() else _downloaded(address)
+    name_copy(path, hub_address(path))
     return Fetched(path, hub_address(path))
 
 

@@ -18,8 +18,8 @@ from data.errors import HeliographError
 from data.wording import counted
 from pipeline.config import TrainConfig
 from pipeline.dataset import Examples, Split
-from pipeline.game import ClipTable, build_game
-from pipeline.runs import SeedResult
+from pipeline.game import Accuracy, ClipTable, build_game
+from pipeline.runs import HistoryRow, SeedResult
 from pipeline.training.callbacks import Progress
 from pipeline.training.checkpoints import TrainingCheckpointer
 from pipeline.training.trainer import MultiSeedTrainer, derived_seed
@@ -63,9 +63,11 @@ def fit(
                 yield from trainer.results()
                 continue
             _train(trainer, 2 * number, _part_of_two(progress, 0), checkpointer)
-            first = list(trainer.results())
-            epochs = [result.epoch for result in first]
-            del trainer  # and what it holds, before another holds as much
+            chosen = [tracker.kept() for tracker in trainer.trackers]
+            epochs = [kept.epoch for kept in chosen]
+            validations = [kept.validation for kept in chosen]
+            histories = [tracker.history for tracker in trainer.trackers]
+            del trainer, chosen  # and what it holds, before another holds as much
             refitted = MultiSeedTrainer(
                 examples,
                 config,
@@ -76,8 +78,8 @@ def fit(
                 null=examples_of,
             )
             _train(refitted, 2 * number + 1, _part_of_two(progress, 1), checkpointer)
-            for chose, result in zip(first, refitted.results(), strict=True):
-                yield _with_validation(result, chose)
+            for of_seed in zip(refitted.results(), validations, histories, strict=True):
+                yield _with_validation(*of_seed)
 
 
 @contextmanager
@@ -98,15 +100,15 @@ def _sentence_without_memory(
         ) from error
 
 
-def _with_validation(result: SeedResult, chose: SeedResult) -> SeedResult:
+def _with_validation(
+    result: SeedResult, validation: Accuracy, before: Sequence[HistoryRow]
+) -> SeedResult:
     """Return a seed that was trained again, with the validation accuracies of the first time."""
     history = [
-        dataclasses.replace(row, accuracy_validation=before.accuracy_validation)
-        for row, before in zip(result.history, chose.history, strict=True)
+        dataclasses.replace(row, accuracy_validation=own.accuracy_validation)
+        for row, own in zip(result.history, before, strict=True)
     ]
-    return dataclasses.replace(
-        result, accuracy_validation=chose.accuracy_validation, history=history
-    )
+    return dataclasses.replace(result, accuracy_validation=validation, history=history)
 
 
 def _part_of_two(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +32,6 @@ class SeedCheckpoint:
     validation: Accuracy
     test: Accuracy
 
-    def copied(self) -> SeedCheckpoint:
-        """Return the same, no longer following the training."""
-        senders = {name: value.clone() for name, value in self.senders.items()}
-        receivers = {name: value.clone() for name, value in self.receivers.items()}
-        return dataclasses.replace(self, senders=senders, receivers=receivers)
-
     def to_state(self) -> dict[str, Any]:
         """Return tensors and plain values, for `torch.save`."""
         scores = {name: _scores(getattr(self, name)) for name in ("validation", "test")}
@@ -52,6 +46,45 @@ class SeedCheckpoint:
         }
         scores = {name: _accuracy(state[name]) for name in ("validation", "test")}
         return cls(**state | stacks | scores | {"messages": state["messages"].numpy()})
+
+
+class KeptNetworks:
+    """Copies of the networks of many seeds, each from the epoch at which it was taken last."""
+
+    def __init__(self) -> None:
+        self._copies: list[Stack] = []
+
+    @torch.no_grad()
+    def take(self, stacks: Sequence[Stack], seeds: Sequence[int]) -> list[list[Stack]]:
+        """Copy the networks of some seeds over those that were taken of them before.
+
+        Args:
+            stacks: With axes S, of which these are numbers: the same ones each time.
+            seeds: Which.
+
+        Returns:
+            Of each of these seeds its part of every stack, S = 1, until it is taken again.
+        """
+        if not self._copies:
+            self._copies = [
+                {name: torch.empty_like(value.detach()) for name, value in stack.items()}
+                for stack in stacks
+            ]
+        first = next(iter(stacks[0].values()))
+        rows = torch.tensor([*seeds])
+        if first.device.type == "cuda":
+            rows = rows.pin_memory()
+        rows = rows.to(first.device, non_blocking=True)
+        for copies, stack in zip(self._copies, stacks, strict=True):
+            for name, value in stack.items():
+                if len(seeds) == len(first):
+                    copies[name].copy_(value)
+                else:
+                    copies[name].index_copy_(0, rows, value.index_select(0, rows))
+        return [
+            [{name: value[n : n + 1] for name, value in own.items()} for own in self._copies]
+            for n in seeds
+        ]
 
 
 @dataclass
@@ -84,41 +117,28 @@ class SeedTracker:
 
     def evaluate(
         self,
-        stacks: Callable[[], tuple[Stack, Stack]],
-        messages: np.ndarray,
-        answers: tuple[Answers, Answers],
+        test: tuple[Accuracy, Accuracy | None],
+        validation: Accuracy,
         *,
         epoch: int,
         tau: float,
         loss: float,
-    ) -> HistoryRow:
-        """Score the seed; keep what is best on validation, and the last.
+    ) -> bool:
+        """Take in how the seed did; return whether this epoch is to be kept.
 
         Args:
-            stacks: Gives senders and receivers with S = 1, which may change afterwards.
-            messages: The final messages of all N clips, (N, A, ...).
-            answers: Of the receivers about the clips of validation and about those of the test.
+            test: On the clips of the test, and by the published protocol.
+            validation: On the clips of validation.
             epoch: Epochs done.
             tau: Temperature of the epoch.
             loss: Mean loss of the epoch.
         """
-        validation = self.game.accuracy(answers[0], self.table, self.split.validation)
-        test = self.game.accuracy(answers[1], self.table, self.split.test)
-        published = self.game.published_accuracy(answers[1], self.table, self.split.test)
+        on_test, published = test
         epochs = self.game.config.epochs
         if published and (epoch == 1 or epoch % PUBLISHED_EVERY == 0 or epoch == epochs):
             before = self.published
             if before is None or published.together > before.together:
                 self.published = published
-        is_kept = epoch == self.chosen_epoch or (
-            self.chosen_epoch is None and self._is_better(epoch, validation)
-        )
-        if is_kept or epoch == epochs:
-            state = SeedCheckpoint(epoch, *stacks(), messages, validation, test).copied()
-            if is_kept:
-                self.best = state
-            if epoch == epochs:
-                self.last = state
         self.history.append(
             HistoryRow(
                 self.seed,
@@ -126,11 +146,13 @@ class SeedTracker:
                 tau,
                 loss,
                 validation.together,
-                test.together,
+                on_test.together,
                 published.together if published else math.nan,
             )
         )
-        return self.history[-1]
+        return epoch == self.chosen_epoch or (
+            self.chosen_epoch is None and self._is_better(epoch, validation)
+        )
 
     def _answers(
         self, receivers: Stack, messages: np.ndarray, channel: Channel, clips: np.ndarray

@@ -33,9 +33,9 @@ from pipeline.training.callbacks import Progress
 from pipeline.training.graphs import StepGraph
 from pipeline.training.memory import require_training_memory
 from pipeline.training.optimizer import adam, backward
-from pipeline.training.pretraining import pretrain
+from pipeline.training.pretraining import Pretraining
 from pipeline.training.ridge_encoders import RidgeScores, fit_scores, quantise, score_tensors
-from pipeline.training.selection import EVALUATE_EVERY, SeedTracker
+from pipeline.training.selection import EVALUATE_EVERY, KeptNetworks, SeedCheckpoint, SeedTracker
 
 
 class MultiSeedTrainer:
@@ -148,6 +148,13 @@ class MultiSeedTrainer:
             )
             for n, (seed, split) in enumerate(zip(seeds, self.splits, strict=False))
         ]  # of the real seeds: nobody asks what becomes of padding
+        real = slice(self.real)
+        parts = [(split.validation, split.test) for split in self.splits[real]]
+        self.scorers = [
+            self.game.scorer(clips, self.tables[real], device, published=is_test)
+            for clips, is_test in zip(zip(*parts, strict=True), (False, True), strict=True)
+        ]  # of the clips of validation, and of those of the test
+        self.networks = KeptNetworks(), KeptNetworks()  # the best, and those of the last epoch
         self.epoch = 0  # epochs done, those of the oracle not counted
 
     def run(
@@ -266,7 +273,7 @@ class MultiSeedTrainer:
             fresh_senders(self.factory, self.dims, self.windows.groups, draws, self.device)
             for _ in range(self.game.sides - 1)
         ]
-        pretrain(
+        Pretraining(
             self.game,
             [self.senders, *others],
             self.game.oracle_receivers(
@@ -280,8 +287,7 @@ class MultiSeedTrainer:
             [split.train for split in self.splits],
             self.training_tables,
             self.seeds,
-            progress,
-        )
+        ).run(progress)
 
     def _reset_receivers(self, epoch: int) -> None:
         """Replace receivers and their optimisers by new ones: all of them, or the next in turn."""
@@ -382,36 +388,38 @@ class MultiSeedTrainer:
 
     def _evaluate(self, tau: float, losses: np.ndarray) -> None:
         messages = self._final_messages()
-        read = self.channel.read(torch.from_numpy(messages[: self.real]))
-        answers = [
-            self.game.answer_each(
-                self.receivers,
-                [of_seed[clips] for of_seed, clips in zip(read, asked, strict=True)],
-                asked,
-                self.receiver_windows,
-            )
-            for asked in (
-                [tracker.split.validation for tracker in self.trackers],
-                [tracker.split.test for tracker in self.trackers],
-            )
-        ]
-        for n, (tracker, validation, test) in enumerate(zip(self.trackers, *answers, strict=True)):
-            tracker.evaluate(
-                partial(self._stacks_of, n),
-                messages[n],
-                (validation, test),
-                epoch=self.epoch,
-                tau=tau,
-                loss=float(losses[n]),
-            )
-
-    def _stacks_of(self, n: int) -> tuple[Stack, Stack]:
-        """Return senders and receivers of one seed, S = 1, which follow the training."""
-        senders, receivers = (
-            {name: value.detach()[n : n + 1] for name, value in stack.items()}
-            for stack in (self.senders, self.receivers)
+        validation, test = (
+            scorer.scores(self.receivers, self._read(messages, scorer.clips), self.receiver_windows)
+            for scorer in self.scorers
         )
-        return senders, receivers
+        is_last = self.epoch == self.config.epochs
+        kept, last = [], []
+        for n, tracker in enumerate(self.trackers):
+            loss = float(losses[n])
+            if tracker.evaluate(test[n], validation[n][0], epoch=self.epoch, tau=tau, loss=loss):
+                kept.append(n)
+            elif is_last:
+                last.append(n)
+        for networks, seeds in zip(self.networks, (kept, last), strict=True):
+            if not seeds:
+                continue
+            taken = networks.take((self.senders, self.receivers), seeds)
+            for n, (senders, receivers) in zip(seeds, taken, strict=True):
+                state = SeedCheckpoint(
+                    self.epoch, senders, receivers, messages[n], validation[n][0], test[n][0]
+                )
+                tracker = self.trackers[n]
+                if seeds is kept:
+                    tracker.best = state
+                if is_last:
+                    tracker.last = state
+
+    def _read(self, messages: np.ndarray, clips: Sequence[np.ndarray]) -> Sequence[Tensor]:
+        """Return what receivers read of messages (S, N, A, ...) of clips of each seed."""
+        sizes = [len(own) for own in clips]
+        seed = np.repeat(np.arange(len(clips)), sizes)
+        asked = torch.from_numpy(messages[seed, np.concatenate([*clips])])
+        return self.channel.read(asked).split(sizes)
 
     def _validation(self) -> tuple[float, ...]:
         """The latest validation accuracy of each real seed; NaN before the first, or of a null."""

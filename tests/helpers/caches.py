@@ -60,8 +60,8 @@ def add(store: ShardStore, clip: Clip) -> None:
     )
 
 
-def full(target: Path, count: int = 12) -> Path:
-    with ShardStore(target, **MADE_WITH) as store:
+def full(target: Path, count: int = 12, **options: Any) -> Path:
+    with ShardStore(target, **MADE_WITH, **options) as store:
         extract(store, clips(count))
         return store.consolidate(clips(count))
 

@@ -6,6 +6,7 @@ import pytest
 
 from data.cache import (
     CacheError,
+    JoinedStore,
     ShardStore,
     ledger,
     ledger_path,
@@ -53,6 +54,24 @@ class TestLedger:
         assert [str(problem) for problem in verify(tmp_path / "c.h5")] == [said]
         with pytest.raises(CacheError, match=f"^{said}; heliograph cache verify --repair "):
             read_ledger(tmp_path / "c.h5")
+
+    @pytest.mark.parametrize("joined", [False, True])
+    def test_a_run_beside_a_damaged_ledger_says_what_follows(self, tmp_path, caplog, joined):
+        path = full(tmp_path / "c.h5")
+        ledger_path(path).write_bytes(b"{\n" + ledger_path(path).read_bytes())
+        with (JoinedStore if joined else ShardStore)(path, **MADE_WITH) as store:
+            assert not store.deaths
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said == (
+            f"warning: {ledger_path(path)} is damaged in line 1; heliograph cache verify --repair "
+            f"{path} saves what can be saved; until then files that it names are read again"
+        )
+
+    def test_verify_reads_it_once(self, tmp_path, monkeypatch):
+        path, read, lines = full(tmp_path / "c.h5"), [], ledger._lines
+        monkeypatch.setattr(ledger, "_lines", lambda name: read.append(name) or lines(name))
+        assert verify(path) == []
+        assert read == [ledger_path(path)]
 
     def test_a_cache_of_another_make_in_its_place_has_no_ledger(self, tmp_path):
         for put in (
@@ -129,7 +148,7 @@ class TestLedger:
         for clips_at_once in (100, 3, 1):
             monkeypatch.setattr("data.cache.ledger._CLIPS_AT_ONCE", clips_at_once)
             ledger.write_bytes(content)
-            assert compact_ledger(tmp_path / "c.h5")
+            assert compact_ledger(tmp_path / "c.h5") == ""
             found.append(ledger.read_bytes())
         assert found[0] == found[1] == found[2]
         left = [(line["clip"], line["outcome"]) for line in read_ledger(tmp_path / "c.h5")]

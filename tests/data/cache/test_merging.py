@@ -4,10 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data import digests
 from data.cache import (
     CacheError,
-    content,
     hdf5_reader,
     is_merge,
     load,
@@ -20,6 +18,7 @@ from data.cache import (
 )
 from data.cache import rows as cache_rows
 from tests.helpers.caches import features
+from tests.helpers.few_at_once import have_few_in_memory
 
 
 class TestMerge:
@@ -82,12 +81,8 @@ class TestMerge:
         assert not (tmp_path / "ab.h5").exists()
 
     def test_memory_does_not_hold_the_clips(self, tmp_path, monkeypatch):
-        """A clip may take its digests, not strings, columns or objects."""
-        for module, name, number in (
-            (digests, "_LEAST", 16), (row_batches, "_AT_ONCE", 64), (content, "_IN_MEMORY", 64),
-            (cache_rows, "_ROWS_AT_ONCE", 64), (parts, "PART_CLIPS", 100),
-        ):  # fmt: skip
-            monkeypatch.setattr(module, name, number)
+        """Not even digests: they are in files, which low limits begin early."""
+        have_few_in_memory(monkeypatch)
 
         def peak(first: int, last: int) -> int:
             paths = [tmp_path / f"{number}.h5" for number in range(first, last)]
@@ -104,7 +99,7 @@ class TestMerge:
             few, many = peak(0, 4), peak(4, 20)
         finally:
             tracemalloc.stop()
-        assert (many - few) / 1200 < 250
+        assert (many - few) / 1200 < 40
 
     def test_labels_that_only_one_knows(self, tmp_path):
         save(features(2, prefix="a", labels={"mass": np.ones(2)}), tmp_path / "a.h5")

@@ -198,6 +198,35 @@ class TestLargerThanAFile:
         merge([tmp_path / "m.h5", inputs[0]], tmp_path / "m.h5")
         assert load(tmp_path / "m.h5").differences(whole) == []
 
+    def test_parts_that_are_there_stay_whatever_size_is_given(self, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr("data.cache.parts.PART_BYTES", 10_000)
+            whole = load(full(tmp_path / "whole.h5", 15))
+        path = full(tmp_path / "c.h5", 8)
+        assert [len(load(part)) for part in parts(path)] == [3, 3, 1]
+        kept = [part.stat().st_mtime_ns for part in parts(path)[:2]]
+        for clip_count, size, expected in (
+            (10, 64, [3, 3, 2, 1]),
+            (12, 160, [3, 3, 2, 3]),
+            (15, None, [3, 3, 2, 3, 3]),
+        ):
+            full(path, clip_count, part_bytes=size)
+            assert [len(load(part)) for part in parts(path)] == expected
+        assert [part.stat().st_mtime_ns for part in parts(path)[:2]] == kept
+        assert load(path).differences(whole) == []
+        assert verify(path) == []
+
+    def test_new_parts_are_as_large_as_those_that_are_there(self, tmp_path):
+        path = full(tmp_path / "c.h5", 6, part_bytes=64)
+        assert [len(load(part)) for part in parts(path)] == [2, 2, 2]
+        label(path, [replace(clip, labels={"mass": 2.5}) for clip in clips(6)])
+        full(path, 12)
+        assert [len(load(part)) for part in parts(path)] == [2, 2, 2, 2, 2, 1]
+
+    def test_a_part_has_a_clip_at_least(self, tmp_path):
+        path = full(tmp_path / "c.h5", 3, part_bytes=1)
+        assert [len(load(part)) for part in parts(path)] == [1, 1, 1]
+
     def test_labels_change_in_a_folder(self, tmp_path):
         path = full(tmp_path / "c.h5", 6)
         label(path, [replace(clip, labels={"mass": 2.5}) for clip in clips(6)])
@@ -217,7 +246,7 @@ class TestLargerThanAFile:
 
     @pytest.mark.parametrize("large", [1, 10_000])
     def test_a_large_folder_stays_in_its_files(self, folder, monkeypatch, large):
-        monkeypatch.setattr("data.cache.parts.LARGE", large)
+        monkeypatch.setattr("data.cache.part_reader.LARGE", large)
         assert isinstance(load(folder, mapped=None).features, np.ndarray) == (large > 1)
 
 

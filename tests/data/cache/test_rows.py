@@ -22,7 +22,7 @@ def test_rows_in_another_order_are_a_selection(tmp_path):
     save(whole, tmp_path / "c.h5")
     rows = list(cache_rows(tmp_path / "c.h5", read_metadata(tmp_path / "c.h5")))
     chosen = [rows[4], rows[1], rows[2]]
-    write_rows(tmp_path / "d.h5", stacked(chosen, whole), chosen)
+    write_rows(tmp_path / "d.h5", stacked(chosen, whole), [row.content for row in chosen])
     assert load(tmp_path / "d.h5").differences(whole.select([4, 1, 2])) == []
 
 
@@ -44,7 +44,8 @@ def test_rows_with_fewer_frames_are_padded(tmp_path):
 def test_a_damaged_row_is_named(tmp_path):
     whole = features()
     save(whole, tmp_path / "c.h5")
-    rows = list(cache_rows(tmp_path / "c.h5", read_metadata(tmp_path / "c.h5")))
+    cache = cache_rows(tmp_path / "c.h5", read_metadata(tmp_path / "c.h5"))
+    rows = [row.content for row in cache]
     content = bytearray((tmp_path / "c.h5").read_bytes())
     content[rows[3].features.offset] ^= 1
     (tmp_path / "c.h5").write_bytes(content)

@@ -126,6 +126,20 @@ def test_a_cache_that_lost_its_seal_is_imported(tmp_path):
     assert info["origin"] == "imported features, in its file fake, as declared (from c.h5)"
 
 
+def test_the_size_of_parts_is_chosen(tmp_path):
+    for name, rows in (("a", range(4)), ("b", range(4, 7))):
+        save(features().select(rows), tmp_path / f"{name}.h5")
+    inputs, out = [tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5"
+    size = 2 * features().features[0].nbytes / 1e9
+    merged = run("cache", "merge", *inputs, "-o", out, "--part-size", size)
+    assert merged.exit_code == 0, merged.output
+    assert sorted(len(load(part)) for part in out.glob("*.h5")) == [1, 2, 2, 2]
+    assert load(out).differences(features()) == []
+    again = run("cache", "merge", *inputs, "-o", out, "--part-size", 2 * size)
+    assert "already there" in again.stderr
+    assert len(list(out.glob("*.h5"))) == 4
+
+
 def test_label_prints_what_changes_and_leaves_the_file_where_nothing_does(tmp_path):
     made = make_features()
     save(made, tmp_path / "c.h5")

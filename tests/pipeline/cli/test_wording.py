@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 
 from data.cache import save
@@ -44,6 +45,9 @@ USAGE = {
     f"{EXTRACT} --timeout nan": "Invalid value for '--timeout': nan is not a number above 0",
     "phase87 . -o x.pt --scenario odd": (
         "no scenario 'odd': a file holds one of fall, ramp, spring"
+    ),
+    "cache merge made.h5 -o x.h5 --part-size 0": (
+        "Invalid value for '--part-size': 0 is not a finite number above 0"
     ),
     f"{TRAIN} --vocab 1": "Invalid value for '--vocab': 1 is not a whole number of at least 2",
     f"{TRAIN} --tau-end inf": ("Invalid value for '--tau-end': inf is not a finite number above 0"),
@@ -108,6 +112,19 @@ FAILURES = {
     "cache verify run --repair": (
         "run is no cache: it is a run, and its caches are named in its config.json"
     ),
+    "cache info link.h5": "link.h5 does not exist: it is a symbolic link to gone, where nothing is",
+    "evaluate link.h5": (
+        "link.h5 is no run: there is no such folder: it is a symbolic link to gone, where nothing "
+        "is"
+    ),
+    "extract link.csv -o x.h5 --backbone efficientnet_lite0": (
+        "link.csv does not exist: it is a symbolic link to gone, where nothing is"
+    ),
+    "cache verify empty.h5": (
+        "empty.h5 is not sound: 1 problem; move it away (mv empty.h5 empty.h5.damaged), and make "
+        "it again with the command that made it (heliograph extract, cache import or cache merge)"
+    ),
+    "cache verify foreign.h5": "foreign.h5 is not sound: 1 problem",
     "cache verify .": (
         ". is no cache: it is a folder, and not one of parts, which has an index.json"
     ),
@@ -139,6 +156,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run("train", folder / "made.h5", "-o", folder / "run", *words).exit_code == 0
     make_film(folder / "film.mp4", 1)
     (folder / "table.csv").write_text("a,b\n1,2\n")
+    (folder / "empty.h5").touch()
+    for suffix in (".h5", ".csv"):
+        (folder / f"link{suffix}").symlink_to("gone")
+    h5py.File(folder / "foreign.h5", "w").close()
     return folder
 
 

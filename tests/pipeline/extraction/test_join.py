@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from data import cache
-from data.cache import joined_store
-from data.cache.clip_lists import name_of_claim
+from data.cache.joined import store as joined_store
+from data.cache.joined.clip_lists import name_of_claim
 from data.files import WriteError
 from data.video import Sampling
 from data.windows import Windows

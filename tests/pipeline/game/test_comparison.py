@@ -9,7 +9,16 @@ import torch.nn.functional as F
 
 from pipeline.agents import CompositionalReceiver, stack_receivers
 from pipeline.config import build_config
-from pipeline.game import ClipTable, PairAnswers, Rounds, base, build_game, comparison, draw_pairs
+from pipeline.game import (
+    ClipTable,
+    PairAnswers,
+    Rounds,
+    answer_tables,
+    base,
+    build_game,
+    comparison,
+    draw_pairs,
+)
 from pipeline.game.pairs import draw_batches, paired, published_pairs, summed_back
 
 CPU = torch.device("cpu")
@@ -220,7 +229,7 @@ def test_receivers_answer_by_distinct_messages_what_they_answer_clip_by_clip(mos
 def test_receivers_of_many_seeds_answer_as_each_seeds_alone(most, at_once, monkeypatch):
     """Also where a device takes several seeds at once, with messages of different numbers."""
     monkeypatch.setattr(comparison, "MOST_DISTINCT", most)
-    monkeypatch.setattr(comparison, "SEEDS_AT_ONCE", {"cpu": at_once})
+    monkeypatch.setattr(answer_tables, "SEEDS_AT_ONCE", {"cpu": at_once})
     torch.manual_seed(0)
     counts, size = (9, 3, 0, 70, 1), 2 * 2 * 3
     receivers = [[CompositionalReceiver(size, properties=("mass", "drag"))] * 2 for _ in counts]

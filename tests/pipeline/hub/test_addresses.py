@@ -6,6 +6,7 @@ from huggingface_hub import constants
 from data.errors import HeliographError, InvalidValueError
 from pipeline.hub import fetch
 from pipeline.hub.addresses import HubAddress
+from tests.helpers.command import run
 from tests.helpers.hub import Hub
 
 PARTS = {"parts/index.json": b"{}", "parts/0.h5": b"part"}
@@ -45,6 +46,14 @@ def test_a_file_is_fetched_once_and_its_commit_is_known(hub: Hub, name: str):
     assert fetch(address) == (path, address)
     hub.tags["v1"] = commit
     assert fetch(f"hf://{name}@v1/clips.h5").address == address
+
+
+def test_what_is_shown_of_a_file_names_its_address(hub: Hub):
+    commit = hub.add("user/clips", {"clips.h5": b"features"})
+    shown = run("cache", "info", "hf://user/clips/clips.h5")
+    assert shown.exit_code == 1
+    name = f"hf://user/clips@{commit}/clips.h5"
+    assert shown.stderr.splitlines()[-1] == f"Error: {name} is not an HDF5 file"
 
 
 def test_a_folder_is_fetched_whole_and_nothing_else(hub: Hub):

@@ -55,6 +55,7 @@ from data.remote import (
     look_up,
     look_up_all,
     look_up_if_there,
+    look_up_in_list,
     put,
     put_new,
     remove,
@@ -424,7 +425,7 @@ class RemoteFolder(SharedFolder):
         self._hollow |= {part.path for part in parts_of_folder(self.target)}
 
     def _look_up_ledger(self) -> RemoteFile | None:
-        return look_up_if_there(Address(ledger_path(self.output)))
+        return look_up_in_list(Address(ledger_path(self.output)))
 
     def update_target(self) -> None:
         """Fetch them where the ledger has changed, which is put after the cache."""

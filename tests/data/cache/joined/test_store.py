@@ -16,12 +16,12 @@ from data.cache import (
     JoinedStore,
     batches,
     consolidate_joined,
-    joined_store,
     load,
     read_ledger,
     verify,
 )
-from data.cache.claims import CLAIM_SECONDS
+from data.cache.joined import store as joined_store
+from data.cache.joined.claims import CLAIM_SECONDS
 from data.files import hash_file, process_name
 from data.lock import BusyError
 from tests.helpers.caches import MADE_WITH
@@ -226,6 +226,16 @@ def test_consolidation_where_the_writers_died(tmp_path, listed, whole):
     require_whole(target, whole)
 
 
+def test_consolidation_in_parts_of_a_size(tmp_path, listed, whole):
+    target = tmp_path / "j.h5"
+    write(target, listed, most=9)
+    consolidate_joined(target, part_bytes=3 * (48 + 12))
+    assert sorted(len(load(part)) for part in target.glob("*.h5")) == [2, 3, 3]
+    write(target, listed)
+    assert sorted(len(load(part)) for part in target.glob("*.h5")) == [3, 3, 3]
+    assert whole.differences(load(target)) == []
+
+
 def test_lists_that_overlap(tmp_path, listed, whole):
     target = tmp_path / "j.h5"
     write(target, listed[:6])
@@ -249,7 +259,7 @@ def test_a_writer_killed_between_shard_and_ledger_leaves_nothing(tmp_path, liste
     clips = [[replace(clip, path=str(clip.path)).id, str(clip.path)] for clip in listed[:3]]
     script = f"""
 import os, json
-from data.cache import writer_ledgers
+from data.cache.joined import writer_ledgers
 from data.clips import Clip
 from tests.helpers.joined_stores import opened, treat
 clips = [Clip(id=id, path=path) for id, path in json.loads({json.dumps(json.dumps(clips))})]
@@ -259,7 +269,7 @@ for clip in store.offer(clips, print):
     treat(store, clip)
 store.flush()
 """
-    ended = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[3])
+    ended = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[4])
     assert ended.returncode == -9
     assert len(list(tmp_path.glob("j.h5.joined/shards/*/*.h5"))) == 1
     assert len(write(target, listed)[0]) == 10

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.cache.errors import CacheError
-from data.cache.shared_folder import SharedFolder
+from data.cache.joined.shared_folder import SharedFolder
 from data.clips import Clip
 from data.files import absolute, open_regular
 

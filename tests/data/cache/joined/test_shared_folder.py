@@ -11,17 +11,16 @@ import pytest
 from data.cache import (
     CacheError,
     batches,
-    claims,
     consolidate_joined,
-    joined_store,
     ledger_path,
     load,
     parts,
     read_ledger,
-    shared_folder,
     verify,
 )
-from data.cache.shared_folder import RemoteFolder
+from data.cache.joined import claims, shared_folder
+from data.cache.joined import store as joined_store
+from data.cache.joined.shared_folder import RemoteFolder
 from data.digests import digest_of
 from data.files import Address, atomic_write, process_name
 from data.lock import BusyError
@@ -266,6 +265,16 @@ def test_claims_are_renewed_while_they_are_held(bucket, listed, monkeypatch):
         store.shared.remove(claim)
         store.shared.renew(claim)
         assert bucket.count("PUT", "/claims/0a") == 1
+
+
+def test_a_claim_takes_few_requests(bucket, listed):
+    write(OUT, listed, most=1)
+    with opened(OUT) as store:
+        offer = store.offer(listed, lambda *_: None)
+        next(offer)
+        bucket.requests.clear()
+        next(offer)
+        assert [verb for verb, _ in bucket.requests] == ["PUT", "GET", "GET"]
 
 
 def test_a_damaged_shard_is_made_again(bucket, listed, whole, tmp_path):

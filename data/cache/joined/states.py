@@ -72,7 +72,7 @@ class State:
 
 
 class ClipStates:
-    """The last that became of each clip; one that is done takes 72 bytes of memory.
+    """The last that became of each clip; one that is done takes 72 bytes of a file.
 
     One thread at a time may change it, while others look clips up.
     """

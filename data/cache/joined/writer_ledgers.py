@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from data.cache.joined.shared_folder import SharedFolder
 from data.cache.ledger import add_to_ledger, append_entries, new_entries
-from data.cache.shared_folder import SharedFolder
 from data.digests import digest_of
 from data.files import make_folder
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from data.cache.shared_folder import SharedFolder
+from data.cache.joined.shared_folder import SharedFolder
 from data.files import is_abandoned, open_regular
 
 CLAIM_SECONDS = 3600

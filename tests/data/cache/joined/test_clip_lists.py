@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 
 from data.cache import CacheError
-from data.cache.clip_lists import name_of_claim, publish_list, read_list
-from data.cache.shared_folder import SharedFolder
+from data.cache.joined.clip_lists import name_of_claim, publish_list, read_list
+from data.cache.joined.shared_folder import SharedFolder
 from data.clips import Clip
 
 

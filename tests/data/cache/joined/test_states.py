@@ -1,6 +1,6 @@
 import pytest
 
-from data.cache.joined_states import ClipStates, State, stretch_of_clip
+from data.cache.joined.states import ClipStates, State, stretch_of_clip
 from data.clips import Clip
 from data.digests import digest_of
 

@@ -14,15 +14,15 @@ While they extract clips for `spring.h5`, these are next to it:
     spring.h5.joined/claims/<hash>       held by the process that is at some clips
 
 No process waits for another, and nothing needs a lock: a shard appears by rename, under a name that
-only its content has, and a ledger has one writer. A claim (`data.cache.claims`) only saves work
-that would be done twice.
+only its content has, and a ledger has one writer. A claim (`data.cache.joined.claims`) only saves
+work that would be done twice.
 
 Every process reads the ledgers of all, so that the last one to finish knows it, and writes
-`spring.h5`; `data.cache.joined_consolidation` does that where the processes died. What is in
+`spring.h5`; `data.cache.joined.consolidation` does that where the processes died. What is in
 `spring.h5` then leaves the folder; a process that is still at work reads it there. A clip that
 failed is tried again by those that begin afterwards.
 
-Of a cache at an address all that is in an object store (`data.cache.shared_folder`).
+Of a cache at an address all that is in an object store (`data.cache.joined.shared_folder`).
 """
 
 import json
@@ -37,18 +37,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from data.cache.claims import Claims
-from data.cache.clip_lists import name_of_claim, publish_list
 from data.cache.errors import CacheError, DamagedCacheError, joined_of, shards_of
 from data.cache.hdf5_reader import screen_all
-from data.cache.joined_states import ClipStates, Cut, State, stretch_of_clip
-from data.cache.ledger import ledger_entries, ledger_path, now
+from data.cache.joined.claims import Claims
+from data.cache.joined.clip_lists import name_of_claim, publish_list
+from data.cache.joined.shared_folder import shared_folder
+from data.cache.joined.states import ClipStates, Cut, State, stretch_of_clip
+from data.cache.joined.writer_ledgers import WriterLedgers
+from data.cache.ledger import ledger_entries, ledger_path, now, warn_of_damage
 from data.cache.parts import PartFiles, finish_staging
 from data.cache.rows import NewCache
 from data.cache.shard_store import NOTE, ShardStore, read_note
-from data.cache.shared_folder import shared_folder
 from data.cache.stored_clips import version_of_cache
-from data.cache.writer_ledgers import WriterLedgers
 from data.clips import Clip, window_of
 from data.digests import DigestTable, digest_of
 from data.files import (
@@ -85,6 +85,7 @@ class JoinedStore(ShardStore):
         versions: Versions of packages to record, with those of the packages that write.
         retry_failed: Whether clips that failed before now are done again.
         windows: How every clip that is offered is cut into clips; None: it is not.
+        part_bytes: As for `ShardStore`, where this process writes `target`.
 
     Attributes:
         shared: The folder, and what the other processes see of it.
@@ -109,6 +110,7 @@ class JoinedStore(ShardStore):
         versions: Mapping[str, str] | None = None,
         retry_failed: bool = False,
         windows: Windows | None = None,
+        part_bytes: int | None = None,
     ) -> None:
         self._windows = windows
         self._cuts: dict[str, Cut] = {}  # by the id of a clip that is cut
@@ -125,7 +127,7 @@ class JoinedStore(ShardStore):
         try:
             if self._reads_target:
                 self.shared.fetch_target()
-            super().__init__(self.shared.target, **made, versions=versions)
+            super().__init__(self.shared.target, **made, versions=versions, part_bytes=part_bytes)
         except BaseException:
             self.shared.close()
             raise
@@ -149,7 +151,8 @@ class JoinedStore(ShardStore):
     def _open_parts(self) -> None:
         sweep_temporaries(self.target.parent, of=self.target.name)
         self._refuse_other(joined_of(self.output), self._agreed(NOTE, self._identity))
-        self._read_ledger_of_cache()
+        if damage := self._read_ledger_of_cache():
+            warn_of_damage(damage)
         self.refresh()
 
     def _agreed(self, name: str, proposed: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,13 +218,17 @@ class JoinedStore(ShardStore):
             self._read_ledger_of_cache()
         return changed
 
-    def _read_ledger_of_cache(self) -> None:
+    def _read_ledger_of_cache(self) -> str:
+        """Read the ledger of the cache up to damage in it; return that in a sentence, or ""."""
         self._ledger_version = version_of(ledger_path(self.target))
-        with suppress(CacheError):
+        try:
             for entry in ledger_entries(self.target):
                 self._read_earlier(entry)
                 if str(entry.get("time", "")) >= self._began and entry["outcome"] != "removed":
                     self._note_entry(entry)
+        except CacheError as error:
+            return str(error)
+        return ""
 
     def _note_entry(self, entry: Mapping[str, Any]) -> None:
         self._read_entry(entry)
@@ -313,15 +320,16 @@ class JoinedStore(ShardStore):
         """
         publish_list(self.shared, clips)
         size = max(1, min(MOST_CLAIMED, len(clips) // CLAIMS))
-        groups = [clips[start : start + size] for start in range(0, len(clips), size)]
-        first = random.randrange(len(groups)) if groups else 0
-        todo, taken = groups[first:] + groups[:first], []
+        starts = list(range(0, len(clips), size))
+        first = random.randrange(len(starts)) if starts else 0
+        todo, taken = starts[first:] + starts[:first], []
         for again in (False, True):
-            for group in todo:
+            for start in todo:
+                group = clips[start : start + size]
                 left = self._left(group, again)
                 claim = self.parts / "claims" / name_of_claim(group)
                 if left and not self.claims.take(claim, {clip.id for clip in left}):
-                    taken.append(group)
+                    taken.append(start)
                     continue
                 if left:
                     left = self._left(group, True)  # perhaps its last holder has just finished
@@ -341,11 +349,11 @@ class JoinedStore(ShardStore):
         self.flush()
         left = self._left(clips, True)
         unknown = {clip.id for clip in left}
-        self._tell([clip for clip in clips if clip.id not in unknown], known)
+        self._tell((clip for clip in clips if clip.id not in unknown), known)
         return left
 
     def _tell(self, clips: Iterable[Clip], known: Callable[[Clip, str | None], None]) -> None:
-        for clip in [part for whole in clips for part in self.parts_of(whole)]:
+        for clip in (part for whole in clips for part in self.parts_of(whole)):
             if digest_of(clip.id) not in self._told and (state := self.state_of(clip)):
                 self._note_told([clip])
                 known(clip, state.reason if state.key is None else None)
@@ -411,7 +419,8 @@ class JoinedStore(ShardStore):
         self.shared.fetch_target()
         self._read_target()
         self.refresh()
-        clips = [part for clip in clips for part in self.parts_of(clip)]
+        if self._windows and self._cuts:
+            clips = [part for clip in clips for part in self.parts_of(clip)]
         for video, cut in self._cuts.items():
             self._videos.setdefault(video, cut.source_sha256)
         for clip in clips:
@@ -421,9 +430,10 @@ class JoinedStore(ShardStore):
                 self._failures.pop(clip.id, None)
             elif state is not None:
                 self._note_failure(clip.id, state.reason, state.source_sha256)
-        keys = self._keys.values()
-        keys = keys.take(np.flatnonzero(self._stored.keys.rows_of(keys) < 0))
-        names = self._shards.names_of(keys)
+        stored = self._stored.keys
+        names = self._shards.names_of(
+            keys.take(stored.rows_of(keys) < 0) for keys in self._keys.values()
+        )
         shards = [self._shard(name) for name in names]
         self.shared.fetch_shards(shards)
         screen_all(shards)

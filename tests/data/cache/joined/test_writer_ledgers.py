@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from data.cache.joined.shared_folder import shared_folder
+from data.cache.joined.writer_ledgers import WriterLedgers
 from data.cache.ledger import ledger_path, read_ledger
-from data.cache.shared_folder import shared_folder
-from data.cache.writer_ledgers import WriterLedgers
 from data.digests import digest_of
 
 ENTRY = {"clip": "a", "outcome": "done", "key": "1", "shard": "s", "row": 0}
