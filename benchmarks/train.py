@@ -21,8 +21,8 @@ train in turns with `default`, as many oracle epochs as epochs.
 
 `--host` needs no cache either: the CPU seconds of the host itself for 80 seeds of made clips in one
 chunk, as on a GPU, to the preset's end. What a GPU computes is replaced by numbers that are ready:
-noise, steps, messages, and the receivers' answers. Drawing and laying out pairs is in it, judging,
-new receivers, and what else is not a kernel; what a GPU copies in place counts, too.
+noise, steps, messages, the receivers' answers and how many are right. Drawing and laying out pairs
+is in it, new receivers, and what else is not a kernel; what a GPU copies in place counts, too.
 
 Expected on 2 CPU cores: `published` at least 1.5, `default` at least 4, at no lower accuracy.
 """
@@ -196,6 +196,9 @@ def host_seconds(preset: str, seeds: int = 80) -> float:
         count, messages = vectors.shape[:2]
         return torch.zeros(count, RECEIVERS, messages, messages, 1, dtype=torch.bool)
 
+    def right_of(_: object, says: torch.Tensor, *__: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(says), says.shape[-1] + 1, dtype=torch.int64)
+
     trainer, game = "pipeline.training.trainer", "pipeline.game"
     with ExitStack() as stack:
         for name, replacement in {
@@ -204,6 +207,7 @@ def host_seconds(preset: str, seeds: int = 80) -> float:
             f"{trainer}.MultiSeedTrainer._step": step,
             f"{trainer}.MultiSeedTrainer._final_messages": lambda _: tokens,
             f"{game}.pair_scorer.compared": compared,
+            f"{game}.pair_scorer.PairScorer._right_of": right_of,
             f"{game}.pair_scorer.SEEDS_AT_ONCE": {"cpu": 32},
         }.items():
             stack.enter_context(mock.patch(name, replacement))
