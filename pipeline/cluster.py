@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -38,7 +39,8 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.address not in (None, "local"):
             _host_and_port(self.address)
-        if self.gpus and (self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus))):
+        gpus = self.gpus or 0.0
+        if not 0 <= gpus < math.inf or (gpus > 1 and gpus % 1):
             raise InvalidValueError(
                 f"a worker gets a part of a GPU, or whole ones, not {self.gpus:g} (--ray-gpus)"
             )

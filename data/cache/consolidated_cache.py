@@ -13,6 +13,7 @@ from data.cache.consolidation import ChosenRows, Surveyed, choose_rows, relabell
 from data.cache.errors import CacheError, DamagedCacheError
 from data.cache.features import Features, clip_key
 from data.cache.hdf5_reader import blank_features
+from data.cache.hdf5_writer import WRITERS
 from data.cache.label_changes import LabelChanges, label_changes
 from data.cache.ledger import append_entries, ledger_path, now
 from data.cache.parts import HERE, PartFiles, content_of, write_as_it_fits
@@ -25,6 +26,7 @@ from data.differences import first_difference
 from data.digests import DigestMap, DigestTable, digest_of
 from data.duplicates import Contradiction
 from data.files import remove_own_file, sync_folder
+from data.versions import common_versions, package_versions
 
 ANOTHER = "choose another output or remove it"
 
@@ -38,7 +40,7 @@ class ConsolidatedCache:
         target: The cache, which may be a folder of parts.
         parts: The folder of shards.
         identity: Fingerprint, sampler and decoder.
-        versions: Of packages, to record.
+        versions: Of packages and devices, to record of features that are added.
         in_place: Whether the clips of `target` stay in their order, and lost parts are left out.
         part_bytes: As for `data.cache.parts.write_as_it_fits`.
     """
@@ -263,10 +265,18 @@ class ConsolidatedCache:
             dtype=dtype,
             identity=self._identity,
             failures=[(one, failed[one]) for one in order if one not in surveyed.extracted],
-            versions=self._versions,
+            versions=self._versions_of(rows),
             common=surveyed.common,
         )
         return new, surveyed
+
+    def _versions_of(self, rows: ChosenRows) -> dict[str, str]:
+        """Return what is recorded: what is true of all features, and the packages that write."""
+        is_kept, is_new = rows.origins()
+        records = [*self._stored.versions] if is_kept else []
+        if is_new or not records:
+            records.append(self._versions)
+        return common_versions(records) | package_versions(*WRITERS)
 
     def _leave_out(self, contradictions: Sequence[Contradiction], clips: Sequence[Clip]) -> bool:
         """Fail clips whose object contradicts an earlier one; return whether there are any."""

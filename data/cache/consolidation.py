@@ -132,6 +132,12 @@ class ChosenRows(RowBatches):
             left[self._stored.numbers(as_it_is["file"], as_it_is["row"])] = False
         return np.flatnonzero(left)
 
+    def origins(self) -> tuple[bool, bool]:
+        """Return whether features of the cache are among the rows, and whether new ones are."""
+        files = [np.unique(self.choice[some]["file"] >= 0) for some in ranges(len(self))]
+        found = {of_cache for some in files for of_cache in some.tolist()}
+        return True in found, False in found
+
     def are_where_they_were(self) -> bool:
         """Return whether these are the rows of the cache, all of them in their order."""
         if len(self) != len(self._stored):

@@ -27,7 +27,7 @@ from data.columns import Columns, ranges
 from data.digests import Digests, DigestTable, digest_of
 from data.duplicates import Stretch, share_objects_of_many
 from data.files import remove_own_file, require_own_file, temporary_path
-from data.versions import package_versions
+from data.versions import common_versions, package_versions
 
 _PLACE = np.dtype([("file", "i4"), ("row", "i4")])
 
@@ -99,7 +99,7 @@ def _merged(paths: Sequence[Path | str]) -> tuple[NewCache, list[str]]:
         dtype=found.dtype,
         identity=found.identity,
         failures=found.failures(),
-        versions=_common(found.versions) | package_versions(*WRITERS),
+        versions=common_versions(found.versions) | package_versions(*WRITERS),
         common=survey(rows),
         objects=objects,
     )
@@ -308,13 +308,3 @@ class _Survey:
             if last[int(left[row])] == row:
                 objects[int(left[row])] = object
         return objects, [shared.note] if shared.note else []
-
-
-def _common(versions: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return what all of them say alike."""
-    first, *others = versions
-    return {
-        name: text
-        for name, text in first.items()
-        if all(other.get(name) == text for other in others)
-    }

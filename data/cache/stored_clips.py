@@ -1,7 +1,7 @@
 """What a cache has already, clip by clip; memory holds the columns of one file."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +54,7 @@ class StoredClips:
         self.identity: dict[str, Any] = {}
         self.shape: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self.units: dict[str, str] = {}
+        self.versions: list[Mapping[str, str]] = []  # that files record
         self.failures: list[tuple[str, str]] = []
         self._tables: dict[str, set[str]] = {}
         self._schema_versions: set[int] = set()
@@ -108,6 +109,8 @@ class StoredClips:
                 self.shape = clips.features.shape[1:], clips.features.dtype
                 self.identity = clips.identity
             self.units |= clips.label_units
+            if clips.versions not in self.versions:
+                self.versions.append(clips.versions)
             for label in clips.labels:
                 self._tables.setdefault(label, set()).add(clips.label_tables.get(label, ""))
             self.failures += clips.failures

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.configuration import ConfiguredCommand
-from pipeline.cli.numbers import Part, RealNumber, WholeNumber
+from pipeline.cli.numbers import FiniteNumber, Part, WholeNumber
 from pipeline.cli.options import (
     CLIPS,
     PRECISION,
@@ -95,7 +95,7 @@ class DecoderName(click.ParamType):
     show_default="8, or 1 for `--sampler middle`",
 )
 @click.option(
-    "--fps", type=RealNumber(0, min_open=True), help="Frames per second, for `--sampler fps`."
+    "--fps", type=FiniteNumber(0, min_open=True), help="Frames per second, for `--sampler fps`."
 )
 @click.option(
     "--stride",

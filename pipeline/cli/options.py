@@ -250,8 +250,8 @@ part_size = click.option(
     "--part-size",
     type=FiniteNumber(0, min_open=True),
     metavar="GB",
-    help="Size of a file at most: a larger cache is a folder of such parts, and so is one of more "
-    "than 100,000 clips. Parts that are there stay as they are.",
+    help="Features of a file at most: a larger cache is a folder of such parts, and so is one of "
+    "more than 100,000 clips. Parts that do not change are not written again.",
     show_default="as the parts that are there, or 64",
 )
 
@@ -337,7 +337,7 @@ def ray_options(
         for made in (
             option(
                 "--ray-gpus",
-                type=RealNumber(0),
+                type=FiniteNumber(0),
                 metavar="NUMBER",
                 help=f"GPUs of each {worker}, as 0.5 or 2; implies --ray.",
                 show_default="1 where a node has one, or 0 for `--device cpu`",

@@ -17,7 +17,7 @@ from pipeline.game.pairs import published_pairs
 from pipeline.game.rounds import Clips, ClipTable
 from pipeline.game.scoring import Accuracy, Floats, judge_pairs
 
-MOST_ANSWERS = 1 << 24
+MOST_ANSWERS = 1 << 21
 """Answers that are judged at a time, which bounds the memory."""
 
 

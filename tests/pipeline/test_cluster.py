@@ -111,6 +111,12 @@ def test_an_address_is_host_and_port(address):
         Cluster(address)
 
 
+@pytest.mark.parametrize("gpus", [-1, 1.5, float("inf"), float("nan")])
+def test_no_such_gpus(gpus):
+    with pytest.raises(InvalidValueError, match="a part of a GPU, or whole ones, not"):
+        Cluster(gpus=gpus)
+
+
 def test_the_client_of_ray_is_not_supported():
     with pytest.raises(InvalidValueError, match="Ray's client, which is not supported: give HOST"):
         Cluster("ray://10.0.0.1:10001")

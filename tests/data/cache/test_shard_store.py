@@ -24,6 +24,7 @@ from data.cache import (
     ShardStore,
     batches,
     info,
+    label,
     ledger_path,
     load,
     read_ledger,
@@ -68,6 +69,23 @@ class TestExtraction:
             extract(store, shuffled)
             store.consolidate(clips(12))
         assert load(tmp_path / "a.h5").differences(load(tmp_path / "b.h5")) == []
+
+    def test_what_is_recorded_is_true_of_all_features(self, tmp_path):
+        path = tmp_path / "c.h5"
+        gpu, cpu = ({"device": name, "torch": "2.14"} for name in ("NVIDIA H100", "CPU"))
+
+        def recorded(more: dict[str, str], count: int) -> dict[str, str]:
+            with ShardStore(path, **MADE_WITH, versions=more) as store:
+                extract(store, clips(count))
+                store.consolidate(clips(count))
+            return {name: info(path)["versions"].get(name) for name in gpu}
+
+        assert recorded(gpu, 4) == gpu
+        relabelled = [replace(clip, labels={"mass": 7.0}) for clip in clips(4)]
+        label(path, relabelled)
+        assert {name: info(path)["versions"].get(name) for name in gpu} == gpu
+        assert recorded(cpu, 4) == gpu  # the labels are those of before, and nothing was extracted
+        assert recorded(cpu, 6) == {"device": None, "torch": "2.14"}
 
     def test_without_a_single_clip_there_is_no_file_that_refuses_other_settings(self, tmp_path):
         some = clips(1, start=7)

@@ -40,7 +40,7 @@ USAGE = {
     ),
     f"{EXTRACT} --sampler fps": "the sampling fps needs a rate (--fps), in frames per second",
     f"{EXTRACT} --fps 3": "a rate (--fps) is for the sampling fps, not for uniform",
-    f"{EXTRACT} --fps fast": "Invalid value for '--fps': fast is not a number above 0",
+    f"{EXTRACT} --fps fast": "Invalid value for '--fps': fast is not a finite number above 0",
     f"{EXTRACT} --stride 2": "a stride (--stride) is for the sampling window, not for uniform",
     f"{EXTRACT} --timeout nan": "Invalid value for '--timeout': nan is not a number above 0",
     "phase87 . -o x.pt --scenario odd": (
