@@ -31,4 +31,5 @@ def test_memory_does_not_grow_with_the_clips(monkeypatch, capsys, words: list[st
     many_clips.main()
     _, *rows = capsys.readouterr().out.splitlines()
     few, many = (float(row.split()[-6]) for row in rows)  # MB
-    assert 1e6 * (many - few) / (counts[1] - counts[0]) < 250
+    # a table of less than 1 MiB is in memory; it was 620 where all of them were
+    assert 1e6 * (many - few) / (counts[1] - counts[0]) < 400
