@@ -126,7 +126,7 @@ class ChosenRows(RowBatches):
     def left_out(self) -> NDArray[np.int64]:
         """Return the numbers of the clips of the cache of which there is no row here."""
         left = np.ones(len(self._stored), bool)
-        for own in (self.choice[some] for some in ranges(len(self))):
+        for own in _pieces(self.choice):
             left[own["before"][own["before"] >= 0]] = False
             as_it_is = own[own["given"] < 0]
             left[self._stored.numbers(as_it_is["file"], as_it_is["row"])] = False
@@ -134,9 +134,10 @@ class ChosenRows(RowBatches):
 
     def origins(self) -> tuple[bool, bool]:
         """Return whether features of the cache are among the rows, and whether new ones are."""
-        files = [np.unique(self.choice[some]["file"] >= 0) for some in ranges(len(self))]
-        found = {of_cache for some in files for of_cache in some.tolist()}
-        return True in found, False in found
+        return (
+            any((some["file"] >= 0).any() for some in _pieces(self.choice)),
+            any((some["file"] < 0).any() for some in _pieces(self.choice)),
+        )
 
     def are_where_they_were(self) -> bool:
         """Return whether these are the rows of the cache, all of them in their order."""
